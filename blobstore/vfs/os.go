@@ -1,0 +1,77 @@
+//go:build unix
+
+package vfs
+
+import (
+	"io/fs"
+	"os"
+
+	"golang.org/x/sys/unix"
+)
+
+// OS returns the operating system's file system.
+func OS() FS { return osFS{} }
+
+type osFS struct{}
+
+var (
+	_ FS      = osFS{}
+	_ File    = osFile{}
+	_ OSFiler = osFile{}
+)
+
+func (osFS) Create(name string) (File, error) {
+	return wrap(os.OpenFile(name, os.O_WRONLY|os.O_CREATE|os.O_EXCL|unix.O_NOFOLLOW, 0o600))
+}
+
+func (osFS) Open(name string) (File, error) {
+	return wrap(os.OpenFile(name, os.O_RDONLY|unix.O_NOFOLLOW, 0))
+}
+
+func (osFS) Link(oldname, newname string) error         { return os.Link(oldname, newname) }
+func (osFS) Rename(oldname, newname string) error       { return os.Rename(oldname, newname) }
+func (osFS) Remove(name string) error                   { return os.Remove(name) }
+func (osFS) RemoveAll(name string) error                { return os.RemoveAll(name) }
+func (osFS) Mkdir(name string) error                    { return os.Mkdir(name, 0o700) }
+func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
+func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Lstat(name) }
+
+func (osFS) SyncDir(name string) error {
+	dir, err := os.Open(name)
+	if err != nil {
+		return err
+	}
+	err = dir.Sync()
+	if closeErr := dir.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+func (osFS) Space(name string) (free, total int64, err error) {
+	var st unix.Statfs_t
+	for {
+		if err = unix.Statfs(name, &st); err != unix.EINTR {
+			break
+		}
+	}
+	if err != nil {
+		return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+	}
+	unit := blockUnit(&st)
+	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
+}
+
+// osFile is an *os.File whose Sync is fdatasync where there is one. package os opens
+// with O_CLOEXEC and keeps regular files out of its poller.
+type osFile struct{ *os.File }
+
+func wrap(f *os.File, err error) (File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return osFile{f}, nil
+}
+
+// OSFile is the file itself.
+func (f osFile) OSFile() *os.File { return f.File }

@@ -1,0 +1,71 @@
+// Package vfs is the small file system through which blobstore and repo do all
+// their file operations, so that tests can fail any call and take away
+// whatever was not synced. OS is the real one; package vfstest has the others.
+package vfs
+
+import (
+	"errors"
+	"io"
+	"io/fs"
+	"os"
+)
+
+// FS is the part of a file system that Packhouse needs. Names are ordinary paths.
+// Errors are those of package os (errors.Is with fs.ErrNotExist, fs.ErrExist works), and
+// name the path: what leaves the server goes through WithoutPath first.
+// All methods are safe for concurrent use.
+type FS interface {
+	// Create makes a new file for writing, mode 0600; an existing one is fs.ErrExist.
+	Create(name string) (File, error)
+	// Open opens for reading. A symbolic link is an error.
+	Open(name string) (File, error)
+	// Link gives an existing file a second name; an existing new name is fs.ErrExist.
+	Link(oldname, newname string) error
+	Rename(oldname, newname string) error
+	Remove(name string) error
+	RemoveAll(name string) error
+	Mkdir(name string) error // mode 0700; existing is fs.ErrExist
+	ReadDir(name string) ([]fs.DirEntry, error)
+	Stat(name string) (fs.FileInfo, error) // does not follow symbolic links
+	// SyncDir makes the directory's entries durable.
+	SyncDir(name string) error
+	// Space returns the bytes an unprivileged user may still write, and the size of the file system.
+	Space(name string) (free, total int64, err error)
+}
+
+// File is an open file.
+type File interface {
+	io.Reader
+	io.ReaderAt
+	io.Writer
+	io.Seeker
+	io.Closer
+	// Sync makes the bytes written so far durable, with the metadata needed to read them back (fdatasync).
+	Sync() error
+	Stat() (fs.FileInfo, error)
+}
+
+// OSFiler is a File that stands for one of the operating system: net/http can
+// send that one without copying. The file stays owned by the File.
+type OSFiler interface {
+	OSFile() *os.File
+}
+
+// WritebackStarter is a File whose bytes can be sent on their way to the disk before Sync.
+// It promises nothing: Sync alone tells whether they arrived.
+type WritebackStarter interface {
+	// StartWriteback covers n bytes from off.
+	StartWriteback(off, n int64) error
+}
+
+// WithoutPath returns the cause of a file system's error, without the path and
+// the operation that the error of package os carries. Other errors stay as they are.
+func WithoutPath(err error) error {
+	if path, ok := errors.AsType[*fs.PathError](err); ok {
+		return path.Err
+	}
+	if link, ok := errors.AsType[*os.LinkError](err); ok {
+		return link.Err
+	}
+	return err
+}
