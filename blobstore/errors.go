@@ -1,0 +1,38 @@
+package blobstore
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"syscall"
+
+	"packhouse/blobstore/vfs"
+)
+
+// The errors a caller may test for, with errors.Is. No text names a path.
+var (
+	ErrNotFound = errors.New("no such blob")
+	ErrCorrupt  = errors.New("stored bytes are damaged")
+	ErrRange    = errors.New("range beyond the end")
+	ErrNoSpace  = errors.New("no space for the blob") // disk, quota of the file system or its largest file; that blob alone failed
+	ErrFailed   = errors.New("blob store is read-only after a write error")
+	ErrClosed   = errors.New("blob store is closed")
+)
+
+var errEnded = errors.New("blob was committed or given up before")
+
+// wrap says what was attempted, without the path.
+func wrap(op string, err error) error {
+	return fmt.Errorf("%s: %w", op, vfs.WithoutPath(err))
+}
+
+// noSpace tells whether err is about room: nothing is wrong with what is stored already.
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
+		errors.Is(err, syscall.EFBIG) || errors.Is(err, io.ErrShortWrite)
+}
+
+// diskGone tells whether err means that the file system takes no changes at all any more.
+func diskGone(err error) bool {
+	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
+}

@@ -1,0 +1,89 @@
+package blobstore
+
+import (
+	"errors"
+	"io/fs"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// parallelSyncs is how many shards are synced at once: the disk flushes for all together.
+const parallelSyncs = 16
+
+// Settle forgets the marker of a committed blob: call it after the index
+// commit that refers to the blob. An error leaves work to the next Sweep, no harm.
+func (s *Store) Settle(ref Ref) error {
+	id, err := ref.id()
+	if err != nil {
+		return err
+	}
+	// Not synced: a marker that comes back after a crash is settled by Sweep.
+	if err := remove(s.fs.Remove, s.incomingPath(id)); err != nil {
+		return wrap("settle blob", err)
+	}
+	return nil
+}
+
+// Remove unlinks a blob, durably; a missing one is fine. Readers that have it open finish undisturbed.
+// It may only be called when no durable record refers to the blob, but for one that
+// says that it is to be removed. Errors: ErrFailed, ErrClosed, else I/O; it can be repeated.
+func (s *Store) Remove(ref Ref) error { return s.RemoveAll([]Ref{ref}) }
+
+// RemoveAll removes many blobs as Remove does, with one sync for each shard they lie in.
+// What can be removed is, also when there is an error with others.
+func (s *Store) RemoveAll(refs []Ref) error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	var all error
+	ids := make([]blobID, 0, len(refs))
+	for _, ref := range refs {
+		id, err := ref.id()
+		if err != nil {
+			all = errors.Join(all, err)
+			continue
+		}
+		ids = append(ids, id)
+	}
+	return errors.Join(all, s.unlink(ids))
+}
+
+// unlink takes away both names of each blob. A name in incoming/ goes only after the one
+// in the shard is gone durably: else a crash could bring back a blob without its marker.
+func (s *Store) unlink(ids []blobID) error {
+	var all error
+	gone := make([]blobID, 0, len(ids))
+	var touched [256]bool
+	for _, id := range ids {
+		if err := remove(s.fs.Remove, s.blobPath(id)); err != nil {
+			all = errors.Join(all, wrap("remove blob", err))
+			continue
+		}
+		gone = append(gone, id)
+		touched[id.shard()] = true // also when it was missing: nobody may have synced that yet
+	}
+	var syncs errgroup.Group
+	syncs.SetLimit(parallelSyncs)
+	for shard, yes := range touched {
+		if yes {
+			syncs.Go(s.shards[shard].wait)
+		}
+	}
+	if err := syncs.Wait(); err != nil {
+		return errors.Join(all, err)
+	}
+	for _, id := range gone {
+		if err := remove(s.fs.Remove, s.incomingPath(id)); err != nil {
+			all = errors.Join(all, wrap("remove blob's marker", err))
+		}
+	}
+	return all
+}
+
+// remove is fn of a name that may be missing.
+func remove(fn func(string) error, name string) error {
+	if err := fn(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	return nil
+}

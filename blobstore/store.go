@@ -1,0 +1,182 @@
+package blobstore
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/zeebo/blake3"
+
+	"packhouse/blobstore/vfs"
+)
+
+// Info is what a blob is, as found or as written.
+type Info struct {
+	Size   int64 // of the payload
+	BLAKE3 [32]byte
+}
+
+// Options of Open. Dir is required.
+type Options struct {
+	Dir  string
+	FS   vfs.FS           // nil means the operating system's
+	Rand io.Reader        // for blob IDs; nil means crypto/rand
+	Now  func() time.Time // nil means time.Now
+}
+
+// Store is an open blob store: Dir/incoming and Dir/blobs/00…ff. Its methods
+// are safe for concurrent use. No two Stores may be open on one directory.
+type Store struct {
+	fs  vfs.FS
+	dir string
+	now func() time.Time
+
+	randMu sync.Mutex
+	rand   io.Reader // guarded by randMu
+
+	incoming *groupSync
+	shards   [256]*groupSync
+	hashers  sync.Pool // of *blake3.Hasher, reset
+
+	failed  atomic.Pointer[error] // the first error after which nothing may change; sticky
+	created atomic.Bool           // Create was called: Sweep may not any more
+	closed  atomic.Bool
+}
+
+// Init makes the directories of a store below dir, durably. dir must exist, and its own
+// entry is the caller's to sync. Existing directories are fine, so that an
+// Init that failed can be repeated.
+func Init(fsys vfs.FS, dir string) error {
+	if fsys == nil {
+		fsys = vfs.OS()
+	}
+	made := []string{incomingDir(dir), blobsDir(dir)}
+	s := &Store{dir: dir}
+	for shard := range 256 {
+		made = append(made, s.shardDir(byte(shard)))
+	}
+	for _, name := range made {
+		if err := fsys.Mkdir(name); err != nil && !errors.Is(err, fs.ErrExist) {
+			return wrap("make the directories of a blob store", err)
+		}
+	}
+	for _, name := range []string{blobsDir(dir), dir} {
+		if err := fsys.SyncDir(name); err != nil {
+			return wrap("sync the directories of a blob store", err)
+		}
+	}
+	return nil
+}
+
+// Open opens a store that Init made; its cost does not depend on the number of blobs.
+// A missing directory is fs.ErrNotExist.
+func Open(o Options) (*Store, error) {
+	if o.Dir == "" {
+		return nil, errors.New("open blob store: no directory given")
+	}
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand}
+	s.hashers.New = func() any { return blake3.New() }
+	s.incoming = newGroupSync(func() error { return s.syncDir(incomingDir(s.dir)) })
+	for i := range s.shards {
+		dir := s.shardDir(byte(i))
+		s.shards[i] = newGroupSync(func() error { return s.syncDir(dir) })
+	}
+	if err := s.checkDirs(); err != nil {
+		return nil, err
+	}
+	return s, nil
+}
+
+// checkDirs finds a missing directory now, rather than by the first blob that needs it.
+func (s *Store) checkDirs() error {
+	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
+		return wrap("open blob store: directory incoming", err)
+	}
+	entries, err := s.fs.ReadDir(blobsDir(s.dir))
+	if err != nil {
+		return wrap("open blob store: directory blobs", err)
+	}
+	found := make(map[string]bool, len(entries))
+	for _, entry := range entries {
+		found[entry.Name()] = entry.IsDir()
+	}
+	for shard := range 256 {
+		if name := shardName(byte(shard)); !found[name] {
+			return fmt.Errorf("open blob store: directory blobs/%s: %w", name, fs.ErrNotExist)
+		}
+	}
+	return nil
+}
+
+// Close ends the store: Create, Commit and Remove then refuse with ErrClosed. Blobs that are
+// open stay readable, and a blob being written should be aborted (else the next Sweep does it).
+func (s *Store) Close() error {
+	s.closed.Store(true)
+	return nil
+}
+
+// Failed returns the first sync or link error, or write error that is not about space, after
+// which Create, Commit and Remove refuse with ErrFailed; nil while all is well. It
+// stays until the store is opened again. ErrNoSpace is no such error, unless a sync reported it.
+func (s *Store) Failed() error {
+	if err := s.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// ready refuses changes of a closed or failed store.
+func (s *Store) ready() error {
+	if s.closed.Load() {
+		return ErrClosed
+	}
+	if err := s.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	return nil
+}
+
+// fail makes the store read-only because of err, and returns what to tell the caller.
+func (s *Store) fail(op string, err error) error {
+	cause := wrap(op, err)
+	if noSpace(err) {
+		cause = fmt.Errorf("%w: %w", ErrNoSpace, cause)
+	}
+	s.failed.CompareAndSwap(nil, &cause)
+	return fmt.Errorf("%w: %w", ErrFailed, cause)
+}
+
+// syncDir is what the groups run. After a failure it is not tried again: it might then
+// succeed without having made anything durable.
+func (s *Store) syncDir(dir string) error {
+	if err := s.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrFailed, err)
+	}
+	if err := s.fs.SyncDir(dir); err != nil {
+		return s.fail("sync a directory of blobs", err)
+	}
+	return nil
+}
+
+// Space returns free and total bytes of the file system below.
+func (s *Store) Space() (free, total int64, err error) {
+	free, total, err = s.fs.Space(s.dir)
+	if err != nil {
+		return 0, 0, wrap("ask for free space", err)
+	}
+	return free, total, nil
+}

@@ -1,0 +1,112 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/zeebo/blake3"
+)
+
+const verifyBuffer = 256 << 10 // bytes read between two looks at ctx
+
+// Verify reads a blob whole and compares it with its trailer: ErrCorrupt. It returns
+// what it read, so that the caller can compare with the index; after a read error, what it read until then.
+// Errors: ErrNotFound, ErrCorrupt, ctx.Err(), else I/O (which says nothing of the bytes).
+func (s *Store) Verify(ctx context.Context, ref Ref) (Info, error) {
+	file, fileSize, err := s.open(ref)
+	if err != nil {
+		return Info{}, err
+	}
+	defer file.Close()
+	_, recorded, err := readTrailer(file, fileSize, nil)
+	if err != nil {
+		return Info{}, err
+	}
+	hasher := s.hashers.Get().(*blake3.Hasher)
+	defer func() {
+		hasher.Reset()
+		s.hashers.Put(hasher)
+	}()
+	blob := &Blob{file: file, size: recorded.Size}
+	var found Info
+	found.Size, err = hashAll(ctx, hasher, blob)
+	hasher.Sum(found.BLAKE3[:0])
+	if err != nil {
+		return found, err
+	}
+	if found != recorded {
+		return found, fmt.Errorf("%w: BLAKE3 %x, recorded %x", ErrCorrupt, found.BLAKE3, recorded.BLAKE3)
+	}
+	return found, nil
+}
+
+func hashAll(ctx context.Context, hasher io.Writer, blob *Blob) (size int64, err error) {
+	buffer := make([]byte, min(max(blob.size, 1), verifyBuffer))
+	for size < blob.size {
+		if err := ctx.Err(); err != nil {
+			return size, err
+		}
+		n, err := blob.ReadAt(buffer, size)
+		hasher.Write(buffer[:n]) // never fails
+		size += int64(n)
+		if err != nil && !errors.Is(err, io.EOF) {
+			return size, err
+		}
+	}
+	return size, nil
+}
+
+// Walk calls fn for every committed blob with its label, in no order; for rebuilding an index. A
+// file whose trailer is not readable is given with err set to ErrCorrupt (or an I/O error). Blobs that
+// come or go meanwhile may be met or not. An error of fn ends the walk and is returned.
+// It holds the names of one shard in memory; fn may keep label.
+func (s *Store) Walk(ctx context.Context, fn func(ref Ref, label []byte, info Info, err error) error) error {
+	buffer := make([]byte, maxTrailer)
+	for shard := range 256 {
+		if err := s.walkShard(ctx, byte(shard), buffer, fn); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *Store) walkShard(ctx context.Context, shard byte, buffer []byte, fn func(Ref, []byte, Info, error) error) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	entries, err := s.fs.ReadDir(s.shardDir(shard))
+	if err != nil {
+		return wrap("walk blobs", err)
+	}
+	for _, entry := range entries {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		id, ok := parseName(entry.Name())
+		if !ok || id.shard() != shard {
+			continue
+		}
+		label, info, err := s.labelInto(id, buffer)
+		if errors.Is(err, ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+			continue // removed since the directory was read
+		}
+		if err := fn(id.ref(), label, info, err); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// labelInto is Label with a buffer to read into; the label is a copy.
+func (s *Store) labelInto(id blobID, buffer []byte) ([]byte, Info, error) {
+	file, fileSize, err := s.open(id.ref())
+	if err != nil {
+		return nil, Info{}, err
+	}
+	defer file.Close()
+	label, info, err := readTrailer(file, fileSize, buffer)
+	return append([]byte(nil), label...), info, err
+}

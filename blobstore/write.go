@@ -1,0 +1,294 @@
+package blobstore
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"github.com/zeebo/blake3"
+
+	"packhouse/blobstore/vfs"
+)
+
+const (
+	// maxTries bounds the search for an ID nobody has. With 80 random bits the
+	// first is free; more than a few that are not mean broken randomness.
+	maxTries = 8
+
+	// writebackStep is how many bytes of a body gather before they are sent to the disk: so the
+	// sync of a long one finds little left to write, and dirty memory stays small.
+	writebackStep = 8 << 20
+)
+
+// Create starts a blob. The writer must be ended by Commit or Abort.
+// Errors: ErrFailed, ErrClosed, ErrNoSpace, ctx.Err(), else I/O.
+func (s *Store) Create(ctx context.Context) (*Writer, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if err := s.ready(); err != nil {
+		return nil, err
+	}
+	s.created.Store(true)
+	for range maxTries {
+		id, err := s.newID()
+		if err != nil {
+			return nil, err
+		}
+		file, err := s.fs.Create(s.incomingPath(id))
+		if err == nil {
+			return &Writer{s: s, id: id, file: file, hasher: s.hashers.Get().(*blake3.Hasher)}, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			return nil, s.changeError("create blob", err)
+		}
+	}
+	return nil, errNoID
+}
+
+var errNoID = fmt.Errorf("create blob: none of %d random IDs was free", maxTries)
+
+// changeError is for a change to the file system, not a sync, that failed: lack of space fails
+// one blob, a dead disk the store.
+func (s *Store) changeError(op string, err error) error {
+	switch {
+	case noSpace(err):
+		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(op, err))
+	case diskGone(err):
+		return s.fail(op, err)
+	}
+	return wrap(op, err)
+}
+
+// Writer receives the bytes of one blob. Not safe for concurrent use.
+type Writer struct {
+	s      *Store
+	id     blobID
+	file   vfs.File
+	hasher *blake3.Hasher
+	size   int64
+	sent   int64 // bytes whose writeback has begun
+	err    error // first error of Write; Commit refuses with it
+	ended  bool
+}
+
+// Write appends to the blob and hashes. After an error the blob can only be given up.
+// Errors: ErrNoSpace (the store stays usable), ErrFailed.
+func (w *Writer) Write(p []byte) (int, error) {
+	if w.ended {
+		return 0, errEnded
+	}
+	if w.err != nil {
+		return 0, w.err
+	}
+	n, err := w.write(p)
+	w.hasher.Write(p[:n]) // never fails
+	w.size += int64(n)
+	if err != nil {
+		w.err = err
+		return n, err
+	}
+	if w.size-w.sent >= writebackStep {
+		w.startWriteback()
+	}
+	return n, nil
+}
+
+// write does not let a short write pass.
+func (w *Writer) write(p []byte) (int, error) {
+	n, err := w.file.Write(p)
+	if err == nil && n < len(p) {
+		err = io.ErrShortWrite
+	}
+	switch {
+	case err == nil:
+		return n, nil
+	case noSpace(err):
+		return n, fmt.Errorf("%w: %w", ErrNoSpace, wrap("write blob", err))
+	}
+	return n, w.s.fail("write blob", err)
+}
+
+func (w *Writer) startWriteback() {
+	if file, ok := w.file.(vfs.WritebackStarter); ok {
+		// A hint: what goes wrong with it, the sync will tell.
+		_ = file.StartWriteback(w.sent, w.size-w.sent)
+	}
+	w.sent = w.size
+}
+
+// Size is the number of bytes written so far.
+func (w *Writer) Size() int64 { return w.size }
+
+// Commit writes the trailer with label (at most MaxLabel bytes, opaque; a rebuild of the index
+// reads it back), and makes the blob durable: bytes, its name in incoming/, its name in its shard.
+// When err is nil all of that is on stable storage; the blob stays marked as unsettled (its incoming/
+// name remains) until Settle or Remove, and Sweep decides about it after a crash.
+// On error nothing remains, or what remains is unsettled and swept at the next start (when the
+// store failed between the two names). The end of ctx is looked at before the first step only.
+// Errors: as Write and Create. A sync that failed for lack of space is both ErrFailed and ErrNoSpace.
+func (w *Writer) Commit(ctx context.Context, label []byte) (Ref, Info, error) {
+	if w.ended {
+		return "", Info{}, errEnded
+	}
+	if err := w.mayCommit(ctx, label); err != nil {
+		w.Abort()
+		return "", Info{}, err
+	}
+	w.ended = true
+	info := Info{Size: w.size}
+	w.hasher.Sum(info.BLAKE3[:0])
+	w.release()
+	if err := w.finish(label, info); err != nil {
+		w.s.discardIncoming(w.id)
+		return "", Info{}, err
+	}
+	id, err := w.s.publish(w.id)
+	if err != nil {
+		return "", Info{}, err
+	}
+	return id.ref(), info, nil
+}
+
+func (w *Writer) mayCommit(ctx context.Context, label []byte) error {
+	if w.err != nil {
+		return w.err
+	}
+	if len(label) > MaxLabel {
+		return fmt.Errorf("commit blob: label of %d bytes, at most %d fit", len(label), MaxLabel)
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return w.s.ready()
+}
+
+// finish completes the file and makes its bytes durable. The file is closed in any case.
+func (w *Writer) finish(label []byte, info Info) error {
+	if _, err := w.write(appendTrailer(nil, label, info)); err != nil {
+		_ = w.file.Close() // it is unlinked next
+		return err
+	}
+	if err := w.file.Sync(); err != nil {
+		_ = w.file.Close()
+		return w.s.fail("sync blob", err)
+	}
+	if err := w.file.Close(); err != nil {
+		return w.s.fail("close blob", err)
+	}
+	return nil
+}
+
+// Abort gives the blob up. It may be called after Commit, and then does nothing. A file
+// that cannot be unlinked now is swept at the next start.
+func (w *Writer) Abort() {
+	if w.ended {
+		return
+	}
+	w.ended = true
+	w.release()
+	_ = w.file.Close()
+	w.s.discardIncoming(w.id)
+}
+
+func (w *Writer) release() {
+	w.hasher.Reset()
+	w.s.hashers.Put(w.hasher)
+	w.hasher = nil
+}
+
+// publish gives the finished file incoming/<id> its name in its shard, in the order that doc.go
+// demands. It returns the ID the blob has in the end: another one, if id was taken.
+// On error nothing is left but what Sweep finds.
+func (s *Store) publish(id blobID) (blobID, error) {
+	for range maxTries {
+		if err := s.incoming.wait(); err != nil {
+			s.discardIncoming(id)
+			return id, err
+		}
+		err := s.link(id)
+		if err == nil {
+			if err := s.shards[id.shard()].wait(); err != nil {
+				s.discard(id)
+				return id, err
+			}
+			return id, nil
+		}
+		if !errors.Is(err, fs.ErrExist) {
+			s.discard(id)
+			return id, err
+		}
+		if id, err = s.renameIncoming(id); err != nil {
+			return id, err
+		}
+	}
+	s.discardIncoming(id)
+	return id, errNoID
+}
+
+// link makes the name in the shard. fs.ErrExist means that it is another blob's.
+func (s *Store) link(id blobID) error {
+	err := s.fs.Link(s.incomingPath(id), s.blobPath(id))
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, fs.ErrExist):
+		// A network file system that repeats a request finds its own link there.
+		if s.sameFile(s.incomingPath(id), s.blobPath(id)) {
+			return nil
+		}
+		return fs.ErrExist
+	case noSpace(err):
+		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("link blob", err))
+	}
+	return s.fail("link blob", err)
+}
+
+func (s *Store) sameFile(a, b string) bool {
+	infoA, errA := s.fs.Stat(a)
+	infoB, errB := s.fs.Stat(b)
+	return errA == nil && errB == nil && os.SameFile(infoA, infoB)
+}
+
+// renameIncoming gives a finished file another free ID. On error the file is gone.
+func (s *Store) renameIncoming(old blobID) (blobID, error) {
+	for range maxTries {
+		id, err := s.newID()
+		if err == nil {
+			err = s.fs.Link(s.incomingPath(old), s.incomingPath(id))
+		}
+		if errors.Is(err, fs.ErrExist) {
+			continue
+		}
+		s.discardIncoming(old)
+		if err != nil {
+			s.discardIncoming(id)
+			return id, s.changeError("rename blob", err)
+		}
+		return id, nil
+	}
+	s.discardIncoming(old)
+	return old, errNoID
+}
+
+// discardIncoming unlinks a file that has no name in a shard.
+func (s *Store) discardIncoming(id blobID) {
+	_ = s.fs.Remove(s.incomingPath(id)) // else the next Sweep does
+}
+
+// discard takes back a blob that may have its name in the shard. The marker goes
+// last, and only when the name is gone for good: in a failed store that
+// cannot be known, so there it stays for the next Sweep.
+func (s *Store) discard(id blobID) {
+	_ = s.unlink([]blobID{id})
+}
+
+// BLAKE3 is the digest of what was written so far; it must not be called after Commit or Abort.
+func (w *Writer) BLAKE3() [32]byte {
+	var sum [32]byte
+	w.hasher.Sum(sum[:0])
+	return sum
+}
