@@ -1,0 +1,247 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"time"
+)
+
+// apply carries out a group. On error the caller undoes it.
+func (t *tx) apply(muts []Mutation) ([]Result, error) {
+	results := make([]Result, len(muts))
+	for i, m := range muts {
+		r, err := t.one(m)
+		if err != nil {
+			return nil, &GroupError{Position: i, Result: r, Err: err}
+		}
+		results[i] = r
+	}
+	return results, nil
+}
+
+func (t *tx) one(m Mutation) (r Result, err error) {
+	switch m := m.(type) {
+	case Put:
+		return t.putItem(m)
+	case Delete:
+		return t.deleteItem(m)
+	case Move:
+		return t.moveItem(m)
+	case Require:
+		return r, t.require(m)
+	case MakeDir:
+		return r, t.ensureDir(m.Key, m.Now)
+	case RemoveDir:
+		return r, t.removeDir(m)
+	case Restore:
+		return t.restore(m)
+	case PurgeTrash:
+		return r, t.purge(m)
+	case SetFlags:
+		return r, t.setFlags(m)
+	case SetMeta:
+		t.setMeta(m)
+	case AcquireLock:
+		return t.acquireLock(m)
+	case ReleaseLock:
+		return t.releaseLock(m)
+	case ExpireLocks:
+		return r, t.expireLocks(m)
+	case PutJob:
+		return r, t.putJob(m)
+	case DeleteJob:
+		t.remove(t.jobs, []byte(m.ID))
+	default:
+		return r, fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
+	}
+	return r, nil
+}
+
+// itemAt returns the item at key, nil when there is none, ErrIsDir for a directory.
+func (t *tx) itemAt(key string) (*Item, error) {
+	row := rowKey(key)
+	if value := t.items.Get(row); value != nil {
+		item, err := decodeItem(value)
+		if err != nil {
+			return nil, err
+		}
+		return &item, nil
+	}
+	if t.items.Get(append(row, separator)) != nil {
+		return nil, ErrIsDir
+	}
+	return nil, nil
+}
+
+// attach makes key the item, where none is: its rows, its parents, its count.
+func (t *tx) attach(key string, item *Item, now time.Time) error {
+	if err := t.ensureDir(parentOf(key), now); err != nil {
+		return err
+	}
+	row := rowKey(key)
+	t.put(t.items, row, encodeItem(item))
+	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{row: row}))
+	return t.count(key, item, +1)
+}
+
+// detach takes the item from key. Its ref has no item until the caller gives it one.
+func (t *tx) detach(key string, item *Item) error {
+	t.remove(t.items, rowKey(key))
+	return t.count(key, item, -1)
+}
+
+func (t *tx) putItem(m Put) (r Result, err error) {
+	r.Previous, err = t.itemAt(m.Key)
+	if err != nil {
+		return r, err
+	}
+	if m.IfAbsent && r.Previous != nil {
+		return r, ErrExists
+	}
+	if m.IfRef != "" && (r.Previous == nil || r.Previous.Ref != m.IfRef) {
+		return r, ErrConflict
+	}
+	if t.refs.Get([]byte(m.Item.Ref)) != nil {
+		return r, ErrRefUsed
+	}
+
+	item := m.Item
+	item.Modified = m.Now
+	item.Flags &^= FlagExempt
+	if m.Exempt {
+		item.Flags |= FlagExempt
+	}
+	if r.Previous != nil {
+		item.Created = r.Previous.Created
+		if r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil); err != nil {
+			return r, err
+		}
+	} else if item.Created.IsZero() {
+		item.Created = m.Now
+	}
+	if err := t.attach(m.Key, &item, m.Now); err != nil {
+		return r, err
+	}
+	if m.Backup {
+		t.recordBackup(item.Writer, m.Now)
+	}
+	return r, t.checkLimit(&item, m.Limit)
+}
+
+func (t *tx) deleteItem(m Delete) (r Result, err error) {
+	r.Previous, err = t.itemAt(m.Key)
+	if err != nil {
+		return r, err
+	}
+	if r.Previous == nil {
+		if m.IgnoreMissing {
+			return r, nil
+		}
+		return r, ErrNotFound
+	}
+	if m.IfRef != "" && r.Previous.Ref != m.IfRef {
+		return r, ErrConflict
+	}
+	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil)
+	return r, err
+}
+
+func (t *tx) moveItem(m Move) (r Result, err error) {
+	moved, err := t.itemAt(m.From)
+	if err != nil {
+		return r, err
+	}
+	if moved == nil {
+		return r, ErrNotFound
+	}
+	if m.From == m.To {
+		return Result{Moved: moved}, nil
+	}
+	r.Previous, err = t.itemAt(m.To)
+	if err != nil {
+		return r, err
+	}
+	if r.Previous != nil {
+		if m.IfAbsent {
+			return r, ErrExists
+		}
+		if r.TrashID, err = t.discard(m.To, r.Previous, m.Now, m.TrashUntil); err != nil {
+			return r, err
+		}
+	}
+	// While From is still an item, so that it cannot become a parent of To.
+	if err := t.attach(m.To, moved, m.Now); err != nil {
+		return r, err
+	}
+	r.Moved = moved
+	return r, t.detach(m.From, moved)
+}
+
+func (t *tx) require(m Require) error {
+	value := t.items.Get(rowKey(m.Key))
+	if value == nil {
+		return ErrNotFound
+	}
+	item, err := decodeItem(value)
+	if err != nil {
+		return err
+	}
+	if item.Ref != m.Ref {
+		return ErrConflict
+	}
+	return nil
+}
+
+func (t *tx) setFlags(m SetFlags) error {
+	row := rowKey(m.Key)
+	value := t.items.Get(row)
+	if value == nil {
+		return ErrConflict
+	}
+	item, err := decodeItem(value)
+	if err != nil {
+		return err
+	}
+	if item.Ref != m.Ref {
+		return ErrConflict
+	}
+	item.Flags = item.Flags&FlagExempt | m.Flags&^FlagExempt
+	t.put(t.items, row, encodeItem(&item))
+	return nil
+}
+
+// ensureDir makes key a directory, with its parents; the root is one.
+func (t *tx) ensureDir(key string, now time.Time) error {
+	if key == "" {
+		return nil
+	}
+	row := dirRow(key)
+	if t.items.Get(row) != nil {
+		return nil // and so do its parents exist
+	}
+	if t.items.Get(row[:len(row)-1]) != nil {
+		return ErrNotDir
+	}
+	if err := t.ensureDir(parentOf(key), now); err != nil {
+		return err
+	}
+	t.put(t.items, row, encodeDir(now))
+	return nil
+}
+
+func (t *tx) removeDir(m RemoveDir) error {
+	row := dirRow(m.Key)
+	if t.items.Get(row) == nil {
+		if t.items.Get(row[:len(row)-1]) != nil {
+			return ErrNotDir
+		}
+		return ErrNotFound
+	}
+	c := t.items.Cursor()
+	c.Seek(row)
+	if next, _ := c.Next(); bytes.HasPrefix(next, row) {
+		return ErrNotEmpty
+	}
+	t.remove(t.items, row)
+	return nil
+}

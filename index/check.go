@@ -1,0 +1,247 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// maxProblems bounds CheckReport.Problems.
+const maxProblems = 100
+
+// CheckReport is the outcome of Check.
+type CheckReport struct {
+	Counted  Counters // recomputed by walking
+	Stored   Counters
+	Problems []string // at most 100
+}
+
+// Check walks everything in one snapshot: counters against recomputation, refs
+// both ways, records decode, parents exist. It changes nothing. The memory it
+// uses does not depend on the number of items.
+// Damage is in the report; an error means that the walk could not be finished.
+func (x *Index) Check(ctx context.Context) (report CheckReport, err error) {
+	err = x.view(func(b *bolt.Tx) (err error) {
+		defer faultIsCorrupt(&err)()
+		c := checker{ctx: ctx, report: &report}
+		c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
+		c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
+		if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
+			c.problem("counters of the repository: %v", err)
+		}
+		steps := []func() error{c.checkItems, c.checkTrash, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
+		for _, step := range steps {
+			if err := step(); err != nil {
+				return err
+			}
+		}
+		if report.Counted != report.Stored {
+			c.problem("counters of the repository: stored %+v, counted %+v", report.Stored, report.Counted)
+		}
+		return nil
+	})
+	return report, err
+}
+
+type checker struct {
+	ctx                          context.Context
+	report                       *CheckReport
+	items, refs, trash, counters *bolt.Bucket
+
+	parent []byte // row of the last directory found to exist; nil: the root
+	top    string // top-level directory being counted
+	inTop  Counters
+	inRoot Counters
+}
+
+func (c *checker) problem(format string, args ...any) {
+	if len(c.report.Problems) < maxProblems {
+		c.report.Problems = append(c.report.Problems, fmt.Sprintf(format, args...))
+	}
+}
+
+// each calls fn for the rows of a bucket and looks at ctx now and then.
+func (c *checker) each(bucket *bolt.Bucket, fn func(row, value []byte)) error {
+	cursor, n := bucket.Cursor(), 0
+	for row, value := cursor.First(); row != nil; row, value = cursor.Next() {
+		if n++; n%1024 == 0 {
+			if err := c.ctx.Err(); err != nil {
+				return err
+			}
+		}
+		fn(row, value)
+	}
+	return c.ctx.Err()
+}
+
+// checkItems counts the items; those of one top-level directory follow each
+// other, those of the root lie between them.
+func (c *checker) checkItems() error {
+	err := c.each(c.items, func(row, value []byte) {
+		key := keyOf(row)
+		if err := checkKey(key); err != nil {
+			c.problem("key %q: %v", key, err)
+		}
+		c.checkParent(key)
+		if isDirRow(row) {
+			if _, err := decodeDir(value); err != nil {
+				c.problem("directory %q: %v", key, err)
+			}
+			if c.items.Get(row[:len(row)-1]) != nil {
+				c.problem("%q is both an item and a directory", key)
+			}
+			if parentOf(key) == "" {
+				c.endTop()
+				c.top = key
+			}
+			return
+		}
+		item, err := decodeItem(value)
+		if err != nil {
+			c.problem("item %q: %v", key, err)
+			return
+		}
+		c.checkRef(item.Ref, refTarget{row: row})
+		n := live(&item)
+		c.report.Counted.add(n)
+		n.Exempt = 0
+		top := topOf(key)
+		if top == "" {
+			c.inRoot.add(n)
+			return
+		}
+		if top != c.top {
+			c.endTop()
+			c.top = top
+		}
+		c.inTop.add(n)
+	})
+	if err != nil {
+		return err
+	}
+	c.endTop()
+	c.compareTop("", c.inRoot)
+	return nil
+}
+
+func (c *checker) checkParent(key string) {
+	parent := dirRow(parentOf(key))
+	if bytes.Equal(parent, c.parent) {
+		return
+	}
+	c.parent = parent
+	if parent != nil && c.items.Get(parent) == nil {
+		c.problem("%q has no parent directory", key)
+	}
+}
+
+func (c *checker) endTop() {
+	if c.top != "" {
+		c.compareTop(c.top, c.inTop)
+	}
+	c.top, c.inTop = "", Counters{}
+}
+
+func (c *checker) compareTop(top string, counted Counters) {
+	stored, err := readCounters(c.counters, topRow(top))
+	if err != nil {
+		c.problem("counters of %q: %v", top, err)
+	} else if stored != counted {
+		c.problem("counters of %q: stored %d items, %d bytes, counted %d, %d", top, stored.Items, stored.Bytes, counted.Items, counted.Bytes)
+	}
+}
+
+// checkTops finds counters of directories that are not there.
+func (c *checker) checkTops() error {
+	return c.each(c.counters, func(row, _ []byte) {
+		if bytes.Equal(row, totalRow) {
+			return
+		}
+		top := string(row[1:])
+		if row[0] != 0x01 {
+			c.problem("unknown row %x in counters", row)
+		} else if top != "" && c.items.Get(dirRow(top)) == nil {
+			c.problem("counters of %q: there is no such directory", top)
+		}
+	})
+}
+
+func (c *checker) checkTrash() error {
+	return c.each(c.trash, func(row, value []byte) {
+		removed, err := decodeRemoved(row, value)
+		if err != nil {
+			c.problem("trash row %x: %v", row, err)
+			return
+		}
+		c.checkRef(removed.Item.Ref, refTarget{trash: true, row: row})
+		c.report.Counted.add(inTrash(&removed.Item))
+	})
+}
+
+// checkRef goes from an item or trash row to its ref.
+func (c *checker) checkRef(ref string, want refTarget) {
+	got, err := decodeRef(c.refs.Get([]byte(ref)))
+	if err != nil || got.trash != want.trash || !bytes.Equal(got.row, want.row) {
+		c.problem("ref %x does not lead to %s", ref, want)
+	}
+}
+
+// checkRefs goes from each ref to its item or trash row.
+func (c *checker) checkRefs() error {
+	return c.each(c.refs, func(ref, value []byte) {
+		target, err := decodeRef(value)
+		if err != nil {
+			c.problem("ref %x: %v", ref, err)
+			return
+		}
+		var item Item
+		if target.trash {
+			var record trashRecord
+			record, err = decodeTrash(c.trash.Get(target.row))
+			item = record.item
+		} else {
+			item, err = decodeItem(c.items.Get(target.row))
+		}
+		if err != nil || item.Ref != string(ref) {
+			c.problem("ref %x leads to %s, which has not that ref", ref, target)
+		}
+	})
+}
+
+func (r refTarget) String() string {
+	if r.trash {
+		return fmt.Sprintf("trash row %x", r.row)
+	}
+	return fmt.Sprintf("item %q", keyOf(r.row))
+}
+
+// checkRest decodes what nothing else refers to.
+func (c *checker) checkRest(b *bolt.Tx) error {
+	rest := []struct {
+		bucket []byte
+		decode func(row, value []byte) error
+	}{
+		{bucketMeta, func(row, value []byte) (err error) {
+			if !bytes.Equal(row, formatRow) {
+				_, err = decodeOpaque("meta", metaV1, value)
+			}
+			return err
+		}},
+		{bucketLocks, func(_, value []byte) error { _, err := decodeLock("", value); return err }},
+		{bucketJobs, func(_, value []byte) error { _, err := decodeOpaque("job", jobV1, value); return err }},
+		{bucketWriters, func(_, value []byte) error { _, err := decodeWriter(value); return err }},
+	}
+	for _, r := range rest {
+		err := c.each(b.Bucket(r.bucket), func(row, value []byte) {
+			if err := r.decode(row, value); err != nil {
+				c.problem("%s %q: %v", r.bucket, row, err)
+			}
+		})
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package index
+
+import (
+	"encoding/binary"
+	"fmt"
+	"time"
+)
+
+// The versions of records this program writes; doc.go has the layouts. A new
+// layout gets a new number, and the old one stays readable.
+const (
+	itemV1     = 1 // first layout
+	dirV1      = 1
+	refV1      = 1
+	trashV1    = 1
+	countersV1 = 1
+	lockV1     = 1
+	writerV1   = 1
+	metaV1     = 1
+	jobV1      = 1
+)
+
+// itemFixed is the length of an item record before its four strings.
+const itemFixed = 1 + 1 + 3*8 + 32
+
+func appendTime(b []byte, t time.Time) []byte {
+	return binary.LittleEndian.AppendUint64(b, uint64(t.UnixMilli()))
+}
+
+func appendShort[T string | []byte](b []byte, s T) []byte {
+	return append(append(b, byte(len(s))), s...)
+}
+
+func appendLong[T string | []byte](b []byte, s T) []byte {
+	return append(binary.LittleEndian.AppendUint16(b, uint16(len(s))), s...)
+}
+
+func appendItem(b []byte, item *Item) []byte {
+	b = append(b, itemV1, byte(item.Flags))
+	b = binary.LittleEndian.AppendUint64(b, uint64(item.Size))
+	b = appendTime(b, item.Created)
+	b = appendTime(b, item.Modified)
+	b = append(b, item.BLAKE3[:]...)
+	b = appendShort(b, item.Ref)
+	b = appendShort(b, item.Algorithm)
+	b = appendShort(b, item.Sum)
+	return appendShort(b, item.Writer)
+}
+
+func encodeItem(item *Item) []byte {
+	n := itemFixed + 4 + len(item.Ref) + len(item.Algorithm) + len(item.Sum) + len(item.Writer)
+	return appendItem(make([]byte, 0, n), item)
+}
+
+// A decoder turns records into values. It remembers the last algorithm and
+// writer: in a listing they repeat, and need not be allocated for each row.
+type decoder struct{ algorithm, writer string }
+
+func (d *decoder) item(b []byte) (item Item, err error) {
+	f := fields{b: b}
+	if f.u8() != itemV1 {
+		return Item{}, damaged("item")
+	}
+	item.Flags = Flags(f.u8())
+	item.Size = f.i64()
+	item.Created = f.time()
+	item.Modified = f.time()
+	copy(item.BLAKE3[:], f.next(32))
+	item.Ref = string(f.short())
+	item.Algorithm = reuse(&d.algorithm, f.short())
+	if sum := f.short(); len(sum) > 0 {
+		item.Sum = append(make([]byte, 0, len(sum)), sum...)
+	}
+	item.Writer = reuse(&d.writer, f.short())
+	if !f.done() || item.Size < 0 || item.Ref == "" {
+		return Item{}, damaged("item")
+	}
+	return item, nil
+}
+
+func reuse(last *string, b []byte) string {
+	if string(b) != *last {
+		*last = string(b)
+	}
+	return *last
+}
+
+func decodeItem(b []byte) (Item, error) {
+	var d decoder
+	return d.item(b)
+}
+
+func encodeDir(created time.Time) []byte {
+	return appendTime(append(make([]byte, 0, 9), dirV1), created)
+}
+
+func decodeDir(b []byte) (created time.Time, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	created = f.time()
+	if version != dirV1 || !f.done() {
+		return time.Time{}, damaged("directory")
+	}
+	return created, nil
+}
+
+// A refTarget is what a ref belongs to: the item or the trash row of this row key.
+type refTarget struct {
+	trash bool
+	row   []byte
+}
+
+func encodeRef(r refTarget) []byte {
+	b := make([]byte, 0, 2+len(r.row))
+	if r.trash {
+		return append(append(b, refV1, 1), r.row...)
+	}
+	return append(append(b, refV1, 0), r.row...)
+}
+
+// decodeRef returns a row that shares memory with b.
+func decodeRef(b []byte) (refTarget, error) {
+	if len(b) < 3 || b[0] != refV1 || b[1] > 1 || b[1] == 1 && len(b) != 2+trashKeySize {
+		return refTarget{}, damaged("ref")
+	}
+	return refTarget{trash: b[1] == 1, row: b[2:]}, nil
+}
+
+// A trashRecord is a Removed without what its row key says.
+type trashRecord struct {
+	at   time.Time
+	key  string
+	item Item
+}
+
+func encodeTrash(r *trashRecord) []byte {
+	b := appendTime([]byte{trashV1}, r.at)
+	return appendItem(appendLong(b, r.key), &r.item)
+}
+
+func decodeTrash(b []byte) (r trashRecord, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	r.at = f.time()
+	key := f.long()
+	if version != trashV1 || f.bad || len(key) == 0 || len(key) > maxKey {
+		return trashRecord{}, damaged("trash")
+	}
+	r.key = string(key)
+	r.item, err = decodeItem(f.b)
+	return r, err
+}
+
+func encodeCounters(c Counters) []byte {
+	b := append(make([]byte, 0, 1+5*8), countersV1)
+	for _, n := range [...]int64{c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	return b
+}
+
+func decodeCounters(b []byte) (c Counters, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	c = Counters{Items: f.i64(), Bytes: f.i64(), Exempt: f.i64(), TrashItems: f.i64(), TrashBytes: f.i64()}
+	if version != countersV1 || !f.done() || c.negative() {
+		return Counters{}, damaged("counters")
+	}
+	return c, nil
+}
+
+func encodeLock(l *Lock) []byte {
+	b := []byte{lockV1}
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.Acquired.UnixMicro()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.Since.UnixMicro()))
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.TTL))
+	return appendLong(appendLong(b, l.Holder), l.Data)
+}
+
+func decodeLock(id string, b []byte) (Lock, error) {
+	f := fields{b: b}
+	version := f.u8()
+	l := Lock{ID: id}
+	l.Acquired = time.UnixMicro(f.i64()).UTC()
+	l.Since = time.UnixMicro(f.i64()).UTC()
+	l.TTL = time.Duration(f.i64())
+	l.Holder = string(f.long())
+	if data := f.long(); len(data) > 0 {
+		l.Data = append(make([]byte, 0, len(data)), data...)
+	}
+	if version != lockV1 || !f.done() || l.TTL < 0 {
+		return Lock{}, damaged("lock")
+	}
+	return l, nil
+}
+
+func encodeWriter(at time.Time) []byte {
+	return appendTime(append(make([]byte, 0, 9), writerV1), at)
+}
+
+func decodeWriter(b []byte) (at time.Time, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	at = f.time()
+	if version != writerV1 || !f.done() {
+		return time.Time{}, damaged("writer")
+	}
+	return at, nil
+}
+
+// encodeOpaque wraps bytes that are the caller's own: meta values, job records.
+func encodeOpaque(version byte, value []byte) []byte {
+	return append(append(make([]byte, 0, 1+len(value)), version), value...)
+}
+
+// decodeOpaque returns a copy, never nil.
+func decodeOpaque(kind string, version byte, b []byte) ([]byte, error) {
+	if len(b) < 1 || b[0] != version {
+		return nil, damaged(kind)
+	}
+	return append(make([]byte, 0, len(b)-1), b[1:]...), nil
+}
+
+func damaged(kind string) error {
+	return fmt.Errorf("%w: %s record does not decode", ErrCorrupt, kind)
+}
+
+// fields reads a record from its start. What lies beyond the end reads as
+// zeros and sets bad; nothing is allocated.
+type fields struct {
+	b   []byte
+	bad bool
+}
+
+func (f *fields) next(n int) []byte {
+	if n > len(f.b) {
+		f.b, f.bad = nil, true
+		return nil
+	}
+	p := f.b[:n]
+	f.b = f.b[n:]
+	return p
+}
+
+func (f *fields) u8() byte {
+	if p := f.next(1); p != nil {
+		return p[0]
+	}
+	return 0
+}
+
+func (f *fields) i64() int64 {
+	if p := f.next(8); p != nil {
+		return int64(binary.LittleEndian.Uint64(p))
+	}
+	return 0
+}
+
+func (f *fields) time() time.Time { return time.UnixMilli(f.i64()).UTC() }
+
+func (f *fields) short() []byte { return f.next(int(f.u8())) }
+
+func (f *fields) long() []byte {
+	if p := f.next(2); p != nil {
+		return f.next(int(binary.LittleEndian.Uint16(p)))
+	}
+	return nil
+}
+
+// done reports whether the record had all its fields and nothing after them.
+func (f *fields) done() bool { return !f.bad && len(f.b) == 0 }

@@ -1,0 +1,192 @@
+package index
+
+import (
+	"bytes"
+	"encoding/hex"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+)
+
+// Golden files are made once, when a version is new, and never rewritten: what
+// -golden does to those that exist is nothing.
+var golden = flag.Bool("golden", false, "write the golden files that do not exist")
+
+var (
+	goldenTime = time.Date(2026, 3, 1, 12, 0, 0, 123e6, time.UTC)
+	goldenItem = Item{
+		Size: 1 << 40, Created: goldenTime, Modified: goldenTime.Add(time.Hour), Ref: "b\x00\x01blob", BLAKE3: [32]byte{0: 1, 31: 2},
+		Algorithm: "sha256", Sum: []byte{1, 2, 3, 4}, Writer: "alice", Flags: FlagDamaged | FlagExempt,
+	}
+	goldenRecords = []struct {
+		file   string
+		value  any
+		encode func() []byte
+		decode func([]byte) (any, error)
+	}{
+		{"item-1", goldenItem, func() []byte { return encodeItem(&goldenItem) }, func(b []byte) (any, error) { return decodeItem(b) }},
+		{"directory-1", goldenTime, func() []byte { return encodeDir(goldenTime) }, func(b []byte) (any, error) { return decodeDir(b) }},
+		{"ref-1-item", goldenRefs[0], func() []byte { return encodeRef(goldenRefs[0]) }, func(b []byte) (any, error) { return decodeRef(b) }},
+		{"ref-1-trash", goldenRefs[1], func() []byte { return encodeRef(goldenRefs[1]) }, func(b []byte) (any, error) { return decodeRef(b) }},
+		{"trash-1", goldenTrash, func() []byte { return encodeTrash(&goldenTrash) }, func(b []byte) (any, error) { return decodeTrash(b) }},
+		{"counters-1", goldenCounters, func() []byte { return encodeCounters(goldenCounters) }, func(b []byte) (any, error) { return decodeCounters(b) }},
+		{"lock-1", goldenLock, func() []byte { return encodeLock(&goldenLock) }, func(b []byte) (any, error) { return decodeLock("id", b) }},
+		{"writer-1", goldenTime, func() []byte { return encodeWriter(goldenTime) }, func(b []byte) (any, error) { return decodeWriter(b) }},
+		{"meta-1", []byte("value"), func() []byte { return encodeOpaque(metaV1, []byte("value")) }, func(b []byte) (any, error) { return decodeOpaque("meta", metaV1, b) }},
+		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},
+	}
+	goldenRefs     = [2]refTarget{{row: []byte("packs\x00ab")}, {trash: true, row: trashKey(goldenTime, 7)}}
+	goldenTrash    = trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}
+	goldenCounters = Counters{Items: 1, Bytes: 2 << 40, Exempt: 3, TrashItems: 4, TrashBytes: 5}
+	goldenLock     = Lock{ID: "id", Holder: "holder", Data: []byte(`{"pid":1}`), Acquired: goldenTime.Add(456 * time.Microsecond), Since: goldenTime, TTL: 90 * time.Second}
+)
+
+func TestGoldenRecords(t *testing.T) {
+	for _, r := range goldenRecords {
+		t.Run(r.file, func(t *testing.T) {
+			path := filepath.Join("testdata", r.file+".hex")
+			if _, err := os.Stat(path); err != nil && *golden {
+				if err := os.WriteFile(path, []byte(hex.EncodeToString(r.encode())+"\n"), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			record, err := hex.DecodeString(strings.TrimSpace(string(text)))
+			if err != nil {
+				t.Fatal(err)
+			}
+			got, err := r.decode(record)
+			if err != nil || !reflect.DeepEqual(got, r.value) {
+				t.Errorf("decode: got %+v, %v, want %+v", got, err, r.value)
+			}
+			if got := r.encode(); !bytes.Equal(got, record) {
+				t.Errorf("encode: got %x, want %x", got, record)
+			}
+			// One byte less, and of another version; those without a length of their own may be shorter.
+			if _, err := r.decode(append([]byte{99}, record[1:]...)); err == nil {
+				t.Error("another version was decoded")
+			}
+			if open := map[string]bool{"meta-1": true, "job-1": true, "ref-1-item": true}[r.file]; open {
+				return
+			}
+			for n := range len(record) {
+				if _, err := r.decode(record[:n]); err == nil {
+					t.Errorf("%d bytes of %d were decoded", n, len(record))
+				}
+			}
+			if _, err := r.decode(append(bytes.Clone(record), 0)); err == nil {
+				t.Error("a byte too many was decoded")
+			}
+		})
+	}
+}
+
+func TestRowKey(t *testing.T) {
+	for _, key := range []string{"a", "a/b", "a/b/c", "ü/é", strings.Repeat("n/", 2047) + "n"} {
+		if got := keyOf(rowKey(key)); got != key {
+			t.Errorf("key of the row of %q: got %q", key, got)
+		}
+		if got := keyOf(dirRow(key)); got != key {
+			t.Errorf("key of the directory row of %q: got %q", key, got)
+		}
+		if isDirRow(rowKey(key)) || !isDirRow(dirRow(key)) {
+			t.Errorf("%q: item and directory rows are not told apart", key)
+		}
+	}
+}
+
+// addRecords seeds a fuzz target with the golden records of a kind.
+func addRecords(f *testing.F, kind string) {
+	for _, r := range goldenRecords {
+		if strings.HasPrefix(r.file, kind) {
+			f.Add(r.encode())
+		}
+	}
+	f.Add([]byte{})
+}
+
+// roundTrip holds what a record must keep to: what decodes encodes to the same
+// bytes, and decoding takes no more memory than a small multiple of the input.
+func roundTrip[T any](t *testing.T, b []byte, decode func([]byte) (T, error), encode func(*T) []byte) {
+	v, err := decode(b)
+	if err != nil {
+		return
+	}
+	if got := encode(&v); !bytes.Equal(got, b) {
+		t.Fatalf("%x decodes to %+v, which encodes to %x", b, v, got)
+	}
+}
+
+func FuzzItem(f *testing.F) {
+	addRecords(f, "item")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, decodeItem, encodeItem)
+		if item, err := decodeItem(b); err == nil && len(item.Ref)+len(item.Algorithm)+len(item.Writer)+cap(item.Sum) > len(b) {
+			t.Fatalf("%d bytes decode to more: %+v", len(b), item)
+		}
+	})
+}
+
+func FuzzTrash(f *testing.F) {
+	addRecords(f, "trash")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, decodeTrash, encodeTrash)
+		if r, err := decodeTrash(b); err == nil && len(r.key)+cap(r.item.Sum) > len(b) {
+			t.Fatalf("%d bytes decode to more: %+v", len(b), r)
+		}
+	})
+}
+
+func FuzzLock(f *testing.F) {
+	addRecords(f, "lock")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, func(b []byte) (Lock, error) { return decodeLock("id", b) }, encodeLock)
+		if l, err := decodeLock("id", b); err == nil && len(l.Holder)+cap(l.Data) > len(b) {
+			t.Fatalf("%d bytes decode to more: %+v", len(b), l)
+		}
+	})
+}
+
+func FuzzCounters(f *testing.F) {
+	addRecords(f, "counters")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, decodeCounters, func(c *Counters) []byte { return encodeCounters(*c) })
+	})
+}
+
+func FuzzRef(f *testing.F) {
+	addRecords(f, "ref")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, decodeRef, func(r *refTarget) []byte { return encodeRef(*r) })
+	})
+}
+
+// FuzzKey holds that every key that is let in has one row of its own, between
+// those of its parent directory and of what sorts after it.
+func FuzzKey(f *testing.F) {
+	for _, key := range []string{"a", "a/b", "a//b", "/", "a\x00b", "a!", "\x1f", "\xff/\xfe"} {
+		f.Add(key)
+	}
+	f.Fuzz(func(t *testing.T, key string) {
+		if checkKey(key) != nil {
+			return
+		}
+		row := rowKey(key)
+		if keyOf(row) != key || isDirRow(row) {
+			t.Fatalf("row %x of key %q", row, key)
+		}
+		if parent := dirRow(parentOf(key)); parent != nil {
+			after := append(bytes.Clone(parent[:len(parent)-1]), afterTree)
+			if bytes.Compare(parent, row) >= 0 || bytes.Compare(row, after) >= 0 {
+				t.Fatalf("row %x is not below its parent %x", row, parent)
+			}
+		}
+	})
+}

@@ -1,0 +1,117 @@
+package index
+
+import (
+	"fmt"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// totalRow is the row of the repository's counters.
+var totalRow = []byte{0x00}
+
+func topRow(top string) []byte { return append([]byte{0x01}, top...) }
+
+func (c *Counters) add(d Counters) {
+	c.Items += d.Items
+	c.Bytes += d.Bytes
+	c.Exempt += d.Exempt
+	c.TrashItems += d.TrashItems
+	c.TrashBytes += d.TrashBytes
+}
+
+func (c *Counters) negative() bool {
+	return c.Items < 0 || c.Bytes < 0 || c.Exempt < 0 || c.TrashItems < 0 || c.TrashBytes < 0
+}
+
+// live is what one item adds to the counters while it has a key.
+func live(item *Item) Counters {
+	c := Counters{Items: 1, Bytes: item.Size}
+	if item.Flags&FlagExempt != 0 {
+		c.Exempt = item.Size
+	}
+	return c
+}
+
+// inTrash is what it adds when it has none.
+func inTrash(item *Item) Counters { return Counters{TrashItems: 1, TrashBytes: item.Size} }
+
+func (c Counters) times(sign int64) Counters {
+	return Counters{c.Items * sign, c.Bytes * sign, c.Exempt * sign, c.TrashItems * sign, c.TrashBytes * sign}
+}
+
+func (t *tx) total() (Counters, error) { return decodeCounters(t.counters.Get(totalRow)) }
+
+// count adds (sign +1) or takes away (-1) the item at key, in total and in its
+// top-level directory.
+func (t *tx) count(key string, item *Item, sign int64) error {
+	d := live(item).times(sign)
+	if err := t.countRow(totalRow, d); err != nil {
+		return err
+	}
+	return t.countRow(topRow(topOf(key)), Counters{Items: d.Items, Bytes: d.Bytes})
+}
+
+// countTrash does the same for a trash row.
+func (t *tx) countTrash(item *Item, sign int64) error {
+	return t.countRow(totalRow, inTrash(item).times(sign))
+}
+
+func (t *tx) countRow(row []byte, d Counters) error {
+	c, err := readCounters(t.counters, row)
+	if err != nil {
+		return err
+	}
+	c.add(d)
+	if c.negative() {
+		if d.negative() {
+			return fmt.Errorf("%w: more was taken from the counters than was in them", ErrCorrupt)
+		}
+		return fmt.Errorf("%w: more bytes than can be counted", ErrQuota)
+	}
+	if c == (Counters{}) && row[0] != totalRow[0] {
+		t.remove(t.counters, row)
+	} else {
+		t.put(t.counters, row, encodeCounters(c))
+	}
+	return nil
+}
+
+// readCounters takes a missing row of a directory for zeros.
+func readCounters(bucket *bolt.Bucket, row []byte) (Counters, error) {
+	value := bucket.Get(row)
+	if value == nil && row[0] != totalRow[0] {
+		return Counters{}, nil
+	}
+	return decodeCounters(value)
+}
+
+// checkLimit is called when item is counted. Exempt items are not limited.
+func (t *tx) checkLimit(item *Item, limit int64) error {
+	if limit < 0 || item.Flags&FlagExempt != 0 {
+		return nil
+	}
+	c, err := t.total()
+	if err != nil {
+		return err
+	}
+	if c.Bytes-c.Exempt > limit {
+		return ErrQuota
+	}
+	return nil
+}
+
+// Counters returns the totals of the last commit. It takes no lock.
+func (x *Index) Counters() Counters { return *x.counters.Load() }
+
+// DirCounters returns those of one top-level directory, Items and Bytes only; of
+// the items in the root for "". Zeros when there are none.
+func (x *Index) DirCounters(top string) (c Counters, err error) {
+	if len(top) > maxKey {
+		return Counters{}, nil
+	}
+	err = x.view(func(b *bolt.Tx) error {
+		c, err = readCounters(b.Bucket(bucketCounters), topRow(top))
+		return err
+	})
+	return c, err
+}

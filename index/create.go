@@ -1,0 +1,137 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// The buckets; doc.go says what they hold.
+var (
+	bucketMeta     = []byte("meta")
+	bucketItems    = []byte("items")
+	bucketRefs     = []byte("refs")
+	bucketTrash    = []byte("trash")
+	bucketCounters = []byte("counters")
+	bucketLocks    = []byte("locks")
+	bucketJobs     = []byte("jobs")
+	bucketWriters  = []byte("writers")
+
+	buckets = [][]byte{bucketMeta, bucketItems, bucketRefs, bucketTrash, bucketCounters, bucketLocks, bucketJobs, bucketWriters}
+)
+
+// format is the version of the whole file: which buckets there are and how their
+// keys are made. 1 is the first.
+const format = 1
+
+// formatRow cannot be the name of a meta value: those never begin with 0x00.
+var formatRow = []byte("\x00format")
+
+// Create makes a new index at path, durably: when it returns nil, the file and
+// its directory entry are on stable storage. An existing file is ErrExists and is
+// left alone. meta are the first values (see SetMeta).
+//
+// The file is built under a temporary name in the same directory and linked when
+// whole, because bbolt's first pages are the one thing it writes in place. After a
+// crash a file <name>.new-* may be left, for the caller to sweep.
+func Create(path string, meta map[string][]byte) (err error) {
+	for name, value := range meta {
+		if err := validateMeta(name, value); err != nil {
+			return err
+		}
+	}
+	if _, err := os.Lstat(path); err == nil {
+		return ErrExists
+	}
+	defer func() { err = withoutPath(err, filepath.Dir(path)) }()
+
+	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	if err != nil {
+		return fmt.Errorf("create index: %w", err)
+	}
+	temporary := file.Name()
+	defer os.Remove(temporary)
+	if err := build(temporary, meta); err != nil {
+		return errors.Join(fmt.Errorf("create index: %w", err), file.Close())
+	}
+	// bbolt used fdatasync; this one is for the file's metadata.
+	if err := errors.Join(file.Sync(), file.Close()); err != nil {
+		return fmt.Errorf("create index: %w", err)
+	}
+	if err := os.Link(temporary, path); errors.Is(err, fs.ErrExist) {
+		return ErrExists
+	} else if err != nil {
+		return fmt.Errorf("create index: %w", err)
+	}
+	if err := os.Remove(temporary); err != nil {
+		return fmt.Errorf("create index: %w", err)
+	}
+	return syncDir(filepath.Dir(path))
+}
+
+// build writes an empty index into the empty file at path.
+func build(path string, meta map[string][]byte) error {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType})
+	if err != nil {
+		return err
+	}
+	err = db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		if err := tx.Bucket(bucketCounters).Put(totalRow, encodeCounters(Counters{})); err != nil {
+			return err
+		}
+		b := tx.Bucket(bucketMeta)
+		for name, value := range meta {
+			if value == nil {
+				continue
+			}
+			if err := b.Put([]byte(name), encodeOpaque(metaV1, value)); err != nil {
+				return err
+			}
+		}
+		return b.Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
+	})
+	return errors.Join(err, db.Close())
+}
+
+func syncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+		return fmt.Errorf("sync directory: %w", err)
+	}
+	return nil
+}
+
+// withoutPath takes the place on the server's disk out of an error's text; what
+// it wraps stays. bbolt puts paths into texts, so unwrapping alone would not do.
+func withoutPath(err error, dir string) error {
+	if err == nil || dir == "." || !strings.Contains(err.Error(), dir) {
+		return err
+	}
+	text := err.Error()
+	if dir != "/" {
+		text = strings.ReplaceAll(text, dir+"/", "")
+	}
+	return &cleaned{strings.ReplaceAll(text, dir, "directory"), err}
+}
+
+type cleaned struct {
+	text string
+	err  error
+}
+
+func (e *cleaned) Error() string { return e.text }
+func (e *cleaned) Unwrap() error { return e.err }

@@ -1,0 +1,71 @@
+// Package index keeps what one repository knows of its items, in one bbolt
+// file. It is the commit point: a blob that no row refers to is dead, and a
+// change is made when its transaction is on stable storage, not before.
+//
+// It promises that a group of mutations takes effect whole or not at all, that
+// the counters change in the same transaction as what they count, and that a
+// reader sees one committed state. It knows nothing of blobs but their refs, of
+// quotas but the limit a mutation carries, and of time but what callers pass.
+//
+// # Keys
+//
+// An item's key is a slash-separated name, 1 to 4096 bytes, without empty names
+// and without bytes below 0x20. In the file each slash is a byte 0x00, and a
+// directory is a row of its own whose key ends with 0x00. So a cursor visits the
+// rows by name, level by level, a directory just before its children:
+//
+//	API         row key
+//	a           a 00            the directory
+//	a/b         a 00 b          an item in it
+//	a/c         a 00 c 00       a directory in it
+//	a/c/d       a 00 c 00 d
+//	a!          a!              sorts after everything below a
+//
+// All that lies below directory d lies between d 00 and d 01: a listing of one
+// level passes over a sub-directory with one seek. The root has no row. The
+// parent directories of every row exist; only RemoveDir removes one.
+//
+// # Buckets
+//
+//	meta      0x00 "format"       -> format version u32 of the file, now 1
+//	          <name>              -> meta record
+//	items     <row key>           -> item record, or directory record if the key ends with 0x00
+//	refs      <ref>               -> ref record; each ref occurs once, in an item or in the trash
+//	trash     <expiry u64 BE, Unix ms> <sequence u64 BE> -> trash record
+//	counters  0x00                -> counters record, of the repository
+//	          0x01 <name>         -> counters record, of a top-level directory; items of the root: empty name
+//	locks     <id>                -> lock record
+//	jobs      <id>                -> job record
+//	writers   0x00                -> writer record, of the repository
+//	          0x01 <principal>    -> writer record
+//
+// # Records
+//
+// Byte 0 of each record is its version. Integers are little-endian, times are
+// signed counts since 1970 UTC (ms or µs). A field written <n>name is a length
+// byte, or with <u16 n> a 16-bit length, and that many bytes. A record has
+// exactly the length its fields give; anything else is ErrCorrupt.
+//
+//	item 1       version u8 | flags u8 | size i64 | created i64 ms | modified i64 ms | BLAKE3 32 B
+//	             | <n>ref | <n>algorithm | <n>sum | <n>writer
+//	directory 1  version u8 | created i64 ms
+//	ref 1        version u8 | 0 u8 | row key of the item
+//	             version u8 | 1 u8 | key of the trash row, 16 B
+//	trash 1      version u8 | removed i64 ms | <u16 n>key, with slashes | item record
+//	counters 1   version u8 | items i64 | bytes i64 | exempt i64 | trash items i64 | trash bytes i64
+//	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
+//	writer 1     version u8 | last backup i64 ms
+//	meta 1       version u8 | value
+//	job 1        version u8 | record
+//
+// testdata holds each record of each version, and a whole file of each format.
+//
+// # Failure
+//
+// bbolt never overwrites a page that the last commit uses, so a crash leaves
+// that commit. Readers see a commit when it is on stable storage, not when it is
+// written. After a write or sync error the page cache may disagree with the
+// disk: the index then refuses every change (ErrFailed) until it is opened again,
+// and readers may see the change whose outcome is unknown.
+// A full disk found before anything was committed refuses only that transaction.
+package index

@@ -1,0 +1,87 @@
+package index_test
+
+import (
+	"bytes"
+	"compress/gzip"
+	"errors"
+	"flag"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"packhouse/index"
+)
+
+// TestGoldenFile reads a whole file of each format there has been, as made by
+// the program of its time; see flag golden.
+func TestGoldenFile(t *testing.T) {
+	const name = "testdata/format-1.db.gz"
+	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
+		writeGoldenFile(t, name)
+	}
+	compressed, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer compressed.Close()
+	r, err := gzip.NewReader(compressed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.WriteFile(path, content, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x := open(t, path, index.Options{})
+	want := create(t)
+	apply(t, want, goldenGroup()...)
+	equal(t, "content", everything(t, x), everything(t, want))
+	for _, x := range []*index.Index{x, want} {
+		if value, err := x.Meta("dialect"); err != nil || string(value) != "borgstore" {
+			t.Errorf("meta: got %q, %v", value, err)
+		}
+	}
+	// And it can be written to.
+	apply(t, x, put("new", 1), index.Delete{Key: "packs/a", TrashUntil: clock})
+	checkWhole(t, x)
+}
+
+// goldenGroup puts something into every bucket.
+func goldenGroup() []index.Mutation {
+	backup := put("packs/b", 2)
+	backup.Item.Writer, backup.Backup = "alice", true
+	exempt := put("locks/l", 3)
+	exempt.Exempt = true
+	return []index.Mutation{
+		index.SetMeta{Name: "dialect", Value: []byte("borgstore")},
+		put("packs/a", 1), backup, exempt, put("root", 4), put("gone", 5),
+		index.MakeDir{Key: "empty/directory", Now: clock},
+		index.Delete{Key: "gone", Now: clock, TrashUntil: clock.Add(time.Hour)},
+		index.AcquireLock{ID: "lock", Holder: "alice", Data: []byte("data"), TTL: time.Minute, Now: clock},
+		index.PutJob{Job: index.Job{ID: "job", Record: []byte("record")}},
+	}
+}
+
+func writeGoldenFile(t *testing.T, name string) {
+	t.Helper()
+	x := create(t)
+	apply(t, x, goldenGroup()...)
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	if _, err := x.WriteTo(w); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(name, compressed.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}

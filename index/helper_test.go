@@ -1,0 +1,164 @@
+package index_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"reflect"
+	"testing"
+	"time"
+
+	"packhouse/index"
+)
+
+// clock is when the tests take place; they add to it.
+var clock = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+
+// create makes and opens an index, which is checked as a whole when the test ends.
+func create(t testing.TB) *index.Index {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := index.Create(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	return open(t, path, index.Options{})
+}
+
+// open opens an index that is whole when the test ends, or read-only by then.
+func open(t testing.TB, path string, o index.Options) *index.Index {
+	t.Helper()
+	x, err := index.Open(path, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if _, err := x.Get(""); err == nil && x.Failed() == nil {
+			checkWhole(t, x)
+		}
+		if err := x.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return x
+}
+
+func checkWhole(t testing.TB, x *index.Index) {
+	t.Helper()
+	report, err := x.Check(t.Context())
+	if errors.Is(err, index.ErrClosed) {
+		return
+	}
+	if t.Context().Err() != nil { // in a cleanup
+		report, err = x.Check(background)
+	}
+	if err != nil && !errors.Is(err, index.ErrClosed) {
+		t.Errorf("check: %v", err)
+	}
+	for _, p := range report.Problems {
+		t.Errorf("check: %s", p)
+	}
+}
+
+// apply applies a group that must succeed.
+func apply(t testing.TB, x *index.Index, muts ...index.Mutation) []index.Result {
+	t.Helper()
+	results, err := x.Apply(background, muts...)
+	if err != nil {
+		t.Fatalf("apply %+v: %v", muts, err)
+	}
+	return results
+}
+
+// refuse applies a group that must fail with want, at position at.
+func refuse(t testing.TB, x *index.Index, want error, at int, muts ...index.Mutation) index.Result {
+	t.Helper()
+	results, err := x.Apply(background, muts...)
+	if !errors.Is(err, want) {
+		t.Fatalf("apply %+v: got %v, want %v", muts, err, want)
+	}
+	var g *index.GroupError
+	if !errors.As(err, &g) {
+		t.Fatalf("apply %+v: got %T, want a GroupError", muts, err)
+	}
+	if g.Position != at {
+		t.Errorf("apply %+v: got position %d, want %d", muts, g.Position, at)
+	}
+	if results != nil {
+		t.Errorf("apply %+v: got results %v of a failed group", muts, results)
+	}
+	return g.Result
+}
+
+// put is a mutation that makes key an item of this size, with a ref of its own.
+func put(key string, size int64) index.Put {
+	return index.Put{Key: key, Item: index.Item{Size: size, Ref: "ref-" + key}, Limit: -1, Now: clock, TrashUntil: clock}
+}
+
+// putRef is put with a ref other than the one the key gives.
+func putRef(key, ref string, size int64) index.Put {
+	p := put(key, size)
+	p.Item.Ref = ref
+	return p
+}
+
+// list is what a listing visits: directories with a trailing slash.
+func list(t testing.TB, x *index.Index, o index.ListOptions) []string {
+	t.Helper()
+	var got []string
+	err := x.List(background, o, func(e index.Entry) error {
+		got = append(got, label(e))
+		return nil
+	})
+	if err != nil {
+		t.Fatalf("list %+v: %v", o, err)
+	}
+	return got
+}
+
+func label(e index.Entry) string {
+	if e.Dir {
+		return e.Key + "/"
+	}
+	return e.Key
+}
+
+// everything is the state a reader can see, to compare before and after.
+func everything(t testing.TB, x *index.Index) string {
+	t.Helper()
+	s := fmt.Sprintf("%+v\n", x.Counters())
+	var walk func(dir string)
+	walk = func(dir string) {
+		err := x.List(background, index.ListOptions{Dir: dir}, func(e index.Entry) error {
+			s += fmt.Sprintf("%s %+v\n", label(e), e.Item)
+			if e.Dir {
+				walk(e.Key)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	walk("")
+	for _, err := range []error{
+		x.Trash(time.Time{}, func(r index.Removed) error { s += fmt.Sprintf("trash %+v\n", r); return nil }),
+		x.Jobs(func(j index.Job) error { s += fmt.Sprintf("job %+v\n", j); return nil }),
+		x.Writers(func(f index.Freshness) error { s += fmt.Sprintf("writer %+v\n", f); return nil }),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	locks, err := x.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s + fmt.Sprintf("locks %+v\n", locks)
+}
+
+func equal(t testing.TB, what string, got, want any) {
+	t.Helper()
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("%s: got %+v, want %+v", what, got, want)
+	}
+}

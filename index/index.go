@@ -1,0 +1,127 @@
+package index
+
+import (
+	"errors"
+	"time"
+)
+
+// The errors a caller may test for, with errors.Is.
+var (
+	ErrNotFound   = errors.New("not found")              // no item (or directory, lock, job, trash row) of that name
+	ErrExists     = errors.New("already exists")         // a precondition "must not exist" failed
+	ErrIsDir      = errors.New("is a directory")         // an item operation met a directory
+	ErrNotDir     = errors.New("not a directory")        // a parent of the key is an item
+	ErrNotEmpty   = errors.New("directory not empty")    // RemoveDir met children
+	ErrConflict   = errors.New("changed meanwhile")      // an IfRef precondition failed
+	ErrLocked     = errors.New("locked")                 // a TTL lock is held by somebody else
+	ErrQuota      = errors.New("quota exceeded")         // the group would lift usage above the limit
+	ErrBadVersion = errors.New("unknown format version") // the file is of a format this program does not know
+	ErrCorrupt    = errors.New("index is damaged")       // a record does not decode
+	ErrFailed     = errors.New("index is read-only after a write error")
+	ErrNoSpace    = errors.New("no space for the index") // nothing was changed; may be tried again
+	ErrClosed     = errors.New("index is closed")
+	ErrRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
+	ErrInvalid    = errors.New("invalid argument")              // malformed key, name or value; a fault of the caller
+)
+
+// Flags of an item.
+type Flags uint8
+
+const (
+	// FlagDamaged marks an item whose bytes no longer match its BLAKE3; set by the scrubber.
+	FlagDamaged Flags = 1 << 0
+	// FlagExempt marks an item that Counters.Exempt counts. Put.Exempt alone
+	// sets it; it stays with the item through moves, the trash and SetFlags.
+	FlagExempt Flags = 1 << 1
+)
+
+// Item is what the index knows of one key, besides the key.
+type Item struct {
+	Size     int64     // bytes
+	Created  time.Time // when the item first appeared; kept by overwrites and moves; millisecond precision
+	Modified time.Time // when these bytes were committed; millisecond precision
+	Ref      string    // where the blob lies; opaque here, 1 to 64 bytes
+	BLAKE3   [32]byte  // of the whole blob
+	// Algorithm and Sum are the digest the client announced and the server
+	// verified when the blob was uploaded; both empty when there was none.
+	Algorithm string // at most 32 bytes, a name of package digest
+	Sum       []byte // at most 64 bytes
+	Writer    string // principal that wrote it; at most 128 bytes
+	Flags     Flags
+}
+
+// Entry is one row of a listing or the answer of Get: a directory or an item.
+type Entry struct {
+	Key  string // full key; never a trailing slash
+	Dir  bool   // a directory: of Item only Created is set
+	Item Item
+}
+
+// Counters is what a repository holds, exact with every commit.
+type Counters struct {
+	Items      int64 // live items
+	Bytes      int64 // their sizes
+	Exempt     int64 // bytes of items written with Put.Exempt, part of Bytes; quota does not count them
+	TrashItems int64
+	TrashBytes int64
+}
+
+// Removed is an item in the trash.
+type Removed struct {
+	ID      string // opaque, for Restore and PurgeTrash; sorts by expiry
+	Key     string // the key it had
+	Item    Item
+	At      time.Time // when it was removed
+	Expires time.Time // when its bytes may go
+}
+
+// Lock is a TTL lock. It is held while now - Acquired <= TTL.
+type Lock struct {
+	ID       string
+	Holder   string    // opaque to the index: compared byte for byte
+	Data     []byte    // what the dialect wants to remember, at most 4 KiB
+	Acquired time.Time // of the last acquire or renewal
+	Since    time.Time // of the first acquire by this holder
+	TTL      time.Duration
+}
+
+// Job is the durable record of a compaction, scrub, …; Record is opaque here.
+type Job struct {
+	ID     string
+	Record []byte
+}
+
+// Freshness is when a writer last completed a backup.
+type Freshness struct {
+	Writer string
+	At     time.Time
+}
+
+// Options of Open. The zero value of each field works. The hooks let a test
+// fail a commit before or after it took effect; both leave the index read-only.
+type Options struct {
+	BeforeCommit func() error // called before each commit: on error nothing was changed
+	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
+}
+
+// A Mutation is one change, a value with its preconditions inside. The types
+// that implement it are those of mutation.go; no other package can add one.
+type Mutation interface{ mutation() }
+
+// Result is what one mutation found: the item it replaced or removed, if any.
+type Result struct {
+	Previous *Item  // Put, Delete, Move: what stood at the key (Move: at To) before; nil if nothing
+	TrashID  string // its trash row, empty when there is none
+	Moved    *Item  // Move, Restore: the item at its new key
+	Lock     *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
+}
+
+// GroupError says which mutation of a group failed. The group changed nothing.
+type GroupError struct {
+	Position int    // in the arguments of Apply, from 0
+	Result   Result // what the failing mutation found, e.g. the holder of a lock
+	Err      error
+}
+
+func (e *GroupError) Error() string { return e.Err.Error() }
+func (e *GroupError) Unwrap() error { return e.Err }

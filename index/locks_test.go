@@ -1,0 +1,53 @@
+package index_test
+
+import (
+	"errors"
+	"testing"
+	"time"
+
+	"packhouse/index"
+)
+
+func TestLocks(t *testing.T) {
+	x := create(t)
+	at := func(d time.Duration) time.Time { return clock.Add(d) }
+	acquire := func(id, holder string, now, ttl time.Duration) index.AcquireLock {
+		return index.AcquireLock{ID: id, Holder: holder, Data: []byte(holder + "'s"), TTL: ttl, Now: at(now)}
+	}
+	want := index.Lock{ID: "l", Holder: "alice", Data: []byte("alice's"), Acquired: clock, Since: clock, TTL: time.Minute}
+	equal(t, "acquired", apply(t, x, acquire("l", "alice", 0, time.Minute))[0].Lock, &want)
+
+	equal(t, "holder", refuse(t, x, index.ErrLocked, 0, acquire("l", "bob", time.Minute, time.Hour)).Lock, &want)
+
+	want.Acquired, want.TTL = at(30*time.Second), 2*time.Minute
+	equal(t, "renewed", apply(t, x, acquire("l", "alice", 30*time.Second, 2*time.Minute))[0].Lock, &want)
+	got, err := x.Lock("l")
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "read", got, want)
+
+	// Held up to and at the end of the TTL, free a microsecond later.
+	end := 30*time.Second + 2*time.Minute
+	refuse(t, x, index.ErrLocked, 0, acquire("l", "bob", end, time.Minute))
+	apply(t, x, index.ExpireLocks{Now: at(end)})
+	taken := apply(t, x, acquire("l", "bob", end+time.Microsecond, time.Minute))[0].Lock
+	equal(t, "taken over since", taken.Since, at(end+time.Microsecond))
+
+	equal(t, "release by another", refuse(t, x, index.ErrLocked, 0, index.ReleaseLock{ID: "l", Holder: "alice"}).Lock.Holder, "bob")
+	apply(t, x, index.ReleaseLock{ID: "l", Holder: "bob"})
+	if _, err := x.Lock("l"); !errors.Is(err, index.ErrNotFound) {
+		t.Errorf("released lock: got %v, want %v", err, index.ErrNotFound)
+	}
+
+	apply(t, x, acquire("short", "a", 0, time.Second), acquire("long", "a", 0, time.Hour), acquire("none", "a", 0, 0))
+	apply(t, x, index.ReleaseLock{ID: "none"})
+	apply(t, x, index.ExpireLocks{Now: at(time.Minute)})
+	locks, err := x.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(locks) != 1 || locks[0].ID != "long" {
+		t.Errorf("after expiry: got %+v, want long alone", locks)
+	}
+}

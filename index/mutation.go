@@ -1,0 +1,133 @@
+package index
+
+import "time"
+
+// Put makes Key an item. Missing parent directories are made. A directory at
+// Key is ErrIsDir, an item at a parent of Key is ErrNotDir. A Ref that an item
+// or a trash row has already, be it the item at Key, is ErrRefUsed.
+//
+// Item.Created of a new key is Now unless it is set; an overwrite keeps that of
+// the item replaced. Of Item.Flags, FlagExempt is that of Exempt.
+type Put struct {
+	Key      string
+	Item     Item
+	IfAbsent bool   // ErrExists when an item is there
+	IfRef    string // if not empty: ErrConflict unless the item there has this Ref
+	// Limit refuses with ErrQuota when Bytes-Exempt after this mutation would
+	// exceed it, even by a mutation that shrinks an item. Negative: no limit.
+	Limit int64
+	// Exempt marks a small coordination object (locks, sessions): its bytes are
+	// counted in Counters.Exempt and Limit is not tested. The flag is stored with the item.
+	Exempt bool
+	// TrashUntil is the expiry of the trash row of a replaced item.
+	TrashUntil time.Time
+	Now        time.Time // Item.Modified of the new, removal time of the replaced
+	// Backup records Now as the last backup of Item.Writer and of the repository.
+	Backup bool
+}
+
+// Delete removes the item at Key into the trash. Missing: ErrNotFound; a directory: ErrIsDir.
+type Delete struct {
+	Key string
+	// IgnoreMissing makes a missing item no error: Result.Previous is nil.
+	IgnoreMissing bool
+	IfRef         string // if not empty: ErrConflict unless the item has this Ref
+	TrashUntil    time.Time
+	Now           time.Time
+}
+
+// Move renames the item From to To, replacing an item there (into the trash).
+// Missing parents of To are made. From missing: ErrNotFound; From or To a
+// directory: ErrIsDir; an item at a parent of To: ErrNotDir. From == To changes
+// nothing and does not mind IfAbsent. The item keeps its times and flags.
+type Move struct {
+	From, To   string
+	IfAbsent   bool // ErrExists when To is an item
+	TrashUntil time.Time
+	Now        time.Time
+}
+
+// Require changes nothing: it fails with ErrNotFound unless an item is at Key,
+// and with ErrConflict unless that item has Ref. In a group it guards the others.
+type Require struct {
+	Key, Ref string
+}
+
+// MakeDir makes a directory and its missing parents; an existing one, as the root
+// "" always is, is fine. An item at Key or at a parent of it is ErrNotDir.
+type MakeDir struct {
+	Key string
+	Now time.Time
+}
+
+// RemoveDir removes an empty directory: ErrNotFound, ErrNotDir (an item), ErrNotEmpty.
+// The root cannot be removed: ErrInvalid.
+type RemoveDir struct{ Key string }
+
+// Restore takes a row out of the trash and puts its item back under Key (empty: its
+// old key), making missing parents. ErrNotFound when the row is gone or has expired, ErrExists
+// when an item is at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times.
+type Restore struct {
+	ID    string
+	Key   string
+	Limit int64 // as in Put
+	Now   time.Time
+}
+
+// PurgeTrash forgets trash rows whose blobs are gone. Unknown IDs are ignored.
+type PurgeTrash struct{ IDs []string }
+
+// SetFlags replaces the flags of the item at Key, but FlagExempt, if an item with
+// Ref is still there (else ErrConflict).
+type SetFlags struct {
+	Key, Ref string
+	Flags    Flags
+}
+
+// SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.
+type SetMeta struct {
+	Name  string
+	Value []byte
+}
+
+// AcquireLock takes or renews a TTL lock: ErrLocked, with Result.Lock, when
+// another holder has it and Now is not past its TTL. The same holder always
+// gets it, with new Data and TTL; Since stays. Times have microsecond precision.
+type AcquireLock struct {
+	ID, Holder string
+	Data       []byte
+	TTL        time.Duration
+	Now        time.Time
+}
+
+// ReleaseLock frees a lock, also an expired one; ErrNotFound when there is none.
+// Holder, if not empty, must match: else ErrLocked.
+type ReleaseLock struct{ ID, Holder string }
+
+// ExpireLocks removes the locks whose TTL ended before Now.
+type ExpireLocks struct{ Now time.Time }
+
+// PutJob stores a job row, at most 64 MiB; IfAbsent: ErrExists when there is one.
+type PutJob struct {
+	Job      Job
+	IfAbsent bool
+}
+
+// DeleteJob removes a job row; a missing one is fine.
+type DeleteJob struct{ ID string }
+
+func (Put) mutation()         {}
+func (Delete) mutation()      {}
+func (Move) mutation()        {}
+func (Require) mutation()     {}
+func (MakeDir) mutation()     {}
+func (RemoveDir) mutation()   {}
+func (Restore) mutation()     {}
+func (PurgeTrash) mutation()  {}
+func (SetFlags) mutation()    {}
+func (SetMeta) mutation()     {}
+func (AcquireLock) mutation() {}
+func (ReleaseLock) mutation() {}
+func (ExpireLocks) mutation() {}
+func (PutJob) mutation()      {}
+func (DeleteJob) mutation()   {}

@@ -1,0 +1,255 @@
+package index
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime/debug"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
+)
+
+const (
+	// lockWait is how long Open waits for another holder of the file to let go:
+	// a process that is just ending, not one that serves.
+	lockWait = 500 * time.Millisecond
+
+	// renewAfter is the age at which a walk changes to a newer snapshot, so that
+	// a slow reader does not keep the pages of an old one from being used again.
+	renewAfter = 2 * time.Second
+)
+
+// Index is one open index. Its methods are safe for concurrent use.
+type Index struct {
+	db         *bolt.DB
+	dir        string // of the file; taken out of error texts
+	opts       Options
+	renewAfter time.Duration
+
+	// mu is held for reading while a group is being put into queue, and for
+	// writing while Close closes queue.
+	mu     sync.RWMutex
+	closed bool
+	queue  chan *group
+	ended  chan struct{} // closed when the commit loop has returned
+
+	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
+	durable    durable                   // what readers may see
+	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
+	lastBackup atomic.Pointer[time.Time] // of the last commit; nil: none yet
+
+	closeOnce sync.Once
+	closeErr  error
+}
+
+// Open opens the index at path, taking its file lock. A second open, by whatever
+// process, is ErrLocked after a short wait. A missing file is ErrNotFound.
+//
+// The cost does not depend on the number of items, also after a crash: each commit
+// writes the list of free pages (usually one page), which bbolt would else gather from all pages.
+// Errors: also ErrBadVersion, ErrCorrupt (not an index, or cut short), else I/O.
+func Open(path string, opts Options) (*Index, error) {
+	x := &Index{
+		dir:        filepath.Dir(path),
+		opts:       opts,
+		renewAfter: renewAfter,
+		queue:      make(chan *group, maxGroups),
+		ended:      make(chan struct{}),
+	}
+	x.durable.changed.L = &x.durable.mu
+	if err := x.open(path); err != nil {
+		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
+	}
+	go x.commitLoop()
+	return x, nil
+}
+
+func (x *Index) open(path string) error {
+	if err := probe(path); err != nil {
+		return err
+	}
+	o := bolt.Options{
+		Timeout:         lockWait,
+		FreelistType:    bolt.FreelistMapType,
+		InitialMmapSize: mapSize(),
+		NoStatistics:    true,
+	}
+	db, err := openFile(path, o)
+	if errors.Is(err, syscall.ENOMEM) { // a limit on address space
+		o.InitialMmapSize = 0
+		db, err = openFile(path, o)
+	}
+	if err != nil {
+		return err
+	}
+	x.db = db
+	// A process that was killed may have left a commit that only the page cache has.
+	if err := db.Sync(); err != nil {
+		return errors.Join(err, db.Close())
+	}
+	err = db.View(func(tx *bolt.Tx) error {
+		x.durable.reached(tx.ID())
+		counters, err := decodeCounters(tx.Bucket(bucketCounters).Get(totalRow))
+		if err != nil {
+			return err
+		}
+		x.counters.Store(&counters)
+		x.lastBackup.Store(readLastBackup(tx.Bucket(bucketWriters)))
+		return nil
+	})
+	if err != nil {
+		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+// mapSize is how much address space an open index takes: when the file grows
+// beyond it, bbolt maps it anew, and for that the writer waits for all readers
+// and new readers for the writer. 16 GiB is some 40 million items; it costs no
+// memory, and a process has room for 8,000 such. 32-bit systems get bbolt's default.
+func mapSize() int {
+	size := 1
+	return size << 34 // 0 where an int has 32 bits
+}
+
+// openFile opens an existing file with bbolt, which by itself would make one, and
+// fill an empty one.
+func openFile(path string, o bolt.Options) (*bolt.DB, error) {
+	var opened os.FileInfo
+	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
+		file, err := os.OpenFile(name, flag&^os.O_CREATE, mode)
+		if err != nil {
+			return nil, err
+		}
+		info, err := file.Stat()
+		if err == nil && info.Size() == 0 {
+			err = fmt.Errorf("%w: the file is empty", ErrCorrupt)
+		}
+		if err != nil {
+			return nil, errors.Join(err, file.Close())
+		}
+		opened = info
+		return file, nil
+	}
+	db, err := bolt.Open(path, 0o600, &o)
+	switch {
+	case err == nil:
+		// While we waited for the lock its holder may have taken the file away: then the
+		// name is nobody's, or another index's.
+		if now, err := os.Stat(path); err != nil || !os.SameFile(now, opened) {
+			return nil, errors.Join(fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound), db.Close())
+		}
+		return db, nil
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, fmt.Errorf("%w: no index file", ErrNotFound)
+	case errors.Is(err, bolterrors.ErrTimeout):
+		return nil, fmt.Errorf("%w: the index is open elsewhere, perhaps by another process", ErrLocked)
+	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
+		return nil, fmt.Errorf("%w: not a database file: %w", ErrCorrupt, err)
+	}
+	return nil, err
+}
+
+// probe looks at the file without changing it: whether it is an index, of a
+// format we know, and as long as its first pages say. A page that the file has
+// no bytes for would otherwise end the process, all its repositories with it.
+func probe(path string) (err error) {
+	defer faultIsCorrupt(&err)()
+	db, err := openFile(path, bolt.Options{Timeout: lockWait, ReadOnly: true})
+	if err != nil {
+		return err
+	}
+	defer db.Close()
+	info, err := os.Stat(path)
+	if err != nil {
+		return err
+	}
+	return db.View(func(tx *bolt.Tx) error {
+		if info.Size() < tx.Size() {
+			return fmt.Errorf("%w: the file has %d bytes of %d", ErrCorrupt, info.Size(), tx.Size())
+		}
+		meta := tx.Bucket(bucketMeta)
+		if meta == nil {
+			return fmt.Errorf("%w: a database of something else", ErrCorrupt)
+		}
+		row := meta.Get(formatRow)
+		if len(row) != 4 {
+			return fmt.Errorf("%w: a database of something else", ErrCorrupt)
+		}
+		if n := binary.LittleEndian.Uint32(row); n != format {
+			return fmt.Errorf("%w: format %d, this program knows %d", ErrBadVersion, n, format)
+		}
+		for _, name := range buckets {
+			if tx.Bucket(name) == nil {
+				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
+			}
+		}
+		return nil
+	})
+}
+
+// faultIsCorrupt makes a panic of this goroutine, also one for a page that cannot
+// be read, into ErrCorrupt: that is how bbolt meets damaged pages. Call it
+// deferred, with its result called at the end: defer faultIsCorrupt(&err)().
+func faultIsCorrupt(err *error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		v := recover()
+		if p, ok := v.(callersPanic); ok {
+			panic(p.value)
+		}
+		if v != nil {
+			*err = fmt.Errorf("%w: %v", ErrCorrupt, v)
+		}
+	}
+}
+
+// callersPanic is a panic of a function that was handed in: it is none of a damaged page, and goes on.
+type callersPanic struct{ value any }
+
+// callback marks the panics of fn as the caller's.
+func callback(fn func(Entry) error) func(Entry) error {
+	return func(e Entry) error {
+		defer func() {
+			if v := recover(); v != nil {
+				panic(callersPanic{v})
+			}
+		}()
+		return fn(e)
+	}
+}
+
+// Close waits for the groups in the queue and for readers, and closes the file.
+// Closing again returns the same error.
+func (x *Index) Close() error {
+	x.closeOnce.Do(func() {
+		x.mu.Lock()
+		x.closed = true
+		close(x.queue)
+		x.mu.Unlock()
+		<-x.ended
+
+		err := x.db.Close()
+		if err != nil {
+			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
+		}
+	})
+	return x.closeErr
+}
+
+// Failed returns the write error that made the index read-only, or nil.
+func (x *Index) Failed() error {
+	if err := x.failed.Load(); err != nil {
+		return *err
+	}
+	return nil
+}

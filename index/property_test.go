@@ -1,0 +1,456 @@
+package index_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"packhouse/index"
+)
+
+// model is an index as one would write it without a disk: maps and loops.
+type model struct {
+	items map[string]index.Item
+	dirs  map[string]bool
+	trash map[string]index.Removed // by ID
+	locks map[string]index.Lock
+}
+
+func newModel() *model {
+	return &model{map[string]index.Item{}, map[string]bool{}, map[string]index.Removed{}, map[string]index.Lock{}}
+}
+
+func (m *model) clone() *model {
+	return &model{maps.Clone(m.items), maps.Clone(m.dirs), maps.Clone(m.trash), maps.Clone(m.locks)}
+}
+
+func (m *model) counters() (c index.Counters) {
+	for _, item := range m.items {
+		c.Items++
+		c.Bytes += item.Size
+		if item.Flags&index.FlagExempt != 0 {
+			c.Exempt += item.Size
+		}
+	}
+	for _, r := range m.trash {
+		c.TrashItems++
+		c.TrashBytes += r.Item.Size
+	}
+	return c
+}
+
+func (m *model) refUsed(ref string) bool {
+	for _, item := range m.items {
+		if item.Ref == ref {
+			return true
+		}
+	}
+	for _, r := range m.trash {
+		if r.Item.Ref == ref {
+			return true
+		}
+	}
+	return false
+}
+
+func (m *model) mkdir(key string) error {
+	var path []string
+	for _, name := range strings.Split(key, "/") {
+		path = append(path, name)
+		if _, ok := m.items[strings.Join(path, "/")]; ok {
+			return index.ErrNotDir
+		}
+	}
+	for i := range path {
+		m.dirs[strings.Join(path[:i+1], "/")] = true
+	}
+	return nil
+}
+
+func (m *model) attach(key string, item index.Item) error {
+	if i := strings.LastIndexByte(key, '/'); i >= 0 {
+		if err := m.mkdir(key[:i]); err != nil {
+			return err
+		}
+	}
+	m.items[key] = item
+	return nil
+}
+
+// discard takes the ID that the index chose: it is not for the model to say. In a
+// group that fails there is none, and its trash will be forgotten.
+func (m *model) discard(key, id string, now, until time.Time) {
+	if id == "" {
+		id = fmt.Sprintf("of a failed group, %d", len(m.trash))
+	}
+	if item, ok := m.items[key]; ok {
+		m.trash[id] = index.Removed{ID: id, Key: key, Item: item, At: now, Expires: until}
+		delete(m.items, key)
+	}
+}
+
+func (m *model) overLimit(item index.Item, limit int64) bool {
+	c := m.counters()
+	return limit >= 0 && item.Flags&index.FlagExempt == 0 && c.Bytes-c.Exempt > limit
+}
+
+// apply is one mutation. r is what the index returned, or zero when it failed.
+func (m *model) apply(mut index.Mutation, r index.Result) error {
+	switch mut := mut.(type) {
+	case index.Put:
+		old, exists := m.items[mut.Key]
+		switch {
+		case m.dirs[mut.Key]:
+			return index.ErrIsDir
+		case mut.IfAbsent && exists:
+			return index.ErrExists
+		case mut.IfRef != "" && mut.IfRef != old.Ref:
+			return index.ErrConflict
+		case m.refUsed(mut.Item.Ref):
+			return index.ErrRefUsed
+		}
+		item := mut.Item
+		item.Created, item.Modified = mut.Now, mut.Now
+		if exists {
+			item.Created = old.Created
+		}
+		if mut.Exempt {
+			item.Flags |= index.FlagExempt
+		}
+		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
+		if err := m.attach(mut.Key, item); err != nil {
+			return err
+		}
+		if m.overLimit(item, mut.Limit) {
+			return index.ErrQuota
+		}
+	case index.Delete:
+		old, exists := m.items[mut.Key]
+		switch {
+		case m.dirs[mut.Key]:
+			return index.ErrIsDir
+		case !exists && mut.IgnoreMissing:
+			return nil
+		case !exists:
+			return index.ErrNotFound
+		case mut.IfRef != "" && mut.IfRef != old.Ref:
+			return index.ErrConflict
+		}
+		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
+	case index.Move:
+		item, exists := m.items[mut.From]
+		_, there := m.items[mut.To]
+		switch {
+		case m.dirs[mut.From]:
+			return index.ErrIsDir
+		case !exists:
+			return index.ErrNotFound
+		case mut.From == mut.To:
+			return nil
+		case m.dirs[mut.To]:
+			return index.ErrIsDir
+		case there && mut.IfAbsent:
+			return index.ErrExists
+		}
+		m.discard(mut.To, r.TrashID, mut.Now, mut.TrashUntil)
+		if err := m.attach(mut.To, item); err != nil {
+			return err
+		}
+		delete(m.items, mut.From)
+	case index.Require:
+		if item, ok := m.items[mut.Key]; !ok {
+			return index.ErrNotFound
+		} else if item.Ref != mut.Ref {
+			return index.ErrConflict
+		}
+	case index.SetFlags:
+		item, ok := m.items[mut.Key]
+		if !ok || item.Ref != mut.Ref {
+			return index.ErrConflict
+		}
+		item.Flags = item.Flags&index.FlagExempt | mut.Flags
+		m.items[mut.Key] = item
+	case index.MakeDir:
+		return m.mkdir(mut.Key)
+	case index.RemoveDir:
+		if _, ok := m.items[mut.Key]; ok {
+			return index.ErrNotDir
+		}
+		if !m.dirs[mut.Key] {
+			return index.ErrNotFound
+		}
+		for _, keys := range [][]string{slices.Collect(maps.Keys(m.items)), slices.Collect(maps.Keys(m.dirs))} {
+			for _, key := range keys {
+				if strings.HasPrefix(key, mut.Key+"/") {
+					return index.ErrNotEmpty
+				}
+			}
+		}
+		delete(m.dirs, mut.Key)
+	case index.Restore:
+		row, ok := m.trash[mut.ID]
+		if !ok || row.Expires.Before(mut.Now) {
+			return index.ErrNotFound
+		}
+		key := mut.Key
+		if key == "" {
+			key = row.Key
+		}
+		if _, ok := m.items[key]; ok {
+			return index.ErrExists
+		}
+		if m.dirs[key] {
+			return index.ErrIsDir
+		}
+		delete(m.trash, mut.ID)
+		if err := m.attach(key, row.Item); err != nil {
+			return err
+		}
+		if m.overLimit(row.Item, mut.Limit) {
+			return index.ErrQuota
+		}
+	case index.PurgeTrash:
+		for _, id := range mut.IDs {
+			delete(m.trash, id)
+		}
+	case index.AcquireLock:
+		l, ok := m.locks[mut.ID]
+		since := mut.Now
+		if ok && l.Holder == mut.Holder {
+			since = l.Since
+		} else if ok && mut.Now.Sub(l.Acquired) <= l.TTL {
+			return index.ErrLocked
+		}
+		m.locks[mut.ID] = index.Lock{ID: mut.ID, Holder: mut.Holder, Acquired: mut.Now, Since: since, TTL: mut.TTL}
+	case index.ReleaseLock:
+		l, ok := m.locks[mut.ID]
+		if !ok {
+			return index.ErrNotFound
+		}
+		if mut.Holder != "" && mut.Holder != l.Holder {
+			return index.ErrLocked
+		}
+		delete(m.locks, mut.ID)
+	case index.ExpireLocks:
+		maps.DeleteFunc(m.locks, func(_ string, l index.Lock) bool { return mut.Now.Sub(l.Acquired) > l.TTL })
+	}
+	return nil
+}
+
+// compare holds the whole of the index against the model.
+func (m *model) compare(t *rapid.T, x *index.Index) {
+	if got, want := x.Counters(), m.counters(); got != want {
+		t.Fatalf("counters: got %+v, want %+v", got, want)
+	}
+	// The order of a listing: names compared one by one, from the root.
+	byName := func(a, b string) int { return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/")) }
+	var got []string
+	err := x.List(background, index.ListOptions{Recursive: true}, func(e index.Entry) error {
+		got = append(got, e.Key)
+		if want := m.items[e.Key]; fmt.Sprint(e.Item) != fmt.Sprint(want) {
+			t.Fatalf("item %q: got %+v, want %+v", e.Key, e.Item, want)
+		}
+		if key, ok, err := x.HasRef(e.Item.Ref); key != e.Key || !ok || err != nil {
+			t.Fatalf("ref of %q: got %q, %v, %v", e.Key, key, ok, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := slices.SortedFunc(maps.Keys(m.items), byName); !slices.Equal(got, want) {
+		t.Fatalf("items: got %q, want %q", got, want)
+	}
+	keys := append(slices.Collect(maps.Keys(m.items)), slices.Collect(maps.Keys(m.dirs))...)
+	slices.SortFunc(keys, byName)
+	for _, dir := range append(slices.Collect(maps.Keys(m.dirs)), "") {
+		var got, want []string
+		err := x.List(background, index.ListOptions{Dir: dir}, func(e index.Entry) error { got = append(got, label(e)); return nil })
+		if err != nil {
+			t.Fatalf("list %q: %v", dir, err)
+		}
+		prefix := dir + "/"
+		if dir == "" {
+			prefix = ""
+		}
+		for _, key := range keys {
+			if rest, ok := strings.CutPrefix(key, prefix); ok && !strings.Contains(rest, "/") {
+				if m.dirs[key] {
+					key += "/"
+				}
+				want = append(want, key)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Fatalf("directory %q: got %q, want %q", dir, got, want)
+		}
+	}
+	rows := 0
+	err = x.Trash(time.Time{}, func(r index.Removed) error {
+		rows++
+		if want := m.trash[r.ID]; fmt.Sprint(r) != fmt.Sprint(want) {
+			t.Fatalf("trash %s: got %+v, want %+v", r.ID, r, want)
+		}
+		return nil
+	})
+	if err != nil || rows != len(m.trash) {
+		t.Fatalf("trash: got %d rows, %v, want %d", rows, err, len(m.trash))
+	}
+	locks, err := x.Locks()
+	if err != nil || len(locks) != len(m.locks) {
+		t.Fatalf("locks: got %+v, %v, want %+v", locks, err, m.locks)
+	}
+	for _, l := range locks {
+		if want := m.locks[l.ID]; fmt.Sprint(l) != fmt.Sprint(want) {
+			t.Fatalf("lock: got %+v, want %+v", l, want)
+		}
+	}
+	report, err := x.Check(background)
+	if err != nil || len(report.Problems) > 0 {
+		t.Fatalf("check: %q, %v", report.Problems, err)
+	}
+}
+
+// generator draws mutations that often meet each other: few keys, few refs.
+type generator struct {
+	now time.Time
+	ids []string // trash rows there have been
+}
+
+func (g *generator) draw(t *rapid.T) index.Mutation {
+	g.now = g.now.Add(time.Duration(rapid.IntRange(0, 3).Draw(t, "minutes")) * time.Minute)
+	key := func() string {
+		return strings.Join(rapid.SliceOfN(rapid.SampledFrom([]string{"a", "b", "a!", "a0"}), 1, 3).Draw(t, "key"), "/")
+	}
+	ref := func() string { return fmt.Sprintf("r%d", rapid.IntRange(0, 30).Draw(t, "ref")) }
+	maybeRef := func() string {
+		if rapid.IntRange(0, 4).Draw(t, "if ref") == 0 {
+			return ref()
+		}
+		return ""
+	}
+	limit := func() int64 { return rapid.SampledFrom([]int64{-1, -1, 100, 30}).Draw(t, "limit") }
+	flag := func(name string) bool { return rapid.IntRange(0, 4).Draw(t, name) == 0 }
+	id := func() string {
+		if len(g.ids) == 0 {
+			return "none"
+		}
+		return rapid.SampledFrom(g.ids).Draw(t, "id")
+	}
+	until := g.now.Add(time.Hour)
+	switch rapid.IntRange(0, 15).Draw(t, "mutation") {
+	case 0, 1, 2, 3:
+		item := index.Item{Size: rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
+		return index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
+	case 4, 5:
+		return index.Delete{Key: key(), IfRef: maybeRef(), IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
+	case 6, 7:
+		return index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Now: g.now, TrashUntil: until}
+	case 8:
+		return index.Require{Key: key(), Ref: ref()}
+	case 9:
+		return index.SetFlags{Key: key(), Ref: ref(), Flags: index.FlagDamaged}
+	case 10:
+		return index.MakeDir{Key: key(), Now: g.now}
+	case 11:
+		return index.RemoveDir{Key: key()}
+	case 12:
+		m := index.Restore{ID: id(), Limit: limit(), Now: g.now}
+		if flag("elsewhere") {
+			m.Key = key()
+		}
+		return m
+	case 13:
+		return index.PurgeTrash{IDs: []string{id(), id()}}
+	case 14:
+		return index.AcquireLock{ID: rapid.SampledFrom([]string{"k", "l"}).Draw(t, "lock"), Holder: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "holder"), TTL: 2 * time.Minute, Now: g.now}
+	}
+	if flag("expire") {
+		return index.ExpireLocks{Now: g.now}
+	}
+	return index.ReleaseLock{ID: rapid.SampledFrom([]string{"k", "l"}).Draw(t, "lock"), Holder: rapid.SampledFrom([]string{"", "x", "y"}).Draw(t, "holder")}
+}
+
+// applyGroup returns the model after the group, and holds the outcome against it.
+func (m *model) applyGroup(t *rapid.T, g *generator, group []index.Mutation, results []index.Result, err error) *model {
+	next := m.clone()
+	for i, mut := range group {
+		r := index.Result{}
+		if err == nil {
+			r = results[i]
+		}
+		if r.TrashID != "" {
+			g.ids = append(g.ids, r.TrashID)
+		}
+		want := next.apply(mut, r)
+		if want == nil {
+			continue
+		}
+		var failed *index.GroupError
+		if !errors.Is(err, want) || !errors.As(err, &failed) || failed.Position != i {
+			t.Fatalf("group %+v: got %v, want %v at position %d", group, err, want, i)
+		}
+		return m
+	}
+	if err != nil {
+		t.Fatalf("group %+v: got %v, want success", group, err)
+	}
+	return next
+}
+
+func TestAgainstModel(t *testing.T) {
+	parent := t.TempDir()
+	rapid.Check(t, func(t *rapid.T) {
+		dir, err := os.MkdirTemp(parent, "")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer os.RemoveAll(dir)
+		path := filepath.Join(dir, "index.db")
+		if err := index.Create(path, nil); err != nil {
+			t.Fatal(err)
+		}
+		x, err := index.Open(path, index.Options{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer func() { x.Close() }()
+		m, g := newModel(), &generator{now: clock}
+		t.Repeat(map[string]func(*rapid.T){
+			"apply": func(t *rapid.T) {
+				// Several groups share a transaction, so that those that fail have
+				// neighbours whose changes must stand.
+				groups := make([][]index.Mutation, rapid.IntRange(1, 4).Draw(t, "groups"))
+				for i := range groups {
+					for range rapid.IntRange(1, 4).Draw(t, "group") {
+						groups[i] = append(groups[i], g.draw(t))
+					}
+				}
+				results, errs := x.ApplyTogether(groups)
+				for i, group := range groups {
+					m = m.applyGroup(t, g, group, results[i], errs[i])
+				}
+			},
+			"reopen": func(t *rapid.T) {
+				if rapid.IntRange(0, 5).Draw(t, "reopen") != 0 {
+					return
+				}
+				if err := x.Close(); err != nil {
+					t.Fatal(err)
+				}
+				if x, err = index.Open(path, index.Options{}); err != nil {
+					t.Fatal(err)
+				}
+			},
+			"": func(t *rapid.T) { m.compare(t, x) },
+		})
+	})
+}

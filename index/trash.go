@@ -1,0 +1,158 @@
+package index
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"math"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// trashKeySize is the length of a trash row's key: expiry and sequence.
+const trashKeySize = 16
+
+func trashKey(expires time.Time, sequence uint64) []byte {
+	// Before 1970 all is long past.
+	ms := max(0, expires.UnixMilli())
+	return binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(make([]byte, 0, trashKeySize), uint64(ms)), sequence)
+}
+
+func trashExpiry(row []byte) (time.Time, error) {
+	if len(row) != trashKeySize || binary.BigEndian.Uint64(row) > math.MaxInt64 {
+		return time.Time{}, damaged("trash key")
+	}
+	return time.UnixMilli(int64(binary.BigEndian.Uint64(row))).UTC(), nil
+}
+
+func trashID(row []byte) string { return hex.EncodeToString(row) }
+
+// trashRowOf is the row of an ID; nil when there can be none.
+func trashRowOf(id string) []byte {
+	if row, err := hex.DecodeString(id); err == nil && len(row) == trashKeySize && trashID(row) == id {
+		return row
+	}
+	return nil
+}
+
+// discard moves the item at key into the trash.
+func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, err error) {
+	// Not taken back with a group that fails; a number left out is fine.
+	sequence, err := t.trash.NextSequence()
+	if err != nil {
+		t.broken = err
+		return "", err
+	}
+	if err := t.detach(key, item); err != nil {
+		return "", err
+	}
+	row := trashKey(until, sequence)
+	t.put(t.trash, row, encodeTrash(&trashRecord{at: now, key: key, item: *item}))
+	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{trash: true, row: row}))
+	return trashID(row), t.countTrash(item, +1)
+}
+
+func (t *tx) restore(m Restore) (r Result, err error) {
+	row := trashRowOf(m.ID)
+	if row == nil {
+		return r, ErrNotFound
+	}
+	// What has expired may have lost its blob already.
+	if expires, err := trashExpiry(row); err != nil || expires.Before(m.Now) {
+		return r, errors.Join(ErrNotFound, err)
+	}
+	value := t.trash.Get(row)
+	if value == nil {
+		return r, ErrNotFound
+	}
+	record, err := decodeTrash(value)
+	if err != nil {
+		return r, err
+	}
+	key := m.Key
+	if key == "" {
+		key = record.key
+	}
+	r.Previous, err = t.itemAt(key)
+	if err != nil {
+		return r, err
+	}
+	if r.Previous != nil {
+		return r, ErrExists
+	}
+	t.remove(t.trash, row)
+	if err := t.countTrash(&record.item, -1); err != nil {
+		return r, err
+	}
+	if err := t.attach(key, &record.item, m.Now); err != nil {
+		return r, err
+	}
+	r.Moved = &record.item
+	return r, t.checkLimit(&record.item, m.Limit)
+}
+
+func (t *tx) purge(m PurgeTrash) error {
+	for _, id := range m.IDs {
+		row := trashRowOf(id)
+		if row == nil {
+			continue
+		}
+		value := t.trash.Get(row)
+		if value == nil {
+			continue
+		}
+		record, err := decodeTrash(value)
+		if err != nil {
+			return err
+		}
+		t.remove(t.trash, row)
+		t.remove(t.refs, []byte(record.item.Ref))
+		if err := t.countTrash(&record.item, -1); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func decodeRemoved(row, value []byte) (Removed, error) {
+	expires, err := trashExpiry(row)
+	if err != nil {
+		return Removed{}, err
+	}
+	record, err := decodeTrash(value)
+	if err != nil {
+		return Removed{}, err
+	}
+	return Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, nil
+}
+
+// Trash calls fn for rows in order of expiry, those that expire before `before`
+// only (zero: all). Memory, snapshots and what fn must not do are as in List.
+func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
+	return x.scan(context.Background(), walk{bucket: bucketTrash}, func(row, value []byte) ([]byte, error) {
+		removed, err := decodeRemoved(row, value)
+		if err != nil {
+			return nil, err
+		}
+		if !before.IsZero() && !removed.Expires.Before(before) {
+			return nil, errEnd
+		}
+		return nil, fn(removed)
+	})
+}
+
+// NextExpiry is the earliest expiry in the trash; ok is false when it is empty.
+func (x *Index) NextExpiry() (t time.Time, ok bool, err error) {
+	err = x.view(func(b *bolt.Tx) error {
+		row, _ := b.Bucket(bucketTrash).Cursor().First()
+		if row == nil {
+			return nil
+		}
+		ok = true
+		t, err = trashExpiry(row)
+		return err
+	})
+	return t, ok && err == nil, err
+}

@@ -1,0 +1,65 @@
+package index
+
+import (
+	"bytes"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// A tx is one write transaction. All rows are changed through put and remove,
+// which remember what was there: so a group that fails half way is taken back,
+// counters and all, while its neighbours in the transaction stand.
+type tx struct {
+	meta, items, refs, trash, counters, locks, jobs, writers *bolt.Bucket
+
+	log    []step // of the current group, in order
+	broken error  // bbolt refused something it never should: the transaction cannot go on
+}
+
+// A step is the state of one row before it was changed.
+type step struct {
+	bucket *bolt.Bucket
+	key    []byte
+	before []byte // nil: there was no such row; no row of ours is empty
+}
+
+func newTx(b *bolt.Tx) *tx {
+	return &tx{
+		meta: b.Bucket(bucketMeta), items: b.Bucket(bucketItems), refs: b.Bucket(bucketRefs), trash: b.Bucket(bucketTrash),
+		counters: b.Bucket(bucketCounters), locks: b.Bucket(bucketLocks), jobs: b.Bucket(bucketJobs), writers: b.Bucket(bucketWriters),
+	}
+}
+
+// put sets a row. key and value must not be modified afterwards: bbolt keeps
+// value, the log keeps key. Setting what is there already is no change.
+func (t *tx) put(bucket *bolt.Bucket, key, value []byte) {
+	before := bucket.Get(key)
+	if t.broken != nil || before != nil && bytes.Equal(before, value) {
+		return
+	}
+	// A copy, as bbolt may move what Get returned when the file is mapped anew.
+	t.log = append(t.log, step{bucket, key, bytes.Clone(before)})
+	t.broken = bucket.Put(key, value)
+}
+
+// remove deletes a row, if it is there.
+func (t *tx) remove(bucket *bolt.Bucket, key []byte) {
+	before := bucket.Get(key)
+	if t.broken != nil || before == nil {
+		return
+	}
+	t.log = append(t.log, step{bucket, key, bytes.Clone(before)})
+	t.broken = bucket.Delete(key)
+}
+
+// undo takes the group's steps back, last first.
+func (t *tx) undo() {
+	for i := len(t.log) - 1; i >= 0 && t.broken == nil; i-- {
+		if s := t.log[i]; s.before == nil {
+			t.broken = s.bucket.Delete(s.key)
+		} else {
+			t.broken = s.bucket.Put(s.key, s.before)
+		}
+	}
+	t.log = t.log[:0]
+}

@@ -1,0 +1,95 @@
+package index
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Bounds of what records hold, in bytes.
+const (
+	maxRef       = 64
+	maxAlgorithm = 32
+	maxSum       = 64
+	maxWriter    = 128
+	maxID        = 1024 // of a lock or job
+	maxHolder    = 4096
+	maxLockData  = 4096
+	maxMetaName  = 255
+	maxMetaValue = 1 << 20
+	maxJob       = 64 << 20
+)
+
+// validate refuses a mutation whose arguments cannot be right whatever the index
+// holds, before it is queued: so that no record can fail to encode or decode.
+func validate(m Mutation) error {
+	switch m := m.(type) {
+	case Put:
+		return firstError(checkKey(m.Key), validateItem(&m.Item))
+	case Delete:
+		return checkKey(m.Key)
+	case Move:
+		return firstError(checkKey(m.From), checkKey(m.To))
+	case Require:
+		return checkKey(m.Key)
+	case MakeDir:
+		return checkDir(m.Key)
+	case RemoveDir:
+		if m.Key == "" {
+			return fmt.Errorf("%w: the root cannot be removed", ErrInvalid)
+		}
+		return checkKey(m.Key)
+	case Restore:
+		return checkDir(m.Key)
+	case SetFlags:
+		return checkKey(m.Key)
+	case SetMeta:
+		return validateMeta(m.Name, m.Value)
+	case AcquireLock:
+		if m.TTL < 0 {
+			return fmt.Errorf("%w: negative TTL of a lock", ErrInvalid)
+		}
+		return firstError(bounded("lock ID", len(m.ID), 1, maxID),
+			bounded("lock holder", len(m.Holder), 0, maxHolder), bounded("lock data", len(m.Data), 0, maxLockData))
+	case ReleaseLock:
+		return bounded("lock ID", len(m.ID), 1, maxID)
+	case PutJob:
+		return firstError(bounded("job ID", len(m.Job.ID), 1, maxID), bounded("job record", len(m.Job.Record), 0, maxJob))
+	case DeleteJob:
+		return bounded("job ID", len(m.ID), 1, maxID)
+	case PurgeTrash, ExpireLocks:
+		return nil
+	}
+	return fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
+}
+
+func validateItem(item *Item) error {
+	if item.Size < 0 {
+		return fmt.Errorf("%w: negative size", ErrInvalid)
+	}
+	return firstError(bounded("ref", len(item.Ref), 1, maxRef), bounded("digest algorithm", len(item.Algorithm), 0, maxAlgorithm),
+		bounded("digest", len(item.Sum), 0, maxSum), bounded("writer", len(item.Writer), 0, maxWriter))
+}
+
+// validateMeta keeps names that begin with 0x00 for the index itself.
+func validateMeta(name string, value []byte) error {
+	if strings.HasPrefix(name, "\x00") {
+		return fmt.Errorf("%w: reserved meta name", ErrInvalid)
+	}
+	return firstError(bounded("meta name", len(name), 1, maxMetaName), bounded("meta value", len(value), 0, maxMetaValue))
+}
+
+func bounded(what string, n, least, most int) error {
+	if n < least || n > most {
+		return fmt.Errorf("%w: a %s has %d to %d bytes, this one %d", ErrInvalid, what, least, most, n)
+	}
+	return nil
+}
+
+func firstError(errs ...error) error {
+	for _, err := range errs {
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
