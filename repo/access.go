@@ -1,0 +1,155 @@
+package repo
+
+import (
+	"context"
+	"errors"
+
+	"packhouse/blobstore"
+	"packhouse/index"
+)
+
+// Principal is who asks.
+type Principal struct {
+	Name        string       // for the log and for Item.Writer
+	Permissions *Permissions // nil: everything
+}
+
+// Access is a repository as one principal may use it: every method checks
+// first whether the key is valid, then whether the principal may, then does it.
+type Access struct {
+	r *Repository
+	p Principal
+}
+
+// As returns the repository as seen by p.
+func (r *Repository) As(p Principal) *Access { return &Access{r, p} }
+
+// Repository is what is accessed, for the server's own methods.
+func (a *Access) Repository() *Repository { return a.r }
+
+// Principal is on whose behalf.
+func (a *Access) Principal() Principal { return a.p }
+
+// May tells whether any of letters is granted on key.
+func (a *Access) May(key, letters string) error { return a.p.Permissions.check(key, letters) }
+
+// Stat returns the item or directory at key; "" is the root.
+func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
+	if key != "" {
+		if err := CheckKey(key); err != nil {
+			return index.Entry{}, err
+		}
+	}
+	if err := a.May(key, "lr"); err != nil {
+		return index.Entry{}, err
+	}
+	entry, err := a.r.index.Get(key)
+	return entry, a.r.translate(err)
+}
+
+// List calls fn for the entries of a directory; see index.ListOptions for order and consistency.
+func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
+	if o.Dir != "" {
+		if err := CheckKey(o.Dir); err != nil {
+			return err
+		}
+	}
+	if err := a.May(o.Dir, "l"); err != nil {
+		return err
+	}
+	if p := a.p.Permissions; o.Recursive && p != nil {
+		// A rule below the directory may hide what is there.
+		all := fn
+		fn = func(e index.Entry) error {
+			if !p.Allows(e.Key, "l") {
+				return nil
+			}
+			return all(e)
+		}
+	}
+	return a.r.translate(a.r.index.List(ctx, o, fn))
+}
+
+// pageSize is how many entries Each holds at once.
+const pageSize = 512
+
+// Each is List for an fn that uses the repository itself: it is called outside of the index's transaction, with
+// some hundred entries in memory. A reader that waits for the index while it holds a
+// transaction can stand in the way of the writer, and be stood in the way of.
+func (a *Access) Each(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
+	full := errors.New("page is full")
+	for {
+		page := make([]index.Entry, 0, pageSize)
+		err := a.List(ctx, o, func(e index.Entry) error {
+			page = append(page, e)
+			if len(page) == pageSize {
+				return full
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, full) {
+			return err
+		}
+		for _, e := range page {
+			if err := fn(e); err != nil {
+				return err
+			}
+		}
+		if err == nil {
+			return nil
+		}
+		o.After = page[len(page)-1].Key
+	}
+}
+
+// Object is an item open for reading. It must be closed. The bytes stay readable
+// also when the item is replaced or deleted meanwhile.
+type Object struct {
+	Key  string
+	Item index.Item
+	*blobstore.Blob
+}
+
+// Open opens the item at key.
+func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
+	if err := CheckKey(key); err != nil {
+		return nil, err
+	}
+	if err := a.May(key, "r"); err != nil {
+		return nil, err
+	}
+	return a.r.open(ctx, key)
+}
+
+// open finds the item and its blob. Between the two the item may be
+// replaced and its old blob reclaimed; then the index has a newer reference.
+func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
+	last := ""
+	for {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		entry, err := r.index.Get(key)
+		if err != nil {
+			return nil, r.translate(err)
+		}
+		if entry.Dir {
+			return nil, ErrIsDir
+		}
+		if entry.Item.Flags&index.FlagDamaged != 0 {
+			return nil, &messageError{"the stored bytes of this item are damaged; see the server's log", ErrCorrupt}
+		}
+		blob, err := r.blobs.Open(blobstore.Ref(entry.Item.Ref), entry.Item.Size)
+		if err == nil {
+			return &Object{Key: key, Item: entry.Item, Blob: blob}, nil
+		}
+		if !errors.Is(err, blobstore.ErrNotFound) {
+			return nil, r.translate(err)
+		}
+		if last == entry.Item.Ref {
+			r.env.Logger.Error("blob is missing", "key", key)
+			return nil, &messageError{"the stored bytes of this item are missing; see the server's log", ErrCorrupt}
+		}
+		last = entry.Item.Ref
+	}
+}

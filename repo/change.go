@@ -1,0 +1,105 @@
+package repo
+
+import (
+	"context"
+	"errors"
+
+	"packhouse/index"
+)
+
+// Delete removes the item at key: into the trash for the grace time, then for good.
+func (a *Access) Delete(ctx context.Context, key string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	if err := a.May(key, "D"); err != nil {
+		return err
+	}
+	_, err := a.Commit(ctx, Batch{Deletes: []BatchDelete{{Key: key}}})
+	return err
+}
+
+// DeleteAll removes the items of keys in one transaction; missing ones are passed over. It
+// returns how many there were. One key that is not allowed refuses them all.
+func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
+	batch := Batch{Deletes: make([]BatchDelete, 0, len(keys))}
+	for _, key := range keys {
+		if err := CheckKey(key); err != nil {
+			return 0, err
+		}
+		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
+	}
+	_, deleted, err := a.commit(ctx, batch)
+	return deleted, err
+}
+
+// Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).
+func (a *Access) Move(ctx context.Context, from, to string) error {
+	for _, key := range []string{from, to} {
+		if err := CheckKey(key); err != nil {
+			return err
+		}
+	}
+	if err := a.May(from, "D"); err != nil {
+		return err
+	}
+	if err := a.May(to, "wW"); err != nil {
+		return err
+	}
+	now := a.r.env.Now()
+	mayReplace := a.May(to, "W") == nil
+	results, err := a.r.apply(ctx, index.Move{
+		From: from, To: to, IfAbsent: !mayReplace, TrashUntil: a.r.trashUntil(to, now), Now: now,
+	})
+	if errors.Is(err, ErrExists) {
+		return &DeniedError{Letters: "W", Key: to, Exists: true}
+	}
+	if err != nil {
+		return err
+	}
+	if previous := results[0].Previous; previous != nil {
+		a.r.quota.add(-counted(*previous))
+		a.r.kick()
+	}
+	return nil
+}
+
+// MakeDir makes a directory and its parents; the root and existing ones are fine.
+func (a *Access) MakeDir(ctx context.Context, key string) error {
+	if key != "" {
+		if err := CheckKey(key); err != nil {
+			return err
+		}
+	}
+	if err := a.May(key, "w"); err != nil {
+		return err
+	}
+	if key == "" {
+		return nil
+	}
+	_, err := a.r.apply(ctx, index.MakeDir{Key: key, Now: a.r.env.Now()})
+	return err
+}
+
+// RemoveDir removes an empty directory. The root cannot be removed: ErrNotEmpty while the
+// repository has entries, else nothing happens.
+func (a *Access) RemoveDir(ctx context.Context, key string) error {
+	if key != "" {
+		if err := CheckKey(key); err != nil {
+			return err
+		}
+	}
+	if err := a.May(key, "wD"); err != nil {
+		return err
+	}
+	if key == "" {
+		stop := errors.New("not empty")
+		err := a.r.index.List(ctx, index.ListOptions{}, func(index.Entry) error { return stop })
+		if errors.Is(err, stop) {
+			return ErrNotEmpty
+		}
+		return a.r.translate(err)
+	}
+	_, err := a.r.apply(ctx, index.RemoveDir{Key: key})
+	return err
+}

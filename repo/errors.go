@@ -1,0 +1,102 @@
+package repo
+
+import (
+	"errors"
+	"fmt"
+
+	"packhouse/blobstore"
+	"packhouse/index"
+	"packhouse/repo/digest"
+)
+
+// The errors a caller may test for, with errors.Is. Each dialect maps every
+// one of All to a status of its own.
+var (
+	ErrNoRepository = errors.New("no such repository")
+	ErrNotFound     = index.ErrNotFound                                        // the repository has no such item
+	ErrExists       = index.ErrExists                                          // create refused, nothing changed
+	ErrIsDir        = index.ErrIsDir                                           // an item operation met a directory
+	ErrNotDir       = index.ErrNotDir                                          // an item stands where a directory is needed
+	ErrNotEmpty     = index.ErrNotEmpty                                        // the directory has entries
+	ErrConflict     = index.ErrConflict                                        // the item changed since it was looked at
+	ErrLocked       = index.ErrLocked                                          // a TTL lock is held by somebody else
+	ErrQuota        = index.ErrQuota                                           // nothing was kept; see QuotaError
+	ErrDenied       = errors.New("denied by policy")                           // see DeniedError
+	ErrDigest       = errors.New("digest mismatch")                            // the body is not what was announced; see DigestError
+	ErrIncomplete   = errors.New("body ended early")                           // fewer bytes than announced, or the client went away
+	ErrInvalid      = errors.New("invalid request")                            // malformed key, name, plan or option
+	ErrTooLarge     = errors.New("too large")                                  // more than one item may hold
+	ErrRange        = blobstore.ErrRange                                       // offset or length beyond the end
+	ErrAlgorithm    = digest.ErrUnsupported                                    // a hash nobody knows
+	ErrCorrupt      = blobstore.ErrCorrupt                                     // our stored bytes are damaged
+	ErrReadOnly     = errors.New("repository is read-only after a disk error") // see Repository.Health
+	ErrNoSpace      = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
+	ErrBusy         = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
+	ErrForeign      = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
+	ErrDialect      = errors.New("repository of another dialect")              // created by clients of another protocol
+)
+
+// All lists the errors above: a dialect's table has a line for each, held by a test.
+var All = []error{
+	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
+	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
+	ErrCorrupt, ErrReadOnly, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect,
+}
+
+// QuotaError is an ErrQuota with its figures, in bytes.
+type QuotaError struct {
+	Used    int64 // counted now
+	Wanted  int64 // what usage would become
+	Limit   int64
+	Request int64 // what the request asked for
+}
+
+func (e *QuotaError) Error() string {
+	return fmt.Sprintf("Quota exceeded: %d > %d", e.Wanted, e.Limit)
+}
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
+
+// DeniedError is an ErrDenied: none of Letters is granted on Key.
+type DeniedError struct {
+	Letters string
+	Key     string
+	Exists  bool // the key holds an item, and overwriting it is what was denied
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("One of permissions '%s' required for '%s'", e.Letters, e.Key)
+}
+func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
+
+// DigestError is an ErrDigest: the body hashed to Got, announced was Want.
+type DigestError struct {
+	Algorithm string
+	Want, Got []byte
+}
+
+func (e *DigestError) Error() string {
+	return fmt.Sprintf("%s digest mismatch: expected %x, got %x", e.Algorithm, e.Want, e.Got)
+}
+func (e *DigestError) Is(target error) bool { return target == ErrDigest }
+
+// ForeignError is an ErrForeign: what was found in the directory instead of a repository.
+type ForeignError struct {
+	Found string // one line, without the directory's own path
+}
+
+func (e *ForeignError) Error() string        { return "not a Packhouse repository: " + e.Found }
+func (e *ForeignError) Is(target error) bool { return target == ErrForeign }
+
+// invalid makes an ErrInvalid whose text is the message alone.
+func invalid(format string, args ...any) error {
+	return &messageError{fmt.Sprintf(format, args...), ErrInvalid}
+}
+
+// messageError shows message and matches kind.
+type messageError struct {
+	message string
+	kind    error
+}
+
+func (e *messageError) Error() string        { return e.message }
+func (e *messageError) Is(target error) bool { return target == e.kind }

@@ -1,0 +1,307 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// step is one operation of a story that is interrupted at every possible point. do
+// carries it out, state gives what a repository holds after it.
+type step struct {
+	name  string
+	do    func(a *repo.Access) error
+	state func(items map[string]string)
+}
+
+func stepPut(key, body string) step {
+	return step{"put " + key,
+		func(a *repo.Access) error { _, err := put(a, key, body); return err },
+		func(items map[string]string) { items[key] = body }}
+}
+
+var story = []step{
+	stepPut("packs/a", "first pack"),
+	stepPut("config", "version 1"),
+	stepPut("config", "version 2, longer"),
+	stepPut("locks/mine", "held"),
+	{"delete", func(a *repo.Access) error { return a.Delete(ctx, "packs/a") },
+		func(items map[string]string) { delete(items, "packs/a") }},
+	stepPut("packs/b", strings.Repeat("b", 300_000)),
+	{"move onto an item", func(a *repo.Access) error { return a.Move(ctx, "packs/b", "config") },
+		func(items map[string]string) { items["config"] = items["packs/b"]; delete(items, "packs/b") }},
+	stepPut("packs/c", "x"),
+	{"compact", func(a *repo.Access) error { return replace(a, []string{"packs/c", "config"}, "packs/d", "new pack") },
+		func(items map[string]string) {
+			delete(items, "packs/c")
+			delete(items, "config")
+			items["packs/d"] = "new pack"
+		}},
+	{"delete all", func(a *repo.Access) error {
+		_, err := a.DeleteAll(ctx, []string{"packs/d", "locks/mine", "nothing"})
+		return err
+	},
+		func(items map[string]string) { delete(items, "packs/d"); delete(items, "locks/mine") }},
+	stepPut("last", "item"),
+}
+
+// replace stores one new item and deletes others, in one commit.
+func replace(a *repo.Access, deletes []string, key, body string) error {
+	reservation, err := a.Reserve(0, int64(len(body)))
+	if err != nil {
+		return err
+	}
+	defer reservation.Release()
+	u, err := a.NewUpload(ctx, repo.UploadOptions{Key: key, Size: int64(len(body)), Reservation: reservation})
+	if err != nil {
+		return err
+	}
+	defer u.Discard()
+	if _, err := u.Write([]byte(body)); err != nil {
+		return err
+	}
+	if err := u.Finish(ctx, key, repo.Verified{}); err != nil {
+		return err
+	}
+	batch := repo.Batch{Puts: []repo.BatchPut{{Upload: u}}, Job: &index.Job{ID: "job", Record: []byte("done")}, Reservation: reservation}
+	for _, d := range deletes {
+		batch.Deletes = append(batch.Deletes, repo.BatchDelete{Key: d})
+	}
+	_, err = a.Commit(ctx, batch)
+	return err
+}
+
+// run carries out the story until a step fails. It returns what must be there: certain is what
+// was acknowledged, possible what the failing step would have made of it.
+func run(a *repo.Access) (certain, possible map[string]string, failed error) {
+	certain = map[string]string{}
+	for _, s := range story {
+		possible = maps.Clone(certain)
+		s.state(possible)
+		if err := s.do(a); err != nil {
+			return certain, possible, fmt.Errorf("%s: %w", s.name, err)
+		}
+		certain = possible
+	}
+	return certain, certain, nil
+}
+
+// afterwards opens the repository again on a sound disk and wants it to hold
+// one of the two states, with exact counters and no file too many.
+func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
+	t.Helper()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatalf("open again: %v", err)
+	}
+	a := r.As(repo.Principal{})
+	got := map[string]string{}
+	for _, key := range list(t, a, "", true) {
+		if got[key], err = get(a, key); err != nil {
+			t.Errorf("read %q: %v", key, err)
+		}
+	}
+	if !maps.Equal(got, certain) && !maps.Equal(got, possible) {
+		t.Errorf("items are %.200q, want %.200q or %.200q", got, certain, possible)
+	}
+	checkAll(t, s)
+	waitFor(t, "the trash to empty", func() bool { return r.Usage().TrashItems == 0 })
+	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != len(got) || incoming != 0 {
+		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, len(got))
+	}
+	if _, err := put(a, "afterwards", "works"); err != nil {
+		t.Errorf("put afterwards: %v", err)
+	}
+}
+
+// storyOn makes a repository on a sound disk, then tells the story on fsys.
+func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options) (certain, possible map[string]string, failed error) {
+	t.Helper()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks}})
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	certain, possible, failed = run(r.As(repo.Principal{}))
+	if failed != nil && errors.Is(failed, repo.ErrReadOnly) {
+		if h := r.Health(); !h.ReadOnly || strings.Contains(h.Reason, dir) {
+			t.Errorf("health after %v: %+v", failed, h)
+		}
+		if _, err := put(r.As(repo.Principal{}), "more", ""); !errors.Is(err, repo.ErrReadOnly) {
+			t.Errorf("put after %v: got %v, want ErrReadOnly", failed, err)
+		}
+	}
+	if err := s.Close(); err != nil && failed == nil {
+		t.Error(err)
+	}
+	return certain, possible, failed
+}
+
+// memoryDir is a directory on a file system in memory where there is one: these tests are about
+// order, not about a disk, and make hundreds of repositories.
+func memoryDir(t testing.TB) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-")
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() {
+		if err := os.RemoveAll(dir); err != nil {
+			t.Error(err)
+		}
+	})
+	return dir
+}
+
+func newRepository(t *testing.T) (dir string) {
+	t.Helper()
+	dir = memoryDir(t)
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	create(t, s, "r")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// TestEveryFileCallFails fails the n-th file operation of the story, for every n: once without
+// effect, once with the effect but an error.
+func TestEveryFileCallFails(t *testing.T) {
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
+				dir := newRepository(t)
+				fsys := vfstest.NewFailing(vfs.OS())
+				fsys.FailAt(n, when, syscall.EIO)
+				certain, possible, _ := storyOn(t, dir, fsys, index.Options{})
+				hit = fsys.Hit()
+				afterwards(t, dir, certain, possible)
+			})
+		}
+	}
+}
+
+// TestFullDiskFailsOneUpload: a write that finds the disk full is that upload's failure alone.
+func TestFullDiskFailsOneUpload(t *testing.T) {
+	dir := newRepository(t)
+	fsys := vfstest.NewFailing(vfs.OS())
+	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	fsys.FailAt(2, vfstest.Before, syscall.ENOSPC) // 1 creates the file, 2 writes to it
+	if _, err := put(a, "x", "body"); !errors.Is(err, repo.ErrNoSpace) {
+		t.Errorf("put on a full disk: got %v, want ErrNoSpace", err)
+	}
+	fsys.Reset()
+	if _, err := put(a, "x", "body"); err != nil {
+		t.Errorf("put when there is room again: %v", err)
+	}
+	checkAll(t, s)
+}
+
+// TestEveryIndexCommitFails does the same with the commits of the index: not applied,
+// and applied yet reported as failed.
+func TestEveryIndexCommitFails(t *testing.T) {
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
+				dir := newRepository(t)
+				commits := 0
+				hit = false
+				fail := func() error {
+					if commits++; commits == n {
+						hit = true
+						return errors.New("the disk is on fire")
+					}
+					return nil
+				}
+				hooks := index.Options{BeforeCommit: fail}
+				if when == vfstest.After {
+					hooks = index.Options{AfterCommit: fail}
+				}
+				certain, possible, _ := storyOn(t, dir, vfs.OS(), hooks)
+				afterwards(t, dir, certain, possible)
+			})
+		}
+	}
+}
+
+// TestUnknownCommitIsNotActedOn: a commit that was written, but not synced, shows to readers. The power may yet
+// take it back, so it is no reason to tell a client that its bytes are safe, nor to remove those they replaced.
+func TestUnknownCommitIsNotActedOn(t *testing.T) {
+	dir := newRepository(t)
+	failing := false
+	now := time.Now()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+		Now: func() time.Time { return now },
+		Index: index.Options{AfterCommit: func() error {
+			if failing {
+				return errors.New("sync failed")
+			}
+			return nil
+		}},
+	}})
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, r.As(repo.Principal{}), "packs/x", "old")
+	failing = true
+	if _, err := put(r.As(repo.Principal{}), "packs/x", "new"); !errors.Is(err, repo.ErrReadOnly) {
+		t.Fatalf("put: got %v, want ErrReadOnly", err)
+	}
+	again := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
+	if result, err := put(again, "packs/x", "new"); !errors.Is(err, repo.ErrReadOnly) {
+		t.Errorf("put again: got %+v, %v, want ErrReadOnly", result, err)
+	}
+	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrReadOnly) {
+		t.Errorf("reclaim: got %v, want ErrReadOnly", err)
+	}
+	if placed, _ := blobFiles(t, filepath.Join(dir, "r")); placed != 2 {
+		t.Errorf("%d blobs are left, want the old and the new", placed)
+	}
+}
+
+// TestPowerFailsAnywhere stops at every file operation and forgets all that was not synced (or a random
+// part of it). What was acknowledged is there.
+func TestPowerFailsAnywhere(t *testing.T) {
+	for n, hit := 1, true; hit; n++ {
+		for seed := range uint64(3) {
+			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
+				dir := newRepository(t)
+				lossy := vfstest.NewLossy(t, dir)
+				fsys := vfstest.NewFailing(lossy)
+				fsys.StopAt(n, vfstest.Before, syscall.EIO)
+				certain, possible, _ := storyOn(t, dir, fsys, index.Options{})
+				hit = fsys.Hit()
+				var random *rand.Rand // nil forgets everything
+				if seed > 0 {
+					random = rand.New(rand.NewPCG(seed, uint64(n)))
+				}
+				if err := lossy.Crash(random); err != nil {
+					t.Fatal(err)
+				}
+				afterwards(t, dir, certain, possible)
+			})
+		}
+	}
+}

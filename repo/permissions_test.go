@@ -1,0 +1,128 @@
+package repo_test
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"packhouse/repo"
+)
+
+func TestPermissionsMostSpecificWins(t *testing.T) {
+	p, err := repo.ParsePermissions(`{"": "lr", "packs": "lrw", "packs/ab": "", "locks": "lrwWD"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		key, letters string
+		want         bool
+	}{
+		{"", "l", true},
+		{"config", "w", false},
+		{"packs", "w", true},
+		{"packs/cd/x", "w", true},
+		{"packs/cd/x", "D", false},
+		{"packs/ab", "r", false}, // an entry that grants nothing still decides
+		{"packs/ab/x", "lr", false},
+		{"packs/abc", "w", true}, // prefixes are whole components
+		{"locksmith", "D", false},
+		{"locks/1", "D", true},
+	} {
+		if got := p.Allows(test.key, test.letters); got != test.want {
+			t.Errorf("Allows(%q, %q) = %v, want %v", test.key, test.letters, got, test.want)
+		}
+	}
+}
+
+func TestPermissionsUnmentionedRootIsDenied(t *testing.T) {
+	p, err := repo.ParsePermissions(`{"a": "lr"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if p.Allows("b", "r") || p.Allows("", "l") || !p.Allows("a/b", "r") {
+		t.Errorf("rules of %s leak beyond a", p)
+	}
+	// The reference takes {} for "everything"; here an empty table is a table.
+	if p, err = repo.ParsePermissions(`{}`); err != nil || p.Allows("", "l") {
+		t.Errorf("{}: %v allows, %v", p, err)
+	}
+	if p, err = repo.ParsePermissions("null"); err != nil || p != nil || !p.Allows("x", "D") {
+		t.Errorf("null: got %v, %v; want no restriction", p, err)
+	}
+}
+
+func TestParsePermissionsErrors(t *testing.T) {
+	for text, want := range map[string]string{
+		"borgbackup-reed-only":  "borgbackup-read-only",
+		`["l"]`:                 "JSON object",
+		`{"a": 1}`:              "JSON object",
+		`{"a": "lx"}`:           `"x"`,
+		`{"a/": "l"}`:           "components",
+		`{"../a": "l"}`:         "components",
+		`{"a": "l"} {"b": "l"}`: "after",
+		`{"a": "l"`:             "JSON",
+	} {
+		if _, err := repo.ParsePermissions(text); !errors.Is(err, repo.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("ParsePermissions(%s): got %v, want one that mentions %s", text, err, want)
+		}
+	}
+}
+
+// TestPresets holds the tables of the contract, old namespaces and new.
+func TestPresets(t *testing.T) {
+	all := "lrwWD"
+	for preset, rows := range map[string]map[string]string{
+		"borgbackup-all":        {"": all, "packs/ab/x": all, "locks/x": all},
+		"borgbackup-no-delete":  {"": "lr", "archives/x": "lrw", "cache/x": all, "config/x": "lrW", "data/x": "lrw", "index/x": all, "keys/x": "lr", "locks/x": "lrwD", "packs/ab/x": "lrw"},
+		"borgbackup-write-only": {"": "l", "archives/x": "lw", "cache/x": all, "config/x": "lrW", "data/x": "lw", "index/x": all, "keys/x": "lr", "locks/x": "lrwD", "packs/ab/x": "lw"},
+		"borgbackup-read-only":  {"": "lr", "packs/ab/x": "lr", "locks/x": "lrwD"},
+	} {
+		p, err := repo.ParsePermissions(preset)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for key, granted := range rows {
+			for _, letter := range all {
+				if got, want := p.Allows(key, string(letter)), strings.ContainsRune(granted, letter); got != want {
+					t.Errorf("%s: %c on %q: got %v, want %v", preset, letter, key, got, want)
+				}
+			}
+		}
+	}
+}
+
+func FuzzParsePermissions(f *testing.F) {
+	f.Add(`{"": "lr", "a/b": "W"}`)
+	f.Add("borgbackup-all")
+	f.Fuzz(func(t *testing.T, text string) {
+		p, err := repo.ParsePermissions(text)
+		if err != nil || p == nil {
+			return
+		}
+		again, err := repo.ParsePermissions(p.String())
+		if err != nil || again.String() != p.String() {
+			t.Errorf("%s does not read back: %v, %v", p, again, err)
+		}
+	})
+}
+
+// FuzzCleanKey: what passes CheckKey after cleaning is its own only spelling.
+func FuzzCleanKey(f *testing.F) {
+	for _, s := range []string{"a", "./a", "a//b", "a/../b", "a/.", "..", "a\\b"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, name string) {
+		key := repo.CleanKey(name)
+		if repo.CheckKey(key) != nil {
+			return
+		}
+		if again := repo.CleanKey(key); again != key {
+			t.Errorf("%q cleans to %q, and that to %q", name, key, again)
+		}
+		for _, component := range strings.Split(key, "/") {
+			if component == "" || component == "." || component == ".." {
+				t.Errorf("%q has component %q", key, component)
+			}
+		}
+	})
+}

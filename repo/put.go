@@ -1,0 +1,194 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"sync"
+
+	"github.com/zeebo/blake3"
+
+	"packhouse/index"
+	"packhouse/repo/digest"
+)
+
+// Expectation is a digest the body must have.
+type Expectation struct {
+	Algorithm digest.Algorithm
+	Sum       []byte
+}
+
+// PutRequest is one item to store.
+type PutRequest struct {
+	Key     string
+	Body    io.Reader
+	Size    int64 // bytes announced; a body that ends earlier is ErrIncomplete. Negative: unknown
+	MaxSize int64 // ErrTooLarge beyond; 0: no limit
+	Expect  []Expectation
+	Backup  bool // storing this key completes a backup
+}
+
+// Put stores the body under the key, replacing an item there. When it returns nil the bytes, their
+// directory entry and the index entry are on stable storage. On error nothing of it is
+// visible, and what was there is there still.
+//
+// Who may only write new items (w without W) gets success for bytes that are there
+// already: a client that lost the first answer asks again.
+func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
+	if err := CheckKey(req.Key); err != nil {
+		return PutResult{}, err
+	}
+	entry, err := a.r.index.Get(req.Key)
+	switch {
+	case errors.Is(err, ErrNotFound):
+		if err := a.May(req.Key, "wW"); err != nil {
+			return PutResult{}, err
+		}
+	case err != nil:
+		return PutResult{}, a.r.translate(err)
+	case a.May(req.Key, "W") == nil && entry.Dir:
+		return PutResult{}, ErrIsDir
+	case a.May(req.Key, "W") == nil:
+	case a.May(req.Key, "w") != nil:
+		return PutResult{}, a.May(req.Key, "W")
+	case entry.Dir:
+		return PutResult{}, ErrIsDir
+	case entry.Item.Flags&index.FlagDamaged == 0:
+		return a.compare(req, entry.Item)
+	}
+	return a.store(ctx, req, entry.Item)
+}
+
+// compare reads the body without storing it and accepts it if it is what the item holds.
+func (a *Access) compare(req PutRequest, item index.Item) (PutResult, error) {
+	denied := &DeniedError{Letters: "W", Key: req.Key, Exists: true}
+	if req.Size >= 0 && req.Size != item.Size {
+		return PutResult{}, denied
+	}
+	sum := blake3.New()
+	writers := []io.Writer{sum}
+	hashes := make([]hash.Hash, len(req.Expect))
+	for i, expect := range req.Expect {
+		hashes[i] = expect.Algorithm.New()
+		writers = append(writers, hashes[i])
+	}
+	n, err := copyBody(io.MultiWriter(writers...), io.LimitReader(req.Body, item.Size+1))
+	if err != nil {
+		return PutResult{}, err
+	}
+	if n > item.Size {
+		return PutResult{}, denied
+	}
+	if req.Size >= 0 && n < req.Size {
+		return PutResult{}, incomplete(req.Size, n)
+	}
+	for i, expect := range req.Expect {
+		if err := expect.verify(hashes[i].Sum(nil)); err != nil {
+			return PutResult{}, err
+		}
+	}
+	if n != item.Size || !bytes.Equal(sum.Sum(nil), item.BLAKE3[:]) {
+		return PutResult{}, denied
+	}
+	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
+}
+
+// store is the path of one write. previous is the item there, if any: who may not overwrite may replace its
+// bytes only if they are damaged.
+func (a *Access) store(ctx context.Context, req PutRequest, previous index.Item) (PutResult, error) {
+	algorithms := make([]digest.Algorithm, len(req.Expect))
+	for i, expect := range req.Expect {
+		algorithms[i] = expect.Algorithm
+	}
+	u, err := a.NewUpload(ctx, UploadOptions{
+		Key: req.Key, Size: req.Size, MaxSize: req.MaxSize, Algorithms: algorithms,
+	})
+	if err != nil {
+		return PutResult{}, err
+	}
+	defer u.Discard()
+	n, err := copyBody(u, req.Body)
+	if err != nil {
+		return PutResult{}, err
+	}
+	if req.Size >= 0 && n != req.Size {
+		return PutResult{}, incomplete(req.Size, n)
+	}
+	var verified Verified
+	for i, expect := range req.Expect {
+		if err := expect.verify(u.Sum(i)); err != nil {
+			return PutResult{}, err
+		}
+		verified = Verified{Algorithm: expect.Algorithm.Name, Sum: expect.Sum}
+	}
+	if err := u.Finish(ctx, req.Key, verified); err != nil {
+		return PutResult{}, err
+	}
+	put := BatchPut{Upload: u, Backup: req.Backup}
+	if previous.Flags&index.FlagDamaged != 0 && a.May(req.Key, "W") != nil {
+		// Who may not overwrite may still mend: with the very bytes that were lost.
+		if u.item.BLAKE3 != previous.BLAKE3 {
+			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
+		}
+		put.IfRef = previous.Ref
+	}
+	results, err := a.Commit(ctx, Batch{Puts: []BatchPut{put}})
+	if errors.Is(err, ErrExists) {
+		return a.lostRace(u)
+	}
+	if err != nil {
+		return PutResult{}, err
+	}
+	return results[0], nil
+}
+
+// lostRace answers for a new item that somebody else stored first.
+func (a *Access) lostRace(u *Upload) (PutResult, error) {
+	entry, err := a.r.index.Get(u.o.Key)
+	if err == nil && !entry.Dir && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
+		return PutResult{Item: entry.Item, PreviousSize: entry.Item.Size, Unchanged: true}, a.r.Durable()
+	}
+	return PutResult{}, &DeniedError{Letters: "W", Key: u.o.Key, Exists: true}
+}
+
+func (e Expectation) verify(got []byte) error {
+	if bytes.Equal(e.Sum, got) {
+		return nil
+	}
+	return &DigestError{Algorithm: e.Algorithm.Name, Want: e.Sum, Got: got}
+}
+
+func incomplete(want, got int64) error {
+	return &messageError{fmt.Sprintf("body ended early: %d bytes announced, %d received", want, got), ErrIncomplete}
+}
+
+// buffers are what bodies pass through; their size is what one upload or download costs in memory.
+var buffers = sync.Pool{New: func() any { b := make([]byte, 128<<10); return &b }}
+
+// copyBody copies all of src. An error of src is ErrIncomplete, an error of dst is returned as it is.
+func copyBody(dst io.Writer, src io.Reader) (int64, error) {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	var total int64
+	for filled := 0; ; {
+		n, err := src.Read((*buffer)[filled:])
+		filled += n
+		// Small reads are gathered: a socket gives less at a time than a write should take.
+		if filled > 0 && (err != nil || filled == len(*buffer)) {
+			if _, err := dst.Write((*buffer)[:filled]); err != nil {
+				return total, err
+			}
+			total += int64(filled)
+			filled = 0
+		}
+		switch {
+		case err == io.EOF:
+			return total, nil
+		case err != nil:
+			return total, fmt.Errorf("%w: %w", ErrIncomplete, err)
+		}
+	}
+}

@@ -1,0 +1,315 @@
+package repo
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/sync/singleflight"
+
+	"packhouse/blobstore"
+	"packhouse/blobstore/vfs"
+	"packhouse/index"
+)
+
+// Files of a repository's directory.
+const (
+	indexFile     = "index.db"        // its rename into place is what makes a directory a repository
+	destroyedFile = "index.destroyed" // the index of a repository whose removal has begun
+	ownDir        = ".packhouse"      // lock, socket and token of a server; not part of a repository
+)
+
+// Names of meta values in the index.
+const (
+	metaDialect = "dialect"
+	metaCreated = "created" // Unix ms, decimal
+	metaID      = "id"      // 32 hex digits
+	metaQuota   = "quota"   // bytes, decimal; absent: none of its own
+	metaGrace   = "grace"   // a Go duration
+)
+
+// DefaultReserve is a Settings.Reserve for those who have not thought about it: room for the index to grow while
+// items are deleted, and for a pack or two to be compacted.
+const DefaultReserve = 64 << 20
+
+// Settings are what an administrator decides for one repository.
+type Settings struct {
+	Quota   int64         // bytes; negative: no limit
+	Grace   time.Duration // how long removed items can be restored; 0: not at all
+	Reserve int64         // bytes of disk that uploads leave free for deleting and compacting
+}
+
+// Environment is what repositories take from outside. Its zero value works.
+type Environment struct {
+	FS     vfs.FS           // nil means the operating system's
+	Now    func() time.Time // nil means time.Now
+	Rand   io.Reader        // nil means crypto/rand
+	Logger *slog.Logger     // nil means silence
+	Index  index.Options    // for tests that fail commits
+}
+
+func (e Environment) withDefaults() Environment {
+	if e.FS == nil {
+		e.FS = vfs.OS()
+	}
+	if e.Now == nil {
+		e.Now = time.Now
+	}
+	if e.Rand == nil {
+		e.Rand = rand.Reader
+	}
+	if e.Logger == nil {
+		e.Logger = slog.New(slog.DiscardHandler)
+	}
+	return e
+}
+
+// Repository is one open repository. Its methods are safe for concurrent use.
+// What a client may do goes through As; the methods here are the server's own.
+type Repository struct {
+	dir     string
+	env     Environment
+	index   *index.Index
+	blobs   *blobstore.Store
+	quota   quota
+	hashes  singleflight.Group // by reference and algorithm
+	dialect string
+	id      string
+	created time.Time
+
+	grace   atomic.Int64 // nanoseconds
+	reserve atomic.Int64 // bytes
+	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
+
+	// trashMu is held over one round of the reclaimer and over one Restore: an
+	// item whose blob is being unlinked must not come back.
+	trashMu sync.Mutex
+
+	snapshotMu sync.Mutex // held over one Snapshot
+
+	stop      context.CancelFunc // of the reclaimer
+	reclaimed sync.WaitGroup
+	wake      chan struct{} // the reclaimer has work; capacity 1
+}
+
+// create makes the files of a repository in dir, which exists. The rename of the index
+// into place is the commit point: after a crash before it there is no
+// repository, and creating again succeeds.
+func create(env Environment, dir, dialect string) error {
+	id := make([]byte, 16)
+	if _, err := io.ReadFull(env.Rand, id); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	if err := blobstore.Init(env.FS, dir); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	if err := index.Create(filepath.Join(dir, indexFile), firstMeta(dialect, id, env.Now())); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	return nil
+}
+
+var errElsewhere = fmt.Errorf("%w: another process has the repository open", ErrBusy)
+
+// open opens the repository in dir: its cost depends on what a crash left
+// unfinished, not on what the repository holds.
+func open(ctx context.Context, env Environment, dir string, settings Settings) (*Repository, error) {
+	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
+	if errors.Is(err, index.ErrLocked) {
+		return nil, errElsewhere
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open repository: %w", err)
+	}
+	r := &Repository{dir: dir, env: env, index: ix, wake: make(chan struct{}, 1)}
+	if err := r.load(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
+	}
+	r.Configure(settings)
+	reclaimCtx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
+	return r, nil
+}
+
+// load reads the meta values and settles what a crash left in the blob store.
+func (r *Repository) load(ctx context.Context) error {
+	values := make(map[string]string)
+	for _, name := range []string{metaDialect, metaID, metaCreated} {
+		value, err := r.index.Meta(name)
+		if err != nil {
+			return err
+		}
+		values[name] = string(value)
+	}
+	created, err := strconv.ParseInt(values[metaCreated], 10, 64)
+	if err != nil {
+		return fmt.Errorf("meta value %s: %w", metaCreated, index.ErrCorrupt)
+	}
+	r.dialect, r.id, r.created = values[metaDialect], values[metaID], time.UnixMilli(created)
+
+	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
+	if err != nil {
+		return err
+	}
+	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
+		_, ok, err := r.index.HasRef(string(ref))
+		return ok, err
+	})
+	if err != nil {
+		return errors.Join(err, r.blobs.Close())
+	}
+	if removed > 0 {
+		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
+	}
+	counters := r.index.Counters()
+	r.quota.used = counters.Bytes - counters.Exempt
+	return nil
+}
+
+// Configure changes the settings while the repository is in use. A quota of the repository's
+// own (SetQuota) wins over settings.Quota.
+func (r *Repository) Configure(settings Settings) {
+	limit := settings.Quota
+	if own, ok := r.ownQuota(); ok {
+		limit = own
+	}
+	r.quota.setLimit(limit)
+	r.grace.Store(int64(settings.Grace))
+	r.reserve.Store(settings.Reserve)
+}
+
+func (r *Repository) ownQuota() (int64, bool) {
+	value, err := r.index.Meta(metaQuota)
+	if err != nil || value == nil {
+		return 0, false
+	}
+	limit, err := strconv.ParseInt(string(value), 10, 64)
+	return limit, err == nil
+}
+
+// SetQuota stores a limit with the repository, in bytes; negative means none. It is durable when
+// it returns, and holds from then on.
+func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
+	if _, err := r.apply(ctx, index.SetMeta{Name: metaQuota, Value: []byte(strconv.FormatInt(limit, 10))}); err != nil {
+		return err
+	}
+	r.quota.setLimit(limit)
+	return nil
+}
+
+// Dialect is the protocol the repository was created with.
+func (r *Repository) Dialect() string { return r.dialect }
+
+// ID is 32 hex digits, given at creation.
+func (r *Repository) ID() string { return r.id }
+
+// Created is when the repository was created.
+func (r *Repository) Created() time.Time { return r.created }
+
+// Index gives the other parts of the server (jobs, checks) the index to read.
+// What changes items goes through this package.
+func (r *Repository) Index() *index.Index { return r.index }
+
+// close stops the reclaimer and closes the files. Requests under way fail.
+func (r *Repository) close() error {
+	r.stop()
+	r.reclaimed.Wait()
+	return errors.Join(r.index.Close(), r.blobs.Close())
+}
+
+// apply is the one way into the index. From the moment the group is queued
+// it must not be abandoned: the blobs are durable and the outcome decides whether they stay.
+func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index.Result, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	results, err := r.index.Apply(context.WithoutCancel(ctx), muts...)
+	return results, r.translate(err)
+}
+
+// Durable tells whether what was read of the index until now is on stable storage: it must be, before bytes
+// are removed because of it or a request is answered as done.
+func (r *Repository) Durable() error {
+	if err := r.index.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return nil
+}
+
+// translate gives errors of the lower packages their name here.
+func (r *Repository) translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case r.gone.Load():
+		return ErrNoRepository
+	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	case errors.Is(err, index.ErrNoSpace):
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
+		return errStopping
+	}
+	return err
+}
+
+// Health tells whether the repository takes writes.
+type Health struct {
+	ReadOnly bool
+	Reason   string // one line, empty when all is well
+}
+
+// Health reports the sticky read-only state: it ends with a restart, after
+// whoever runs the server has looked at the disk.
+func (r *Repository) Health() Health {
+	if r.index.Failed() != nil {
+		return Health{true, "a commit of the index failed; check the disk, then restart the server"}
+	}
+	if r.blobs.Failed() != nil {
+		return Health{true, "a write to stable storage failed; check the disk, then restart the server"}
+	}
+	return Health{}
+}
+
+// Usage is what a repository holds.
+type Usage struct {
+	index.Counters
+	Limit      int64     // bytes; negative: none
+	Used       int64     // bytes that count against Limit
+	Reserved   int64     // promised to uploads under way
+	LastBackup time.Time // zero: never
+}
+
+// Usage answers from counters, in constant time.
+func (r *Repository) Usage() Usage {
+	u := Usage{Counters: r.index.Counters()}
+	u.Used, u.Reserved, u.Limit = r.quota.current()
+	u.LastBackup, _ = r.index.LastBackup()
+	return u
+}
+
+// Space returns the free and total bytes of the file system below.
+func (r *Repository) Space() (free, total int64, err error) { return r.blobs.Space() }
+
+// ephemeral tells whether key is a coordination object: it is exempt from quota while small, and
+// removed without grace. Borg, V'Ger and vykar keep them under these names.
+func ephemeral(key string) bool {
+	return len(key) > 6 && key[:6] == "locks/" || len(key) > 9 && key[:9] == "sessions/"
+}
+
+// trashUntil is when the bytes of an item removed now may go.
+func (r *Repository) trashUntil(key string, now time.Time) time.Time {
+	if ephemeral(key) {
+		return now
+	}
+	return now.Add(time.Duration(r.grace.Load()))
+}

@@ -1,0 +1,274 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"sync"
+
+	"packhouse/blobstore/vfs"
+)
+
+// errStopping answers requests that come while the server closes its repositories.
+var errStopping = fmt.Errorf("%w: the server is stopping", ErrBusy)
+
+// SetOptions of OpenSet. Dir is required.
+type SetOptions struct {
+	Dir    string
+	Single bool // Dir itself is the one repository, under the name ""; else each sub-directory is one
+	Environment
+	// Settings gives what the configuration says of a repository; nil: no limits.
+	Settings func(name string) Settings
+	// TakeOver asks a process that holds the repository in dir to let go of it.
+	// nil: such a repository is ErrBusy.
+	TakeOver func(ctx context.Context, dir string) error
+}
+
+// Set is the repositories of one data directory. They are opened when first asked
+// for and stay open. Its methods are safe for concurrent use.
+type Set struct {
+	o     SetOptions
+	names keyedMutex // a name is held over the opening, creating and destroying of its repository
+
+	mu     sync.RWMutex           // held for a look at the map only
+	open   map[string]*Repository // guarded by mu
+	closed bool                   // guarded by mu
+}
+
+// OpenSet makes a set of what is in o.Dir, which need not exist yet. It opens nothing.
+func OpenSet(o SetOptions) *Set {
+	o.Environment = o.Environment.withDefaults()
+	if o.Settings == nil {
+		o.Settings = func(string) Settings { return Settings{Quota: -1} }
+	}
+	return &Set{o: o, open: make(map[string]*Repository)}
+}
+
+// Single tells whether the set is one repository under the name "".
+func (s *Set) Single() bool { return s.o.Single }
+
+// path is the directory of a repository.
+func (s *Set) path(name string) (string, error) {
+	if s.o.Single {
+		if name != "" {
+			return "", ErrNoRepository
+		}
+		return s.o.Dir, nil
+	}
+	if err := CheckName(name); err != nil {
+		return "", err
+	}
+	return filepath.Join(s.o.Dir, name), nil
+}
+
+// opened returns the repository if it is open, nil if not.
+func (s *Set) opened(name string) (*Repository, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if s.closed {
+		return nil, errStopping
+	}
+	return s.open[name], nil
+}
+
+// Get returns the repository of that name: ErrNoRepository when there is none,
+// ErrForeign when its directory holds something else, ErrCorrupt when its index is lost or damaged.
+func (s *Set) Get(ctx context.Context, name string) (*Repository, error) {
+	if r, err := s.opened(name); r != nil || err != nil {
+		return r, err
+	}
+	dir, err := s.path(name)
+	if err != nil {
+		return nil, err
+	}
+	defer s.names.lock(name)()
+	return s.getLocked(ctx, name, dir)
+}
+
+// getLocked is Get while the name is held.
+func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, error) {
+	if r, err := s.opened(name); r != nil || err != nil {
+		return r, err
+	}
+	if err := s.inspect(dir); err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, s.o.Environment, dir, s.o.Settings(name))
+	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
+		if err := s.o.TakeOver(ctx, dir); err != nil {
+			return nil, err
+		}
+		r, err = open(ctx, s.o.Environment, dir, s.o.Settings(name))
+	}
+	if err != nil {
+		return nil, err
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return nil, errors.Join(errStopping, r.close())
+	}
+	s.open[name] = r
+	return r, nil
+}
+
+// Create makes a repository for clients of dialect, durably, and returns it. ErrExists when there is
+// one, ErrForeign when the directory holds something else, ErrCorrupt when it holds blobs whose index is lost.
+func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, error) {
+	dir, err := s.path(name)
+	if err != nil {
+		return nil, err
+	}
+	defer s.names.lock(name)()
+	switch err := s.inspect(dir); {
+	case err == nil:
+		return nil, ErrExists
+	case !errors.Is(err, ErrNoRepository):
+		return nil, err
+	}
+	if err := mkdirAll(s.o.FS, dir); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := finishDestroy(s.o.FS, dir); err != nil {
+		return nil, fmt.Errorf("create repository: %w", err)
+	}
+	if err := create(s.o.Environment, dir, dialect); err != nil {
+		return nil, err
+	}
+	return s.getLocked(ctx, name, dir)
+}
+
+// Destroy removes a repository for good, without grace. It is gone when Destroy returns, also
+// after a crash: the renaming of its index is the commit point, and the rest of its files go
+// now or when a repository of that name is created again.
+func (s *Set) Destroy(ctx context.Context, name string) error {
+	dir, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	defer s.names.lock(name)()
+	r, err := s.getLocked(ctx, name, dir)
+	if err != nil {
+		return err
+	}
+	r.gone.Store(true)
+	s.mu.Lock()
+	delete(s.open, name)
+	s.mu.Unlock()
+	// Before the file lock is given up: another process that waits for it then finds no index.
+	renameErr := s.o.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
+	if err := r.close(); err != nil {
+		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
+	}
+	if renameErr != nil {
+		return fmt.Errorf("destroy repository: %w", renameErr)
+	}
+	if err := s.o.FS.SyncDir(dir); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
+	}
+	if err := finishDestroy(s.o.FS, dir); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
+	}
+	// Fails, and may, when a server keeps its own files there.
+	if err := s.o.FS.Remove(dir); err != nil {
+		return nil
+	}
+	return s.o.FS.SyncDir(filepath.Dir(dir))
+}
+
+// Names lists the repositories, sorted.
+func (s *Set) Names() ([]string, error) {
+	if s.o.Single {
+		if err := s.inspect(s.o.Dir); err != nil {
+			return nil, err
+		}
+		return []string{""}, nil
+	}
+	entries, err := s.o.FS.ReadDir(s.o.Dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list repositories: %w", err)
+	}
+	var names []string
+	for _, entry := range entries {
+		if CheckName(entry.Name()) != nil {
+			continue
+		}
+		if _, err := s.o.FS.Stat(filepath.Join(s.o.Dir, entry.Name(), indexFile)); err == nil {
+			names = append(names, entry.Name())
+		}
+	}
+	sort.Strings(names)
+	return names, nil
+}
+
+// Opened returns the repositories in use now, by name.
+func (s *Set) Opened() map[string]*Repository {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	opened := make(map[string]*Repository, len(s.open))
+	for name, r := range s.open {
+		opened[name] = r
+	}
+	return opened
+}
+
+// Reconfigure asks Settings again for the repositories in use.
+func (s *Set) Reconfigure() {
+	for name, r := range s.Opened() {
+		r.Configure(s.o.Settings(name))
+	}
+}
+
+// Space returns the free and total bytes of the file system below.
+func (s *Set) Space() (free, total int64, err error) { return s.o.FS.Space(s.o.Dir) }
+
+// Close closes all repositories. Requests under way fail with ErrBusy.
+func (s *Set) Close() error {
+	s.mu.Lock()
+	s.closed = true
+	open := s.open
+	s.open = nil
+	s.mu.Unlock()
+	var all error
+	for _, r := range open {
+		all = errors.Join(all, r.close())
+	}
+	return all
+}
+
+// mkdirAll makes dir and its parents, each durable in its parent. One that is there may have been made by a
+// process that was killed before its sync: so the last two levels are synced whoever made them.
+func mkdirAll(fsys vfs.FS, dir string) error {
+	if err := makeDirs(fsys, dir); err != nil {
+		return err
+	}
+	for _, parent := range []string{filepath.Dir(filepath.Dir(dir)), filepath.Dir(dir)} {
+		// Who may not open a directory to sync it has not made an entry in it.
+		if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
+			return err
+		}
+	}
+	return nil
+}
+
+func makeDirs(fsys vfs.FS, dir string) error {
+	switch err := fsys.Mkdir(dir); {
+	case err == nil:
+		return fsys.SyncDir(filepath.Dir(dir))
+	case errors.Is(err, fs.ErrExist):
+		return nil
+	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
+		if err := makeDirs(fsys, filepath.Dir(dir)); err != nil {
+			return err
+		}
+		return makeDirs(fsys, dir)
+	default:
+		return err
+	}
+}

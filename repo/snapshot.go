@@ -1,0 +1,152 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"sort"
+	"strings"
+	"time"
+
+	"github.com/klauspost/compress/zstd"
+
+	"packhouse/blobstore/vfs"
+)
+
+const (
+	snapshotDir    = "snapshots"
+	snapshotSuffix = ".index.zst"
+	snapshotPart   = ".new"                 // behind the name while it is written
+	snapshotTime   = "20060102T150405.000Z" // UTC, in the file's name: sorts by time
+)
+
+// Snapshot is a compressed copy of the index.
+type Snapshot struct {
+	Name string // of its file, in the repository's snapshots/
+	At   time.Time
+	Size int64 // bytes, compressed
+}
+
+// Snapshot writes a compressed copy of the index, durably, and removes the oldest beyond keep (at least 1).
+// The repository stays in use; the copy is one consistent state.
+func (r *Repository) Snapshot(ctx context.Context, keep int) (Snapshot, error) {
+	dir := filepath.Join(r.dir, snapshotDir)
+	if err := mkdirAll(r.env.FS, dir); err != nil {
+		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
+	}
+	r.snapshotMu.Lock()
+	defer r.snapshotMu.Unlock()
+	if err := r.sweepSnapshots(dir); err != nil {
+		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
+	}
+	at := r.env.Now().UTC()
+	s := Snapshot{Name: at.Format(snapshotTime) + snapshotSuffix, At: at}
+	temporary := filepath.Join(dir, s.Name+snapshotPart)
+	size, err := r.writeSnapshot(ctx, temporary)
+	if err != nil {
+		return Snapshot{}, errors.Join(fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err)), ignoreMissing(r.env.FS.Remove(temporary)))
+	}
+	s.Size = size
+	if err := r.env.FS.Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
+		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
+	}
+	if err := r.env.FS.SyncDir(dir); err != nil {
+		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
+	}
+	all, err := snapshots(r.env.FS, r.dir)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	for _, old := range all[:max(len(all)-max(keep, 1), 0)] {
+		if err := r.env.FS.Remove(filepath.Join(dir, old.Name)); err != nil {
+			return s, fmt.Errorf("remove old index snapshot: %w", vfs.WithoutPath(err))
+		}
+	}
+	return s, nil
+}
+
+// sweepSnapshots removes what a crash left half-written.
+func (r *Repository) sweepSnapshots(dir string) error {
+	entries, err := r.env.FS.ReadDir(dir)
+	for _, entry := range entries {
+		if err == nil && strings.HasSuffix(entry.Name(), snapshotSuffix+snapshotPart) {
+			err = r.env.FS.Remove(filepath.Join(dir, entry.Name()))
+		}
+	}
+	return err
+}
+
+func (r *Repository) writeSnapshot(ctx context.Context, name string) (size int64, err error) {
+	f, err := r.env.FS.Create(name)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	counted := &countingWriter{ctx: ctx, w: f}
+	compressor, err := zstd.NewWriter(counted, zstd.WithEncoderConcurrency(1))
+	if err != nil {
+		return 0, err
+	}
+	_, err = r.index.WriteTo(compressor)
+	if err := errors.Join(err, compressor.Close()); err != nil {
+		return 0, r.translate(err)
+	}
+	return counted.n, f.Sync()
+}
+
+// countingWriter counts, and stops when ctx ends.
+type countingWriter struct {
+	ctx context.Context
+	w   io.Writer
+	n   int64
+}
+
+func (c *countingWriter) Write(p []byte) (int, error) {
+	if err := c.ctx.Err(); err != nil {
+		return 0, err
+	}
+	n, err := c.w.Write(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// Snapshots lists the copies of the index, oldest first.
+func (r *Repository) Snapshots() ([]Snapshot, error) { return snapshots(r.env.FS, r.dir) }
+
+func snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
+	entries, err := fsys.ReadDir(filepath.Join(dir, snapshotDir))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list index snapshots: %w", vfs.WithoutPath(err))
+	}
+	var all []Snapshot
+	for _, entry := range entries {
+		stamp, ok := strings.CutSuffix(entry.Name(), snapshotSuffix)
+		if !ok {
+			continue
+		}
+		at, err := time.Parse(snapshotTime, stamp)
+		if err != nil {
+			continue
+		}
+		info, err := entry.Info()
+		if err != nil {
+			continue // removed since
+		}
+		all = append(all, Snapshot{Name: entry.Name(), At: at, Size: info.Size()})
+	}
+	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
+	return all, nil
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}

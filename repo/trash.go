@@ -1,0 +1,105 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"packhouse/blobstore"
+	"packhouse/index"
+)
+
+// reclaimBatch is how many removed items one transaction forgets: enough to share
+// its cost, few enough not to hold up writers.
+const reclaimBatch = 1000
+
+// reclaim removes the blobs of items whose grace time is over: unlink first,
+// then the trash row, so that a crash in between unlinks again and leaks nothing.
+func (r *Repository) reclaim(ctx context.Context) {
+	for {
+		wait := time.Hour
+		if next, ok, err := r.index.NextExpiry(); err != nil {
+			r.env.Logger.Error("trash cannot be read", "error", err)
+		} else if ok {
+			if wait = next.Sub(r.env.Now()); wait <= 0 {
+				if err := r.reclaimSome(ctx); err != nil {
+					r.env.Logger.Warn("trash stays for now", "error", err)
+					wait = time.Minute
+				} else {
+					wait = 0
+				}
+			}
+		}
+		timer := time.NewTimer(max(min(wait, time.Hour), 0))
+		select {
+		case <-ctx.Done():
+			timer.Stop()
+			return
+		case <-timer.C:
+		case <-r.wake:
+			timer.Stop()
+		}
+	}
+}
+
+// reclaimSome removes up to reclaimBatch expired blobs.
+func (r *Repository) reclaimSome(ctx context.Context) error {
+	r.trashMu.Lock()
+	defer r.trashMu.Unlock()
+	enough := errors.New("enough")
+	var ids []string
+	var refs []blobstore.Ref
+	err := r.index.Trash(r.env.Now().Add(1), func(removed index.Removed) error {
+		ids = append(ids, removed.ID)
+		refs = append(refs, refOf(removed.Item))
+		if len(ids) == reclaimBatch {
+			return enough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return err
+	}
+	// Of a failed index a row may be seen that the disk does not have: there the blob is still an item's.
+	if err := r.Durable(); err != nil {
+		return err
+	}
+	if err := r.blobs.RemoveAll(refs); err != nil {
+		return err
+	}
+	_, err = r.apply(ctx, index.PurgeTrash{IDs: ids})
+	return err
+}
+
+// kick tells the reclaimer that the trash has changed.
+func (r *Repository) kick() {
+	select {
+	case r.wake <- struct{}{}:
+	default: // it is awake already
+	}
+}
+
+// Trash calls fn for every item that can still be restored, in order of expiry.
+func (r *Repository) Trash(fn func(index.Removed) error) error {
+	return r.translate(r.index.Trash(time.Time{}, fn))
+}
+
+// Restore puts a removed item back under key (empty: the key it had). ErrExists when an item is there.
+func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
+	if key != "" {
+		if err := CheckKey(key); err != nil {
+			return index.Item{}, err
+		}
+	}
+	r.trashMu.Lock()
+	defer r.trashMu.Unlock()
+	_, _, limit := r.quota.current()
+	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Limit: limit, Now: r.env.Now()})
+	if err != nil {
+		return index.Item{}, err
+	}
+	r.quota.add(counted(*results[0].Moved))
+	return *results[0].Moved, nil
+}
+
+func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }
