@@ -1,0 +1,188 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"hash"
+	"io"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/digest"
+)
+
+// An operation at work holds buffersEach buffers of bufferSize: one being read into, one being hashed,
+// one being written.
+const (
+	bufferSize  = 1 << 20
+	buffersEach = 3
+)
+
+var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
+
+// perform makes the output of one operation, durable but under no name yet.
+func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out *output, res *repo.Reservation) error {
+	size := op.size()
+	u, err := r.a.NewUpload(ctx, repo.UploadOptions{Key: op.Target, Size: size, Reservation: res})
+	if err != nil {
+		return err
+	}
+	out.op, out.upload = i, u
+	var naming hash.Hash
+	if op.Target == "" && op.Naming.Algorithm.Name != digest.BLAKE3 {
+		naming = op.Naming.Algorithm.New()
+	}
+	src := newExtents(r, s, i, op)
+	defer src.close()
+	if size <= bufferSize {
+		err = r.copySmall(ctx, src, naming, u)
+	} else {
+		err = r.copyLarge(ctx, src, naming, u)
+	}
+	if err != nil {
+		return err
+	}
+	if u.Size() != size {
+		return errors.New("output is not as long as its ranges") // a broken invariant, but no reason to stop the server
+	}
+	if op.Target != "" {
+		out.key = op.Target
+		return u.Finish(ctx, out.key, repo.Verified{})
+	}
+	if naming != nil {
+		out.sum = naming.Sum(nil)
+	} else {
+		out.sum = u.BLAKE3()
+	}
+	out.key = op.Naming.key(out.sum)
+	if err := r.adopt(ctx, op.Naming, out); err != nil || out.upload == nil {
+		return err
+	}
+	return u.Finish(ctx, out.key, repo.Verified{Algorithm: op.Naming.Algorithm.Name, Sum: out.sum})
+}
+
+// copySmall goes through one buffer, one step after the other.
+func (r *run) copySmall(ctx context.Context, src *extents, naming hash.Hash, u *repo.Upload) error {
+	buffer := buffers.Get().(*[]byte)
+	defer buffers.Put(buffer)
+	for {
+		n, err := src.fill(ctx, *buffer)
+		if n > 0 {
+			if naming != nil {
+				naming.Write((*buffer)[:n])
+			}
+			if err := r.write(u, (*buffer)[:n]); err != nil {
+				return err
+			}
+		}
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (r *run) write(u *repo.Upload, p []byte) error {
+	n, err := u.Write(p)
+	r.written.Add(int64(n))
+	return err
+}
+
+// copyLarge reads, hashes and writes at the same time.
+func (r *run) copyLarge(ctx context.Context, src *extents, naming hash.Hash, u *repo.Upload) error {
+	group, ctx := errgroup.WithContext(ctx)
+	type chunk struct {
+		buffer *[]byte
+		n      int
+	}
+	free := make(chan *[]byte, buffersEach)
+	for range buffersEach {
+		free <- buffers.Get().(*[]byte)
+	}
+	read := make(chan chunk, buffersEach)
+	hashed := read
+	group.Go(func() error {
+		defer close(read)
+		for {
+			var buffer *[]byte
+			select {
+			case buffer = <-free:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
+			n, err := src.fill(ctx, *buffer)
+			read <- chunk{buffer, n} // there is room for every buffer
+			if err == io.EOF {
+				return nil
+			}
+			if err != nil {
+				return err
+			}
+		}
+	})
+	if naming != nil {
+		hashed = make(chan chunk, buffersEach)
+		group.Go(func() error {
+			defer close(hashed)
+			for c := range read {
+				naming.Write((*c.buffer)[:c.n])
+				hashed <- c
+			}
+			return nil
+		})
+	}
+	group.Go(func() error {
+		var failed error
+		for c := range hashed {
+			if failed == nil {
+				failed = r.write(u, (*c.buffer)[:c.n])
+			}
+			free <- c.buffer
+			if failed != nil {
+				return failed // ends the reader, which ends the hasher; both chans have room for all buffers
+			}
+		}
+		return nil
+	})
+	// The buffers are left to the collector when something failed: who holds one then is not worth knowing.
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	for range buffersEach {
+		buffers.Put(<-free)
+	}
+	return nil
+}
+
+// adopt looks whether the content stands under its name already. Then its bytes are hashed once, and
+// kept if they are right: the upload is given up. Damaged bytes are replaced.
+func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
+	entry, err := r.own.Stat(ctx, out.key)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		return nil
+	case err != nil:
+		return err
+	case entry.Dir:
+		return repo.ErrIsDir
+	}
+	if entry.Item.Flags&index.FlagDamaged == 0 {
+		sum, err := r.own.Hash(ctx, out.key, naming.Algorithm)
+		switch {
+		case err == nil && string(sum) == string(out.sum):
+			out.kept, out.existed = entry.Item.Ref, true
+			out.upload.Discard()
+			out.upload = nil
+			return nil
+		case err != nil && !errors.Is(err, repo.ErrCorrupt):
+			return err
+		}
+	}
+	out.replace = entry.Item.Ref
+	return nil
+}

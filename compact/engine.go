@@ -1,0 +1,227 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"log/slog"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/time/rate"
+
+	"packhouse/repo"
+)
+
+// Options of New. The zero value works.
+type Options struct {
+	Workers int           // operations at work at once, over all plans; 0 means GOMAXPROCS
+	Rate    int64         // bytes read per second, over all plans; 0: no limit
+	Keep    time.Duration // how long results are kept for a repeated plan; 0 means 7 days
+	TempDir string        // for plans larger than memory; "" means os.TempDir()
+	// Window returns when the maintenance window is open next: now itself, or a time not after it, when it is
+	// open. nil: always.
+	Window func(now time.Time) time.Time
+	// Busy returns how many client requests are being answered: while there are any but those that
+	// wait for a job here, jobs in the background read slowly. nil: never any.
+	Busy   func() int
+	Now    func() time.Time // nil means time.Now
+	Logger *slog.Logger     // nil means silence
+}
+
+func (o Options) withDefaults() Options {
+	o.Workers = cmp.Or(max(o.Workers, 0), runtime.GOMAXPROCS(0))
+	o.Keep = cmp.Or(o.Keep, 7*24*time.Hour)
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// Engine carries out plans. Its methods are safe for concurrent use.
+type Engine struct {
+	o       Options
+	workers chan struct{} // one token per operation at work
+	limiter *rate.Limiter // nil: no limit
+	polite  *rate.Limiter // of jobs in the background, while clients are served
+	metrics *metrics
+
+	watching atomic.Int64  // calls of Watch
+	leaving  chan struct{} // closed when those are to end
+	leave    sync.Once
+
+	ctx  context.Context // of all runs
+	stop context.CancelFunc
+
+	submitting sync.Mutex      // held over one Submit, so that equal ones become one job; before resuming
+	resuming   sync.Mutex      // held over the first look at a repository's jobs; before mu
+	resumed    map[string]bool // by repository; guarded by resuming
+
+	mu      sync.Mutex      // held for a look at the fields below only
+	runs    map[string]*run // by repository and identity; under way
+	tasks   []*task         // background jobs, in order; the first may be under way
+	working bool            // the queue's goroutine is there
+	changed chan struct{}   // closed and replaced when the state of a job changes
+	pruned  map[string]time.Time
+	closed  bool
+	active  sync.WaitGroup // runs and the queue's goroutine
+}
+
+// New makes an engine.
+func New(o Options) *Engine {
+	o = o.withDefaults()
+	e := &Engine{
+		o: o, workers: make(chan struct{}, o.Workers),
+		runs: make(map[string]*run), pruned: make(map[string]time.Time),
+		resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
+	}
+	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
+	e.metrics = newMetrics(func() float64 {
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		return float64(len(e.tasks))
+	})
+	e.ctx, e.stop = context.WithCancel(context.Background())
+	return e
+}
+
+// StopWatching ends every Watch and Await with ErrBusy, now and later, while jobs go on: a server that is about to
+// stop first finishes its requests, and those who watch a job would not let it.
+func (e *Engine) StopWatching() { e.leave.Do(func() { close(e.leaving) }) }
+
+// Close cancels what is under way and waits for it. Plans it interrupts have changed nothing.
+// It must come before the repositories are closed.
+func (e *Engine) Close() error {
+	e.mu.Lock()
+	e.closed = true
+	e.mu.Unlock()
+	e.stop()
+	e.active.Wait()
+	return nil
+}
+
+// Active is the number of plans and jobs being carried out now, also of those whose clients have left.
+func (e *Engine) Active() int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	n := len(e.runs)
+	for _, t := range e.tasks {
+		if t.cancel != nil && e.runs[t.repo.ID()+t.job.ID] == nil {
+			n++
+		}
+	}
+	return n
+}
+
+var errStopping = &PlanError{Operation: -1, Range: -1, Err: repo.ErrBusy, Detail: "the server is stopping"}
+
+// Run carries out the plan for a principal, or joins an identical plan that is running, or returns
+// the kept result of an identical one that is done (same plan, same principal, same repository).
+// All new items, all deletions and the result are one index transaction; when Run returns nil they are durable.
+// On error nothing has changed: a *PlanError says what is wrong with the plan. The work goes on when ctx
+// ends, and Run then returns ctx.Err(): a retry joins it.
+// each is called for every operation in order, after the commit; an error of each is returned as it is.
+func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) error {
+	if p.err != nil {
+		return p.err
+	}
+	if p.Len() == 0 {
+		return nil
+	}
+	r, err := e.start(a, p, nil)
+	if err != nil {
+		return err
+	}
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-r.done:
+	}
+	if r.err != nil {
+		return r.err
+	}
+	return r.result.report(p.spool, each)
+}
+
+// newRun is a run of a plan for a principal that has not begun.
+func (e *Engine) newRun(a *repo.Access, p *Plan) *run {
+	id := identity(a.Principal(), p)
+	now := e.o.Now()
+	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
+	return &run{
+		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, spool: p.spool, makes: p.makes, output: p.output,
+		first: job, job: job, done: make(chan struct{}),
+	}
+}
+
+// start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan.
+func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
+	if err := p.spool.sync(); err != nil {
+		return nil, err
+	}
+	r := e.newRun(a, p)
+	if job != nil {
+		r.first, r.job = *job, *job
+	}
+	key := a.Repository().ID() + r.id
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.closed {
+		return nil, errStopping
+	}
+	if other := e.runs[key]; other != nil {
+		return other, nil
+	}
+	r.spool.retain()
+	r.ctx, r.cancel = context.WithCancelCause(e.ctx)
+	e.runs[key] = r
+	e.active.Go(func() {
+		r.result, r.err = r.carryOut()
+		if r.err != nil && errors.Is(r.err, context.Canceled) {
+			if r.err = cmp.Or(context.Cause(r.ctx), r.err); e.ctx.Err() != nil {
+				r.err = errStopping
+			}
+		}
+		r.cancel(nil)
+		if r.err != nil {
+			e.metrics.plans.WithLabelValues(planFailed).Inc()
+		}
+		if err := r.spool.release(); err != nil {
+			e.o.Logger.Warn("temporary file of a plan", "error", err)
+		}
+		e.mu.Lock()
+		delete(e.runs, key)
+		e.wakeLocked()
+		e.mu.Unlock()
+		close(r.done)
+	})
+	return r, nil
+}
+
+// acquire takes a worker's token, or gives up with ctx.
+func (e *Engine) acquire(ctx context.Context) bool {
+	select {
+	case e.workers <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// identity names a plan of a principal: equal for an equal request only. The
+// permissions belong to it, for a result must not outlive the right to ask for it.
+func identity(p repo.Principal, plan *Plan) string {
+	h := sha256.New()
+	h.Write([]byte("packhouse plan 1\n"))
+	h.Write(plan.sum.Sum(nil))
+	hashRecord(h, []byte(p.Name))
+	hashRecord(h, []byte(p.Permissions.String()))
+	return hex.EncodeToString(h.Sum(nil)[:16])
+}

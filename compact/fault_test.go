@@ -1,0 +1,235 @@
+package compact_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// template is a directory with a repository that holds what repack works on, to be copied.
+func template(t *testing.T) string {
+	t.Helper()
+	p := newPlace(t, nil)
+	fill(p)
+	dir := filepath.Join(fastDir(t), "template")
+	p.close()
+	if err := os.CopyFS(dir, os.DirFS(p.dir)); err != nil {
+		t.Fatal(err)
+	}
+	p.open()
+	return dir
+}
+
+func copyOf(t *testing.T, template string) string {
+	t.Helper()
+	dir := filepath.Join(fastDir(t), "copy")
+	if err := os.CopyFS(dir, os.DirFS(template)); err != nil {
+		t.Fatal(err)
+	}
+	return dir
+}
+
+// wantWhole: the repository is as before the plan or as after it, and says so when asked again.
+func wantWhole(t *testing.T, p *place, before, after map[string]string, err error) {
+	t.Helper()
+	p.check()
+	p.wantNoLeaks()
+	have := fmt.Sprint(p.contents())
+	switch {
+	case err == nil && have != fmt.Sprint(after):
+		t.Errorf("acknowledged: got %s, want %s", have, after)
+	case have != fmt.Sprint(before) && have != fmt.Sprint(after):
+		t.Errorf("half done: got %s", have)
+	}
+	outcomes := p.mustRun(repack(t)...)
+	if got := fmt.Sprint(p.contents()); got != fmt.Sprint(after) {
+		t.Errorf("after the retry: got %s, want %s", got, after)
+	}
+	if got := fmt.Sprint(outcomes); got != fmt.Sprint(wantOutcomes(t)) {
+		t.Errorf("outcome of the retry: got %s, want %s", got, fmt.Sprint(wantOutcomes(t)))
+	}
+	p.wantNoLeaks()
+}
+
+func wantOutcomes(t *testing.T) []compact.Outcome {
+	t.Helper()
+	_, outcomes, ok := model(map[string]string{"a": "aAAAa", "b": "bbBBB", "c": "ccccc", "keep": "keep"}, repack(t))
+	if !ok {
+		t.Fatal("the model refuses the plan")
+	}
+	return outcomes
+}
+
+func wantAfter(t *testing.T) (before, after map[string]string) {
+	t.Helper()
+	before = map[string]string{"a": "aAAAa", "b": "bbBBB", "c": "ccccc", "keep": "keep"}
+	after, _, _ = model(before, repack(t))
+	return before, after
+}
+
+// TestRunSurvivesFailure lets every single file call of a plan fail.
+func TestRunSurvivesFailure(t *testing.T) {
+	template := template(t)
+	before, after := wantAfter(t)
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
+			for n := 1; ; n++ {
+				failing := vfstest.NewFailing(vfs.OS())
+				hit := true
+				t.Run(fmt.Sprintf("%v/%v/%d", when, fault, n), func(t *testing.T) {
+					p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+					failing.Reset()
+					failing.FailAt(n, when, fault)
+					_, err := p.run(repack(t)...)
+					p.close()
+					hit = failing.Hit()
+					failing.Reset()
+					if err == nil && !hit {
+						n = -1
+					}
+					if err != nil && fault == syscall.ENOSPC && !errors.Is(err, repo.ErrNoSpace) && !errors.Is(err, repo.ErrReadOnly) {
+						t.Errorf("run: got %v, want ErrNoSpace, or ErrReadOnly after a sync", err)
+					}
+					if err != nil && strings.Contains(err.Error(), p.dir) {
+						t.Errorf("error shows a path: %v", err)
+					}
+					p.open()
+					wantWhole(t, p, before, after, err)
+				})
+				if n < 0 {
+					break
+				}
+				if t.Failed() {
+					return
+				}
+			}
+		}
+	}
+}
+
+// TestRunSurvivesPowerLoss stops everything at each file call and forgets what was not synced.
+func TestRunSurvivesPowerLoss(t *testing.T) {
+	template := template(t)
+	before, after := wantAfter(t)
+	for n, hit := 1, true; hit; n++ {
+		for _, forget := range []string{"all", "some"} {
+			t.Run(fmt.Sprintf("%d/forget=%s", n, forget), func(t *testing.T) {
+				dir := copyOf(t, template)
+				lossy := vfstest.NewLossy(t, dir)
+				failing := vfstest.NewFailing(lossy)
+				p := newPlaceAt(t, dir, func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+				failing.Reset()
+				failing.StopAt(n, vfstest.Before, syscall.EIO)
+				_, err := p.run(repack(t)...)
+				p.close()
+				hit = failing.Hit()
+				var random *rand.Rand
+				if forget == "some" {
+					random = rand.New(rand.NewPCG(uint64(n), 1))
+				}
+				if err := lossy.Crash(random); err != nil {
+					t.Fatal(err)
+				}
+				p.so.FS = nil
+				p.open()
+				wantWhole(t, p, before, after, err)
+			})
+		}
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// TestRunSurvivesCommitFailure fails the commit itself, before and after it took effect.
+func TestRunSurvivesCommitFailure(t *testing.T) {
+	template := template(t)
+	before, after := wantAfter(t)
+	for _, c := range []struct {
+		name string
+		took bool
+	}{{"before", false}, {"after", true}} {
+		t.Run(c.name, func(t *testing.T) {
+			var fail error
+			hook := func(on bool) func() error {
+				return func() error {
+					if on {
+						return fail
+					}
+					return nil
+				}
+			}
+			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+				so.Index.BeforeCommit, so.Index.AfterCommit = hook(!c.took), hook(c.took)
+			})
+			fail = errors.New("pulled")
+			_, err := p.run(repack(t)...)
+			if !errors.Is(err, repo.ErrReadOnly) {
+				t.Errorf("run: got %v, want ErrReadOnly", err)
+			}
+			// What was kept may not be on the disk: it is no answer.
+			if _, err := p.run(repack(t)...); !errors.Is(err, repo.ErrReadOnly) {
+				t.Errorf("run again: got %v, want ErrReadOnly", err)
+			}
+			fail = nil
+			p.reopen()
+			want := before
+			if c.took {
+				want = after
+			}
+			if got := p.contents(); fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("contents: got %q, want %q", got, want)
+			}
+			wantWhole(t, p, before, after, err)
+		})
+	}
+}
+
+// A run that is cancelled, at whatever moment, is all there or not at all.
+func TestCancelAtAnyMoment(t *testing.T) {
+	template := template(t)
+	before, after := wantAfter(t)
+	for n := range 30 {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var engine *compact.Engine
+			var calls atomic.Int64
+			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+				so.FS = onCall{vfs.OS(), func() {
+					if calls.Add(1) == int64(n) && engine != nil {
+						go engine.Close()
+					}
+				}}
+			})
+			engine = p.engine
+			calls.Store(0)
+			_, err := p.run(repack(t)...)
+			if err != nil && !errors.Is(err, repo.ErrBusy) {
+				t.Errorf("run: got %v, want ErrBusy", err)
+			}
+			calls.Store(1000)
+			p.reopen()
+			wantWhole(t, p, before, after, err)
+		})
+	}
+}
+
+// onCall calls fn before every call that makes, links or syncs.
+type onCall struct {
+	vfs.FS
+	fn func()
+}
+
+func (f onCall) Create(name string) (vfs.File, error) { f.fn(); return f.FS.Create(name) }
+func (f onCall) Link(from, to string) error           { f.fn(); return f.FS.Link(from, to) }
+func (f onCall) SyncDir(name string) error            { f.fn(); return f.FS.SyncDir(name) }

@@ -1,0 +1,230 @@
+package compact
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"strings"
+	"time"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// Jobs lists the jobs of a repository, oldest first: queued and running ones, calls that a client is
+// waiting for, and those that ended within the time results are kept.
+func (e *Engine) Jobs(ctx context.Context, r *repo.Repository) ([]Job, error) {
+	if err := e.Resume(ctx, r); err != nil {
+		return nil, err
+	}
+	live := e.live(r)
+	var jobs []Job
+	err := r.Jobs(func(row index.Job) error {
+		job, _, err := decodeJob(row.Record)
+		if _, now := live[row.ID]; err == nil && !now {
+			jobs = append(jobs, job)
+		}
+		return nil
+	})
+	for _, job := range live {
+		jobs = append(jobs, job)
+	}
+	slices.SortFunc(jobs, func(a, b Job) int {
+		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	})
+	return jobs, err
+}
+
+// Job returns one job: ErrNotFound when there is none of that ID.
+func (e *Engine) Job(r *repo.Repository, id string) (Job, error) {
+	if job, ok := e.live(r)[id]; ok {
+		return job, nil
+	}
+	return e.stored(r, id)
+}
+
+// stored is a job as its row says.
+func (e *Engine) stored(r *repo.Repository, id string) (Job, error) {
+	row, err := r.Job(id)
+	if err != nil {
+		return Job{}, err
+	}
+	job, _, err := decodeJob(row.Record)
+	return job, err
+}
+
+// live are the jobs of a repository that have not ended, as they are now.
+func (e *Engine) live(r *repo.Repository) map[string]Job {
+	jobs := make(map[string]Job)
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, t := range e.tasks {
+		if t.repo == r {
+			job := t.job
+			if t.live != nil {
+				job.Progress = t.live()
+			}
+			jobs[job.ID] = job
+		}
+	}
+	for _, run := range e.runs {
+		if run.a.Repository() == r {
+			job := run.first
+			job.Progress = run.progress()
+			jobs[job.ID] = job
+		}
+	}
+	return jobs
+}
+
+// Cancel ends a job, durably, and returns when it has ended, with the job as it then is: a job whose commit
+// was under way is done. One that ended before is returned as it is.
+func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job, error) {
+	if err := e.Resume(ctx, r); err != nil {
+		return Job{}, err
+	}
+	e.mu.Lock()
+	var waiting *task
+	for _, t := range e.tasks {
+		if t.repo != r || t.job.ID != id {
+			continue
+		}
+		if t.cancel != nil {
+			t.cancel(errCancelled)
+		} else {
+			waiting = t
+		}
+	}
+	if waiting == nil {
+		if run := e.runs[r.ID()+id]; run != nil {
+			run.cancel(errCancelled)
+		}
+		e.mu.Unlock()
+		return e.Await(ctx, r, id)
+	}
+	// Taken out of the queue first, so that it cannot begin any more.
+	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool { return t == waiting })
+	e.mu.Unlock()
+	job := waiting.job
+	job.State, job.Finished = Cancelled, e.o.Now()
+	err := r.PutJob(ctx, index.Job{ID: id, Record: encodeJob(job, nil)}, false)
+	e.mu.Lock()
+	if err != nil {
+		e.tasks = append(e.tasks, waiting)
+	}
+	e.wakeLocked()
+	e.mu.Unlock()
+	if err != nil {
+		return Job{}, err
+	}
+	return job, nil
+}
+
+// Outcomes calls each for every operation of a queued plan that is done, in order, for as long as its result
+// is kept. ErrNotFound: there is no such job, or it is not done, or its plan came with a call that waited.
+func (e *Engine) Outcomes(r *repo.Repository, id string, each func(i int, o Outcome) error) error {
+	row, err := r.Job(id)
+	if err != nil {
+		return err
+	}
+	job, rest, err := decodeJob(row.Record)
+	if err != nil {
+		return err
+	}
+	if job.State != Done || job.Kind != Compaction || job.When == "" {
+		return repo.ErrNotFound
+	}
+	res, err := decodeResult(rest)
+	if err != nil {
+		return err
+	}
+	_, plan, err := e.load(r, job)
+	if err != nil {
+		return err
+	}
+	defer plan.Close()
+	if err := plan.spool.sync(); err != nil {
+		return err
+	}
+	return res.report(plan.spool, each)
+}
+
+// Await waits until a job has ended. A call of a client that was cancelled or failed leaves no
+// row: then it is ErrNotFound.
+func (e *Engine) Await(ctx context.Context, r *repo.Repository, id string) (Job, error) {
+	return e.Watch(ctx, r, id, 0, func(Job) error { return nil })
+}
+
+// Watch calls fn with the job as it is now, whenever its state changes, and every interval (if
+// positive) while its progress does. It returns when the job has ended, after fn has seen that, or when fn fails.
+func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, interval time.Duration, fn func(Job) error) (Job, error) {
+	if err := e.Resume(ctx, r); err != nil {
+		return Job{}, err
+	}
+	e.watching.Add(1)
+	defer e.watching.Add(-1)
+	var tick <-chan time.Time
+	if interval > 0 {
+		ticker := time.NewTicker(interval)
+		defer ticker.Stop()
+		tick = ticker.C
+	}
+	var last Job
+	for first := true; ; first = false {
+		e.mu.Lock()
+		changed := e.changed
+		e.mu.Unlock()
+		job, err := e.Job(r, id)
+		if err != nil {
+			return Job{}, err
+		}
+		if first || job.State != last.State || job.Progress != last.Progress {
+			if err := fn(job); err != nil {
+				return job, err
+			}
+		}
+		if last = job; job.State.Ended() {
+			return job, nil
+		}
+		select {
+		case <-ctx.Done():
+			return job, ctx.Err()
+		case <-e.ctx.Done():
+			return job, errStopping
+		case <-e.leaving:
+			return job, errStopping
+		case <-changed:
+		case <-tick:
+		}
+	}
+}
+
+// Estimate is what a plan would do.
+type Estimate struct {
+	Operations int64 `json:"operations"`
+	Outputs    int64 `json:"outputs"`
+	Read       int64 `json:"bytes_read"`
+	Written    int64 `json:"bytes_written"`
+	Freed      int64 `json:"bytes_freed"` // sizes of the items deleted
+	Saved      int64 `json:"bytes_saved"` // by which the repository's quota usage shrinks; negative: grows
+}
+
+// Estimate holds a plan against the index without carrying it out: the errors are those that Run has before it
+// reads a byte, but for space and quota.
+func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimate, error) {
+	if p.err != nil {
+		return Estimate{}, p.err
+	}
+	if err := p.spool.sync(); err != nil {
+		return Estimate{}, err
+	}
+	r := e.newRun(a, p)
+	r.ctx = ctx
+	s, err := r.survey()
+	if err != nil {
+		return Estimate{}, err
+	}
+	return Estimate{
+		Operations: int64(p.Len()), Outputs: int64(p.makes), Read: s.read, Written: p.output, Freed: s.freed(), Saved: -s.net,
+	}, nil
+}

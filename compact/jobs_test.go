@@ -1,0 +1,277 @@
+package compact_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+func (p *place) submit(when string, ops ...compact.Operation) compact.Job {
+	p.t.Helper()
+	plan := p.engine.NewPlan(compact.Limits{})
+	defer plan.Close()
+	for _, op := range ops {
+		if err := plan.Add(op); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	job, err := p.engine.Submit(context.Background(), p.a, plan, when)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return job
+}
+
+// slow is a plan that takes seconds at the rate of the tests that use it.
+func slow(p *place) compact.Operation {
+	p.put("big", make([]byte, 8<<20))
+	return compact.Operation{Ranges: []compact.Range{{Key: "big", Offset: 0, Length: 8<<20 - 1}}, Target: "small", Deletes: []string{"big"}}
+}
+
+func limited(_ *repo.SetOptions, o *compact.Options) { o.Rate = 1 << 20 }
+
+// untilReading waits until a job has read something.
+func (p *place) untilReading(id string) {
+	p.t.Helper()
+	enough := errors.New("enough")
+	_, err := p.engine.Watch(context.Background(), p.repo, id, 5*time.Millisecond, func(job compact.Job) error {
+		if job.Progress.Read > 0 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) {
+		p.t.Fatalf("watch: got %v", err)
+	}
+}
+
+func TestCancelWhileRunning(t *testing.T) {
+	p := newPlace(t, limited)
+	job := p.submit("now", slow(p))
+	p.untilReading(job.ID)
+	now, err := p.engine.Job(p.repo, job.ID)
+	if err != nil || now.State != compact.Running || now.Progress.ReadTotal != 8<<20-1 || now.Started.IsZero() {
+		t.Errorf("running job: got %+v, %v", now, err)
+	}
+	got, err := p.engine.Cancel(context.Background(), p.repo, job.ID)
+	if err != nil || got.State != compact.Cancelled || got.Finished.IsZero() || got.Fault != nil {
+		t.Errorf("cancel: got %+v, %v", got, err)
+	}
+	p.wantKeys("big")
+	p.reopen()
+	if got, err := p.engine.Job(p.repo, job.ID); err != nil || got.State != compact.Cancelled {
+		t.Errorf("after a restart: got %+v, %v", got, err)
+	}
+	if again, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil || again.State != compact.Cancelled {
+		t.Errorf("cancel again: got %+v, %v", again, err)
+	}
+	if _, err := p.engine.Cancel(context.Background(), p.repo, "nope"); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("cancel of nothing: got %v, want ErrNotFound", err)
+	}
+}
+
+// A call that a client waits for is a job too, and can be cancelled: the client is told.
+func TestCancelCall(t *testing.T) {
+	p := newPlace(t, limited)
+	op := slow(p)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := p.run(op)
+		failed <- err
+	}()
+	var id string
+	for id == "" {
+		jobs, err := p.engine.Jobs(context.Background(), p.repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range jobs {
+			id = job.ID
+		}
+	}
+	if _, err := p.engine.Cancel(context.Background(), p.repo, id); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("cancel: got %v, want ErrNotFound, for there is no row", err)
+	}
+	var e *compact.PlanError
+	if err := <-failed; !errors.As(err, &e) || e.Detail != "the job was cancelled" {
+		t.Errorf("call: got %v", err)
+	}
+	p.wantKeys("big")
+}
+
+// A stop interrupts a running job; the next start carries it out from the beginning.
+func TestRunningJobSurvivesRestart(t *testing.T) {
+	p := newPlace(t, limited)
+	job := p.submit("now", slow(p))
+	p.untilReading(job.ID)
+	p.close()
+	p.o.Rate = 0
+	p.open()
+	p.wantKeys("big")
+	if err := p.engine.Resume(context.Background(), p.repo); err != nil {
+		t.Fatal(err)
+	}
+	done, err := p.engine.Await(context.Background(), p.repo, job.ID)
+	if err != nil || done.State != compact.Done || !done.Created.Equal(job.Created) {
+		t.Errorf("await: got %+v, %v", done, err)
+	}
+	p.wantKeys("small")
+	p.emptyTrash()
+}
+
+// A job whose process dies at any file call is carried out by the next one, once.
+func TestJobSurvivesKill(t *testing.T) {
+	template := template(t)
+	_, after := wantAfter(t)
+	for n, hit := 1, true; hit; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			failing := vfstest.NewFailing(vfs.OS())
+			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+			// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
+			failing.Reset()
+			job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
+			if _, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil {
+				t.Fatal(err)
+			}
+			prepared := len(failing.Calls())
+			failing.Reset()
+			failing.StopAt(prepared+n, vfstest.Before, syscall.EIO)
+			job = p.submit("now", repack(t)...)
+			if _, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
+				t.Logf("await: %v", err)
+			}
+			p.close()
+			hit = failing.Hit()
+			p.so.FS = nil
+			p.open()
+			done, err := p.engine.Job(p.repo, job.ID)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done.State == compact.Queued || done.State == compact.Running {
+				if err := p.engine.Resume(context.Background(), p.repo); err != nil {
+					t.Fatal(err)
+				}
+				if done, err = p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if done.State == compact.Failed { // the disk failed before the process was gone: nothing happened
+				done = p.submit("now", repack(t)...)
+				if done, err = p.engine.Await(context.Background(), p.repo, done.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if done.State != compact.Done || fmt.Sprint(p.contents()) != fmt.Sprint(after) {
+				t.Errorf("job: got %+v, contents %q", done, p.contents())
+			}
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// Jobs run one after the other, in the order they came.
+func TestJobsTakeTurns(t *testing.T) {
+	p := newPlace(t, nil)
+	p.put("a", make([]byte, 1<<20))
+	var ids []string
+	for i := range 5 {
+		op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: int64(i), Length: 1000}}, Target: fmt.Sprintf("t%d", i)}
+		ids = append(ids, p.submit("now", op).ID)
+	}
+	var last time.Time
+	for _, id := range ids {
+		job, err := p.engine.Await(context.Background(), p.repo, id)
+		if err != nil || job.State != compact.Done {
+			t.Fatalf("job: got %+v, %v", job, err)
+		}
+		if job.Started.Before(last) {
+			t.Errorf("job began at %s, the one before it ended at %s", job.Started, last)
+		}
+		last = job.Finished
+	}
+	jobs, err := p.engine.Jobs(context.Background(), p.repo)
+	if err != nil || len(jobs) != 5 {
+		t.Errorf("jobs: got %+v, %v", jobs, err)
+	}
+}
+
+// A plan that a client carries out while it also waits in the queue is carried out once; its result stays.
+func TestQueuedPlanIsDoneMeanwhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, nil)
+		fill(p)
+		job := p.submit(time.Now().Add(time.Hour).UTC().Format(time.RFC3339), repack(t)...)
+		first := p.mustRun(repack(t)...)
+		time.Sleep(2 * time.Hour)
+		done, err := p.engine.Await(context.Background(), p.repo, job.ID)
+		if err != nil || done.State != compact.Done {
+			t.Errorf("job: got %+v, %v", done, err)
+		}
+		if again := p.mustRun(repack(t)...); fmt.Sprint(again) != fmt.Sprint(first) {
+			t.Errorf("retry: got %+v, want %+v", again, first)
+		}
+	})
+}
+
+// While clients are served, what is in the background reads slowly; a call does not, and who waits for the job
+// is not a client to give way to.
+func TestBackgroundGivesWay(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		busy int
+		when string
+		slow bool
+	}{{"background", 1, "now", true}, {"only the one who waits", 0, "now", false}, {"a call", 1, "", false}} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				busy := c.busy + 1 // the one who waits below
+				p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Busy = func() int { return busy } })
+				const size = 40 << 20 // 32 MiB are a second's worth, and come at once
+				p.put("a", make([]byte, size))
+				op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: size}}, Target: "b"}
+				start := time.Now()
+				if c.when == "" {
+					p.mustRun(op)
+				} else if done, err := p.engine.Await(context.Background(), p.repo, p.submit(c.when, op).ID); err != nil || done.State != compact.Done {
+					t.Fatalf("job: got %+v, %v", done, err)
+				}
+				// The clock of the bubble stands still but for waiting.
+				if took := time.Since(start); (took >= 200*time.Millisecond) != c.slow {
+					t.Errorf("took %s, want slow %v", took, c.slow)
+				}
+			})
+		})
+	}
+}
+
+func TestStopWatching(t *testing.T) {
+	p := newPlace(t, nil)
+	fill(p)
+	job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
+	ended := make(chan error)
+	for range 2 {
+		go func() {
+			_, err := p.engine.Await(context.Background(), p.repo, job.ID)
+			ended <- err
+		}()
+		p.engine.StopWatching()
+		if err := <-ended; !errors.Is(err, repo.ErrBusy) {
+			t.Errorf("await: got %v, want ErrBusy", err)
+		}
+	}
+	if got, err := p.engine.Job(p.repo, job.ID); err != nil || got.State != compact.Queued {
+		t.Errorf("job: got %+v, %v, want it queued", got, err)
+	}
+}

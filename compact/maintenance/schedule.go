@@ -1,0 +1,73 @@
+package maintenance
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"time"
+
+	cron "github.com/netresearch/go-cron"
+)
+
+// Off is the schedule of a task that is not wanted.
+const Off = "off"
+
+// schedule is a cron expression in a time zone, with jitter. nil: never.
+type schedule struct {
+	times  cron.Schedule
+	zone   *time.Location
+	jitter time.Duration
+}
+
+// parseSchedule reads a cron expression of five fields, a descriptor such as @daily or "@every 6h", or Off.
+func parseSchedule(text string, zone *time.Location, jitter time.Duration) (*schedule, error) {
+	if text == Off {
+		return nil, nil
+	}
+	times, err := cron.ParseStandard(text)
+	if err != nil {
+		return nil, fmt.Errorf("schedule %q: %w", text, err)
+	}
+	s := &schedule{times, zone, jitter}
+	if s.times.Next(time.Unix(0, 0).UTC()).IsZero() {
+		return nil, fmt.Errorf("schedule %q: there is no such time", text)
+	}
+	return s, nil
+}
+
+// CheckSchedule tells what is wrong with the text of a schedule.
+func CheckSchedule(text string) error {
+	_, err := parseSchedule(text, time.UTC, 0)
+	return err
+}
+
+// after returns when a run is due that follows one at last. what tells runs with the same schedule apart.
+//
+// The expression is of the time that clocks on the wall show: what is due at 02:30 is due once a day, also on
+// the day when 02:30 comes twice, and an hour later on the day when it does not come.
+func (s *schedule) after(last time.Time, what string) time.Time {
+	wall := asUTC(last.In(s.zone))
+	for {
+		if wall = s.times.Next(wall); wall.IsZero() { // an expression with a year that is over
+			return last.AddDate(100, 0, 0)
+		}
+		at := time.Date(wall.Year(), wall.Month(), wall.Day(), wall.Hour(), wall.Minute(), wall.Second(), 0, s.zone)
+		if at.After(last) {
+			return at.Add(s.delay(at, what))
+		}
+	}
+}
+
+// asUTC is a time of the same date and clock in UTC, where every day has 24 hours.
+func asUTC(t time.Time) time.Time {
+	return time.Date(t.Year(), t.Month(), t.Day(), t.Hour(), t.Minute(), t.Second(), t.Nanosecond(), time.UTC)
+}
+
+// delay is in [0, jitter), evenly spread over what and times.
+func (s *schedule) delay(at time.Time, what string) time.Duration {
+	if s.jitter <= 0 {
+		return 0
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", what, at.Unix()))
+	return time.Duration(binary.BigEndian.Uint64(sum[:]) % uint64(s.jitter))
+}

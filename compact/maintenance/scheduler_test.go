@@ -1,0 +1,267 @@
+package maintenance_test
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"packhouse/compact"
+	"packhouse/compact/maintenance"
+	"packhouse/repo"
+)
+
+// server is a set of repositories with an engine and a scheduler, inside a synctest bubble: its clock
+// begins at midnight UTC, 1 January 2000.
+type server struct {
+	t         *testing.T
+	dir       string
+	set       *repo.Set
+	engine    *compact.Engine
+	scheduler *maintenance.Scheduler
+}
+
+func (s *server) start(o maintenance.Options) {
+	s.t.Helper()
+	s.set = repo.OpenSet(repo.SetOptions{Dir: s.dir})
+	s.engine = compact.New(compact.Options{Window: o.Config.Window.Next})
+	o.Set, o.Engine, o.Config.Zone = s.set, s.engine, time.UTC
+	var err error
+	if s.scheduler, err = maintenance.Start(o); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+func (s *server) stop() {
+	s.t.Helper()
+	for what, close := range map[string]func() error{"scheduler": s.scheduler.Close} {
+		if err := close(); err != nil {
+			s.t.Errorf("close %s: %v", what, err)
+		}
+	}
+	if err := s.engine.Close(); err != nil {
+		s.t.Errorf("close engine: %v", err)
+	}
+	if err := s.set.Close(); err != nil {
+		s.t.Errorf("close set: %v", err)
+	}
+}
+
+func (s *server) create(name string) *repo.Repository {
+	s.t.Helper()
+	r, err := s.set.Create(context.Background(), name, "test")
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	return r
+}
+
+func directory(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-") // in memory: syncs prove nothing here
+	if err != nil {
+		return t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+var quiet = maintenance.Config{Scrub: "off", Snapshots: "off", Expiry: "off", Jitter: -1}
+
+// runs collects when a task ran.
+type runs struct {
+	times []string
+	takes time.Duration
+	now   int // under way
+	most  int
+}
+
+func (r *runs) task(schedule string) maintenance.Task {
+	return maintenance.Task{Name: "test", Schedule: schedule, Run: func(ctx context.Context, name string, _ *repo.Repository) error {
+		r.now++
+		r.most = max(r.most, r.now)
+		r.times = append(r.times, name+" "+time.Now().UTC().Format("2 15:04"))
+		time.Sleep(r.takes)
+		r.now--
+		return nil
+	}}
+}
+
+func wantRuns(t *testing.T, r *runs, want ...string) {
+	t.Helper()
+	if fmt.Sprint(r.times) != fmt.Sprint(want) {
+		t.Errorf("runs: got %q, want %q", r.times, want)
+	}
+	if r.most > 1 {
+		t.Errorf("%d runs at once", r.most)
+	}
+}
+
+func TestTaskRunsAtItsTimes(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		var r runs
+		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("30 3 * * *")}})
+		s.create("a")
+		time.Sleep(50 * time.Hour)
+		s.create("b")
+		time.Sleep(24 * time.Hour)
+		s.stop()
+		wantRuns(t, &r, "a 1 03:30", "a 2 03:30", "a 3 03:30", "b 3 03:30")
+	})
+}
+
+// What was missed while the server was down runs once when it is back.
+func TestMissedRuns(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		var r runs
+		o := maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("30 3 * * *")}}
+		s.start(o)
+		s.create("a")
+		time.Sleep(4 * time.Hour)
+		s.stop()
+		time.Sleep(72 * time.Hour)
+		s.start(o)
+		time.Sleep(24 * time.Hour)
+		s.stop()
+		s.start(o) // a restart is no reason to run again
+		time.Sleep(time.Hour)
+		s.stop()
+		wantRuns(t, &r, "a 1 03:30", "a 4 04:00", "a 5 03:30")
+	})
+}
+
+// A run that takes longer than its interval is followed by the next time of the schedule, not by all it missed.
+func TestNoOverlap(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		r := runs{takes: 150 * time.Minute}
+		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("0 * * * *")}})
+		s.create("a")
+		time.Sleep(9 * time.Hour)
+		s.stop()
+		// Missed at 02:00 and 03:00 is made up for once.
+		wantRuns(t, &r, "a 1 01:00", "a 1 03:30", "a 1 06:00", "a 1 08:30")
+	})
+}
+
+func TestJobWaitsForTheWindow(t *testing.T) {
+	dir := directory(t)
+	window, err := maintenance.ParseWindow("22:00-02:00", time.UTC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		config := quiet
+		config.Window = window
+		s.start(maintenance.Options{Config: config})
+		a := s.create("a").As(repo.Principal{Name: "u"})
+		time.Sleep(3 * time.Hour)
+		_, err := a.Put(t.Context(), repo.PutRequest{Key: "x", Body: strings.NewReader("xxx"), Size: 3})
+		if err != nil {
+			t.Fatal(err)
+		}
+		ids := make(map[string]string)
+		for when, target := range map[string]string{compact.WhenWindow: "w", "2000-01-02T12:00:00Z": "t"} {
+			plan := s.engine.NewPlan(compact.Limits{})
+			op := compact.Operation{Ranges: []compact.Range{{Key: "x", Offset: 0, Length: 2}}, Target: target}
+			if err := plan.Add(op); err != nil {
+				t.Fatal(err)
+			}
+			job, err := s.engine.Submit(t.Context(), a, plan, when)
+			if err != nil {
+				t.Fatal(err)
+			}
+			ids[target] = job.ID
+			if err := plan.Close(); err != nil {
+				t.Error(err)
+			}
+		}
+		time.Sleep(time.Hour)
+		s.stop() // both survive it
+		s.start(maintenance.Options{Config: config})
+		r, err := s.set.Get(t.Context(), "a")
+		if err != nil {
+			t.Fatal(err)
+		}
+		for target, want := range map[string]string{"w": "2000-01-01T22:00:00Z", "t": "2000-01-02T12:00:00Z"} {
+			job, err := s.engine.Await(t.Context(), r, ids[target])
+			if err != nil || job.State != compact.Done || job.Started.UTC().Format(time.RFC3339) != want {
+				t.Errorf("job of %s: got %+v, %v, want it to begin at %s", target, job, err, want)
+			}
+		}
+		s.stop()
+	})
+}
+
+// The parts of a rolling scrub cover the repository, and begin again at its end.
+func TestRollingScrub(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		s.start(maintenance.Options{Config: maintenance.Config{Snapshots: "off", ScrubShare: 0.25, Jitter: -1}})
+		r := s.create("a")
+		a := r.As(repo.Principal{})
+		for i := range 8 {
+			_, err := a.Put(t.Context(), repo.PutRequest{Key: fmt.Sprintf("k%d", i), Body: strings.NewReader("12345678"), Size: 8})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		var places []string
+		for range 5 {
+			time.Sleep(24 * time.Hour)
+			place, err := r.Index().Meta("scrub.after")
+			if err != nil {
+				t.Fatal(err)
+			}
+			places = append(places, string(place))
+		}
+		if want := []string{"k1", "k3", "k5", "", "k1"}; fmt.Sprint(places) != fmt.Sprint(want) {
+			t.Errorf("places: got %q, want %q", places, want)
+		}
+		jobs, err := s.engine.Jobs(t.Context(), r)
+		if err != nil || len(jobs) != 5 {
+			t.Fatalf("jobs: got %+v, %v", jobs, err)
+		}
+		for _, job := range jobs {
+			if job.State != compact.Done || job.Progress.Read != 16 || job.Progress.Operations != 2 || job.Principal != "maintenance" {
+				t.Errorf("job: got %+v, want 16 bytes of 2 items read", job)
+			}
+		}
+		s.stop()
+	})
+}
+
+func TestSnapshotsAreKept(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		s.start(maintenance.Options{Config: maintenance.Config{Scrub: "off", Keep: 2, Jitter: -1}})
+		r := s.create("a")
+		time.Sleep(4 * 24 * time.Hour)
+		kept, err := r.Snapshots()
+		if err != nil || len(kept) != 2 {
+			t.Errorf("snapshots: got %+v, %v, want 2", kept, err)
+		}
+		s.stop()
+	})
+}
+
+func TestStartReportsEveryFault(t *testing.T) {
+	_, err := maintenance.Start(maintenance.Options{Config: maintenance.Config{Scrub: "x", Snapshots: "y", Expiry: "off"}})
+	if err == nil || !strings.Contains(err.Error(), "scrub") || !strings.Contains(err.Error(), "snapshot") {
+		t.Errorf("got %v, want both faults", err)
+	}
+	if _, err := maintenance.Start(maintenance.Options{Config: maintenance.Config{ScrubShare: 2}}); err == nil {
+		t.Error("a share of 2 is accepted")
+	}
+}

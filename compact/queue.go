@@ -1,0 +1,382 @@
+package compact
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// When a job is to run.
+const (
+	WhenNow    = "now"
+	WhenWindow = "window" // in the next maintenance window; now, if the server has none
+)
+
+// CheckWhen tells whether when is "now", "window" or a time as in RFC 3339.
+func CheckWhen(when string) error {
+	if when == WhenNow || when == WhenWindow {
+		return nil
+	}
+	if _, err := time.Parse(time.RFC3339, when); err != nil {
+		return fmt.Errorf("%w: when is \"now\", \"window\" or a time such as 2026-01-31T01:30:00Z, not %q", repo.ErrInvalid, when)
+	}
+	return nil
+}
+
+// task is a background job in the engine's hands.
+type task struct {
+	repo   *repo.Repository
+	job    Job // queued, or as it was when it began
+	cancel context.CancelCauseFunc
+	live   func() Progress // nil while it waits
+}
+
+var errCancelled = &PlanError{Operation: -1, Range: -1, Err: context.Canceled, Detail: "the job was cancelled"}
+
+// Submit queues a plan as a job of its principal. The job is durable when Submit
+// returns, and starts over after a restart. The plan is held against the index at once, and once more when it
+// runs. The same plan of the same principal is the same job: queued or running, or done and
+// still true, it is returned as it is.
+func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when string) (Job, error) {
+	if p.err != nil {
+		return Job{}, p.err
+	}
+	if err := CheckWhen(when); err != nil {
+		return Job{}, err
+	}
+	if err := p.spool.sync(); err != nil {
+		return Job{}, err
+	}
+	e.submitting.Lock()
+	defer e.submitting.Unlock()
+	if err := e.Resume(ctx, a.Repository()); err != nil {
+		return Job{}, err
+	}
+	r := e.newRun(a, p)
+	r.ctx = ctx
+	if job, err := e.Job(a.Repository(), r.id); err == nil && !job.State.Ended() {
+		return job, nil
+	}
+	if kept, err := r.replay(); err != nil {
+		return Job{}, err
+	} else if kept != nil {
+		return r.job, nil
+	}
+	s, err := r.survey()
+	if err != nil {
+		return Job{}, err
+	}
+	job := r.first
+	job.State, job.When, job.Started = Queued, when, time.Time{}
+	job.Permissions = a.Principal().Permissions.String()
+	job.Progress = Progress{OperationsTotal: int64(p.Len()), ReadTotal: s.read}
+	err = a.Repository().WriteFile(repo.JobsFolder, job.ID, func(w io.Writer) error { return writePlan(w, p.spool) })
+	if err != nil {
+		return Job{}, err
+	}
+	err = e.enqueue(ctx, a.Repository(), job)
+	if errors.Is(err, repo.ErrExists) {
+		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan ended this moment
+	}
+	return job, err
+}
+
+// enqueue makes a job durable and lets it wait for its time.
+func (e *Engine) enqueue(ctx context.Context, r *repo.Repository, job Job) error {
+	_, err := r.Job(job.ID)
+	fresh := errors.Is(err, repo.ErrNotFound)
+	if err := r.PutJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, fresh); err != nil {
+		return err
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tasks = append(e.tasks, &task{repo: r, job: job})
+	e.wakeLocked()
+	return nil
+}
+
+// wakeLocked starts the queue's goroutine, or tells it that something changed. Who
+// waits for a job looks again.
+func (e *Engine) wakeLocked() {
+	close(e.changed)
+	e.changed = make(chan struct{})
+	if !e.working && !e.closed && len(e.tasks) > 0 {
+		e.working = true
+		e.active.Go(e.work)
+	}
+}
+
+// Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
+// repository; the first job that is submitted or asked for does it too.
+func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
+	e.resuming.Lock()
+	defer e.resuming.Unlock()
+	if e.resumed[r.ID()] {
+		return nil
+	}
+	var waiting []*task
+	known := make(map[string]bool)
+	err := r.Jobs(func(row index.Job) error {
+		known[row.ID] = true
+		job, _, err := decodeJob(row.Record)
+		if err != nil {
+			e.o.Logger.Warn("job is not understood", "job", row.ID, "error", err)
+			return nil
+		}
+		if !job.State.Ended() {
+			job.State = Queued
+			waiting = append(waiting, &task{repo: r, job: job})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	err = r.SweepFiles(repo.JobsFolder, func(name string) bool { return known[name] })
+	if err != nil {
+		return err
+	}
+	slices.SortFunc(waiting, func(a, b *task) int { return a.job.Created.Compare(b.job.Created) })
+	e.resumed[r.ID()] = true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tasks = append(e.tasks, waiting...)
+	e.wakeLocked()
+	return nil
+}
+
+// work carries out queued jobs, one after the other, and ends when there are none.
+func (e *Engine) work() {
+	for {
+		e.mu.Lock()
+		t, wait := e.nextLocked()
+		changed := e.changed
+		if t == nil && (len(e.tasks) == 0 || e.closed) {
+			e.working = false
+			e.mu.Unlock()
+			return
+		}
+		e.mu.Unlock()
+		if t != nil {
+			e.perform(t)
+			continue
+		}
+		timer := time.NewTimer(wait)
+		select {
+		case <-timer.C:
+		case <-changed:
+		case <-e.ctx.Done():
+		}
+		timer.Stop()
+	}
+}
+
+// nextLocked returns the first job that is due, or how long to wait for one.
+func (e *Engine) nextLocked() (*task, time.Duration) {
+	now := e.o.Now()
+	wait := time.Hour
+	if e.closed {
+		return nil, wait
+	}
+	for _, t := range e.tasks {
+		due := e.due(t.job.When, now)
+		if !due.After(now) {
+			return t, 0
+		}
+		wait = min(wait, due.Sub(now))
+	}
+	return nil, wait
+}
+
+// due is when a job may start.
+func (e *Engine) due(when string, now time.Time) time.Time {
+	if when == WhenWindow && e.o.Window != nil {
+		return e.o.Window(now)
+	}
+	if at, err := time.Parse(time.RFC3339, when); err == nil {
+		return at
+	}
+	return now
+}
+
+// perform carries out one job and stores how it ended.
+func (e *Engine) perform(t *task) {
+	ctx, cancel := context.WithCancelCause(e.ctx)
+	defer cancel(nil)
+	e.mu.Lock()
+	if !slices.Contains(e.tasks, t) { // cancelled this moment
+		e.mu.Unlock()
+		return
+	}
+	t.job.State, t.job.Started, t.cancel = Running, e.o.Now(), cancel
+	t.live = func() Progress { return t.job.Progress }
+	e.mu.Unlock()
+
+	job, err := e.carryOut(ctx, t)
+	if e.ctx.Err() != nil && err != nil {
+		return // the row still says running: it starts over
+	}
+	if err != nil {
+		job = t.job
+		job.Finished, job.State, job.Fault = e.o.Now(), Failed, faultOf(err)
+		if context.Cause(ctx) == errCancelled {
+			job.State, job.Fault = Cancelled, nil
+		}
+		job.Progress = t.live()
+		e.o.Logger.Warn("job ended", "job", job.ID, "kind", string(job.Kind), "state", string(job.State), "error", err)
+	}
+	if job.Kind != Compaction || err != nil {
+		// A compaction that succeeded has stored its row in its own transaction.
+		if err := t.repo.PutJob(context.WithoutCancel(ctx), index.Job{ID: job.ID, Record: encodeJob(job, nil)}, false); err != nil {
+			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
+		}
+	}
+	e.forget(t)
+}
+
+func (e *Engine) forget(t *task) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
+	e.wakeLocked()
+}
+
+func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
+	// A client may have asked for the same plan meanwhile, and it is done: its result must stay.
+	if stored, err := e.stored(t.repo, t.job.ID); err != nil || stored.State == Done {
+		return stored, err
+	}
+	row := index.Job{ID: t.job.ID, Record: encodeJob(t.job, nil)}
+	if err := t.repo.PutJob(ctx, row, false); err != nil {
+		return Job{}, err
+	}
+	if t.job.Kind == Scrub {
+		return e.carryOutScrub(ctx, t)
+	}
+	a, plan, err := e.load(t.repo, t.job)
+	if err != nil {
+		return Job{}, err
+	}
+	defer plan.Close()
+	r, err := e.start(a, plan, &t.job)
+	if err != nil {
+		return Job{}, err
+	}
+	e.mu.Lock()
+	t.live = r.progress
+	e.mu.Unlock()
+	stop := context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })
+	defer stop()
+	<-r.done
+	return r.job, r.err
+}
+
+// load reads the plan of a job and on whose behalf it is.
+func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) {
+	permissions, err := repo.ParsePermissions(job.Permissions)
+	if err != nil {
+		return nil, nil, err
+	}
+	a := r.As(repo.Principal{Name: job.Principal, Permissions: permissions})
+	plan := e.NewPlan(unlimited)
+	err = readPlan(r, job.ID, plan)
+	if err == nil && identity(a.Principal(), plan) != job.ID {
+		err = errPlanDamaged
+	}
+	if err != nil {
+		plan.Close()
+		return nil, nil, err
+	}
+	return a, plan, nil
+}
+
+var errPlanDamaged = fmt.Errorf("%w: the stored plan is damaged", repo.ErrCorrupt)
+
+// unlimited is for plans that have passed the limits before.
+var unlimited = Limits{Operations: 1 << 31, Ranges: 1 << 31, Output: 1 << 62, PlanBytes: 1 << 62}
+
+// faultOf is an error as a job keeps it.
+func faultOf(err error) *Fault {
+	f := &Fault{Message: err.Error()}
+	var plan *PlanError
+	if errors.As(err, &plan) {
+		f.Key = plan.Key
+		if plan.Operation >= 0 {
+			f.Operation = &plan.Operation
+		}
+		if plan.Range >= 0 {
+			f.Range = &plan.Range
+		}
+	}
+	return f
+}
+
+// Plan file: the magic, then each record behind its length, a varint.
+const planMagic = "PACKHOUSE PLAN 1\n"
+
+func writePlan(w io.Writer, s *spool) error {
+	if _, err := io.WriteString(w, planMagic); err != nil {
+		return err
+	}
+	var buffer []byte
+	for i := range s.len() {
+		record, err := s.read(i, &buffer)
+		if err != nil {
+			return err
+		}
+		if _, err := w.Write(binary.AppendUvarint(nil, uint64(len(record)))); err != nil {
+			return err
+		}
+		if _, err := w.Write(record); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func readPlan(r *repo.Repository, name string, p *Plan) error {
+	f, err := r.OpenFile(repo.JobsFolder, name)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	b := bufio.NewReaderSize(f, 256<<10)
+	magic := make([]byte, len(planMagic))
+	if _, err := io.ReadFull(b, magic); err != nil || !bytes.Equal(magic, []byte(planMagic)) {
+		return errPlanDamaged
+	}
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	var record []byte
+	var op Operation
+	for {
+		n, err := binary.ReadUvarint(b)
+		if err == io.EOF {
+			return nil
+		}
+		if err != nil || n > uint64(info.Size()) {
+			return errPlanDamaged
+		}
+		record = slices.Grow(record[:0], int(n))[:n]
+		if _, err := io.ReadFull(b, record); err != nil {
+			return errPlanDamaged
+		}
+		if err := decodeOperation(record, &op, p.spool.lookup); err != nil {
+			return err
+		}
+		if err := p.Add(op); err != nil {
+			return err
+		}
+	}
+}

@@ -1,0 +1,84 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// replay returns the result that is kept for this plan, if it is still true; nil if there is none.
+func (r *run) replay() (*result, error) {
+	row, err := r.a.Repository().Job(r.id)
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	job, rest, err := decodeJob(row.Record)
+	if err != nil {
+		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
+		return nil, nil
+	}
+	if job.State != Done || r.e.expired(job) {
+		return nil, nil
+	}
+	kept, err := decodeResult(rest)
+	if err != nil {
+		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
+		return nil, nil
+	}
+	if ok, err := kept.holds(r.ctx, r.own, r.spool); err != nil || !ok {
+		return nil, err
+	}
+	if err := r.a.Repository().Durable(); err != nil {
+		return nil, err
+	}
+	r.job = job
+	return kept, nil
+}
+
+func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished) > e.o.Keep }
+
+// Prune forgets the jobs that ended longer ago than results are kept.
+func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error {
+	var old []string
+	err := r.Jobs(func(row index.Job) error {
+		job, _, err := decodeJob(row.Record)
+		if err == nil && job.State.Ended() && e.expired(job) {
+			old = append(old, row.ID)
+		}
+		return nil
+	})
+	if err == nil {
+		err = r.DeleteJobs(ctx, old)
+	}
+	if err != nil {
+		return err
+	}
+	for _, id := range old {
+		if err := r.RemoveFile(repo.JobsFolder, id); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// pruneSometimes is Prune, at most once an hour for each repository.
+func (e *Engine) pruneSometimes(ctx context.Context, r *repo.Repository, now time.Time) {
+	e.mu.Lock()
+	due := now.Sub(e.pruned[r.ID()]) >= time.Hour
+	if due {
+		e.pruned[r.ID()] = now
+	}
+	e.mu.Unlock()
+	if !due {
+		return
+	}
+	if err := e.Prune(ctx, r); err != nil {
+		e.o.Logger.Warn("old jobs stay for now", "error", err)
+	}
+}

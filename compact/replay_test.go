@@ -1,0 +1,215 @@
+package compact_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// repack is a plan that keeps the middle of a and b, and deletes both and c.
+func repack(t testing.TB) []compact.Operation {
+	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs", Levels: 1}
+	return []compact.Operation{
+		{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 3}}, Naming: sha, Deletes: []string{"a"}},
+		{Ranges: []compact.Range{{Key: "b", Offset: 2, Length: 3}, {Key: "keep", Offset: 0, Length: 2}}, Naming: sha, Deletes: []string{"b"}},
+		{Deletes: []string{"c", "never-was"}},
+		{Ranges: []compact.Range{{Key: "keep", Offset: 0, Length: 4}}, Target: "named"},
+	}
+}
+
+func fill(p *place) {
+	p.put("a", []byte("aAAAa"))
+	p.put("b", []byte("bbBBB"))
+	p.put("c", []byte("ccccc"))
+	p.put("keep", []byte("keep"))
+}
+
+func TestReplay(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		change func(t *testing.T, p *place) // after the first run
+		err    error                        // of the second; nil: the same result
+		fresh  bool                         // the second is a run of its own
+	}{
+		{"at once", func(*testing.T, *place) {}, nil, false},
+		{"after a restart", func(_ *testing.T, p *place) { p.reopen() }, nil, false},
+		{"source deleted since", func(t *testing.T, p *place) { p.delete("keep") }, nil, false},
+		{"output deleted since", func(t *testing.T, p *place) { p.delete("named") }, repo.ErrNotFound, true},
+		{"output replaced since", func(t *testing.T, p *place) { p.put("named", []byte("other")) }, repo.ErrNotFound, true},
+		{"source replaced since", func(t *testing.T, p *place) { p.put("keep", []byte("KEEP")) }, repo.ErrNotFound, true},
+		{"deleted item is back", func(t *testing.T, p *place) { p.put("c", []byte("new")) }, repo.ErrNotFound, true},
+		{"everything is back", func(t *testing.T, p *place) { fill(p) }, nil, true},
+		{"kept no longer", func(t *testing.T, p *place) { p.later(8 * 24 * time.Hour) }, repo.ErrNotFound, true},
+		{"kept for a week", func(t *testing.T, p *place) { p.later(7*24*time.Hour - time.Minute) }, nil, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, nil)
+			fill(p)
+			first := p.mustRun(repack(t)...)
+			before := p.contents()
+			c.change(t, p)
+			changed := p.contents()
+			second, err := p.run(repack(t)...)
+			if !errors.Is(err, c.err) || c.err == nil && err != nil {
+				t.Fatalf("second run: got %v, want %v", err, c.err)
+			}
+			if err != nil {
+				if got := p.contents(); fmt.Sprint(got) != fmt.Sprint(changed) {
+					t.Errorf("a refused run changed %q to %q", changed, got)
+				}
+				return
+			}
+			if c.fresh {
+				if fmt.Sprint(p.contents()) != fmt.Sprint(before) {
+					t.Errorf("contents: got %q, want %q", p.contents(), before)
+				}
+				if !second[0].Existed || !second[1].Existed {
+					t.Errorf("second run: got %+v, want outputs that existed", second)
+				}
+				return
+			}
+			if fmt.Sprint(first) != fmt.Sprint(second) {
+				t.Errorf("second run: got %+v, want %+v", second, first)
+			}
+		})
+	}
+}
+
+// A result belongs to its principal, and to the permissions it was made with.
+func TestReplayIsForThePrincipal(t *testing.T) {
+	p := newPlace(t, nil)
+	fill(p)
+	p.mustRun(repack(t)...)
+	other := p.repo.As(repo.Principal{Name: "other"})
+	if _, err := p.runAs(other, repack(t)...); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("another principal: got %v, want ErrNotFound", err)
+	}
+	nothing, err := repo.NewPermissions(map[string]string{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	same := p.repo.As(repo.Principal{Name: "tester", Permissions: nothing})
+	if _, err := p.runAs(same, repack(t)...); !errors.Is(err, repo.ErrDenied) {
+		t.Errorf("without its former permissions: got %v, want ErrDenied", err)
+	}
+}
+
+// Identical plans at once are one execution: the bytes are read once.
+func TestJoin(t *testing.T) {
+	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Rate = 2 << 20 })
+	body := strings.Repeat("x", 3<<20)
+	p.put("a", []byte(body))
+	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
+	var wg sync.WaitGroup
+	results := make([][]compact.Outcome, 4)
+	for i := range results {
+		wg.Go(func() {
+			var err error
+			if results[i], err = p.run(op); err != nil {
+				t.Errorf("run %d: %v", i, err)
+			}
+		})
+	}
+	wg.Wait()
+	for _, r := range results {
+		if fmt.Sprint(r) != fmt.Sprint(results[0]) {
+			t.Errorf("results differ: %+v and %+v", r, results[0])
+		}
+	}
+	jobs, err := p.engine.Jobs(context.Background(), p.repo)
+	if err != nil || len(jobs) != 1 || jobs[0].Progress.Read != 3<<20-1 || jobs[0].State != compact.Done {
+		t.Errorf("jobs: got %+v, %v, want one that read the source once", jobs, err)
+	}
+	p.wantKeys("b")
+}
+
+// A caller that goes away leaves the run alone; its retry gets the result.
+func TestRunOutlivesItsCaller(t *testing.T) {
+	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Rate = 2 << 20 })
+	p.put("a", make([]byte, 3<<20))
+	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
+	plan := p.engine.NewPlan(compact.Limits{})
+	if err := plan.Add(op); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if err := p.engine.Run(ctx, p.a, plan, nil); !errors.Is(err, context.Canceled) {
+		t.Fatalf("run: got %v, want context.Canceled", err)
+	}
+	if err := plan.Close(); err != nil {
+		t.Fatal(err)
+	}
+	got := p.mustRun(op)
+	if !slices.Equal(got[0].Deleted, []bool{true}) {
+		t.Errorf("retry: got %+v", got)
+	}
+	jobs, err := p.engine.Jobs(context.Background(), p.repo)
+	if err != nil || len(jobs) != 1 || jobs[0].Progress.Read != 3<<20-1 {
+		t.Errorf("jobs: got %+v, %v, want one", jobs, err)
+	}
+	p.wantKeys("b")
+}
+
+func TestSubmit(t *testing.T) {
+	p := newPlace(t, nil)
+	fill(p)
+	ctx := context.Background()
+	plan := p.engine.NewPlan(compact.Limits{})
+	defer plan.Close()
+	for _, op := range repack(t) {
+		if err := plan.Add(op); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tomorrow := time.Now().Add(24 * time.Hour).Format(time.RFC3339)
+	job, err := p.engine.Submit(ctx, p.a, plan, tomorrow)
+	if err != nil || job.State != compact.Queued {
+		t.Fatalf("submit: got %+v, %v", job, err)
+	}
+	if same, err := p.engine.Submit(ctx, p.a, plan, "now"); err != nil || same.ID != job.ID || same.State != compact.Queued {
+		t.Errorf("submit again: got %+v, %v, want the queued job", same, err)
+	}
+	p.reopen()
+	if got, err := p.engine.Cancel(ctx, p.repo, job.ID); err != nil || got.State != compact.Cancelled {
+		t.Errorf("cancel: got %+v, %v", got, err)
+	}
+	p.wantKeys("a", "b", "c", "keep")
+	if job, err = p.engine.Submit(ctx, p.a, plan, "now"); err != nil {
+		t.Fatal(err)
+	}
+	done, err := p.engine.Await(ctx, p.repo, job.ID)
+	if err != nil || done.State != compact.Done || done.Progress.Freed != 15 || done.When != "now" {
+		t.Errorf("await: got %+v, %v, want done with 15 bytes freed", done, err)
+	}
+	if again, err := p.engine.Submit(ctx, p.a, plan, "now"); err != nil || again.State != compact.Done {
+		t.Errorf("submit when done: got %+v, %v", again, err)
+	}
+	p.reopen()
+	var outcomes []compact.Outcome
+	err = p.engine.Outcomes(p.repo, job.ID, func(_ int, o compact.Outcome) error {
+		outcomes = append(outcomes, o)
+		return nil
+	})
+	if err != nil || fmt.Sprint(outcomes) != fmt.Sprint(wantOutcomes(t)) {
+		t.Errorf("outcomes: got %+v, %v, want %+v", outcomes, err, wantOutcomes(t))
+	}
+	p.later(8 * 24 * time.Hour)
+	if err := p.engine.Prune(ctx, p.repo); err != nil {
+		t.Fatal(err)
+	}
+	if names, err := p.repo.Files(repo.JobsFolder); err != nil || len(names) != 0 {
+		t.Errorf("plans: got %q, %v, want none", names, err)
+	}
+	if jobs, err := p.engine.Jobs(ctx, p.repo); err != nil || len(jobs) != 0 {
+		t.Errorf("jobs: got %+v, %v, want none", jobs, err)
+	}
+}

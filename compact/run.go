@@ -1,0 +1,145 @@
+package compact
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sync/errgroup"
+
+	"packhouse/repo"
+)
+
+// run is one plan being carried out.
+type run struct {
+	e      *Engine
+	a      *repo.Access
+	own    *repo.Access // the same repository, for looks that need no permission of the principal
+	id     string       // identity of the plan
+	spool  *spool
+	makes  int   // operations with an output
+	output int64 // bytes of all outputs
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	read       atomic.Int64 // bytes read
+	written    atomic.Int64 // bytes written
+	operations atomic.Int64 // operations done
+
+	readTotal atomic.Int64
+	first     Job // as it began
+	job       Job // as stored or to be stored; of the goroutine that runs, until done
+
+	done   chan struct{} // closed when job, result and err are set
+	result *result
+	err    error
+}
+
+// progress is how far the run is. It may be called at any time.
+func (r *run) progress() Progress {
+	return Progress{
+		Operations: r.operations.Load(), OperationsTotal: int64(r.spool.len()),
+		Read: r.read.Load(), ReadTotal: r.readTotal.Load(), Written: r.written.Load(),
+	}
+}
+
+// output is what one operation made, until the commit.
+type output struct {
+	op      int
+	key     string
+	sum     []byte       // nil: named explicitly
+	upload  *repo.Upload // nil: kept is what stands at key already
+	kept    string       // reference of what stands there
+	replace string       // reference of damaged bytes that stand there, to be replaced
+	existed bool
+}
+
+// carryOut is the whole of a run: a kept result, or survey, copying and commit. From the commit
+// on the outcome no longer depends on the run's context.
+func (r *run) carryOut() (*result, error) {
+	if kept, err := r.replay(); kept != nil || err != nil {
+		if kept != nil {
+			r.e.metrics.plans.WithLabelValues(planReplayed).Inc()
+		}
+		return kept, err
+	}
+	s, err := r.survey()
+	if err != nil {
+		return nil, err
+	}
+	r.readTotal.Store(s.read)
+	var reservation *repo.Reservation
+	if r.makes > 0 {
+		if reservation, err = r.a.Reserve(s.net, r.output); err != nil {
+			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
+		}
+		defer reservation.Release()
+	}
+	outputs := make([]output, 0, r.makes)
+	defer func() {
+		for i := range outputs {
+			if outputs[i].upload != nil {
+				outputs[i].upload.Discard() // nothing, after a commit
+			}
+		}
+	}()
+	if r.makes > 0 {
+		outputs = outputs[:r.makes]
+		if err := r.copyAll(s, outputs, reservation); err != nil {
+			return nil, err
+		}
+	}
+	return r.commit(s, outputs, reservation)
+}
+
+// copyAll fills outputs, with as many operations at once as the engine has workers.
+func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation) error {
+	group, ctx := errgroup.WithContext(r.ctx)
+	cursors := sync.Pool{New: func() any { return &cursor{spool: r.spool} }}
+	first := &cursor{spool: r.spool}
+	n := 0
+	for i := range r.spool.len() {
+		op, err := first.at(i)
+		if err != nil {
+			group.Go(func() error { return err })
+			break
+		}
+		if !op.makes() {
+			r.operations.Add(1)
+			continue
+		}
+		if !r.e.acquire(ctx) {
+			break
+		}
+		out := &outputs[n]
+		n++
+		group.Go(func() error {
+			defer func() { <-r.e.workers }()
+			c := cursors.Get().(*cursor)
+			defer cursors.Put(c)
+			op, err := c.at(i)
+			if err != nil {
+				return err
+			}
+			if err := r.perform(ctx, s, i, op, out, reservation); err != nil {
+				return r.inOperation(i, op, err)
+			}
+			r.operations.Add(1)
+			return nil
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return err
+	}
+	return r.ctx.Err()
+}
+
+// inOperation says of an error in which operation it came up.
+func (r *run) inOperation(i int, op *Operation, err error) error {
+	var already *PlanError
+	if errors.As(err, &already) || errors.Is(err, context.Canceled) {
+		return err
+	}
+	return &PlanError{Operation: i, Range: -1, Key: op.Target, Err: err}
+}

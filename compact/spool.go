@@ -1,0 +1,144 @@
+package compact
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/digest"
+)
+
+// spoolMemory is how many bytes of records a plan keeps in memory; the rest goes to a temporary
+// file. It holds some tens of thousands of ranges.
+const spoolMemory = 4 << 20
+
+// spool is a list of records, in memory up to spoolMemory, then in a temporary file that has no name
+// any more, so that nothing is left after a crash. Appending is for one goroutine; reading is safe
+// for many, once appending is over.
+type spool struct {
+	dir    string // "" means os.TempDir()
+	size   int64
+	starts []int64 // where each record begins
+	memory []byte
+	file   *os.File // nil while all is in memory
+	flush  []byte   // of file, not written yet
+	users  atomic.Int32
+
+	algorithms map[string]digest.Algorithm // of the operations added, by name
+}
+
+// lookup finds an algorithm as it was when an operation was added.
+func (s *spool) lookup(name string) (digest.Algorithm, error) {
+	if a, ok := s.algorithms[name]; ok {
+		return a, nil
+	}
+	return digest.Lookup(name)
+}
+
+func newSpool(dir string) *spool {
+	s := &spool{dir: dir, algorithms: make(map[string]digest.Algorithm)}
+	s.users.Store(1)
+	return s
+}
+
+func (s *spool) len() int { return len(s.starts) }
+
+func (s *spool) append(record []byte) error {
+	if s.file == nil && len(s.memory)+len(record) > spoolMemory {
+		f, err := createUnnamed(s.dir)
+		if err != nil {
+			return fmt.Errorf("keep plan: %w", vfs.WithoutPath(err))
+		}
+		s.file = f
+	}
+	s.starts = append(s.starts, s.size)
+	s.size += int64(len(record))
+	if s.file == nil {
+		s.memory = append(s.memory, record...)
+		return nil
+	}
+	s.flush = append(s.flush, record...)
+	if len(s.flush) >= 256<<10 {
+		return s.sync()
+	}
+	return nil
+}
+
+// sync hands what was appended to the file, so that it can be read.
+func (s *spool) sync() error {
+	if len(s.flush) == 0 {
+		return nil
+	}
+	_, err := s.file.Write(s.flush)
+	s.flush = s.flush[:0]
+	if err != nil {
+		return fmt.Errorf("keep plan: %w", vfs.WithoutPath(err))
+	}
+	return nil
+}
+
+// createUnnamed makes a temporary file whose name is gone already.
+func createUnnamed(dir string) (*os.File, error) {
+	f, err := os.CreateTemp(dir, "packhouse-plan-*")
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Remove(f.Name()); err != nil {
+		f.Close()
+		return nil, err
+	}
+	return f, nil
+}
+
+// read returns record i, valid until the next read with the same buffer.
+func (s *spool) read(i int, buffer *[]byte) ([]byte, error) {
+	start, end := s.starts[i], s.size
+	if i+1 < len(s.starts) {
+		end = s.starts[i+1]
+	}
+	if end <= int64(len(s.memory)) {
+		return s.memory[start:end], nil
+	}
+	n := int(end - start)
+	if cap(*buffer) < n {
+		*buffer = make([]byte, n)
+	}
+	b := (*buffer)[:n]
+	if _, err := s.file.ReadAt(b, start-int64(len(s.memory))); err != nil {
+		return nil, fmt.Errorf("read plan: %w", vfs.WithoutPath(err))
+	}
+	return b, nil
+}
+
+// retain is for one more user, each of whom releases once.
+func (s *spool) retain() *spool {
+	s.users.Add(1)
+	return s
+}
+
+func (s *spool) release() error {
+	if s.users.Add(-1) != 0 || s.file == nil {
+		return nil
+	}
+	return s.file.Close()
+}
+
+// cursor decodes the operations of a plan, one at a time, with buffers of its own.
+type cursor struct {
+	spool  *spool
+	buffer []byte
+	op     Operation
+}
+
+// at returns operation i. It is valid until the next call.
+func (c *cursor) at(i int) (*Operation, error) {
+	b, err := c.spool.read(i, &c.buffer)
+	if err != nil {
+		return nil, err
+	}
+	if err := decodeOperation(b, &c.op, c.spool.lookup); err != nil {
+		return nil, err
+	}
+	return &c.op, nil
+}

@@ -1,0 +1,217 @@
+package compact
+
+import (
+	"errors"
+	"fmt"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// source is an item that the plan reads, deletes or both, as the index had it before
+// anything was read.
+type source struct {
+	item   index.Item
+	found  bool
+	read   bool
+	delete bool
+	op     int // that mentions it first
+	rng    int // -1: its list of deletions
+}
+
+// survey is a plan held against the index.
+type survey struct {
+	sources map[string]*source
+	order   []string       // keys of sources, by first mention
+	targets map[string]int // explicit target -> operation
+	old     map[string]index.Item
+	net     int64 // bytes of quota that the plan adds
+	read    int64 // bytes that will be read
+}
+
+// survey checks the whole plan against the index: existence, ranges, permissions. Of the
+// plan it is the first fault, in the plan's order, that is reported.
+func (r *run) survey() (*survey, error) {
+	s := &survey{sources: make(map[string]*source), targets: make(map[string]int), old: make(map[string]index.Item)}
+	c := cursor{spool: r.spool}
+	for i := range r.spool.len() {
+		if err := r.ctx.Err(); err != nil {
+			return nil, err
+		}
+		op, err := c.at(i)
+		if err != nil {
+			return nil, err
+		}
+		if err := r.surveyOperation(s, i, op); err != nil {
+			return nil, err
+		}
+	}
+	s.net = r.output
+	for _, src := range s.sources {
+		if src.delete && src.found {
+			s.net -= counted(src.item)
+		}
+	}
+	for target, item := range s.old {
+		if src := s.sources[target]; src == nil || !src.delete {
+			s.net -= counted(item)
+		}
+	}
+	return s, nil
+}
+
+// counted is what an item adds to the usage that quota limits.
+func counted(item index.Item) int64 {
+	if item.Flags&index.FlagExempt != 0 {
+		return 0
+	}
+	return item.Size
+}
+
+func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
+	var last *source
+	for j, rng := range op.Ranges {
+		if j == 0 || rng.Key != op.Ranges[j-1].Key {
+			src, err := r.look(s, rng.Key, i, j)
+			if err == nil && !src.read {
+				err = r.readable(src, rng.Key)
+			}
+			if err != nil {
+				return &PlanError{Operation: i, Range: j, Key: rng.Key, Offset: rng.Offset, Err: err}
+			}
+			src.read = true
+			last = src
+		}
+		if err := checkRange(last.item.Size, rng, op.Frame); err != nil {
+			err.Operation, err.Range = i, j
+			return err
+		}
+	}
+	if s.read += op.size(); op.Frame == VGerPack && op.makes() {
+		s.read -= int64(len(packHeader))
+	}
+	for _, key := range op.Deletes {
+		err := r.a.May(key, "D")
+		var src *source
+		if err == nil {
+			src, err = r.look(s, key, i, -1)
+		}
+		if err != nil {
+			return &PlanError{Operation: i, Range: -1, Key: key, Err: err}
+		}
+		src.delete = true
+	}
+	if op.makes() {
+		return r.surveyName(s, i, op)
+	}
+	return nil
+}
+
+// freed are the bytes of the items that the plan deletes.
+func (s *survey) freed() int64 {
+	var n int64
+	for _, src := range s.sources {
+		if src.delete && src.found {
+			n += src.item.Size
+		}
+	}
+	return n
+}
+
+// maxSources bounds the memory of a survey: some 400 bytes for each item that a plan names.
+const maxSources = 1_000_000
+
+// look finds the item of a key once. A missing one is not an error here.
+func (r *run) look(s *survey, key string, i, j int) (*source, error) {
+	if src := s.sources[key]; src != nil {
+		return src, nil
+	}
+	if len(s.sources) == maxSources {
+		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
+	}
+	src := &source{op: i, rng: j}
+	switch entry, err := r.own.Stat(r.ctx, key); {
+	case err == nil && entry.Dir:
+		return nil, repo.ErrIsDir
+	case err == nil:
+		src.found, src.item = true, entry.Item
+	case !errors.Is(err, repo.ErrNotFound) && !errors.Is(err, repo.ErrNotDir):
+		return nil, err
+	}
+	s.sources[key] = src
+	s.order = append(s.order, key)
+	return src, nil
+}
+
+// readable tells whether the plan may read src.
+func (r *run) readable(src *source, key string) error {
+	if err := r.a.May(key, "r"); err != nil {
+		return err
+	}
+	if !src.found {
+		return repo.ErrNotFound
+	}
+	if src.item.Flags&index.FlagDamaged != 0 {
+		return repo.ErrCorrupt
+	}
+	return nil
+}
+
+// checkRange tests a range against the size of its item.
+func checkRange(size int64, rng Range, frame Frame) *PlanError {
+	start, ok := resolve(size, rng)
+	switch {
+	case !ok:
+		return &PlanError{Key: rng.Key, Offset: rng.Offset, Err: repo.ErrInvalid, Detail: "offset before the start of the item"}
+	case frame == VGerPack && start < prefixSize:
+		return &PlanError{Key: rng.Key, Offset: rng.Offset, Err: repo.ErrInvalid, Detail: "no room for a length in front of the blob"}
+	case rng.Length > 0 && start+rng.Length > size:
+		return &PlanError{
+			Key: rng.Key, Offset: rng.Offset, Want: rng.Length, Got: max(size-start, 0), Err: repo.ErrRange,
+		}
+	}
+	return nil
+}
+
+// resolve returns where a range begins; not ok: before the item does.
+func resolve(size int64, rng Range) (start int64, ok bool) {
+	if rng.Offset >= 0 {
+		return rng.Offset, true
+	}
+	return size + rng.Offset, size+rng.Offset >= 0
+}
+
+// surveyName tests whether the output may be stored where it will be.
+func (r *run) surveyName(s *survey, i int, op *Operation) error {
+	if op.Target == "" {
+		// Which key it will be is known at the end; the permissions hardly differ by digest, and the
+		// commit tests the real one.
+		key := op.Naming.key(make([]byte, op.Naming.Algorithm.Size))
+		if err := r.a.May(key, "wW"); err != nil {
+			return &PlanError{Operation: i, Range: -1, Key: key, Err: err}
+		}
+		return nil
+	}
+	wrong := func(err error, detail string) error {
+		return &PlanError{Operation: i, Range: -1, Key: op.Target, Err: err, Detail: detail}
+	}
+	if _, twice := s.targets[op.Target]; twice {
+		return wrong(repo.ErrInvalid, "two operations make the same item")
+	}
+	s.targets[op.Target] = i
+	if err := r.a.May(op.Target, "wW"); err != nil {
+		return wrong(err, "")
+	}
+	switch entry, err := r.own.Stat(r.ctx, op.Target); {
+	case errors.Is(err, repo.ErrNotFound):
+	case err != nil:
+		return wrong(err, "")
+	case entry.Dir:
+		return wrong(repo.ErrIsDir, "")
+	case r.a.May(op.Target, "W") != nil:
+		return wrong(&repo.DeniedError{Letters: "W", Key: op.Target, Exists: true}, "")
+	default:
+		s.old[op.Target] = entry.Item
+	}
+	return nil
+}

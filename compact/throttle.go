@@ -1,0 +1,41 @@
+package compact
+
+import (
+	"context"
+
+	"golang.org/x/time/rate"
+)
+
+// politeRate is how many bytes per second the jobs in the background read while clients are being
+// served: enough to end some day, little enough for a backup not to notice.
+const politeRate = 32 << 20
+
+// newLimiter is a limit in bytes per second; 0: none. A second's worth, and any one buffer, may come at once.
+func newLimiter(bytes int64) *rate.Limiter {
+	if bytes <= 0 {
+		return nil
+	}
+	return rate.NewLimiter(rate.Limit(bytes), int(max(bytes, bufferSize)))
+}
+
+// throttle waits until n bytes more may be read. It returns context.Canceled when ctx ends before.
+func (e *Engine) throttle(ctx context.Context, n int64, background bool) error {
+	if err := take(ctx, e.limiter, n); err != nil {
+		return err
+	}
+	if background && e.o.Busy != nil && e.o.Busy() > int(e.watching.Load()) {
+		return take(ctx, e.polite, n)
+	}
+	return ctx.Err()
+}
+
+func take(ctx context.Context, l *rate.Limiter, n int64) error {
+	for l != nil && n > 0 {
+		step := min(n, int64(l.Burst()))
+		if err := l.WaitN(ctx, int(step)); err != nil {
+			return context.Canceled // ctx has ended, or will before the bytes are due
+		}
+		n -= step
+	}
+	return nil
+}
