@@ -1,0 +1,113 @@
+package apitest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+// Fixture is a server on a real listener over repositories in a temporary directory.
+type Fixture struct {
+	Server *api.Server
+	Set    *repo.Set
+	Dir    string // of the data
+	Addr   string // host:port
+	Log    *Log
+}
+
+// Start runs a server until the test ends. What o leaves out is filled in: Set (one of many
+// repositories), Auth (none), Logger (Fixture.Log), Version.
+func Start(t testing.TB, o api.Options) *Fixture {
+	t.Helper()
+	f := &Fixture{Set: o.Set, Dir: t.TempDir(), Log: new(Log)}
+	if o.Set == nil {
+		f.Set = repo.OpenSet(repo.SetOptions{Dir: f.Dir})
+		t.Cleanup(func() {
+			if err := f.Set.Close(); err != nil {
+				t.Errorf("close repositories: %v", err)
+			}
+		})
+	}
+	o.Set = f.Set
+	if o.Auth == nil {
+		auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
+		if err != nil {
+			t.Fatalf("NewAuth: %v", err)
+		}
+		o.Auth = auth
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.NewTextHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	}
+	if o.Version == "" {
+		o.Version = "test"
+	}
+	server, err := api.New(o)
+	if err != nil {
+		t.Fatalf("api.New: %v", err)
+	}
+	f.Server, f.Addr = server, f.Serve(t, server, false)
+	return f
+}
+
+// Serve opens one more listener and returns its address.
+func (f *Fixture) Serve(t testing.TB, server *api.Server, trusted bool) string {
+	t.Helper()
+	l, err := api.Listen(context.Background(), "127.0.0.1:0")
+	if err != nil {
+		t.Fatalf("listen: %v", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- server.Serve(api.Listener{Listener: l, Trusted: trusted}) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := server.Shutdown(ctx); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-ended; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve ended with %v", err)
+		}
+	})
+	return l.Addr().String()
+}
+
+// Dial opens a connection to the server.
+func (f *Fixture) Dial(t testing.TB) net.Conn {
+	t.Helper()
+	conn, err := net.Dial("tcp", f.Addr)
+	if err != nil {
+		t.Fatalf("dial: %v", err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	return conn
+}
+
+// Log keeps what was logged.
+type Log struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+// Write appends one line.
+func (l *Log) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.Write(p)
+}
+
+// String is all lines so far.
+func (l *Log) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.b.String()
+}

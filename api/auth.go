@@ -1,0 +1,254 @@
+package api
+
+import (
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"packhouse/repo"
+)
+
+// Token is a secret that is enough by itself: as Bearer token, or as password of any user.
+type Token struct {
+	Name        string // of the principal, for the log
+	Secret      string
+	Permissions *repo.Permissions // nil: everything
+}
+
+// User is a name with a password. Exactly one of Password and Hash is set.
+type User struct {
+	Name        string
+	Password    string            // plain
+	Hash        string            // bcrypt
+	Permissions *repo.Permissions // nil: everything
+}
+
+// AuthOptions say who may use the server. Without users and tokens NoAuth must be set: forgetting
+// a password never opens a server.
+type AuthOptions struct {
+	Tokens []Token
+	Users  []User
+	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
+	// pipes whose other end is known.
+	NoAuth      bool
+	Permissions *repo.Permissions
+	Now         func() time.Time // nil means time.Now
+}
+
+// strongSecret is the length from which a secret cannot be guessed however often one may try: it
+// is accepted also from an address that has failed too often.
+const strongSecret = 32
+
+// Auth decides who sends a request. It is safe for concurrent use. Comparisons take the same
+// time whatever differs, and failures are slowed down per address.
+type Auth struct {
+	key      []byte // of the HMAC under which secrets are kept and compared
+	tokens   []knownToken
+	users    []knownUser
+	noAuth   bool
+	open     repo.Principal
+	throttle *throttle
+	verified *memory       // passwords that matched a bcrypt hash
+	dummy    []byte        // a bcrypt hash that costs what the dearest configured one does; nil: there is none
+	hashing  chan struct{} // a token per try that may take a comparison with a bcrypt hash: strangers get at most two processors
+}
+
+type knownToken struct {
+	sum       [sha256.Size]byte
+	strong    bool
+	principal repo.Principal
+}
+
+type knownUser struct {
+	name      [sha256.Size]byte
+	password  [sha256.Size]byte
+	hash      []byte // nil: password counts
+	strong    bool
+	principal repo.Principal
+}
+
+// NewAuth checks the options; it reports every fault at once.
+func NewAuth(o AuthOptions) (*Auth, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	a := &Auth{
+		key: make([]byte, 32), noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
+		throttle: newThrottle(o.Now), verified: newMemory(o.Now), hashing: make(chan struct{}, 2),
+	}
+	if _, err := rand.Read(a.key); err != nil {
+		return nil, fmt.Errorf("authentication: %w", err)
+	}
+	var faults []error
+	switch some := len(o.Tokens)+len(o.Users) > 0; {
+	case o.NoAuth && some:
+		faults = append(faults, errors.New("authentication: users or tokens, and no authentication, were both asked for"))
+	case !o.NoAuth && !some:
+		faults = append(faults, errors.New("authentication: no user and no token is configured"))
+	}
+	for i, token := range o.Tokens {
+		if token.Secret == "" {
+			faults = append(faults, fmt.Errorf("authentication: token %d (%q) is empty", i+1, token.Name))
+		}
+		a.tokens = append(a.tokens, knownToken{
+			sum: a.sum(token.Secret), strong: len(token.Secret) >= strongSecret,
+			principal: repo.Principal{Name: token.Name, Permissions: token.Permissions},
+		})
+	}
+	cost := 0
+	for _, user := range o.Users {
+		known := knownUser{
+			name: a.sum(user.Name), password: a.sum(user.Password), strong: len(user.Password) >= strongSecret,
+			principal: repo.Principal{Name: user.Name, Permissions: user.Permissions},
+		}
+		switch {
+		case user.Name == "" || strings.Contains(user.Name, ":"):
+			faults = append(faults, fmt.Errorf("authentication: user name %q is empty or contains ':'", user.Name))
+		case user.Password == "" && user.Hash == "":
+			faults = append(faults, fmt.Errorf("authentication: user %q has an empty password", user.Name))
+		case user.Password != "" && user.Hash != "":
+			faults = append(faults, fmt.Errorf("authentication: user %q has both a password and a hash", user.Name))
+		case user.Hash != "":
+			n, err := bcrypt.Cost([]byte(user.Hash))
+			if err != nil {
+				faults = append(faults, fmt.Errorf("authentication: the hash of user %q is not a bcrypt hash", user.Name))
+			}
+			known.hash, cost = []byte(user.Hash), max(cost, n)
+		}
+		a.users = append(a.users, known)
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if cost > 0 {
+		var err error
+		if a.dummy, err = bcrypt.GenerateFromPassword([]byte("nobody"), cost); err != nil {
+			return nil, fmt.Errorf("authentication: %w", err)
+		}
+	}
+	return a, nil
+}
+
+func (a *Auth) sum(secret string) (sum [sha256.Size]byte) {
+	mac := hmac.New(sha256.New, a.key)
+	mac.Write([]byte(secret))
+	mac.Sum(sum[:0])
+	return sum
+}
+
+// The outcomes of authenticate besides success.
+var (
+	errNoCredentials = errors.New("no credentials")
+	errCredentials   = errors.New("wrong credentials")
+	errThrottled     = errors.New("too many failed attempts from this address")
+)
+
+// authenticate names who sent a request from address.
+func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, error) {
+	if a.noAuth {
+		return a.open, nil
+	}
+	user, secret, basic, ok := credentials(r.Header.Get("Authorization"))
+	if !ok {
+		return repo.Principal{}, errNoCredentials
+	}
+	if p, ok := a.match(user, secret, basic, true); ok {
+		return p, nil
+	}
+	if basic && a.dummy != nil {
+		// Tries wait here, not where they count: right ones that come all at once are forgiven one by one.
+		select {
+		case a.hashing <- struct{}{}:
+			defer func() { <-a.hashing }()
+		case <-r.Context().Done():
+			return repo.Principal{}, r.Context().Err()
+		}
+		if p, ok := a.match(user, secret, basic, true); ok {
+			return p, nil // by another request of the same client
+		}
+	}
+	// What could be guessed: an address has only so many tries.
+	if !a.throttle.allow(address) {
+		return repo.Principal{}, errThrottled
+	}
+	if p, ok := a.match(user, secret, basic, false); ok {
+		a.throttle.forgive(address)
+		return p, nil
+	}
+	if basic {
+		if p, ok := a.matchHash(user, secret); ok {
+			a.throttle.forgive(address)
+			return p, nil
+		}
+	}
+	return repo.Principal{}, errCredentials
+}
+
+// match looks among the tokens and plain passwords, the unguessable ones and those that were right
+// before (trusted), or all. It compares with each, so that its time tells nothing.
+func (a *Auth) match(user, secret string, basic, trusted bool) (p repo.Principal, ok bool) {
+	sum, name := a.sum(secret), a.sum(user)
+	both := append(name[:], sum[:]...)
+	for _, token := range a.tokens {
+		if hmac.Equal(token.sum[:], sum[:]) && (token.strong || !trusted) {
+			p, ok = token.principal, true
+		}
+	}
+	if !basic {
+		return p, ok
+	}
+	for _, u := range a.users {
+		if u.hash != nil {
+			if trusted && hmac.Equal(u.name[:], name[:]) && a.verified.has(string(both)) {
+				p, ok = u.principal, true
+			}
+			continue
+		}
+		if hmac.Equal(append(u.name[:], u.password[:]...), both) && (u.strong || !trusted) {
+			p, ok = u.principal, true
+		}
+	}
+	return p, ok
+}
+
+// matchHash compares with bcrypt hashes, for who has a place in hashing, at a cost that does not tell whether there is such a user.
+func (a *Auth) matchHash(user, secret string) (p repo.Principal, ok bool) {
+	sum, name := a.sum(secret), a.sum(user)
+	hash, known := a.dummy, false
+	for _, u := range a.users {
+		if u.hash != nil && hmac.Equal(u.name[:], name[:]) {
+			hash, known, p = u.hash, true, u.principal
+		}
+	}
+	if hash == nil || bcrypt.CompareHashAndPassword(hash, []byte(secret)) != nil || !known {
+		return repo.Principal{}, false
+	}
+	a.verified.add(string(append(name[:], sum[:]...)))
+	return p, true
+}
+
+// credentials reads an Authorization header: Bearer gives the secret alone, Basic a user too.
+func credentials(header string) (user, secret string, basic, ok bool) {
+	scheme, rest, _ := strings.Cut(header, " ")
+	rest = strings.TrimSpace(rest)
+	switch strings.ToLower(scheme) {
+	case "bearer":
+		return "", rest, false, rest != ""
+	case "basic":
+		text, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(rest, "="))
+		if err != nil {
+			return "", "", true, false
+		}
+		user, secret, ok = strings.Cut(string(text), ":")
+		return user, secret, true, ok && secret != ""
+	}
+	return "", "", false, false
+}

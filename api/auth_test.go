@@ -1,0 +1,222 @@
+package api_test
+
+import (
+	"encoding/base64"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+func TestNewAuthRefuses(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("p"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	tests := map[string]struct {
+		o    api.AuthOptions
+		want string
+	}{
+		"nothing":           {api.AuthOptions{}, "no user and no token"},
+		"empty token":       {api.AuthOptions{Tokens: []api.Token{{Name: "t"}}}, "is empty"},
+		"empty password":    {api.AuthOptions{Users: []api.User{{Name: "u"}}}, "empty password"},
+		"no user name":      {api.AuthOptions{Users: []api.User{{Password: "p"}}}, "user name"},
+		"colon":             {api.AuthOptions{Users: []api.User{{Name: "u:v", Password: "p"}}}, "user name"},
+		"password and hash": {api.AuthOptions{Users: []api.User{{Name: "u", Password: "p", Hash: string(hash)}}}, "both"},
+		"no hash":           {api.AuthOptions{Users: []api.User{{Name: "u", Hash: "p"}}}, "not a bcrypt hash"},
+		"open and closed":   {api.AuthOptions{NoAuth: true, Tokens: []api.Token{{Secret: "s"}}}, "both"},
+	}
+	for name, tt := range tests {
+		if _, err := api.NewAuth(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: got %v, want an error about %q", name, err, tt.want)
+		}
+	}
+	_, err = api.NewAuth(api.AuthOptions{Tokens: []api.Token{{}}, Users: []api.User{{Name: "u"}}})
+	if err == nil || !strings.Contains(err.Error(), "token 1") || !strings.Contains(err.Error(), `user "u"`) {
+		t.Errorf("two faults: got %v, want both", err)
+	}
+}
+
+func basic(user, password string) string {
+	return "Basic " + base64.StdEncoding.EncodeToString([]byte(user+":"+password))
+}
+
+func TestAuthenticate(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("hashed password"), bcrypt.MinCost+1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	readOnly, err := repo.NewPermissions(map[string]string{"": "lr"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	clock := &fakeClock{now: time.Unix(1e9, 0)}
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{
+		Now:    clock.Now,
+		Tokens: []api.Token{{Name: "token", Secret: "secret"}, {Name: "reader", Secret: "other", Permissions: readOnly}},
+		Users:  []api.User{{Name: "u", Password: "p:ü"}, {Name: "h", Hash: string(hash)}},
+	})})
+	tests := []struct {
+		header    string
+		principal string // "": 401
+	}{
+		{"Bearer secret", "token permissions=null"},
+		{"bearer secret", "token permissions=null"},
+		{"Bearer   secret ", "token permissions=null"},
+		{"Bearer other", `reader permissions={"":"lr"}`},
+		{basic("anyone", "secret"), "token permissions=null"},
+		{basic("", "secret"), "token permissions=null"},
+		{basic("u", "p:ü"), "u permissions=null"},
+		{strings.TrimRight(basic("u", "p:ü"), "="), "u permissions=null"},
+		{basic("h", "hashed password"), "h permissions=null"},
+		{basic("h", "hashed password"), "h permissions=null"}, // remembered
+		{"", ""},
+		{"Bearer", ""},
+		{"Bearer wrong", ""},
+		{"Bearer p:ü", ""},
+		{"secret", ""},
+		{"Digest secret", ""},
+		{basic("u", "p"), ""},
+		{basic("u", ""), ""},
+		{basic("v", "p:ü"), ""},
+		{basic("h", string(hash)), ""},
+		{basic("u", "hashed password"), ""},
+		{"Basic u:p", ""},
+		{"Basic " + base64.StdEncoding.EncodeToString([]byte("secret")), ""},
+	}
+	for _, tt := range tests {
+		clock.advance(time.Hour) // nobody is slowed down
+		response, body := get(t, f.Addr, "GET", "/r", "Authorization", tt.header)
+		if tt.principal == "" {
+			if response.StatusCode != 401 || body != "Unauthorized" || response.Header.Get("Www-Authenticate") == "" {
+				t.Errorf("%q: got %d %q, want 401", tt.header, response.StatusCode, body)
+			}
+			continue
+		}
+		if response.StatusCode != 200 || !strings.HasSuffix(body, "principal="+tt.principal) {
+			t.Errorf("%q: got %d %q, want %s", tt.header, response.StatusCode, body, tt.principal)
+		}
+	}
+	if log := f.Log.String(); strings.Contains(log, "secret") || strings.Contains(log, "Basic") {
+		t.Errorf("the log has a secret: %s", log)
+	}
+}
+
+type fakeClock struct {
+	mu  sync.Mutex
+	now time.Time
+}
+
+func (c *fakeClock) Now() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.now
+}
+
+func (c *fakeClock) advance(d time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.now = c.now.Add(d)
+}
+
+// Who fails too often is slowed down, by address; others, and secrets that cannot be guessed, are not.
+func TestThrottle(t *testing.T) {
+	clock := &fakeClock{now: time.Unix(1e9, 0)}
+	strong := strings.Repeat("s", 32)
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{
+		Now: clock.Now, Tokens: []api.Token{{Name: "strong", Secret: strong}}, Users: []api.User{{Name: "u", Password: "p"}},
+	})})
+	from := func(address, authorization string) int {
+		t.Helper()
+		// The test's connections come from this machine, whose proxy may name the client.
+		response, _ := get(t, f.Addr, "GET", "/r", "Authorization", authorization, "X-Forwarded-For", "198.51.100.1, "+address)
+		if response.StatusCode == http.StatusTooManyRequests && response.Header.Get("Retry-After") == "" {
+			t.Errorf("429 without Retry-After")
+		}
+		return response.StatusCode
+	}
+	tries := 0
+	for ; tries < 100 && from("192.0.2.1", basic("u", "wrong")) == 401; tries++ {
+	}
+	if tries < 5 || tries > 20 {
+		t.Errorf("%d wrong passwords before the address was slowed down", tries)
+	}
+	tests := []struct {
+		name, address, authorization string
+		status                       int
+	}{
+		{"the right password from there", "192.0.2.1", basic("u", "p"), 429},
+		{"a strong token from there", "192.0.2.1", "Bearer " + strong, 200},
+		{"no credentials from there", "192.0.2.1", "", 401},
+		{"another address", "192.0.2.2", basic("u", "p"), 200},
+		{"another address, wrong", "192.0.2.2", basic("u", "wrong"), 401},
+	}
+	for _, tt := range tests {
+		if got := from(tt.address, tt.authorization); got != tt.status {
+			t.Errorf("%s: got %d, want %d", tt.name, got, tt.status)
+		}
+	}
+	clock.advance(3 * time.Second)
+	if got := from("192.0.2.1", basic("u", "p")); got != 200 {
+		t.Errorf("the right password a little later: got %d, want 200", got)
+	}
+	if got := from("192.0.2.1", basic("u", "wrong")); got != 401 {
+		t.Errorf("a failure after success: got %d, want 401", got)
+	}
+	// An IPv6 client has a whole network of addresses.
+	for tries = 0; tries < 100 && from("2001:db8::"+itoa(tries), basic("u", "wrong")) == 401; tries++ {
+	}
+	if tries == 100 {
+		t.Errorf("addresses of one IPv6 network are not taken together")
+	}
+	if got := from("2001:db8:1::1", basic("u", "p")); got != 200 {
+		t.Errorf("another network: got %d, want 200", got)
+	}
+}
+
+// The memory for addresses is bounded.
+// Many clients behind one address that all come at once with the right passwords are all let in.
+func TestThrottleRightOnes(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), 8)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var users []api.User
+	for i := range 40 {
+		users = append(users, api.User{Name: "u" + itoa(i), Hash: string(hash)})
+	}
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{Users: users})})
+	var wait sync.WaitGroup
+	for _, u := range users {
+		basic := "Basic " + base64.StdEncoding.EncodeToString([]byte(u.Name+":right"))
+		wait.Go(func() {
+			if response, body := get(t, f.Addr, "GET", "/r", "Authorization", basic); response.StatusCode != 200 {
+				t.Errorf("%s: got %d %s", u.Name, response.StatusCode, body)
+			}
+		})
+	}
+	wait.Wait()
+}
+
+func TestThrottleForgets(t *testing.T) {
+	if n := api.ThrottleEntries(20000); n > 4096 {
+		t.Errorf("20,000 addresses: %d are kept, want at most 4096", n)
+	}
+}
+
+func TestSetAuth(t *testing.T) {
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{Tokens: []api.Token{{Secret: "old"}}})})
+	f.Server.SetAuth(newAuth(t, api.AuthOptions{Tokens: []api.Token{{Secret: "new"}}}))
+	if response, _ := get(t, f.Addr, "GET", "/r", "Authorization", "Bearer old"); response.StatusCode != 401 {
+		t.Errorf("old token: got %d, want 401", response.StatusCode)
+	}
+	if response, _ := get(t, f.Addr, "GET", "/r", "Authorization", "Bearer new"); response.StatusCode != 200 {
+		t.Errorf("new token: got %d, want 200", response.StatusCode)
+	}
+}

@@ -1,0 +1,213 @@
+package api
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"sync"
+	"time"
+
+	"packhouse/repo"
+)
+
+// errBodyTooLarge is what a handler of the server's own (not a dialect) gets beyond its limit.
+var errBodyTooLarge error = tooLarge{}
+
+type tooLarge struct{}
+
+func (tooLarge) Error() string        { return "the request's body is larger than allowed" }
+func (tooLarge) Is(target error) bool { return target == repo.ErrTooLarge }
+
+// body is a request's body that may stand still only so long, and knows what of it was read. Its
+// methods may be called by several goroutines, as net/http allows.
+type body struct {
+	rc      *http.ResponseController
+	src     io.ReadCloser
+	stall   time.Duration
+	drain   int64 // bytes worth reading of a body that is refused
+	limit   int64 // bytes; negative: none
+	expects bool  // the client waits for "100 Continue"
+
+	mu    sync.Mutex // held over one Read
+	n     int64      // bytes read
+	read  bool       // a Read has begun
+	until time.Time  // when the wait for the rest ends in any case; zero: it lasts while something moves
+	end   error      // what ended it: io.EOF, or why nothing can come any more
+}
+
+func (b *body) Read(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.end != nil {
+		return 0, b.end
+	}
+	if b.limit >= 0 && b.n > b.limit {
+		return 0, errBodyTooLarge
+	}
+	b.read = true
+	deadline := time.Now().Add(b.stall)
+	if !b.until.IsZero() && b.until.Before(deadline) {
+		deadline = b.until
+	}
+	// Connections without deadlines (of tests) have none to set.
+	_ = b.rc.SetReadDeadline(deadline)
+	n, err := b.src.Read(p)
+	b.n += int64(n)
+	if b.end = err; err == io.EOF {
+		// Behind the body net/http waits for the connection's end: a deadline that is left would
+		// pass for one.
+		_ = b.rc.SetReadDeadline(time.Time{})
+	} else if err != nil {
+		// net/http reads on before it closes the connection, and without a deadline it would wait for ever.
+		_ = b.rc.SetReadDeadline(time.Now())
+	}
+	return n, err
+}
+
+// drained reads what is left when an answer is due; false: something is left, or cannot come.
+func (b *body) drained() bool {
+	b.mu.Lock()
+	b.limit = -1
+	if b.drain == strangerDrain {
+		b.until = time.Now().Add(strangerWait)
+	}
+	b.mu.Unlock()
+	return Drain(b, b.drain)
+}
+
+func (b *body) Close() error { return b.src.Close() }
+
+// received is the number of bytes read so far.
+func (b *body) received() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.n
+}
+
+// leave bounds what net/http does with the rest after the handler: it reads a little of it.
+func (b *body) leave() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	wait := min(b.stall, 10*time.Second)
+	if b.expects && !b.read {
+		wait = 0 // it waits for us and sends nothing
+	}
+	if b.end == nil {
+		_ = b.rc.SetReadDeadline(time.Now().Add(wait))
+	}
+}
+
+// response counts what is sent, and lets the client stand still only so long. It
+// passes on what the connection can do better (sendfile, Flush).
+type response struct {
+	http.ResponseWriter
+	rc     *http.ResponseController
+	stall  time.Duration
+	status int
+	n      int64 // bytes of body
+	cut    error // why the response ended before its length
+}
+
+// sendStep is how many bytes may take up to the stall time: a slow line is one on which something moves.
+const sendStep = 256 << 10
+
+// Unwrap is for http.ResponseController.
+func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+func (w *response) WriteHeader(status int) {
+	if w.status == 0 && status >= 200 {
+		w.status = status
+	}
+	w.ResponseWriter.WriteHeader(status)
+}
+
+func (w *response) began() {
+	if w.status == 0 {
+		w.status = http.StatusOK
+	}
+}
+
+// Write sends p in steps, each with its own deadline.
+func (w *response) Write(p []byte) (total int, err error) {
+	w.began()
+	for {
+		step := p[total:min(len(p), total+sendStep)]
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
+		n, err := w.ResponseWriter.Write(step)
+		total += n
+		w.n += int64(n)
+		if err != nil || total == len(p) {
+			return total, err
+		}
+	}
+}
+
+// ReadFrom sends src in steps, each with its own deadline, in the form in which net/http uses sendfile.
+func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
+	w.began()
+	to, ok := w.ResponseWriter.(io.ReaderFrom)
+	if !ok {
+		return io.Copy(onlyWriter{w}, src)
+	}
+	whole, ok := src.(*io.LimitedReader)
+	if !ok {
+		whole = &io.LimitedReader{R: src, N: 1<<63 - 1}
+	}
+	for whole.N > 0 {
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
+		step := &io.LimitedReader{R: whole.R, N: min(whole.N, sendStep)}
+		want := step.N
+		n, err := to.ReadFrom(step)
+		total += n
+		w.n += n
+		whole.N -= n
+		if err != nil || n < want {
+			return total, err
+		}
+	}
+	return total, nil
+}
+
+// Flush sends what is buffered.
+func (w *response) Flush() { _ = w.rc.Flush() }
+
+type onlyWriter struct{ io.Writer }
+
+// contextKey is of what the server keeps in a request's context.
+type contextKey int
+
+const (
+	responseKey contextKey = iota
+	exchangeKey
+	principalKey
+)
+
+// recordCut notes why a response ended early, for the request log.
+func recordCut(r *http.Request, err error) {
+	if w, ok := r.Context().Value(responseKey).(*response); ok {
+		w.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+	}
+}
+
+// PrincipalFrom returns who sent a request that reached the admin handler.
+func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
+	p, ok := ctx.Value(principalKey).(repo.Principal)
+	return p, ok
+}
+
+// Stopping is closed when the server is told to stop: a response without an end of its own must then end.
+func Stopping(ctx context.Context) <-chan struct{} {
+	x, ok := ctx.Value(exchangeKey).(*exchange)
+	if !ok {
+		return nil
+	}
+	return x.stop
+}
+
+// IsTrusted tells whether a request came by the trusted side, where no credentials are needed.
+func IsTrusted(ctx context.Context) bool {
+	x, ok := ctx.Value(exchangeKey).(*exchange)
+	return ok && x.trusted
+}

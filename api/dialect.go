@@ -1,0 +1,95 @@
+package api
+
+import (
+	"context"
+	"fmt"
+	"net/http"
+
+	"packhouse/repo"
+)
+
+// Dialect serves one wire protocol. What is optional for a dialect is an interface of its
+// own below: Prechecker, Challenger, PathOwner.
+type Dialect interface {
+	// Name is what a repository remembers: "borgstore", "vger".
+	Name() string
+	// Claims tells whether a request is in this dialect's protocol by its headers alone. The first
+	// of Options.Dialects that claims a request serves it, the last serves what none claims. A
+	// dialect that meets another's repository says so: see OpenRepository.
+	Claims(r *http.Request) bool
+	// Serve answers one request. It must read the body (bounded) before an early error
+	// (WriteText does), set Content-Length, and never show a path of the server's disk.
+	Serve(w http.ResponseWriter, r *http.Request, t Target)
+}
+
+// Prechecker is a dialect that refuses some requests before it asks who sent them. Precheck
+// returns false when it has answered.
+type Prechecker interface {
+	Precheck(w http.ResponseWriter, r *http.Request) bool
+}
+
+// Challenger is a dialect with its own shape of 401.
+type Challenger interface {
+	Unauthorized(w http.ResponseWriter, r *http.Request)
+}
+
+// PathOwner is a dialect whose requests are known by their headers, so that every path
+// of its repositories is theirs: also "health", "metrics" and "-/x".
+type PathOwner interface {
+	OwnsPath(r *http.Request) bool
+}
+
+// Target is what the router found out about a request.
+type Target struct {
+	Set *repo.Set
+	// Name is the repository's name; it need not exist, nor be valid. In a set of many it is ""
+	// when the path names none.
+	Name      string
+	Path      string         // the raw, undecoded rest of the request's path behind the repository: "", "/", "//", "/config/readme"
+	Query     string         // the raw query, without "?"
+	Principal repo.Principal // authenticated
+	Limits    Limits
+	Log       *Record // what the dialect adds to the request's log line
+	// Lists tells whether the principal may list a repository, and so know that it is there. nil: each.
+	Lists func(repository string) bool
+}
+
+// Record is filled in by the dialect for the request log and the metrics.
+type Record struct {
+	Operation string // "store", "list", … from a fixed small set: it is a label of metrics
+	Key       string // the item, if one
+	Reason    string // why it was refused, for the log; may be more than the client is told
+}
+
+// OpenRepository opens the repository a request is about, for clients of dialect. Errors:
+// ErrDialect when clients of another dialect created it, ErrNoRepository, ErrInvalid, ….
+func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Repository, error) {
+	if t.Name == "" && !t.Set.Single() {
+		return nil, fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+	}
+	r, err := t.Set.Get(ctx, t.Name)
+	if err != nil {
+		return nil, err
+	}
+	if r.Dialect() != dialect {
+		return nil, &DialectError{Name: t.Name, Has: r.Dialect(), Asked: dialect}
+	}
+	return r, nil
+}
+
+// DialectError is an ErrDialect: a repository and who it belongs to.
+type DialectError struct {
+	Name  string // the repository
+	Has   string // the dialect of its clients
+	Asked string // the dialect of the request
+}
+
+func (e *DialectError) Error() string {
+	name := "this repository"
+	if e.Name != "" {
+		name = fmt.Sprintf("repository %q", e.Name)
+	}
+	return fmt.Sprintf("%s was created by clients of the %s dialect, but the request is of the %s dialect", name, e.Has, e.Asked)
+}
+
+func (e *DialectError) Is(target error) bool { return target == repo.ErrDialect }

@@ -1,0 +1,73 @@
+package api
+
+import (
+	"encoding/json"
+	"net/http"
+	"sync"
+	"time"
+)
+
+// health is what anyone may ask. It names no repository, no path and no client. Source of
+// protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
+type health struct {
+	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes
+	Version         string   `json:"version"`
+	UptimeSeconds   int64    `json:"uptime_seconds"`
+	DiskFreeBytes   int64    `json:"disk_free_bytes"`
+	Repos           int      `json:"repos"`
+	ProtocolVersion int      `json:"protocol_version"`
+	Hashes          []string `json:"hashes"`
+	ReadOnlyRepos   int      `json:"read_only_repos"`
+	Reason          string   `json:"reason,omitempty"`
+}
+
+// healthFresh is how long the count of repositories is kept: counting looks at each directory.
+const healthFresh = 10 * time.Second
+
+// healthCache keeps what is dear to find out.
+type healthCache struct {
+	mu    sync.Mutex // held over one count
+	at    time.Time
+	repos int
+}
+
+// serveHealth answers for the server, also under the prefix of a repository, whether it exists or not. The status
+// is 200 as long as the process runs.
+func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r)
+	x.dialect, x.log.Operation = nil, "health"
+	h := health{
+		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
+		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
+	}
+	if free, _, err := s.o.Set.Space(); err == nil {
+		h.DiskFreeBytes = free
+	}
+	for _, repository := range s.o.Set.Opened() {
+		if state := repository.Health(); state.ReadOnly {
+			h.Status, h.Reason = "degraded", state.Reason
+			h.ReadOnlyRepos++
+		}
+	}
+	text, err := json.Marshal(h)
+	if err != nil {
+		WriteText(w, r, http.StatusInternalServerError, InternalError)
+		return
+	}
+	w.Header().Set("Cache-Control", "no-store")
+	WriteBytes(w, r, http.StatusOK, "application/json", text)
+}
+
+func (s *Server) countRepositories() int {
+	s.health.mu.Lock()
+	defer s.health.mu.Unlock()
+	now := s.o.Now()
+	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
+		names, err := s.o.Set.Names()
+		if err != nil {
+			names = nil
+		}
+		s.health.at, s.health.repos = now, len(names)
+	}
+	return s.health.repos
+}

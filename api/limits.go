@@ -1,0 +1,45 @@
+package api
+
+import "time"
+
+// Limits bound what a stranger can make the server hold. Zero fields mean the defaults.
+type Limits struct {
+	HeaderBytes int           // request line and headers; default 64 KiB
+	HeaderTime  time.Duration // for the headers of one request; default 30 s
+	Idle        time.Duration // between two requests of a connection; default 5 min
+	// Stall is how long a body or a response may stand still. V'Ger's clients may pause for
+	// 300 s. Default 6 min. There is no limit on the whole.
+	Stall       time.Duration
+	ItemBytes   int64         // of one item; default 1 GiB
+	PlanBytes   int64         // of a JSON body: plans, lists of keys; default 64 MiB
+	DrainBytes  int64         // of a refused body that are read so that the client sees the answer; default 1 GiB
+	Requests    int           // answered at once; more wait; default 512
+	Connections int           // open at once; more wait to be accepted; default 4096
+	Wait        time.Duration // for a place among Requests; then 503; default 25 s, below the 30 s of borg clients
+}
+
+func (l Limits) withDefaults() Limits {
+	setDefault(&l.HeaderBytes, 64<<10)
+	setDefault(&l.HeaderTime, 30*time.Second)
+	setDefault(&l.Idle, 5*time.Minute)
+	setDefault(&l.Stall, 6*time.Minute)
+	setDefault(&l.ItemBytes, 1<<30)
+	setDefault(&l.PlanBytes, 64<<20)
+	setDefault(&l.DrainBytes, 1<<30)
+	setDefault(&l.Requests, 512)
+	setDefault(&l.Connections, 4096)
+	setDefault(&l.Wait, 25*time.Second)
+	return l
+}
+
+func setDefault[T int | int64 | time.Duration](field *T, value T) {
+	if *field == 0 {
+		*field = value
+	}
+}
+
+// strangerDrain and strangerWait are how much of a body is read from someone who did not authenticate, and how long.
+const (
+	strangerDrain = 1 << 20
+	strangerWait  = 30 * time.Second
+)

@@ -1,0 +1,233 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Listener is where requests come in.
+type Listener struct {
+	net.Listener
+	Trusted bool // requests are served as Server.Trusted says
+}
+
+// Listen opens an address: "host:port", or "unix:PATH" for a socket that the user and the group of the
+// process may use. A socket file that nobody serves any more is replaced.
+func Listen(ctx context.Context, address string) (net.Listener, error) {
+	var config net.ListenConfig
+	path, ok := strings.CutPrefix(address, "unix:")
+	if !ok {
+		listener, err := config.Listen(ctx, "tcp", address)
+		if err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", address, err)
+		}
+		return listener, nil
+	}
+	if info, err := os.Stat(path); err == nil {
+		if info.Mode()&os.ModeSocket == 0 {
+			return nil, fmt.Errorf("listen on %s: there is a file of that name that is not a socket", address)
+		}
+		var dialer net.Dialer
+		if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
+			return nil, errors.Join(fmt.Errorf("listen on %s: another process serves it", address), conn.Close())
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, fmt.Errorf("listen on %s: %w", address, err)
+		}
+	}
+	listener, err := config.Listen(ctx, "unix", path)
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	if err := os.Chmod(path, 0o660); err != nil {
+		return nil, errors.Join(fmt.Errorf("listen on %s: %w", address, err), listener.Close())
+	}
+	return listener, nil
+}
+
+// Serve answers what comes in on l until Shutdown or Close; it then returns http.ErrServerClosed. It may run
+// for several listeners at once, and closes l. For TLS give it a listener of crypto/tls.
+func (s *Server) Serve(l Listener) error {
+	var handler http.Handler = s
+	if l.Trusted {
+		handler = s.Trusted()
+	}
+	bounded := newBoundedListener(l.Listener, s.o.Limits.Connections)
+	server := s.httpServer(handler)
+	server.ConnState = bounded.state
+	s.mu.Lock()
+	if s.stopping {
+		s.mu.Unlock()
+		return errors.Join(http.ErrServerClosed, l.Close())
+	}
+	s.serving = append(s.serving, serving{server, bounded})
+	s.mu.Unlock()
+	err := server.Serve(bounded)
+	if errors.Is(err, net.ErrClosed) {
+		return http.ErrServerClosed // stop closed the listener ahead of net/http
+	}
+	return err
+}
+
+// serving is one listener at work.
+type serving struct {
+	server   *http.Server
+	listener *boundedListener
+}
+
+// stopPatience is how long a connection that has not sent a request yet keeps a stop waiting.
+const stopPatience = 2 * time.Second
+
+// stop ends it. net/http's Shutdown drops a connection whose first request it is about to read or has just
+// read. A client that opens one for each request, on a socket that outlives us, would see that as a failed
+// request, so we first stop accepting and let what was accepted be answered, and only then shut down.
+func (v serving) stop(ctx context.Context) error {
+	v.server.SetKeepAlivesEnabled(false)
+	fault := v.listener.Close()
+	accepted, cancel := context.WithTimeout(ctx, stopPatience)
+	defer cancel()
+	v.listener.quiet(accepted)
+	if v.server.Shutdown(ctx) != nil && ctx.Err() != nil {
+		return errors.Join(errors.New("requests were cut off when the time to stop was over"), v.server.Close())
+	}
+	return fault
+}
+
+// Shutdown stops accepting, lets requests under way finish until ctx ends, and cuts the rest: then
+// it returns an error. Connections that wait for a request are closed at once.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.mu.Lock()
+	if !s.stopping {
+		s.stopping = true
+		close(s.stop)
+	}
+	listeners := s.serving
+	s.mu.Unlock()
+	ended := make([]error, len(listeners))
+	var wait sync.WaitGroup
+	for i, listener := range listeners {
+		wait.Go(func() { ended[i] = listener.stop(ctx) })
+	}
+	wait.Wait()
+	return errors.Join(ended...)
+}
+
+// Active is the number of requests being answered now.
+func (s *Server) Active() int { return int(s.active.Load()) }
+
+// LastActive is when a request last began or ended; the start of the server if none did.
+func (s *Server) LastActive() time.Time { return time.Unix(0, s.lastActive.Load()) }
+
+func (s *Server) touch(delta int64) {
+	s.active.Add(delta)
+	s.lastActive.Store(s.o.Now().UnixNano())
+}
+
+// httpServer is net/http's server with our limits. HTTP/1.1 only: what the clients speak.
+func (s *Server) httpServer(handler http.Handler) *http.Server {
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	return &http.Server{
+		Handler: handler, Protocols: protocols,
+		ReadHeaderTimeout: s.o.Limits.HeaderTime, IdleTimeout: s.o.Limits.Idle, MaxHeaderBytes: s.o.Limits.HeaderBytes,
+		DisableGeneralOptionsHandler: true,
+		ErrorLog:                     log.New(debugWriter{s.o.Logger}, "", 0),
+	}
+}
+
+// debugWriter takes net/http's remarks on connections: what strangers do wrong is no error of ours.
+type debugWriter struct{ logger *slog.Logger }
+
+func (w debugWriter) Write(p []byte) (int, error) {
+	w.logger.Debug("connection", "remark", strings.TrimSpace(string(p)))
+	return len(p), nil
+}
+
+var _ io.Writer = debugWriter{}
+
+// boundedListener accepts only so many connections at once, and knows which of them are busy. It does not wrap
+// them: net/http must see them as they are to use sendfile.
+type boundedListener struct {
+	net.Listener
+	places chan struct{}
+	once   sync.Once
+	closed chan struct{}
+	fault  error // of closing; set by once
+
+	mu   sync.Mutex            // held over a change of busy
+	busy map[net.Conn]struct{} // new, or with a request under way; guarded by mu
+}
+
+func newBoundedListener(l net.Listener, connections int) *boundedListener {
+	return &boundedListener{Listener: l, places: make(chan struct{}, connections), closed: make(chan struct{}),
+		busy: make(map[net.Conn]struct{})}
+}
+
+// Accept waits for a place, then for a connection.
+func (l *boundedListener) Accept() (net.Conn, error) {
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	conn, err := l.Listener.Accept()
+	if err != nil {
+		<-l.places
+		return nil, err
+	}
+	if tcp, ok := conn.(*net.TCPConn); ok {
+		// A peer that vanished is noticed in about two minutes; an error leaves the system's default.
+		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
+	}
+	return conn, nil
+}
+
+// Close stops Accept, also one that waits for a place. It may be called again.
+func (l *boundedListener) Close() error {
+	l.once.Do(func() {
+		close(l.closed)
+		l.fault = l.Listener.Close()
+	})
+	return l.fault
+}
+
+// state takes note of what a connection does, and gives back the place of one that ended.
+func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
+	l.mu.Lock()
+	if state == http.StateNew || state == http.StateActive {
+		l.busy[conn] = struct{}{}
+	} else {
+		delete(l.busy, conn)
+	}
+	l.mu.Unlock()
+	if state == http.StateClosed || state == http.StateHijacked {
+		<-l.places
+	}
+}
+
+// quiet returns when no connection is busy, or ctx ends.
+func (l *boundedListener) quiet(ctx context.Context) {
+	for {
+		l.mu.Lock()
+		busy := len(l.busy)
+		l.mu.Unlock()
+		if busy == 0 {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(2 * time.Millisecond):
+		}
+	}
+}

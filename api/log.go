@@ -1,0 +1,87 @@
+package api
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+)
+
+// requestIDs numbers the requests of one run of the server.
+type requestIDs struct {
+	run  string // differs between runs
+	last *atomic.Uint64
+}
+
+func newRequestIDs() (requestIDs, error) {
+	var run [4]byte
+	if _, err := rand.Read(run[:]); err != nil {
+		return requestIDs{}, fmt.Errorf("request numbers: %w", err)
+	}
+	return requestIDs{run: hex.EncodeToString(run[:]), last: new(atomic.Uint64)}, nil
+}
+
+func (ids requestIDs) next() string { return ids.run + "-" + strconv.FormatUint(ids.last.Add(1), 10) }
+
+// record writes a request's one log line and counts it. The line has nothing secret: no header, no query, no body.
+func (s *Server) record(r *http.Request, x *exchange, out *response, in *body, took time.Duration) {
+	status := out.status
+	if status == 0 {
+		status = http.StatusOK
+	}
+	var received int64
+	if in != nil {
+		received = in.received()
+	}
+	dialect := "server"
+	if x.dialect != nil {
+		dialect = x.dialect.Name()
+	}
+	operation := x.log.Operation
+	if operation == "" {
+		operation = "none" // refused before it was known
+	}
+	s.metrics.count(dialect, operation, status, took, received, out.n)
+	level := slog.LevelInfo
+	switch {
+	case status >= 500 && status != http.StatusServiceUnavailable && status != http.StatusInsufficientStorage:
+		level = slog.LevelError
+	case out.cut != nil, status >= 500:
+		level = slog.LevelWarn
+	case operation == "health", operation == "metrics":
+		level = slog.LevelDebug
+	}
+	attributes := []slog.Attr{
+		slog.String("request", x.id),
+		slog.String("principal", x.principal.Name),
+		slog.String("repository", shown(x.name)),
+		slog.String("dialect", dialect),
+		slog.String("operation", operation),
+		slog.String("method", shown(r.Method)),
+		slog.String("key", shown(x.log.Key)),
+		slog.Int("status", status),
+		slog.Int64("in", received),
+		slog.Int64("out", out.n),
+		slog.Duration("duration", took),
+		slog.String("remote", clientAddress(r)),
+	}
+	if x.log.Reason != "" {
+		attributes = append(attributes, slog.String("reason", shown(x.log.Reason)))
+	}
+	s.o.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attributes...)
+}
+
+// shown cuts what a client may have chosen to a length that fits a line: a request can have 64 KiB of path.
+func shown(text string) string {
+	const most = 1 << 10 // a key has no more
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}

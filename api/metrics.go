@@ -1,0 +1,127 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"runtime"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"packhouse/repo"
+)
+
+// metrics are the server's own registry: nothing global.
+type metrics struct {
+	requests *prometheus.CounterVec
+	duration *prometheus.HistogramVec
+	received *prometheus.CounterVec
+	sent     *prometheus.CounterVec
+	handler  http.Handler
+}
+
+func newMetrics(o Options, active func() int) (*metrics, error) {
+	m := &metrics{
+		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "packhouse_requests_total", Help: "Requests answered.",
+		}, []string{"dialect", "operation", "status"}),
+		duration: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "packhouse_request_seconds", Help: "Time from the headers of a request to the end of its answer.",
+			Buckets: []float64{.001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300},
+		}, []string{"dialect", "operation"}),
+		received: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "packhouse_received_bytes_total", Help: "Bytes of request bodies read.",
+		}, []string{"dialect"}),
+		sent: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "packhouse_sent_bytes_total", Help: "Bytes of response bodies sent.",
+		}, []string{"dialect"}),
+	}
+	running := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "packhouse_requests_running", Help: "Requests being answered.",
+	}, func() float64 { return float64(active()) })
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "packhouse_build_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"version": o.Version, "go": runtime.Version()},
+	})
+	build.Set(1)
+	registry := prometheus.NewRegistry()
+	all := append([]prometheus.Collector{
+		m.requests, m.duration, m.received, m.sent, running, build, &repositories{set: o.Set},
+	}, o.Collectors...)
+	for _, collector := range all {
+		if err := registry.Register(collector); err != nil {
+			return nil, fmt.Errorf("metrics: %w", err)
+		}
+	}
+	m.handler = promhttp.HandlerFor(registry, promhttp.HandlerOpts{})
+	return m, nil
+}
+
+func (m *metrics) count(dialect, operation string, status int, took time.Duration, received, sent int64) {
+	m.requests.WithLabelValues(dialect, operation, strconv.Itoa(status)).Inc()
+	m.duration.WithLabelValues(dialect, operation).Observe(took.Seconds())
+	m.received.WithLabelValues(dialect).Add(float64(received))
+	m.sent.WithLabelValues(dialect).Add(float64(sent))
+}
+
+// serveMetrics answers a Prometheus scrape, for who may list what the server has: it names all repositories.
+func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r)
+	x.dialect, x.log.Operation = nil, "metrics"
+	if !s.o.OpenMetrics && !s.admit(w, r, x) {
+		return
+	}
+	if !s.o.OpenMetrics && !s.authorized(r, x, "").Permissions.Allows("", "l") {
+		x.log.Reason = "not for users of some repositories only"
+		WriteText(w, r, http.StatusForbidden, "Forbidden")
+		return
+	}
+	s.metrics.handler.ServeHTTP(w, r)
+}
+
+// repositories reports what the repositories in use hold, from their counters.
+type repositories struct{ set *repo.Set }
+
+var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup *prometheus.Desc }{
+	items:    describe("items", "Items in the repository."),
+	bytes:    describe("bytes", "Bytes of all items."),
+	limit:    describe("quota_bytes", "Quota; -1 for none."),
+	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
+	readOnly: describe("read_only", "1 after a disk error, until the server is restarted."),
+	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
+}
+
+func describe(name, help string) *prometheus.Desc {
+	return prometheus.NewDesc("packhouse_repository_"+name, help, []string{"repository"}, nil)
+}
+
+func (c *repositories) Describe(out chan<- *prometheus.Desc) {
+	m := repositoryMetrics
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup} {
+		out <- desc
+	}
+}
+
+func (c *repositories) Collect(out chan<- prometheus.Metric) {
+	m := repositoryMetrics
+	for name, r := range c.set.Opened() {
+		usage, readOnly, backup := r.Usage(), 0.0, 0.0
+		if r.Health().ReadOnly {
+			readOnly = 1
+		}
+		if !usage.LastBackup.IsZero() {
+			backup = float64(usage.LastBackup.UnixMilli()) / 1000
+		}
+		for _, sample := range []struct {
+			desc  *prometheus.Desc
+			value float64
+		}{
+			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
+			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup},
+		} {
+			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
+		}
+	}
+}

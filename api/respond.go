@@ -1,0 +1,93 @@
+package api
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+
+	"packhouse/repo"
+)
+
+// WriteText answers with a short text, after reading what is left of the request's body so
+// that the connection stays in step. An empty text is a response without Content-Type.
+func WriteText(w http.ResponseWriter, r *http.Request, status int, text string) {
+	kind := "text/plain; charset=utf-8"
+	if text == "" {
+		kind = ""
+	}
+	WriteBytes(w, r, status, kind, []byte(text))
+}
+
+// WriteBytes answers with a body of a media type ("": none), after reading what is left of the request's body.
+func WriteBytes(w http.ResponseWriter, r *http.Request, status int, kind string, body []byte) {
+	Finish(w, r)
+	header := w.Header()
+	if kind == "" {
+		header["Content-Type"] = nil // keeps net/http from guessing
+	} else {
+		header.Set("Content-Type", kind)
+		header.Set("X-Content-Type-Options", "nosniff")
+	}
+	if status != http.StatusNoContent {
+		header.Set("Content-Length", strconv.Itoa(len(body)))
+	}
+	w.WriteHeader(status)
+	if r.Method != http.MethodHead && len(body) > 0 {
+		// An error means that the client is gone; the request log says so by the bytes it counts.
+		_, _ = w.Write(body)
+	}
+}
+
+// Finish reads what is left of the request's body, at most as much as the limits say. What is then
+// still left ends the connection. A client that waits for "100 Continue" has sent nothing:
+// it is not told to.
+func Finish(w http.ResponseWriter, r *http.Request) {
+	b, ours := r.Body.(*body)
+	if ours && b.expects && !b.read {
+		return
+	}
+	if ours && !b.drained() || !ours && !Drain(r.Body, 1<<30) {
+		w.Header().Set("Connection", "close")
+	}
+}
+
+// Drain reads body to its end, at most limit bytes. It returns false when something is left, or the client is gone.
+func Drain(body io.Reader, limit int64) bool {
+	if body == nil || body == http.NoBody {
+		return true
+	}
+	n, err := io.Copy(io.Discard, io.LimitReader(body, limit+1))
+	return err == nil && n <= limit
+}
+
+// SendObject answers with length bytes of an item from offset: by sendfile where the connection
+// allows it, and headers only for HEAD. The caller has set the other headers and closes the object. Bytes
+// that cannot be read cut the connection, so that the client notices.
+func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Object, offset, length int64) error {
+	section, err := o.Section(offset, length)
+	if err != nil {
+		return err
+	}
+	return SendReader(w, r, status, section, length)
+}
+
+// SendReader answers with the length bytes that body has. Fewer cut the connection, so that the client notices.
+func SendReader(w http.ResponseWriter, r *http.Request, status int, body io.Reader, length int64) error {
+	Finish(w, r)
+	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
+	w.WriteHeader(status)
+	if r.Method == http.MethodHead || length == 0 {
+		return nil
+	}
+	n, err := io.Copy(w, body)
+	if n < length {
+		Cut(r, err)
+	}
+	return nil
+}
+
+// Cut ends a response that cannot be completed by cutting the connection, and does not return. err is for the log.
+func Cut(r *http.Request, err error) {
+	recordCut(r, err)
+	panic(http.ErrAbortHandler)
+}

@@ -1,0 +1,98 @@
+package api
+
+import (
+	"net/http"
+	"strings"
+)
+
+// splitTarget takes a request target apart as the client spelled it: the path is not decoded and not
+// cleaned, scheme and host of the absolute form and a fragment are dropped.
+func splitTarget(target string) (path, query string) {
+	target, _, _ = strings.Cut(target, "#")
+	path, query, _ = strings.Cut(target, "?")
+	if !strings.HasPrefix(path, "/") {
+		if _, rest, ok := strings.Cut(path, "://"); ok {
+			path = ""
+			if i := strings.IndexByte(rest, '/'); i >= 0 {
+				path = rest[i:]
+			}
+		}
+	}
+	return path, query
+}
+
+// SplitPath finds the repository in the raw path of a request to a server of many: "/name" and
+// "/name/rest" are the repository and what follows it, with its slash. A leading run of slashes counts as
+// one.
+func SplitPath(path string) (name, rest string) {
+	path = strings.TrimLeft(path, "/")
+	if i := strings.IndexByte(path, '/'); i >= 0 {
+		return path[:i], path[i:]
+	}
+	return path, ""
+}
+
+// Reserved tells whether the first segment of a path belongs to the repository mounted at "/", if there is one:
+// the names under which clients of V'Ger, vykar and borg keep things. All other first segments name
+// repositories. A repository of such a name cannot be reached while another is mounted at "/".
+// Source: vger-rest, 1.4; borgstore-rest, 7.4.
+func Reserved(segment string) bool {
+	switch segment {
+	case "config", "index", "index.gen", "manifest", "keys", "snapshots", "packs", "locks", "sessions", "pending_index",
+		"health", "archives", "cache", "data":
+		return true
+	}
+	return strings.HasPrefix(segment, ".tmp.") || strings.HasPrefix(segment, ".repack_tmp.")
+}
+
+// locate finds the repository of a path and what follows it.
+func (s *Server) locate(d Dialect, r *http.Request, path, query string) (name, rest string) {
+	if s.o.Set.Single() {
+		return "", path
+	}
+	name, rest = SplitPath(path)
+	switch {
+	case s.o.Root == "":
+		return name, rest
+	case name == "" && r.Method == http.MethodGet && !ownsPath(d, r) && !asksRepository(query):
+		// Where many repositories are served, the bare root is for the server: V'Ger's list of them.
+		return "", path
+	case name == "" || Reserved(name):
+		return s.o.Root, path
+	}
+	return name, rest
+}
+
+// asksRepository tells whether a GET of "/" is meant for the repository mounted there. Source:
+// vger-rest, 1.4.
+func asksRepository(query string) bool {
+	for parameter := range strings.SplitSeq(query, "&") {
+		switch key, _, _ := strings.Cut(parameter, "="); key {
+		case "list", "stats", "verify-structure":
+			return true
+		}
+	}
+	return false
+}
+
+// dialect is who serves a request, by its headers.
+func (s *Server) dialect(r *http.Request) Dialect {
+	for _, d := range s.o.Dialects {
+		if d.Claims(r) {
+			return d
+		}
+	}
+	return s.o.Dialects[len(s.o.Dialects)-1]
+}
+
+// serverPath tells whether a path is the server's own rather than a repository's. Only paths without
+// percent-encoding can be.
+func serverPath(d Dialect, r *http.Request) bool {
+	path, _ := splitTarget(r.RequestURI)
+	return !ownsPath(d, r) && !strings.Contains(path, "%")
+}
+
+func ownsPath(d Dialect, r *http.Request) bool {
+	owner, ok := d.(PathOwner)
+	return ok && owner.OwnsPath(r)
+}

@@ -1,0 +1,226 @@
+package api_test
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+var admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+	p, ok := api.PrincipalFrom(r.Context())
+	api.WriteText(w, r, http.StatusOK, fmt.Sprintf("admin %s %s %v", r.URL.Path, p.Name, ok))
+})
+
+// Paths reach the dialect as the client spelled them: not decoded, not cleaned, not redirected.
+func TestRouting(t *testing.T) {
+	type want struct{ target, repository, path, query string }
+	tests := []struct {
+		name    string
+		root    string
+		single  bool
+		headers []string
+		wants   []want
+	}{
+		{name: "many", wants: []want{
+			{"/", "", "", ""},
+			{"//", "", "", ""},
+			{"/r", "r", "", ""},
+			{"/r/", "r", "/", ""},
+			{"/r//", "r", "//", ""},
+			{"//r/a", "r", "/a", ""},
+			{"/r/a/../b", "r", "/a/../b", ""},
+			{"/r/a//b/./c/", "r", "/a//b/./c/", ""},
+			{"/r/%2e%2e/a%2Fb", "r", "/%2e%2e/a%2Fb", ""},
+			{"/r?list", "r", "", "list"},
+			{"/r/a?b=c?d", "r", "/a", "b=c?d"},
+			{"/r/a%20b?x=%zz", "r", "/a%20b", "x=%zz"},
+			{"/%68ealth", "%68ealth", "", ""},
+			{"/.hidden/x", ".hidden", "/x", ""},
+			{"/config", "config", "", ""},
+		}},
+		{name: "single", single: true, wants: []want{
+			{"/", "", "/", ""},
+			{"//", "", "//", ""},
+			{"/a/b", "", "/a/b", ""},
+			{"///a?x", "", "///a", "x"},
+		}},
+		{name: "root", root: "main", wants: []want{
+			{"/", "", "/", ""},
+			{"/?list", "main", "/", "list"},
+			{"/?a=1&stats", "main", "/", "a=1&stats"},
+			{"/?other", "", "/", "other"},
+			{"/config", "main", "/config", ""},
+			{"/packs/ab/x", "main", "/packs/ab/x", ""},
+			{"/packs/?list", "main", "/packs/", "list"},
+			{"//packs/x", "main", "//packs/x", ""},
+			{"/.tmp.x", "main", "/.tmp.x", ""},
+			{"/other/config", "other", "/config", ""},
+			{"/main/config", "main", "/config", ""},
+		}},
+		{name: "root, marked", root: "main", headers: []string{"X-Marked", "1"}, wants: []want{
+			{"/", "main", "/", ""},
+			{"/?other", "main", "/", "other"},
+			{"/health", "main", "/health", ""},
+			{"/r/health", "r", "/health", ""},
+			{"/metrics", "metrics", "", ""},
+			{"/-/x", "-", "/x", ""},
+			{"/r/-/x", "r", "/-/x", ""},
+		}},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			o := api.Options{Root: tt.root, Admin: admin}
+			if tt.single {
+				o.Set = repo.OpenSet(repo.SetOptions{Dir: t.TempDir(), Single: true})
+			}
+			f := startEcho(t, o)
+			for _, want := range tt.wants {
+				response, body := get(t, f.Addr, "GET", want.target, tt.headers...)
+				_, rest, _ := strings.Cut(body, " ")
+				text := fmt.Sprintf("repository=%q path=%q query=%q ", want.repository, want.path, want.query)
+				if response.StatusCode != 200 || !strings.HasPrefix(rest, text) {
+					t.Errorf("%s: got %d %s, want %s", want.target, response.StatusCode, body, text)
+				}
+			}
+		})
+	}
+}
+
+// The first dialect that claims a request serves it, the last what none claims.
+func TestDialects(t *testing.T) {
+	f := startEcho(t, api.Options{})
+	if _, body := get(t, f.Addr, "GET", "/r/x", "X-Marked", "1"); !strings.HasPrefix(body, "marked ") {
+		t.Errorf("marked request: got %s", body)
+	}
+	if _, body := get(t, f.Addr, "GET", "/r/x"); !strings.HasPrefix(body, "plain ") {
+		t.Errorf("plain request: got %s", body)
+	}
+	f = startEcho(t, api.Options{Dialects: []api.Dialect{echo{name: "marked", marked: true}}})
+	if _, body := get(t, f.Addr, "GET", "/r/x"); !strings.HasPrefix(body, "marked ") {
+		t.Errorf("unclaimed request: got %s", body)
+	}
+}
+
+func TestAdminAndLocal(t *testing.T) {
+	secret := strings.Repeat("s", 32)
+	o := api.Options{
+		Admin: admin,
+		Local: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { api.WriteText(w, r, 200, "local "+r.URL.Path) }),
+		Auth:  newAuth(t, api.AuthOptions{Tokens: []api.Token{{Name: "token", Secret: secret}}}),
+	}
+	f := startEcho(t, o)
+	trusted := f.Serve(t, f.Server, true)
+	bearer := []string{"Authorization", "Bearer " + secret}
+	tests := []struct {
+		address, target string
+		headers         []string
+		status          int
+		body            string
+	}{
+		{f.Addr, "/-/repos", nil, 401, "Unauthorized"},
+		{f.Addr, "/-/repos", bearer, 200, "admin /-/repos token true"},
+		{f.Addr, "/r/-/jobs", bearer, 200, "admin /r/-/jobs token true"},
+		{f.Addr, "/r/-/jobs", nil, 401, "Unauthorized"},
+		{f.Addr, "/-/local/yield", bearer, 404, "there is nothing at this path"},
+		{trusted, "/-/local/yield", nil, 200, "local /-/local/yield"},
+		{trusted, "/-/repos", nil, 200, "admin /-/repos local true"},
+		{trusted, "/-/repos", []string{"X-Packhouse-Principal", "someone"}, 200, "admin /-/repos someone true"},
+	}
+	for _, tt := range tests {
+		response, body := get(t, tt.address, "GET", tt.target, tt.headers...)
+		if response.StatusCode != tt.status || body != tt.body {
+			t.Errorf("%s: got %d %q, want %d %q", tt.target, response.StatusCode, body, tt.status, tt.body)
+		}
+	}
+	f = startEcho(t, api.Options{})
+	if response, _ := get(t, f.Addr, "GET", "/-/x"); response.StatusCode != 404 {
+		t.Errorf("without an admin API: got %d, want 404", response.StatusCode)
+	}
+}
+
+// The headers of the trusted side count there only.
+func TestTrustedHeaders(t *testing.T) {
+	f := startEcho(t, api.Options{})
+	trusted := f.Serve(t, f.Server, true)
+	headers := []string{
+		"X-Packhouse-Repository", "named", "X-Packhouse-Principal", "someone", "X-Packhouse-Permissions", `{"":"lr"}`,
+	}
+	_, body := get(t, trusted, "GET", "//a/b?c", headers...)
+	if want := `plain repository="named" path="//a/b" query="c" principal=someone permissions={"":"lr"}`; body != want {
+		t.Errorf("trusted: got %s, want %s", body, want)
+	}
+	// A path of a named repository is never the server's.
+	if _, body := get(t, trusted, "GET", "/health", headers...); !strings.Contains(body, `path="/health"`) {
+		t.Errorf("trusted, /health: got %s", body)
+	}
+	_, body = get(t, f.Addr, "GET", "/r/a", headers...)
+	if want := `plain repository="r" path="/a" query="" principal=anonymous permissions=null`; body != want {
+		t.Errorf("not trusted: got %s, want %s", body, want)
+	}
+	response, body := get(t, trusted, "GET", "/r/a", "X-Packhouse-Permissions", "{bad")
+	if response.StatusCode != 400 || !strings.HasPrefix(body, "X-Packhouse-Permissions: ") {
+		t.Errorf("bad permissions: got %d %q", response.StatusCode, body)
+	}
+}
+
+func TestTrustedQuota(t *testing.T) {
+	f := startEcho(t, api.Options{})
+	trusted := f.Serve(t, f.Server, true)
+	r, err := f.Set.Create(t.Context(), "r", "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, limit := range []int64{1000, 1000, 0, -1} {
+		get(t, trusted, "GET", "/a", "X-Packhouse-Repository", "r", "X-Packhouse-Quota", fmt.Sprint(limit))
+		if got := r.Usage().Limit; got != limit {
+			t.Errorf("got a limit of %d, want %d", got, limit)
+		}
+	}
+	get(t, trusted, "GET", "/a", "X-Packhouse-Repository", "r", "X-Packhouse-Quota", "7")
+	get(t, trusted, "GET", "/a", "X-Packhouse-Repository", "r")
+	if got := r.Usage().Limit; got != 7 {
+		t.Errorf("without the header: got a limit of %d, want it as it was", got)
+	}
+	get(t, f.Addr, "GET", "/r/a", "X-Packhouse-Quota", "1")
+	if got := r.Usage().Limit; got != 7 {
+		t.Errorf("not trusted: got a limit of %d, want it as it was", got)
+	}
+	if response, _ := get(t, trusted, "GET", "/a", "X-Packhouse-Repository", "r", "X-Packhouse-Quota", "many"); response.StatusCode != 400 {
+		t.Errorf("bad quota: got %d, want 400", response.StatusCode)
+	}
+}
+
+func TestAuthorize(t *testing.T) {
+	readOnly, err := repo.NewPermissions(map[string]string{"": "lr"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startEcho(t, api.Options{Authorize: func(repository string, d api.Dialect, p repo.Principal, _ bool) repo.Principal {
+		if repository == "sealed" && d.Name() == "plain" {
+			p.Permissions = readOnly
+		}
+		return p
+	}})
+	if _, body := get(t, f.Addr, "GET", "/sealed/x"); !strings.HasSuffix(body, `permissions={"":"lr"}`) {
+		t.Errorf("sealed: got %s", body)
+	}
+	if _, body := get(t, f.Addr, "GET", "/other/x"); !strings.HasSuffix(body, `permissions=null`) {
+		t.Errorf("other: got %s", body)
+	}
+}
+
+func FuzzSplitPath(f *testing.F) {
+	for _, seed := range []string{"", "/", "//", "/r", "/r/", "//r//x", "r/x"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, path string) {
+		name, rest := api.SplitPath(path)
+		if name+rest != strings.TrimLeft(path, "/") || strings.Contains(name, "/") || rest != "" && rest[0] != '/' {
+			t.Fatalf("%q: got %q and %q", path, name, rest)
+		}
+	})
+}

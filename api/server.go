@@ -1,0 +1,311 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/julienschmidt/httprouter"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"packhouse/repo"
+)
+
+// Options of New. Set, Dialects and Auth are required.
+type Options struct {
+	Set      *repo.Set
+	Dialects []Dialect // asked in this order; the last serves what none claims
+	Auth     *Auth
+	// Admin serves our own API: paths "/-/…" and "/{repo}/-/…", and "/-/" of a single repository. It
+	// gets authenticated requests only; PrincipalFrom tells whose. nil: 404.
+	Admin http.Handler
+	// Local serves paths "/-/local/…" of the trusted side: what the program's own commands ask of
+	// the process that holds the repositories. Elsewhere these paths are 404. nil: 404.
+	Local http.Handler
+	// Root is the repository mounted at "/" of a set of many; see Reserved. "": none.
+	Root string
+	// Authorize gives what a principal may do in one repository ("": in the server as a whole), e.g. less when
+	// the repository is append-only. d is nil when the request is in no dialect. nil: what the principal may do
+	// anyway. On the trusted side it is asked for requests that name their principal: those of a client,
+	// not of the administrator; trusted says so, as such a name is none of Auth's.
+	Authorize   func(repository string, d Dialect, p repo.Principal, trusted bool) repo.Principal
+	Limits      Limits
+	Logger      *slog.Logger           // nil means silence
+	Version     string                 // of the program
+	Now         func() time.Time       // nil means time.Now
+	Collectors  []prometheus.Collector // besides the server's own
+	OpenMetrics bool                   // GET /metrics without authentication
+}
+
+// Server answers requests for the repositories of a set. It is an http.Handler, safe for
+// concurrent use.
+type Server struct {
+	o       Options
+	auth    atomic.Pointer[Auth]
+	router  *httprouter.Router
+	metrics *metrics
+	places  chan struct{} // a token per request that is being answered
+	started time.Time
+	health  healthCache
+	ids     requestIDs
+
+	active     atomic.Int64 // requests being answered
+	lastActive atomic.Int64 // Unix ns
+
+	mu       sync.Mutex // held while a listener joins, or all are told to stop
+	serving  []serving
+	stopping bool
+	stop     chan struct{} // closed when all are told to stop
+}
+
+// New makes a server. It reports what is missing in the options.
+func New(o Options) (*Server, error) {
+	var faults []error
+	if o.Set == nil {
+		faults = append(faults, errors.New("api: no set of repositories"))
+	}
+	if len(o.Dialects) == 0 {
+		faults = append(faults, errors.New("api: no dialect"))
+	}
+	if o.Auth == nil {
+		faults = append(faults, errors.New("api: no authentication; NoAuth must be asked for"))
+	}
+	if err := errors.Join(faults...); err != nil {
+		return nil, err
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	o.Limits = o.Limits.withDefaults()
+	ids, err := newRequestIDs()
+	if err != nil {
+		return nil, err
+	}
+	s := &Server{o: o, places: make(chan struct{}, o.Limits.Requests), started: o.Now(), ids: ids, stop: make(chan struct{})}
+	s.auth.Store(o.Auth)
+	s.lastActive.Store(s.started.UnixNano())
+	if s.metrics, err = newMetrics(s.o, s.Active); err != nil {
+		return nil, err
+	}
+	s.router = s.routes()
+	return s, nil
+}
+
+// SetAuth replaces who may use the server; requests under way are not affected.
+func (s *Server) SetAuth(a *Auth) { s.auth.Store(a) }
+
+// routes are the paths that are the server's own; NotFound is all others. The router neither
+// redirects nor corrects paths.
+func (s *Server) routes() *httprouter.Router {
+	router := &httprouter.Router{NotFound: http.HandlerFunc(s.serveRepository)}
+	for _, method := range []string{http.MethodGet, http.MethodHead} {
+		router.HandlerFunc(method, "/health", s.serveHealth)
+		router.HandlerFunc(method, "/metrics", s.serveMetrics)
+	}
+	for _, method := range []string{
+		http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions,
+	} {
+		router.HandlerFunc(method, "/-/*path", s.serveAdmin)
+	}
+	return router
+}
+
+// ServeHTTP answers one request from whoever may reach the server.
+func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
+
+// exchange is one request on its way through the server.
+type exchange struct {
+	id         string
+	trusted    bool
+	dialect    Dialect
+	name, rest string // the repository and what follows it in the path
+	query      string
+	principal  repo.Principal
+	stop       <-chan struct{} // closed when the server stops
+	log        Record
+}
+
+func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
+	start := s.o.Now()
+	rc := http.NewResponseController(w)
+	// A deadline that an earlier response of this connection left behind.
+	_ = rc.SetWriteDeadline(time.Time{})
+	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall}
+	in := s.wrapBody(r, rc)
+	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop}
+	path, query := splitTarget(r.RequestURI)
+	x.query = query
+	x.name, x.rest = s.locate(x.dialect, r, path, query)
+	if named := r.Header.Values("X-Packhouse-Repository"); trusted && len(named) > 0 {
+		x.name, x.rest = named[0], path
+	}
+	s.touch(1)
+	defer func() {
+		s.touch(-1)
+		abort := s.recovered(out, r, x, recover())
+		if in != nil {
+			in.leave()
+		}
+		s.record(r, x, out, in, s.o.Now().Sub(start))
+		if abort {
+			panic(http.ErrAbortHandler)
+		}
+	}()
+	ctx := context.WithValue(r.Context(), responseKey, out)
+	ctx = context.WithValue(ctx, exchangeKey, x)
+	s.route(out, r.WithContext(ctx), x, path)
+}
+
+// wrapBody puts the limits around the request's body; nil when there is none.
+func (s *Server) wrapBody(r *http.Request, rc *http.ResponseController) *body {
+	if r.Body == nil || r.Body == http.NoBody {
+		return nil
+	}
+	b := &body{
+		rc: rc, src: r.Body, stall: s.o.Limits.Stall, drain: strangerDrain, limit: -1,
+		expects: strings.EqualFold(r.Header.Get("Expect"), "100-continue") && r.ProtoAtLeast(1, 1),
+	}
+	r.Body = b
+	return b
+}
+
+// route sends a request to the server's own pages or to a repository.
+func (s *Server) route(w http.ResponseWriter, r *http.Request, x *exchange, path string) {
+	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get("X-Packhouse-Repository") != "")
+	switch {
+	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
+		s.router.ServeHTTP(w, r)
+	case own && x.rest == "/health" && readOnly(r):
+		s.serveHealth(w, r)
+	case own && strings.HasPrefix(x.rest, "/-/"):
+		s.serveAdmin(w, r)
+	default:
+		s.serveRepository(w, r)
+	}
+}
+
+func readOnly(r *http.Request) bool {
+	return r.Method == http.MethodGet || r.Method == http.MethodHead
+}
+
+// serveRepository authenticates a request and gives it to its dialect.
+func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r)
+	if d, ok := x.dialect.(Prechecker); ok && !d.Precheck(w, r) {
+		x.log.Reason = "refused before authentication"
+		return
+	}
+	if !s.admit(w, r, x) || !s.enter(w, r, x) {
+		return
+	}
+	defer s.leave()
+	if x.trusted && !s.applyQuota(w, r, x) {
+		return
+	}
+	x.dialect.Serve(w, r, Target{
+		Set: s.o.Set, Name: x.name, Path: x.rest, Query: x.query, Principal: s.authorized(r, x, x.name), Limits: s.o.Limits, Log: &x.log,
+		Lists: func(name string) bool { return s.authorized(r, x, name).Permissions.Allows("", "l") },
+	})
+}
+
+// authorized is the sender of a request with what it may do in a repository; "": in the server as a whole.
+func (s *Server) authorized(r *http.Request, x *exchange, repository string) repo.Principal {
+	if s.o.Authorize == nil || x.trusted && r.Header.Get("X-Packhouse-Principal") == "" {
+		return x.principal
+	}
+	return s.o.Authorize(repository, x.dialect, x.principal, x.trusted)
+}
+
+// serveAdmin authenticates a request and gives it to our own API.
+func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
+	x := exchangeFrom(r)
+	x.dialect, x.log.Operation = nil, "admin"
+	if !s.admit(w, r, x) {
+		return
+	}
+	handler := s.o.Admin
+	if strings.HasPrefix(r.URL.Path, "/-/local/") {
+		if handler = s.o.Local; !x.trusted {
+			handler = nil
+		}
+	}
+	if handler == nil {
+		WriteText(w, r, http.StatusNotFound, "there is nothing at this path")
+		return
+	}
+	if b, ok := r.Body.(*body); ok {
+		b.limit = s.o.Limits.PlanBytes
+	}
+	handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey, x.principal)))
+}
+
+// admit finds out who sent a request; it answers and returns false when nobody did who may.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+	if x.trusted {
+		return s.admitTrusted(w, r, x)
+	}
+	p, err := s.auth.Load().authenticate(r, clientAddress(r))
+	if err == nil {
+		x.principal = p
+		s.known(r)
+		return true
+	}
+	x.log.Reason = err.Error()
+	if errors.Is(err, errThrottled) {
+		w.Header().Set("Retry-After", strconv.Itoa(int(failPause/time.Second)))
+		WriteText(w, r, http.StatusTooManyRequests, err.Error()+": wait a little, then use the right credentials")
+		return false
+	}
+	if d, ok := x.dialect.(Challenger); ok {
+		d.Unauthorized(w, r)
+		return false
+	}
+	w.Header()["Www-Authenticate"] = []string{"Bearer", `Basic realm="Packhouse"`}
+	WriteText(w, r, http.StatusUnauthorized, "Unauthorized")
+	return false
+}
+
+// known lets an authenticated client's body be read further when it is refused.
+func (s *Server) known(r *http.Request) {
+	if b, ok := r.Body.(*body); ok {
+		b.drain = s.o.Limits.DrainBytes
+	}
+}
+
+// enter takes one of the places for requests, waiting a while; leave gives it back.
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+	select {
+	case s.places <- struct{}{}:
+		return true
+	default:
+	}
+	timer := time.NewTimer(s.o.Limits.Wait)
+	defer timer.Stop()
+	select {
+	case s.places <- struct{}{}:
+		return true
+	case <-r.Context().Done():
+		x.log.Reason = "client left while waiting"
+	case <-timer.C:
+		x.log.Reason = "too many requests at once"
+	}
+	w.Header().Set("Retry-After", "10")
+	WriteText(w, r, http.StatusServiceUnavailable, "too many requests at once; try again")
+	return false
+}
+
+func (s *Server) leave() { <-s.places }
+
+func exchangeFrom(r *http.Request) *exchange {
+	x, _ := r.Context().Value(exchangeKey).(*exchange)
+	return x
+}
