@@ -1,0 +1,78 @@
+package borgstore_test
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net/http"
+	"runtime"
+	"testing"
+
+	"packhouse/index"
+)
+
+// BenchmarkList is one listing over a connection of the machine itself: the walk of the index, the JSON, the spool
+// and sendfile. Allocations are the client's, too.
+func BenchmarkList(b *testing.B) {
+	for _, items := range []int{1_000, 100_000, 1_000_000} {
+		b.Run(fmt.Sprintf("items=%d", items), func(b *testing.B) {
+			if items > 100_000 && testing.Short() {
+				b.Skip("filling takes a while")
+			}
+			f := start(b, options{})
+			c := client{t: b, url: "http://" + f.Addr}
+			c.want("POST", "/?cmd=create", "", 200, "")
+			fill(b, f.Set.Opened()[""].Index(), items)
+			var size int64
+			b.ReportAllocs()
+			for b.Loop() {
+				size = download(b, c.url+"/packs/")
+			}
+			b.SetBytes(size)
+			var m runtime.MemStats
+			runtime.ReadMemStats(&m)
+			b.ReportMetric(float64(m.HeapSys)/(1<<20), "heap-MiB")
+		})
+	}
+}
+
+// fill makes items without bytes: the index does not look at references.
+func fill(b *testing.B, ix *index.Index, items int) {
+	b.Helper()
+	const group = 10_000
+	for done := 0; done < items; {
+		var muts []index.Mutation
+		for ; len(muts) < group && done < items; done++ {
+			sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(done)))
+			name := hex.EncodeToString(sum[:])
+			muts = append(muts, index.Put{
+				Key: "packs/" + name, Limit: -1, Now: now,
+				Item: index.Item{Size: 50_000_000, Created: now, Modified: now, Ref: name[:32], BLAKE3: sum, Algorithm: "sha256", Sum: sum[:], Writer: "bench"},
+			})
+		}
+		if _, err := ix.Apply(b.Context(), muts...); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
+
+func download(b *testing.B, url string) int64 {
+	b.Helper()
+	r, err := http.NewRequest("GET", url, nil)
+	if err != nil {
+		b.Fatal(err)
+	}
+	r.Header.Set("Accept", mediaType)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		b.Fatal(err)
+	}
+	defer response.Body.Close()
+	n, err := io.Copy(io.Discard, response.Body)
+	if err != nil || response.StatusCode != 200 || n != response.ContentLength {
+		b.Fatalf("got %d, %d of %d bytes, %v", response.StatusCode, n, response.ContentLength, err)
+	}
+	return n
+}

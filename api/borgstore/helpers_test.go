@@ -1,0 +1,57 @@
+package borgstore_test
+
+import (
+	"testing"
+	"time"
+
+	"packhouse/api"
+	"packhouse/api/apitest"
+	"packhouse/api/borgstore"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// now is the servers' clock in these tests: listings show it.
+var now = time.UnixMilli(1795307688331)
+
+// options of a fixture. The zero value is one repository at "/", without limits, open to everyone.
+type options struct {
+	many   bool // many repositories: paths begin with a name
+	quota  int64
+	auth   *api.AuthOptions
+	limits api.Limits
+	root   string
+}
+
+func start(t testing.TB, o options) *apitest.Fixture {
+	t.Helper()
+	if o.quota == 0 {
+		o.quota = -1
+	}
+	set := repo.OpenSet(repo.SetOptions{
+		Dir: t.TempDir(), Single: !o.many,
+		Environment: repo.Environment{Now: func() time.Time { return now }},
+		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },
+	})
+	engine := compact.New(compact.Options{})
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Errorf("close engine: %v", err)
+		}
+		if err := set.Close(); err != nil {
+			t.Errorf("close repositories: %v", err)
+		}
+	})
+	apiOptions := api.Options{
+		Set: set, Root: o.root, Limits: o.limits,
+		Dialects: []api.Dialect{borgstore.New(borgstore.Options{Engine: engine, TempDir: t.TempDir()})},
+	}
+	if o.auth != nil {
+		auth, err := api.NewAuth(*o.auth)
+		if err != nil {
+			t.Fatalf("NewAuth: %v", err)
+		}
+		apiOptions.Auth = auth
+	}
+	return apitest.Start(t, apiOptions)
+}

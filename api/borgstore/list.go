@@ -1,0 +1,134 @@
+package borgstore
+
+import (
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"packhouse/api"
+	"packhouse/index"
+)
+
+// list answers GET of a directory: one level, as one JSON array. Up to listingMemory it is sent with its
+// length. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
+// know no chunks, it is written to a temporary file first, so that its length can be told.
+func (q *request) list() error {
+	key, err := q.openAt()
+	if err != nil {
+		return err
+	}
+	l := &listing{q: q, spool: newSpool(q.d.o.TempDir)}
+	defer l.spool.close()
+	separator := "["
+	var line []byte
+	err = q.access.List(q.Context(), index.ListOptions{Dir: key}, func(e index.Entry) error {
+		name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
+		if checkName(name) != nil {
+			return nil // hidden, as in the reference: a directory such as "x.tmp"
+		}
+		size := e.Item.Size
+		if e.Dir {
+			size = directorySize
+		}
+		line = append(line[:0], separator...)
+		line = appendEntry(line, name, size, e.Dir, q.entryTime(e))
+		separator = ",\n"
+		return l.write(line)
+	})
+	if err == nil {
+		end := "]"
+		if separator == "[" {
+			end = "[]"
+		}
+		err = l.write([]byte(end))
+	}
+	if err != nil {
+		err = about(q.raw, err)
+	}
+	return l.end(err)
+}
+
+// listing is an answer that is sent with its length while it is short, and streamed when it is not.
+type listing struct {
+	q       *request
+	spool   *spool
+	started bool // the header is out: chunks follow
+}
+
+func (l *listing) write(p []byte) error {
+	if !l.started && l.spool.size+int64(len(p)) > spoolMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
+		l.started = true
+		l.q.w.Header().Set("Content-Type", "application/json")
+		l.q.w.WriteHeader(http.StatusOK)
+	}
+	if !l.started {
+		return l.spool.write(p)
+	}
+	if l.spool.memory.Len()+len(p) > streamBuffer {
+		if _, err := l.spool.memory.WriteTo(l.q.w); err != nil {
+			return err
+		}
+	}
+	l.spool.memory.Write(p)
+	return nil
+}
+
+// streamBuffer is how many bytes of a streamed listing are sent at once.
+const streamBuffer = 64 << 10
+
+// end sends what is left. An error after the first byte can only cut the connection: the client must not
+// take what it has for the whole.
+func (l *listing) end(err error) error {
+	if !l.started {
+		if err != nil {
+			return err
+		}
+		l.q.w.Header().Set("Content-Type", "application/json")
+		return l.q.send(http.StatusOK, l.spool)
+	}
+	if err == nil {
+		_, err = l.spool.memory.WriteTo(l.q.w)
+	}
+	if err != nil {
+		api.Cut(l.q.Request, err)
+	}
+	return nil
+}
+
+// appendEntry writes one entry. Clients need the keys, not the reference's white space.
+func appendEntry(b []byte, name string, size int64, dir bool, at time.Time) []byte {
+	b = append(b, `{"name":`...)
+	b = appendString(b, name)
+	b = append(b, `,"size":`...)
+	b = strconv.AppendInt(b, size, 10)
+	b = append(b, `,"directory":`...)
+	b = strconv.AppendBool(b, dir)
+	b = append(b, `,"atime":`...)
+	b = appendSeconds(b, at)
+	b = append(b, `,"mtime":`...)
+	b = appendSeconds(b, at)
+	return append(b, '}')
+}
+
+// appendString writes a name as a JSON string. Names are printable ASCII without backslashes: only the quotation
+// mark needs an escape.
+func appendString(b []byte, name string) []byte {
+	b = append(b, '"')
+	for i := 0; i < len(name); i++ {
+		if name[i] == '"' {
+			b = append(b, '\\')
+		}
+		b = append(b, name[i])
+	}
+	return append(b, '"')
+}
+
+// send answers with what a spool holds. From its first byte on an error can only cut the connection.
+func (q *request) send(status int, s *spool) error {
+	body, err := s.reader()
+	if err != nil {
+		return err
+	}
+	return api.SendReader(q.w, q.Request, status, body, s.size)
+}

@@ -1,0 +1,95 @@
+package borgstore
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"packhouse/repo"
+)
+
+// maxName is the longest name in characters, slashes included.
+const maxName = 100
+
+// checkName applies the protocol's rules in their order: the first that fails gives the message. Source:
+// borgstore-rest 3.1. The empty name is valid: it is the root.
+func checkName(name string) error {
+	switch {
+	case characters(name) > maxName:
+		return nameError(fmt.Sprintf("name is too long (max: %d)", maxName), name)
+	case !ascii(name):
+		return nameError("name must encode to plain ascii, but failed with", name)
+	case strings.HasPrefix(name, "/"), strings.HasSuffix(name, "/"), strings.Contains(name, ".."):
+		return nameError("name must be relative and not contain '..'", name)
+	case strings.ContainsAny(name, "\\ "):
+		return nameError("name must not contain backslashes or blanks", name)
+	case strings.ContainsFunc(name, func(c rune) bool { return c >= 'A' && c <= 'Z' }):
+		return nameError("name must be lowercase, but got", name)
+	case strings.HasSuffix(name, ".tmp"):
+		return nameError("name must not end with .tmp, but got", name)
+	case strings.HasSuffix(name, ".hid"):
+		return nameError("name must not end with .hid, but got", name)
+	}
+	return nil
+}
+
+// cleanName checks a name and gives it its one spelling, the one that permissions and index know: "./a"
+// and "b//c" are "a" and "b/c".
+func cleanName(name string) (string, error) {
+	if err := checkName(name); err != nil {
+		return "", err
+	}
+	key := repo.CleanKey(name)
+	if key == "" && name != "" {
+		return "", nameError("name must not consist of dots only", name)
+	}
+	if key != "" {
+		if err := repo.CheckKey(key); err != nil {
+			return "", err
+		}
+	}
+	return key, nil
+}
+
+// nameError is a rule's message, which ends with the name.
+func nameError(message, name string) error { return badRequest("%s: %s", message, printable(name)) }
+
+// printable is text without what could upset a terminal or end a line, and of bounded length.
+func printable(text string) string {
+	const shown = 300
+	cut := ""
+	if len(text) > shown {
+		text, cut = text[:shown], "…"
+	}
+	clean := true
+	for i := 0; i < len(text); i++ {
+		if c := text[i]; c < 0x20 || c >= 0x7f {
+			clean = false
+		}
+	}
+	if !clean {
+		quoted := strconv.Quote(text)
+		text = quoted[1 : len(quoted)-1]
+	}
+	return text + cut
+}
+
+func ascii(text string) bool {
+	for i := 0; i < len(text); i++ {
+		if text[i] >= 0x80 {
+			return false
+		}
+	}
+	return true
+}
+
+// characters counts as the reference does: a path reaches it one character per byte, a query as UTF-8.
+func characters(name string) int {
+	n := 0
+	for range name {
+		n++
+	}
+	return n
+}
+
+func trimSlashes(path string) string { return strings.Trim(path, "/") }

@@ -1,0 +1,97 @@
+package borgstore
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"packhouse/api"
+	"packhouse/index"
+)
+
+// directorySize is the size that directories have in listings: the protocol wants one.
+const directorySize = 4096
+
+// appendSeconds writes a time as the protocol does: seconds since 1970, always with a decimal point.
+func appendSeconds(b []byte, t time.Time) []byte {
+	ms := t.UnixMilli()
+	b = strconv.AppendInt(b, ms/1000, 10)
+	ms %= 1000
+	return append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+}
+
+// entryTime is what an entry has as atime and mtime. It is never zero.
+func (q *request) entryTime(e index.Entry) time.Time {
+	t := e.Item.Modified
+	if e.Dir {
+		t = e.Item.Created
+	}
+	if t.UnixMilli() <= 0 {
+		t = q.access.Repository().Created()
+	}
+	return t
+}
+
+// info answers HEAD.
+func (q *request) info() error {
+	key, err := q.openAt()
+	if err != nil {
+		return err
+	}
+	entry, err := q.access.Stat(q.Context(), key)
+	if err != nil {
+		return notBelow(q.raw, err)
+	}
+	size := entry.Item.Size
+	if entry.Dir {
+		size = directorySize
+	}
+	api.Finish(q.w, q.Request)
+	header := q.w.Header()
+	// Some clients compare these names byte for byte: they bypass the canonical spelling.
+	header["X-BorgStore-Is-Directory"] = []string{strconv.FormatBool(entry.Dir)}
+	header["X-BorgStore-Atime"] = []string{string(appendSeconds(nil, q.entryTime(entry)))}
+	header["X-BorgStore-Mtime"] = header["X-BorgStore-Atime"]
+	header["Content-Type"] = nil
+	header.Set("Content-Length", strconv.FormatInt(size, 10))
+	q.w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// load answers GET of an object.
+func (q *request) load() error {
+	key, err := q.openObject("Bad Request")
+	if err != nil {
+		return err
+	}
+	var ranges []string
+	if r := q.Header["Range"]; len(r) > 0 && r[0] != "" {
+		ranges = r[:1]
+	}
+	object, err := q.access.Open(q.Context(), key)
+	if err != nil {
+		return notBelow(q.raw, err)
+	}
+	defer object.Close()
+	status, offset, length := http.StatusOK, int64(0), object.Item.Size
+	if ranges != nil {
+		status = http.StatusPartialContent
+		if offset, length, err = parseRange(ranges[0], object.Item.Size); err != nil {
+			return err
+		}
+	}
+	q.w.Header().Set("Content-Type", "application/octet-stream")
+	return api.SendObject(q.w, q.Request, status, object, offset, length)
+}
+
+// remove answers DELETE of an object.
+func (q *request) remove() error {
+	key, err := q.openObject("Bad Request")
+	if err != nil {
+		return err
+	}
+	if err := q.access.Delete(q.Context(), key); err != nil {
+		return notBelow(q.raw, err)
+	}
+	return q.done()
+}

@@ -1,0 +1,106 @@
+package borgstore
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"packhouse/api"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// may is the check of a permission where there may be no repository to ask.
+func (q *request) may(key, letters string) error {
+	if q.t.Principal.Permissions.Allows(key, letters) {
+		return nil
+	}
+	return &repo.DeniedError{Letters: letters, Key: key}
+}
+
+// create answers ?cmd=create: it may be repeated while the repository is empty.
+func (q *request) create() error {
+	if err := q.may("", "wW"); err != nil {
+		return err
+	}
+	if q.t.Name == "" && !q.t.Set.Single() {
+		return badRequest("the URL's path must begin with the name of a repository")
+	}
+	_, err := q.t.Set.Create(q.Context(), q.t.Name, Name)
+	if errors.Is(err, repo.ErrExists) {
+		err = q.createAgain()
+	}
+	if err != nil {
+		return err
+	}
+	return q.done()
+}
+
+// createAgain is create of a repository that exists: ErrExists unless it is ours and empty.
+func (q *request) createAgain() error {
+	r, err := api.OpenRepository(q.Context(), q.t, Name)
+	if errors.Is(err, repo.ErrDialect) {
+		return &statusError{http.StatusConflict, "repository exists: " + err.Error()}
+	}
+	if err != nil {
+		return err
+	}
+	return r.Index().List(q.Context(), index.ListOptions{}, func(index.Entry) error { return repo.ErrExists })
+}
+
+// destroy answers ?cmd=destroy.
+func (q *request) destroy() error {
+	if err := q.may("", "D"); err != nil {
+		return err
+	}
+	if err := q.open(); err != nil {
+		return err
+	}
+	if err := q.t.Set.Destroy(q.Context(), q.t.Name); err != nil {
+		return err
+	}
+	return q.done()
+}
+
+// quota answers ?cmd=quota, which needs no permission.
+func (q *request) quota() error {
+	if err := q.open(); err != nil {
+		return err
+	}
+	usage := q.access.Repository().Usage()
+	limit, used := int64(-1), int64(-1)
+	if usage.Limit >= 0 {
+		limit, used = usage.Limit, usage.Used
+	}
+	text := fmt.Sprintf(`{"limit": %d, "usage": %d}`, limit, used)
+	api.WriteBytes(q.w, q.Request, http.StatusOK, "application/json", []byte(text))
+	return nil
+}
+
+// makeDir answers ?cmd=mkdir.
+func (q *request) makeDir() error {
+	key, err := q.openAt()
+	if err != nil {
+		return err
+	}
+	err = q.access.MakeDir(q.Context(), key)
+	if errors.Is(err, repo.ErrExists) || errors.Is(err, repo.ErrNotDir) {
+		return &namedError{"an object stands where a directory is needed: " + printable(q.raw), repo.ErrNotDir}
+	}
+	if err != nil {
+		return about(q.raw, err)
+	}
+	return q.done()
+}
+
+// removeDir answers ?cmd=rmdir.
+func (q *request) removeDir() error {
+	key, err := q.openAt()
+	if err != nil {
+		return err
+	}
+	if err := q.access.RemoveDir(q.Context(), key); err != nil {
+		return about(q.raw, err)
+	}
+	return q.done()
+}
