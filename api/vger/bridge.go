@@ -1,0 +1,167 @@
+package vger
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// The bridge lets clients with TTL locks and clients with lock objects see each other in one repository of
+// format 1 (contract, 1.5). It knows one lock, the one clients take.
+//
+// A TTL client takes its lock first and looks for lock objects second; an object
+// client stores its object first and lists second. Whichever order these four steps take, at
+// least one of the two sees the other: the TTL client then gives its lock back, and the object
+// client finds a smaller key in the list, the shadow, and backs off.
+const bridgedLock = "repo-lock"
+
+// shadow is the lock object that stands for a held TTL lock.
+type shadow struct {
+	lock   index.Lock
+	random string // 32 hex digits, the same as long as one holder has the lock
+}
+
+// bridged tells whether the two worlds can meet: only format 1 has clients of both.
+func (x *exchange) bridged(ctx context.Context, a *repo.Access) (bool, error) {
+	config, err := x.d.configs.of(ctx, a.Repository())
+	return config.format <= 1, err
+}
+
+// heldShadow returns the shadow of the TTL lock if it is held.
+func (x *exchange) heldShadow(a *repo.Access) (shadow, bool, error) {
+	locks, err := a.Locks(x.r.Context())
+	if err != nil {
+		if errors.Is(err, repo.ErrDenied) {
+			return shadow{}, false, nil
+		}
+		return shadow{}, false, err
+	}
+	for _, lock := range locks {
+		if lock.ID != bridgedLock {
+			continue
+		}
+		ok, err := x.bridged(x.r.Context(), a)
+		sum := sha256.Sum256(fmt.Appendf(nil, "%s %d", a.Repository().ID(), lock.Since.UnixNano()))
+		return shadow{lock, fmt.Sprintf("%x", sum[:16])}, ok, err
+	}
+	return shadow{}, false, nil
+}
+
+// shadow returns the shadow if the request's key is its key. The time in the key is not
+// compared: it is chosen for each list.
+func (x *exchange) shadow(a *repo.Access) (shadow, bool, error) {
+	name, ok := x.key.within("locks")
+	if !ok || !strings.HasSuffix(name, ".json") {
+		return shadow{}, false, nil
+	}
+	s, ok, err := x.heldShadow(a)
+	return s, ok && strings.HasSuffix(name, "-"+s.random+".json"), err
+}
+
+// key is the shadow's key in a list whose smallest lock object is smallest, or "". Normally it carries
+// the time of the acquisition. A client whose clock is behind would make a smaller key than that and
+// believe it had won, so the shadow always sorts first.
+func (s shadow) key(smallest string) string {
+	at := s.lock.Since
+	if first, ok := lockKeyTime(smallest); ok && !at.Before(first) {
+		at = first.Add(-time.Microsecond)
+	}
+	return lockKey(at, s.random)
+}
+
+// document is what GET of the shadow's key returns.
+func (s shadow) document() memory {
+	by := lockHolder(s.lock)
+	text, err := json.Marshal(lockDocument{
+		Hostname: by.Hostname, PID: by.PID, Time: s.lock.Acquired.UTC().Format("2006-01-02T15:04:05.999999999-07:00"),
+	})
+	if err != nil {
+		return memory("{}") // strings and a number always encode
+	}
+	return memory(text)
+}
+
+// memory is a source of bytes that are no object.
+type memory []byte
+
+func (m memory) Size() int64  { return int64(len(m)) }
+func (m memory) Close() error { return nil }
+
+func (m memory) Section(offset, length int64) (io.Reader, error) {
+	return bytes.NewReader(m[offset : offset+length]), nil
+}
+
+// yieldToObjects gives a TTL lock that was just taken back, and refuses, while an object client holds the
+// repository. A renewed lock stays: its holder has it, and the object is about to go.
+func (x *exchange) yieldToObjects(ctx context.Context, a *repo.Access, lock index.Lock, by holder) error {
+	if lock.ID != bridgedLock {
+		return nil
+	}
+	other, found, err := x.liveLockObject(ctx, a)
+	if err == nil && !found {
+		return nil
+	}
+	if !lock.Acquired.After(lock.Since) {
+		if err := a.ReleaseLock(ctx, lock.ID, by.id()); err != nil && !errors.Is(err, repo.ErrNotFound) && !errors.Is(err, repo.ErrLocked) {
+			return err
+		}
+	}
+	if err != nil {
+		return err
+	}
+	return alreadyHeld(lock.ID, other)
+}
+
+// liveLockObject finds a lock object that clients would not call stale, and its host.
+func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access) (host string, found bool, err error) {
+	if ok, err := x.bridged(ctx, a); !ok || err != nil {
+		return "", false, err
+	}
+	r := a.Repository()
+	server := r.As(repo.Principal{}) // what the principal may read does not decide who holds the lock
+	stop := errors.New("found")
+	err = server.Each(ctx, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
+		if !strings.HasSuffix(entry.Key, ".json") {
+			return nil
+		}
+		text, err := readDocument(ctx, server, entry.Key)
+		if errors.Is(err, repo.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		document, refreshed := lockRefreshed(entry.Key, text, entry.Item.Modified)
+		if r.Now().Sub(refreshed) > lockStale {
+			return nil
+		}
+		host = document.Hostname
+		return stop
+	})
+	switch {
+	case errors.Is(err, stop):
+		return host, true, nil
+	case errors.Is(err, repo.ErrNotFound):
+		return "", false, nil
+	}
+	return "", false, err
+}
+
+// readDocument reads a small object.
+func readDocument(ctx context.Context, a *repo.Access, key string) ([]byte, error) {
+	o, err := a.Open(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	defer o.Close()
+	return io.ReadAll(io.NewSectionReader(o, 0, min(o.Size(), maxDocument)))
+}

@@ -1,0 +1,89 @@
+package vger
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+// statusError is an answer: a status and the line of text that goes with it.
+type statusError struct {
+	code int
+	text string // may be empty
+}
+
+func (e *statusError) Error() string {
+	if e.text == "" {
+		return http.StatusText(e.code)
+	}
+	return e.text
+}
+
+func status(code int, format string, args ...any) error {
+	return &statusError{code, fmt.Sprintf(format, args...)}
+}
+
+func badRequest(format string, args ...any) error {
+	return status(http.StatusBadRequest, format, args...)
+}
+
+// errPath refuses a name that is no key.
+var errPath = badRequest("invalid path")
+
+// table is this dialect's contract for errors: 4xx for what stays wrong, 5xx for what a
+// retry may cure, as clients retry every 5xx for about 70 s and no 4xx.
+var table = api.ErrorTable{
+	{Err: repo.ErrNoRepository, Status: http.StatusNotFound, Text: "no such repository"},
+	{Err: repo.ErrNotFound, Status: http.StatusNotFound, Text: "not found"},
+	{Err: repo.ErrExists, Status: http.StatusConflict, Text: "already exists"},
+	{Err: repo.ErrIsDir, Status: http.StatusConflict, Text: "the name is a directory"},
+	{Err: repo.ErrNotDir, Status: http.StatusConflict, Text: "an object stands where a directory is needed"},
+	{Err: repo.ErrNotEmpty, Status: http.StatusConflict, Text: "directory not empty"},
+	{Err: repo.ErrConflict, Status: http.StatusConflict, Text: "the object changed meanwhile"},
+	{Err: repo.ErrLocked, Status: http.StatusConflict, Text: "locked by another client"},
+	{Err: repo.ErrQuota, Status: http.StatusRequestEntityTooLarge, Text: "quota exceeded"},
+	{Err: repo.ErrDenied, Status: http.StatusForbidden, Text: "not allowed"},
+	{Err: repo.ErrDigest, Status: http.StatusConflict},
+	{Err: repo.ErrIncomplete, Status: http.StatusBadRequest, Text: "body ended early"},
+	{Err: repo.ErrInvalid, Status: http.StatusBadRequest, Text: "invalid path"},
+	{Err: repo.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "larger than one object may be"},
+	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable, Text: "range beyond file size"},
+	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest, Text: "unsupported hash algorithm"},
+	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes of this object are damaged; the server's administrator must look"},
+	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "repository is read-only after a disk error"},
+	{Err: repo.ErrNoSpace, Status: http.StatusRequestEntityTooLarge, Text: "no space left on the server: prune and compact still work"},
+	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "busy, retry later"},
+	{Err: repo.ErrForeign, Status: http.StatusConflict},
+	{Err: repo.ErrDialect, Status: http.StatusConflict},
+}
+
+// answer gives the status and the text for an error.
+func answer(err error) (code int, text string) {
+	var own *statusError
+	if errors.As(err, &own) {
+		return own.code, own.text
+	}
+	var denied *repo.DeniedError
+	if errors.As(err, &denied) {
+		return http.StatusForbidden, deniedText(denied)
+	}
+	code, text = table.Find(err)
+	if text == api.InternalError {
+		text = "internal server error" // the one text clients know
+	}
+	return code, text
+}
+
+// deniedText says what the principal lacks, in the words the reference has for append-only mode.
+func deniedText(e *repo.DeniedError) string {
+	switch {
+	case e.Exists || e.Letters == "W":
+		return "append-only: cannot overwrite immutable object"
+	case e.Letters == "D":
+		return "append-only: delete not allowed"
+	}
+	return "not allowed with this token"
+}

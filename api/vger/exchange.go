@@ -1,0 +1,198 @@
+package vger
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net/http"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+// exchange is one request and its answer.
+type exchange struct {
+	d     *Dialect
+	w     http.ResponseWriter
+	r     *http.Request
+	t     api.Target
+	key   key
+	query parameters
+	body  *countingReader
+}
+
+// countingReader counts the bytes of the body that were read.
+type countingReader struct {
+	r io.Reader
+	n int64
+}
+
+func (c *countingReader) Read(p []byte) (int, error) {
+	n, err := c.r.Read(p)
+	c.n += int64(n)
+	return n, err
+}
+
+// serve finds the handler. It returns an error when nothing was answered yet.
+func (x *exchange) serve() error {
+	var err error
+	if x.query, err = parseQuery(x.t.Query); err != nil {
+		return err
+	}
+	if !x.d.Claims(x.r) {
+		return status(http.StatusNotAcceptable, "this server speaks the protocol of V'Ger and vykar, not BorgStore's")
+	}
+	if x.t.Name == "" && !x.t.Set.Single() {
+		return x.serveServer()
+	}
+	// Before anything is said about a key: those of another dialect look wrong from here.
+	if _, err := x.access(); errors.Is(err, repo.ErrDialect) {
+		return err
+	}
+	switch {
+	case x.key.shape == rootKey:
+		return x.serveRepository()
+	case x.key.text == "locks" && !x.key.slash && !x.query["mkdir"]:
+		return x.serveLockList()
+	}
+	return x.serveKey()
+}
+
+// serveServer answers for "/" of a server of many repositories.
+func (x *exchange) serveServer() error {
+	if x.key.shape != rootKey {
+		return &statusError{code: http.StatusNotFound}
+	}
+	if !x.reads() {
+		return x.notAllowed("GET, HEAD")
+	}
+	return x.repositories()
+}
+
+// serveRepository answers the admin requests. Their precedence is the contract's, 2.1.
+func (x *exchange) serveRepository() error {
+	switch {
+	case x.reads():
+		switch x.query.first("stats", "verify-structure", "list") {
+		case "stats":
+			return x.stats()
+		case "verify-structure":
+			return x.verifyStructure()
+		case "list":
+			return x.listAll()
+		}
+		return badRequest("missing query parameter (stats, verify-structure, list)")
+	case x.r.Method == http.MethodPost:
+		switch x.query.first("init", "batch-delete", "repack", "verify-packs") {
+		case "init":
+			return x.init()
+		case "batch-delete":
+			return x.batchDelete()
+		case "repack":
+			return x.repack()
+		case "verify-packs":
+			return x.verifyPacks()
+		}
+		return badRequest("missing query parameter (init, batch-delete, repack, verify-packs)")
+	}
+	return x.notAllowed("GET, HEAD, POST")
+}
+
+// serveKey answers for objects and directories.
+func (x *exchange) serveKey() error {
+	switch x.r.Method {
+	case http.MethodGet:
+		if x.query["list"] {
+			return x.list()
+		}
+		return x.get()
+	case http.MethodHead:
+		return x.head()
+	case http.MethodPut:
+		return x.put()
+	case http.MethodDelete:
+		return x.remove()
+	case http.MethodPost:
+		if x.query["mkdir"] {
+			return x.mkdir()
+		}
+		if _, ok := x.key.within("locks"); ok {
+			return x.acquire()
+		}
+		return &statusError{code: http.StatusBadRequest}
+	}
+	return x.notAllowed("GET, HEAD, PUT, DELETE, POST")
+}
+
+// reads tells whether the request is a GET, or a HEAD that is answered like one.
+func (x *exchange) reads() bool {
+	return x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
+}
+
+func (x *exchange) notAllowed(methods string) error {
+	x.w.Header().Set("Allow", methods)
+	return &statusError{code: http.StatusMethodNotAllowed}
+}
+
+// log names the operation for the request log.
+func (x *exchange) log(operation string) { x.t.Log.Operation = operation }
+
+// access opens the repository. A missing one is repo.ErrNoRepository.
+func (x *exchange) access() (*repo.Access, error) {
+	r, err := api.OpenRepository(x.r.Context(), x.t, Name)
+	if err != nil {
+		return nil, err
+	}
+	return r.As(x.t.Principal), nil
+}
+
+// accessOrCreate opens the repository for a write of key, and creates it if there is none and the
+// principal may write there.
+func (x *exchange) accessOrCreate(key string) (*repo.Access, error) {
+	a, err := x.access()
+	if !errors.Is(err, repo.ErrNoRepository) {
+		return a, err
+	}
+	if !x.t.Principal.Permissions.Allows(key, "wW") {
+		return nil, &repo.DeniedError{Letters: "wW", Key: key}
+	}
+	// Not for this client alone: another may be waiting for the same repository.
+	r, err := x.t.Set.Create(context.WithoutCancel(x.r.Context()), x.t.Name, Name)
+	if errors.Is(err, repo.ErrExists) {
+		return x.access()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r.As(x.t.Principal), nil
+}
+
+// refuse answers with an error, after reading what the client still sends (WriteText does): clients look
+// for an answer only when their body is out, and take a closed connection for a fault to retry.
+func (x *exchange) refuse(err error) {
+	code, text := x.answer(err)
+	x.t.Log.Reason = err.Error()
+	if x.r.Method == http.MethodHead && x.key.shape != rootKey {
+		text = ""
+	}
+	api.WriteText(x.w, x.r, code, text)
+}
+
+// answer is the error table with what this exchange knows besides.
+func (x *exchange) answer(err error) (int, string) {
+	code, text := answer(err)
+	var quota *repo.QuotaError
+	switch {
+	case errors.As(err, &quota) && x.body.n > 0 && x.r.Method == http.MethodPut:
+		return code, quotaText(quota, "quota exceeded during upload: used %d, limit %d, written %d", x.body.n)
+	case errors.As(err, &quota):
+		return code, quotaText(quota, "quota exceeded: used %d, limit %d, request %d", max(x.r.ContentLength, 0))
+	case errors.Is(err, repo.ErrNoRepository):
+		return code, "repo '" + x.t.Name + "' not found"
+	case errors.Is(err, repo.ErrNotFound):
+		return code, x.key.text
+	case errors.Is(err, repo.ErrInvalid) && x.key.shape == rootKey:
+		return code, "invalid repo"
+	}
+	return code, text
+}

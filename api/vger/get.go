@@ -1,0 +1,117 @@
+package vger
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+// get answers GET of an object.
+func (x *exchange) get() error {
+	x.log("load")
+	if !x.key.listable() {
+		return errPath
+	}
+	var window *byteRange
+	if header := x.r.Header.Get("Range"); header != "" {
+		parsed, err := parseRange(header)
+		if err != nil {
+			return err
+		}
+		window = &parsed
+	}
+	o, err := x.open()
+	if err != nil {
+		return err
+	}
+	defer o.Close()
+	offset, length, code := int64(0), o.Size(), http.StatusOK
+	h := x.w.Header()
+	if window != nil {
+		if offset, length, err = window.within(o.Size()); err != nil {
+			return err
+		}
+		h.Set("Content-Range", fmt.Sprintf("bytes %d-%d/%d", offset, offset+length-1, o.Size()))
+		code = http.StatusPartialContent
+	}
+	section, err := o.Section(offset, length)
+	if err != nil {
+		h.Del("Content-Range")
+		return err
+	}
+	h["Content-Type"] = nil // objects have none, and none is to be guessed
+	return api.SendReader(x.w, x.r, code, section, length)
+}
+
+// source is what an answer to GET is read from.
+type source interface {
+	Size() int64
+	Section(offset, length int64) (io.Reader, error)
+	Close() error
+}
+
+// open finds the object, or the lock document that stands for a TTL lock.
+func (x *exchange) open() (source, error) {
+	a, err := x.object()
+	if err != nil {
+		return nil, err
+	}
+	o, err := a.Open(x.r.Context(), x.key.text)
+	if errors.Is(err, repo.ErrNotFound) {
+		if shadow, ok, lockErr := x.shadow(a); lockErr != nil {
+			return nil, lockErr
+		} else if ok {
+			return shadow.document(), nil
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return o, nil
+}
+
+// object opens the repository for a look at the key; what cannot be there is not found.
+func (x *exchange) object() (*repo.Access, error) {
+	a, err := x.access()
+	if errors.Is(err, repo.ErrNoRepository) || err == nil && !x.key.item() {
+		return nil, repo.ErrNotFound
+	}
+	return a, err
+}
+
+// head answers HEAD of an object: its size. It must carry a length, or clients fail for good.
+func (x *exchange) head() error {
+	x.log("stat")
+	if !x.key.listable() {
+		return errPath
+	}
+	a, err := x.object()
+	if err != nil {
+		return err
+	}
+	var size int64
+	entry, err := a.Stat(x.r.Context(), x.key.text)
+	switch {
+	case err == nil && entry.Dir:
+		return repo.ErrNotFound
+	case err == nil:
+		size = entry.Item.Size
+	case errors.Is(err, repo.ErrNotFound):
+		shadow, ok, lockErr := x.shadow(a)
+		if lockErr != nil {
+			return lockErr
+		}
+		if !ok {
+			return err
+		}
+		size = shadow.document().Size()
+	default:
+		return err
+	}
+	x.w.Header()["Content-Type"] = nil
+	return api.SendReader(x.w, x.r, http.StatusOK, nil, size)
+}

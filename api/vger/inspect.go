@@ -1,0 +1,144 @@
+package vger
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"packhouse/api"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// InspectLocks lists what clients hold in a repository: TTL locks, lock objects and sessions, and whether the
+// clients' own rule calls each one stale. An object that is no document is listed too, with the time it was stored.
+func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+	var infos []api.LockInfo
+	locks, err := a.Locks(ctx)
+	if err != nil {
+		return nil, err
+	}
+	for _, lock := range locks {
+		by := lockHolder(lock)
+		infos = append(infos, api.LockInfo{
+			Kind: api.LockTTL, ID: lock.ID, Host: by.Hostname, Process: by.PID, Exclusive: true,
+			Since: lock.Since, Refreshed: lock.Acquired,
+			Why: fmt.Sprintf("ends by itself %s after %s", lock.TTL, lock.Acquired.UTC().Format(time.RFC3339)),
+		})
+	}
+	for _, dir := range []string{"locks", "sessions"} {
+		found, err := inspectObjects(ctx, a, dir)
+		if err != nil {
+			return nil, err
+		}
+		infos = append(infos, found...)
+	}
+	return infos, nil
+}
+
+// inspectObjects lists the ".json" objects of one directory. Journals (".index") are no holders.
+func inspectObjects(ctx context.Context, a *repo.Access, dir string) ([]api.LockInfo, error) {
+	var infos []api.LockInfo
+	err := a.Each(ctx, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
+		if !strings.HasSuffix(entry.Key, ".json") {
+			return nil
+		}
+		text, err := readDocument(ctx, a, entry.Key)
+		if errors.Is(err, repo.ErrNotFound) {
+			return nil // gone meanwhile
+		}
+		if err != nil {
+			return err
+		}
+		if dir == "locks" {
+			infos = append(infos, describeLock(entry, text, a.Repository().Now()))
+		} else {
+			infos = append(infos, describeSession(entry, text, a.Repository().Now()))
+		}
+		return nil
+	})
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil, nil
+	}
+	return infos, err
+}
+
+func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
+	document, refreshed := lockRefreshed(entry.Key, text, entry.Item.Modified)
+	info := api.LockInfo{
+		Kind: api.LockObject, ID: entry.Key, Host: document.Hostname, Process: document.PID, Exclusive: true,
+		Since: entry.Item.Created, Refreshed: refreshed,
+	}
+	if at, ok := lockKeyTime(entry.Key); ok {
+		info.Since = at
+	}
+	return judge(info, now, lockStale)
+}
+
+func describeSession(entry index.Entry, text []byte, now time.Time) api.LockInfo {
+	info := api.LockInfo{
+		Kind: api.LockSession, ID: entry.Key, Since: entry.Item.Created, Refreshed: entry.Item.Modified,
+	}
+	var document sessionDocument
+	if json.Unmarshal(text, &document) == nil {
+		info.Host, info.Process = document.Hostname, document.PID
+		if at, err := time.Parse(time.RFC3339Nano, document.RegisteredAt); err == nil {
+			info.Since = at
+		}
+		if at, err := time.Parse(time.RFC3339Nano, document.LastRefresh); err == nil {
+			info.Refreshed = at
+		}
+	}
+	return judge(info, now, sessionStale)
+}
+
+// judge applies the clients' rule.
+func judge(info api.LockInfo, now time.Time, limit time.Duration) api.LockInfo {
+	age := now.Sub(info.Refreshed)
+	info.Stale = age > limit
+	verdict := "clients respect it until"
+	if info.Stale {
+		verdict = "clients call it stale after"
+	}
+	info.Why = fmt.Sprintf("not refreshed for %s; %s %s", age.Truncate(time.Second), verdict, limit)
+	return info
+}
+
+// BreakLock removes what InspectLocks listed. What is gone already is fine.
+func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
+	var err error
+	if info.Kind == api.LockTTL {
+		err = a.ReleaseLock(ctx, info.ID, "")
+	} else {
+		err = a.Delete(ctx, info.ID)
+	}
+	if errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
+	return err
+}
+
+// RemoveStale removes lock objects and sessions that showed no sign of life for ttl, but never one that the
+// clients' own rule still respects: a server that did would break the clients' fence. It is only for
+// administrators who asked for it; nothing here expires by itself. It returns what it removed.
+func RemoveStale(ctx context.Context, a *repo.Access, ttl time.Duration) ([]api.LockInfo, error) {
+	infos, err := InspectLocks(ctx, a)
+	if err != nil {
+		return nil, err
+	}
+	var removed []api.LockInfo
+	now := a.Repository().Now()
+	for _, info := range infos {
+		if info.Kind == api.LockTTL || !info.Stale || now.Sub(info.Refreshed) <= ttl {
+			continue
+		}
+		if err := BreakLock(ctx, a, info); err != nil {
+			return removed, err
+		}
+		removed = append(removed, info)
+	}
+	return removed, nil
+}

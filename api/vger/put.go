@@ -1,0 +1,105 @@
+package vger
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+
+	"packhouse/repo"
+)
+
+// put answers PUT of an object.
+func (x *exchange) put() error {
+	x.log("store")
+	// Uploads in parts (0.23) have an unknown form: storing a part as a whole object would be the worst answer.
+	if x.t.Query != "" || x.r.URL.ForceQuery || x.r.Header.Get("Content-Range") != "" {
+		return badRequest("PUT with a query string or Content-Range is not supported; nothing was stored")
+	}
+	if !x.key.item() {
+		return errPath
+	}
+	hash, expect, err := x.expectations()
+	if err != nil {
+		return err
+	}
+	a, err := x.accessOrCreate(x.key.text)
+	if err != nil {
+		return err
+	}
+	if a, err = x.writer(a, hash); err != nil {
+		return err
+	}
+	backup, err := x.completesBackup(a)
+	if err != nil {
+		return err
+	}
+	limit := x.d.o.Limits.Object
+	if x.key.shape == pack {
+		limit = x.d.o.Limits.Pack
+	}
+	result, err := a.Put(x.r.Context(), repo.PutRequest{
+		Key: x.key.text, Body: x.body, Size: x.r.ContentLength, MaxSize: limit, Expect: expect, Backup: backup,
+	})
+	if err != nil {
+		return x.putError(err)
+	}
+	if result.Created || result.PreviousSize == 0 {
+		x.empty(http.StatusCreated)
+	} else {
+		x.empty(http.StatusNoContent)
+	}
+	return nil
+}
+
+// writer is the access with which the object may be written, as far as the repository's format has a say:
+// it fixes the hash of packs for life, and only format 1 has a manifest.
+func (x *exchange) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
+	if x.key.shape != pack && x.key.text != "manifest" {
+		return a, nil
+	}
+	config, err := x.d.configs.of(x.r.Context(), a.Repository())
+	if err != nil {
+		return nil, err
+	}
+	if x.key.text == "manifest" {
+		if config.format != 1 && restricted(a.Principal()) && a.May("manifest", "wW") == nil {
+			return a.Repository().As(repo.Principal{Name: a.Principal().Name, Permissions: manifestOnce}), nil
+		}
+		return a, nil
+	}
+	if want := config.hash(); want != "" && want != hash.name {
+		return nil, status(http.StatusConflict, "packs of this repository (format %d) are named by %s, not %s", config.format, want, hash.name)
+	}
+	return a, nil
+}
+
+// completesBackup tells whether storing the object finishes a backup: a snapshot that is new (or was empty),
+// or any manifest (contract, 7.2).
+func (x *exchange) completesBackup(a *repo.Access) (bool, error) {
+	if x.key.text == "manifest" {
+		return true, nil
+	}
+	if !strings.HasPrefix(x.key.text, "snapshots/") {
+		return false, nil
+	}
+	entry, err := a.Repository().Index().Get(x.key.text)
+	if errors.Is(err, repo.ErrNotFound) {
+		return true, nil
+	}
+	return err == nil && entry.Item.Size == 0, err
+}
+
+// putError gives errors of a body their text.
+func (x *exchange) putError(err error) error {
+	var mismatch *repo.DigestError
+	switch {
+	case errors.As(err, &mismatch):
+		if x.key.shape == pack && x.r.Header.Get(hashNames[0].header) == "" && x.r.Header.Get(hashNames[1].header) == "" {
+			return badRequest("X-Content-BLAKE2b or X-Content-BLAKE3 header required for pack uploads: without one the name must be the BLAKE2b, which is %x", mismatch.Got)
+		}
+		return status(http.StatusConflict, "%s checksum mismatch: expected %x, got %x", digestText(mismatch.Algorithm), mismatch.Want, mismatch.Got)
+	case errors.Is(err, repo.ErrIncomplete) && x.r.ContentLength >= 0:
+		return badRequest("upload size mismatch: Content-Length %d, received %d", x.r.ContentLength, x.body.n)
+	}
+	return err
+}
