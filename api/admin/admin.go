@@ -1,0 +1,239 @@
+package admin
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"packhouse/api"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// Options of New. Set and Engine are required.
+type Options struct {
+	Set    *repo.Set
+	Engine *compact.Engine
+	// Authorize gives what a principal may do in one repository. trusted: the request came by the side that
+	// needs no credentials. nil: what the principal may do anyway.
+	Authorize func(r *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal
+	// Locks shows what clients hold in a repository, and Break ends one of those; both know the
+	// repository's dialect. nil: the lists are empty.
+	Locks func(ctx context.Context, a *repo.Access) ([]api.LockInfo, error)
+	Break func(ctx context.Context, a *repo.Access, l api.LockInfo) error
+	// Limits of plans; zero fields mean the defaults of package compact.
+	Limits compact.Limits
+	// Heartbeat is how often a stream of events says something; 0 means 15 s.
+	Heartbeat time.Duration
+	Logger    *slog.Logger // nil means silence
+}
+
+// Handler is the API. It gets authenticated requests only.
+type Handler struct{ o Options }
+
+// New makes the API.
+func New(o Options) *Handler {
+	o.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Authorize == nil {
+		o.Authorize = func(_ *repo.Repository, _ string, p repo.Principal, _ bool) repo.Principal { return p }
+	}
+	return &Handler{o}
+}
+
+// request is one request on its way through the API.
+type request struct {
+	*http.Request
+	w         http.ResponseWriter
+	h         *Handler
+	principal repo.Principal
+	name      string           // of the repository
+	repo      *repo.Repository // nil: the server as a whole
+	access    *repo.Access     // nil with repo
+}
+
+// route is one path of the API. "*" in Path stands for one segment, given to the handler.
+type route struct {
+	method string
+	path   string
+	right  string // "l", "r" …: letters needed on the root; "admin": all of them
+	serve  func(q *request, argument string) error
+}
+
+// administrator are the letters of one who may do everything.
+const administrator = "lrwWD"
+
+var serverRoutes = []route{
+	{http.MethodGet, "repositories", "", (*request).listRepositories},
+}
+
+var repositoryRoutes = []route{
+	{http.MethodGet, "", "l", (*request).showRepository},
+	{http.MethodPut, "quota", administrator, (*request).setQuota},
+	{http.MethodGet, "locks", "l", (*request).listLocks},
+	{http.MethodPost, "locks/break", administrator, (*request).breakLock},
+	{http.MethodGet, "trash", administrator, (*request).listTrash},
+	{http.MethodPost, "trash/*/restore", administrator, (*request).restore},
+	{http.MethodPost, "compactions", "", (*request).submitPlan},
+	{http.MethodGet, "compactions", "", (*request).listCompactions},
+	{http.MethodGet, "compactions/*", "", (*request).showJob},
+	{http.MethodDelete, "compactions/*", "", (*request).cancelJob},
+	{http.MethodGet, "compactions/*/events", "", (*request).streamJob},
+	{http.MethodGet, "compactions/*/outcomes", "", (*request).listOutcomes},
+	{http.MethodPost, "scrubs", administrator, (*request).submitScrub},
+	{http.MethodGet, "jobs", "", (*request).listJobs},
+	{http.MethodGet, "jobs/*", "", (*request).showJob},
+	{http.MethodDelete, "jobs/*", "", (*request).cancelJob},
+	{http.MethodGet, "jobs/*/events", "", (*request).streamJob},
+}
+
+func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	q := &request{Request: r, w: w, h: h}
+	if err := q.route(); err != nil {
+		q.problem(err)
+	}
+}
+
+var (
+	errNoPath   = &statusError{http.StatusNotFound, "there is nothing at this path"}
+	errNoMethod = &statusError{http.StatusMethodNotAllowed, "this path does not know the method"}
+)
+
+func (q *request) route() error {
+	var ok bool
+	if q.principal, ok = api.PrincipalFrom(q.Context()); !ok {
+		return &statusError{http.StatusUnauthorized, "not authenticated"}
+	}
+	name, rest, found := split(q.URL)
+	if !found {
+		return errNoPath
+	}
+	if name == "" {
+		if err := q.try(serverRoutes, rest); !errors.Is(err, errNoPath) || !q.h.o.Set.Single() {
+			return err
+		}
+	}
+	r, err := q.h.o.Set.Get(q.Context(), name)
+	if err != nil {
+		return err
+	}
+	q.name, q.repo = name, r
+	q.principal = q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
+	q.access = r.As(q.principal)
+	return q.try(repositoryRoutes, rest)
+}
+
+// split takes the repository's name and what follows "/-/" from a path. Paths of this API need no
+// percent-encoding, and the server in front hands on none that have it.
+func split(u *url.URL) (name, rest string, ok bool) {
+	path := strings.TrimPrefix(u.Path, "/")
+	if rest, ok := strings.CutPrefix(path, "-/"); ok {
+		return "", rest, true
+	}
+	name, rest, ok = strings.Cut(path, "/-/")
+	return name, rest, ok && !strings.Contains(name, "/")
+}
+
+// try serves the request by the route that matches.
+func (q *request) try(routes []route, rest string) error {
+	var methods []string
+	for _, route := range routes {
+		argument, ok := match(route.path, rest)
+		if !ok {
+			continue
+		}
+		if route.method != q.Method && (route.method != http.MethodGet || q.Method != http.MethodHead) {
+			methods = append(methods, route.method)
+			continue
+		}
+		for _, letter := range route.right {
+			if err := q.access.May("", string(letter)); err != nil {
+				return err
+			}
+		}
+		return route.serve(q, argument)
+	}
+	if methods != nil {
+		q.w.Header().Set("Allow", strings.Join(methods, ", "))
+		return errNoMethod
+	}
+	return errNoPath
+}
+
+// match compares a path with a pattern, in which "*" is one segment.
+func match(pattern, path string) (argument string, ok bool) {
+	before, after, wild := strings.Cut(pattern, "*")
+	if !wild {
+		return "", pattern == path
+	}
+	rest, ok := strings.CutPrefix(path, before)
+	if !ok {
+		return "", false
+	}
+	argument, ok = strings.CutSuffix(rest, after)
+	return argument, ok && argument != "" && !strings.Contains(argument, "/")
+}
+
+// mayAll tells whether the principal is an administrator of the repository.
+func (q *request) mayAll() bool {
+	for _, letter := range administrator {
+		if q.access.May("", string(letter)) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+// reply answers with a JSON document.
+func (q *request) reply(status int, v any) error {
+	body, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	api.WriteBytes(q.w, q.Request, status, "application/json", append(body, '\n'))
+	return nil
+}
+
+// query returns a parameter that may occur once; an unknown one is an error.
+func (q *request) query(known ...string) (map[string]string, error) {
+	all, err := url.ParseQuery(q.URL.RawQuery)
+	if err != nil {
+		return nil, invalid("malformed query")
+	}
+	values := make(map[string]string)
+	for name, list := range all {
+		ok := false
+		for _, k := range known {
+			ok = ok || k == name
+		}
+		if !ok {
+			return nil, invalid("unknown parameter %q", name)
+		}
+		if len(list) > 1 {
+			return nil, invalid("parameter %q is given twice", name)
+		}
+		values[name] = list[0]
+	}
+	return values, nil
+}
+
+// flag reads a yes or no.
+func flag(name, text string, otherwise bool) (bool, error) {
+	switch text {
+	case "":
+		return otherwise, nil
+	case "yes", "true", "1":
+		return true, nil
+	case "no", "false", "0":
+		return false, nil
+	}
+	return false, invalid("parameter %q is yes or no, not %q", name, text)
+}

@@ -1,0 +1,456 @@
+package admin_test
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"packhouse/api"
+	"packhouse/api/admin"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// silent is a dialect that claims nothing.
+type silent struct{}
+
+func (silent) Name() string                                               { return "silent" }
+func (silent) Claims(*http.Request) bool                                  { return false }
+func (silent) Serve(w http.ResponseWriter, r *http.Request, _ api.Target) { w.WriteHeader(418) }
+
+// world is a server with the repositories "r" and "s".
+type world struct {
+	t      testing.TB
+	dir    string
+	url    string
+	set    *repo.Set
+	engine *compact.Engine
+	server *api.Server
+}
+
+func newWorld(t testing.TB, change func(*admin.Options)) *world {
+	t.Helper()
+	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-") // in memory: syncs prove nothing here
+	if err != nil {
+		dir = t.TempDir()
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	w := &world{t: t, dir: dir}
+	w.set = repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings {
+		return repo.Settings{Quota: -1, Grace: time.Hour}
+	}})
+	w.engine = compact.New(compact.Options{})
+	for _, name := range []string{"r", "s"} {
+		if _, err := w.set.Create(context.Background(), name, "silent"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := admin.Options{Set: w.set, Engine: w.engine}
+	if change != nil {
+		change(&o)
+	}
+	auth, err := api.NewAuth(api.AuthOptions{Tokens: []api.Token{
+		{Name: "root", Secret: "root"},
+		{Name: "writer", Secret: "writer", Permissions: permissions(t, `{"":"rwWD"}`)},
+		{Name: "reader", Secret: "reader", Permissions: permissions(t, `{"":"lr"}`)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := api.New(api.Options{Set: w.set, Dialects: []api.Dialect{silent{}}, Auth: auth, Admin: admin.New(o)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	front := httptest.NewServer(server)
+	w.url, w.server = front.URL, server
+	t.Cleanup(func() {
+		front.Close()
+		if err := w.engine.Close(); err != nil {
+			t.Errorf("close engine: %v", err)
+		}
+		if err := w.set.Close(); err != nil {
+			t.Errorf("close set: %v", err)
+		}
+	})
+	return w
+}
+
+func permissions(t testing.TB, text string) *repo.Permissions {
+	t.Helper()
+	p, err := repo.ParsePermissions(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return p
+}
+
+func (w *world) access() *repo.Access {
+	w.t.Helper()
+	r, err := w.set.Get(context.Background(), "r")
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return r.As(repo.Principal{Name: "test"})
+}
+
+func (w *world) put(key, body string) {
+	w.t.Helper()
+	_, err := w.access().Put(context.Background(), repo.PutRequest{Key: key, Body: strings.NewReader(body), Size: int64(len(body))})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *world) want(key, body string) {
+	w.t.Helper()
+	object, err := w.access().Open(context.Background(), key)
+	if err != nil {
+		w.t.Errorf("open %s: %v", key, err)
+		return
+	}
+	defer object.Close()
+	got, err := io.ReadAll(io.NewSectionReader(object, 0, object.Size()))
+	if err != nil || string(got) != body {
+		w.t.Errorf("%s: got %q, %v, want %q", key, got, err, body)
+	}
+}
+
+// call sends a request as a principal and returns the answer.
+func (w *world) call(as, method, path, body string) (*http.Response, string) {
+	w.t.Helper()
+	req, err := http.NewRequest(method, w.url+path, strings.NewReader(body))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+as)
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	got, err := io.ReadAll(resp.Body)
+	if err != nil {
+		w.t.Fatalf("%s %s: %v", method, path, err)
+	}
+	return resp, string(got)
+}
+
+// document calls and decodes the JSON answer, which must have the status.
+func (w *world) document(as, method, path, body string, status int) map[string]any {
+	w.t.Helper()
+	resp, text := w.call(as, method, path, body)
+	if resp.StatusCode != status {
+		w.t.Fatalf("%s %s: got %d %s, want %d", method, path, resp.StatusCode, text, status)
+	}
+	var v map[string]any
+	if err := json.Unmarshal([]byte(text), &v); err != nil {
+		w.t.Fatalf("%s %s: %v in %s", method, path, err, text)
+	}
+	return v
+}
+
+const (
+	plan   = `{"operations":[{"ranges":[["a",1,3]],"name":{"algorithm":"sha256","prefix":"packs","levels":1},"delete":["a"]},{"delete":["b","never"]}]}`
+	output = "packs/cb/cb1ad2119d8fafb69566510ee712661f9f14b83385006ef92aec47f523a38358" // of AAA
+)
+
+func TestCompaction(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	w.put("b", "b")
+
+	estimate := w.document("writer", "POST", "/r/-/compactions?dry_run=yes", plan, 200)
+	want := map[string]any{"operations": 2.0, "outputs": 1.0, "bytes_read": 3.0, "bytes_written": 3.0, "bytes_freed": 6.0, "bytes_saved": 3.0}
+	if fmt.Sprint(estimate) != fmt.Sprint(want) {
+		t.Errorf("dry run: got %v, want %v", estimate, want)
+	}
+	w.want("a", "aAAAa")
+
+	resp, text := w.call("writer", "POST", "/r/-/compactions", plan)
+	var job compact.Job
+	if err := json.Unmarshal([]byte(text), &job); err != nil || resp.StatusCode != 202 || resp.Header.Get("Location") != "/r/-/compactions/"+job.ID {
+		t.Fatalf("submit: got %d, Location %q, %s", resp.StatusCode, resp.Header.Get("Location"), text)
+	}
+	resp, text = w.call("writer", "GET", "/r/-/compactions/"+job.ID+"/events", "")
+	if resp.Header.Get("Content-Type") != "text/event-stream" || !strings.Contains(text, "event: end\ndata: {") || !strings.Contains(text, `"state":"done"`) {
+		t.Errorf("events: got %s %s", resp.Header.Get("Content-Type"), text)
+	}
+	w.want(output, "AAA")
+	done := w.document("writer", "GET", "/r/-/jobs/"+job.ID, "", 200)
+	if done["state"] != "done" || done["when"] != "now" || done["kind"] != "compaction" || done["principal"] != "writer" {
+		t.Errorf("job: got %v", done)
+	}
+	if p := done["progress"].(map[string]any); p["bytes_read"] != 3.0 || p["operations"] != 2.0 || p["bytes_freed"] != 6.0 {
+		t.Errorf("progress: got %v", p)
+	}
+	_, text = w.call("writer", "GET", "/r/-/compactions/"+job.ID+"/outcomes", "")
+	wantLines := `{"operation":0,"key":"` + output + `","size":3,"deleted":[true]}` + "\n" + `{"operation":1,"size":0,"deleted":[true,true]}` + "\n"
+	if text != wantLines {
+		t.Errorf("outcomes: got %s, want %s", text, wantLines)
+	}
+	// Sent again it is the same job.
+	if again := w.document("writer", "POST", "/r/-/compactions?when=window", plan, 202); again["id"] != job.ID || again["state"] != "done" {
+		t.Errorf("again: got %v", again)
+	}
+}
+
+func TestCompactionKeepsWhenTold(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	w.put("b", "b")
+	job := w.document("root", "POST", "/r/-/compactions?delete=no", plan, 202)
+	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", job["id"]), "")
+	w.want("a", "aAAAa")
+	w.want("b", "b")
+	w.want(output, "AAA")
+}
+
+func TestPlanProblems(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) { o.Limits = compact.Limits{Operations: 3} })
+	w.put("a", "aAAAa")
+	for _, c := range []struct {
+		name, body, as string
+		status         int
+		kind           string
+		op, rng        any // float64, or nil
+	}{
+		{"missing item", `{"operations":[{"delete":["x"]},{"ranges":[["a",0,1],["b",0,1]],"target":"t"}]}`, "root", 404, "not-found", 1.0, 1.0},
+		{"beyond the end", `{"operations":[{"ranges":[["a",3,3]],"target":"t"}]}`, "root", 422, "range", 0.0, 0.0},
+		{"no name", `{"operations":[{"ranges":[["a",3,1]]}]}`, "root", 400, "invalid", 0.0, nil},
+		{"not JSON", `{"operations":[{"delete":["x"]},{"ranges":oops}]}`, "root", 400, "invalid", 1.0, nil},
+		{"two numbers", `{"operations":[{"ranges":[["a",1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"a fraction", `{"operations":[{"ranges":[["a",1,1.5]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"null", `{"operations":[{"ranges":[["a",null,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"unknown member", `{"operations":[{"targte":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"unknown member of the plan", `{"ops":[]}`, "root", 400, "invalid", 0.0, nil},
+		{"no operations", `{}`, "root", 400, "invalid", 0.0, nil},
+		{"not an object", `[]`, "root", 400, "invalid", 0.0, nil},
+		{"ends early", `{"operations":[{"delete":["x"]},`, "root", 400, "incomplete", 1.0, nil},
+		{"text behind", `{"operations":[]} x`, "root", 400, "invalid", 0.0, nil},
+		{"unknown hash", `{"operations":[{"empty":true,"name":{"algorithm":"crc"}}]}`, "root", 400, "algorithm", 0.0, nil},
+		{"unknown frame", `{"operations":[{"empty":true,"target":"t","frame":"tar"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"target and name", `{"operations":[{"empty":true,"target":"t","name":{"algorithm":"sha256"}}]}`, "root", 400, "invalid", 0.0, nil},
+		{"too many operations", `{"operations":[{},{},{},{}]}`, "root", 413, "too-large", nil, nil},
+		{"no right to write", `{"operations":[{"ranges":[["a",1,3]],"target":"t"}]}`, "reader", 403, "denied", 0.0, nil},
+		{"no right to delete", `{"operations":[{"delete":["a"]}]}`, "reader", 403, "denied", 0.0, nil},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := *w
+			w.t = t
+			p := w.document(c.as, "POST", "/r/-/compactions", c.body, c.status)
+			if p["type"] != "urn:packhouse:problem:"+c.kind || p["operation"] != c.op || p["range"] != c.rng || p["status"] != float64(c.status) {
+				t.Errorf("got %v, want kind %s, operation %v, range %v", p, c.kind, c.op, c.rng)
+			}
+		})
+	}
+	w.want("a", "aAAAa")
+	if jobs := w.document("root", "GET", "/r/-/jobs", "", 200)["jobs"].([]any); len(jobs) != 0 {
+		t.Errorf("jobs: got %v, want none", jobs)
+	}
+}
+
+func TestJobsOfOthers(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/compactions?when="+tomorrow, plan, 202)
+	path := fmt.Sprintf("/r/-/compactions/%s", job["id"])
+	if job["state"] != "queued" || job["when"] != tomorrow {
+		t.Errorf("job: got %v", job)
+	}
+	w.document("writer", "GET", path, "", 404) // may not even list
+	w.document("reader", "GET", path, "", 200)
+	w.document("reader", "DELETE", path, "", 403)
+	w.document("root", "GET", "/s/-/compactions/"+job["id"].(string), "", 404)
+	if cancelled := w.document("root", "DELETE", path, "", 200); cancelled["state"] != "cancelled" {
+		t.Errorf("cancel: got %v", cancelled)
+	}
+	w.document("root", "DELETE", path, "", 409)
+	if jobs := w.document("reader", "GET", "/r/-/compactions", "", 200)["jobs"].([]any); len(jobs) != 1 {
+		t.Errorf("jobs: got %v", jobs)
+	}
+	w.document("root", "GET", path+"/outcomes", "", 404)
+	w.want("a", "aAAAa")
+}
+
+// A stop of the server does not wait for whoever watches a job that is not due yet.
+func TestStreamEndsWithTheServer(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/compactions?when="+tomorrow, plan, 202)
+	ended := make(chan string, 1)
+	go func() {
+		_, text := w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", job["id"]), "")
+		ended <- text
+	}()
+	for w.server.Active() == 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := w.server.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case text := <-ended:
+		if !strings.Contains(text, "event: error\ndata: ") || !strings.Contains(text, "busy") {
+			t.Errorf("got %q", text)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("the stream goes on")
+	}
+}
+
+// A failed job says where its plan no longer fitted.
+func TestFailedJob(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	soon := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/compactions?when="+soon, plan, 202)
+	if err := w.access().Delete(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", job["id"]), "")
+	failed := w.document("root", "GET", fmt.Sprintf("/r/-/jobs/%s", job["id"]), "", 200)
+	fault, _ := failed["error"].(map[string]any)
+	if failed["state"] != "failed" || fault["key"] != "a" || fault["operation"] != 0.0 || fault["range"] != 0.0 {
+		t.Errorf("job: got %v", failed)
+	}
+}
+
+func TestScrubFindsDamage(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("good", "good")
+	w.put("bad", "some bytes that will rot")
+	damage(t, filepath.Join(w.dir, "r", "blobs"), "some bytes")
+	job := w.document("root", "POST", "/r/-/scrubs", "", 202)
+	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", job["id"]), "")
+	done := w.document("root", "GET", fmt.Sprintf("/r/-/jobs/%s", job["id"]), "", 200)
+	if done["state"] != "done" || done["bad"] != 1.0 || fmt.Sprint(done["damaged"]) != "[bad]" {
+		t.Errorf("scrub: got %v", done)
+	}
+	if _, err := w.access().Open(context.Background(), "bad"); err == nil {
+		t.Error("a damaged item is served")
+	}
+	w.want("good", "good")
+	// It stays damaged for the next scrub, and is not deleted.
+	job = w.document("root", "POST", "/r/-/scrubs?share=1", "", 202)
+	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", job["id"]), "")
+	if done = w.document("root", "GET", fmt.Sprintf("/r/-/jobs/%s", job["id"]), "", 200); done["bad"] != 1.0 {
+		t.Errorf("second scrub: got %v", done)
+	}
+	w.document("reader", "POST", "/r/-/scrubs", "", 403)
+	w.document("root", "POST", "/r/-/scrubs?share=2", "", 400)
+}
+
+// damage changes a byte of the blob that holds text.
+func damage(t *testing.T, dir, text string) {
+	t.Helper()
+	found := false
+	err := filepath.WalkDir(dir, func(path string, d os.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		if i := bytes.Index(body, []byte(text)); i >= 0 {
+			found = true
+			body[i] ^= 1
+			return os.WriteFile(path, body, 0o600)
+		}
+		return nil
+	})
+	if err != nil || !found {
+		t.Fatalf("damage: found %v, %v", found, err)
+	}
+}
+
+func TestRepositories(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	list := w.document("reader", "GET", "/-/repositories", "", 200)["repositories"].([]any)
+	if len(list) != 2 {
+		t.Fatalf("repositories: got %v", list)
+	}
+	r := list[0].(map[string]any)
+	u := r["usage"].(map[string]any)
+	if r["name"] != "r" || r["dialect"] != "silent" || u["items"] != 1.0 || u["bytes"] != 5.0 || u["quota"] != nil || r["health"].(map[string]any)["writable"] != true {
+		t.Errorf("repository: got %v", r)
+	}
+	if list := w.document("writer", "GET", "/-/repositories", "", 200)["repositories"].([]any); len(list) != 0 {
+		t.Errorf("repositories of one who may not list: got %v", list)
+	}
+	w.document("reader", "PUT", "/r/-/quota", `{"quota":10}`, 403)
+	for _, bad := range []string{`{"quota":-1}`, `{"quota":"1"}`, `{}`, `{"quota":1}x`, `{"limit":1}`} {
+		w.document("root", "PUT", "/r/-/quota", bad, 400)
+	}
+	set := w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 200)
+	if set["usage"].(map[string]any)["quota"] != 7.0 {
+		t.Errorf("quota: got %v", set)
+	}
+	full := w.document("root", "POST", "/r/-/compactions?delete=no", plan, 202)
+	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", full["id"]), "")
+	if failed := w.document("root", "GET", fmt.Sprintf("/r/-/jobs/%s", full["id"]), "", 200); failed["state"] != "failed" {
+		t.Errorf("beyond the quota: got %v", failed)
+	}
+	if set := w.document("root", "PUT", "/r/-/quota", `{"quota":null}`, 200); set["usage"].(map[string]any)["quota"] != nil {
+		t.Errorf("no quota: got %v", set)
+	}
+	w.document("root", "GET", "/nope/-/", "", 404)
+	w.document("root", "GET", "/r/-/nope", "", 404)
+	w.document("root", "POST", "/r/-/jobs", "", 405)
+	w.document("root", "GET", "/r/-/", "", 200)
+}
+
+func TestTrash(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("dir/a", "first")
+	if err := w.access().Delete(context.Background(), "dir/a"); err != nil {
+		t.Fatal(err)
+	}
+	_, text := w.call("root", "GET", "/r/-/trash", "")
+	var row map[string]any
+	if err := json.Unmarshal([]byte(text), &row); err != nil || row["key"] != "dir/a" || row["size"] != 5.0 {
+		t.Fatalf("trash: got %s, %v", text, err)
+	}
+	w.put("dir/a", "second")
+	path := fmt.Sprintf("/r/-/trash/%s/restore", row["id"])
+	w.document("reader", "POST", path, "", 403)
+	w.document("root", "POST", path, "", 409)
+	if back := w.document("root", "POST", path, `{"key":"back"}`, 200); back["key"] != "back" || back["size"] != 5.0 {
+		t.Errorf("restore: got %v", back)
+	}
+	w.want("back", "first")
+	w.document("root", "POST", path, `{"key":"back2"}`, 404)
+}
+
+func TestLocks(t *testing.T) {
+	broken := ""
+	w := newWorld(t, func(o *admin.Options) {
+		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+			return []api.LockInfo{{Kind: api.LockObject, ID: "locks/x y"}}, nil
+		}
+		o.Break = func(_ context.Context, _ *repo.Access, l api.LockInfo) error {
+			broken = l.ID
+			return nil
+		}
+	})
+	if locks := w.document("reader", "GET", "/r/-/locks", "", 200)["locks"].([]any); len(locks) != 1 {
+		t.Errorf("locks: got %v", locks)
+	}
+	w.document("reader", "POST", "/r/-/locks/break", `{"id":"locks/x y"}`, 403)
+	w.document("root", "POST", "/r/-/locks/break", `{"id":"other"}`, 404)
+	if resp, text := w.call("root", "POST", "/r/-/locks/break", `{"id":"locks/x y"}`); resp.StatusCode != 204 || broken != "locks/x y" {
+		t.Errorf("break: got %d %s, broken %q", resp.StatusCode, text, broken)
+	}
+}

@@ -1,0 +1,127 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"net/http"
+	"os"
+
+	"packhouse/api"
+	"packhouse/compact"
+	"packhouse/repo"
+)
+
+// problem is the body of an error: problem details (RFC 9457) and what is known of the place.
+type problem struct {
+	Type      string `json:"type"`
+	Title     string `json:"title"`
+	Status    int    `json:"status"`
+	Detail    string `json:"detail,omitempty"`
+	Operation *int   `json:"operation,omitempty"` // zero-based, of the plan
+	Range     *int   `json:"range,omitempty"`     // zero-based, of the operation
+	Key       string `json:"key,omitempty"`
+	Used      *int64 `json:"used,omitempty"`  // bytes, of a quota
+	Limit     *int64 `json:"limit,omitempty"` // bytes, of a quota
+}
+
+// kinds is the contract for errors: status and the last part of the type of each. Their texts are
+// made for clients, unless the system's report on a file is below: then the kind's own text stands.
+var kinds = []struct {
+	err    error
+	status int
+	kind   string
+}{
+	{repo.ErrNoRepository, http.StatusNotFound, "no-repository"},
+	{repo.ErrNotFound, http.StatusNotFound, "not-found"},
+	{repo.ErrExists, http.StatusConflict, "exists"},
+	{repo.ErrIsDir, http.StatusConflict, "is-a-directory"},
+	{repo.ErrNotDir, http.StatusConflict, "not-a-directory"},
+	{repo.ErrNotEmpty, http.StatusConflict, "not-empty"},
+	{repo.ErrConflict, http.StatusConflict, "conflict"},
+	{repo.ErrLocked, http.StatusLocked, "locked"},
+	{repo.ErrQuota, http.StatusInsufficientStorage, "quota"},
+	{repo.ErrDenied, http.StatusForbidden, "denied"},
+	{repo.ErrDigest, http.StatusUnprocessableEntity, "digest"},
+	{repo.ErrIncomplete, http.StatusBadRequest, "incomplete"},
+	{repo.ErrInvalid, http.StatusBadRequest, "invalid"},
+	{repo.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large"},
+	{repo.ErrRange, http.StatusUnprocessableEntity, "range"},
+	{repo.ErrAlgorithm, http.StatusBadRequest, "algorithm"},
+	{repo.ErrCorrupt, http.StatusUnprocessableEntity, "damaged"},
+	{repo.ErrReadOnly, http.StatusServiceUnavailable, "read-only"},
+	{repo.ErrNoSpace, http.StatusInsufficientStorage, "no-space"},
+	{repo.ErrBusy, http.StatusServiceUnavailable, "busy"},
+	{repo.ErrForeign, http.StatusConflict, "foreign"},
+	{repo.ErrDialect, http.StatusConflict, "dialect"},
+}
+
+// statusError is an error of this package with its status.
+type statusError struct {
+	status int
+	text   string
+}
+
+func (e *statusError) Error() string { return e.text }
+
+func invalid(format string, args ...any) error {
+	return fmt.Errorf("%w: %s", repo.ErrInvalid, fmt.Sprintf(format, args...))
+}
+
+// describe makes the problem of an error.
+func describe(err error) problem {
+	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: api.InternalError}
+	var own *statusError
+	if errors.As(err, &own) {
+		p.Status, p.Detail = own.status, own.text
+	}
+	for _, k := range kinds {
+		if errors.Is(err, k.err) {
+			p.Type, p.Status, p.Detail = "urn:packhouse:problem:"+k.kind, k.status, err.Error()
+			if namesFile(err) {
+				p.Detail = k.err.Error()
+			}
+			break
+		}
+	}
+	p.Title = http.StatusText(p.Status)
+	var plan *compact.PlanError
+	if errors.As(err, &plan) {
+		p.Key = plan.Key
+		if plan.Operation >= 0 {
+			p.Operation = &plan.Operation
+		}
+		if plan.Range >= 0 {
+			p.Range = &plan.Range
+		}
+	}
+	var quota *repo.QuotaError
+	if errors.As(err, &quota) {
+		p.Used, p.Limit = &quota.Used, &quota.Limit
+	}
+	return p
+}
+
+// namesFile tells whether an error's text has the path of a file of the server.
+func namesFile(err error) bool {
+	var path *fs.PathError
+	var link *os.LinkError
+	return errors.As(err, &path) || errors.As(err, &link)
+}
+
+// problem answers with an error.
+func (q *request) problem(err error) {
+	p := describe(err)
+	if p.Status >= 500 && q.Context().Err() == nil {
+		q.h.o.Logger.Error("administration", "path", q.URL.Path, "error", err)
+	}
+	body, marshalErr := json.Marshal(p)
+	if marshalErr != nil {
+		body = []byte("{}") // plain fields always encode
+	}
+	if p.Status == http.StatusServiceUnavailable {
+		q.w.Header().Set("Retry-After", "10")
+	}
+	api.WriteBytes(q.w, q.Request, p.Status, "application/problem+json", append(body, '\n'))
+}

@@ -1,0 +1,236 @@
+package admin
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"packhouse/api"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// repository is what the API shows of one.
+type repository struct {
+	Name    string    `json:"name"`
+	ID      string    `json:"id"`
+	Dialect string    `json:"dialect"`
+	Created time.Time `json:"created"`
+	Usage   usage     `json:"usage"`
+	Health  health    `json:"health"`
+}
+
+// usage is in items and bytes.
+type usage struct {
+	Items      int64      `json:"items"`
+	Bytes      int64      `json:"bytes"`
+	Exempt     int64      `json:"bytes_exempt"` // of locks and sessions, which quota does not count
+	TrashItems int64      `json:"trash_items"`
+	TrashBytes int64      `json:"trash_bytes"`
+	Quota      *int64     `json:"quota"` // null: none
+	Counted    int64      `json:"bytes_counted"`
+	Reserved   int64      `json:"bytes_reserved"`
+	LastBackup *time.Time `json:"last_backup"`
+}
+
+type health struct {
+	Writable bool   `json:"writable"`
+	Reason   string `json:"reason,omitempty"`
+}
+
+func describeRepository(name string, r *repo.Repository) repository {
+	u, h := r.Usage(), r.Health()
+	d := repository{
+		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
+		Usage: usage{
+			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
+			Counted: u.Used, Reserved: u.Reserved,
+		},
+		Health: health{!h.ReadOnly, h.Reason},
+	}
+	if u.Limit >= 0 {
+		d.Usage.Quota = &u.Limit
+	}
+	if !u.LastBackup.IsZero() {
+		d.Usage.LastBackup = &u.LastBackup
+	}
+	return d
+}
+
+// unopened is a repository that is there and cannot be used now.
+type unopened struct {
+	Name  string  `json:"name"`
+	Error problem `json:"error"`
+}
+
+// listRepositories shows the repositories that the principal may list.
+func (q *request) listRepositories(string) error {
+	names, err := q.h.o.Set.Names()
+	if err != nil {
+		return err
+	}
+	shown := []any{}
+	for _, name := range names {
+		r, err := q.h.o.Set.Get(q.Context(), name)
+		if errors.Is(err, repo.ErrNoRepository) {
+			continue // gone this moment
+		}
+		if err != nil {
+			if q.Context().Err() != nil {
+				return err
+			}
+			shown = append(shown, unopened{name, describe(err)})
+			continue
+		}
+		p := q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
+		if r.As(p).May("", "l") == nil {
+			shown = append(shown, describeRepository(name, r))
+		}
+	}
+	return q.reply(http.StatusOK, map[string]any{"repositories": shown})
+}
+
+func (q *request) showRepository(string) error {
+	return q.reply(http.StatusOK, describeRepository(q.name, q.repo))
+}
+
+// small is the longest body of a request that is not a plan, in bytes.
+const small = 64 << 10
+
+// document reads a small JSON object; members it does not know are an error.
+func (q *request) document(v any) error {
+	d := json.NewDecoder(io.LimitReader(q.Body, small))
+	d.DisallowUnknownFields()
+	if err := d.Decode(v); err != nil {
+		return invalid("malformed body: %v", err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return invalid("malformed body: text after it")
+	}
+	return nil
+}
+
+// setQuota stores a limit; null is none.
+func (q *request) setQuota(string) error {
+	var body struct {
+		Quota json.RawMessage `json:"quota"`
+	}
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	limit := int64(-1)
+	if string(body.Quota) != "null" {
+		if err := json.Unmarshal(body.Quota, &limit); err != nil || limit < 0 {
+			return invalid("quota is a number of bytes, or null")
+		}
+	}
+	if err := q.repo.SetQuota(q.Context(), limit); err != nil {
+		return err
+	}
+	return q.showRepository("")
+}
+
+// listLocks shows what clients hold.
+func (q *request) listLocks(string) error {
+	locks := []api.LockInfo{}
+	if q.h.o.Locks != nil {
+		held, err := q.h.o.Locks(q.Context(), q.access)
+		if err != nil {
+			return err
+		}
+		locks = append(locks, held...)
+	}
+	return q.reply(http.StatusOK, map[string]any{"locks": locks})
+}
+
+// breakLock ends what a client holds.
+func (q *request) breakLock(string) error {
+	var body struct {
+		ID string `json:"id"`
+	}
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	if q.h.o.Locks == nil || q.h.o.Break == nil {
+		return errNoPath
+	}
+	held, err := q.h.o.Locks(q.Context(), q.access)
+	if err != nil {
+		return err
+	}
+	for _, lock := range held {
+		if lock.ID == body.ID {
+			if err := q.h.o.Break(q.Context(), q.access, lock); err != nil {
+				return err
+			}
+			api.WriteText(q.w, q.Request, http.StatusNoContent, "")
+			return nil
+		}
+	}
+	return fmt.Errorf("lock %s: %w", body.ID, repo.ErrNotFound)
+}
+
+// removed is one row of the trash.
+type removed struct {
+	ID       string    `json:"id"`
+	Key      string    `json:"key"`
+	Size     int64     `json:"size"`
+	Modified time.Time `json:"modified"`
+	Removed  time.Time `json:"removed"`
+	Expires  time.Time `json:"expires"`
+}
+
+// listTrash streams the items that can be restored, one JSON document each.
+func (q *request) listTrash(string) error {
+	api.Finish(q.w, q.Request)
+	q.w.Header().Set("Content-Type", "application/x-ndjson")
+	q.w.WriteHeader(http.StatusOK)
+	if q.Method == http.MethodHead {
+		return nil
+	}
+	encoder := json.NewEncoder(q.w)
+	err := q.repo.Trash(func(row index.Removed) error {
+		if err := q.Context().Err(); err != nil {
+			return err
+		}
+		return encoder.Encode(removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
+	})
+	if err != nil {
+		panic(http.ErrAbortHandler) // cut, so that the client does not take it for whole
+	}
+	return nil
+}
+
+// restore puts a removed item back.
+func (q *request) restore(id string) error {
+	var body struct {
+		Key string `json:"key"`
+	}
+	if q.ContentLength != 0 {
+		if err := q.document(&body); err != nil {
+			return err
+		}
+	}
+	key := body.Key
+	if key == "" {
+		stop := errors.New("found")
+		err := q.repo.Trash(func(row index.Removed) error {
+			if row.ID == id {
+				key = row.Key
+				return stop
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, stop) {
+			return err
+		}
+	}
+	item, err := q.repo.Restore(q.Context(), id, body.Key)
+	if err != nil {
+		return fmt.Errorf("restore %s: %w", id, err)
+	}
+	return q.reply(http.StatusOK, map[string]any{"key": key, "size": item.Size, "modified": item.Modified})
+}
