@@ -1,0 +1,170 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"packhouse/bench"
+	"packhouse/bench/compaction"
+	"packhouse/cmd/packhouse/internal/config"
+)
+
+func benchCommand(s streams) *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "bench",
+		Short: "Measure this program on this machine",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	parent.AddCommand(benchStore(s), benchCompact(s))
+	return parent
+}
+
+func benchStore(s streams) *cobra.Command {
+	var dir, peer string
+	var scale float64
+	cmd := &cobra.Command{
+		Use:   "store",
+		Short: "Durable writes, large items, listings and opening, beside another server",
+		Long: `Runs servers of their own in a scratch directory and measures them from outside, over
+HTTP on loopback: durable writes of 8 KiB over 1, 8 and 64 connections, items of 32 and
+512 MiB with the server's peak memory, listing and opening a million items, and V'Ger's
+protocol: packs by both hashes, verification, listing, statistics. Results have
+the form of Go's benchmarks, for benchstat.
+
+  packhouse bench store
+  packhouse bench store --dir /srv/backup --peer ~/venv/bin/borgstore-server-rest
+
+With --peer the same runs against that program follow, and a table of ratios; --scale 0.1
+takes a tenth of the time.
+
+Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if scale <= 0 {
+				return usage("--scale must be above 0, not %v", scale)
+			}
+			return measureStores(cmd, s, dir, peer, scale)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", os.TempDir(), "`directory` on the disk to measure")
+	cmd.Flags().StringVar(&peer, "peer", "", "a borgstore-server-rest `program` to compare with")
+	cmd.Flags().Float64Var(&scale, "scale", 1, "`factor` for the number of operations and items")
+	return cmd
+}
+
+func measureStores(cmd *cobra.Command, s streams, dir, peer string, scale float64) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	own, err := os.MkdirTemp(dir, "packhouse-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.RemoveAll(own)
+	suite := bench.Suite{Dir: own, Scale: scale, Out: s.out, Notes: s.err, Servers: []bench.Program{
+		{Name: "packhouse", Command: []string{program, "borgstore-server-rest"}, Durable: true},
+	}, House: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
+	if peer != "" {
+		suite.Servers = append(suite.Servers, bench.Program{Name: "reference", Command: []string{peer}})
+	}
+	if err := bench.WriteMachine(s.out, own, version()); err != nil {
+		return err
+	}
+	results, err := suite.Run(cmd.Context())
+	if err != nil || peer == "" {
+		return err
+	}
+	return bench.WriteRatios(s.out, results, "packhouse", "reference")
+}
+
+func benchCompact(s streams) *cobra.Command {
+	var dir, size, way string
+	cmd := &cobra.Command{
+		Use:   "compact",
+		Short: "Compaction, beside the least that must be done and beside a client without help",
+		Long: `Makes packs of blobs from 8 KiB to 4 MiB of which half are dead, and compacts them: with a
+plain loop (the floor), with the engine and one or two workers, by a client's repack over
+loopback, and by a client that fetches and stores everything itself. Each runs in a process
+of its own, on cold files. The directory needs twice the size, and is left as it was.
+
+  packhouse bench compact --size 4G --dir /srv/backup
+
+Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			n, err := config.ParseSize(size)
+			if err != nil {
+				return usage("--size: %w", err)
+			}
+			if way != "" {
+				f, err := compaction.Default(dir, n).Run(cmd.Context(), way)
+				if err != nil {
+					return err
+				}
+				return json.NewEncoder(s.out).Encode(f)
+			}
+			own, err := os.MkdirTemp(dir, "packhouse-bench-")
+			if err != nil {
+				return err
+			}
+			defer os.RemoveAll(own)
+			return compareCompaction(cmd, s, compaction.Default(own, n), size)
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", os.TempDir(), "`directory` on the disk to measure")
+	cmd.Flags().StringVar(&size, "size", "512M", "`bytes` of all packs")
+	cmd.Flags().StringVar(&way, "way", "", "carry out one way in a prepared directory")
+	if err := cmd.Flags().MarkHidden("way"); err != nil {
+		panic(err) // there is such a flag
+	}
+	return cmd
+}
+
+// compareCompaction runs every way and prints a line for each.
+func compareCompaction(cmd *cobra.Command, s streams, c compaction.Workload, size string) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	bar := newProgress(s.err, "making packs")
+	err = c.Prepare(cmd.Context(), func(done int64) { bar.set(done, c.Bytes) })
+	bar.end()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(s.out, "compaction of %s in packs of %s, blobs %s to %s, %.0f%% dead; %s/%s, %d processors\n\n",
+		units.BytesSize(float64(c.Bytes)), units.BytesSize(float64(c.PackBytes)), units.BytesSize(float64(c.MinBlob)),
+		units.BytesSize(float64(c.MaxBlob)), 100*c.Dead, runtime.GOOS, runtime.GOARCH, runtime.NumCPU())
+	fmt.Fprintf(s.out, "%-9s %8s %8s %8s %7s %9s %9s %13s %7s  %s\n", "way", "seconds", "in MB/s", "out MB/s", "CPU s", "idle MiB", "peak MiB", "network bytes", "floor", "what")
+	floor := 0.0
+	for _, way := range compaction.Ways {
+		out, err := exec.CommandContext(cmd.Context(), program, "bench", "compact", "--dir", c.Dir, "--size", size, "--way", way).Output()
+		if err != nil {
+			return fmt.Errorf("%s in %s: %w", way, filepath.Base(c.Dir), err)
+		}
+		var f compaction.Figures
+		if err := json.Unmarshal(out, &f); err != nil {
+			return fmt.Errorf("%s: %w: %s", way, err, strings.TrimSpace(string(out)))
+		}
+		if way == "floor" {
+			floor = f.Seconds
+		}
+		mib := func(n int64) float64 { return float64(n) / (1 << 20) }
+		_, err = fmt.Fprintf(s.out, "%-9s %8.2f %8.1f %8.1f %7.2f %9.1f %9.1f %13d %7.2f  %s\n", way, f.Seconds,
+			float64(f.In)/1e6/f.Seconds, float64(f.Out)/1e6/f.Seconds, f.CPU, mib(f.Idle), mib(f.Peak), f.Network, floor/f.Seconds, compaction.Describe(way))
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,112 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/compact"
+)
+
+func compactCommand(s streams) *cobra.Command {
+	f := &jobFlags{}
+	var plan, when string
+	var keep, dry, wait bool
+	cmd := &cobra.Command{
+		Use:   "compact --repo NAME --plan FILE",
+		Short: "Rewrite items from the byte ranges that are still alive",
+		Long: `Submits a plan: which byte ranges of which items make new items, and what to delete then. All
+of it happens or nothing; docs/compaction.md explains plans. borg compact and vykar compact
+need none of this: they send plans of their own.
+
+  packhouse compact --repo laptop --plan plan.json --dry-run
+  packhouse compact --repo laptop --plan plan.json --wait
+  packhouse compact --repo laptop --plan - --when window < plan.json
+
+Prints the job's ID; the same plan sent again is the same job. Where no server runs on the
+directory the command does the work itself, and waits for it.
+
+Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command line.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if plan == "" {
+				return usage("--plan is missing: a file, or - for standard input")
+			}
+			if compact.CheckWhen(when) != nil {
+				return usage("--when is now, window or a time such as 2026-01-31T01:30:00Z, not %q", when)
+			}
+			return f.with(cmd, s, func(d *desk, name string) error {
+				query := url.Values{"when": {when}}
+				if keep {
+					query.Set("delete", "no")
+				}
+				if dry {
+					return estimatePlan(cmd, s, f, d, of(name, "compactions?dry_run=yes&"+query.Encode()), plan)
+				}
+				text, err := d.submitFile(cmd.Context(), of(name, "compactions?"+query.Encode()), s.in, plan)
+				if err != nil {
+					return err
+				}
+				return f.follow(cmd, s, d, name, text, wait)
+			})
+		},
+	}
+	f.add(cmd)
+	flags := cmd.Flags()
+	flags.StringVar(&plan, "plan", "", "plan as JSON, a `file` or - for standard input")
+	flags.StringVar(&when, "when", compact.WhenNow, "now, window (the maintenance window) or a `time` such as 2026-01-31T01:30:00Z")
+	flags.BoolVar(&keep, "keep", false, "delete nothing, whatever the plan says")
+	flags.BoolVar(&dry, "dry-run", false, "only check the plan and print what it would do")
+	flags.BoolVar(&wait, "wait", false, "wait until the job has ended")
+	return cmd
+}
+
+// submitFile posts a file, "-" being standard input, and returns the answer.
+func (d *desk) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
+	if file != "-" {
+		f, err := os.Open(file)
+		if err != nil {
+			return nil, err
+		}
+		defer f.Close()
+		in = f
+	}
+	resp, err := d.post(ctx, path, in)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	return io.ReadAll(resp.Body)
+}
+
+// post sends a body as it is.
+func (d *desk) post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	return d.do(req)
+}
+
+func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, d *desk, path, plan string) error {
+	text, err := d.submitFile(cmd.Context(), path, s.in, plan)
+	if err != nil {
+		return err
+	}
+	if f.desk.json {
+		return printJSON(s.out, text)
+	}
+	var e compact.Estimate
+	if err := json.Unmarshal(text, &e); err != nil {
+		return fmt.Errorf("the server's answer: %w", err)
+	}
+	_, err = fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",
+		e.Operations, e.Outputs, inBytes(e.Read), inBytes(e.Written), inBytes(e.Freed), inBytes(e.Saved))
+	return err
+}

@@ -1,0 +1,39 @@
+package main
+
+import (
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/cmd/packhouse/internal/config"
+)
+
+func configCommand(s streams) *cobra.Command {
+	parent := &cobra.Command{
+		Use:   "config",
+		Short: "Look after the configuration file",
+		Args:  cobra.NoArgs,
+		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	parent.AddCommand(&cobra.Command{
+		Use:   "check FILE",
+		Short: "Tell whether a configuration file is right",
+		Long: `Reads a configuration file as serve would. Each thing that is wrong is one line with file and
+line number, and what would be right. Exit code 0: the file can be used.
+
+  packhouse config check /etc/packhouse.toml`,
+		Args: exactly(1, "a FILE"),
+		RunE: func(_ *cobra.Command, args []string) error {
+			c, err := config.Load(args[0], nil)
+			if err != nil {
+				return err
+			}
+			for _, warning := range c.Warnings {
+				fmt.Fprintf(s.out, "%s: warning: %s\n", args[0], warning)
+			}
+			_, err = fmt.Fprintf(s.out, "%s: fine\n", args[0])
+			return err
+		},
+	})
+	return parent
+}

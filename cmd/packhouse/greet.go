@@ -1,0 +1,61 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"net"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// greet prints where the server is and how to use it. The token is shown only if the server
+// keeps it in a file of its own, and not to a journal that others read.
+func greet(w io.Writer, sv *server, listeners []net.Listener, token string, source tokenSource) error {
+	var b strings.Builder
+	urls := make([]string, 0, len(listeners))
+	first := ""
+	for _, l := range listeners {
+		u := urlOf(l, sv.cert != nil)
+		urls = append(urls, u)
+		if first == "" && strings.HasPrefix(u, "http") {
+			first = u
+		}
+	}
+	fmt.Fprintf(&b, "Packhouse %s serves %s at %s\n", version(), sv.c.DataDir, strings.Join(urls, ", "))
+	shown := token
+	switch {
+	case source.path == "":
+		shown = "TOKEN"
+		fmt.Fprintf(&b, "\n  token   as configured\n")
+	case os.Getenv("JOURNAL_STREAM") != "":
+		shown = "TOKEN"
+		fmt.Fprintf(&b, "\n  token   kept in %s\n", source.path)
+	default:
+		fmt.Fprintf(&b, "\n  token   %s\n          kept in %s\n", token, source.path)
+	}
+	if first != "" {
+		login, err := url.Parse(first)
+		if err != nil {
+			return fmt.Errorf("address of the server: %w", err)
+		}
+		login.User = url.UserPassword("packhouse", shown)
+		fmt.Fprintf(&b, `
+BorgBackup 2:
+
+  export BORG_REPO=%s/myrepo
+  borg repo-create --encryption aes256-ocb
+  borg create first ~/Documents
+
+V'Ger and vykar, in the client's configuration:
+
+  repositories:
+    - url: %s/myvault
+      access_token: %s
+      allow_insecure_http: %v
+
+`, login, first, shown, sv.cert == nil)
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

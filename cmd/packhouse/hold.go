@@ -1,0 +1,160 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/api"
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/repo"
+)
+
+// idleVariable sets how long a background holder stays without requests.
+const idleVariable = "PACKHOUSE_HOLD_IDLE"
+
+const (
+	defaultIdle = time.Minute
+	emptyIdle   = 2 * time.Second // when there is no repository to hold
+)
+
+// startHolder starts `packhouse hold` for a repository.
+func startHolder(ctx context.Context, dir string) error {
+	program, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find our own program: %w", err)
+	}
+	return holder.Start(ctx, program, "hold", "--dir", dir)
+}
+
+// holdCommand is the process in the background that stdio processes share. It is started by them.
+func holdCommand(streams) *cobra.Command {
+	var dir, idle string
+	cmd := &cobra.Command{
+		Use:    "hold",
+		Short:  "Hold one repository for stdio processes (they start it themselves)",
+		Hidden: true,
+		Args:   exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			report := holder.OpenReport()
+			err := hold(cmd.Context(), dir, idle, report)
+			report.Done(err)
+			var held *holder.HeldError
+			if errors.As(err, &held) {
+				return nil // another was first, and will do
+			}
+			return err
+		},
+	}
+	cmd.Flags().StringVar(&dir, "dir", "", "`directory` of the repository")
+	cmd.Flags().StringVar(&idle, "idle", os.Getenv(idleVariable), "`time` to stay without requests")
+	return cmd
+}
+
+func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err error) {
+	if !filepath.IsAbs(dir) {
+		return usage("--dir must be an absolute path")
+	}
+	idle := defaultIdle
+	if idleText != "" {
+		if idle, err = config.ParseDuration(idleText); err != nil {
+			return usage("--idle or %s: %w", idleVariable, err)
+		}
+	}
+	claim, err := holder.ClaimRepository(dir)
+	if err != nil {
+		return public(err)
+	}
+	defer func() { err = errors.Join(err, claim.Release()) }()
+	existed := false // a repository, at some time
+	var h *house
+	defer func() {
+		if h == nil || h.empty() {
+			claim.Tidy(existed)
+		}
+	}()
+	file, err := claim.OpenLog()
+	if err != nil {
+		return public(err)
+	}
+	defer file.Close()
+	log := newLogger(file, "json", slog.LevelInfo)
+	ctx, stop := untilSignal(ctx, log)
+	defer stop()
+	ctx, leave := context.WithCancel(ctx)
+	defer leave()
+	auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
+	if err != nil {
+		return err
+	}
+	policy, err := policyAbove(dir)
+	if err != nil {
+		return public(err)
+	}
+	h, err = openHouse(ctx, houseOptions{
+		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave,
+		Policy: func(string) config.Policy { return policy },
+	})
+	if err != nil {
+		return public(err)
+	}
+	if err := h.checkRepository(ctx, nil); err != nil {
+		return errors.Join(err, h.close(0))
+	}
+	log.Info("holding the repository", "pid", os.Getpid(), "version", version())
+	report.Done(nil)
+	go func() {
+		defer leave()
+		for ctx.Err() == nil {
+			limit := idle
+			if h.empty() {
+				limit = min(idle, emptyIdle)
+			} else {
+				existed = true
+			}
+			rest := limit - time.Since(h.api.LastActive())
+			// A compaction goes on although its client has left: the next one asks for its result.
+			if rest <= 0 && h.api.Active() == 0 && h.rooms.engine.Active() == 0 {
+				return
+			}
+			select {
+			case <-ctx.Done():
+			case <-time.After(max(rest, 50*time.Millisecond)):
+			}
+		}
+	}()
+	err = h.run(ctx, nil, config.Defaults().Drain)
+	log.Info("let go of the repository", "error", err)
+	return err
+}
+
+// policyAbove is what the server of the data directory around a repository, running or not, was told of it.
+func policyAbove(dir string) (config.Policy, error) {
+	p, err := config.KeptPolicies(filepath.Join(filepath.Dir(dir), holder.OwnDir))
+	if errors.Is(err, os.ErrPermission) {
+		return config.DefaultPolicy(), nil // the directory of another user's server
+	}
+	return p.Of(filepath.Base(dir)), err
+}
+
+// empty tells whether a single house has no repository.
+func (h *house) empty() bool {
+	_, err := h.rooms.set.Names()
+	return errors.Is(err, repo.ErrNoRepository)
+}
+
+// public takes the path out of an error that a client of a stdio process will see.
+func public(err error) error {
+	var path *os.PathError
+	if errors.As(err, &path) {
+		return fmt.Errorf("look for the repository: %s: %w", path.Op, path.Err)
+	}
+	return err
+}

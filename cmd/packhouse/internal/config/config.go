@@ -1,0 +1,112 @@
+// Package config knows every setting of a server: its name in the TOML file, its type, its
+// default. It reads files, and it reads the same values from flags and the environment, so
+// that a value means the same wherever it stands. What a file holds that is not
+// a setting is an error with file, line and the nearest name.
+package config
+
+import (
+	"time"
+
+	"packhouse/repo"
+)
+
+// Config is the settings of `packhouse serve`.
+type Config struct {
+	Listen        []string // host:port or unix:PATH
+	DataDir       string
+	Token         string // the server's token; empty: from TokenFile
+	TokenFile     string // empty: .packhouse/token in DataDir
+	TLSCert       string
+	TLSKey        string
+	LogFormat     string        // pretty or json
+	LogLevel      string        // debug, info, warn or error
+	Drain         time.Duration // how long running requests may take at a stop
+	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
+	ObjectLockTTL time.Duration // 0: lock objects never expire
+
+	Policy       // of repositories that have no [[repository]] of their own
+	Repositories []Repository
+	Users        []User
+	Maintenance  Maintenance
+
+	// Warnings are settings that are understood and have no effect, one line each.
+	Warnings []string
+}
+
+// Policy is what an administrator decides for one repository.
+type Policy struct {
+	Quota       int64 // bytes; negative: none
+	Reserve     int64 // bytes of disk that uploads leave free
+	AppendOnly  bool
+	LockTTL     time.Duration // of TTL locks
+	Grace       time.Duration // how long removed items can be restored
+	Permissions *repo.Permissions
+}
+
+// Repository is one [[repository]]: what it does not set it takes from [server].
+type Repository struct {
+	Name  string
+	Mount string // "/" or empty
+	Policy
+}
+
+// Maintenance is [maintenance]: what a server does by itself, and how. Its zero value is the default of
+// package maintenance; texts are checked.
+type Maintenance struct {
+	Window        string        // "01:00-05:00"; empty: always
+	TimeZone      string        // empty: the machine's
+	Jitter        time.Duration // negative: none
+	Scrub         string        // schedule, or "off"
+	ScrubShare    float64       // part of a repository that one scrub reads
+	Snapshots     string        // schedule, or "off"
+	SnapshotsKept int64
+	Rate          int64         // bytes per second that compactions and scrubs read; 0: no limit
+	Workers       int64         // operations of compactions at once; 0: as many as cores
+	KeepResults   time.Duration // of compactions, for a client that asks again
+
+	// Limits of one plan, in every protocol that has plans; 0: each protocol's own.
+	PlanBytes      int64 // of its text
+	PlanOperations int64
+	PlanRanges     int64 // of one operation
+	PlanOutput     int64 // bytes of all new items
+}
+
+// User is one [[user]].
+type User struct {
+	Name         string
+	PasswordHash string // bcrypt
+	Permissions  *repo.Permissions
+	Repositories []string // empty: all
+}
+
+// Defaults are the settings of a server that nobody configured.
+func Defaults() Config {
+	return Config{
+		Listen:    []string{"127.0.0.1:8484"},
+		DataDir:   "packhouse-data",
+		LogFormat: "pretty",
+		LogLevel:  "info",
+		Drain:     30 * time.Second,
+		Policy:    Policy{Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour},
+	}
+}
+
+// PolicyOf returns what holds for the repository of that name.
+func (c *Config) PolicyOf(name string) Policy {
+	for _, r := range c.Repositories {
+		if r.Name == name {
+			return r.Policy
+		}
+	}
+	return c.Policy
+}
+
+// Mounted returns the name of the repository at "/", or "".
+func (c *Config) Mounted() string {
+	for _, r := range c.Repositories {
+		if r.Mount == "/" {
+			return r.Name
+		}
+	}
+	return ""
+}

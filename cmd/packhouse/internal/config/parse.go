@@ -1,0 +1,308 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"sort"
+	"strings"
+
+	"github.com/pelletier/go-toml/v2"
+	"github.com/pelletier/go-toml/v2/unstable"
+)
+
+// Problem is one thing that is wrong with a file.
+type Problem struct {
+	File string
+	Line int // 1-based; 0: the file as a whole
+	Text string
+}
+
+func (p *Problem) Error() string {
+	if p.Line == 0 {
+		return fmt.Sprintf("%s: %s", p.File, p.Text)
+	}
+	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
+}
+
+// maxFile is the size of a file above which it is surely not a configuration.
+const maxFile = 1 << 20
+
+// Load returns the defaults with what the file says (an empty name: no file) and, over both,
+// what overrides sets from flags and environment (nil: nothing). Repositories take what they do
+// not set from the result. The error is a *Problem for each thing that is wrong, joined.
+func Load(file string, overrides func(*Config)) (Config, error) {
+	if file == "" {
+		return Parse("", nil, overrides)
+	}
+	info, err := os.Stat(file)
+	if err == nil && info.Size() > maxFile {
+		return Config{}, &Problem{File: file, Text: "larger than 1 MiB; is it the right file?"}
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		var path *os.PathError
+		if errors.As(err, &path) {
+			err = path.Err
+		}
+		return Config{}, &Problem{File: file, Text: err.Error()}
+	}
+	return Parse(file, data, overrides)
+}
+
+// Parse is Load for the contents of a file; its name is for messages.
+func Parse(file string, data []byte, overrides func(*Config)) (Config, error) {
+	var document map[string]any
+	if err := toml.Unmarshal(data, &document); err != nil {
+		var syntax *toml.DecodeError
+		if errors.As(err, &syntax) {
+			line, _ := syntax.Position()
+			return Config{}, &Problem{file, line, strings.TrimPrefix(syntax.Error(), "toml: ")}
+		}
+		return Config{}, &Problem{File: file, Text: strings.TrimPrefix(err.Error(), "toml: ")}
+	}
+	p := &parser{file: file, lines: linesOf(data)}
+	c := Defaults()
+	p.document(document, &c, overrides)
+	if len(p.problems) > 0 {
+		sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].Line < p.problems[j].Line })
+		all := make([]error, len(p.problems))
+		for i, problem := range p.problems {
+			all[i] = problem
+		}
+		return Config{}, errors.Join(all...)
+	}
+	return c, nil
+}
+
+type parser struct {
+	file     string
+	lines    map[string]int // "server.listen", "repository[0].name", "repository[0]"
+	problems []*Problem
+}
+
+func (p *parser) add(where, format string, args ...any) {
+	p.problems = append(p.problems, &Problem{p.file, p.line(where), fmt.Sprintf(format, args...)})
+}
+
+// line is where a key stands, or the nearest table around it.
+func (p *parser) line(where string) int {
+	for where != "" {
+		if line, ok := p.lines[where]; ok {
+			return line
+		}
+		where = where[:max(strings.LastIndexByte(where, '.'), 0)]
+	}
+	return 0
+}
+
+func (p *parser) document(document map[string]any, c *Config, overrides func(*Config)) {
+	known := []string{"server", "repository", "user", "maintenance"}
+	server, _ := document["server"].(map[string]any)
+	if value, ok := document["server"]; ok && server == nil {
+		p.add("server", "server: %v", expected("a table, [server]", value))
+	}
+	apply(p, "server", server, serverKeys(), c)
+	p.exclusive("server", server)
+	if overrides != nil {
+		overrides(c)
+	}
+
+	for i, entry := range p.entries(document, "repository") {
+		r := Repository{Policy: c.Policy}
+		where := fmt.Sprintf("repository[%d]", i)
+		apply(p, where, entry, repositoryKeys(), &r)
+		p.exclusive(where, entry)
+		c.Repositories = append(c.Repositories, r)
+	}
+	p.repositories(c.Repositories)
+
+	for i, entry := range p.entries(document, "user") {
+		var u User
+		apply(p, fmt.Sprintf("user[%d]", i), entry, userKeys(), &u)
+		c.Users = append(c.Users, u)
+	}
+	p.users(c.Users)
+
+	housekeeping, _ := document["maintenance"].(map[string]any)
+	if value, ok := document["maintenance"]; ok && housekeeping == nil {
+		p.add("maintenance", "maintenance: %v", expected("a table, [maintenance]", value))
+	}
+	apply(p, "maintenance", housekeeping, maintenanceKeys(), &c.Maintenance)
+
+	for key := range document {
+		if slices.Contains(known, key) {
+			continue
+		}
+		hint := ""
+		if near := nearest(key, known); near != "" {
+			hint = fmt.Sprintf("; did you mean [%s]?", near)
+		} else if _, ok := serverKeys()[key]; ok {
+			hint = "; it belongs below [server]"
+		}
+		p.add(key, "unknown key %q%s", key, hint)
+	}
+	if (c.TLSCert == "") != (c.TLSKey == "") {
+		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
+	}
+}
+
+// apply stores what a table of the file says.
+func apply[T any](p *parser, where string, values map[string]any, keys table[T], target *T) {
+	for key, value := range values {
+		set, ok := keys[key]
+		if !ok {
+			hint := ""
+			if near := nearest(key, keys.keys()); near != "" {
+				hint = fmt.Sprintf("; did you mean %q?", near)
+			}
+			p.add(where+"."+key, "unknown key %q%s", key, hint)
+			continue
+		}
+		if err := set(target, value); err != nil {
+			p.add(where+"."+key, "%s: %v", key, err)
+		}
+	}
+}
+
+// exclusive refuses two spellings of one setting: which one holds would be chance.
+func (p *parser) exclusive(where string, values map[string]any) {
+	for _, pair := range [][2]string{{"quota", "quota_bytes"}, {"lock_ttl", "lock_ttl_seconds"}, {"token", "token_file"}} {
+		_, first := values[pair[0]]
+		_, second := values[pair[1]]
+		if first && second {
+			p.add(where+"."+pair[1], "%s and %s are the same setting; keep one", pair[0], pair[1])
+		}
+	}
+}
+
+// entries returns the tables of [[name]].
+func (p *parser) entries(document map[string]any, name string) []map[string]any {
+	value, ok := document[name]
+	if !ok {
+		return nil
+	}
+	list, ok := value.([]any)
+	if !ok {
+		p.add(name, "%s: expected a list of tables; write [[%s]] with two brackets", name, name)
+		return nil
+	}
+	entries := make([]map[string]any, 0, len(list))
+	for _, v := range list {
+		entry, ok := v.(map[string]any)
+		if !ok {
+			p.add(name, "%s: %v", name, expected("tables, [["+name+"]]", v))
+			return nil
+		}
+		entries = append(entries, entry)
+	}
+	return entries
+}
+
+func (p *parser) repositories(list []Repository) {
+	seen, mounted := make(map[string]bool), ""
+	for i, r := range list {
+		where := fmt.Sprintf("repository[%d]", i)
+		switch {
+		case r.Name == "":
+			if !p.reported(where + ".name") {
+				p.add(where, `[[repository]] needs a name, such as name = "laptop"`)
+			}
+		case seen[r.Name]:
+			p.add(where+".name", "repository %q is configured twice", r.Name)
+		}
+		seen[r.Name] = true
+		if r.Mount != "" {
+			if mounted != "" {
+				p.add(where+".mount", "%q is mounted at / already; there can be one", mounted)
+			}
+			mounted = r.Name
+		}
+	}
+}
+
+func (p *parser) users(list []User) {
+	seen := make(map[string]bool)
+	for i, u := range list {
+		where := fmt.Sprintf("user[%d]", i)
+		switch {
+		case u.Name == "":
+			if !p.reported(where + ".name") {
+				p.add(where, `[[user]] needs a name, such as name = "alice"`)
+			}
+		case seen[u.Name]:
+			p.add(where+".name", "user %q is configured twice", u.Name)
+		}
+		seen[u.Name] = true
+		if u.PasswordHash == "" && !p.reported(where+".password_hash") {
+			p.add(where, "user %q needs a password_hash; make one with: htpasswd -nbB USER PASSWORD", u.Name)
+		}
+	}
+}
+
+// reported tells whether a key's value was refused already.
+func (p *parser) reported(where string) bool {
+	line, ok := p.lines[where]
+	if !ok {
+		return false
+	}
+	for _, problem := range p.problems {
+		if problem.Line == line {
+			return true
+		}
+	}
+	return false
+}
+
+// linesOf finds the line of every key and table of a document that has been parsed without error.
+func linesOf(data []byte) map[string]int {
+	lines := make(map[string]int)
+	counts := make(map[string]int) // entries of each [[table]] so far
+	prefix := ""
+	var p unstable.Parser
+	p.Reset(data)
+	for p.NextExpression() {
+		node := p.Expression()
+		var parts []string
+		line := 0
+		for it := node.Key(); it.Next(); {
+			key := it.Node()
+			parts = append(parts, string(key.Data))
+			if line == 0 {
+				line = p.Shape(key.Raw).Start.Line
+			}
+		}
+		name := strings.Join(parts, ".")
+		switch node.Kind {
+		case unstable.Table:
+			prefix = name
+			// [repository.x] below [[repository]] belongs to its last entry.
+			if n := counts[parts[0]]; n > 0 {
+				prefix = fmt.Sprintf("%s[%d]%s", parts[0], n-1, strings.TrimPrefix(name, parts[0]))
+			}
+			lines[prefix] = line
+		case unstable.ArrayTable:
+			prefix = fmt.Sprintf("%s[%d]", name, counts[name])
+			counts[name]++
+			lines[prefix] = line
+			if _, ok := lines[name]; !ok {
+				lines[name] = line
+			}
+		case unstable.KeyValue:
+			if prefix != "" {
+				name = prefix + "." + name
+			}
+			// a.b.c = 1 makes a and a.b too.
+			for i, c := range name {
+				if c == '.' {
+					if _, ok := lines[name[:i]]; !ok {
+						lines[name[:i]] = line
+					}
+				}
+			}
+			lines[name] = line
+		}
+	}
+	return lines
+}

@@ -1,0 +1,115 @@
+package config
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"time"
+
+	"packhouse/repo"
+)
+
+// Policies are what a server's configuration says of its repositories. The server keeps them in the data
+// directory, so that the processes that hold a repository while it does not run keep to them too.
+type Policies struct {
+	Default      Policy            `json:"default"`
+	Repositories map[string]Policy `json:"repositories,omitempty"`
+}
+
+// DefaultPolicy is what holds when nobody configured anything.
+func DefaultPolicy() Policy { return Defaults().Policy }
+
+// Policies of a configuration.
+func (c *Config) Policies() Policies {
+	p := Policies{Default: c.Policy, Repositories: make(map[string]Policy)}
+	for _, r := range c.Repositories {
+		p.Repositories[r.Name] = r.Policy
+	}
+	return p
+}
+
+// Of returns what holds for a repository.
+func (p Policies) Of(name string) Policy {
+	if policy, ok := p.Repositories[name]; ok {
+		return policy
+	}
+	return p.Default
+}
+
+// policyText is how a policy is written.
+type policyText struct {
+	Quota       int64  `json:"quota"` // bytes; negative: none
+	Reserve     int64  `json:"reserve"`
+	AppendOnly  bool   `json:"append_only"`
+	LockTTL     string `json:"lock_ttl"`
+	Grace       string `json:"grace"`
+	Permissions string `json:"permissions"`
+}
+
+// MarshalJSON is read back by UnmarshalJSON.
+func (p Policy) MarshalJSON() ([]byte, error) {
+	return json.Marshal(policyText{p.Quota, p.Reserve, p.AppendOnly, p.LockTTL.String(), p.Grace.String(), p.Permissions.String()})
+}
+
+// UnmarshalJSON reads what MarshalJSON wrote.
+func (p *Policy) UnmarshalJSON(b []byte) error {
+	var t policyText
+	if err := json.Unmarshal(b, &t); err != nil {
+		return err
+	}
+	lockTTL, lockErr := time.ParseDuration(t.LockTTL)
+	grace, graceErr := time.ParseDuration(t.Grace)
+	permissions, err := repo.ParsePermissions(t.Permissions)
+	if err := errors.Join(lockErr, graceErr, err); err != nil {
+		return err
+	}
+	*p = Policy{Quota: t.Quota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions}
+	return nil
+}
+
+// policyFile is the file below a data directory's own directory.
+const policyFile = "policy.json"
+
+// Keep writes the policies to own, the server's own directory: whole and durably, or not at all.
+func (p Policies) Keep(own string) error {
+	text, err := json.MarshalIndent(p, "", "  ")
+	if err != nil {
+		return err
+	}
+	f, err := os.CreateTemp(own, ".new-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	_, err = f.Write(append(text, '\n'))
+	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Rename(f.Name(), filepath.Join(own, policyFile)); err != nil {
+		return err
+	}
+	dir, err := os.Open(own)
+	if err != nil {
+		return err
+	}
+	return errors.Join(dir.Sync(), dir.Close())
+}
+
+// KeptPolicies reads what Keep wrote; without such a file they are the defaults. A file that cannot be read is an
+// error: to go on without would lift what an administrator forbade.
+func KeptPolicies(own string) (Policies, error) {
+	text, err := os.ReadFile(filepath.Join(own, policyFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return Policies{Default: DefaultPolicy()}, nil
+	}
+	var p Policies
+	if err == nil {
+		err = json.Unmarshal(text, &p)
+	}
+	if err != nil {
+		return Policies{}, fmt.Errorf("the policies kept in the data directory: %w", err)
+	}
+	return p, nil
+}

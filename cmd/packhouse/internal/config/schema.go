@@ -1,0 +1,354 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"sort"
+	"time"
+
+	"packhouse/compact/maintenance"
+	"packhouse/repo"
+)
+
+// A setter stores the value a file gives to one key; its error says what would be right.
+type setter[T any] func(target *T, value any) error
+
+// table is the keys of one kind of TOML table.
+type table[T any] map[string]setter[T]
+
+func (t table[T]) keys() []string {
+	keys := make([]string, 0, len(t))
+	for key := range t {
+		keys = append(keys, key)
+	}
+	sort.Strings(keys)
+	return keys
+}
+
+// text stores a string that check (if any) accepts.
+func text[T any](field func(*T) *string, check func(string) error) setter[T] {
+	return func(target *T, value any) error {
+		s, ok := value.(string)
+		if !ok {
+			return expected("a string", value)
+		}
+		if check != nil {
+			if err := check(s); err != nil {
+				return err
+			}
+		}
+		*field(target) = s
+		return nil
+	}
+}
+
+// texts stores a string or a list of strings.
+func texts[T any](field func(*T) *[]string, check func(string) error) setter[T] {
+	return func(target *T, value any) error {
+		values, ok := value.([]any)
+		if !ok {
+			values = []any{value}
+		}
+		list := make([]string, 0, len(values))
+		for _, v := range values {
+			s, ok := v.(string)
+			if !ok {
+				return expected("a string or a list of strings", v)
+			}
+			if err := check(s); err != nil {
+				return err
+			}
+			list = append(list, s)
+		}
+		if len(list) == 0 {
+			return errors.New("the list is empty; leave the key out instead")
+		}
+		*field(target) = list
+		return nil
+	}
+}
+
+func truth[T any](field func(*T) *bool) setter[T] {
+	return func(target *T, value any) error {
+		b, ok := value.(bool)
+		if !ok {
+			return expected("true or false", value)
+		}
+		*field(target) = b
+		return nil
+	}
+}
+
+// size stores bytes, given as an integer or as a string that parse reads.
+func size[T any](field func(*T) *int64, parse func(string) (int64, error)) setter[T] {
+	return func(target *T, value any) error {
+		var n int64
+		var err error
+		switch v := value.(type) {
+		case int64:
+			if v < 0 {
+				return fmt.Errorf("%d is negative; a size is 0 or more bytes", v)
+			}
+			n, err = parse(fmt.Sprint(v))
+		case string:
+			n, err = parse(v)
+		default:
+			return expected(`a number of bytes or a string such as "10G"`, value)
+		}
+		if err != nil {
+			return err
+		}
+		*field(target) = n
+		return nil
+	}
+}
+
+// duration stores a duration of least at least (0 is always fine), given as a string.
+func duration[T any](field func(*T) *time.Duration, least time.Duration) setter[T] {
+	return func(target *T, value any) error {
+		s, ok := value.(string)
+		if !ok {
+			return expected(`a string such as "90s", "36h" or "30d"`, value)
+		}
+		d, err := ParseDuration(s)
+		if err != nil {
+			return err
+		}
+		if d != 0 && d < least {
+			return fmt.Errorf("%q is too short; the least is %s", s, least)
+		}
+		*field(target) = d
+		return nil
+	}
+}
+
+// seconds stores a duration, given as a whole number of seconds.
+func seconds[T any](field func(*T) *time.Duration) setter[T] {
+	return func(target *T, value any) error {
+		n, ok := value.(int64)
+		if !ok || n <= 0 || n > 1<<31 {
+			return expected("a number of seconds above 0", value)
+		}
+		*field(target) = time.Duration(n) * time.Second
+		return nil
+	}
+}
+
+// permissions stores a preset's name or a table of prefix to letters.
+func permissions[T any](field func(*T) **repo.Permissions) setter[T] {
+	return func(target *T, value any) error {
+		var p *repo.Permissions
+		var err error
+		switch v := value.(type) {
+		case string:
+			p, err = ParsePermissions(v)
+		case map[string]any:
+			letters := make(map[string]string, len(v))
+			for prefix, l := range v {
+				s, ok := l.(string)
+				if !ok {
+					return expected(fmt.Sprintf("a string of letters for %q", prefix), l)
+				}
+				letters[prefix] = s
+			}
+			p, err = repo.NewPermissions(letters)
+		default:
+			return expected(`a name such as "no-delete" or a table such as { "" = "lr", locks = "lrwD" }`, value)
+		}
+		if err != nil {
+			return err
+		}
+		*field(target) = p
+		return nil
+	}
+}
+
+func expected(what string, got any) error {
+	return fmt.Errorf("expected %s, got %s", what, describe(got))
+}
+
+func describe(value any) string {
+	switch v := value.(type) {
+	case string:
+		return fmt.Sprintf("the string %q", v)
+	case map[string]any:
+		return "a table"
+	case []any:
+		return "a list"
+	}
+	return fmt.Sprint(value)
+}
+
+// ParsePermissions reads a table as repo.ParsePermissions does, and borg's own short names: all,
+// no-delete, write-only and read-only.
+func ParsePermissions(text string) (*repo.Permissions, error) {
+	switch text {
+	case "all", "no-delete", "write-only", "read-only":
+		text = "borgbackup-" + text
+	}
+	return repo.ParsePermissions(text)
+}
+
+// policyKeys are those that [server] and [[repository]] share.
+func policyKeys[T any](policy func(*T) *Policy) table[T] {
+	return table[T]{
+		"quota":            size(func(t *T) *int64 { return &policy(t).Quota }, ParseQuota),
+		"quota_bytes":      size(func(t *T) *int64 { return &policy(t).Quota }, ParseQuota),
+		"reserve":          size(func(t *T) *int64 { return &policy(t).Reserve }, ParseSize),
+		"append_only":      truth(func(t *T) *bool { return &policy(t).AppendOnly }),
+		"lock_ttl":         duration(func(t *T) *time.Duration { return &policy(t).LockTTL }, time.Second),
+		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &policy(t).LockTTL }),
+		"grace":            duration(func(t *T) *time.Duration { return &policy(t).Grace }, 0),
+		"permissions":      permissions(func(t *T) **repo.Permissions { return &policy(t).Permissions }),
+	}
+}
+
+func serverKeys() table[Config] {
+	keys := policyKeys(func(c *Config) *Policy { return &c.Policy })
+	keys["listen"] = texts(func(c *Config) *[]string { return &c.Listen }, CheckListen)
+	keys["data_dir"] = text(func(c *Config) *string { return &c.DataDir }, notEmpty)
+	keys["token"] = text(func(c *Config) *string { return &c.Token }, CheckToken)
+	keys["token_file"] = text(func(c *Config) *string { return &c.TokenFile }, notEmpty)
+	keys["tls_cert"] = text(func(c *Config) *string { return &c.TLSCert }, notEmpty)
+	keys["tls_key"] = text(func(c *Config) *string { return &c.TLSKey }, notEmpty)
+	keys["log_format"] = text(func(c *Config) *string { return &c.LogFormat }, CheckLogFormat)
+	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
+	keys["drain"] = duration(func(c *Config) *time.Duration { return &c.Drain }, 0)
+	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, ParseSize)
+	keys["object_lock_ttl"] = duration(func(c *Config) *time.Duration { return &c.ObjectLockTTL }, 0)
+	// The old servers printed these in their manual and never enforced them either.
+	for _, key := range []string{"rate_limit_rps", "rate_limit_mbps"} {
+		keys[key] = func(c *Config, value any) error {
+			if n, ok := value.(int64); !ok || n < 0 {
+				return expected("a number", value)
+			} else if n > 0 {
+				c.Warnings = append(c.Warnings, key+" has no effect: limit rates in the reverse proxy")
+			}
+			return nil
+		}
+	}
+	return keys
+}
+
+func repositoryKeys() table[Repository] {
+	keys := policyKeys(func(r *Repository) *Policy { return &r.Policy })
+	keys["name"] = text(func(r *Repository) *string { return &r.Name }, checkRepositoryName)
+	keys["mount"] = text(func(r *Repository) *string { return &r.Mount }, func(s string) error {
+		if s != "/" {
+			return fmt.Errorf(`%q is not a place to mount at; the one there is is "/" (every repository is at /NAME anyway)`, s)
+		}
+		return nil
+	})
+	return keys
+}
+
+func maintenanceKeys() table[Maintenance] {
+	return table[Maintenance]{
+		"window": text(func(m *Maintenance) *string { return &m.Window }, func(s string) error {
+			_, err := maintenance.ParseWindow(s, nil)
+			return err
+		}),
+		"time_zone": text(func(m *Maintenance) *string { return &m.TimeZone }, func(s string) error {
+			if _, err := time.LoadLocation(s); err != nil {
+				return fmt.Errorf("%q is not a time zone that this system knows, such as Europe/Berlin", s)
+			}
+			return nil
+		}),
+		"jitter": func(m *Maintenance, value any) error {
+			if err := duration(func(m *Maintenance) *time.Duration { return &m.Jitter }, 0)(m, value); err != nil {
+				return err
+			}
+			if m.Jitter == 0 {
+				m.Jitter = -1 // asked for, unlike a key that is left out
+			}
+			return nil
+		},
+		"scrub":          text(func(m *Maintenance) *string { return &m.Scrub }, maintenance.CheckSchedule),
+		"scrub_share":    share(func(m *Maintenance) *float64 { return &m.ScrubShare }),
+		"snapshots":      text(func(m *Maintenance) *string { return &m.Snapshots }, maintenance.CheckSchedule),
+		"snapshots_kept": count(func(m *Maintenance) *int64 { return &m.SnapshotsKept }, 1, 1000),
+		"rate":           size(func(m *Maintenance) *int64 { return &m.Rate }, ParseSize),
+		"workers":        count(func(m *Maintenance) *int64 { return &m.Workers }, 1, 1024),
+		"keep_results":   duration(func(m *Maintenance) *time.Duration { return &m.KeepResults }, time.Hour),
+
+		"plan_bytes":      size(func(m *Maintenance) *int64 { return &m.PlanBytes }, ParseSize),
+		"plan_operations": count(func(m *Maintenance) *int64 { return &m.PlanOperations }, 1, 1<<30),
+		"plan_ranges":     count(func(m *Maintenance) *int64 { return &m.PlanRanges }, 1, 1<<30),
+		"plan_output":     size(func(m *Maintenance) *int64 { return &m.PlanOutput }, ParseSize),
+	}
+}
+
+// count stores a whole number within bounds.
+func count[T any](field func(*T) *int64, least, most int64) setter[T] {
+	return func(target *T, value any) error {
+		n, ok := value.(int64)
+		if !ok || n < least || n > most {
+			return expected(fmt.Sprintf("a whole number from %d to %d", least, most), value)
+		}
+		*field(target) = n
+		return nil
+	}
+}
+
+// share stores a part of a whole.
+func share[T any](field func(*T) *float64) setter[T] {
+	return func(target *T, value any) error {
+		f, ok := value.(float64)
+		if n, whole := value.(int64); whole {
+			f, ok = float64(n), true
+		}
+		if !ok || !(f > 0 && f <= 1) {
+			return expected("a number above 0, at most 1", value)
+		}
+		*field(target) = f
+		return nil
+	}
+}
+
+func userKeys() table[User] {
+	return table[User]{
+		"name":          text(func(u *User) *string { return &u.Name }, checkUserName),
+		"password_hash": text(func(u *User) *string { return &u.PasswordHash }, checkPasswordHash),
+		"permissions":   permissions(func(u *User) **repo.Permissions { return &u.Permissions }),
+		"repositories":  texts(func(u *User) *[]string { return &u.Repositories }, checkRepositoryName),
+	}
+}
+
+func notEmpty(s string) error {
+	if s == "" {
+		return errors.New("must not be empty")
+	}
+	return nil
+}
+
+// checkUserName: Basic authentication splits at the first colon.
+func checkUserName(s string) error {
+	if s == "" || len(s) > 128 {
+		return errors.New("a user's name has 1 to 128 characters")
+	}
+	if s == TokenName {
+		return fmt.Errorf("%q is the name under which the server's own token acts; choose another", s)
+	}
+	for _, c := range s {
+		if c == ':' || c <= ' ' || c == 0x7f {
+			return fmt.Errorf("%q: a user's name has no colons, blanks or control characters", s)
+		}
+	}
+	return nil
+}
+
+// Keys are all keys a file can have, of every table.
+func Keys() []string {
+	seen := make(map[string]bool)
+	for _, keys := range [][]string{serverKeys().keys(), repositoryKeys().keys(), userKeys().keys(), maintenanceKeys().keys()} {
+		for _, key := range keys {
+			seen[key] = true
+		}
+	}
+	all := make([]string, 0, len(seen))
+	for key := range seen {
+		all = append(all, key)
+	}
+	sort.Strings(all)
+	return all
+}

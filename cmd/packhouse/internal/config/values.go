@@ -1,0 +1,141 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"net"
+	"strconv"
+	"strings"
+	"time"
+
+	"golang.org/x/crypto/bcrypt"
+
+	"packhouse/repo"
+)
+
+// ParseSize reads a number of bytes: digits, with a fraction and one of the suffixes K, M, G, T or
+// P (binary: 1K is 1024; "KB" and "KiB" mean the same) if wanted. "500M", "1.5G", "1048576".
+func ParseSize(text string) (int64, error) {
+	bad := fmt.Errorf("%q is not a size; write bytes or a number with K, M, G or T, such as 500M or 10G", text)
+	number := strings.ToUpper(strings.TrimSpace(text))
+	number = strings.TrimSuffix(strings.TrimSuffix(number, "B"), "I")
+	shift := 0
+	if number != "" {
+		if i := strings.IndexByte("KMGTP", number[len(number)-1]); i >= 0 {
+			shift, number = 10*(i+1), strings.TrimSpace(number[:len(number)-1])
+		} else if strings.HasSuffix(strings.ToUpper(text), "I") {
+			return 0, bad
+		}
+	}
+	whole, fraction, dotted := strings.Cut(number, ".")
+	if whole == "" || dotted && (fraction == "" || shift == 0) || strings.Trim(whole+fraction, "0123456789") != "" {
+		return 0, bad
+	}
+	n, err := strconv.ParseInt(whole, 10, 64)
+	if err != nil || n > math.MaxInt64>>shift {
+		return 0, fmt.Errorf("%q is too large a size", text)
+	}
+	n <<= shift
+	if dotted {
+		part, err := strconv.ParseFloat("0."+fraction, 64)
+		if err != nil {
+			return 0, bad
+		}
+		if extra := int64(part * float64(int64(1)<<shift)); n <= math.MaxInt64-extra {
+			n += extra
+		}
+	}
+	return n, nil
+}
+
+// ParseQuota reads a size where 0 and "none" mean no limit, which is -1 inside.
+func ParseQuota(text string) (int64, error) {
+	if text == "none" || text == "unlimited" {
+		return -1, nil
+	}
+	n, err := ParseSize(text)
+	if err == nil && n == 0 {
+		return -1, nil
+	}
+	return n, err
+}
+
+// ParseDuration reads Go's durations and, beyond them, whole days and weeks: "90s", "36h", "30d", "2w".
+func ParseDuration(text string) (time.Duration, error) {
+	bad := fmt.Errorf("%q is not a duration; write a number with s, m, h, d or w, such as 90s, 36h or 30d", text)
+	if text == "0" {
+		return 0, nil
+	}
+	for suffix, unit := range map[string]time.Duration{"d": 24 * time.Hour, "w": 7 * 24 * time.Hour} {
+		if digits, ok := strings.CutSuffix(text, suffix); ok {
+			n, err := strconv.ParseInt(digits, 10, 32)
+			if err != nil || n < 0 || n > int64(math.MaxInt64/unit) {
+				return 0, bad
+			}
+			return time.Duration(n) * unit, nil
+		}
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < 0 {
+		return 0, bad
+	}
+	return d, nil
+}
+
+// CheckListen tells whether address is one a server can listen on.
+func CheckListen(address string) error {
+	if path, ok := strings.CutPrefix(address, "unix:"); ok {
+		if path == "" {
+			return errors.New(`"unix:" needs the path of a socket, such as unix:/run/packhouse/http.sock`)
+		}
+		return nil
+	}
+	_, port, err := net.SplitHostPort(address)
+	if err == nil {
+		_, err = net.LookupPort("tcp", port)
+	}
+	if err != nil || port == "" {
+		return fmt.Errorf("%q is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484", address)
+	}
+	return nil
+}
+
+// CheckLogFormat and CheckLogLevel tell whether the log can be written so.
+func CheckLogFormat(text string) error { return oneOf(text, "pretty", "json") }
+
+// CheckLogLevel tells whether text is a level of the log.
+func CheckLogLevel(text string) error { return oneOf(text, "debug", "info", "warn", "error") }
+
+// CheckToken tells whether a client can send token in a header.
+func CheckToken(token string) error {
+	if token == "" {
+		return errors.New("the token must not be empty")
+	}
+	if strings.ContainsFunc(token, func(c rune) bool { return c <= ' ' || c > '~' }) {
+		return errors.New("the token must be printable ASCII without blanks")
+	}
+	return nil
+}
+
+func checkPasswordHash(text string) error {
+	if _, err := bcrypt.Cost([]byte(text)); err != nil {
+		return errors.New("not a bcrypt hash; make one with: htpasswd -nbB USER PASSWORD")
+	}
+	return nil
+}
+
+func checkRepositoryName(name string) error { return repo.CheckName(name) }
+
+func oneOf(text string, allowed ...string) error {
+	for _, a := range allowed {
+		if text == a {
+			return nil
+		}
+	}
+	hint := ""
+	if near := nearest(text, allowed); near != "" {
+		hint = fmt.Sprintf("; did you mean %q?", near)
+	}
+	return fmt.Errorf("%q is not one of %s%s", text, strings.Join(allowed, ", "), hint)
+}

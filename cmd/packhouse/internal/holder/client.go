@@ -1,0 +1,45 @@
+package holder
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+)
+
+// Paths a holder answers on its socket, besides those of its repositories.
+const (
+	PathYield = "/-/local/yield" // POST: finish what runs, let go of the repository, and end
+)
+
+// Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse".
+func Client(dir string) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) },
+	}}
+}
+
+// Yield asks the holder of dir to let go. nil: it will, or nobody holds it.
+func Yield(ctx context.Context, dir string) error {
+	client := Client(dir)
+	defer client.CloseIdleConnections()
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+PathYield, nil)
+	if err != nil {
+		return err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil // gone, or going
+	}
+	defer response.Body.Close()
+	if response.StatusCode < 300 || response.StatusCode == http.StatusServiceUnavailable {
+		return nil
+	}
+	text, err := io.ReadAll(io.LimitReader(response.Body, 1<<10))
+	if err != nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %s", &HeldError{What: "repository", PID: pidOf(dir)}, strings.TrimSpace(string(text)))
+}

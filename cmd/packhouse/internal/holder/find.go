@@ -1,0 +1,45 @@
+package holder
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"path/filepath"
+	"time"
+)
+
+// Found is a connection to who holds a repository.
+type Found struct {
+	net.Conn
+	Name string // the repository's there; "" when it is the only one
+}
+
+// Find connects to whoever holds the repository in dir: a server of the directory above, or a holder of its
+// own, which start starts when there is none. It waits for a holder that is just beginning or
+// ending until ctx ends; then the error is a *HeldError with its process ID.
+func Find(ctx context.Context, dir string, start func(context.Context) error) (*Found, error) {
+	above := filepath.Dir(dir)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		if Held(above) {
+			if conn, err := Dial(ctx, above); err == nil {
+				return &Found{conn, filepath.Base(dir)}, nil
+			}
+		} else if conn, err := Dial(ctx, dir); err == nil {
+			return &Found{conn, ""}, nil
+		} else if !Held(dir) {
+			if err := start(ctx); err != nil && ctx.Err() == nil {
+				return nil, err
+			}
+			pause = 5 * time.Millisecond
+		}
+		select {
+		case <-ctx.Done():
+			held := &HeldError{What: "repository", PID: pidOf(dir)}
+			if Held(above) {
+				held = &HeldError{What: "repository", PID: pidOf(above), Up: true}
+			}
+			return nil, fmt.Errorf("%w, which does not answer", held)
+		case <-time.After(pause):
+		}
+	}
+}

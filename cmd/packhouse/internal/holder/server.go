@@ -1,0 +1,157 @@
+package holder
+
+import (
+	"context"
+	"io"
+	"log"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"packhouse/cmd/packhouse/internal/pipe"
+)
+
+// leavingNotice is what a connection without request is sent before it is closed. A request that crosses it
+// on the way takes it for its answer, and knows that it was not begun.
+const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + pipe.HeaderLeaving + ": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+
+// Server answers on a holder's socket, until Leave. Of every request it then is certain whether it
+// was begun.
+type Server struct {
+	http *http.Server
+
+	mu       sync.Mutex        // held for a look at the fields below, and over one notice
+	listener net.Listener      // guarded by mu
+	leaving  bool              // guarded by mu
+	busy     map[net.Conn]bool // open connections: whether a request is being answered
+	told     map[net.Conn]bool // those that were sent the notice
+	idle     chan struct{}     // closed when leaving and nothing is busy
+}
+
+type connKey struct{}
+
+// NewServer makes a server that answers by handler.
+func NewServer(handler http.Handler) *Server {
+	s := &Server{busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
+	s.http = &http.Server{
+		Handler:     s.wrap(handler),
+		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
+		ConnState:   s.state,
+		ErrorLog:    log.New(io.Discard, "", 0), // the other end is our own program
+	}
+	return s
+}
+
+// Serve answers on l until Leave; it then returns http.ErrServerClosed.
+func (s *Server) Serve(l net.Listener) error {
+	s.mu.Lock()
+	s.listener = l
+	leaving := s.leaving
+	s.mu.Unlock()
+	if leaving {
+		_ = l.Close()
+		return http.ErrServerClosed
+	}
+	err := s.http.Serve(l)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.leaving {
+		return http.ErrServerClosed
+	}
+	return err
+}
+
+func (s *Server) wrap(handler http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		c, _ := r.Context().Value(connKey{}).(net.Conn)
+		if !s.begin(c) {
+			panic(http.ErrAbortHandler) // its sender has the notice
+		}
+		handler.ServeHTTP(w, r)
+	})
+}
+
+func (s *Server) begin(c net.Conn) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.told[c] {
+		return false
+	}
+	s.busy[c] = true
+	return true
+}
+
+// state follows the connections. A connection is busy until its response has been sent whole.
+func (s *Server) state(c net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.busy[c] = false
+		if s.leaving {
+			s.tellLocked(c)
+		}
+	case http.StateIdle:
+		s.busy[c] = false
+		if s.leaving {
+			s.tellLocked(c)
+		}
+	case http.StateClosed, http.StateHijacked:
+		delete(s.busy, c)
+		delete(s.told, c)
+	}
+	s.checkLocked()
+}
+
+// tellLocked sends the notice and closes the connection.
+func (s *Server) tellLocked(c net.Conn) {
+	if s.told[c] {
+		return
+	}
+	s.told[c] = true
+	_ = c.SetWriteDeadline(time.Now().Add(time.Second)) // it fits into the socket's buffer
+	_, _ = io.WriteString(c, leavingNotice)
+	_ = c.Close()
+}
+
+func (s *Server) checkLocked() {
+	if !s.leaving {
+		return
+	}
+	for c, busy := range s.busy {
+		if busy && !s.told[c] {
+			return
+		}
+	}
+	select {
+	case <-s.idle:
+	default:
+		close(s.idle)
+	}
+}
+
+// Leave stops accepting, tells the connections that wait, and waits for running requests until ctx ends;
+// then it cuts them and returns ctx's error.
+func (s *Server) Leave(ctx context.Context) error {
+	s.mu.Lock()
+	s.leaving = true
+	if s.listener != nil {
+		_ = s.listener.Close()
+	}
+	for c, busy := range s.busy {
+		if !busy {
+			s.tellLocked(c)
+		}
+	}
+	s.checkLocked()
+	s.mu.Unlock()
+	var err error
+	select {
+	case <-s.idle:
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	_ = s.http.Close() // what is left
+	return err
+}

@@ -1,0 +1,165 @@
+package holder_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/cmd/packhouse/internal/pipe"
+)
+
+// TestLeaveIsCertain: whatever moment a server leaves at, each request is either answered or known not to
+// have begun. Nobody is left in doubt.
+func TestLeaveIsCertain(t *testing.T) {
+	path := filepath.Join(tempDir(t), "s")
+	for range 40 {
+		var begun atomic.Int64
+		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			begun.Add(1)
+		}))
+		l, err := holder.ListenUnix(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+
+		var answered atomic.Int64
+		var wait sync.WaitGroup
+		running := make(chan struct{}, 6)
+		for range cap(running) {
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			wait.Go(func() {
+				defer conn.Close()
+				r := bufio.NewReader(conn)
+				for n := 0; ; n++ {
+					if n == 5 {
+						running <- struct{}{}
+					}
+					_, writeErr := fmt.Fprintf(conn, "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 3\r\n\r\nabc")
+					resp, err := http.ReadResponse(r, nil)
+					if err != nil {
+						if writeErr == nil {
+							t.Errorf("in doubt after %d requests: %v", n, err)
+						}
+						return // what could not be sent whole cannot have begun
+					}
+					resp.Body.Close()
+					switch {
+					case resp.StatusCode == http.StatusOK:
+						answered.Add(1)
+					case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(pipe.HeaderLeaving) != "":
+						return
+					default:
+						t.Errorf("got status %d", resp.StatusCode)
+					}
+				}
+			})
+		}
+		for range cap(running) {
+			<-running
+		}
+		if err := s.Leave(t.Context()); err != nil {
+			t.Errorf("leave: %v", err)
+		}
+		wait.Wait()
+		if got, want := answered.Load(), begun.Load(); got != want {
+			t.Errorf("%d requests were carried out, %d were answered", want, got)
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: got %v, want ErrServerClosed", err)
+		}
+	}
+}
+
+// TestLeaveWaits for requests that run, and cuts them when the time is over.
+func TestLeaveWaits(t *testing.T) {
+	path := filepath.Join(tempDir(t), "s")
+	inside, finish := make(chan struct{}), make(chan struct{})
+	s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		close(inside)
+		<-finish
+	}))
+	l, err := holder.ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { _ = s.Serve(l) }()
+	conn, err := net.Dial("unix", path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprintf(conn, "GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+	<-inside
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if err := s.Leave(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("leave without time: got %v, want context.Canceled", err)
+	}
+	close(finish)
+}
+
+// TestFind: a connection to who is there, started if nobody is.
+func TestFind(t *testing.T) {
+	top := tempDir(t)
+	dir := filepath.Join(top, "r")
+	var claim *holder.Claim
+	var l net.Listener
+	starts := 0
+	start := func(context.Context) (err error) {
+		starts++
+		if claim, err = holder.ClaimRepository(dir); err == nil {
+			l, err = claim.Listen()
+		}
+		return err
+	}
+	found, err := holder.Find(t.Context(), dir, start)
+	if err != nil || found.Name != "" || starts != 1 {
+		t.Fatalf("got %+v, %v after %d starts", found, err, starts)
+	}
+	found.Close()
+	l.Close()
+	release(t, claim)
+
+	above, err := holder.ClaimData(t.Context(), top)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer release(t, above)
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	_, err = holder.Find(over, dir, start)
+	var held *holder.HeldError
+	if !errors.As(err, &held) || !held.Up || !strings.Contains(err.Error(), "which does not answer") {
+		t.Errorf("a server that does not answer: got %v", err)
+	}
+	if l, err = above.Listen(); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if found, err = holder.Find(t.Context(), dir, start); err != nil || found.Name != "r" {
+		t.Fatalf("got %+v, %v; want the server's r", found, err)
+	}
+	found.Close()
+	if starts != 1 {
+		t.Errorf("%d starts, want 1", starts)
+	}
+	if _, err := holder.Find(t.Context(), filepath.Join(tempDir(t), "x"), func(context.Context) error { return errors.New("cannot") }); err == nil || err.Error() != "cannot" {
+		t.Errorf("a start that fails: got %v", err)
+	}
+}

@@ -1,0 +1,110 @@
+package holder
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+)
+
+// maxSocketPath is what fits into a socket address.
+const maxSocketPath = 107
+
+// Listen opens the holder's socket, in place of one that a dead holder left. Closing the listener
+// removes it.
+func (c *Claim) Listen() (net.Listener, error) {
+	dir := filepath.Join(c.Dir, OwnDir)
+	l, err := ListenUnix(filepath.Join(dir, socketFile))
+	if err != nil {
+		return nil, fmt.Errorf("open the socket for other processes: %w", err)
+	}
+	return l, nil
+}
+
+// ListenUnix listens on a socket that only this user may connect to. What another process left at
+// path is replaced if it is a socket nobody answers on. Closing the listener removes the file.
+func ListenUnix(path string) (net.Listener, error) {
+	if conn, err := dialUnix(context.Background(), path); err == nil {
+		return nil, errors.Join(fmt.Errorf("another process listens on %s", filepath.Base(path)), conn.Close())
+	}
+	if info, err := os.Lstat(path); err == nil {
+		if info.Mode().Type() != os.ModeSocket {
+			return nil, fmt.Errorf("%s is there and is not a socket", filepath.Base(path))
+		}
+		if err := os.Remove(path); err != nil {
+			return nil, err
+		}
+	}
+	// The socket is made under a name of its own and moved into place when its mode is right, so
+	// that nobody can connect before.
+	making := filepath.Join(filepath.Dir(path), ".socket-"+strconv.Itoa(os.Getpid()))
+	_ = os.Remove(making)
+	var l *net.UnixListener
+	err := throughDir(making, func(short string) (err error) {
+		l, err = net.ListenUnix("unix", &net.UnixAddr{Name: short, Net: "unix"})
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false)
+	if err := os.Chmod(making, 0o600); err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(making))
+	}
+	if err := os.Rename(making, path); err != nil {
+		return nil, errors.Join(err, l.Close(), os.Remove(making))
+	}
+	info, err := os.Lstat(path)
+	if err != nil {
+		return nil, errors.Join(err, l.Close())
+	}
+	return &unixListener{UnixListener: l, path: path, made: info}, nil
+}
+
+// unixListener removes its socket, and only its own, when it is closed.
+type unixListener struct {
+	*net.UnixListener
+	path string
+	made os.FileInfo
+}
+
+func (l *unixListener) Close() error {
+	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
+		_ = os.Remove(l.path)
+	}
+	return l.UnixListener.Close()
+}
+
+// Dial connects to whoever holds dir. An error tells that nobody does.
+func Dial(ctx context.Context, dir string) (net.Conn, error) {
+	return dialUnix(ctx, filepath.Join(dir, OwnDir, socketFile))
+}
+
+func dialUnix(ctx context.Context, path string) (net.Conn, error) {
+	var conn net.Conn
+	err := throughDir(path, func(short string) (err error) {
+		var d net.Dialer
+		conn, err = d.DialContext(ctx, "unix", short)
+		return err
+	})
+	return conn, err
+}
+
+// throughDir calls do with path, or, when that is too long for a socket address, with a name for
+// it below an open descriptor of its directory.
+func throughDir(path string, do func(string) error) error {
+	if len(path) <= maxSocketPath {
+		return do(path)
+	}
+	fd, err := unix.Open(filepath.Dir(path), unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(fd)
+	return do(filepath.Join("/proc/self/fd", strconv.Itoa(fd), filepath.Base(path)))
+}

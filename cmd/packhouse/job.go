@@ -1,0 +1,366 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"packhouse/compact"
+)
+
+// jobFlags say which repository a command is about, and who is asked.
+type jobFlags struct {
+	desk      deskFlags
+	repo      string
+	server    string
+	tokenFile string
+}
+
+func (f *jobFlags) add(cmd *cobra.Command) {
+	f.desk.add(cmd)
+	flags := cmd.PersistentFlags()
+	flags.StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
+	flags.StringVar(&f.server, "server", "", "ask the server at this `URL` instead of the one of the data directory")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server; else it is in PACKHOUSE_TOKEN")
+}
+
+// with runs do at an open desk, for the repository.
+func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(d *desk, name string) error) error {
+	return f.open(cmd, s, func(d *desk) error {
+		name, err := d.name(f.names())
+		if err != nil {
+			return err
+		}
+		return do(d, name)
+	})
+}
+
+// names are the repositories that the flags name.
+func (f *jobFlags) names() []string {
+	if f.repo == "" {
+		return nil
+	}
+	return []string{f.repo}
+}
+
+// open runs do at an open desk.
+func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(d *desk) error) error {
+	if f.server == "" {
+		return withDesk(cmd, s, &f.desk, do)
+	}
+	d, err := f.remote()
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(d), d.close())
+}
+
+// remote is a desk far away.
+func (f *jobFlags) remote() (*desk, error) {
+	base, err := url.Parse(f.server)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
+		return nil, usage("--server is a URL such as https://backup.example:8484, not %q", f.server)
+	}
+	token := os.Getenv("PACKHOUSE_TOKEN")
+	if f.tokenFile != "" {
+		text, err := os.ReadFile(f.tokenFile)
+		if err != nil {
+			return nil, err
+		}
+		token = strings.TrimSpace(string(text))
+	}
+	if token == "" {
+		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
+	}
+	client := &http.Client{Transport: elsewhere{base, token}}
+	return &desk{client: client, end: func() error { return nil }}, nil
+}
+
+// elsewhere sends requests to a server, with its token.
+type elsewhere struct {
+	base  *url.URL
+	token string
+}
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = e.base.Scheme, e.base.Host, ""
+	r.Header.Set("Authorization", "Bearer "+e.token)
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+func jobCommand(s streams) *cobra.Command {
+	f := &jobFlags{}
+	parent := &cobra.Command{
+		Use:   "job",
+		Short: "Show, await and cancel compactions and scrubs",
+		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week. Calls that
+a client is waiting for (borg compact, vykar compact) are shown too.
+
+  packhouse job list
+  packhouse job wait --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
+
+Exit codes: 0 success, 1 failure (wait: the job failed or was cancelled), 2 wrong command line, 3 the
+scrub found damage.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f.add(parent)
+	parent.AddCommand(jobList(s, f), jobShow(s, f), jobWait(s, f), jobCancel(s, f))
+	return parent
+}
+
+// jobPath is the path of a job in the API. What cannot be an ID is no path either: there is no such job.
+func jobPath(name, id, rest string) string {
+	plain := strings.Map(func(c rune) rune {
+		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' {
+			return c
+		}
+		return '-'
+	}, id)
+	return of(name, "jobs/"+plain+rest)
+}
+
+func jobList(s streams, f *jobFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the jobs of a repository, or of all, oldest first",
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.open(cmd, s, func(d *desk) error {
+				names, err := d.names(cmd, f.names())
+				if err != nil {
+					return err
+				}
+				if f.desk.json {
+					return listJobsJSON(cmd.Context(), s, d, names)
+				}
+				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
+				for _, name := range names {
+					if err := d.listJobs(cmd.Context(), t, name); err != nil {
+						return err
+					}
+				}
+				return t.end()
+			})
+		},
+	}
+}
+
+func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
+	var answer struct{ Jobs []compact.Job }
+	if _, err := d.ask(ctx, http.MethodGet, of(name, "jobs"), nil, &answer); err != nil {
+		return err
+	}
+	for _, j := range answer.Jobs {
+		when := j.When
+		if when == "" {
+			when = "-"
+		}
+		p := j.Progress
+		t.row(j.ID, string(j.Kind), string(j.State), when, t.time(j.Created), j.Principal,
+			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.size(p.Read), t.size(p.Written), t.size(p.Freed), name)
+	}
+	return nil
+}
+
+// listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository.
+func listJobsJSON(ctx context.Context, s streams, d *desk, names []string) error {
+	for _, name := range names {
+		text, err := d.ask(ctx, http.MethodGet, of(name, "jobs"), nil, nil)
+		if err != nil {
+			return err
+		}
+		if err := printJSON(s.out, text); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func jobShow(s streams, f *jobFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "show ID",
+		Short: "Show one job, as JSON",
+		Args:  exactly(1, "the ID of a job"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.with(cmd, s, func(d *desk, name string) error {
+				text, err := d.ask(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+				if err != nil {
+					return err
+				}
+				return printJSON(s.out, text)
+			})
+		},
+	}
+}
+
+func jobWait(s streams, f *jobFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "wait ID",
+		Short: "Wait until a job has ended",
+		Args:  exactly(1, "the ID of a job"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.with(cmd, s, func(d *desk, name string) error {
+				job, err := d.await(cmd.Context(), s, name, args[0])
+				if err != nil {
+					return err
+				}
+				return f.ended(s, job)
+			})
+		},
+	}
+}
+
+func jobCancel(s streams, f *jobFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "cancel ID",
+		Short: "Cancel a job; one whose commit has begun is done all the same",
+		Args:  exactly(1, "the ID of a job"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.with(cmd, s, func(d *desk, name string) error {
+				var job compact.Job
+				text, err := d.ask(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				if err != nil {
+					return err
+				}
+				if f.desk.json {
+					return printJSON(s.out, text)
+				}
+				_, err = fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
+				return err
+			})
+		},
+	}
+}
+
+// follow prints the job of an answer, and waits for its end where that was asked for or nobody
+// else would carry it out.
+func (f *jobFlags) follow(cmd *cobra.Command, s streams, d *desk, name string, text json.RawMessage, wait bool) error {
+	var job compact.Job
+	if err := json.Unmarshal(text, &job); err != nil {
+		return fmt.Errorf("the server's answer: %w", err)
+	}
+	if !wait && (!d.own || job.When != compact.WhenNow) {
+		if f.desk.json {
+			return printJSON(s.out, text)
+		}
+		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
+		return err
+	}
+	job, err := d.await(cmd.Context(), s, name, job.ID)
+	if err != nil {
+		return err
+	}
+	return f.ended(s, job)
+}
+
+// ended prints how a job ended; its error is the command's exit code.
+func (f *jobFlags) ended(s streams, job compact.Job) error {
+	var err error
+	if f.desk.json {
+		text, marshalErr := json.Marshal(job)
+		err = errors.Join(marshalErr, printJSON(s.out, text))
+	} else {
+		p := job.Progress
+		_, err = fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
+			job.ID, job.State, p.Operations, inBytes(p.Read), inBytes(p.Written), inBytes(p.Freed))
+	}
+	switch {
+	case err != nil:
+		return err
+	case job.State == compact.Failed && job.Fault != nil:
+		return errors.New(job.Fault.Message)
+	case job.State != compact.Done:
+		return fmt.Errorf("the job is %s", job.State)
+	case job.Bad > 0:
+		for _, key := range job.Damaged {
+			fmt.Fprintf(s.err, "damaged: %s\n", printable(key))
+		}
+		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
+	}
+	return nil
+}
+
+// await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.
+func (d *desk) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
+	bar := newProgress(s.err, id)
+	defer bar.end()
+	said := time.Time{}
+	show := func(job compact.Job) {
+		p := job.Progress
+		if isTerminal(s.err) {
+			bar.set(p.Read, p.ReadTotal)
+			return
+		}
+		if now := time.Now(); now.Sub(said) >= 10*time.Second {
+			said = now
+			fmt.Fprintf(s.err, "%s %s: %s of %s\n", job.ID, job.State, units.BytesSize(float64(p.Read)), units.BytesSize(float64(p.ReadTotal)))
+		}
+	}
+	seen := time.Time{} // when the server last answered
+	for {
+		job, err := d.events(ctx, jobPath(name, id, "/events"), show)
+		switch {
+		case job.State.Ended():
+			return job, nil
+		case err == nil:
+			seen = time.Now()
+		case time.Since(seen) > restartPatience || !isUnreachable(err):
+			return job, err
+		}
+		// The server let go of the connection, not of the job: it starts over with the server.
+		select {
+		case <-ctx.Done():
+			return job, ctx.Err()
+		case <-time.After(time.Second):
+		}
+	}
+}
+
+// restartPatience is how long a server may be away that was there before.
+const restartPatience = time.Minute
+
+// isUnreachable tells whether nobody answered, as while a server is restarted.
+func isUnreachable(err error) bool {
+	var op *net.OpError
+	return errors.As(err, &op)
+}
+
+// events reads a stream of a job's events until it ends, and returns the last.
+func (d *desk) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
+	resp, err := d.send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return job, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	event := ""
+	for lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+			event = name
+		}
+		text, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok || event == "error" {
+			continue
+		}
+		job = compact.Job{}
+		if err := json.Unmarshal([]byte(text), &job); err != nil {
+			return job, fmt.Errorf("the server's answer: %w", err)
+		}
+		show(job)
+	}
+	return job, nil
+}

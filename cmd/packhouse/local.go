@@ -1,0 +1,222 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+
+	"packhouse/api"
+	"packhouse/api/borgstore"
+	"packhouse/api/vger"
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// Paths that only our own commands can ask, over a holder's socket: what the API of package admin does not
+// give to anyone far away. Each is a POST of a localRequest.
+const (
+	pathCreate  = "/-/local/create"
+	pathDestroy = "/-/local/destroy"
+	pathBreak   = "/-/local/break" // a lock
+	pathCheck   = "/-/local/check" // answers with checkEvents, one a line
+)
+
+// localRequest is what a command asks.
+type localRequest struct {
+	Name    string `json:"name"` // of the repository
+	Dialect string `json:"dialect,omitempty"`
+	ID      string `json:"id,omitempty"` // of a lock
+	Verify  bool   `json:"verify,omitempty"`
+}
+
+// checkEvent is one line of a check's answer: progress, a problem, or the end.
+type checkEvent struct {
+	Progress bool   `json:"progress,omitempty"`
+	Problem  string `json:"problem,omitempty"`
+	Done     bool   `json:"done,omitempty"`
+	Items    int64  `json:"items,omitempty"`
+	Bytes    int64  `json:"bytes,omitempty"` // read so far
+	Total    int64  `json:"total,omitempty"`
+	Problems int    `json:"problems"`
+}
+
+// localHandler answers what our own commands ask on the socket of a holder.
+func localHandler(set *repo.Set, yield func()) http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+holder.PathYield, func(w http.ResponseWriter, r *http.Request) {
+		if yield == nil {
+			api.WriteText(w, r, http.StatusConflict, "it serves clients of its own; stop it first")
+			return
+		}
+		api.WriteText(w, r, http.StatusOK, "finishing what is under way")
+		yield()
+	})
+	handle := func(path string, do func(context.Context, localRequest) error) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			var q localRequest
+			err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q)
+			if err == nil {
+				err = do(r.Context(), q)
+			}
+			if err != nil {
+				api.WriteText(w, r, http.StatusConflict, err.Error())
+				return
+			}
+			api.WriteText(w, r, http.StatusOK, "")
+		})
+	}
+	handle(pathCreate, func(ctx context.Context, q localRequest) error {
+		_, err := set.Create(ctx, q.Name, q.Dialect)
+		return err
+	})
+	handle(pathDestroy, func(ctx context.Context, q localRequest) error { return set.Destroy(ctx, q.Name) })
+	handle(pathBreak, func(ctx context.Context, q localRequest) error { return breakLock(ctx, set, q.Name, q.ID) })
+	mux.HandleFunc("POST "+pathCheck, func(w http.ResponseWriter, r *http.Request) {
+		var q localRequest
+		err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q)
+		var repository *repo.Repository
+		if err == nil {
+			repository, err = set.Get(r.Context(), q.Name)
+		}
+		if err != nil {
+			api.WriteText(w, r, http.StatusConflict, err.Error())
+			return
+		}
+		c := &checker{r: repository, out: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
+		w.Header().Set("Content-Type", "application/x-ndjson")
+		if err := c.run(r.Context(), q.Verify); err != nil {
+			panic(http.ErrAbortHandler) // cut short, so that the command does not take it for the whole
+		}
+	})
+	return mux
+}
+
+// access is a repository with every right.
+func access(r *repo.Repository) *repo.Access { return r.As(repo.Principal{Name: principal()}) }
+
+// inspectLocks shows what clients hold in a repository, by the rules of its dialect.
+func inspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+	if a.Repository().Dialect() == "vger" {
+		return vger.InspectLocks(ctx, a)
+	}
+	return borgstore.InspectLocks(ctx, a)
+}
+
+// endLock breaks one of them.
+func endLock(ctx context.Context, a *repo.Access, l api.LockInfo) error {
+	if a.Repository().Dialect() == "vger" {
+		return vger.BreakLock(ctx, a, l)
+	}
+	return borgstore.BreakLock(ctx, a, l)
+}
+
+func breakLock(ctx context.Context, set *repo.Set, name, id string) error {
+	r, err := set.Get(ctx, name)
+	if err != nil {
+		return err
+	}
+	locks, err := inspectLocks(ctx, access(r))
+	if err != nil {
+		return err
+	}
+	for _, l := range locks {
+		if l.ID == id {
+			return endLock(ctx, access(r), l)
+		}
+	}
+	return nil // released meanwhile
+}
+
+// checker checks one repository and tells line by line what it finds.
+type checker struct {
+	r     *repo.Repository
+	out   *json.Encoder
+	flush func() error
+	event checkEvent // running totals
+}
+
+// progressStep is how many bytes are read between two lines of progress.
+const progressStep = 64 << 20
+
+func (c *checker) run(ctx context.Context, verify bool) error {
+	report, err := c.r.Index().Check(ctx)
+	if err != nil {
+		return err
+	}
+	for _, problem := range report.Problems {
+		if err := c.problem(problem); err != nil {
+			return err
+		}
+	}
+	c.event.Items, c.event.Total = report.Counted.Items, report.Counted.Bytes
+	if verify {
+		if err := c.verify(ctx); err != nil {
+			return err
+		}
+	}
+	return c.say(checkEvent{Done: true})
+}
+
+// verifyBatch is how many items are looked up at once. They are read outside the walk of the index: marking a
+// damaged one is a change, which a walk must not wait for.
+const verifyBatch = 256
+
+// verify reads every item.
+func (c *checker) verify(ctx context.Context) error {
+	said, after := int64(0), ""
+	for {
+		var batch []index.Entry
+		enough := errors.New("enough")
+		err := c.r.Index().List(ctx, index.ListOptions{Recursive: true, After: after}, func(entry index.Entry) error {
+			if batch = append(batch, entry); len(batch) == verifyBatch {
+				return enough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, enough) {
+			return err
+		}
+		for _, entry := range batch {
+			if err := c.item(ctx, entry); err != nil {
+				return err
+			}
+			if c.event.Bytes-said >= progressStep {
+				said = c.event.Bytes
+				if err := c.say(checkEvent{Progress: true}); err != nil {
+					return err
+				}
+			}
+		}
+		if len(batch) < verifyBatch {
+			return nil
+		}
+		after = batch[len(batch)-1].Key
+	}
+}
+
+// item reads one item, which may have been marked as damaged before.
+func (c *checker) item(ctx context.Context, entry index.Entry) error {
+	c.event.Bytes += entry.Item.Size
+	err := c.r.Verify(ctx, entry)
+	if errors.Is(err, repo.ErrCorrupt) {
+		return c.problem(entry.Key + ": " + err.Error())
+	}
+	return err
+}
+
+func (c *checker) problem(text string) error {
+	c.event.Problems++
+	return c.say(checkEvent{Problem: text})
+}
+
+// say writes a line with the running totals.
+func (c *checker) say(event checkEvent) error {
+	event.Items, event.Bytes, event.Total, event.Problems = c.event.Items, c.event.Bytes, c.event.Total, c.event.Problems
+	if err := c.out.Encode(event); err != nil {
+		return err
+	}
+	return c.flush()
+}

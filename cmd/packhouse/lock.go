@@ -1,0 +1,117 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"net/http"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/api"
+)
+
+func lockCommand(s streams) *cobra.Command {
+	f := &deskFlags{}
+	parent := &cobra.Command{
+		Use:   "lock",
+		Short: "Show and break what clients hold",
+		Long: `Shows every lock and session in every dialect: who holds it, since when, and whether the
+client's own rule calls it stale.
+
+  packhouse lock list laptop
+  packhouse lock break laptop --stale`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f.add(parent)
+	parent.AddCommand(lockList(s, f), lockBreak(s, f))
+	return parent
+}
+
+// locksOf asks what is held in a repository.
+func (d *desk) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
+	var answer struct{ Locks []api.LockInfo }
+	_, err := d.ask(cmd.Context(), http.MethodGet, of(name, "locks"), nil, &answer)
+	return answer.Locks, err
+}
+
+func lockList(s streams, f *deskFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list NAME",
+		Short: "Show the locks and sessions of a repository",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					text, err := d.ask(cmd.Context(), http.MethodGet, of(name, "locks"), nil, nil)
+					if err != nil {
+						return err
+					}
+					return printJSON(s.out, text)
+				}
+				locks, err := d.locksOf(cmd, name)
+				if err != nil {
+					return err
+				}
+				t := newTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY")
+				for _, l := range locks {
+					state := "held"
+					if l.Stale {
+						state = "stale"
+					}
+					t.row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.time(l.Since), t.time(l.Refreshed), state, l.Why)
+				}
+				return t.end()
+			})
+		},
+	}
+}
+
+func lockBreak(s streams, f *deskFlags) *cobra.Command {
+	stale := false
+	cmd := &cobra.Command{
+		Use:   "break NAME (ID… | --stale)",
+		Short: "Break locks: the client that holds one must not be at work any more",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, args, err := d.nameAndRest(args)
+				if err != nil {
+					return err
+				}
+				if stale == (len(args) > 0) {
+					return usage("say which: either IDs (packhouse lock list shows them) or --stale")
+				}
+				locks, err := d.locksOf(cmd, name)
+				if err != nil {
+					return err
+				}
+				known := make(map[string]bool)
+				for _, l := range locks {
+					known[l.ID] = true
+					if stale && l.Stale {
+						args = append(args, l.ID)
+					}
+				}
+				for _, id := range args {
+					if !known[id] {
+						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
+						continue
+					}
+					if _, breakErr := d.ask(cmd.Context(), http.MethodPost, pathBreak, localRequest{Name: name, ID: id}, nil); breakErr != nil {
+						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
+						continue
+					}
+					fmt.Fprintf(s.out, "broke %s\n", printable(id))
+				}
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&stale, "stale", false, "all that the client's own rule calls stale")
+	return cmd
+}

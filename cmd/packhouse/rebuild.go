@@ -1,0 +1,100 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/repo"
+)
+
+// repoRebuild makes an index anew, offline.
+func repoRebuild(s streams, f *deskFlags) *cobra.Command {
+	var replace bool
+	cmd := &cobra.Command{
+		Use:   "rebuild [NAME]",
+		Short: "Make the index of a repository anew, from a snapshot and the blobs",
+		Long: `For a repository whose index (index.db) is lost or damaged: takes the newest index snapshot that can
+be read, and what the stored blobs say of themselves. No acknowledged item is lost; items that
+were deleted or moved since the snapshot may come back under their former names, and clients
+clean those up. The server must not run. An index that is there is set aside as index.db.lost
+with --replace.
+
+  packhouse repo rebuild laptop
+  packhouse repo rebuild -d /srv/backup/laptop --replace
+
+Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blobs could not be read.`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) (err error) {
+			dir, err := f.dir(cmd)
+			if err != nil {
+				return err
+			}
+			top := dir
+			if len(args) == 1 {
+				if err := repo.CheckName(args[0]); err != nil {
+					return usage("%w", err)
+				}
+				dir = filepath.Join(dir, args[0])
+			}
+			if _, err := os.Stat(filepath.Join(dir, "blobs")); err != nil {
+				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
+			}
+			release, err := claimOffline(cmd.Context(), top, dir)
+			if err != nil {
+				return err
+			}
+			defer func() { err = errors.Join(err, release()) }()
+			return rebuild(cmd, s, f, dir, replace)
+		},
+	}
+	cmd.Flags().BoolVar(&replace, "replace", false, "set an index aside that is there")
+	return cmd
+}
+
+// claimOffline makes sure that no other process has the repository.
+func claimOffline(ctx context.Context, top, dir string) (release func() error, err error) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	var claim *holder.Claim
+	if top != dir {
+		claim, err = holder.ClaimData(ctx, top)
+	} else {
+		claim, err = holder.ClaimRepository(dir)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return claim.Release, nil
+}
+
+func rebuild(cmd *cobra.Command, s streams, f *deskFlags, dir string, replace bool) error {
+	blobs := int64(0)
+	report, err := repo.Rebuild(cmd.Context(), repo.Environment{}, dir, repo.RebuildOptions{
+		Replace: replace,
+		Progress: func(n int64) {
+			if n/10_000 > blobs/10_000 || isTerminal(s.err) {
+				fmt.Fprintf(s.err, "%d blobs%s", n, map[bool]string{true: "\r", false: "\n"}[isTerminal(s.err)])
+			}
+			blobs = n
+		},
+	})
+	if err != nil {
+		return err
+	}
+	from := "no snapshot"
+	if report.Snapshot != "" {
+		from = "snapshot " + report.Snapshot
+	}
+	_, err = fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d gone since the snapshot, %d blobs superseded, %d unreadable\n",
+		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Dropped, report.Superseded, report.Unreadable)
+	if err == nil && report.Unreadable > 0 {
+		err = &exitError{exitFound, fmt.Errorf("%d blobs could not be read; their files stay where they are", report.Unreadable)}
+	}
+	return err
+}

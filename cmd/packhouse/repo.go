@@ -1,0 +1,311 @@
+package main
+
+import (
+	"bufio"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/docker/go-units"
+	"github.com/spf13/cobra"
+
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/repo"
+)
+
+// repositoryInfo is what the server tells of a repository; see docs/api.md.
+type repositoryInfo struct {
+	Name    string
+	ID      string
+	Dialect string
+	Created time.Time
+	Usage   struct {
+		Items      int64
+		Bytes      int64
+		TrashItems int64      `json:"trash_items"`
+		TrashBytes int64      `json:"trash_bytes"`
+		Counted    int64      `json:"bytes_counted"`
+		Quota      *int64     `json:"quota"`
+		LastBackup *time.Time `json:"last_backup"`
+	}
+	Health struct {
+		Writable bool
+		Reason   string
+	}
+	Error *struct{ Detail, Title string } // instead of all but the name
+}
+
+func (r *repositoryInfo) state() string {
+	switch {
+	case r.Error != nil:
+		return "unusable: " + r.Error.Detail
+	case !r.Health.Writable:
+		return "read-only: " + r.Health.Reason
+	}
+	return "ok"
+}
+
+func repoCommand(s streams) *cobra.Command {
+	f := &deskFlags{}
+	parent := &cobra.Command{
+		Use:   "repo",
+		Short: "List, inspect, create and destroy repositories",
+		Long: `Works through the server that runs on the data directory, or opens it if none does.
+
+  packhouse repo list
+  packhouse repo info laptop --json
+  packhouse repo quota laptop 500G
+  packhouse repo info -d /srv/backup/laptop
+
+Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command line.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+	}
+	f.add(parent)
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f))
+	return parent
+}
+
+func repoList(s streams, f *deskFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "List the repositories",
+		Long: `Lists the repositories: name, dialect, items, bytes, quota, last backup and state. On a terminal
+with a heading; elsewhere tabs between the columns and plain numbers.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				var answer struct{ Repositories []repositoryInfo }
+				text, err := d.ask(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				t := newTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
+				for _, r := range answer.Repositories {
+					quota, backup := "-", time.Time{}
+					if r.Usage.Quota != nil {
+						quota = t.size(*r.Usage.Quota)
+					}
+					if r.Usage.LastBackup != nil {
+						backup = *r.Usage.LastBackup
+					}
+					t.row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.size(r.Usage.Bytes), quota, t.time(backup), r.state())
+				}
+				return t.end()
+			})
+		},
+	}
+}
+
+func repoInfo(s streams, f *deskFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "info NAME",
+		Short: "Show one repository",
+		Long:  "Shows one repository. With -d DIRECTORY of a single repository there is no NAME.",
+		Args:  cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				var r repositoryInfo
+				text, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				return showRepository(s, &r)
+			})
+		},
+	}
+}
+
+func showRepository(s streams, r *repositoryInfo) error {
+	quota, backup := "none", "never"
+	if r.Usage.Quota != nil {
+		quota = fmt.Sprintf("%s (%s counted)", inBytes(*r.Usage.Quota), inBytes(r.Usage.Counted))
+	}
+	if r.Usage.LastBackup != nil {
+		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
+	}
+	for _, line := range [][2]string{
+		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
+		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
+		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))},
+		{"last backup", backup}, {"state", r.state()},
+	} {
+		if line[1] == "" {
+			continue // a single repository has no name
+		}
+		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], printable(line[1])); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func inBytes(n int64) string {
+	if n < 1024 {
+		return fmt.Sprintf("%d bytes", n)
+	}
+	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
+}
+
+func repoCreate(s streams, f *deskFlags) *cobra.Command {
+	dialect := ""
+	cmd := &cobra.Command{
+		Use:   "create NAME --dialect borgstore|vger",
+		Short: "Create a repository",
+		Long: `Creates an empty repository for clients of one dialect. Clients with the right to create do it
+themselves (borg repo-create, vykar init); this is for those without.
+
+  packhouse repo create laptop --dialect borgstore`,
+		Args: exactly(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if dialect != "borgstore" && dialect != "vger" {
+				return usage("--dialect must be borgstore (for borg) or vger (for V'Ger and vykar)")
+			}
+			if err := repo.CheckName(args[0]); err != nil {
+				return usage("%w", err)
+			}
+			return withDesk(cmd, s, f, func(d *desk) error {
+				if d.single {
+					return usage("the directory is one repository; say which data directory with --data-dir")
+				}
+				_, err := d.ask(cmd.Context(), http.MethodPost, pathCreate, localRequest{Name: args[0], Dialect: dialect}, nil)
+				if err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(s.out, "created %s\n", args[0])
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&dialect, "dialect", "", "whose repository it is: borgstore or vger")
+	return cmd
+}
+
+func repoDestroy(s streams, f *deskFlags) *cobra.Command {
+	yes := false
+	cmd := &cobra.Command{
+		Use:   "destroy NAME",
+		Short: "Remove a repository and all its backups for good",
+		Long: `Removes a repository at once, without grace: nothing of it can be restored. Asks for its name
+first, unless --yes.
+
+  packhouse repo destroy old-laptop`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				var r repositoryInfo
+				if _, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+					return err
+				}
+				if !yes {
+					if err := confirm(s, &r); err != nil {
+						return err
+					}
+				}
+				if _, err := d.ask(cmd.Context(), http.MethodPost, pathDestroy, localRequest{Name: name}, nil); err != nil {
+					return err
+				}
+				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	return cmd
+}
+
+func shownName(name string) string {
+	if name == "" {
+		return "the repository"
+	}
+	return name
+}
+
+// confirm asks for the name of what is to be destroyed.
+func confirm(s streams, r *repositoryInfo) error {
+	if f, ok := s.in.(*os.File); !ok || !isTerminal(f) {
+		return usage("nobody there to confirm; --yes destroys without asking")
+	}
+	want := r.Name
+	if want == "" {
+		want = r.ID
+	}
+	fmt.Fprintf(s.err, "This destroys %d items, %s. Last backup: %v.\nType %s to go on: ", r.Usage.Items, inBytes(r.Usage.Bytes), r.Usage.LastBackup, want)
+	answer, err := bufio.NewReader(s.in).ReadString('\n')
+	if err != nil {
+		return err
+	}
+	if strings.TrimSpace(answer) != want {
+		return errors.New("not confirmed; nothing was changed")
+	}
+	return nil
+}
+
+func repoQuota(s streams, f *deskFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "quota NAME [SIZE|none]",
+		Short: "Show or set the quota of a repository",
+		Long: `Without SIZE shows quota and usage. With SIZE stores a limit with the repository, which wins
+over the configuration from then on.
+
+  packhouse repo quota laptop 500G
+  packhouse repo quota laptop none`,
+		Args: cobra.RangeArgs(0, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, args, err := d.nameAndRest(args)
+				if err != nil {
+					return err
+				}
+				if len(args) > 1 {
+					return usage("too many arguments")
+				}
+				var r repositoryInfo
+				var text json.RawMessage
+				if len(args) == 0 {
+					text, err = d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+				} else {
+					var limit *int64
+					n, parseErr := config.ParseQuota(args[0])
+					if parseErr != nil {
+						return usage("%w", parseErr)
+					}
+					if n >= 0 {
+						limit = &n
+					}
+					text, err = d.ask(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]*int64{"quota": limit}, &r)
+				}
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				quota := "none"
+				if r.Usage.Quota != nil {
+					quota = inBytes(*r.Usage.Quota)
+				}
+				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, inBytes(r.Usage.Counted))
+				return err
+			})
+		},
+	}
+}

@@ -1,0 +1,173 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestAdministration runs the administrator's commands against a server, and then against its directory.
+func TestAdministration(t *testing.T) {
+	top := tempDir(t)
+	data := filepath.Join(top, "data")
+	s := startServer(t, top, "--data-dir", data, "--grace", "1h")
+	s.expect(t, http.StatusOK, "POST", "/laptop/?cmd=create", "")
+	for _, key := range []string{"config/a", "config/b", "packs/00/x"} {
+		s.expect(t, http.StatusOK, "POST", "/laptop/"+key, "hello")
+	}
+	s.expect(t, http.StatusOK, "DELETE", "/laptop/config/b", "")
+	s.expect(t, http.StatusOK, "POST", "/laptop/locks/aa", `{"hostid":"h","processid":1}`)
+
+	ok := func(want string, args ...string) string {
+		t.Helper()
+		code, out, errs := runHere(t, append(args, "-d", data)...)
+		if code != 0 {
+			t.Fatalf("%v: exit code %d, %s", args, code, errs)
+		}
+		if !regexp.MustCompile(want).MatchString(out) {
+			t.Errorf("%v: got\n%swant %q", args, out, want)
+		}
+		return out
+	}
+	fails := func(code int, want string, args ...string) {
+		t.Helper()
+		got, out, errs := runHere(t, append(args, "-d", data)...)
+		if got != code || !strings.Contains(errs, want) {
+			t.Errorf("%v: got exit code %d, %q %q; want %d, %q", args, got, out, errs, code, want)
+		}
+	}
+	for _, where := range []string{"running server", "directory alone"} {
+		ok(`(?m)^laptop\tborgstore\t\d\t\d+\t-\t-\tok$`, "repo", "list")
+		ok(`(?m)^dialect +borgstore$`, "repo", "info", "laptop")
+		var info struct {
+			Name  string
+			Usage struct{ Items int64 }
+		}
+		if err := json.Unmarshal([]byte(ok("", "repo", "info", "laptop", "--json")), &info); err != nil || info.Name != "laptop" || info.Usage.Items != 3 {
+			t.Errorf("%s: repo info --json: got %+v, %v", where, info, err)
+		}
+		ok(`laptop: 3 items in the index, \d+ bytes read, 0 problems`, "check", "laptop", "--verify")
+		fails(1, "no such repository", "repo", "info", "nothing")
+		fails(2, "name of a repository is missing", "repo", "info")
+		fails(1, "no such repository", "check", "nothing")
+		fails(2, "nobody there to confirm", "repo", "destroy", "laptop")
+		fails(2, "--dialect must be", "repo", "create", "x")
+		fails(2, "does not begin with '.'", "repo", "create", ".x", "--dialect", "vger")
+		fails(2, "say which", "lock", "break", "laptop")
+		fails(1, "there is no lock zz", "lock", "break", "laptop", "zz")
+		ok(`locks/aa\tlock\th\t1\t`, "lock", "list", "laptop")
+		ok(`created vault`, "repo", "create", "vault", "--dialect", "vger")
+		fails(1, "already exists", "repo", "create", "vault", "--dialect", "vger")
+		ok(`destroyed vault`, "repo", "destroy", "vault", "--yes")
+		if where == "running server" {
+			if got := s.stop(t, syscall.SIGTERM); got != 0 {
+				t.Fatalf("exit code of the server: %d", got)
+			}
+		}
+	}
+	ok(`quota 10485760 bytes \(10MiB\), used 10 bytes`, "repo", "quota", "laptop", "10M")
+	ok(`quota 10485760 bytes`, "repo", "quota", "laptop")
+	ok(`quota none`, "repo", "quota", "laptop", "none")
+	fails(2, "not a size", "repo", "quota", "laptop", "much")
+	ok(`broke locks/aa`, "lock", "break", "laptop", "locks/aa")
+	ok(`^$`, "lock", "list", "laptop")
+
+	trash := ok(`\tconfig/b\t5\t`, "trash", "list", "laptop")
+	id := regexp.MustCompile(`(?m)^(\S+)\tconfig/b`).FindStringSubmatch(trash)[1]
+	ok(`restored config/c, 5 bytes`, "trash", "restore", "laptop", id, "--as", "config/c")
+	if after := ok("", "trash", "list", "laptop"); strings.Contains(after, "config/b") {
+		t.Errorf("trash after the restore:\n%s", after)
+	}
+	fails(1, "not found", "trash", "restore", "laptop", id)
+
+	// One repository alone, by its directory.
+	if code, out, errs := runHere(t, "repo", "info", "-d", filepath.Join(data, "laptop")); code != 0 || !strings.Contains(out, "dialect      borgstore") {
+		t.Errorf("info of a directory: %d %q %q", code, out, errs)
+	}
+	damage(t, filepath.Join(data, "laptop"))
+	fails(3, "damage was found", "check", "--verify")
+	fails(3, "damage was found", "check", "--verify") // marked before, and still told
+	ok(`laptop: 3 items in the index, 0 problems`, "check")
+}
+
+// damage changes a byte of one stored item.
+func damage(t *testing.T, dir string) {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "blobs", "*", "*"))
+	if err != nil || len(files) == 0 {
+		t.Fatalf("no blobs: %v", err)
+	}
+	b, err := os.ReadFile(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	b[0] ^= 1
+	if err := os.WriteFile(files[0], b, 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestCommandLineErrors(t *testing.T) {
+	dir := tempDir(t)
+	bad := filepath.Join(dir, "bad.toml")
+	if err := os.WriteFile(bad, []byte("[server]\nlissen = 'x'\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := filepath.Join(dir, "good.toml")
+	if err := os.WriteFile(good, []byte("[server]\nrate_limit_rps = 3\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	repository := filepath.Join(dir, "one")
+	if err := os.MkdirAll(repository, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(repository, indexName), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		code int
+		want string // in stdout or stderr
+	}{
+		{nil, 0, "packhouse serve"},
+		{[]string{"version"}, 0, "packhouse "},
+		{[]string{"version", "x"}, 2, "takes no arguments"},
+		{[]string{"serv"}, 2, `unknown command "serv"; did you mean serve?`},
+		{[]string{"repo", "lst"}, 2, `unknown command "lst" for "packhouse repo"; see packhouse repo --help`},
+		{[]string{"repo", "info", "a", "b"}, 2, "accepts at most 1 arg(s), received 2; see packhouse repo info --help"},
+		{[]string{"serve", "--lissen", "x"}, 2, "unknown flag: --lissen; see packhouse serve --help"},
+		{[]string{"serve", "now"}, 2, "takes no arguments"},
+		{[]string{"serve", "--listen", "8484"}, 2, `--listen: "8484" is not an address`},
+		{[]string{"serve", "--quota", "10Q"}, 2, `--quota: "10Q" is not a size`},
+		{[]string{"serve", "--grace", "soon"}, 2, `--grace: "soon" is not a duration`},
+		{[]string{"serve", "--log-format", "xml"}, 2, `--log-format: "xml" is not one of pretty, json`},
+		{[]string{"serve", "--log-level", "inof"}, 2, `did you mean "info"?`},
+		{[]string{"serve", "--lock-ttl-seconds", "0"}, 2, "above 0"},
+		{[]string{"serve", "--data-dir", ""}, 2, "--data-dir: must not be empty"},
+		{[]string{"serve", "--tls-cert", "x", "-d", filepath.Join(dir, "d")}, 1, "belong together"},
+		{[]string{"serve", "--tls-cert", "x", "--tls-key", "y", "-d", filepath.Join(dir, "d")}, 1, "TLS certificate"},
+		{[]string{"serve", "--config", filepath.Join(dir, "none.toml")}, 1, "none.toml: no such file"},
+		{[]string{"serve", "--config", bad}, 1, `bad.toml:2: unknown key "lissen"; did you mean "listen"?`},
+		{[]string{"serve", "-d", repository}, 1, "is one repository, not a data directory"},
+		{[]string{"serve", "-d", good}, 1, "not a directory"},
+		{[]string{"serve", "-d", filepath.Join(dir, "d"), "-l", "192.0.2.1:1"}, 1, "listen on 192.0.2.1:1"},
+		{[]string{"config", "check", bad}, 1, `bad.toml:2: unknown key "lissen"`},
+		{[]string{"config", "check", good}, 0, "good.toml: warning: rate_limit_rps has no effect"},
+		{[]string{"config", "check"}, 2, "needs a FILE"},
+		{[]string{"repo", "list", "-d", filepath.Join(dir, "missing")}, 1, "there is no directory"},
+		{[]string{"hold", "--dir", "x"}, 2, "absolute"},
+		{[]string{"hold", "--dir", filepath.Join(dir, "h"), "--idle", "long"}, 2, "not a duration"},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			code, out, errs := runHere(t, test.args...)
+			if code != test.code || !strings.Contains(out+errs, test.want) {
+				t.Errorf("got exit code %d, %q, %q; want %d, %q", code, out, errs, test.code, test.want)
+			}
+		})
+	}
+}

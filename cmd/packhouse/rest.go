@@ -1,0 +1,308 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"packhouse/api"
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/repo"
+)
+
+// restName is the program whose options and place the verb of that name takes.
+const restName = "borgstore-server-rest"
+
+// restFlags are the options of borgstore-server-rest, and of `borg serve --rest`.
+type restFlags struct {
+	backend     string
+	permissions string
+	quota       string
+
+	host             string // borgstore-server-rest only
+	port             int
+	username         string
+	password         string
+	socketActivation bool
+	stdio            bool
+
+	rest                 bool // serve only
+	restrictToPath       []string
+	restrictToRepository []string
+}
+
+func restCommand(s streams) *cobra.Command {
+	f := &restFlags{}
+	cmd := &cobra.Command{
+		Use:   restName,
+		Short: "Serve one repository, with the options of the program of that name",
+		Long: `Serves one repository at / for BorgStore clients, with exactly the options of
+borgstore-server-rest. A symbolic link of that name to packhouse does the same.
+
+  packhouse borgstore-server-rest --backend file:///srv/backup/laptop --username u --password p
+  packhouse borgstore-server-rest --stdio --backend FILE:backup/laptop
+
+Any number of --stdio processes, and packhouse serve on the directory above, work on one
+repository at a time: they share one process that holds it.
+
+Exit codes: 0 end of input or a signal to stop, 1 unusable arguments or an error, 2 wrong command line.`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error { return borgstoreServer(cmd, s, f) },
+	}
+	flags := cmd.Flags()
+	flags.SortFlags = false
+	flags.StringVar(&f.backend, "backend", "", "the repository's directory, `URL` file:///PATH or FILE:path; required")
+	flags.StringVar(&f.host, "host", "127.0.0.1", "`address` to listen on")
+	flags.IntVar(&f.port, "port", 5618, "`port` to listen on")
+	flags.StringVar(&f.username, "username", "", "`name` clients must send (with --password)")
+	flags.StringVar(&f.password, "password", "", "`secret` clients must send; visible in the process list")
+	flags.StringVar(&f.permissions, "permissions", "", "what clients may do: a JSON object of prefix to letters, or a `name`")
+	flags.StringVar(&f.quota, "quota", "", "most the repository may hold, `bytes` or a size such as 10G")
+	flags.BoolVar(&f.socketActivation, "socket-activation", false, "serve the socket that systemd passed")
+	flags.BoolVar(&f.stdio, "stdio", false, "speak on stdin and stdout")
+	return cmd
+}
+
+// addServe adds what `borg serve` understands to the flags of serve.
+func (f *restFlags) addServe(flags *pflag.FlagSet) {
+	flags.BoolVar(&f.rest, "rest", false, "speak on stdin and stdout for one repository, as borg starts it over ssh")
+	flags.StringVar(&f.backend, "backend", "", "with --rest: the repository's directory, FILE:`path`")
+	flags.StringVar(&f.permissions, "permissions", "", "with --rest: all, no-delete, write-only, read-only or a JSON `table`")
+	flags.StringArrayVar(&f.restrictToPath, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
+	flags.StringArrayVar(&f.restrictToRepository, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
+	// Options that borg passes along and that have no meaning here.
+	for _, name := range []string{"critical", "error", "warning", "info", "verbose"} {
+		flags.Bool(name, false, "")
+		_ = flags.MarkHidden(name)
+	}
+	for _, name := range []string{"lock-wait", "umask", "debug-topic"} {
+		flags.StringArray(name, nil, "")
+		_ = flags.MarkHidden(name)
+	}
+}
+
+// parsed is what the options come to.
+type parsed struct {
+	dir         string // absolute, symbolic links resolved
+	permissions *repo.Permissions
+	quota       *int64 // bytes, negative for none; nil: not given
+}
+
+func (f *restFlags) parse() (parsed, error) {
+	var p parsed
+	if f.backend == "" {
+		return p, usage("--backend is required, such as --backend FILE:/srv/backup/laptop")
+	}
+	var err error
+	if p.dir, err = backendDir(f.backend); err != nil {
+		return p, public(err)
+	}
+	if p.permissions, err = config.ParsePermissions(f.permissions); err != nil {
+		return p, fmt.Errorf("--permissions: %w", err)
+	}
+	if f.quota != "" {
+		limit, err := config.ParseSize(f.quota) // 0 is a limit here: empty objects only
+		if err != nil {
+			return p, fmt.Errorf("--quota: %w", err)
+		}
+		p.quota = &limit
+	}
+	if (f.username == "") != (f.password == "") {
+		return p, errors.New("--username and --password belong together, and neither may be empty: with one alone the server would be open to everyone")
+	}
+	return p, nil
+}
+
+func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
+	p, err := f.parse()
+	if err != nil {
+		return err
+	}
+	if f.stdio {
+		return serveStdio(cmd.Context(), s, p, f.username, f.password)
+	}
+	log := newLogger(s.err, "pretty", slog.LevelInfo)
+	ctx, stop := untilSignal(cmd.Context(), log)
+	defer stop()
+	return serveOne(ctx, s, f, p, log)
+}
+
+// serveOne serves one repository over TCP or a passed socket.
+func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.Logger) (err error) {
+	claim, err := claimFromHolder(ctx, p.dir)
+	if err != nil {
+		return err
+	}
+	var h *house
+	defer func() {
+		if h == nil || h.empty() {
+			claim.Tidy(false)
+		}
+		err = errors.Join(err, claim.Release())
+	}()
+	o := api.AuthOptions{NoAuth: true, Permissions: p.permissions}
+	if f.username != "" {
+		o = api.AuthOptions{Users: []api.User{{Name: f.username, Password: f.password, Permissions: p.permissions}}}
+	}
+	auth, err := api.NewAuth(o)
+	if err != nil {
+		return err
+	}
+	policy, err := policyAbove(p.dir)
+	if err != nil {
+		return err
+	}
+	if p.quota != nil {
+		policy.Quota = *p.quota
+	}
+	h, err = openHouse(ctx, houseOptions{
+		Claim: claim, Single: true, Auth: auth, Log: log,
+		Policy: func(string) config.Policy { return policy },
+	})
+	if err != nil {
+		return err
+	}
+	listeners, err := f.listen(ctx)
+	if err == nil {
+		err = h.checkRepository(ctx, p.quota)
+	}
+	if err != nil {
+		return errors.Join(err, closeAll(listeners), h.close(0))
+	}
+	for _, l := range listeners {
+		what := "on " + l.Addr().String()
+		if f.socketActivation {
+			what = "using systemd-activated socket on " + l.Addr().String()
+		}
+		fmt.Fprintf(s.err, "BorgStore REST server listening %s\n", what)
+	}
+	return h.run(ctx, listeners, config.Defaults().Drain)
+}
+
+// listen opens the address, or takes the one socket that was passed. Unlike systemd's own rules the
+// program looks at neither LISTEN_PID nor LISTEN_FDNAMES.
+func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
+	if !f.socketActivation {
+		if f.port < 0 || f.port > 65535 {
+			return nil, fmt.Errorf("--port: %d is not a port", f.port)
+		}
+		l, err := api.Listen(ctx, net.JoinHostPort(f.host, strconv.Itoa(f.port)))
+		if err != nil {
+			return nil, err
+		}
+		return []net.Listener{l}, nil
+	}
+	if n := os.Getenv("LISTEN_FDS"); n != "1" {
+		return nil, fmt.Errorf("--socket-activation needs exactly one socket: LISTEN_FDS is %q, want \"1\"", n)
+	}
+	file := os.NewFile(3, "passed socket")
+	l, err := net.FileListener(file)
+	_ = file.Close()
+	if err != nil {
+		return nil, fmt.Errorf("--socket-activation: descriptor 3 is not a listening socket: %w", err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return []net.Listener{l}, nil
+}
+
+// claimFromHolder claims one repository, and asks a background holder to make room.
+func claimFromHolder(ctx context.Context, dir string) (*holder.Claim, error) {
+	ctx, cancel := context.WithTimeout(ctx, claimPatience)
+	defer cancel()
+	for {
+		claim, err := holder.ClaimRepository(dir)
+		var held *holder.HeldError
+		if err == nil || !errors.As(err, &held) || held.Up {
+			return claim, err
+		}
+		if err := holder.Yield(ctx, dir); err != nil {
+			return nil, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, held
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+}
+
+// checkRepository opens the repository of a single house if there is one, so that a foreign directory
+// is refused at the start, and stores a quota that was asked for.
+func (h *house) checkRepository(ctx context.Context, quota *int64) error {
+	r, err := h.rooms.set.Get(ctx, "")
+	if errors.Is(err, repo.ErrNoRepository) {
+		return nil
+	}
+	if err != nil || quota == nil || r.Usage().Limit == *quota {
+		return err
+	}
+	return r.SetQuota(ctx, *quota)
+}
+
+// principal names the user of this process in the log and as writer.
+func principal() string {
+	if u, err := user.Current(); err == nil && u.Username != "" {
+		return u.Username
+	}
+	return "uid-" + strconv.Itoa(os.Getuid())
+}
+
+// backendDir reads a backend argument. Source: borgstore-rest 5.2.
+func backendDir(backend string) (string, error) {
+	scheme, rest, found := strings.Cut(backend, ":")
+	switch {
+	case found && scheme == "FILE":
+		path, err := expandHome(rest)
+		if err != nil {
+			return "", err
+		}
+		if path == "" {
+			return "", errors.New("--backend: FILE: needs a path, such as FILE:backup/laptop")
+		}
+		return resolve(path)
+	case found && scheme == "file":
+		path, ok := strings.CutPrefix(rest, "//")
+		if !ok || !strings.HasPrefix(path, "/") {
+			return "", fmt.Errorf("--backend %s: a file URL is file:/// and an absolute path, without a host", backend)
+		}
+		path, err := unescape(path)
+		if err != nil {
+			return "", fmt.Errorf("--backend %s: %w", backend, err)
+		}
+		return resolve(path)
+	case found && (scheme == "sftp" || scheme == "rclone" || scheme == "s3" || scheme == "b2" || scheme == "http" || scheme == "https" || scheme == "rest"):
+		return "", fmt.Errorf("--backend %s: a repository lies on a disk of this machine; write FILE:path or file:///path", backend)
+	}
+	return "", fmt.Errorf("--backend %s: write FILE:path or file:///path", backend)
+}
+
+// expandHome replaces ~ and ~user at the start of a path.
+func expandHome(path string) (string, error) {
+	if !strings.HasPrefix(path, "~") {
+		return path, nil
+	}
+	name, rest, _ := strings.Cut(path[1:], "/")
+	if name == "" {
+		home, err := os.UserHomeDir()
+		return filepath.Join(home, rest), err
+	}
+	u, err := user.Lookup(name)
+	if err != nil {
+		return path, nil // a file of that name, as a shell has it
+	}
+	return filepath.Join(u.HomeDir, rest), nil
+}

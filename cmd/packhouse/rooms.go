@@ -1,0 +1,134 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"path/filepath"
+	"time"
+
+	"packhouse/api"
+	"packhouse/api/admin"
+	"packhouse/api/borgstore"
+	"packhouse/api/vger"
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/compact"
+	"packhouse/compact/maintenance"
+	"packhouse/repo"
+)
+
+// rooms are the repositories of a directory and the protocols they are reached by.
+type rooms struct {
+	set      *repo.Set
+	engine   *compact.Engine
+	dialects []api.Dialect
+	admin    http.Handler
+	keeper   *maintenance.Scheduler // nil: nobody does maintenance
+}
+
+// openRooms puts together what a server is made of. Repositories are opened when first asked for. busy
+// tells how many requests are being answered.
+func openRooms(o houseOptions, busy func() int) (rooms, error) {
+	upkeep, window, err := upkeepOf(o.Maintenance)
+	if err != nil {
+		return rooms{}, err
+	}
+	next := window.Next
+	if !o.Upkeep {
+		// The window is the server's, which knows when it is; a process that comes and goes does not.
+		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
+	}
+	r := rooms{engine: compact.New(compact.Options{
+		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
+		Window: next, Busy: busy, TempDir: filepath.Join(o.Claim.Dir, holder.OwnDir), Logger: o.Log,
+	})}
+	options := repo.SetOptions{
+		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
+	}
+	if !o.Single { // the holder of a single one would ask itself
+		options.TakeOver = takeOver
+	}
+	r.set = repo.OpenSet(options)
+	r.dialects = []api.Dialect{borgstore.New(borgstore.Options{Engine: r.engine})}
+	if !o.Single { // V'Ger's clients come over the network only
+		r.dialects = append(r.dialects, vger.New(vger.Options{
+			Engine: r.engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
+			Limits: vger.Limits{Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes},
+		}))
+	}
+	r.admin = admin.New(admin.Options{
+		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Logger: o.Log,
+		Limits: compact.Limits{
+			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
+			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,
+		},
+		Authorize: func(repository *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal {
+			if trusted {
+				return p
+			}
+			for _, d := range r.dialects {
+				if d.Name() == repository.Dialect() {
+					return o.authorize(name, d, p, false)
+				}
+			}
+			return o.authorize(name, nil, p, false)
+		},
+	})
+	if o.Upkeep {
+		r.keeper, err = maintenance.Start(maintenance.Options{
+			Set: r.set, Engine: r.engine, Config: upkeep, Logger: o.Log, Tasks: o.Tasks,
+		})
+	}
+	if err != nil {
+		return rooms{}, errors.Join(err, r.close())
+	}
+	return r, nil
+}
+
+// upkeepOf is the configuration of maintenance as its package wants it.
+func upkeepOf(m config.Maintenance) (maintenance.Config, maintenance.Window, error) {
+	zone := time.Local
+	if m.TimeZone != "" {
+		var err error
+		if zone, err = time.LoadLocation(m.TimeZone); err != nil {
+			return maintenance.Config{}, maintenance.Window{}, fmt.Errorf("time zone %q: %w", m.TimeZone, err)
+		}
+	}
+	window, err := maintenance.ParseWindow(m.Window, zone)
+	return maintenance.Config{
+		Window: window, Zone: zone, Jitter: m.Jitter, Scrub: m.Scrub, ScrubShare: m.ScrubShare,
+		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept),
+	}, window, err
+}
+
+// takeOver asks the holder of a repository to let go and waits until it has. Holders in the data directory have left
+// before a server begins; this is for a repository that a symbolic link brought in.
+func takeOver(ctx context.Context, dir string) error {
+	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
+	defer cancel()
+	if err := holder.Yield(ctx, dir); err != nil {
+		return fmt.Errorf("%w: %v", repo.ErrBusy, err)
+	}
+	for holder.Held(dir) {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%w: %v", repo.ErrBusy, holder.HeldBy(dir))
+		case <-time.After(10 * time.Millisecond):
+		}
+	}
+	return nil
+}
+
+// takeOverPatience is below what clients wait for an answer.
+const takeOverPatience = 20 * time.Second
+
+// close ends maintenance and plans under way, then closes the repositories.
+func (r rooms) close() error {
+	var err error
+	if r.keeper != nil {
+		err = r.keeper.Close()
+	}
+	return errors.Join(err, r.engine.Close(), r.set.Close())
+}

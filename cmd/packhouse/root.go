@@ -1,0 +1,82 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/spf13/cobra"
+)
+
+func rootCommand(s streams) *cobra.Command {
+	root := &cobra.Command{
+		Use:   "packhouse",
+		Short: "Backup storage server for BorgBackup 2, V'Ger and vykar",
+		Long: `Packhouse keeps the repositories of backup clients: BorgBackup 2 and whatever else is
+built on BorgStore, V'Ger and vykar. Clients encrypt; the server never sees a key.
+
+A server on this machine, with a new token, in ./packhouse-data:
+
+  packhouse serve
+
+A repository over ssh, without a server (packhouse must be installed there; borg up to
+2.0.0b23 writes rest:// instead of ssh://):
+
+  BORG_REMOTE_PATH=packhouse borg -r ssh://user@host//srv/backup/laptop repo-list
+
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 damage found by check.`,
+		SilenceErrors: true,
+		SilenceUsage:  true,
+		Args:          cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cmd.Help()
+			}
+			hint := ""
+			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
+				hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
+			}
+			return usage("unknown command %q%s; packhouse --help lists them", args[0], hint)
+		},
+	}
+	root.SuggestionsMinimumDistance = 2
+	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
+		return usage("%w; see %s --help", err, cmd.CommandPath())
+	})
+	root.CompletionOptions.HiddenDefaultCmd = true
+	root.AddCommand(serveCommand(s), restCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), checkCommand(s),
+		configCommand(s), versionCommand(s), holdCommand(s),
+		compactCommand(s), jobCommand(s), scrubCommand(s), benchCommand(s))
+	argumentsAreUsage(root)
+	return root
+}
+
+// argumentsAreUsage makes wrong arguments of any command an error of usage.
+func argumentsAreUsage(cmd *cobra.Command) {
+	if check := cmd.Args; check != nil {
+		cmd.Args = func(cmd *cobra.Command, args []string) error {
+			err := check(cmd, args)
+			var exit *exitError
+			if err == nil || errors.As(err, &exit) {
+				return err
+			}
+			return usage("%w; see %s --help", err, cmd.CommandPath())
+		}
+	}
+	for _, sub := range cmd.Commands() {
+		argumentsAreUsage(sub)
+	}
+}
+
+// exactly is cobra.ExactArgs as an error of usage; what names the arguments.
+func exactly(n int, what string) cobra.PositionalArgs {
+	return func(cmd *cobra.Command, args []string) error {
+		if len(args) == n {
+			return nil
+		}
+		if n == 0 {
+			return usage("%s takes no arguments, got %q", cmd.CommandPath(), args[0])
+		}
+		return usage("%s needs %s; see %s --help", cmd.CommandPath(), what, cmd.CommandPath())
+	}
+}

@@ -1,0 +1,378 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"packhouse/api"
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/repo"
+)
+
+// serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
+func serveCommand(s streams) *cobra.Command {
+	f := &serveFlags{}
+	r := &restFlags{}
+	cmd := &cobra.Command{
+		Use:   "serve",
+		Short: "Serve the repositories of a data directory",
+		Long: `Serves all repositories of a data directory over HTTP, each at /NAME. A repository comes
+into being when a client creates it.
+
+Without any configuration the data directory is ./packhouse-data, the address is
+127.0.0.1:8484, and a random token is made and printed:
+
+  packhouse serve
+
+On all addresses, with TLS and at most 500 GiB a repository:
+
+  packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
+
+With a configuration file (docs/configuration.md lists its keys; flags win over the
+environment, the environment over the file):
+
+  packhouse serve --config /etc/packhouse.toml
+
+The token comes from --token-file, else from PACKHOUSE_TOKEN, VYKAR_TOKEN or VGER_TOKEN, else
+from the configuration file, else from .packhouse/token in the data directory.
+
+SIGHUP reads the configuration again. SIGINT or SIGTERM finishes running requests and stops;
+a second one stops at once. Exit code 0: stopped on request.
+
+With --rest it speaks on stdin and stdout for one repository, as borg wants it over ssh:
+
+  packhouse serve --rest --backend FILE:/srv/backup/laptop`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if r.rest {
+				return serveRest(cmd, s, r)
+			}
+			if r.backend != "" {
+				return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
+			}
+			return serve(cmd, s, f)
+		},
+	}
+	f.add(cmd.Flags())
+	r.addServe(cmd.Flags())
+	return cmd
+}
+
+// serve runs a server of many repositories until a signal or the end of the command's context.
+func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
+	overrides, err := f.overrides(cmd.Flags())
+	if err != nil {
+		return err
+	}
+	c, err := config.Load(f.config, overrides)
+	if err != nil {
+		return err
+	}
+	level := new(slog.LevelVar)
+	setLevel(level, c.LogLevel)
+	log := newLogger(s.err, c.LogFormat, level)
+	for _, warning := range append(c.Warnings, f.warnings(cmd.Flags())...) {
+		log.Warn(warning)
+	}
+	ctx, stop := untilSignal(cmd.Context(), log)
+	defer stop()
+	sv := &server{c: c, file: f.config, overrides: overrides, level: level, log: log}
+	return sv.run(ctx, s)
+}
+
+// server is `packhouse serve` at work.
+type server struct {
+	c         config.Config // as it was at the start
+	file      string
+	overrides func(*config.Config)
+	level     *slog.LevelVar
+	log       *slog.Logger
+
+	current atomic.Pointer[config.Config] // replaced by a reload, never modified
+	cert    *certificate                  // nil: no TLS
+	house   *house
+}
+
+func (sv *server) run(ctx context.Context, s streams) (err error) {
+	sv.current.Store(&sv.c)
+	dir, err := resolve(sv.c.DataDir)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := lookAround(dir, sv.log); err != nil {
+		return err
+	}
+	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
+	claim, err := holder.ClaimData(claimCtx, dir)
+	cancel()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, claim.Release()) }()
+
+	if err := sv.c.Policies().Keep(filepath.Join(dir, holder.OwnDir)); err != nil {
+		return err
+	}
+	token, where, err := sv.token()
+	if err != nil {
+		return err
+	}
+	auth, err := authOf(&sv.c, token)
+	if err != nil {
+		return err
+	}
+	if sv.c.TLSCert != "" {
+		if sv.cert, err = loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+			return err
+		}
+	}
+	listeners, passed, err := openListeners(ctx, sv.c.Listen)
+	if err != nil {
+		return err
+	}
+	sv.house, err = openHouse(ctx, houseOptions{
+		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(),
+		Limits: api.Limits{ItemBytes: sv.c.MaxBody, PlanBytes: sv.c.Maintenance.PlanBytes}, Log: sv.log,
+		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
+		Maintenance: sv.c.Maintenance, Upkeep: true, Tasks: sv.tasks(),
+	})
+	if err != nil {
+		return errors.Join(err, closeAll(listeners))
+	}
+	if err := greet(s.out, sv, listeners, token, where); err != nil {
+		return errors.Join(err, closeAll(listeners), sv.house.close(0))
+	}
+	for i, l := range listeners {
+		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
+		if sv.cert != nil {
+			listeners[i] = sv.cert.wrap(l)
+		}
+	}
+	stopReloading := sv.reloadOnHangup()
+	defer stopReloading()
+	sv.notify(daemon.SdNotifyReady)
+	return sv.house.run(ctx, listeners, sv.c.Drain)
+}
+
+// claimPatience is how long a start waits for holders of single repositories to let go.
+const claimPatience = 60 * time.Second
+
+// tokenSource is where the token came from.
+type tokenSource struct {
+	path string // of the file it is kept in; empty: configured
+	made bool   // just now
+}
+
+// token returns the server's token.
+func (sv *server) token() (string, tokenSource, error) {
+	c := sv.current.Load()
+	if c.Token != "" {
+		return c.Token, tokenSource{}, nil
+	}
+	path := tokenPath(c)
+	token, made, err := keptToken(path)
+	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm()&0o077 != 0 {
+		sv.log.Warn("others can read the file of the token; make its mode 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+	}
+	return token, tokenSource{path, made}, err
+}
+
+// authOf is who may use a server.
+func authOf(c *config.Config, token string) (*api.Auth, error) {
+	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}}
+	for _, u := range c.Users {
+		o.Users = append(o.Users, api.User{Name: u.Name, Hash: u.PasswordHash, Permissions: u.Permissions})
+	}
+	return api.NewAuth(o)
+}
+
+// policy is what the configuration says of a repository.
+func (sv *server) policy(name string) config.Policy { return sv.current.Load().PolicyOf(name) }
+
+// authorize keeps users out of repositories that are not theirs, and out of all when the configuration does not have
+// them any more: it is replaced a moment before the users are, or without them when the token cannot be read.
+func (sv *server) authorize(repository string, p repo.Principal) repo.Principal {
+	if p.Name != config.TokenName && !sv.current.Load().Admits(p.Name, repository) {
+		p.Permissions = config.Nothing()
+	}
+	return p
+}
+
+// reloadOnHangup reads the configuration again at each SIGHUP, until stop.
+func (sv *server) reloadOnHangup() (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-hangups:
+				sv.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonic()))
+				sv.reload()
+				sv.notify(daemon.SdNotifyReady)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
+}
+
+// reload takes over what can change while the server runs, and says what cannot. A file with errors
+// changes nothing.
+func (sv *server) reload() {
+	c, err := config.Load(sv.file, sv.overrides)
+	if err != nil {
+		sv.log.Error("reload: the configuration stays as it was", "error", err)
+		return
+	}
+	old := sv.current.Load()
+	for _, fixed := range []struct {
+		name     string
+		was, now any
+		keep     func()
+	}{
+		{"listen", old.Listen, c.Listen, func() { c.Listen = old.Listen }},
+		{"data_dir", old.DataDir, c.DataDir, func() { c.DataDir = old.DataDir }},
+		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
+		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
+		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
+		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
+		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},
+		{"mount", old.Mounted(), c.Mounted(), func() {}},
+		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},
+	} {
+		if !reflect.DeepEqual(fixed.was, fixed.now) {
+			sv.log.Warn("reload: this needs a restart", "setting", fixed.name)
+			fixed.keep()
+		}
+	}
+	if sv.cert != nil {
+		if err := sv.cert.reload(); err != nil {
+			sv.log.Error("reload: the certificate stays as it was", "error", err)
+		}
+	}
+	sv.current.Store(&c)
+	if err := c.Policies().Keep(filepath.Join(sv.house.o.Claim.Dir, holder.OwnDir)); err != nil {
+		sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+	}
+	token, _, err := sv.token()
+	if err == nil {
+		var auth *api.Auth
+		if auth, err = authOf(&c, token); err == nil {
+			sv.house.api.SetAuth(auth)
+		}
+	}
+	if err != nil {
+		sv.log.Error("reload: token and users stay as they were", "error", err)
+	}
+	setLevel(sv.level, c.LogLevel)
+	sv.house.rooms.set.Reconfigure()
+	for _, warning := range c.Warnings {
+		sv.log.Warn(warning)
+	}
+	sv.log.Info("reloaded the configuration")
+}
+
+// notify tells the service manager, if there is one.
+func (sv *server) notify(state string) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		sv.log.Warn("tell the service manager", "error", err)
+	}
+}
+
+// monotonic is the system's monotonic clock in microseconds, as the service manager wants it with a reload.
+func monotonic() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return t.Nano() / 1000
+}
+
+// lookAround refuses a data directory that is one repository, and warns of what is not a repository at all.
+func lookAround(dir string, log *slog.Logger) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == indexName {
+			return fmt.Errorf("%s is one repository, not a data directory; serve the directory above it (%s), or use packhouse %s --backend FILE:%s",
+				dir, filepath.Dir(dir), restName, dir)
+		}
+	}
+	for _, entry := range entries {
+		name := entry.Name()
+		if name == holder.OwnDir || repo.CheckName(name) == nil && entry.IsDir() && mayBeRepository(filepath.Join(dir, name)) {
+			continue
+		}
+		log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)
+	}
+	return nil
+}
+
+// mayBeRepository tells whether a directory is a repository of ours, or empty and may become one.
+func mayBeRepository(dir string) bool {
+	if _, err := os.Stat(filepath.Join(dir, indexName)); err == nil {
+		return true
+	}
+	f, err := os.Open(dir)
+	if err != nil {
+		return false
+	}
+	defer f.Close()
+	names, err := f.Readdirnames(8) // ours are fewer; another's may be a million
+	if err != nil && !errors.Is(err, io.EOF) {
+		return false
+	}
+	for _, name := range names {
+		switch name {
+		case holder.OwnDir, "blobs", "incoming", "snapshots", "lost+found", "index.destroyed":
+		default:
+			if !strings.HasPrefix(name, indexName+".") {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// indexName is the file that makes a directory a repository.
+const indexName = "index.db"
+
+// resolve makes a path absolute and follows its symbolic links, as far as it exists.
+func resolve(path string) (string, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return "", err
+	}
+	real, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, os.ErrNotExist) && filepath.Dir(path) != path {
+		above, err := resolve(filepath.Dir(path))
+		return filepath.Join(above, filepath.Base(path)), err
+	}
+	return real, err
+}

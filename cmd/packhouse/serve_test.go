@@ -1,0 +1,102 @@
+package main
+
+import (
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestServeWithoutConfiguration: the first start makes everything, and what it prints works.
+func TestServeWithoutConfiguration(t *testing.T) {
+	dir := tempDir(t)
+	s := startServer(t, dir)
+	for _, want := range []string{"BORG_REPO=http://packhouse:" + s.token + "@127.0.0.1:", "borg repo-create", "access_token: " + s.token} {
+		if !strings.Contains(s.out.String(), want) {
+			t.Errorf("output lacks %q:\n%s", want, s.out)
+		}
+	}
+	for name, mode := range map[string]os.FileMode{
+		"packhouse-data": 0o700, "packhouse-data/.packhouse": 0o700, "packhouse-data/.packhouse/token": 0o600, "packhouse-data/.packhouse/socket": 0o600,
+	} {
+		info, err := os.Stat(filepath.Join(dir, name))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := info.Mode().Perm(); got != mode {
+			t.Errorf("mode of %s: got %o, want %o", name, got, mode)
+		}
+	}
+	s.expect(t, http.StatusOK, "POST", "/myrepo/?cmd=create", "")
+	s.expect(t, http.StatusOK, "POST", "/myrepo/config/a", "hello")
+	if got, _ := request(t, http.DefaultClient, "wrong", "GET", s.url+"/myrepo/config/a", ""); got != http.StatusUnauthorized {
+		t.Errorf("wrong token: got %d, want 401", got)
+	}
+	if got := s.stop(t, syscall.SIGTERM); got != 0 {
+		t.Errorf("exit code: got %d, want 0\n%s", got, s.errs)
+	}
+	if strings.Contains(s.errs.String(), s.token) {
+		t.Errorf("the log has the token:\n%s", s.errs)
+	}
+
+	again := startServer(t, dir)
+	if again.token != s.token {
+		t.Errorf("token after a restart: got %s, want %s", again.token, s.token)
+	}
+	if got := again.expect(t, http.StatusOK, "GET", "/myrepo/config/a", ""); got != "hello" {
+		t.Errorf("item after a restart: got %q, want hello", got)
+	}
+}
+
+// TestMaxBody: the largest item that is configured is the largest of every protocol.
+func TestMaxBody(t *testing.T) {
+	s := startServer(t, tempDir(t), "--max-body", "1K")
+	s.expect(t, http.StatusOK, "POST", "/borg/?cmd=create", "")
+	s.expect(t, http.StatusRequestEntityTooLarge, "POST", "/borg/packs/a", strings.Repeat("x", 1025))
+	for size, want := range map[int]int{1024: http.StatusCreated, 1025: http.StatusRequestEntityTooLarge} {
+		req, err := http.NewRequestWithContext(t.Context(), "PUT", s.url+"/vger/keys/k", strings.NewReader(strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer "+s.token)
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		if got := resp.StatusCode; got != want && (want != http.StatusCreated || got != http.StatusNoContent) {
+			t.Errorf("PUT of %d bytes: got %d, want %d", size, got, want)
+		}
+	}
+}
+
+// TestForeignEntries are ignored, and named in the log.
+func TestForeignEntries(t *testing.T) {
+	dir := tempDir(t)
+	data := filepath.Join(dir, "data")
+	for _, name := range []string{"lost+found", "empty", "packs/00", ".hidden", "half/blobs/00"} {
+		if err := os.MkdirAll(filepath.Join(data, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	write(t, filepath.Join(data, "config"), "x")
+	write(t, filepath.Join(dir, "token"), "secret\n")
+	if err := os.Chmod(filepath.Join(dir, "token"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	s := startServer(t, dir, "--data-dir", data, "--token-file", "token")
+	s.token = "secret"
+	s.expect(t, http.StatusOK, "POST", "/empty/?cmd=create", "")
+	s.expect(t, http.StatusOK, "POST", "/half/?cmd=create", "")
+	s.expect(t, http.StatusConflict, "POST", "/packs/?cmd=create", "")
+	for name, want := range map[string]bool{
+		"name=lost+found": true, "name=packs": true, "name=.hidden": true, "name=config": true, "name=empty": false, "name=half": false,
+		"others can read the file of the token": true,
+	} {
+		if got := strings.Contains(s.errs.String(), name); got != want {
+			t.Errorf("%q in the log: got %v, want %v\n%s", name, got, want, s.errs)
+		}
+	}
+}

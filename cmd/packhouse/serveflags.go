@@ -1,0 +1,154 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"time"
+
+	"github.com/spf13/pflag"
+
+	"packhouse/cmd/packhouse/internal/config"
+)
+
+// serveFlags are the flags of serve that say what a configuration file can say too.
+type serveFlags struct {
+	config    string
+	listen    []string
+	dataDir   string
+	tokenFile string
+	logFormat string
+	logLevel  string
+	tlsCert   string
+	tlsKey    string
+	quota     string
+	reserve   string
+	grace     string
+	maxBody   string
+	drain     string
+
+	appendOnly bool
+	debug      bool
+	lockTTL    int64
+}
+
+// inert are options of vger-server and vykar-server that mean nothing here.
+var inert = []string{"max-blocking-threads", "worker-threads", "io-threads", "network-threads"}
+
+func (f *serveFlags) add(flags *pflag.FlagSet) {
+	d := config.Defaults()
+	flags.SortFlags = false
+	flags.StringVarP(&f.config, "config", "c", "", "configuration `file` (TOML)")
+	flags.StringArrayVarP(&f.listen, "listen", "l", d.Listen, "`address` to listen on, host:port or unix:PATH; may be repeated")
+	flags.StringVarP(&f.dataDir, "data-dir", "d", d.DataDir, "`directory` of the repositories; made if missing")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` of the token; made if missing (default DATA-DIR/.packhouse/token)")
+	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
+	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
+	flags.BoolVar(&f.appendOnly, "append-only", false, "refuse to delete and overwrite backups")
+	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G; 0: no limit (default)")
+	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads leave free, `size` (default 64M)")
+	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
+	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "life of a lock of old V'Ger clients, `seconds`")
+	flags.StringVar(&f.maxBody, "max-body", "", "largest item, `size` (default 1G)")
+	flags.StringVar(&f.drain, "drain", d.Drain.String(), "`time` that running requests have to finish at a stop")
+	flags.StringVar(&f.logFormat, "log-format", d.LogFormat, "pretty or json")
+	flags.StringVar(&f.logLevel, "log-level", d.LogLevel, "debug, info, warn or error")
+	flags.BoolVar(&f.debug, "debug", false, "the same as --log-level debug")
+	for _, name := range inert {
+		flags.Int(name, 0, "")
+		_ = flags.MarkHidden(name) // fails for unknown names only
+	}
+}
+
+// warnings are about flags that have no effect.
+func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
+	var warnings []string
+	for _, name := range inert {
+		if flags.Changed(name) {
+			warnings = append(warnings, "--"+name+" has no effect: threads need no setting here")
+		}
+	}
+	return warnings
+}
+
+// overrides checks the flags and the environment, and returns what sets them over a file's values.
+func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), error) {
+	var set []func(*config.Config)
+	var fault error
+	on := func(name string, check func() error, apply func(*config.Config)) {
+		if !flags.Changed(name) || fault != nil {
+			return
+		}
+		if err := check(); err != nil {
+			fault = usage("--%s: %w", name, err)
+			return
+		}
+		set = append(set, apply)
+	}
+	fine := func() error { return nil }
+	notEmpty := func(s string) func() error {
+		return func() error {
+			if s == "" {
+				return fmt.Errorf("must not be empty")
+			}
+			return nil
+		}
+	}
+	size := func(name, text string, parse func(string) (int64, error), field func(*config.Config) *int64) {
+		var n int64
+		on(name, func() (err error) { n, err = parse(text); return err }, func(c *config.Config) { *field(c) = n })
+	}
+	span := func(name, text string, field func(*config.Config) *time.Duration) {
+		var d time.Duration
+		on(name, func() (err error) { d, err = config.ParseDuration(text); return err }, func(c *config.Config) { *field(c) = d })
+	}
+
+	token := ""
+	for _, name := range tokenVariables {
+		if token = os.Getenv(name); token != "" {
+			if err := config.CheckToken(token); err != nil {
+				return nil, fmt.Errorf("%s: %w", name, err)
+			}
+			set = append(set, func(c *config.Config) { c.Token, c.TokenFile = token, "" })
+			break
+		}
+	}
+	on("listen", func() error {
+		for _, address := range f.listen {
+			if err := config.CheckListen(address); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(c *config.Config) { c.Listen = f.listen })
+	on("data-dir", notEmpty(f.dataDir), func(c *config.Config) { c.DataDir = f.dataDir })
+	on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
+	on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
+	on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+	on("append-only", fine, func(c *config.Config) { c.AppendOnly = f.appendOnly })
+	size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
+	size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
+	size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
+	span("grace", f.grace, func(c *config.Config) *time.Duration { return &c.Grace })
+	span("drain", f.drain, func(c *config.Config) *time.Duration { return &c.Drain })
+	on("lock-ttl-seconds", func() error {
+		if f.lockTTL <= 0 || f.lockTTL > 1<<31 {
+			return fmt.Errorf("expected a number of seconds above 0, got %d", f.lockTTL)
+		}
+		return nil
+	}, func(c *config.Config) { c.LockTTL = time.Duration(f.lockTTL) * time.Second })
+	on("log-format", func() error { return config.CheckLogFormat(f.logFormat) }, func(c *config.Config) { c.LogFormat = f.logFormat })
+	on("log-level", func() error { return config.CheckLogLevel(f.logLevel) }, func(c *config.Config) { c.LogLevel = f.logLevel })
+	on("debug", fine, func(c *config.Config) {
+		if f.debug {
+			c.LogLevel = "debug"
+		}
+	})
+	if fault != nil {
+		return nil, fault
+	}
+	return func(c *config.Config) {
+		for _, apply := range set {
+			apply(c)
+		}
+	}, nil
+}

@@ -1,0 +1,135 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/signal"
+	"strconv"
+	"syscall"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/repo"
+)
+
+// findPatience is how long a stdio process looks for whoever holds its repository.
+const findPatience = 60 * time.Second
+
+// endPatience is how long a stdio process goes on with a request when its client is gone. Clients
+// wait 30 s for its end.
+const endPatience = 25 * time.Second
+
+// stdioProcess is a pipe from stdin and stdout to who holds the repository, which it starts if there is nobody.
+type stdioProcess struct {
+	parsed
+	username, password string
+	find, end          time.Duration // findPatience and endPatience
+}
+
+func serveStdio(ctx context.Context, s streams, p parsed, username, password string) error {
+	process := stdioProcess{parsed: p, username: username, password: password, find: findPatience, end: endPatience}
+	return process.run(ctx, s)
+}
+
+func (p *stdioProcess) run(ctx context.Context, s streams) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	log := slog.New(slog.NewTextHandler(s.err, nil))
+	connect := func(ctx context.Context) (*pipe.Link, error) {
+		ctx, cancel := context.WithTimeout(ctx, p.find)
+		defer cancel()
+		found, err := holder.Find(ctx, p.dir, func(ctx context.Context) error { return startHolder(ctx, p.dir) })
+		if err != nil {
+			return nil, err
+		}
+		if found.Name != "" {
+			if err := repo.CheckName(found.Name); err != nil {
+				return nil, errors.Join(fmt.Errorf("the directory is in one that packhouse serves: %w", err), found.Close())
+			}
+		}
+		return pipe.NewLink(found.Conn, p.header(found.Name)), nil
+	}
+	// Connected before the first request, so that what is wrong with the directory is told at once.
+	ended := make(chan error, 1)
+	go func() {
+		link, err := connect(ctx)
+		if err != nil {
+			ended <- err
+			return
+		}
+		fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
+		ended <- pipe.Run(ctx, pipe.Options{
+			First: link, Connect: connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log,
+		})
+	}()
+	interrupted := make(chan os.Signal, 1)
+	if !signal.Ignored(syscall.SIGINT) { // the client ignores it for us
+		signal.Notify(interrupted, syscall.SIGINT)
+		defer signal.Stop(interrupted)
+	}
+	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
+	gone := time.NewTimer(time.Hour)
+	gone.Stop()
+	hangup := hangupOf(ctx, s.in)
+	for {
+		select {
+		case err := <-ended:
+			return err
+		case <-interrupted:
+			return nil
+		case <-hangup:
+			hangup = nil
+			gone.Reset(p.end)
+		case <-gone.C:
+			log.Warn("the client is gone and its last request does not end")
+			return nil
+		}
+	}
+}
+
+// header says whose requests come through a pipe, and for which repository.
+func (p parsed) header(name string) http.Header {
+	h := http.Header{
+		"X-Packhouse-Repository": {name},
+		"X-Packhouse-Principal":  {principal()},
+	}
+	if p.permissions != nil {
+		h["X-Packhouse-Permissions"] = []string{p.permissions.String()}
+	}
+	if p.quota != nil {
+		h["X-Packhouse-Quota"] = []string{strconv.FormatInt(*p.quota, 10)}
+	}
+	return h
+}
+
+// hangupOf tells when the other end of a pipe has been closed, also while nobody reads. nil: cannot tell.
+func hangupOf(ctx context.Context, in io.Reader) <-chan struct{} {
+	f, ok := in.(*os.File)
+	if !ok {
+		return nil
+	}
+	closed := make(chan struct{})
+	fd := int32(f.Fd())
+	go func() {
+		for ctx.Err() == nil {
+			fds := []unix.PollFd{{Fd: fd, Events: unix.POLLRDHUP}}
+			n, err := unix.Poll(fds, 1000)
+			if err != nil && !errors.Is(err, unix.EINTR) {
+				return
+			}
+			if n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
+				close(closed)
+				return
+			}
+		}
+	}()
+	return closed
+}

@@ -1,0 +1,82 @@
+package main
+
+import (
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/cmd/packhouse/internal/holder"
+)
+
+// tokenVariables are where the token may come from, in this order. The last two are those of
+// vykar-server and vger-server.
+var tokenVariables = []string{"PACKHOUSE_TOKEN", "VYKAR_TOKEN", "VGER_TOKEN"}
+
+// tokenPath is where the token is kept when nobody configured one.
+func tokenPath(c *config.Config) string {
+	if c.TokenFile != "" {
+		return c.TokenFile
+	}
+	return filepath.Join(c.DataDir, holder.OwnDir, "token")
+}
+
+// keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable
+// before it is used. made tells which.
+func keptToken(path string) (token string, made bool, err error) {
+	token, err = readToken(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return token, false, err
+	}
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return "", false, fmt.Errorf("make a token: %w", err)
+	}
+	token = hex.EncodeToString(secret)
+	if err := writeNew(path, token+"\n"); err != nil {
+		return "", false, fmt.Errorf("keep the token: %w", err)
+	}
+	// Another process may have been first; what the file holds counts.
+	token, err = readToken(path)
+	return token, true, err
+}
+
+func readToken(path string) (string, error) {
+	data, err := os.ReadFile(path)
+	if err != nil {
+		return "", fmt.Errorf("read the token: %w", err)
+	}
+	token := strings.TrimSpace(string(data))
+	if err := config.CheckToken(token); err != nil {
+		return "", fmt.Errorf("%s: %w", path, err)
+	}
+	return token, nil
+}
+
+// writeNew makes a file of mode 0600 with text, whole and durably, unless it is there already.
+func writeNew(path, text string) error {
+	dir := filepath.Dir(path)
+	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
+	if err != nil {
+		return err
+	}
+	defer os.Remove(f.Name())
+	if _, err := f.WriteString(text); err != nil {
+		return errors.Join(err, f.Close())
+	}
+	if err := errors.Join(f.Sync(), f.Close()); err != nil {
+		return err
+	}
+	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
+		return err
+	}
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
+}
