@@ -1,0 +1,62 @@
+# The README's one command is `make test`: it sets up what it needs and runs every test.
+
+PACKHOUSE_VENV ?= $(CURDIR)/.venv
+export PACKHOUSE_VENV
+
+VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 10s
+CRASHROUNDS ?= 30
+SKIPPED     := $(CURDIR)/bin/skipped.txt
+
+.DEFAULT_GOAL := help
+.PHONY: help build test check unit e2e clients bench fuzz crash clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## compile ./bin/packhouse
+	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/packhouse ./cmd/packhouse
+
+test: clients check unit e2e ## set up everything and run all tests: checks, unit with race detector, end to end
+	@if [ -s $(SKIPPED) ]; then \
+		echo; echo "######## NOT TESTED on this machine: ########"; cat $(SKIPPED); \
+		echo "#############################################"; \
+	else echo "everything was tested, nothing was skipped"; fi
+
+check: ## gofmt, go vet and staticcheck
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
+	go vet ./...
+	go vet -tags e2e ./e2e/...
+	$(STATICCHECK) ./...
+	$(STATICCHECK) -tags e2e ./e2e/...
+
+# Tests of properties and faults sync thousands of times, which says nothing about a disk: they use memory when
+# there is some. What needs a real disk is end to end.
+MEMORY := $(shell df -P --block-size=M /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 + 0 >= 2048 {print "TMPDIR=/dev/shm GOTMPDIR=/tmp"}')
+
+unit: ## unit tests, once, with the race detector
+	$(MEMORY) go test -race -timeout 15m ./...
+
+# The skips of a machine without real clients are collected and shown at the end of `make test`.
+# PACKHOUSE_STRICT=1 (set by .ci/run) makes each of them a failure.
+e2e: ## end-to-end tests with the real clients that are installed
+	@mkdir -p bin && : >$(SKIPPED)
+	PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 30m ./e2e/... -crash.rounds=$(CRASHROUNDS)
+
+clients: ## install BorgBackup 2, borgstore, nginx and Caddy for the end-to-end tests
+	@scripts/install-clients.sh || [ -z "$$PACKHOUSE_STRICT" ]
+
+bench: build clients ## run the benchmark workloads, and the same against the reference server where it is installed
+	bin/packhouse bench store $(if $(wildcard $(PACKHOUSE_VENV)/bin/borgstore-server-rest),--peer $(PACKHOUSE_VENV)/bin/borgstore-server-rest) $(BENCHFLAGS)
+
+fuzz: ## every fuzz target for FUZZTIME (default 10s)
+	@scripts/fuzz.sh $(FUZZTIME)
+
+crash: ## many rounds of kill -9 under load, CRASHROUNDS of them
+	go test -tags e2e -count=1 -timeout 24h -run 'TestCrash$$' -v ./e2e -crash.rounds=$(CRASHROUNDS)
+
+clean: ## remove what the other targets made
+	rm -rf bin .venv
+	go clean -testcache

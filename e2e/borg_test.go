@@ -1,0 +1,214 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// borg is one BorgBackup client with its own configuration and caches.
+type borg struct {
+	t       testing.TB
+	program string
+	env     []string
+	jobs    func() string // lists the repository's jobs; nil: not asked
+}
+
+func newBorg(t testing.TB, repository string, env ...string) *borg {
+	t.Helper()
+	return &borg{t: t, program: need(t, "borg"), env: append([]string{
+		"BORG_REPO=" + repository,
+		"BORG_BASE_DIR=" + t.TempDir(),
+		"BORG_PASSPHRASE=correct horse battery staple",
+		"BORG_TESTONLY_WEAKEN_KDF=1", // the passphrase is not what we test
+		"BORG_RELOCATED_REPO_ACCESS_IS_OK=yes",
+		"BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK=yes",
+		"BORG_DELETE_I_KNOW_WHAT_I_AM_DOING=YES",
+		"BORG_LOCK_WAIT=120",
+		"LC_ALL=C.UTF-8",
+	}, env...)}
+}
+
+// run demands success, and returns what borg printed.
+func (b *borg) run(args ...string) string {
+	b.t.Helper()
+	return run(b.t, b.env, b.program, args...)
+}
+
+// try returns what borg printed and its exit code.
+func (b *borg) try(args ...string) (string, int) {
+	b.t.Helper()
+	return try(b.t, b.env, b.program, args...)
+}
+
+// in runs a shell line in a directory, with $BORG as the program.
+func (b *borg) in(dir, line string) string {
+	b.t.Helper()
+	return run(b.t, append(b.env, "BORG="+b.program), "sh", "-c", "cd '"+dir+"' && "+line)
+}
+
+// archives are the IDs of the archives, oldest first.
+func (b *borg) archives() []string {
+	b.t.Helper()
+	out := b.run("repo-list", "--json")
+	var list struct{ Archives []struct{ ID string } }
+	if err := json.Unmarshal([]byte(out[strings.Index(out, "{"):]), &list); err != nil {
+		b.t.Fatalf("repo-list: %v\n%s", err, out)
+	}
+	ids := make([]string, 0, len(list.Archives))
+	for _, archive := range list.Archives {
+		ids = append(ids, archive.ID)
+	}
+	return ids
+}
+
+// extract restores an archive and returns the directory.
+func (b *borg) extract(id string) string {
+	b.t.Helper()
+	dir := b.t.TempDir()
+	b.in(dir, `"$BORG" extract aid:`+id)
+	return dir
+}
+
+// remote is how borg names a repository that it reaches over ssh. Since 2.0.0b24 the scheme is ssh.
+func (b *borg) remote(path string) string {
+	b.t.Helper()
+	var beta int
+	if _, err := fmt.Sscanf(b.run("--version"), "borg 2.0.0b%d", &beta); err == nil && beta < 24 {
+		return "rest://user@host/" + path
+	}
+	return "ssh://user@host/" + path
+}
+
+// overShell is a client that starts `packhouse serve --rest` through a stand-in for ssh, whose login directory
+// is home. forced replaces the command it asks for, unless empty.
+func overShell(t testing.TB, home, forced string) *borg {
+	t.Helper()
+	b := newBorg(t, "", "BORG_RSH="+remoteShell(t, home, forced), "BORG_REMOTE_PATH=packhouse",
+		"PACKHOUSE_HOLD_IDLE=20s")
+	b.env = append(b.env, "BORG_REPO="+b.remote("repository"))
+	letGo(t, filepath.Join(home, "repository"))
+	return b
+}
+
+// letGo ends the background holder of a repository when the test ends, so that its directory can be removed.
+func letGo(t testing.TB, dir string) {
+	t.Helper()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("end of the holder's log:\n%s", tail(filepath.Join(dir, ".packhouse", "log"), 20))
+		}
+		out, err := os.ReadFile(filepath.Join(dir, ".packhouse", "lock"))
+		var pid int
+		if err != nil {
+			return
+		}
+		if _, err := fmt.Sscanf(string(out), "%d", &pid); err != nil || pid <= 1 {
+			return
+		}
+		if process, err := os.FindProcess(pid); err == nil {
+			_ = process.Signal(os.Interrupt)
+			for range 1000 {
+				if !exists(fmt.Sprintf("/proc/%d", pid)) {
+					break
+				}
+				time.Sleep(10 * time.Millisecond)
+			}
+		}
+	})
+}
+
+// TestBorgStory is a repository's life with a real client, over each way to reach the server.
+func TestBorgStory(t *testing.T) {
+	tr := newTree(t, 1, 5200, 320<<20)
+	t.Run("http", func(t *testing.T) {
+		s := startServer(t)
+		b := newBorg(t, s.url("laptop"))
+		b.jobs = func() string { return run(t, nil, s.program, "job", "list", "-d", s.data, "--repo", "laptop") }
+		story(t, b, tr, s.requests)
+		s.onlyStatuses(200, 206, 404)
+	})
+	t.Run("ssh", func(t *testing.T) {
+		home := t.TempDir()
+		b := overShell(t, home, "")
+		log := &server{t: t, logPath: filepath.Join(home, "repository", ".packhouse", "log")}
+		story(t, b, tr, log.requests)
+	})
+}
+
+// story makes a repository with three archives of a changing tree, restores each, prunes, compacts, and
+// restores what is left. requests reads the server's log.
+func story(t *testing.T, b *borg, tr *tree, requests func() []entry) {
+	t.Helper()
+	b.t = t
+	b.run("repo-create", "--encryption", "aes256-ocb")
+	var pictures []picture
+	for i := range 3 {
+		if i > 0 {
+			tr.change(i, 4)
+		}
+		pictures = append(pictures, look(t, tr.dir))
+		b.in(filepath.Dir(tr.dir), `"$BORG" create story tree`)
+	}
+	if files, size := len(pictures[0].digests), pictures[0].size; files < 5000 || size < 300e6 {
+		t.Errorf("the tree has %d files of %d bytes, want at least 5000 of 300 MB", files, size)
+	}
+	ids := b.archives()
+	if len(ids) != 3 {
+		t.Fatalf("got %d archives, want 3", len(ids))
+	}
+	for i, id := range ids {
+		if lines := strings.Count(b.run("list", "--format", "{type}{NL}", "aid:"+id), "-\n"); lines != len(pictures[i].digests) {
+			t.Errorf("archive %d lists %d files, want %d", i, lines, len(pictures[i].digests))
+		}
+		if info := b.run("info", "aid:"+id); !strings.Contains(info, id) {
+			t.Errorf("info of archive %d does not name it:\n%s", i, info)
+		}
+		dir := b.extract(id)
+		look(t, filepath.Join(dir, "tree")).same(t, pictures[i])
+		_ = os.RemoveAll(dir)
+	}
+	b.run("check", "--verify-data")
+
+	b.run("prune", "--keep", "2")
+	if kept := b.archives(); len(kept) != 2 || kept[1] != ids[2] {
+		t.Errorf("after prune the archives are %v, want the last two of %v", kept, ids)
+	}
+	b.run("delete", "aid:"+ids[1])
+	before := count(requests(), "defrag")
+	b.run("compact")
+	if after := count(requests(), "defrag"); after == before {
+		t.Errorf("compact made no defrag request, want some in the server's log")
+	} else {
+		t.Logf("compact made %d defrag requests", after-before)
+		if b.jobs != nil {
+			if list := b.jobs(); strings.Count(list, "\tcompaction\tdone\t") != after-before {
+				t.Errorf("packhouse job list shows\n%swant the %d compactions that borg asked for", list, after-before)
+			}
+		}
+	}
+	b.run("check", "--verify-data")
+	if left := b.archives(); len(left) != 1 || left[0] != ids[2] {
+		t.Errorf("after delete the archives are %v, want the last of %v", left, ids)
+	}
+	dir := b.extract(ids[2])
+	look(t, filepath.Join(dir, "tree")).same(t, pictures[2])
+	b.run("repo-delete")
+}
+
+// count is the number of successful requests of one operation.
+func count(requests []entry, operation string) int {
+	n := 0
+	for _, r := range requests {
+		if r.Operation == operation && r.Status == 200 {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,105 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+)
+
+// TestRestartUnderLoad restarts the server while clients work, with the listening socket kept by the one who
+// starts it, as systemd does. A client that opens a connection for each request, and never tries twice,
+// must not see one fail; borg must end its backup.
+func TestRestartUnderLoad(t *testing.T) {
+	s := newServer(t)
+	l, err := net.Listen("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	socket, err := l.(*net.TCPListener).File()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.Close() // the descriptor keeps the socket
+	defer socket.Close()
+	tokenFile := filepath.Join(s.dir, "token")
+	writeFile(t, tokenFile, token+"\n", 0o600)
+	s.program = "/bin/sh"
+	s.args = []string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", packhouse(), "serve", "--data-dir", s.data,
+		"--token-file", tokenFile, "--log-format", "json"}
+	start := func() {
+		s.launch(socket)
+		for { // connections wait in the socket's queue until the server is ready
+			if _, err := s.health(http.DefaultClient); err == nil {
+				return
+			}
+			select {
+			case <-s.done:
+				t.Fatalf("the server ended at once: %v", s.exit)
+			default:
+			}
+		}
+	}
+	start()
+	once := newStoreClient(s, "restarts", 1)
+	once.http.Transport = &http.Transport{DisableKeepAlives: true}
+	if err := once.create(); err != nil {
+		t.Fatal(err)
+	}
+
+	tr := newTree(t, 3, 300, 48<<20)
+	b := newBorg(t, s.url("laptop"), "BORG_PACK_MAX_SIZE=2000000")
+	b.run("repo-create", "--encryption", "aes256-ocb")
+	var backup sync.WaitGroup
+	backup.Go(func() {
+		if out, code := b.try("create", "story", tr.dir); code != 0 {
+			t.Errorf("borg create across restarts: exit code %d\n%s", code, lastLines(out, 30))
+		}
+	})
+
+	var stop atomic.Bool
+	var served atomic.Int64
+	var group sync.WaitGroup
+	for i := range 4 {
+		group.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				name, value := fmt.Sprintf("w%d/n%d", i, n%20), noise(uint64(i*1000+n), 20_000)
+				if err := once.store(name, value); err != nil {
+					t.Errorf("store: %v", err)
+					return
+				}
+				if got, err := once.load(name); err != nil || !bytes.Equal(got, value) {
+					t.Errorf("load: %d bytes, %v; want the %d stored", len(got), err, len(value))
+					return
+				}
+				served.Add(2)
+			}
+		})
+	}
+	for range 4 {
+		before := served.Load()
+		for deadline := time.Now().Add(time.Minute); served.Load() < before+20 && !t.Failed() && time.Now().Before(deadline); {
+			time.Sleep(10 * time.Millisecond)
+		}
+		s.stop()
+		start()
+	}
+	stop.Store(true)
+	group.Wait()
+	backup.Wait()
+	if served.Load() < 80 {
+		t.Errorf("only %d requests were served over four restarts", served.Load())
+	}
+	b.run("check", "--verify-data")
+	if leftover, err := os.ReadDir(filepath.Join(s.data, "restarts", "incoming")); err != nil || len(leftover) > 0 {
+		t.Errorf("incoming/ holds %d files (%v) after clean stops", len(leftover), err)
+	}
+}

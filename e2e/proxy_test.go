@@ -1,0 +1,294 @@
+//go:build e2e
+
+package e2e
+
+import (
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/crypto/blake2b"
+)
+
+// large is the size of the pack that goes through each way to the server: the most a V'Ger client sends.
+const large = 512 << 20
+
+// TestProxies puts the server behind nginx and Caddy, with the configuration files that deploy/ has for people,
+// and behind its own TLS. A pack of 512 MiB must stream through each, up and down, and borg must work.
+func TestProxies(t *testing.T) {
+	for _, proxy := range []struct {
+		name  string
+		start func(t *testing.T, socket, addr, certificate, key string)
+	}{{"nginx", startNginx}, {"caddy", startCaddy}} {
+		t.Run(proxy.name, func(t *testing.T) {
+			certificate, key := selfSigned(t)
+			s, front := newServer(t), freeAddress(t)
+			socket := filepath.Join(shortDir(t), "http.sock")
+			tokenFile := filepath.Join(s.dir, "token")
+			writeFile(t, tokenFile, token+"\n", 0o600)
+			s.args = []string{"serve", "--listen", s.addr, "--listen", "unix:" + socket, "--data-dir", s.data,
+				"--token-file", tokenFile, "--log-format", "json"}
+			s.start()
+			proxy.start(t, socket, front, certificate, key)
+			_, port, _ := strings.Cut(front, ":")
+			s.throughFront("localhost:"+port, certificate)
+		})
+	}
+	t.Run("none", func(t *testing.T) {
+		certificate, key := selfSigned(t)
+		s := startServer(t, "--tls-cert", certificate, "--tls-key", key)
+		s.throughFront(s.addr, certificate)
+	})
+}
+
+// shortDir is a directory whose name leaves room for a socket's name in the 108 bytes it may have.
+func shortDir(t *testing.T) string {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "ph")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	return dir
+}
+
+// throughFront sends a large pack up and down, and runs borg, by way of https://addr.
+func (s *server) throughFront(addr, certificate string) {
+	t := s.t
+	t.Helper()
+	pem, err := os.ReadFile(certificate)
+	if err != nil {
+		t.Fatal(err)
+	}
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(pem)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true},
+		Timeout: 5 * time.Minute}
+	base := "https://" + addr + "/vault"
+	if _, err := vger(client, "POST", base+"?init", nil, 0, ""); err != nil {
+		t.Fatal(err)
+	}
+	digest := hex.EncodeToString(sum(t, pack()))
+	target := base + "/packs/" + digest[:2] + "/" + digest
+	body := &watched{Reader: pack(), pause: large / 4, dir: filepath.Join(s.data, "vault", "incoming")}
+	if _, err := vger(client, "PUT", target, body, large, digest); err != nil {
+		t.Fatal(err)
+	}
+	response, err := vger(client, "GET", target, nil, 0, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer response.Body.Close()
+	if got := hex.EncodeToString(sum(t, response.Body)); got != digest || response.ContentLength != large {
+		t.Errorf("got back a pack %s of %d bytes, want %s of %d", got, response.ContentLength, digest, large)
+	}
+	if peak := s.peakMemory(); peak > 128<<20 {
+		t.Errorf("the server's memory went to %d MiB while it streamed, want far below the pack's size", peak>>20)
+	} else {
+		t.Logf("peak memory of the server: %d MiB", peak>>20)
+	}
+
+	tr := newTree(t, 4, 100, 20<<20)
+	b := newBorg(t, "https://packhouse:"+token+"@"+addr+"/laptop", "REQUESTS_CA_BUNDLE="+certificate)
+	b.run("repo-create", "--encryption", "aes256-ocb")
+	b.in(filepath.Dir(tr.dir), `"$BORG" create story tree`)
+	b.run("check", "--verify-data")
+	dir := b.extract(b.archives()[0])
+	look(t, filepath.Join(dir, "tree")).same(t, look(t, tr.dir))
+	b.run("repo-delete")
+	s.onlyStatuses(200, 201, 206, 404)
+}
+
+// pack is a pack of large bytes in V'Ger's framing, with one blob of noise.
+func pack() io.Reader {
+	const header = 9 + 4
+	blob := large - header
+	return io.MultiReader(
+		strings.NewReader("VGERPACK\x01"),
+		strings.NewReader(string([]byte{byte(blob & 0xff), byte(blob >> 8 & 0xff), byte(blob >> 16 & 0xff), byte(blob >> 24)})),
+		io.LimitReader(&repeatedNoise{block: noise(7, 1<<20)}, int64(blob)))
+}
+
+// repeatedNoise is a block again and again.
+type repeatedNoise struct {
+	block []byte
+	at    int
+}
+
+func (r *repeatedNoise) Read(p []byte) (int, error) {
+	n := copy(p, r.block[r.at:])
+	r.at = (r.at + n) % len(r.block)
+	return n, nil
+}
+
+func sum(t testing.TB, r io.Reader) []byte {
+	t.Helper()
+	h, err := blake2b.New256(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.Copy(h, r); err != nil {
+		t.Fatal(err)
+	}
+	return hash.Hash(h).Sum(nil)
+}
+
+// watched is a body that stops half way until the server has received a part: a proxy that collects the body
+// first never gets beyond that.
+type watched struct {
+	io.Reader
+	pause int64
+	dir   string // where the server keeps uploads under way
+	read  int64
+	seen  bool
+}
+
+func (w *watched) Read(p []byte) (int, error) {
+	if w.read >= w.pause && !w.seen {
+		if err := w.wait(); err != nil {
+			return 0, err
+		}
+		w.seen = true
+	}
+	n, err := w.Reader.Read(p)
+	w.read += int64(n)
+	return n, err
+}
+
+func (w *watched) wait() error {
+	for range 3000 {
+		entries, err := os.ReadDir(w.dir)
+		if err != nil {
+			return err
+		}
+		for _, entry := range entries {
+			if info, err := entry.Info(); err == nil && info.Size() >= w.pause/2 {
+				return nil
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return errors.New("half a minute after a quarter of the body was sent, the server has received next to nothing")
+}
+
+// vger sends one request of the V'Ger protocol; any status of 400 or more is an error.
+func vger(client *http.Client, method, url string, body io.Reader, size int64, digest string) (*http.Response, error) {
+	request, err := http.NewRequest(method, url, body)
+	if err != nil {
+		return nil, err
+	}
+	request.ContentLength = size
+	request.Header.Set("Authorization", "Bearer "+token)
+	if digest != "" {
+		request.Header.Set("X-Content-BLAKE2b", digest)
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, err
+	}
+	if response.StatusCode >= 400 {
+		text, _ := io.ReadAll(response.Body)
+		response.Body.Close()
+		return nil, fmt.Errorf("%s %s: %s: %s", method, url, response.Status, text)
+	}
+	return response, nil
+}
+
+// deployed reads a file of deploy/ and replaces what a person would; each pair must occur.
+func deployed(t *testing.T, name string, pairs ...string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "deploy", name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := 0; i < len(pairs); i += 2 {
+		if !strings.Contains(string(text), pairs[i]) {
+			t.Fatalf("deploy/%s has no %q to replace", name, pairs[i])
+		}
+	}
+	return strings.NewReplacer(pairs...).Replace(string(text))
+}
+
+func startNginx(t *testing.T, socket, addr, certificate, key string) {
+	t.Helper()
+	program, dir := need(t, "nginx"), shortDir(t)
+	site := deployed(t, "nginx.conf",
+		"/run/packhouse/http.sock", socket,
+		"listen 443 ssl", "listen "+addr+" ssl",
+		"listen [::]:443 ssl;", "",
+		"/etc/ssl/certs/backup.example.org.pem", certificate,
+		"/etc/ssl/private/backup.example.org.key", key)
+	writeFile(t, filepath.Join(dir, "site.conf"), site, 0o644)
+	user := ""
+	if os.Getuid() == 0 {
+		user = "user root;\n" // may enter the test's directories
+	}
+	config := filepath.Join(dir, "nginx.conf")
+	writeFile(t, config, user+strings.ReplaceAll(`daemon off;
+pid DIR/pid;
+error_log DIR/log;
+events {}
+http {
+	access_log off;
+	client_body_temp_path DIR/body;
+	proxy_temp_path DIR/proxy;
+	fastcgi_temp_path DIR/fastcgi;
+	uwsgi_temp_path DIR/uwsgi;
+	scgi_temp_path DIR/scgi;
+	include DIR/site.conf;
+}
+`, "DIR", dir), 0o644)
+	startProxy(t, addr, dir, program, "-e", filepath.Join(dir, "log"), "-p", dir, "-c", config)
+}
+
+func startCaddy(t *testing.T, socket, addr, certificate, key string) {
+	t.Helper()
+	program, dir := need(t, "caddy"), shortDir(t)
+	_, port, _ := strings.Cut(addr, ":")
+	config := filepath.Join(dir, "Caddyfile")
+	writeFile(t, config, "{\n\tadmin off\n\tauto_https disable_redirects\n}\n"+deployed(t, "Caddyfile",
+		"backup.example.org {", "https://localhost:"+port+" {\n\ttls "+certificate+" "+key,
+		"unix//run/packhouse/http.sock", "unix/"+socket), 0o644)
+	startProxy(t, addr, dir, program, "run", "--config", config, "--adapter", "caddyfile")
+}
+
+// startProxy runs a proxy until the test ends, and returns when it accepts connections.
+func startProxy(t *testing.T, addr, dir, program string, args ...string) {
+	t.Helper()
+	log, err := os.Create(filepath.Join(dir, "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	cmd := exec.Command(program, args...)
+	cmd.Env = append(os.Environ(), "HOME="+dir, "XDG_DATA_HOME="+dir, "XDG_CONFIG_HOME="+dir)
+	cmd.Stdout, cmd.Stderr = log, log
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	p := &server{t: t, addr: addr, cmd: cmd, logPath: log.Name(), done: make(chan struct{})}
+	go func() {
+		p.exit = cmd.Wait()
+		close(p.done)
+	}()
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("the proxy's output:\n%s\n%s", tail(log.Name(), 20), tail(filepath.Join(dir, "log"), 20))
+		}
+		_ = cmd.Process.Signal(syscall.SIGTERM)
+		<-p.done
+	})
+	p.await()
+}
