@@ -1,0 +1,115 @@
+package packhouse_test
+
+import (
+	"go/parser"
+	"go/token"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+)
+
+// rooms lists the packages from top to bottom, as docs/architecture.md does: each may import those of
+// later lines only, and what lies below its own path.
+var rooms = [][]string{
+	{"cmd"},
+	{"bench"},
+	{"api/borgstore", "api/vger", "api/admin"},
+	{"api"},
+	{"compact"},
+	{"repo"},
+	{"repo/digest"},
+	{"index", "blobstore"},
+	{"blobstore/vfs"},
+}
+
+// forTests are packages that only tests import: the rule is not about them.
+var forTests = map[string]bool{"api/apitest": true, "blobstore/vfs/vfstest": true, "e2e": true}
+
+// room finds the line of a package, by the longest path in rooms that it lies below.
+func room(pkg string) (line int, name string) {
+	line = -1
+	for i, names := range rooms {
+		for _, n := range names {
+			if (pkg == n || strings.HasPrefix(pkg, n+"/")) && len(n) > len(name) {
+				line, name = i, n
+			}
+		}
+	}
+	return line, name
+}
+
+// sources calls fn for each Go file that is no test, with the path of its package.
+func sources(t *testing.T, fn func(pkg, file string)) {
+	t.Helper()
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		if name := entry.Name(); entry.IsDir() && file != "." && (name[0] == '.' || name[0] == '_' || name == "testdata") {
+			return filepath.SkipDir
+		}
+		if !entry.IsDir() && strings.HasSuffix(file, ".go") && !strings.HasSuffix(file, "_test.go") {
+			fn(path.Dir(filepath.ToSlash(file)), file)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestImportsPointDown(t *testing.T) {
+	checked := 0
+	sources(t, func(pkg, file string) {
+		if forTests[pkg] || pkg == "." {
+			return
+		}
+		from, fromRoom := room(pkg)
+		if from < 0 {
+			t.Errorf("%s: package %s is in no room; add it to the list and to docs/architecture.md", file, pkg)
+			return
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, spec := range parsed.Imports {
+			imported, err := strconv.Unquote(spec.Path.Value)
+			if err != nil {
+				t.Error(err)
+			}
+			imported, ours := strings.CutPrefix(imported, "packhouse/")
+			if !ours {
+				continue
+			}
+			checked++
+			if to, toRoom := room(imported); to < from || to == from && toRoom != fromRoom || forTests[imported] {
+				t.Errorf("%s imports %s, which is not below it", file, imported)
+			}
+		}
+	})
+	if checked < 20 {
+		t.Errorf("only %d imports were checked", checked)
+	}
+}
+
+func TestEveryPackageIsDocumented(t *testing.T) {
+	documented := map[string]bool{}
+	sources(t, func(pkg, file string) {
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ParseComments|parser.PackageClauseOnly)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		documented[pkg] = documented[pkg] || parsed.Doc != nil
+	})
+	for pkg, ok := range documented {
+		if !ok {
+			t.Errorf("package %s has no comment that says what it keeps", pkg)
+		}
+	}
+}
