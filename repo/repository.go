@@ -232,6 +232,9 @@ func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := r.writable(); err != nil {
+		return nil, err
+	}
 	results, err := r.index.Apply(context.WithoutCancel(ctx), muts...)
 	return results, r.translate(err)
 }
@@ -240,6 +243,18 @@ func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index
 // are removed because of it or a request is answered as done.
 func (r *Repository) Durable() error {
 	if err := r.index.Failed(); err != nil {
+		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	return nil
+}
+
+// writable refuses with ErrReadOnly when index or blobs have failed. They are on one disk: after an error of either nothing
+// more is asked of it, and a body that could not become an item is not stored.
+func (r *Repository) writable() error {
+	if err := r.Durable(); err != nil {
+		return err
+	}
+	if err := r.blobs.Failed(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	}
 	return nil

@@ -88,6 +88,9 @@ func (r *Repository) checkSpace(bytes, keep, own int64) error {
 // NewUpload starts a blob. It checks quota and disk space for the announced size,
 // not permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
+	if err := a.r.writable(); err != nil {
+		return nil, err
+	}
 	if o.MaxSize > 0 && o.Size > o.MaxSize {
 		return nil, errTooLarge
 	}

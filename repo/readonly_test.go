@@ -1,0 +1,75 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// A client that goes on sending to a repository whose index has failed must not fill the disk with blobs that only the
+// next start removes.
+func TestFailedIndexTakesNoBodies(t *testing.T) {
+	dir := newRepository(t)
+	failing := false
+	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+		Index: index.Options{BeforeCommit: func() error {
+			if failing {
+				return errors.New("sync failed")
+			}
+			return nil
+		}},
+	}})
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	failing = true
+	for i := range 5 {
+		if _, err := put(a, fmt.Sprintf("packs/%d", i), "body"); !errors.Is(err, repo.ErrReadOnly) {
+			t.Errorf("put %d: got %v, want ErrReadOnly", i, err)
+		}
+	}
+	// The first one's outcome is unknown; what came after it was refused before its body.
+	if placed, _ := blobFiles(t, filepath.Join(dir, "r")); placed > 1 {
+		t.Errorf("%d blobs are left, want one at most", placed)
+	}
+}
+
+// After a failed sync of a blob nothing changes any more, not in the index either: the disk is not to be trusted.
+func TestFailedBlobsStopEveryChange(t *testing.T) {
+	fsys := vfstest.NewFailing(vfs.OS())
+	a := newAccess(t, func(o *repo.SetOptions) { o.FS = fsys })
+	mustPut(t, a, "packs/x", "content")
+	fsys.Reset()
+	fsys.FailAt(3, vfstest.Before, syscall.EIO) // create, write, sync
+	if _, err := put(a, "packs/y", "content"); !errors.Is(err, repo.ErrReadOnly) {
+		t.Fatalf("put: got %v, want ErrReadOnly", err)
+	}
+	fsys.Reset()
+	r := a.Repository()
+	for name, do := range map[string]func() error{
+		"delete": func() error { return a.Delete(ctx, "packs/x") },
+		"move":   func() error { return a.Move(ctx, "packs/x", "packs/z") },
+		"mkdir":  func() error { return a.MakeDir(ctx, "d") },
+		"quota":  func() error { return r.SetQuota(ctx, 5) },
+		"lock":   func() error { _, err := a.AcquireLock(ctx, "l", "h", nil, 1); return err },
+		"job":    func() error { return r.PutJob(ctx, index.Job{ID: "j"}, false) },
+	} {
+		if err := do(); !errors.Is(err, repo.ErrReadOnly) {
+			t.Errorf("%s: got %v, want ErrReadOnly", name, err)
+		}
+	}
+	wantContent(t, a, "packs/x", "content")
+	if u := r.Usage(); u.Items != 1 || u.Reserved != 0 {
+		t.Errorf("usage: %+v", u)
+	}
+}
