@@ -152,7 +152,7 @@ func (r *Repository) DeleteJobs(ctx context.Context, ids []string) error {
 	for i, id := range ids {
 		muts[i] = index.DeleteJob{ID: id}
 	}
-	_, err := r.apply(ctx, muts...)
+	_, err := r.record(ctx, muts...)
 	return err
 }
 

@@ -60,12 +60,12 @@ func (r *Repository) ExpireLocks(ctx context.Context) error {
 
 // PutJob stores the durable record of a job; IfAbsent: ErrExists when there is one.
 func (r *Repository) PutJob(ctx context.Context, job index.Job, ifAbsent bool) error {
-	_, err := r.apply(ctx, index.PutJob{Job: job, IfAbsent: ifAbsent})
+	_, err := r.record(ctx, index.PutJob{Job: job, IfAbsent: ifAbsent})
 	return err
 }
 
 // DeleteJob forgets a job.
 func (r *Repository) DeleteJob(ctx context.Context, id string) error {
-	_, err := r.apply(ctx, index.DeleteJob{ID: id})
+	_, err := r.record(ctx, index.DeleteJob{ID: id})
 	return err
 }

@@ -226,13 +226,19 @@ func (r *Repository) close() error {
 	return errors.Join(r.index.Close(), r.blobs.Close())
 }
 
-// apply is the one way into the index. From the moment the group is queued
-// it must not be abandoned: the blobs are durable and the outcome decides whether they stay.
+// apply is the way into the index for all that clients and administrators change.
 func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index.Result, error) {
-	if err := ctx.Err(); err != nil {
+	if err := r.writable(); err != nil {
 		return nil, err
 	}
-	if err := r.writable(); err != nil {
+	return r.record(ctx, muts...)
+}
+
+// record is apply also while the blobs have failed: a job that fails with them must be seen to have failed.
+// From the moment the group is queued it must not be abandoned: the blobs are durable and the outcome decides
+// whether they stay.
+func (r *Repository) record(ctx context.Context, muts ...index.Mutation) ([]index.Result, error) {
+	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	results, err := r.index.Apply(context.WithoutCancel(ctx), muts...)
