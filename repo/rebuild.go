@@ -1,13 +1,11 @@
 package repo
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -40,14 +38,16 @@ type RebuildReport struct {
 	Bytes      int64
 	Recovered  int64 // items that no snapshot knew, from what their blobs say
 	Dropped    int64 // items of the snapshot whose blob is gone: they were deleted since
-	Superseded int64 // blobs older than the item under their key; their files stay
+	Superseded int64 // blobs that gave way to a newer item of their key: they can be restored for 30 days
 	Unreadable int64 // blobs whose trailer is damaged; their files stay
 }
 
-// Rebuild makes the index of the repository in dir anew: from the newest index snapshot that can be read,
+// Rebuild makes the index of the repository in dir anew: from the newest index snapshot that is whole,
 // and from what the blobs say of themselves. Nobody may have the repository open. It may bring
 // deleted items back, and items that were moved since the snapshot under their former key. It
-// loses no acknowledged one: where two blobs claim a key, the older is in the trash for rebuildGrace. Until its last step, a rename, nothing of the old state has changed; it can be repeated.
+// loses no acknowledged one: where two blobs claim a key, the older is in the trash for rebuildGrace, and so
+// is what was in the trash of the snapshot, as it may have been restored since. Until its last step,
+// a rename, nothing of the old state has changed; it can be repeated.
 func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions) (report RebuildReport, err error) {
 	env = env.withDefaults()
 	if o.Progress == nil {
@@ -73,6 +73,15 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
 	defer store.Close()
+	defer func() {
+		if err == nil {
+			return
+		}
+		// Perhaps the disk is full: what is of no use must not fill it.
+		if err := ignoreMissing(env.FS.Remove(path)); err != nil {
+			env.Logger.Warn("unfinished index stays until the next rebuild", "error", err)
+		}
+	}()
 	if report.Snapshot, err = startIndex(ctx, env, store, dir, path); err != nil {
 		return report, err
 	}
@@ -111,7 +120,8 @@ func swapIndex(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// startIndex makes the index to begin with: the newest snapshot that opens, else an empty one.
+// startIndex makes the index to begin with: the newest snapshot that is whole, else an empty one. The index may have
+// been damaged before it was lost, and its last copies with it.
 func startIndex(ctx context.Context, env Environment, store *blobstore.Store, dir, path string) (snapshot string, err error) {
 	all, err := snapshots(env.FS, dir)
 	if err != nil {
@@ -120,10 +130,10 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 	for _, s := range slices.Backward(all) {
 		err := unpack(ctx, env.FS, filepath.Join(dir, snapshotDir, s.Name), path)
 		if err == nil {
-			var ix *index.Index
-			if ix, err = index.Open(path, index.Options{}); err == nil {
-				return s.Name, ix.Close()
-			}
+			err = checkIndex(ctx, path)
+		}
+		if err == nil {
+			return s.Name, nil
 		}
 		env.Logger.Warn("index snapshot is not usable", "snapshot", s.Name, "error", err)
 		if err := errors.Join(ctx.Err(), ignoreMissing(env.FS.Remove(path))); err != nil {
@@ -139,6 +149,19 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 		return "", fmt.Errorf("rebuild: %w", err)
 	}
 	return "", index.Create(path, firstMeta(dialect, id, env.Now()))
+}
+
+// checkIndex reads an index whole, and wants no fault in it.
+func checkIndex(ctx context.Context, path string) error {
+	ix, err := index.Open(path, index.Options{})
+	if err != nil {
+		return err
+	}
+	report, err := ix.Check(ctx)
+	if err == nil && len(report.Problems) > 0 {
+		err = fmt.Errorf("%w: %s", index.ErrCorrupt, report.Problems[0])
+	}
+	return errors.Join(err, ix.Close())
 }
 
 // firstMeta are the values every index begins with.
@@ -189,174 +212,4 @@ func unpack(ctx context.Context, fsys vfs.FS, from, to string) (err error) {
 	}
 	_, err = io.Copy(&countingWriter{ctx: ctx, w: out}, decompressor)
 	return errors.Join(err, out.Sync(), out.Close())
-}
-
-// rebuilder brings an index and the blobs together.
-type rebuilder struct {
-	ctx      context.Context
-	env      Environment
-	store    *blobstore.Store
-	index    *index.Index
-	report   *RebuildReport
-	progress func(int64)
-	batch    []index.Mutation
-	keys     map[string]bool // of the batch
-}
-
-// rebuildGrace is how long an item can be restored that gave way to a newer blob of its key. It may not have
-// been overwritten: it may have been moved away, or the newer be an upload that nobody was promised.
-const rebuildGrace = 30 * 24 * time.Hour
-
-// rebuildBatch is how many items one transaction takes in.
-const rebuildBatch = 1000
-
-func (b *rebuilder) run() error {
-	if err := b.dropMissing(); err != nil {
-		return err
-	}
-	refs, err := b.unknown()
-	if err != nil {
-		return err
-	}
-	for i, ref := range refs {
-		if err := b.adopt(ref); err != nil {
-			return err
-		}
-		if i%rebuildBatch == 0 {
-			b.progress(int64(i))
-		}
-	}
-	return b.flush()
-}
-
-// dropMissing removes items and trash rows whose blob is gone.
-func (b *rebuilder) dropMissing() error {
-	var gone []index.Mutation
-	err := b.index.List(b.ctx, index.ListOptions{Recursive: true}, func(e index.Entry) error {
-		blob, err := b.store.Open(blobstore.Ref(e.Item.Ref), e.Item.Size)
-		switch {
-		case err == nil:
-			return blob.Close()
-		case errors.Is(err, blobstore.ErrNotFound):
-			gone = append(gone, index.Delete{Key: e.Key, IfRef: e.Item.Ref, Now: b.env.Now(), TrashUntil: b.env.Now()})
-			return nil
-		case errors.Is(err, blobstore.ErrCorrupt):
-			return nil // cut short: the scrubber will say so
-		}
-		return err
-	})
-	if err != nil {
-		return err
-	}
-	b.report.Dropped = int64(len(gone))
-	for part := range slices.Chunk(gone, rebuildBatch) {
-		if _, err := b.index.Apply(b.ctx, part...); err != nil {
-			return err
-		}
-	}
-	var ids []string
-	err = b.index.Trash(time.Time{}, func(removed index.Removed) error {
-		blob, err := b.store.Open(blobstore.Ref(removed.Item.Ref), removed.Item.Size)
-		if errors.Is(err, blobstore.ErrNotFound) {
-			ids = append(ids, removed.ID)
-			return nil
-		}
-		if err != nil {
-			return nil
-		}
-		return blob.Close()
-	})
-	if err != nil {
-		return err
-	}
-	for part := range slices.Chunk(ids, rebuildBatch) {
-		if _, err := b.index.Apply(b.ctx, index.PurgeTrash{IDs: part}); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// unknown lists the blobs that the index does not refer to, oldest first: a Ref begins with the
-// time of its making. It holds 17 bytes for each.
-func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
-	err = b.store.Walk(b.ctx, func(ref blobstore.Ref, _ []byte, _ blobstore.Info, err error) error {
-		if err != nil {
-			b.report.Unreadable++
-			return nil
-		}
-		_, known, err := b.index.HasRef(string(ref))
-		if !known && err == nil {
-			refs = append(refs, ref)
-		}
-		return err
-	})
-	slices.SortFunc(refs, func(x, y blobstore.Ref) int { return bytes.Compare([]byte(x), []byte(y)) })
-	return refs, err
-}
-
-// adopt makes a blob the item that its label names, unless a newer one is there.
-func (b *rebuilder) adopt(ref blobstore.Ref) error {
-	text, info, err := b.store.Label(ref)
-	if err == nil {
-		var l label
-		if l, err = decodeLabel(text); err == nil {
-			return b.adoptAs(ref, info, l)
-		}
-	}
-	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	b.report.Unreadable++
-	return nil
-}
-
-func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l label) error {
-	item := l.item()
-	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
-	if b.keys[l.Key] { // this batch brings an item of that key already: it must be seen first
-		if err := b.flush(); err != nil {
-			return err
-		}
-	}
-	entry, err := b.index.Get(l.Key)
-	if err == nil && !entry.Dir && entry.Item.Modified.After(item.Modified) {
-		b.report.Superseded++
-		return nil
-	}
-	b.report.Recovered++
-	b.keys[l.Key] = true
-	b.batch = append(b.batch, index.Put{
-		Key: l.Key, Item: item, Limit: -1, Exempt: l.Exempt, Now: item.Modified, TrashUntil: b.env.Now().Add(rebuildGrace),
-	})
-	if len(b.batch) >= rebuildBatch {
-		return b.flush()
-	}
-	return nil
-}
-
-// flush applies the batch; should one item of it not fit (a directory in its place), the others do.
-func (b *rebuilder) flush() error {
-	batch := b.batch
-	b.batch = nil
-	clear(b.keys)
-	if len(batch) == 0 {
-		return nil
-	}
-	_, err := b.index.Apply(b.ctx, batch...)
-	var refused *index.GroupError
-	if !errors.As(err, &refused) {
-		return err
-	}
-	for _, m := range batch {
-		if _, err := b.index.Apply(b.ctx, m); err != nil {
-			if !errors.As(err, &refused) {
-				return err
-			}
-			b.report.Recovered--
-			b.report.Superseded++
-			b.env.Logger.Warn("blob cannot be an item again", "key", m.(index.Put).Key, "error", err)
-		}
-	}
-	return nil
 }

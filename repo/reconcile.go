@@ -1,0 +1,252 @@
+package repo
+
+import (
+	"bytes"
+	"context"
+	"encoding/hex"
+	"errors"
+	"io/fs"
+	"slices"
+	"strings"
+	"time"
+
+	"packhouse/blobstore"
+	"packhouse/index"
+)
+
+// rebuildGrace is how long an item can be restored that gave way to a newer blob of its key. It may not have
+// been overwritten: it may have been moved away, or the newer be an upload that nobody was promised.
+const rebuildGrace = 30 * 24 * time.Hour
+
+// rebuildBatch is how many items one transaction takes in.
+const rebuildBatch = 1000
+
+// rebuilder brings an index and the blobs together.
+type rebuilder struct {
+	ctx      context.Context
+	env      Environment
+	store    *blobstore.Store
+	index    *index.Index
+	report   *RebuildReport
+	progress func(int64)
+	batch    []adoption
+	keys     map[string]bool // of the batch
+}
+
+// adoption is what makes one blob an item, or a row of the trash.
+type adoption struct {
+	key       string
+	mutations []index.Mutation
+	// instead is for when those are refused: another item has become a directory of the key, or the key one.
+	instead []index.Mutation
+	buried  bool // into the trash
+}
+
+func (b *rebuilder) run() error {
+	if err := b.dropMissing(); err != nil {
+		return err
+	}
+	if err := b.prolongTrash(); err != nil {
+		return err
+	}
+	refs, err := b.unknown()
+	if err != nil {
+		return err
+	}
+	for i, ref := range refs {
+		if err := b.adopt(ref); err != nil {
+			return err
+		}
+		if i%rebuildBatch == 0 {
+			b.progress(int64(i))
+		}
+	}
+	return b.flush()
+}
+
+// dropMissing removes the items whose blob is gone.
+func (b *rebuilder) dropMissing() error {
+	var gone []index.Mutation
+	now := b.env.Now()
+	err := b.index.List(b.ctx, index.ListOptions{Recursive: true}, func(e index.Entry) error {
+		if !b.exists(e.Item) {
+			gone = append(gone, index.Delete{Key: e.Key, IfRef: e.Item.Ref, Now: now, TrashUntil: now})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	b.report.Dropped = int64(len(gone))
+	for part := range slices.Chunk(gone, rebuildBatch) {
+		if _, err := b.index.Apply(b.ctx, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// exists tells whether the blob of an item has a file. One that is cut short or cannot be read has: the scrubber
+// will say so.
+func (b *rebuilder) exists(item index.Item) bool {
+	blob, err := b.store.Open(refOf(item), item.Size)
+	if err == nil {
+		_ = blob.Close() // nothing was read
+	}
+	return !errors.Is(err, blobstore.ErrNotFound)
+}
+
+// prolongTrash forgets the rows whose blob is gone, and gives the others a new grace time: since the snapshot
+// such an item may have been restored.
+func (b *rebuilder) prolongTrash() error {
+	var rows []index.Removed
+	var gone []string
+	err := b.index.Trash(time.Time{}, func(removed index.Removed) error {
+		if b.exists(removed.Item) {
+			rows = append(rows, removed)
+		} else {
+			gone = append(gone, removed.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(gone, rebuildBatch) {
+		if _, err := b.index.Apply(b.ctx, index.PurgeTrash{IDs: part}); err != nil {
+			return err
+		}
+	}
+	for _, removed := range rows {
+		restore := func(key string) index.Mutation {
+			return index.Restore{ID: removed.ID, Key: key, Limit: -1, Now: removed.Expires}
+		}
+		if err := b.bury(removed.Key, removed.Item.Ref, removed.At, restore); err != nil {
+			return err
+		}
+	}
+	return b.flush()
+}
+
+// unknown lists the blobs that the index does not refer to, oldest first: a Ref begins with the
+// time of its making. It holds 17 bytes for each.
+func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
+	err = b.store.Walk(b.ctx, func(ref blobstore.Ref, _ []byte, _ blobstore.Info, err error) error {
+		if err != nil {
+			b.report.Unreadable++
+			return nil
+		}
+		_, known, err := b.index.HasRef(string(ref))
+		if !known && err == nil {
+			refs = append(refs, ref)
+		}
+		return err
+	})
+	slices.SortFunc(refs, func(x, y blobstore.Ref) int { return bytes.Compare([]byte(x), []byte(y)) })
+	return refs, err
+}
+
+// adopt makes a blob the item that its label names, unless a newer one is there.
+func (b *rebuilder) adopt(ref blobstore.Ref) error {
+	text, info, err := b.store.Label(ref)
+	if err == nil {
+		var l label
+		if l, err = decodeLabel(text); err == nil {
+			return b.adoptAs(ref, info, l)
+		}
+	}
+	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	b.report.Unreadable++
+	return nil
+}
+
+func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l label) error {
+	item := l.item()
+	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
+	if b.keys[l.Key] { // this batch brings an item of that key already: it must be seen first
+		if err := b.flush(); err != nil {
+			return err
+		}
+	}
+	put := func(key string) index.Mutation {
+		return index.Put{
+			Key: key, Item: item, Limit: -1, Exempt: l.Exempt, Now: item.Modified, TrashUntil: b.env.Now().Add(rebuildGrace),
+		}
+	}
+	entry, err := b.index.Get(l.Key)
+	if err == nil && !entry.Dir && entry.Item.Modified.After(item.Modified) {
+		// Not surely what was overwritten: its commit may have been the later one.
+		b.report.Superseded++
+		return b.bury(l.Key, item.Ref, b.env.Now(), put)
+	}
+	b.report.Recovered++
+	return b.queue(adoption{key: l.Key, mutations: []index.Mutation{put(l.Key)}, instead: b.buryUnder(spare(l.Key), item.Ref, b.env.Now(), put)})
+}
+
+// bury puts into the trash what store puts at a key. An item that is there steps aside for that moment.
+func (b *rebuilder) bury(key, ref string, at time.Time, store func(key string) index.Mutation) error {
+	mutations := b.buryUnder(key, ref, at, store)
+	if entry, err := b.index.Get(key); err == nil && !entry.Dir {
+		aside := "lost+found:" + hex.EncodeToString([]byte(ref))
+		mutations = slices.Concat([]index.Mutation{index.Move{From: key, To: aside, Now: at}}, mutations, []index.Mutation{index.Move{From: aside, To: key, Now: at}})
+	}
+	return b.queue(adoption{key: key, mutations: mutations, instead: b.buryUnder(spare(key), ref, at, store), buried: true})
+}
+
+func (b *rebuilder) buryUnder(key, ref string, at time.Time, store func(key string) index.Mutation) []index.Mutation {
+	return []index.Mutation{store(key), index.Delete{Key: key, IfRef: ref, Now: at, TrashUntil: b.env.Now().Add(rebuildGrace)}}
+}
+
+// spare is a key that no directory is in the way of, for the trash to show.
+func spare(key string) string {
+	key = "lost+found:" + strings.ReplaceAll(key, "/", ":")
+	return strings.ToValidUTF8(key[:min(len(key), MaxKey)], "")
+}
+
+func (b *rebuilder) queue(a adoption) error {
+	b.keys[a.key] = true
+	b.batch = append(b.batch, a)
+	if len(b.batch) >= rebuildBatch {
+		return b.flush()
+	}
+	return nil
+}
+
+// flush applies the batch; should one blob of it not fit, the others do.
+func (b *rebuilder) flush() error {
+	batch := b.batch
+	b.batch = nil
+	clear(b.keys)
+	if len(batch) == 0 {
+		return nil
+	}
+	var all []index.Mutation
+	for _, a := range batch {
+		all = append(all, a.mutations...)
+	}
+	_, err := b.index.Apply(b.ctx, all...)
+	var refused *index.GroupError
+	if !errors.As(err, &refused) {
+		return err
+	}
+	for _, a := range batch {
+		_, err := b.index.Apply(b.ctx, a.mutations...)
+		if !errors.As(err, &refused) {
+			if err != nil {
+				return err
+			}
+			continue
+		}
+		b.env.Logger.Warn("blob cannot be an item again; it can be restored under another key", "key", a.key, "error", err)
+		if !a.buried {
+			b.report.Recovered--
+			b.report.Superseded++
+		}
+		if _, err := b.index.Apply(b.ctx, a.instead...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
