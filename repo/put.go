@@ -41,25 +41,35 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 	if err := CheckKey(req.Key); err != nil {
 		return PutResult{}, err
 	}
+	mayReplace := a.May(req.Key, "W") == nil
 	entry, err := a.r.index.Get(req.Key)
 	switch {
 	case errors.Is(err, ErrNotFound):
 		if err := a.May(req.Key, "wW"); err != nil {
 			return PutResult{}, err
 		}
+		return a.store(ctx, req, nil)
 	case err != nil:
 		return PutResult{}, a.r.translate(err)
-	case a.May(req.Key, "W") == nil && entry.Dir:
-		return PutResult{}, ErrIsDir
-	case a.May(req.Key, "W") == nil:
-	case a.May(req.Key, "w") != nil:
+	case !mayReplace && a.May(req.Key, "w") != nil:
 		return PutResult{}, a.May(req.Key, "W")
 	case entry.Dir:
 		return PutResult{}, ErrIsDir
-	case entry.Item.Flags&index.FlagDamaged == 0:
-		return a.compare(req, entry.Item)
+	case mayReplace:
+		return a.store(ctx, req, nil)
 	}
-	return a.store(ctx, req, entry.Item)
+	// Bytes are there only if they can be read.
+	object, err := a.r.open(ctx, req.Key)
+	switch {
+	case err == nil:
+		_ = object.Close() // nothing was read
+		return a.compare(req, object.Item)
+	case errors.Is(err, ErrCorrupt):
+		return a.store(ctx, req, &entry.Item)
+	case errors.Is(err, ErrNotFound): // deleted since we looked
+		return a.store(ctx, req, nil)
+	}
+	return PutResult{}, err
 }
 
 // compare reads the body without storing it and accepts it if it is what the item holds.
@@ -96,9 +106,9 @@ func (a *Access) compare(req PutRequest, item index.Item) (PutResult, error) {
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }
 
-// store is the path of one write. previous is the item there, if any: who may not overwrite may replace its
-// bytes only if they are damaged.
-func (a *Access) store(ctx context.Context, req PutRequest, previous index.Item) (PutResult, error) {
+// store is the path of one write. damaged, if set, is the item there, which may not be overwritten but
+// mended: with the very bytes that were lost.
+func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item) (PutResult, error) {
 	algorithms := make([]digest.Algorithm, len(req.Expect))
 	for i, expect := range req.Expect {
 		algorithms[i] = expect.Algorithm
@@ -128,12 +138,11 @@ func (a *Access) store(ctx context.Context, req PutRequest, previous index.Item)
 		return PutResult{}, err
 	}
 	put := BatchPut{Upload: u, Backup: req.Backup}
-	if previous.Flags&index.FlagDamaged != 0 && a.May(req.Key, "W") != nil {
-		// Who may not overwrite may still mend: with the very bytes that were lost.
-		if u.item.BLAKE3 != previous.BLAKE3 {
+	if damaged != nil {
+		if u.item.BLAKE3 != damaged.BLAKE3 {
 			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
 		}
-		put.IfRef = previous.Ref
+		put.IfRef = damaged.Ref
 	}
 	results, err := a.Commit(ctx, Batch{Puts: []BatchPut{put}})
 	if errors.Is(err, ErrExists) {

@@ -51,23 +51,32 @@ type Upload struct {
 }
 
 // Reservation is a promise of quota for a whole plan; see Access.Reserve.
-type Reservation struct{ r *reservation }
+type Reservation struct {
+	r *reservation
+	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
+	atMost int64
+}
 
 // Release gives back what was not used; after a Commit with it, nothing.
 func (r *Reservation) Release() { r.r.release() }
 
 // Reserve promises bytes of quota (what a plan will add net of what it deletes) and looks whether
-// the disk holds peak bytes more. Errors: ErrQuota, ErrNoSpace.
+// the disk holds peak bytes more. A plan that adds nothing is not refused above the limit: it is how a repository
+// gets below it again. Errors: ErrQuota, ErrNoSpace.
 func (a *Access) Reserve(net, peak int64) (*Reservation, error) {
 	// Compacting is how a full disk gets room again: of the reserve it leaves what deleting needs.
 	if err := a.r.checkSpace(peak, a.r.reserve.Load()/4, 0); err != nil {
 		return nil, err
 	}
+	if net <= 0 {
+		used, _, limit := a.r.quota.current()
+		return &Reservation{&reservation{q: &a.r.quota}, max(used, limit)}, nil
+	}
 	res, err := a.r.quota.reserve(net)
 	if err != nil {
 		return nil, err
 	}
-	return &Reservation{res}, nil
+	return &Reservation{res, 0}, nil
 }
 
 // checkSpace refuses with ErrNoSpace what would leave less than keep bytes of the disk free, when also the uploads
@@ -332,7 +341,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	}
 	var bytes int64
 	for _, put := range b.Puts {
-		bytes += counted(put.Upload.item)
+		bytes += counted(put.Upload.item) - put.Upload.credit
 	}
 	used, _, limit := a.r.quota.current()
 	return &QuotaError{Used: used, Wanted: used + bytes, Limit: limit, Request: bytes}
@@ -341,33 +350,62 @@ func (a *Access) withFigures(err error, b Batch) error {
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.
 func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
 	now := a.r.env.Now()
-	_, _, limit := a.r.quota.current()
 	muts := make([]index.Mutation, 0, len(b.Requires)+len(b.Deletes)+len(b.Puts)+1)
 	for _, require := range b.Requires {
 		muts = append(muts, require)
 	}
 	for _, d := range b.Deletes {
-		if err := a.May(d.Key, "D"); err != nil {
+		if err := a.mayChange(d.Key, "D"); err != nil {
 			return nil, err
 		}
 		muts = append(muts, index.Delete{
 			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(d.Key, now), Now: now,
 		})
 	}
-	for _, put := range b.Puts {
+	limits := a.limits(b)
+	for i, put := range b.Puts {
 		u := put.Upload
-		if err := a.May(u.o.Key, "wW"); err != nil {
+		if err := a.mayChange(u.o.Key, "wW"); err != nil {
 			return nil, err
 		}
+		u.item.Modified = now
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limit, Exempt: u.exempt, TrashUntil: a.r.trashUntil(u.o.Key, now), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(u.o.Key, now), Now: now, Backup: put.Backup,
 		})
 	}
 	if b.Job != nil {
 		muts = append(muts, index.PutJob{Job: *b.Job})
 	}
 	return muts, nil
+}
+
+// mayChange is May of a key that comes from a plan.
+func (a *Access) mayChange(key, letters string) error {
+	if err := CheckKey(key); err != nil {
+		return err
+	}
+	return a.May(key, letters)
+}
+
+// limits are those of a batch's puts. The last that counts is held against the limit, when all the others have been
+// counted; between two of them usage may pass it.
+func (a *Access) limits(b Batch) []int64 {
+	limits := make([]int64, len(b.Puts))
+	last := -1
+	for i, put := range b.Puts {
+		limits[i] = -1
+		if !put.Upload.exempt {
+			last = i
+		}
+	}
+	if _, _, limit := a.r.quota.current(); last >= 0 && limit >= 0 {
+		if b.Reservation != nil {
+			limit = max(limit, b.Reservation.atMost)
+		}
+		limits[last] = limit
+	}
+	return limits
 }
 
 // settle does what follows a durable commit: counts, markers, trash.
