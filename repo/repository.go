@@ -80,6 +80,7 @@ type Repository struct {
 	index   *index.Index
 	blobs   *blobstore.Store
 	quota   quota
+	room    *room              // of the whole set
 	hashes  singleflight.Group // by reference and algorithm
 	dialect string
 	id      string
@@ -121,7 +122,7 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
-func open(ctx context.Context, env Environment, dir string, settings Settings) (*Repository, error) {
+func open(ctx context.Context, env Environment, m *room, dir string, settings Settings) (*Repository, error) {
 	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errElsewhere
@@ -129,7 +130,7 @@ func open(ctx context.Context, env Environment, dir string, settings Settings) (
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{dir: dir, env: env, index: ix, wake: make(chan struct{}, 1)}
+	r := &Repository{dir: dir, env: env, room: m, index: ix, wake: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
 	}

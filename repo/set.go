@@ -32,6 +32,7 @@ type SetOptions struct {
 type Set struct {
 	o     SetOptions
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
+	room  room
 
 	mu     sync.RWMutex           // held for a look at the map only
 	open   map[string]*Repository // guarded by mu
@@ -96,12 +97,12 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	if err := s.inspect(dir); err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, s.o.Environment, dir, s.o.Settings(name))
+	r, err := open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
 	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
 		if err := s.o.TakeOver(ctx, dir); err != nil {
 			return nil, err
 		}
-		r, err = open(ctx, s.o.Environment, dir, s.o.Settings(name))
+		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
 	}
 	if err != nil {
 		return nil, err

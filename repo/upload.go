@@ -19,8 +19,8 @@ const (
 	exemptTotal = 16 << 20 // bytes of all of them
 )
 
-// spaceStep is how many bytes of a body of unknown length may arrive between two looks at the free disk space.
-const spaceStep = 64 << 20
+// spaceStep is by how many bytes the claim on the disk grows with a body of unknown length.
+const spaceStep = 4 << 20
 
 // UploadOptions describe a blob about to be written.
 type UploadOptions struct {
@@ -43,59 +43,51 @@ type Upload struct {
 	res      *reservation // nil under a plan's reservation
 	credit   int64        // counted bytes of the item it replaces
 	exempt   bool
-	spaceAt  int64 // size at which to look at the free space again
+	claim    *claim // on the disk; nil while exempt
+	claimed  int64  // bytes that claim has promised in all
 	ref      blobstore.Ref
 	item     index.Item
 	finished bool
 	ended    bool
 }
 
-// Reservation is a promise of quota for a whole plan; see Access.Reserve.
+// Reservation is a promise of quota and disk space for a whole plan; see Access.Reserve.
 type Reservation struct {
-	r *reservation
+	r     *reservation
+	claim *claim
 	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
 	atMost int64
 }
 
 // Release gives back what was not used; after a Commit with it, nothing.
-func (r *Reservation) Release() { r.r.release() }
+func (r *Reservation) Release() {
+	r.r.release()
+	r.claim.end()
+}
 
-// Reserve promises bytes of quota (what a plan will add net of what it deletes) and looks whether
-// the disk holds peak bytes more. A plan that adds nothing is not refused above the limit: it is how a repository
+// Reserve promises bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
+// outputs. A plan that adds nothing is not refused above the limit: it is how a repository
 // gets below it again. Errors: ErrQuota, ErrNoSpace.
 func (a *Access) Reserve(net, peak int64) (*Reservation, error) {
 	// Compacting is how a full disk gets room again: of the reserve it leaves what deleting needs.
-	if err := a.r.checkSpace(peak, a.r.reserve.Load()/4, 0); err != nil {
+	c, err := a.r.claim(peak, a.r.reserve.Load()/4)
+	if err != nil {
 		return nil, err
 	}
 	if net <= 0 {
 		used, _, limit := a.r.quota.current()
-		return &Reservation{&reservation{q: &a.r.quota}, max(used, limit)}, nil
+		return &Reservation{&reservation{q: &a.r.quota}, c, max(used, limit)}, nil
 	}
 	res, err := a.r.quota.reserve(net)
 	if err != nil {
+		c.end()
 		return nil, err
 	}
-	return &Reservation{res, 0}, nil
+	return &Reservation{res, c, 0}, nil
 }
 
-// checkSpace refuses with ErrNoSpace what would leave less than keep bytes of the disk free, when also the uploads
-// under way have arrived (other than one that has own bytes promised). What of them is written
-// already counts twice: near the end of a disk that errs on the safe side.
-func (r *Repository) checkSpace(bytes, keep, own int64) error {
-	_, promised, _ := r.quota.current()
-	free, _, err := r.blobs.Space()
-	if err != nil {
-		return r.translate(err)
-	}
-	if free-keep-(promised-own) < bytes {
-		return &messageError{"no space left on the server: delete or compact first, or enlarge its disk", ErrNoSpace}
-	}
-	return nil
-}
-
-// NewUpload starts a blob. It checks quota and disk space for the announced size,
-// not permissions: Commit does, and Put before it reads the body.
+// NewUpload starts a blob. It promises itself quota and disk space for the announced size; it does
+// not check permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
 	if err := a.r.writable(); err != nil {
 		return nil, err
@@ -103,19 +95,20 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	if o.MaxSize > 0 && o.Size > o.MaxSize {
 		return nil, errTooLarge
 	}
-	u := &Upload{a: a, o: o, spaceAt: spaceStep}
+	u := &Upload{a: a, o: o}
 	u.exempt = ephemeral(o.Key) && o.Size <= maxExempt && a.r.index.Counters().Exempt < exemptTotal
-	if !u.exempt && o.Reservation == nil {
-		if err := a.r.checkSpace(max(o.Size, 0), a.r.reserve.Load(), 0); err != nil {
-			return nil, err
-		}
-	}
 	if err := u.reserve(); err != nil {
 		return nil, err
 	}
+	if !u.exempt && o.Reservation == nil {
+		if err := u.claimTo(max(o.Size, 0)); err != nil {
+			u.release()
+			return nil, err
+		}
+	}
 	w, err := a.r.blobs.Create(ctx)
 	if err != nil {
-		u.releaseQuota()
+		u.release()
 		return nil, a.r.translate(err)
 	}
 	u.w = w
@@ -177,17 +170,40 @@ func (u *Upload) Write(p []byte) (int, error) {
 			}
 		}
 	}
-	if u.o.Size < 0 && size >= u.spaceAt {
-		if err := u.a.r.checkSpace(spaceStep, u.a.r.reserve.Load(), u.promised()); err != nil {
+	if u.o.Reservation == nil && !u.exempt && size > u.claimed {
+		if err := u.claimTo(max(size, u.claimed+spaceStep)); err != nil {
 			return 0, err
 		}
-		u.spaceAt = size + spaceStep
 	}
 	for _, h := range u.hashes {
 		h.Write(p) // a hash.Hash never returns an error
 	}
 	n, err := u.w.Write(p)
+	if c := u.diskClaim(); c != nil {
+		c.wrote(int64(n))
+	}
 	return n, u.a.r.translate(err)
+}
+
+// claimTo makes the upload's own claim on the disk one of so many bytes in all.
+func (u *Upload) claimTo(bytes int64) (err error) {
+	if u.claim == nil {
+		u.claim, err = u.a.r.claim(bytes, u.a.r.reserve.Load())
+	} else {
+		err = u.claim.grow(bytes - u.claimed)
+	}
+	if err == nil {
+		u.claimed = bytes
+	}
+	return err
+}
+
+// diskClaim is what the bytes are counted against: the plan's claim, or the upload's own, or none.
+func (u *Upload) diskClaim() *claim {
+	if u.o.Reservation != nil {
+		return u.o.Reservation.claim
+	}
+	return u.claim
 }
 
 // Size is the number of bytes written so far.
@@ -243,7 +259,7 @@ func (u *Upload) Discard() {
 		return
 	}
 	u.ended = true
-	u.releaseQuota()
+	u.release()
 	if !u.finished {
 		u.w.Abort()
 		return
@@ -254,18 +270,12 @@ func (u *Upload) Discard() {
 	}
 }
 
-// promised is the upload's own reservation, in bytes.
-func (u *Upload) promised() int64 {
-	if u.res == nil {
-		return 0
-	}
-	return u.res.bytes
-}
-
-func (u *Upload) releaseQuota() {
+// release ends the upload's own promises.
+func (u *Upload) release() {
 	if u.res != nil {
 		u.res.release()
 	}
+	u.claim.end()
 }
 
 // Batch is what Commit makes one index transaction.
@@ -325,7 +335,7 @@ func (a *Access) commit(ctx context.Context, b Batch) ([]PutResult, int, error) 
 			// Sweep will decide by what the index then says.
 			for _, put := range b.Puts {
 				put.Upload.ended = true
-				put.Upload.releaseQuota()
+				put.Upload.release()
 			}
 		}
 		return nil, 0, a.withFigures(err, b)
@@ -436,6 +446,7 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 		}
 		outcome[i] = out
 		u.ended = true
+		u.claim.end()
 		if u.res != nil {
 			u.res.commit(added)
 		} else {
@@ -448,6 +459,7 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 	// In one step: between two, others would be promised the bytes of one of them.
 	if b.Reservation != nil {
 		b.Reservation.r.commit(delta)
+		b.Reservation.claim.end()
 	} else {
 		a.r.quota.add(delta)
 	}
