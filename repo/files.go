@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"path/filepath"
 	"strings"
+	"syscall"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
@@ -131,6 +132,9 @@ func (r *Repository) fileError(verb, name string, err error) error {
 		return fmt.Errorf("%s %s: %w", verb, name, ErrNotFound)
 	}
 	r.env.Logger.Error(verb+" file", "repository", filepath.Base(r.dir), "file", name, "error", err)
+	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
+		return fmt.Errorf("%s %s: %w", verb, name, ErrNoSpace)
+	}
 	return fmt.Errorf("%s %s: %w", verb, name, vfs.WithoutPath(err))
 }
 

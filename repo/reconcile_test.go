@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/zstd"
-	bolt "go.etcd.io/bbolt"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
@@ -249,16 +248,7 @@ func damageSnapshot(t *testing.T, name string) {
 	if err := os.WriteFile(path, plain, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	db, err := bolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte("items")).Put([]byte("packs\x00a"), []byte("bit rot"))
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
+	damageIndex(t, path)
 	if plain, err = os.ReadFile(path); err != nil {
 		t.Fatal(err)
 	}

@@ -31,41 +31,68 @@ type Snapshot struct {
 }
 
 // Snapshot writes a compressed copy of the index, durably, and removes the oldest beyond keep (at least 1).
-// The repository stays in use; the copy is one consistent state.
+// The repository stays in use; the copy is one consistent state. The index is read whole first: of a damaged one no copy is
+// made (ErrCorrupt), so that the sound ones from before it stay. Like an upload it leaves the reserve free (ErrNoSpace).
 func (r *Repository) Snapshot(ctx context.Context, keep int) (Snapshot, error) {
-	dir := filepath.Join(r.dir, snapshotDir)
-	if err := mkdirAll(r.env.FS, dir); err != nil {
-		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
-	}
 	r.snapshotMu.Lock()
 	defer r.snapshotMu.Unlock()
-	if err := r.sweepSnapshots(dir); err != nil {
-		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
-	}
-	at := r.env.Now().UTC()
-	s := Snapshot{Name: at.Format(snapshotTime) + snapshotSuffix, At: at}
-	temporary := filepath.Join(dir, s.Name+snapshotPart)
-	size, err := r.writeSnapshot(ctx, temporary)
+	s, err := r.takeSnapshot(ctx)
 	if err != nil {
-		return Snapshot{}, errors.Join(fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err)), ignoreMissing(r.env.FS.Remove(temporary)))
-	}
-	s.Size = size
-	if err := r.env.FS.Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
-		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
-	}
-	if err := r.env.FS.SyncDir(dir); err != nil {
 		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
 	}
 	all, err := snapshots(r.env.FS, r.dir)
 	if err != nil {
-		return Snapshot{}, err
+		return s, err
 	}
 	for _, old := range all[:max(len(all)-max(keep, 1), 0)] {
-		if err := r.env.FS.Remove(filepath.Join(dir, old.Name)); err != nil {
+		if err := r.env.FS.Remove(filepath.Join(r.dir, snapshotDir, old.Name)); err != nil {
 			return s, fmt.Errorf("remove old index snapshot: %w", vfs.WithoutPath(err))
 		}
 	}
 	return s, nil
+}
+
+// takeSnapshot makes the copy that Snapshot describes, and removes none.
+func (r *Repository) takeSnapshot(ctx context.Context) (Snapshot, error) {
+	if err := r.soundIndex(ctx); err != nil {
+		return Snapshot{}, err
+	}
+	dir := filepath.Join(r.dir, snapshotDir)
+	if err := mkdirAll(r.env.FS, dir); err != nil {
+		return Snapshot{}, err
+	}
+	if err := r.sweepSnapshots(dir); err != nil {
+		return Snapshot{}, err
+	}
+	at := r.env.Now().UTC().Truncate(time.Millisecond)
+	all, err := snapshots(r.env.FS, r.dir)
+	if err != nil {
+		return Snapshot{}, err
+	}
+	if len(all) > 0 && !at.After(all[len(all)-1].At) {
+		at = all[len(all)-1].At.Add(time.Millisecond) // the clock went back: the newest must sort as the newest
+	}
+	s := Snapshot{Name: at.Format(snapshotTime) + snapshotSuffix, At: at}
+	temporary := filepath.Join(dir, s.Name+snapshotPart)
+	if s.Size, err = r.writeSnapshot(ctx, temporary); err != nil {
+		return Snapshot{}, errors.Join(err, ignoreMissing(r.env.FS.Remove(temporary)))
+	}
+	if err := r.env.FS.Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
+		return Snapshot{}, err
+	}
+	return s, r.env.FS.SyncDir(dir)
+}
+
+// soundIndex wants an index without a fault, all of which is on stable storage.
+func (r *Repository) soundIndex(ctx context.Context) error {
+	report, err := r.index.Check(ctx)
+	if err != nil {
+		return r.translate(err)
+	}
+	if len(report.Problems) > 0 {
+		return fmt.Errorf("%w: the index: %s", ErrCorrupt, report.Problems[0])
+	}
+	return r.Durable()
 }
 
 // sweepSnapshots removes what a crash left half-written.
@@ -80,12 +107,17 @@ func (r *Repository) sweepSnapshots(dir string) error {
 }
 
 func (r *Repository) writeSnapshot(ctx context.Context, name string) (size int64, err error) {
+	space, err := r.claim(0, r.reserve.Load())
+	if err != nil {
+		return 0, err
+	}
+	defer space.end()
 	f, err := r.env.FS.Create(name)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
-	counted := &countingWriter{ctx: ctx, w: f}
+	counted := &countingWriter{ctx: ctx, w: f, space: space}
 	compressor, err := zstd.NewWriter(counted, zstd.WithEncoderConcurrency(1))
 	if err != nil {
 		return 0, err
@@ -97,16 +129,23 @@ func (r *Repository) writeSnapshot(ctx context.Context, name string) (size int64
 	return counted.n, f.Sync()
 }
 
-// countingWriter counts, and stops when ctx ends.
+// countingWriter counts, and stops when ctx ends or the disk has no more space.
 type countingWriter struct {
-	ctx context.Context
-	w   io.Writer
-	n   int64
+	ctx   context.Context
+	w     io.Writer
+	n     int64
+	space *claim // nil: the disk is not looked at
 }
 
 func (c *countingWriter) Write(p []byte) (int, error) {
 	if err := c.ctx.Err(); err != nil {
 		return 0, err
+	}
+	if c.space != nil {
+		if err := c.space.grow(int64(len(p))); err != nil {
+			return 0, err
+		}
+		defer c.space.wrote(int64(len(p)))
 	}
 	n, err := c.w.Write(p)
 	c.n += int64(n)
