@@ -10,8 +10,11 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
+// errDestroyed is the ErrNoRepository of a directory that has the rest of one.
+var errDestroyed = fmt.Errorf("%w any more", ErrNoRepository)
+
 // inspect tells what a directory holds: nil for a repository, ErrNoRepository
-// when there is nothing (or only what an interrupted create or destroy left), ErrCorrupt when it has blobs
+// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), ErrCorrupt when it has blobs
 // or snapshots whose index is lost, else a ForeignError.
 func (s *Set) inspect(dir string) error {
 	entries, err := s.o.FS.ReadDir(dir)
@@ -41,7 +44,7 @@ func (s *Set) inspect(dir string) error {
 	case len(foreign) > 0:
 		return &ForeignError{describe(foreign)}
 	case destroyed:
-		return ErrNoRepository
+		return errDestroyed
 	}
 	return s.inspectRest(dir)
 }

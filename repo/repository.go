@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,7 +34,6 @@ const (
 	metaCreated = "created" // Unix ms, decimal
 	metaID      = "id"      // 32 hex digits
 	metaQuota   = "quota"   // bytes, decimal; absent: none of its own
-	metaGrace   = "grace"   // a Go duration
 )
 
 // DefaultReserve is a Settings.Reserve for those who have not thought about it: room for the index to grow while
@@ -128,17 +128,24 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 		return nil, errElsewhere
 	}
 	if err != nil {
-		return nil, fmt.Errorf("open repository: %w", err)
+		return nil, openError(err)
 	}
 	r := &Repository{dir: dir, env: env, room: m, index: ix, wake: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
+		return nil, errors.Join(openError(err), ix.Close())
 	}
 	r.Configure(settings)
 	reclaimCtx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
 	return r, nil
+}
+
+func openError(err error) error {
+	if errors.Is(err, index.ErrCorrupt) {
+		return fmt.Errorf("%w: %w; packhouse repo rebuild --replace makes it anew", ErrCorrupt, err)
+	}
+	return fmt.Errorf("open repository: %w", err)
 }
 
 // load reads the meta values and settles what a crash left in the blob store.
@@ -171,9 +178,23 @@ func (r *Repository) load(ctx context.Context) error {
 	if removed > 0 {
 		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
 	}
+	r.sweepIndex()
 	counters := r.index.Counters()
 	r.quota.used = counters.Bytes - counters.Exempt
 	return nil
+}
+
+// sweepIndex removes what a crash left of the making of the index. Who holds the index is alone with it.
+func (r *Repository) sweepIndex() {
+	entries, err := r.env.FS.ReadDir(r.dir)
+	for _, entry := range entries {
+		if err == nil && strings.HasPrefix(entry.Name(), indexFile+".new-") {
+			err = r.env.FS.Remove(filepath.Join(r.dir, entry.Name()))
+		}
+	}
+	if err != nil {
+		r.env.Logger.Warn("unfinished index stays until the next start", "repository", filepath.Base(r.dir), "error", err)
+	}
 }
 
 // Configure changes the settings while the repository is in use. A quota of the repository's
@@ -278,6 +299,10 @@ func (r *Repository) translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
+	case errors.Is(err, index.ErrCorrupt):
+		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+	case errors.Is(err, index.ErrInvalid):
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
 		return errStopping
 	}

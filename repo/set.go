@@ -10,6 +10,7 @@ import (
 	"sync"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/index"
 )
 
 // errStopping answers requests that come while the server closes its repositories.
@@ -94,15 +95,10 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
-	if err := s.inspect(dir); err != nil {
-		return nil, err
-	}
-	r, err := open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
-	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
-		if err := s.o.TakeOver(ctx, dir); err != nil {
-			return nil, err
-		}
-		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+	r, err := s.openLocked(ctx, name, dir)
+	if errors.Is(err, index.ErrNotFound) {
+		// While we waited for its holder the index was taken away: destroyed, or rebuilt.
+		r, err = s.openLocked(ctx, name, dir)
 	}
 	if err != nil {
 		return nil, err
@@ -116,6 +112,26 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	return r, nil
 }
 
+// openLocked opens the files, also those that another process lets go of.
+func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, error) {
+	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
+		if err := s.clear(dir); err != nil {
+			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+		}
+		return nil, ErrNoRepository
+	} else if err != nil {
+		return nil, err
+	}
+	r, err := open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
+		if err := s.o.TakeOver(ctx, dir); err != nil {
+			return nil, err
+		}
+		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+	}
+	return r, err
+}
+
 // Create makes a repository for clients of dialect, durably, and returns it. ErrExists when there is
 // one, ErrForeign when the directory holds something else, ErrCorrupt when it holds blobs whose index is lost.
 func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, error) {
@@ -124,9 +140,16 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 		return nil, err
 	}
 	defer s.names.lock(name)()
+	if _, err := s.opened(name); err != nil {
+		return nil, err
+	}
 	switch err := s.inspect(dir); {
 	case err == nil:
 		return nil, ErrExists
+	case errors.Is(err, errDestroyed):
+		if err := s.clear(dir); err != nil {
+			return nil, fmt.Errorf("create repository: %w", err)
+		}
 	case !errors.Is(err, ErrNoRepository):
 		return nil, err
 	}
@@ -144,7 +167,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 
 // Destroy removes a repository for good, without grace. It is gone when Destroy returns, also
 // after a crash: the renaming of its index is the commit point, and the rest of its files go
-// now or when a repository of that name is created again.
+// now or when somebody next asks for a repository of that name.
 func (s *Set) Destroy(ctx context.Context, name string) error {
 	dir, err := s.path(name)
 	if err != nil {
@@ -170,8 +193,27 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err := s.o.FS.SyncDir(dir); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
-	if err := finishDestroy(s.o.FS, dir); err != nil {
+	if err := s.clear(dir); err != nil && !errors.Is(err, ErrBusy) {
 		return fmt.Errorf("destroy repository: %w", err)
+	}
+	return nil
+}
+
+// clear removes the files of a destroyed repository and its directory. Another process may be about the same: whoever
+// has the lock of the destroyed index does it, so that nobody removes files of a repository made since. ErrBusy: the other does.
+func (s *Set) clear(dir string) (err error) {
+	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{})
+	switch {
+	case err == nil:
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	case errors.Is(err, index.ErrLocked):
+		return errElsewhere
+	case errors.Is(err, index.ErrNotFound):
+		return nil // the other has done it
+	}
+	// Else it is damaged, and nobody can have it open.
+	if err := finishDestroy(s.o.FS, dir); err != nil {
+		return err
 	}
 	// Fails, and may, when a server keeps its own files there.
 	if err := s.o.FS.Remove(dir); err != nil {

@@ -1,0 +1,230 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/repo"
+)
+
+// A process that waits for a repository which its holder destroys finds none.
+func TestDestroyedWhileAnotherWaits(t *testing.T) {
+	dir := newRepository(t)
+	holder, other := repo.OpenSet(repo.SetOptions{Dir: dir}), repo.OpenSet(repo.SetOptions{Dir: dir})
+	defer holder.Close()
+	defer other.Close()
+	if _, err := holder.Get(ctx, "r"); err != nil {
+		t.Fatal(err)
+	}
+	got := make(chan error)
+	go func() { _, err := other.Get(ctx, "r"); got <- err }()
+	time.Sleep(100 * time.Millisecond) // waits for the lock by now, for half a second
+	if err := holder.Destroy(ctx, "r"); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-got; !errors.Is(err, repo.ErrNoRepository) {
+		t.Errorf("get: got %v, want ErrNoRepository", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+		t.Errorf("left: %v, %v", files, err)
+	}
+}
+
+// Two processes that make a repository while a third clears away the one before it: what one of them acknowledged stays.
+func TestCreateWhileAnotherClears(t *testing.T) {
+	dir := newRepository(t)
+	for round := range 20 {
+		holder, other := repo.OpenSet(repo.SetOptions{Dir: dir}), repo.OpenSet(repo.SetOptions{Dir: dir})
+		done := make(chan error)
+		go func() { done <- holder.Destroy(ctx, "r") }()
+		var r *repo.Repository
+		var err error
+		for range 1000 {
+			if r, err = other.Create(ctx, "r", "test"); err == nil {
+				break
+			}
+			time.Sleep(time.Millisecond)
+		}
+		if err != nil {
+			t.Fatalf("round %d: create: %v", round, err)
+		}
+		mustPut(t, r.As(repo.Principal{}), "x", "acknowledged")
+		if err := <-done; err != nil {
+			t.Errorf("round %d: destroy: %v", round, err)
+		}
+		wantContent(t, r.As(repo.Principal{}), "x", "acknowledged")
+		if err := errors.Join(holder.Close(), other.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A damaged index is the repository's fault, not the client's nor an unnamed one, and is left alone.
+func TestDamagedIndexIsNamed(t *testing.T) {
+	dir := newRepository(t)
+	path := filepath.Join(dir, "r", "index.db")
+	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || strings.Contains(err.Error(), dir) {
+		t.Errorf("get: got %v, want ErrCorrupt without a path", err)
+	}
+	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrExists) {
+		t.Errorf("create: got %v, want ErrExists", err)
+	}
+	if text, err := os.ReadFile(path); err != nil || string(text) != "garbage" {
+		t.Errorf("the index was changed: %q, %v", text, err)
+	}
+
+	dir = t.TempDir()
+	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	a := create(t, s, "r").As(repo.Principal{})
+	mustPut(t, a, "packs/a", "1")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	damageIndex(t, filepath.Join(dir, "r", "index.db"))
+	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(r.As(repo.Principal{}), "packs/a"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get of a damaged row: got %v, want ErrCorrupt", err)
+	}
+}
+
+// What the index takes for malformed is malformed here.
+func TestMalformedLockIsInvalid(t *testing.T) {
+	a := newAccess(t, nil)
+	if _, err := a.AcquireLock(ctx, strings.Repeat("x", 5000), "h", nil, time.Hour); !errors.Is(err, repo.ErrInvalid) {
+		t.Errorf("got %v, want ErrInvalid", err)
+	}
+}
+
+// A crash between the two names of a new index leaves the first.
+func TestLeftoverOfCreateIsSwept(t *testing.T) {
+	dir := newRepository(t)
+	left := filepath.Join(dir, "r", "index.db.new-123")
+	if err := os.Link(filepath.Join(dir, "r", "index.db"), left); err != nil {
+		t.Fatal(err)
+	}
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	if _, err := s.Get(ctx, "r"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("it is still there: %v", err)
+	}
+}
+
+func TestClosedSetCreatesNothing(t *testing.T) {
+	dir := t.TempDir()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrBusy) {
+		t.Errorf("create: got %v, want ErrBusy", err)
+	}
+	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
+		t.Errorf("left: %v, %v", files, err)
+	}
+}
+
+// TestDestroySurvivesEveryFailure: whichever file call fails, the repository is whole or gone, and then its files go with the
+// next request for it.
+func TestDestroySurvivesEveryFailure(t *testing.T) {
+	for n, hit := 1, true; hit; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir := newRepository(t)
+			fsys := vfstest.NewFailing(vfs.OS())
+			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+			r, err := s.Get(ctx, "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, r.As(repo.Principal{}), "x", "body")
+			fsys.Reset()
+			fsys.StopAt(n, vfstest.Before, syscall.EIO)
+			err = s.Destroy(ctx, "r")
+			hit = fsys.Hit()
+			if !hit && err != nil {
+				t.Errorf("destroy: %v", err)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+			r, err = s.Get(ctx, "r")
+			if err == nil {
+				wantContent(t, r.As(repo.Principal{}), "x", "body")
+				return
+			}
+			if !errors.Is(err, repo.ErrNoRepository) {
+				t.Fatalf("get: got %v, want a repository or ErrNoRepository", err)
+			}
+			// An empty directory may stay: it is in nobody's way.
+			if files, err := os.ReadDir(filepath.Join(dir, "r")); !errors.Is(err, os.ErrNotExist) && len(files) != 0 {
+				t.Errorf("left: %v, %v", files, err)
+			}
+			mustPut(t, create(t, s, "r").As(repo.Principal{}), "y", "new")
+		})
+	}
+}
+
+// Uploads under way neither hold up a destroy nor come back with the repository of the same name that follows at once.
+func TestDestroyDuringUploads(t *testing.T) {
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = memoryDir(t) })
+	var wg sync.WaitGroup
+	for round := range 10 {
+		a := create(t, s, "r").As(repo.Principal{})
+		for worker := range 8 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					if _, err := put(a, fmt.Sprintf("%d/%d", worker, i), "body"); err != nil {
+						if !errors.Is(err, repo.ErrNoRepository) {
+							t.Errorf("put: got %v, want ErrNoRepository", err)
+						}
+						return
+					}
+				}
+			})
+		}
+		time.Sleep(5 * time.Millisecond)
+		if err := s.Destroy(ctx, "r"); err != nil {
+			t.Errorf("round %d: %v", round, err)
+		}
+	}
+	a := create(t, s, "r").As(repo.Principal{})
+	wg.Wait()
+	if got := list(t, a, "", true); len(got) != 0 {
+		t.Errorf("the new repository has %q", got)
+	}
+}
+
+// One repository by two names is opened once.
+func TestTwoNamesOfOneRepository(t *testing.T) {
+	dir := newRepository(t)
+	if err := os.Symlink("r", filepath.Join(dir, "alias")); err != nil {
+		t.Fatal(err)
+	}
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	if _, err := s.Get(ctx, "alias"); err != nil {
+		t.Fatalf("get by a link: %v", err)
+	}
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrBusy) {
+		t.Errorf("get by the other name: got %v, want ErrBusy", err)
+	}
+}
