@@ -3,6 +3,7 @@ package repo
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"sort"
 	"strings"
 )
@@ -32,7 +33,7 @@ func NewPermissions(table map[string]string) (*Permissions, error) {
 	return p, nil
 }
 
-// Everything grants all letters on all keys, spelled out.
+// everything grants all letters on all keys, spelled out.
 var everything = map[string]string{"": "lrwWD"}
 
 // presets cover borg's former namespace data/ and its present ones packs/ and index/.
@@ -79,7 +80,7 @@ func ParsePermissions(text string) (*Permissions, error) {
 	if err := decoder.Decode(&table); err != nil {
 		return nil, invalid("permissions: not a JSON object of strings: %v", err)
 	}
-	if decoder.More() {
+	if _, err := decoder.Token(); err != io.EOF {
 		return nil, invalid("permissions: text after the JSON object")
 	}
 	return NewPermissions(table)

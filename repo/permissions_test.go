@@ -60,6 +60,8 @@ func TestParsePermissionsErrors(t *testing.T) {
 		`{"a/": "l"}`:           "components",
 		`{"../a": "l"}`:         "components",
 		`{"a": "l"} {"b": "l"}`: "after",
+		`{"a": "l"}}`:           "after",
+		`{"a": "l"}]`:           "after",
 		`{"a": "l"`:             "JSON",
 	} {
 		if _, err := repo.ParsePermissions(text); !errors.Is(err, repo.ErrInvalid) || !strings.Contains(err.Error(), want) {

@@ -426,8 +426,96 @@ func TestDamageShowsAndHeals(t *testing.T) {
 	if _, err := put(a, "x", "Precious"); !errors.Is(err, repo.ErrDenied) {
 		t.Errorf("mending with other bytes: got %v", err)
 	}
+	if err := r.Verify(ctx, entry); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("verify again: got %v", err)
+	}
 	mustPut(t, a, "x", "precious")
 	wantContent(t, a, "x", "precious")
+}
+
+// An item whose file somebody has brought back is served again once it was verified.
+func TestRepairedFileIsServedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{})
+	mustPut(t, a, "x", "precious")
+	found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	verify := func() error {
+		entry, err := a.Stat(ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Verify(ctx, entry)
+	}
+	if err := os.Rename(found[0], found[0]+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(); !errors.Is(err, repo.ErrCorrupt) {
+		t.Fatalf("verify of a missing file: got %v, want ErrCorrupt", err)
+	}
+	if err := os.Rename(found[0]+".away", found[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get before it was verified: got %v, want ErrCorrupt", err)
+	}
+	if err := verify(); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, a, "x", "precious")
+}
+
+// A quota that cannot be read is not "no quota".
+func TestUnreadableQuotaIsRefused(t *testing.T) {
+	dir := newRepository(t)
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetMeta(ctx, "quota", []byte("a lot")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	defer s.Close()
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get: got %v, want ErrCorrupt", err)
+	}
+}
+
+// What no longer fits stays in the trash until there is room.
+func TestRestoreMeetsTheQuota(t *testing.T) {
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", strings.Repeat("x", 60))
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, a, "y", strings.Repeat("y", 60))
+	id := trash(t, r)[0].ID
+	var quota *repo.QuotaError
+	if _, err := r.Restore(ctx, id, ""); !errors.As(err, &quota) || quota.Wanted != 120 || quota.Limit != 100 {
+		t.Errorf("restore into a full repository: got %v, want a QuotaError", err)
+	}
+	if err := r.SetQuota(ctx, 120); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Restore(ctx, id, ""); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, a, "x", strings.Repeat("x", 60))
+	if u := r.Usage(); u.Used != 120 || u.TrashItems != 0 || u.TrashBytes != 0 {
+		t.Errorf("usage: %+v", u)
+	}
 }
 
 func TestSetLifeCycle(t *testing.T) {

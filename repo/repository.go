@@ -96,6 +96,9 @@ type Repository struct {
 
 	snapshotMu sync.Mutex // held over one Snapshot
 
+	// settingsMu is held over one SetQuota and one Configure, which reads what SetQuota stores.
+	settingsMu sync.Mutex
+
 	stop      context.CancelFunc // of the reclaimer
 	reclaimed sync.WaitGroup
 	wake      chan struct{} // the reclaimer has work; capacity 1
@@ -178,6 +181,9 @@ func (r *Repository) load(ctx context.Context) error {
 	if removed > 0 {
 		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
 	}
+	if _, _, err := r.ownQuota(); err != nil {
+		return errors.Join(err, r.blobs.Close())
+	}
 	r.sweepIndex()
 	counters := r.index.Counters()
 	r.quota.used = counters.Bytes - counters.Exempt
@@ -200,27 +206,37 @@ func (r *Repository) sweepIndex() {
 // Configure changes the settings while the repository is in use. A quota of the repository's
 // own (SetQuota) wins over settings.Quota.
 func (r *Repository) Configure(settings Settings) {
-	limit := settings.Quota
-	if own, ok := r.ownQuota(); ok {
-		limit = own
+	r.settingsMu.Lock()
+	defer r.settingsMu.Unlock()
+	own, ok, err := r.ownQuota()
+	switch {
+	case err != nil: // the limit stays as it is: none would be a guess
+		r.env.Logger.Error("quota cannot be read", "repository", filepath.Base(r.dir), "error", err)
+	case ok:
+		r.quota.setLimit(own)
+	default:
+		r.quota.setLimit(settings.Quota)
 	}
-	r.quota.setLimit(limit)
 	r.grace.Store(int64(settings.Grace))
 	r.reserve.Store(settings.Reserve)
 }
 
-func (r *Repository) ownQuota() (int64, bool) {
+func (r *Repository) ownQuota() (limit int64, ok bool, err error) {
 	value, err := r.index.Meta(metaQuota)
 	if err != nil || value == nil {
-		return 0, false
+		return 0, false, err
 	}
-	limit, err := strconv.ParseInt(string(value), 10, 64)
-	return limit, err == nil
+	if limit, err = strconv.ParseInt(string(value), 10, 64); err != nil {
+		return 0, false, fmt.Errorf("meta value %s: %w", metaQuota, index.ErrCorrupt)
+	}
+	return limit, true, nil
 }
 
 // SetQuota stores a limit with the repository, in bytes; negative means none. It is durable when
 // it returns, and holds from then on.
 func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
+	r.settingsMu.Lock()
+	defer r.settingsMu.Unlock()
 	if _, err := r.apply(ctx, index.SetMeta{Name: metaQuota, Value: []byte(strconv.FormatInt(limit, 10))}); err != nil {
 		return err
 	}

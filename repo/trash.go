@@ -84,7 +84,8 @@ func (r *Repository) Trash(fn func(index.Removed) error) error {
 	return r.translate(r.index.Trash(time.Time{}, fn))
 }
 
-// Restore puts a removed item back under key (empty: the key it had). ErrExists when an item is there.
+// Restore puts a removed item back under key (empty: the key it had). ErrNotFound when its grace time is over,
+// ErrExists when an item is there, ErrQuota as a *QuotaError when it does not fit any more; it then stays in the trash.
 func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
 	if key != "" {
 		if err := CheckKey(key); err != nil {
@@ -95,6 +96,12 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	defer r.trashMu.Unlock()
 	_, _, limit := r.quota.current()
 	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Limit: limit, Now: r.env.Now()})
+	var refused *index.GroupError
+	if errors.Is(err, ErrQuota) && errors.As(err, &refused) && refused.Result.Moved != nil {
+		used, _, limit := r.quota.current()
+		size := refused.Result.Moved.Size
+		return index.Item{}, &QuotaError{Used: used, Wanted: used + size, Limit: limit, Request: size}
+	}
 	if err != nil {
 		return index.Item{}, err
 	}
