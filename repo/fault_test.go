@@ -12,6 +12,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
+
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
@@ -19,11 +21,11 @@ import (
 )
 
 // step is one operation of a story that is interrupted at every possible point. do
-// carries it out, state gives what a repository holds after it.
+// carries it out, state gives what a repository holds after it: items and what else observe finds.
 type step struct {
 	name  string
 	do    func(a *repo.Access) error
-	state func(items map[string]string)
+	state func(held map[string]string)
 }
 
 func stepPut(key, body string) step {
@@ -54,12 +56,92 @@ var story = []step{
 		return err
 	},
 		func(items map[string]string) { delete(items, "packs/d"); delete(items, "locks/mine") }},
+	{"make directory", func(a *repo.Access) error { return a.MakeDir(ctx, "e") },
+		func(held map[string]string) { held["directory e"] = "" }},
+	{"remove directory", func(a *repo.Access) error { return a.RemoveDir(ctx, "e") },
+		func(held map[string]string) { delete(held, "directory e") }},
+	{"quota", func(a *repo.Access) error { return a.Repository().SetQuota(ctx, 1<<20) },
+		func(held map[string]string) { held["quota"] = "1048576" }},
+	{"lock", func(a *repo.Access) error {
+		_, err := a.AcquireLock(ctx, "repo-lock", "me", nil, 100*time.Hour)
+		return err
+	},
+		func(held map[string]string) { held["lock repo-lock"] = "me" }},
 	stepPut("last", "item"),
+}
+
+// graceStory is of items that are removed and restored; the grace time is an hour.
+var graceStory = []step{
+	stepPut("packs/a", "first"),
+	stepPut("packs/a", "second"),
+	{"delete", func(a *repo.Access) error { return a.Delete(ctx, "packs/a") },
+		func(held map[string]string) { delete(held, "packs/a") }},
+	{"restore", func(a *repo.Access) error { return restore(a, "second", "") },
+		func(held map[string]string) { held["packs/a"] = "second" }},
+	{"restore under another key", func(a *repo.Access) error { return restore(a, "first", "d/b") },
+		func(held map[string]string) { held["d/b"] = "first" }},
+	{"move onto an item", func(a *repo.Access) error { return a.Move(ctx, "d/b", "packs/a") },
+		func(held map[string]string) { held["packs/a"] = "first"; delete(held, "d/b"); held["directory d"] = "" }},
+	{"compact", func(a *repo.Access) error { return replace(a, []string{"packs/a"}, "packs/c", "compacted") },
+		func(held map[string]string) { delete(held, "packs/a"); held["packs/c"] = "compacted" }},
+	{"restore what was compacted", func(a *repo.Access) error { return restore(a, "first", "") },
+		func(held map[string]string) { held["packs/a"] = "first" }},
+}
+
+// restore puts the removed item of that body back.
+func restore(a *repo.Access, body, key string) error {
+	id := ""
+	err := a.Repository().Trash(func(row index.Removed) error {
+		if row.Item.BLAKE3 == blake3.Sum256([]byte(body)) {
+			id = row.ID
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	_, err = a.Repository().Restore(ctx, id, key)
+	return err
+}
+
+// observe is what a repository holds.
+func observe(t *testing.T, a *repo.Access) (held map[string]string, items int) {
+	t.Helper()
+	held = map[string]string{}
+	keys := list(t, a, "", true)
+	for _, key := range keys {
+		body, err := get(a, key)
+		if err != nil {
+			t.Errorf("read %q: %v", key, err)
+		}
+		held[key] = body
+	}
+	for _, dir := range []string{"d", "e"} {
+		if _, err := a.Stat(ctx, dir); err == nil && len(list(t, a, dir, false)) == 0 {
+			held["directory "+dir] = ""
+		}
+	}
+	if limit := a.Repository().Usage().Limit; limit >= 0 {
+		held["quota"] = fmt.Sprint(limit)
+	}
+	locks, err := a.Locks(ctx)
+	if err != nil {
+		t.Errorf("locks: %v", err)
+	}
+	for _, lock := range locks {
+		held["lock "+lock.ID] = lock.Holder
+	}
+	return held, len(keys)
 }
 
 // replace stores one new item and deletes others, in one commit.
 func replace(a *repo.Access, deletes []string, key, body string) error {
-	reservation, err := a.Reserve(0, int64(len(body)))
+	return plan(a, 0, deletes, key, body)
+}
+
+// plan is replace with the bytes that it adds to the usage.
+func plan(a *repo.Access, net int64, deletes []string, key, body string) error {
+	reservation, err := a.Reserve(net, int64(len(body)))
 	if err != nil {
 		return err
 	}
@@ -77,7 +159,7 @@ func replace(a *repo.Access, deletes []string, key, body string) error {
 	}
 	batch := repo.Batch{Puts: []repo.BatchPut{{Upload: u}}, Job: &index.Job{ID: "job", Record: []byte("done")}, Reservation: reservation}
 	for _, d := range deletes {
-		batch.Deletes = append(batch.Deletes, repo.BatchDelete{Key: d})
+		batch.Deletes = append(batch.Deletes, repo.BatchDelete{Key: d, IgnoreMissing: true})
 	}
 	_, err = a.Commit(ctx, batch)
 	return err
@@ -85,7 +167,7 @@ func replace(a *repo.Access, deletes []string, key, body string) error {
 
 // run carries out the story until a step fails. It returns what must be there: certain is what
 // was acknowledged, possible what the failing step would have made of it.
-func run(a *repo.Access) (certain, possible map[string]string, failed error) {
+func run(a *repo.Access, story []step) (certain, possible map[string]string, failed error) {
 	certain = map[string]string{}
 	for _, s := range story {
 		possible = maps.Clone(certain)
@@ -98,45 +180,51 @@ func run(a *repo.Access) (certain, possible map[string]string, failed error) {
 	return certain, certain, nil
 }
 
-// afterwards opens the repository again on a sound disk and wants it to hold
+// afterwards opens the repository again on a sound disk, when all grace times are over, and wants it to hold
 // one of the two states, with exact counters and no file too many.
 func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
 	t.Helper()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+		Now: func() time.Time { return time.Now().Add(2 * time.Hour) },
+	}})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatalf("open again: %v", err)
 	}
 	a := r.As(repo.Principal{})
-	got := map[string]string{}
-	for _, key := range list(t, a, "", true) {
-		if got[key], err = get(a, key); err != nil {
-			t.Errorf("read %q: %v", key, err)
-		}
-	}
+	got, items := observe(t, a)
 	if !maps.Equal(got, certain) && !maps.Equal(got, possible) {
-		t.Errorf("items are %.200q, want %.200q or %.200q", got, certain, possible)
+		t.Errorf("it holds %.200q, want %.200q or %.200q", got, certain, possible)
 	}
 	checkAll(t, s)
 	waitFor(t, "the trash to empty", func() bool { return r.Usage().TrashItems == 0 })
-	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != len(got) || incoming != 0 {
-		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, len(got))
+	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != items || incoming != 0 {
+		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, items)
 	}
 	if _, err := put(a, "afterwards", "works"); err != nil {
 		t.Errorf("put afterwards: %v", err)
 	}
 }
 
-// storyOn makes a repository on a sound disk, then tells the story on fsys.
-func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options) (certain, possible map[string]string, failed error) {
+// storyOn tells a story to the repository in dir, on fsys.
+func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story []step) (certain, possible map[string]string, failed error) {
 	t.Helper()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks}})
+	s := repo.OpenSet(repo.SetOptions{
+		Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks},
+		Settings: func(string) repo.Settings {
+			settings := repo.Settings{Quota: -1}
+			if &story[0] == &graceStory[0] {
+				settings.Grace = time.Hour
+			}
+			return settings
+		},
+	})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
-	certain, possible, failed = run(r.As(repo.Principal{}))
+	certain, possible, failed = run(r.As(repo.Principal{}), story)
 	if failed != nil && errors.Is(failed, repo.ErrReadOnly) {
 		if h := r.Health(); !h.ReadOnly || strings.Contains(h.Reason, dir) {
 			t.Errorf("health after %v: %+v", failed, h)
@@ -187,7 +275,7 @@ func TestEveryFileCallFails(t *testing.T) {
 				dir := newRepository(t)
 				fsys := vfstest.NewFailing(vfs.OS())
 				fsys.FailAt(n, when, syscall.EIO)
-				certain, possible, _ := storyOn(t, dir, fsys, index.Options{})
+				certain, possible, _ := storyOn(t, dir, fsys, index.Options{}, story)
 				hit = fsys.Hit()
 				afterwards(t, dir, certain, possible)
 			})
@@ -220,26 +308,31 @@ func TestFullDiskFailsOneUpload(t *testing.T) {
 // TestEveryIndexCommitFails does the same with the commits of the index: not applied,
 // and applied yet reported as failed.
 func TestEveryIndexCommitFails(t *testing.T) {
-	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
-		for n, hit := 1, true; hit; n++ {
-			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
-				dir := newRepository(t)
-				commits := 0
-				hit = false
-				fail := func() error {
-					if commits++; commits == n {
-						hit = true
-						return errors.New("the disk is on fire")
+	for name, story := range map[string][]step{"": story, "grace/": graceStory} {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			for n, hit := 1, true; hit; n++ {
+				t.Run(fmt.Sprintf("%s%s/%d", name, when, n), func(t *testing.T) {
+					dir := newRepository(t)
+					commits := 0
+					hit = false
+					fail := func() error {
+						if commits++; commits == n {
+							hit = true
+							return errors.New("the disk is on fire")
+						}
+						return nil
 					}
-					return nil
-				}
-				hooks := index.Options{BeforeCommit: fail}
-				if when == vfstest.After {
-					hooks = index.Options{AfterCommit: fail}
-				}
-				certain, possible, _ := storyOn(t, dir, vfs.OS(), hooks)
-				afterwards(t, dir, certain, possible)
-			})
+					hooks := index.Options{BeforeCommit: fail}
+					if when == vfstest.After {
+						hooks = index.Options{AfterCommit: fail}
+					}
+					certain, possible, err := storyOn(t, dir, vfs.OS(), hooks, story)
+					if !hit && err != nil {
+						t.Errorf("nothing failed, but: %v", err)
+					}
+					afterwards(t, dir, certain, possible)
+				})
+			}
 		}
 	}
 }
@@ -291,7 +384,7 @@ func TestPowerFailsAnywhere(t *testing.T) {
 				lossy := vfstest.NewLossy(t, dir)
 				fsys := vfstest.NewFailing(lossy)
 				fsys.StopAt(n, vfstest.Before, syscall.EIO)
-				certain, possible, _ := storyOn(t, dir, fsys, index.Options{})
+				certain, possible, _ := storyOn(t, dir, fsys, index.Options{}, story)
 				hit = fsys.Hit()
 				var random *rand.Rand // nil forgets everything
 				if seed > 0 {

@@ -1,25 +1,58 @@
 package repo_test
 
 import (
-	"errors"
-	"flag"
-	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
-	"testing"
-
-	"pgregory.net/rapid"
+	"time"
 
 	"packhouse/repo"
-	"packhouse/repo/digest"
 )
 
 // model is what a repository should be, in the simplest terms.
 type model struct {
-	items map[string]string
+	items map[string]modelItem
 	dirs  map[string]bool
+	trash []modelRow // what can be restored
 	limit int64
+	grace time.Duration
+	now   time.Time
+}
+
+type modelItem struct {
+	body   string
+	exempt bool // from the quota
+}
+
+type modelRow struct {
+	key     string
+	item    modelItem
+	expires time.Time
+}
+
+func (m *model) clone() model {
+	c := *m
+	c.items, c.dirs, c.trash = maps.Clone(m.items), maps.Clone(m.dirs), slices.Clone(m.trash)
+	return c
+}
+
+func ephemeral(key string) bool {
+	return strings.HasPrefix(key, "locks/") || strings.HasPrefix(key, "sessions/")
+}
+
+// discard takes the item from key, to be restored within the grace time.
+func (m *model) discard(key string) {
+	if m.grace > 0 && !ephemeral(key) {
+		m.trash = append(m.trash, modelRow{key, m.items[key], m.now.Add(m.grace)})
+	}
+	delete(m.items, key)
+}
+
+// advance moves the clock on.
+func (m *model) advance(d time.Duration) {
+	m.now = m.now.Add(d)
+	m.trash = slices.DeleteFunc(m.trash, func(row modelRow) bool { return row.expires.Before(m.now) })
 }
 
 func parents(key string) []string {
@@ -30,12 +63,23 @@ func parents(key string) []string {
 	return all
 }
 
+func (i modelItem) counted() int64 {
+	if i.exempt {
+		return 0
+	}
+	return int64(len(i.body))
+}
+
+// usage is what counts against the limit.
 func (m *model) usage() (n int64) {
-	for _, body := range m.items {
-		n += int64(len(body))
+	for _, item := range m.items {
+		n += item.counted()
 	}
 	return n
 }
+
+// exceeds tells whether usage is above the limit when it is more by so many bytes.
+func (m *model) exceeds(more int64) bool { return m.limit >= 0 && m.usage()+more > m.limit }
 
 // room tells whether key may become an item.
 func (m *model) room(key string) error {
@@ -54,13 +98,75 @@ func (m *model) put(key, body string) error {
 	if m.dirs[key] {
 		return repo.ErrIsDir
 	}
-	if m.limit >= 0 && m.usage()-int64(len(m.items[key]))+int64(len(body)) > m.limit {
+	item := modelItem{body, ephemeral(key)}
+	if !item.exempt && m.exceeds(item.counted()-m.items[key].counted()) {
 		return repo.ErrQuota
 	}
 	if err := m.room(key); err != nil {
 		return err
 	}
-	m.items[key] = body
+	if _, ok := m.items[key]; ok {
+		m.discard(key)
+	}
+	m.items[key] = item
+	m.makeParents(key)
+	return nil
+}
+
+// putNew is put by who may not overwrite.
+func (m *model) putNew(key, body string) error {
+	if old, ok := m.items[key]; ok && !m.dirs[key] {
+		if old.body != body {
+			return repo.ErrDenied
+		}
+		return nil
+	}
+	return m.put(key, body)
+}
+
+// plan replaces items by a new one, or does nothing.
+func (m *model) plan(deletes []string, key, body string) error {
+	c := m.clone()
+	net := int64(len(body))
+	for _, d := range append(deletes, key) {
+		net -= c.items[d].counted()
+		if _, ok := c.items[d]; ok {
+			c.discard(d)
+		}
+	}
+	if net > 0 && m.exceeds(net) {
+		return repo.ErrQuota
+	}
+	for _, d := range deletes {
+		if m.dirs[d] {
+			return repo.ErrIsDir
+		}
+	}
+	if err := c.room(key); err != nil {
+		return err
+	}
+	c.items[key] = modelItem{body: body}
+	c.makeParents(key)
+	*m = c
+	return nil
+}
+
+func (m *model) restore(i int, key string) error {
+	row := m.trash[i]
+	if m.dirs[key] {
+		return repo.ErrIsDir
+	}
+	if _, ok := m.items[key]; ok {
+		return repo.ErrExists
+	}
+	if err := m.room(key); err != nil {
+		return err
+	}
+	if !row.item.exempt && m.exceeds(row.item.counted()) {
+		return repo.ErrQuota
+	}
+	m.trash = slices.Delete(m.trash, i, i+1)
+	m.items[key] = row.item
 	m.makeParents(key)
 	return nil
 }
@@ -78,7 +184,7 @@ func (m *model) remove(key string) error {
 	if _, ok := m.items[key]; !ok {
 		return repo.ErrNotFound
 	}
-	delete(m.items, key)
+	m.discard(key)
 	return nil
 }
 
@@ -86,7 +192,7 @@ func (m *model) move(from, to string) error {
 	if m.dirs[from] {
 		return repo.ErrIsDir
 	}
-	body, ok := m.items[from]
+	item, ok := m.items[from]
 	if !ok {
 		return repo.ErrNotFound
 	}
@@ -101,8 +207,11 @@ func (m *model) move(from, to string) error {
 			return repo.ErrNotDir
 		}
 	}
+	if _, ok := m.items[to]; ok {
+		m.discard(to)
+	}
 	delete(m.items, from)
-	m.items[to] = body
+	m.items[to] = item
 	m.makeParents(to)
 	return nil
 }
@@ -175,132 +284,4 @@ func (m *model) level(dir string) []string {
 		names[i] = found[name]
 	}
 	return names
-}
-
-// TestModel drives a repository and the model with the same operations, restarts in
-// between, and wants the same outcome of each.
-func TestModel(t *testing.T) {
-	bound(t, "rapid.checks", "60")
-	bound(t, "rapid.shrinktime", "20s")
-	component := rapid.SampledFrom([]string{"a", "b", "a-b", "a.b", "ab", "c"})
-	key := rapid.Custom(func(t *rapid.T) string {
-		return strings.Join(rapid.SliceOfN(component, 1, 3).Draw(t, "components"), "/")
-	})
-	sha256, err := digest.Lookup("sha256")
-	if err != nil {
-		t.Fatal(err)
-	}
-	rapid.Check(t, func(rt *rapid.T) {
-		limit := rapid.SampledFrom([]int64{-1, 0, 5000, 20000}).Draw(rt, "limit")
-		o := repo.SetOptions{Dir: memoryDir(t), Settings: func(string) repo.Settings { return repo.Settings{Quota: limit} }}
-		set := repo.OpenSet(o)
-		defer func() { set.Close() }()
-		r, err := set.Create(ctx, "r", "test")
-		if err != nil {
-			rt.Fatal(err)
-		}
-		a := r.As(repo.Principal{})
-		m := &model{items: map[string]string{}, dirs: map[string]bool{}, limit: limit}
-		same := func(op string, got, want error) {
-			rt.Helper()
-			if !errors.Is(got, want) || (want == nil && got != nil) {
-				rt.Fatalf("%s: got %v, want %v", op, got, want)
-			}
-		}
-		rt.Repeat(map[string]func(*rapid.T){
-			"put": func(rt *rapid.T) {
-				k := key.Draw(rt, "key")
-				body := strings.Repeat(rapid.StringMatching(`[a-z]{3}`).Draw(rt, "body"), rapid.IntRange(0, 1000).Draw(rt, "repeat"))
-				_, err := put(a, k, body)
-				same(fmt.Sprintf("put %s of %d", k, len(body)), err, m.put(k, body))
-			},
-			"delete": func(rt *rapid.T) {
-				k := key.Draw(rt, "key")
-				same("delete "+k, a.Delete(ctx, k), m.remove(k))
-			},
-			"deleteAll": func(rt *rapid.T) {
-				keys := rapid.SliceOfN(key, 0, 4).Draw(rt, "keys")
-				want, dir := 0, false
-				for _, k := range keys {
-					dir = dir || m.dirs[k]
-				}
-				got, err := a.DeleteAll(ctx, keys)
-				if dir {
-					same("delete all with a directory", err, repo.ErrIsDir)
-					return
-				}
-				for _, k := range keys {
-					if m.remove(k) == nil {
-						want++
-					}
-				}
-				if same("delete all", err, nil); got != want {
-					rt.Fatalf("delete all: got %d, want %d", got, want)
-				}
-			},
-			"move": func(rt *rapid.T) {
-				from, to := key.Draw(rt, "from"), key.Draw(rt, "to")
-				same("move "+from+" to "+to, a.Move(ctx, from, to), m.move(from, to))
-			},
-			"mkdir": func(rt *rapid.T) {
-				k := key.Draw(rt, "key")
-				same("mkdir "+k, a.MakeDir(ctx, k), m.mkdir(k))
-			},
-			"rmdir": func(rt *rapid.T) {
-				k := key.Draw(rt, "key")
-				same("rmdir "+k, a.RemoveDir(ctx, k), m.rmdir(k))
-			},
-			"hash": func(rt *rapid.T) {
-				k := key.Draw(rt, "key")
-				body, ok := m.items[k]
-				got, err := a.Hash(ctx, k, sha256)
-				h := sha256.New()
-				h.Write([]byte(body))
-				if ok && (err != nil || !slices.Equal(got, h.Sum(nil))) || !ok && err == nil {
-					rt.Fatalf("hash %s: got %x, %v", k, got, err)
-				}
-			},
-			"restart": func(rt *rapid.T) {
-				if err := set.Close(); err != nil {
-					rt.Fatal(err)
-				}
-				set = repo.OpenSet(o)
-				r, err := set.Get(ctx, "r")
-				if err != nil {
-					rt.Fatal(err)
-				}
-				a = r.As(repo.Principal{})
-			},
-			"": func(rt *rapid.T) {
-				if got := a.Repository().Usage(); got.Used != m.usage() || got.Items != int64(len(m.items)) || got.Reserved != 0 {
-					rt.Fatalf("usage %+v, want %d bytes in %d items", got, m.usage(), len(m.items))
-				}
-				for _, dir := range append([]string{""}, key.Draw(rt, "dir")) {
-					if dir != "" && !m.dirs[dir] {
-						continue
-					}
-					if got, want := list(t, a, dir, false), m.level(dir); !slices.Equal(got, want) {
-						rt.Fatalf("list %q: got %q, want %q", dir, got, want)
-					}
-				}
-				for k, body := range m.items {
-					if got, err := get(a, k); err != nil || got != body {
-						rt.Fatalf("get %s: got %.20q, %v; want %.20q", k, got, err, body)
-					}
-				}
-			},
-		})
-	})
-}
-
-// bound sets a flag of package rapid, unless the command line did.
-func bound(t *testing.T, name, value string) {
-	t.Helper()
-	set := false
-	flag.Visit(func(f *flag.Flag) { set = set || f.Name == name })
-	if !set {
-		if err := flag.Set(name, value); err != nil {
-			t.Fatal(err)
-		}
-	}
 }

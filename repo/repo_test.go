@@ -259,6 +259,9 @@ func TestQuotaEdges(t *testing.T) {
 	if _, err := put(a, "a", strings.Repeat("z", 60)); !errors.As(err, &q) {
 		t.Errorf("shrinking, but still above the limit: got %v", err)
 	}
+	if _, err := a.Put(ctx, repo.PutRequest{Key: "a", Body: strings.NewReader(strings.Repeat("z", 50)), Size: -1}); err != nil {
+		t.Errorf("shrinking to the limit, of unknown length: %v", err)
+	}
 	mustPut(t, a, "a", strings.Repeat("z", 50))
 	if err := a.Delete(ctx, "a"); err != nil {
 		t.Error(err)

@@ -136,7 +136,7 @@ func (u *Upload) reserve() error {
 	}
 	more := u.o.Size - u.credit
 	if u.o.Size < 0 {
-		more = 0 // of unknown length: the promise grows with the body
+		more = -u.credit // of unknown length: the promise grows with the body
 	}
 	res, err := u.a.r.quota.reserve(more)
 	if err != nil {
