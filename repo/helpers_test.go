@@ -46,6 +46,9 @@ func checkAll(t testing.TB, s *repo.Set) {
 		if u := r.Usage(); u.Used != report.Counted.Bytes-report.Counted.Exempt || u.Reserved != 0 {
 			t.Errorf("usage of %q: used %d, reserved %d, counted %+v", name, u.Used, u.Reserved, report.Counted)
 		}
+		if n := repo.Promised(r); n != 0 {
+			t.Errorf("%d bytes of the disk are still promised", n)
+		}
 	}
 }
 

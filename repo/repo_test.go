@@ -6,14 +6,18 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/digest"
@@ -94,6 +98,179 @@ func TestLongestKeys(t *testing.T) {
 	if _, err := put(a, "packs/\xff", ""); !errors.Is(err, repo.ErrInvalid) {
 		t.Errorf("a key that is not UTF-8: got %v, want ErrInvalid", err)
 	}
+}
+
+// A body whose reader panics, as net/http's do when a handler is aborted, leaves neither bytes nor promises.
+func TestPutSurvivesPanic(t *testing.T) {
+	dir := t.TempDir()
+	a := create(t, newSet(t, func(o *repo.SetOptions) {
+		o.Dir = dir
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 10} }
+	}), "r").As(repo.Principal{})
+	for _, size := range []int64{10, -1} {
+		func() {
+			defer func() {
+				if recover() == nil {
+					t.Error("the panic was swallowed")
+				}
+			}()
+			a.Put(ctx, repo.PutRequest{Key: "x", Body: io.MultiReader(strings.NewReader("half"), panickingReader{}), Size: size})
+		}()
+	}
+	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != 0 || incoming != 0 {
+		t.Errorf("%d blobs and %d unfinished are left", placed, incoming)
+	}
+	mustPut(t, a, "x", "0123456789")
+}
+
+type panickingReader struct{}
+
+func (panickingReader) Read([]byte) (int, error) { panic("aborted") }
+
+// A client that goes away during its body gets nothing stored, and keeps nothing reserved.
+func TestPutCancelled(t *testing.T) {
+	a := newAccess(t, nil)
+	ctx, cancel := context.WithCancel(ctx)
+	body := io.MultiReader(strings.NewReader("half"), cancellingReader(cancel), strings.NewReader("half"))
+	if _, err := a.Put(ctx, repo.PutRequest{Key: "x", Body: body, Size: 8}); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if got := list(t, a, "", true); len(got) != 0 {
+		t.Errorf("it holds %q", got)
+	}
+}
+
+type cancellingReader context.CancelFunc
+
+func (c cancellingReader) Read([]byte) (int, error) { c(); return 0, io.EOF }
+
+// Of many clients that may only write new items, one stores the key; those that send the same bytes are told so too.
+func TestWriteOnceRace(t *testing.T) {
+	r := create(t, newSet(t, nil), "r")
+	a := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
+	for round := range 10 {
+		key := fmt.Sprintf("packs/%d", round)
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		results := map[string][]repo.PutResult{}
+		for i := range 12 {
+			wg.Go(func() {
+				body := fmt.Sprintf("body of group %d", i%3)
+				result, err := put(a, key, body)
+				var denied *repo.DeniedError
+				if err != nil && (!errors.As(err, &denied) || !denied.Exists) {
+					t.Errorf("put: got %v, want success or a DeniedError", err)
+				}
+				if err == nil {
+					mu.Lock()
+					defer mu.Unlock()
+					results[body] = append(results[body], result)
+				}
+			})
+		}
+		wg.Wait()
+		if len(results) != 1 {
+			t.Fatalf("%d different bodies were acknowledged", len(results))
+		}
+		for body, all := range results {
+			created := 0
+			for _, result := range all {
+				if !result.Unchanged {
+					created++
+				}
+			}
+			if created != 1 || len(all) != 4 {
+				t.Errorf("%d acknowledged, %d of them stored; want 4 and 1", len(all), created)
+			}
+			wantContent(t, a, key, body)
+		}
+	}
+	waitFor(t, "the losers' blobs to go", func() bool {
+		placed, incoming := blobFiles(t, repo.Dir(r))
+		return placed == 10 && incoming == 0
+	})
+}
+
+// When a backup was last completed is kept for each writer, and survives a restart.
+func TestFreshness(t *testing.T) {
+	dir := t.TempDir()
+	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
+	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: func() time.Time { return now }}}
+	s := repo.OpenSet(o)
+	r := create(t, s, "r")
+	backup := func(writer, key, body string) {
+		t.Helper()
+		a := r.As(repo.Principal{Name: writer, Permissions: permissions(t, `{"": "lrw"}`)})
+		if _, err := a.Put(ctx, repo.PutRequest{Key: key, Body: strings.NewReader(body), Size: -1, Backup: true}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	backup("laptop", "archives/1", "")
+	now = now.Add(time.Hour)
+	backup("server", "archives/2", "")
+	now = now.Add(time.Hour)
+	backup("laptop", "archives/1", "") // asked again: no new backup
+	mustPut(t, r.As(repo.Principal{Name: "laptop"}), "packs/x", "")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = repo.OpenSet(o)
+	defer s.Close()
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := map[string]string{"": r.Usage().LastBackup.Format(time.TimeOnly)}
+	err = r.Index().Writers(func(f index.Freshness) error { got[f.Writer] = f.At.Format(time.TimeOnly); return nil })
+	if want := map[string]string{"": "04:04:05", "laptop": "03:04:05", "server": "04:04:05"}; err != nil || !maps.Equal(got, want) {
+		t.Errorf("got %v, %v, want %v", got, err, want)
+	}
+}
+
+// One file that cannot be unlinked does not keep the others.
+func TestReclaimPassesOverWhatCannotBeRemoved(t *testing.T) {
+	stuck := &stuckFS{FS: vfs.OS()}
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.FS = stuck
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Nanosecond} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", "")
+	found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	stuck.name.Store(&found[0])
+	for _, key := range []string{"y", "z"} {
+		mustPut(t, a, key, "")
+	}
+	if _, err := a.DeleteAll(ctx, []string{"x", "y", "z"}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the others to go", func() bool { return r.Usage().TrashItems == 1 })
+	if rows := trash(t, r); len(rows) != 1 || rows[0].Key != "x" {
+		t.Errorf("trash has %v, want x", rows)
+	}
+	stuck.name.Store(nil)
+	if err := r.ReclaimSome(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if placed, _ := blobFiles(t, repo.Dir(r)); placed != 0 || r.Usage().TrashItems != 0 {
+		t.Errorf("%d blobs are left, %d rows", placed, r.Usage().TrashItems)
+	}
+}
+
+// stuckFS refuses to remove one file.
+type stuckFS struct {
+	vfs.FS
+	name atomic.Pointer[string]
+}
+
+func (s *stuckFS) Remove(name string) error {
+	if stuck := s.name.Load(); stuck != nil && *stuck == name {
+		return &os.PathError{Op: "remove", Path: name, Err: syscall.EPERM}
+	}
+	return s.FS.Remove(name)
 }
 
 type brokenReader struct{}

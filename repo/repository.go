@@ -360,6 +360,9 @@ func (r *Repository) Usage() Usage {
 	return u
 }
 
+// Now is the repository's clock, for dialects that store times.
+func (r *Repository) Now() time.Time { return r.env.Now() }
+
 // Space returns the free and total bytes of the file system below.
 func (r *Repository) Space() (free, total int64, err error) { return r.blobs.Space() }
 

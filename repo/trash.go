@@ -64,11 +64,22 @@ func (r *Repository) reclaimSome(ctx context.Context) error {
 	if err := r.Durable(); err != nil {
 		return err
 	}
-	if err := r.blobs.RemoveAll(refs); err != nil {
-		return err
+	removeErr := r.blobs.RemoveAll(refs)
+	if removeErr != nil {
+		if err := r.writable(); err != nil {
+			return err
+		}
+		// One file that cannot be unlinked must not keep the others' rows, and in time all that come after it.
+		var gone []string
+		for i, ref := range refs {
+			if r.blobs.Remove(ref) == nil {
+				gone = append(gone, ids[i])
+			}
+		}
+		ids = gone
 	}
 	_, err = r.apply(ctx, index.PurgeTrash{IDs: ids})
-	return err
+	return errors.Join(removeErr, err)
 }
 
 // kick tells the reclaimer that the trash has changed.
