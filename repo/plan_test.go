@@ -2,8 +2,6 @@ package repo_test
 
 import (
 	"errors"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 
@@ -96,32 +94,5 @@ func TestBatchKeysAreChecked(t *testing.T) {
 	}
 	if _, err := a.Commit(ctx, repo.Batch{Deletes: []repo.BatchDelete{{Key: "packs/../x"}}}); !errors.Is(err, repo.ErrInvalid) {
 		t.Errorf("delete: got %v, want ErrInvalid", err)
-	}
-}
-
-// Bytes sent again are "there already" only if they can still be read: else the upload mends the item.
-func TestWriteOnceMendsWhatIsGone(t *testing.T) {
-	for name, damage := range map[string]func(path string) error{
-		"missing":   os.Remove,
-		"cut short": func(path string) error { return os.Truncate(path, 3) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			dir := t.TempDir()
-			s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
-			a := create(t, s, "r").As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
-			mustPut(t, a, "packs/x", "precious")
-			found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
-			if err != nil || len(found) != 1 {
-				t.Fatal(found, err)
-			}
-			if err := damage(found[0]); err != nil {
-				t.Fatal(err)
-			}
-			if _, err := put(a, "packs/x", "Precious"); !errors.Is(err, repo.ErrDenied) {
-				t.Errorf("other bytes: got %v, want ErrDenied", err)
-			}
-			mustPut(t, a, "packs/x", "precious")
-			wantContent(t, a, "packs/x", "precious")
-		})
 	}
 }

@@ -228,3 +228,109 @@ func TestTwoNamesOfOneRepository(t *testing.T) {
 		t.Errorf("get by the other name: got %v, want ErrBusy", err)
 	}
 }
+
+func TestSetLifeCycle(t *testing.T) {
+	s := newSet(t, nil)
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrNoRepository) {
+		t.Errorf("get before create: got %v", err)
+	}
+	for range 3 { // create, destroy and create again in quick succession
+		r := create(t, s, "r")
+		if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrExists) {
+			t.Errorf("create twice: got %v", err)
+		}
+		a := r.As(repo.Principal{})
+		mustPut(t, a, "x", "1")
+		if err := s.Destroy(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := put(a, "y", "2"); !errors.Is(err, repo.ErrNoRepository) {
+			t.Errorf("put into a destroyed repository: got %v", err)
+		}
+		if err := s.Destroy(ctx, "r"); !errors.Is(err, repo.ErrNoRepository) {
+			t.Errorf("destroy twice: got %v", err)
+		}
+	}
+	for _, name := range []string{"", ".", "..", ".hidden", "a/b", "-", strings.Repeat("x", 129), "ü"} {
+		if _, err := s.Create(ctx, name, "test"); !errors.Is(err, repo.ErrInvalid) {
+			t.Errorf("create %q: got %v, want ErrInvalid", name, err)
+		}
+	}
+	create(t, s, "b")
+	create(t, s, "a")
+	if names, err := s.Names(); err != nil || fmt.Sprint(names) != "[a b]" {
+		t.Errorf("names: got %q, %v", names, err)
+	}
+}
+
+// TestLostIndexIsNotOverwritten: without its index a repository looks like one whose creation was interrupted, but for
+// its blobs. Creating it anew would be deleting it.
+func TestLostIndexIsNotOverwritten(t *testing.T) {
+	dir := newRepository(t)
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, r.As(repo.Principal{}), "x", "precious")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "r")
+	if err := os.Remove(filepath.Join(path, "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get: got %v, want ErrCorrupt", err)
+	}
+	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("create: got %v, want ErrCorrupt", err)
+	}
+	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	if r, err = s.Get(ctx, "r"); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, r.As(repo.Principal{}), "x", "precious")
+}
+
+func TestForeignDirectoryIsRefused(t *testing.T) {
+	for name, test := range map[string]struct {
+		files []string
+		want  string
+	}{
+		"a python-made store": {[]string{"config/readme", "keys/x", "packs/x"}, "another server"},
+		"vykar's":             {[]string{"config", "index", "snapshots/x"}, "vykar-server"},
+		"anything":            {[]string{"thesis.tex"}, "thesis.tex"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			dir := t.TempDir()
+			for _, file := range test.files {
+				path := filepath.Join(dir, file)
+				if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
+					t.Fatal(err)
+				}
+				if err := os.WriteFile(path, nil, 0o600); err != nil {
+					t.Fatal(err)
+				}
+			}
+			s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Single = dir, true })
+			for op, do := range map[string]func() error{
+				"get":    func() error { _, err := s.Get(ctx, ""); return err },
+				"create": func() error { _, err := s.Create(ctx, "", "test"); return err },
+			} {
+				err := do()
+				if !errors.Is(err, repo.ErrForeign) || !strings.Contains(err.Error(), test.want) || strings.Contains(err.Error(), dir) {
+					t.Errorf("%s: got %v, want ErrForeign that mentions %q", op, err, test.want)
+				}
+			}
+			for _, file := range test.files {
+				if _, err := os.Stat(filepath.Join(dir, file)); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

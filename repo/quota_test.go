@@ -1,0 +1,106 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"packhouse/repo"
+)
+
+// TestQuotaRace: however many clients, usage never passes the limit, and what fits is admitted.
+func TestQuotaRace(t *testing.T) {
+	const size, fits = 1000, 20
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: size * fits} }
+	})
+	body := strings.Repeat("x", size)
+	var wg sync.WaitGroup
+	var mu sync.Mutex
+	stored, refused := 0, 0
+	for i := range 64 {
+		wg.Go(func() {
+			_, err := put(a, fmt.Sprintf("k%d", i), body)
+			mu.Lock()
+			defer mu.Unlock()
+			var q *repo.QuotaError
+			switch {
+			case err == nil:
+				stored++
+			case errors.As(err, &q):
+				refused++
+			default:
+				t.Errorf("put %d: %v", i, err)
+			}
+			if u := a.Repository().Usage(); u.Used > size*fits {
+				t.Errorf("usage %d is above the limit", u.Used)
+			}
+		})
+	}
+	wg.Wait()
+	if stored > fits || stored+refused != 64 {
+		t.Errorf("stored %d, refused %d; at most %d fit", stored, refused, fits)
+	}
+	for i := range 64 { // no promise is left behind: the rest fits now, one by one
+		put(a, fmt.Sprintf("k%d", i), body)
+	}
+	if u := a.Repository().Usage(); u.Used != size*fits || u.Reserved != 0 {
+		t.Errorf("afterwards: used %d, reserved %d; want %d, 0", u.Used, u.Reserved, size*fits)
+	}
+}
+
+func TestQuotaEdges(t *testing.T) {
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100} }
+	})
+	mustPut(t, a, "a", strings.Repeat("x", 100)) // equality is allowed
+	mustPut(t, a, "empty", "")
+	var q *repo.QuotaError
+	if _, err := put(a, "b", "y"); !errors.As(err, &q) || q.Wanted != 101 || q.Limit != 100 || q.Error() != "Quota exceeded: 101 > 100" {
+		t.Errorf("one byte more: got %v", err)
+	}
+	if _, err := a.Put(ctx, repo.PutRequest{Key: "b", Body: strings.NewReader("y"), Size: -1}); !errors.As(err, &q) {
+		t.Errorf("one byte more of unknown length: got %v", err)
+	}
+	mustPut(t, a, "a", strings.Repeat("z", 100)) // replacing needs no more
+	mustPut(t, a, "locks/me", "a lock is always admitted")
+	if err := a.Repository().SetQuota(ctx, 50); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := put(a, "a", strings.Repeat("z", 60)); !errors.As(err, &q) {
+		t.Errorf("shrinking, but still above the limit: got %v", err)
+	}
+	if _, err := a.Put(ctx, repo.PutRequest{Key: "a", Body: strings.NewReader(strings.Repeat("z", 50)), Size: -1}); err != nil {
+		t.Errorf("shrinking to the limit, of unknown length: %v", err)
+	}
+	mustPut(t, a, "a", strings.Repeat("z", 50))
+	if err := a.Delete(ctx, "a"); err != nil {
+		t.Error(err)
+	}
+	if u := a.Repository().Usage(); u.Used != 0 || u.Exempt != 25 || u.Limit != 50 {
+		t.Errorf("got %+v", u)
+	}
+}
+
+// A quota that cannot be read is not "no quota".
+func TestUnreadableQuotaIsRefused(t *testing.T) {
+	dir := newRepository(t)
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.SetMeta(ctx, "quota", []byte("a lot")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	defer s.Close()
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get: got %v, want ErrCorrupt", err)
+	}
+}

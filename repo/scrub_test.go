@@ -1,0 +1,84 @@
+package repo_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"packhouse/repo"
+)
+
+func TestDamageShowsAndHeals(t *testing.T) {
+	dir := t.TempDir()
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
+	mustPut(t, a, "x", "precious")
+	found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	f, err := os.OpenFile(found[0], os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("P"), 0); err != nil {
+		t.Fatal(err)
+	}
+	f.Close()
+	entry, err := a.Stat(ctx, "x")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Verify(ctx, entry); !errors.Is(err, repo.ErrCorrupt) {
+		t.Fatalf("verify: got %v", err)
+	}
+	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get of a damaged item: got %v", err)
+	}
+	if _, err := put(a, "x", "Precious"); !errors.Is(err, repo.ErrDenied) {
+		t.Errorf("mending with other bytes: got %v", err)
+	}
+	if err := r.Verify(ctx, entry); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("verify again: got %v", err)
+	}
+	mustPut(t, a, "x", "precious")
+	wantContent(t, a, "x", "precious")
+}
+
+// An item whose file somebody has brought back is served again once it was verified.
+func TestRepairedFileIsServedAgain(t *testing.T) {
+	dir := t.TempDir()
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{})
+	mustPut(t, a, "x", "precious")
+	found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	verify := func() error {
+		entry, err := a.Stat(ctx, "x")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r.Verify(ctx, entry)
+	}
+	if err := os.Rename(found[0], found[0]+".away"); err != nil {
+		t.Fatal(err)
+	}
+	if err := verify(); !errors.Is(err, repo.ErrCorrupt) {
+		t.Fatalf("verify of a missing file: got %v, want ErrCorrupt", err)
+	}
+	if err := os.Rename(found[0]+".away", found[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("get before it was verified: got %v, want ErrCorrupt", err)
+	}
+	if err := verify(); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, a, "x", "precious")
+}

@@ -1,0 +1,141 @@
+package repo_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// One file that cannot be unlinked does not keep the others.
+func TestReclaimPassesOverWhatCannotBeRemoved(t *testing.T) {
+	stuck := &stuckFS{FS: vfs.OS()}
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.FS = stuck
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Nanosecond} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", "")
+	found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	stuck.name.Store(&found[0])
+	for _, key := range []string{"y", "z"} {
+		mustPut(t, a, key, "")
+	}
+	if _, err := a.DeleteAll(ctx, []string{"x", "y", "z"}); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the others to go", func() bool { return r.Usage().TrashItems == 1 })
+	if rows := trash(t, r); len(rows) != 1 || rows[0].Key != "x" {
+		t.Errorf("trash has %v, want x", rows)
+	}
+	stuck.name.Store(nil)
+	if err := r.ReclaimSome(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if placed, _ := blobFiles(t, repo.Dir(r)); placed != 0 || r.Usage().TrashItems != 0 {
+		t.Errorf("%d blobs are left, %d rows", placed, r.Usage().TrashItems)
+	}
+}
+
+// stuckFS refuses to remove one file.
+type stuckFS struct {
+	vfs.FS
+	name atomic.Pointer[string]
+}
+
+func (s *stuckFS) Remove(name string) error {
+	if stuck := s.name.Load(); stuck != nil && *stuck == name {
+		return &os.PathError{Op: "remove", Path: name, Err: syscall.EPERM}
+	}
+	return s.FS.Remove(name)
+}
+
+func TestTrashRestoresWithinGrace(t *testing.T) {
+	now := time.Now()
+	var mu sync.Mutex
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", "first")
+	mustPut(t, a, "x", "second")
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	removed := map[string]index.Removed{}
+	if err := r.Trash(func(row index.Removed) error { removed[fmt.Sprint(row.Item.Size)] = row; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if len(removed) != 2 {
+		t.Fatalf("trash has %d rows, want 2", len(removed))
+	}
+	if _, err := r.Restore(ctx, removed["5"].ID, "x"); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, a, "x", "first")
+	if _, err := r.Restore(ctx, removed["6"].ID, ""); !errors.Is(err, repo.ErrExists) {
+		t.Errorf("restore over an item: got %v", err)
+	}
+	if _, err := r.Restore(ctx, removed["6"].ID, "y/z"); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, a, "y/z", "second")
+	if _, err := r.Restore(ctx, removed["6"].ID, "again"); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("restore twice: got %v", err)
+	}
+
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	mu.Lock()
+	now = now.Add(2 * time.Hour)
+	mu.Unlock()
+	mustPut(t, a, "other", "") // a change of the trash wakes the reclaimer
+	if err := a.Delete(ctx, "other"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the expired rows to go", func() bool { return r.Usage().TrashItems == 1 })
+	wantContent(t, a, "y/z", "second")
+}
+
+// What no longer fits stays in the trash until there is room.
+func TestRestoreMeetsTheQuota(t *testing.T) {
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", strings.Repeat("x", 60))
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, a, "y", strings.Repeat("y", 60))
+	id := trash(t, r)[0].ID
+	var quota *repo.QuotaError
+	if _, err := r.Restore(ctx, id, ""); !errors.As(err, &quota) || quota.Wanted != 120 || quota.Limit != 100 {
+		t.Errorf("restore into a full repository: got %v, want a QuotaError", err)
+	}
+	if err := r.SetQuota(ctx, 120); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Restore(ctx, id, ""); err != nil {
+		t.Error(err)
+	}
+	wantContent(t, a, "x", strings.Repeat("x", 60))
+	if u := r.Usage(); u.Used != 120 || u.TrashItems != 0 || u.TrashBytes != 0 {
+		t.Errorf("usage: %+v", u)
+	}
+}
