@@ -184,6 +184,90 @@ func TestDestroySurvivesEveryFailure(t *testing.T) {
 	}
 }
 
+// TestCreateSurvivesEveryFailure: whichever file call fails, there is a whole repository or none, and creating it again works.
+func TestCreateSurvivesEveryFailure(t *testing.T) {
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		// Nearly all calls make the directories of shards: some of them will do.
+		for n, hit := 1, true; hit; n++ {
+			if n == 20 {
+				n = 255
+			}
+			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
+				dir := memoryDir(t)
+				fsys := vfstest.NewFailing(vfs.OS())
+				s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+				fsys.StopAt(n, when, syscall.EIO)
+				_, err := s.Create(ctx, "r", "test")
+				if hit = fsys.Hit(); hit == (err == nil) {
+					t.Errorf("create: got %v, failed %v", err, hit)
+				}
+				if err := s.Close(); err != nil {
+					t.Fatal(err)
+				}
+				s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+				r, err := s.Get(ctx, "r")
+				if errors.Is(err, repo.ErrNoRepository) {
+					r, err = s.Create(ctx, "r", "test")
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustPut(t, r.As(repo.Principal{}), "x", "1")
+			})
+		}
+	}
+}
+
+// TestCloseDuringUploads: what was acknowledged before a server stops is there when it starts, and nothing is left of the rest.
+func TestCloseDuringUploads(t *testing.T) {
+	dir := newRepository(t)
+	var mu sync.Mutex
+	acknowledged := map[string]string{}
+	for round := range 5 {
+		s := repo.OpenSet(repo.SetOptions{Dir: dir})
+		r, err := s.Get(ctx, "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		var wg sync.WaitGroup
+		for worker := range 8 {
+			wg.Go(func() {
+				for i := 0; ; i++ {
+					key := fmt.Sprintf("%d/%d/%d", round, worker, i)
+					if _, err := put(r.As(repo.Principal{}), key, "body of "+key); err != nil {
+						if !errors.Is(err, repo.ErrBusy) {
+							t.Errorf("put: got %v, want ErrBusy", err)
+						}
+						return
+					}
+					mu.Lock()
+					acknowledged[key] = "body of " + key
+					mu.Unlock()
+				}
+			})
+		}
+		time.Sleep(10 * time.Millisecond)
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+		wg.Wait()
+	}
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := contents(t, r.As(repo.Principal{}))
+	for key, body := range acknowledged {
+		if got[key] != body {
+			t.Errorf("%s is acknowledged, and reads %q", key, got[key])
+		}
+	}
+	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != len(got) || incoming != 0 {
+		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, len(got))
+	}
+}
+
 // Uploads under way neither hold up a destroy nor come back with the repository of the same name that follows at once.
 func TestDestroyDuringUploads(t *testing.T) {
 	s := newSet(t, func(o *repo.SetOptions) { o.Dir = memoryDir(t) })
