@@ -121,9 +121,19 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	return a.r.open(ctx, key)
 }
 
-// open finds the item and its blob. Between the two the item may be
-// replaced and its old blob reclaimed; then the index has a newer reference.
+// open is openAny but for what is known to be damaged: that is not served.
 func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
+	object, err := r.openAny(ctx, key)
+	if err == nil && object.Item.Flags&index.FlagDamaged != 0 {
+		_ = object.Close() // nothing was read
+		return nil, &messageError{"the stored bytes of this item are damaged; see the server's log", ErrCorrupt}
+	}
+	return object, err
+}
+
+// openAny finds the item and its blob. Between the two the item may be
+// replaced and its old blob reclaimed; then the index has a newer reference.
+func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 	last := ""
 	for {
 		if err := ctx.Err(); err != nil {
@@ -135,9 +145,6 @@ func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 		}
 		if entry.Dir {
 			return nil, ErrIsDir
-		}
-		if entry.Item.Flags&index.FlagDamaged != 0 {
-			return nil, &messageError{"the stored bytes of this item are damaged; see the server's log", ErrCorrupt}
 		}
 		blob, err := r.blobs.Open(blobstore.Ref(entry.Item.Ref), entry.Item.Size)
 		if err == nil {

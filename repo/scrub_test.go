@@ -1,6 +1,8 @@
 package repo_test
 
 import (
+	"bytes"
+	"crypto/sha256"
 	"errors"
 	"os"
 	"path/filepath"
@@ -36,6 +38,11 @@ func TestDamageShowsAndHeals(t *testing.T) {
 	}
 	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("get of a damaged item: got %v", err)
+	}
+	// Borg's check asks for the hash of each pack: a wrong one it reports, an error ends it.
+	sum, err := a.Hash(ctx, "x", algorithm(t, "sha256"))
+	if want := sha256.Sum256([]byte("Precious")); err != nil || !bytes.Equal(sum, want[:]) {
+		t.Errorf("hash of a damaged item: got %x, %v; want that of the bytes on disk", sum, err)
 	}
 	if _, err := put(a, "x", "Precious"); !errors.Is(err, repo.ErrDenied) {
 		t.Errorf("mending with other bytes: got %v", err)
