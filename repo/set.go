@@ -114,6 +114,10 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 
 // openLocked opens the files, also those that another process lets go of.
 func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, error) {
+	// Those who gave up while others tried must not have their turn: it can take seconds.
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
 	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
 		if err := s.clear(dir); err != nil {
 			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)

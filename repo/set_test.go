@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -126,6 +127,20 @@ func TestLeftoverOfCreateIsSwept(t *testing.T) {
 	}
 	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
 		t.Errorf("it is still there: %v", err)
+	}
+}
+
+// Who gave up while waiting opens nothing.
+func TestGetOfOneWhoGaveUp(t *testing.T) {
+	dir := newRepository(t)
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	gone, cancel := context.WithCancel(ctx)
+	cancel()
+	if _, err := s.Get(gone, "r"); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v, want context.Canceled", err)
+	}
+	if n := len(s.Opened()); n != 0 {
+		t.Errorf("%d repositories are open", n)
 	}
 }
 
