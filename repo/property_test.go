@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -174,6 +175,25 @@ func TestModel(t *testing.T) {
 				}
 				a = r.As(repo.Principal{})
 			},
+			"kill": func(rt *rapid.T) { // what is on the disk now is all that the next process has
+				if err := a.Repository().ReclaimSome(ctx); err != nil { // no blob goes while they are copied
+					rt.Fatal(err)
+				}
+				killed := memoryDir(t)
+				if err := os.CopyFS(killed, os.DirFS(o.Dir)); err != nil {
+					rt.Fatal(err)
+				}
+				if err := set.Close(); err != nil {
+					rt.Fatal(err)
+				}
+				o.Dir = killed
+				set = repo.OpenSet(o)
+				r, err := set.Get(ctx, "r")
+				if err != nil {
+					rt.Fatal(err)
+				}
+				a = r.As(repo.Principal{})
+			},
 			"": func(rt *rapid.T) {
 				if got := a.Repository().Usage(); got.Used != m.usage() || got.Items != int64(len(m.items)) || got.Reserved != 0 || got.Limit != m.limit {
 					rt.Fatalf("usage %+v, want %d bytes of %d in %d items", got, m.usage(), m.limit, len(m.items))
@@ -197,6 +217,12 @@ func TestModel(t *testing.T) {
 			},
 		})
 		checkAll(t, set)
+		if err := a.Repository().ReclaimSome(ctx); err != nil {
+			rt.Fatal(err)
+		}
+		if placed, incoming := blobFiles(t, repo.Dir(a.Repository())); placed != len(m.items)+len(m.trash) || incoming != 0 {
+			rt.Fatalf("%d blobs and %d unfinished for %d items and %d in the trash", placed, incoming, len(m.items), len(m.trash))
+		}
 	})
 }
 
