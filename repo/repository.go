@@ -190,12 +190,13 @@ func (r *Repository) load(ctx context.Context) error {
 	return nil
 }
 
-// sweepIndex removes what a crash left of the making of the index. Who holds the index is alone with it.
+// sweepIndex removes what a crash left of the making of an index, or of a rebuild. Who holds the index is alone with it.
 func (r *Repository) sweepIndex() {
 	entries, err := r.env.FS.ReadDir(r.dir)
 	for _, entry := range entries {
-		if err == nil && strings.HasPrefix(entry.Name(), indexFile+".new-") {
-			err = r.env.FS.Remove(filepath.Join(r.dir, entry.Name()))
+		name := entry.Name()
+		if err == nil && (strings.HasPrefix(name, indexFile+".new-") || strings.HasPrefix(name, rebuiltFile)) {
+			err = r.env.FS.Remove(filepath.Join(r.dir, name))
 		}
 	}
 	if err != nil {

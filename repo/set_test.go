@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -114,19 +115,21 @@ func TestMalformedLockIsInvalid(t *testing.T) {
 	}
 }
 
-// A crash between the two names of a new index leaves the first.
-func TestLeftoverOfCreateIsSwept(t *testing.T) {
+// A crash between the two names of a new index leaves the first, one during a rebuild an index without its place.
+func TestLeftoversOfAnIndexAreSwept(t *testing.T) {
 	dir := newRepository(t)
-	left := filepath.Join(dir, "r", "index.db.new-123")
-	if err := os.Link(filepath.Join(dir, "r", "index.db"), left); err != nil {
-		t.Fatal(err)
+	for _, name := range []string{"index.db.new-123", "index.db.rebuilt", "index.db.rebuilt.new-45", "index.db.lost"} {
+		if err := os.Link(filepath.Join(dir, "r", "index.db"), filepath.Join(dir, "r", name)); err != nil {
+			t.Fatal(err)
+		}
 	}
 	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
 	if _, err := s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("it is still there: %v", err)
+	left, err := filepath.Glob(filepath.Join(dir, "r", "index.db*"))
+	if want := []string{filepath.Join(dir, "r", "index.db"), filepath.Join(dir, "r", "index.db.lost")}; err != nil || !slices.Equal(left, want) {
+		t.Errorf("left are %q, want %q: %v", left, want, err)
 	}
 }
 
