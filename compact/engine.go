@@ -19,7 +19,7 @@ import (
 
 // Options of New. The zero value works.
 type Options struct {
-	Workers int           // operations at work at once, over all plans; 0 means GOMAXPROCS
+	Workers int           // operations at work at once, of clients' calls, and as many of the job in the background; 0 means GOMAXPROCS
 	Rate    int64         // bytes read per second, over all plans; 0: no limit
 	Keep    time.Duration // how long results are kept for a repeated plan; 0 means 7 days
 	TempDir string        // for plans larger than memory; "" means os.TempDir()
@@ -48,7 +48,8 @@ func (o Options) withDefaults() Options {
 // Engine carries out plans. Its methods are safe for concurrent use.
 type Engine struct {
 	o       Options
-	workers chan struct{} // one token per operation at work
+	workers chan struct{} // one token per operation at work for a client that waits
+	behind  chan struct{} // the same for jobs in the background: slow ones must not hold up a client
 	limiter *rate.Limiter // nil: no limit
 	polite  *rate.Limiter // of jobs in the background, while clients are served
 	metrics *metrics
@@ -63,10 +64,12 @@ type Engine struct {
 	submitting sync.Mutex      // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex      // held over the first look at a repository's jobs; before mu
 	resumed    map[string]bool // by repository; guarded by resuming
+	reserving  sync.Mutex      // held over one look at the disk, so that two plans do not count on the same space; before mu
 
 	mu      sync.Mutex      // held for a look at the fields below only
 	runs    map[string]*run // by repository and identity; under way
-	tasks   []*task         // background jobs, in order; the first may be under way
+	tasks   []*task         // background jobs, in order; one of them may be under way
+	ended   map[string]Job  // by repository and identity; how jobs ended whose rows could not say so
 	working bool            // the queue's goroutine is there
 	changed chan struct{}   // closed and replaced when the state of a job changes
 	pruned  map[string]time.Time
@@ -78,8 +81,8 @@ type Engine struct {
 func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
-		o: o, workers: make(chan struct{}, o.Workers),
-		runs: make(map[string]*run), pruned: make(map[string]time.Time),
+		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
+		runs: make(map[string]*run), ended: make(map[string]Job), pruned: make(map[string]time.Time),
 		resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
@@ -161,15 +164,13 @@ func (e *Engine) newRun(a *repo.Access, p *Plan) *run {
 	}
 }
 
-// start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan.
+// start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan whose
+// time has come. Of one plan of one principal there is one run at a time: what it stores, no other has stored meanwhile.
 func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 	if err := p.spool.sync(); err != nil {
 		return nil, err
 	}
 	r := e.newRun(a, p)
-	if job != nil {
-		r.first, r.job = *job, *job
-	}
 	key := a.Repository().ID() + r.id
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -179,6 +180,15 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 	if other := e.runs[key]; other != nil {
 		return other, nil
 	}
+	if job != nil {
+		r.first, r.background = *job, true
+	} else if t := e.waitingLocked(a.Repository(), r.id); t != nil {
+		// What waits in the queue is carried out now.
+		started := r.first.Started
+		r.first = t.job
+		r.first.State, r.first.Started = Running, started
+	}
+	r.job = r.first
 	r.spool.retain()
 	r.ctx, r.cancel = context.WithCancelCause(e.ctx)
 	e.runs[key] = r
@@ -196,23 +206,22 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 		if err := r.spool.release(); err != nil {
 			e.o.Logger.Warn("temporary file of a plan", "error", err)
 		}
+		r.last = r.job
+		if r.err != nil {
+			r.last = failed(r.first, r.err, r.progress(), e.o.Now())
+		}
 		e.mu.Lock()
 		delete(e.runs, key)
+		if r.err == nil {
+			delete(e.ended, key)
+			// A queued job of the same plan is done with this: later it would find its sources gone.
+			e.dropLocked(e.waitingLocked(a.Repository(), r.id))
+		}
 		e.wakeLocked()
 		e.mu.Unlock()
 		close(r.done)
 	})
 	return r, nil
-}
-
-// acquire takes a worker's token, or gives up with ctx.
-func (e *Engine) acquire(ctx context.Context) bool {
-	select {
-	case e.workers <- struct{}{}:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // identity names a plan of a principal: equal for an equal request only. The

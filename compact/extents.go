@@ -122,7 +122,7 @@ func (x *extents) fill(ctx context.Context, p []byte) (n int, err error) {
 
 // readPart fills part from the current extent.
 func (x *extents) readPart(ctx context.Context, part []byte) error {
-	if err := x.r.e.throttle(ctx, int64(len(part)), x.r.first.When != ""); err != nil {
+	if err := x.r.e.throttle(ctx, int64(len(part)), x.r.background); err != nil {
 		return err
 	}
 	key := x.ranges[x.first].Key

@@ -53,11 +53,17 @@ func (e *Engine) stored(r *repo.Repository, id string) (Job, error) {
 	return job, err
 }
 
-// live are the jobs of a repository that have not ended, as they are now.
+// live are the jobs of a repository of which the rows do not tell: those that have not ended, as they
+// are now, and those whose end could not be stored.
 func (e *Engine) live(r *repo.Repository) map[string]Job {
 	jobs := make(map[string]Job)
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	for key, job := range e.ended {
+		if key == r.ID()+job.ID {
+			jobs[job.ID] = job
+		}
+	}
 	for _, t := range e.tasks {
 		if t.repo == r {
 			job := t.job
@@ -84,40 +90,47 @@ func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job
 		return Job{}, err
 	}
 	e.mu.Lock()
-	var waiting *task
 	for _, t := range e.tasks {
-		if t.repo != r || t.job.ID != id {
-			continue
-		}
-		if t.cancel != nil {
+		if t.repo == r && t.job.ID == id && t.cancel != nil {
 			t.cancel(errCancelled)
-		} else {
-			waiting = t
 		}
 	}
-	if waiting == nil {
-		if run := e.runs[r.ID()+id]; run != nil {
-			run.cancel(errCancelled)
-		}
-		e.mu.Unlock()
-		return e.Await(ctx, r, id)
+	run := e.runs[r.ID()+id]
+	if run != nil {
+		run.cancel(errCancelled)
 	}
-	// Taken out of the queue first, so that it cannot begin any more.
-	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool { return t == waiting })
+	waiting := e.waitingLocked(r, id)
+	e.dropLocked(waiting) // first, so that it cannot begin any more
 	e.mu.Unlock()
-	job := waiting.job
-	job.State, job.Finished = Cancelled, e.o.Now()
-	err := r.PutJob(ctx, index.Job{ID: id, Record: encodeJob(job, nil)}, false)
+	if waiting == nil {
+		return e.await(ctx, r, id, run)
+	}
+	job, err := e.cancelWaiting(ctx, waiting, run)
 	e.mu.Lock()
+	defer e.mu.Unlock()
 	if err != nil {
 		e.tasks = append(e.tasks, waiting)
 	}
 	e.wakeLocked()
-	e.mu.Unlock()
-	if err != nil {
-		return Job{}, err
+	return job, err
+}
+
+// cancelWaiting stores the end of a job that is out of the queue. A client's call of the same plan that is
+// under way ends too; when that had committed, the job is done, and its result stays.
+func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, error) {
+	if call != nil {
+		select {
+		case <-call.done:
+		case <-ctx.Done():
+			return Job{}, ctx.Err()
+		}
+		if call.err == nil {
+			return call.last, nil
+		}
 	}
-	return job, nil
+	job := t.job
+	job.State, job.Finished = Cancelled, e.o.Now()
+	return job, t.repo.PutJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, false)
 }
 
 // Outcomes calls each for every operation of a queued plan that is done, in order, for as long as its result
@@ -149,15 +162,42 @@ func (e *Engine) Outcomes(r *repo.Repository, id string, each func(i int, o Outc
 	return res.report(plan.spool, each)
 }
 
-// Await waits until a job has ended. A call of a client that was cancelled or failed leaves no
-// row: then it is ErrNotFound.
+// Await waits until a job has ended. Of a client's call that was cancelled or failed only those know who waited for it
+// meanwhile: it leaves no row, and is ErrNotFound afterwards.
 func (e *Engine) Await(ctx context.Context, r *repo.Repository, id string) (Job, error) {
-	return e.Watch(ctx, r, id, 0, func(Job) error { return nil })
+	return e.await(ctx, r, id, nil)
+}
+
+func (e *Engine) await(ctx context.Context, r *repo.Repository, id string, call *run) (Job, error) {
+	return e.watch(ctx, r, id, call, 0, func(Job) error { return nil })
 }
 
 // Watch calls fn with the job as it is now, whenever its state changes, and every interval (if
 // positive) while its progress does. It returns when the job has ended, after fn has seen that, or when fn fails.
 func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, interval time.Duration, fn func(Job) error) (Job, error) {
+	return e.watch(ctx, r, id, nil, interval, fn)
+}
+
+// now is a job as it is now, and the run of the client's call that it is, if it is one. call is that run when
+// the caller has met it before: it may have ended and left no row.
+func (e *Engine) now(r *repo.Repository, id string, call *run) (Job, *run, error) {
+	e.mu.Lock()
+	if run := e.runs[r.ID()+id]; run != nil {
+		call = run
+	}
+	e.mu.Unlock()
+	if job, ok := e.live(r)[id]; ok {
+		return job, call, nil
+	}
+	if call != nil && !call.background {
+		<-call.done // it is, or is about to be
+		return call.last, call, nil
+	}
+	job, err := e.stored(r, id)
+	return job, call, err
+}
+
+func (e *Engine) watch(ctx context.Context, r *repo.Repository, id string, call *run, interval time.Duration, fn func(Job) error) (Job, error) {
 	if err := e.Resume(ctx, r); err != nil {
 		return Job{}, err
 	}
@@ -174,8 +214,9 @@ func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, inter
 		e.mu.Lock()
 		changed := e.changed
 		e.mu.Unlock()
-		job, err := e.Job(r, id)
-		if err != nil {
+		var job Job
+		var err error
+		if job, call, err = e.now(r, id, call); err != nil {
 			return Job{}, err
 		}
 		if first || job.State != last.State || job.Progress != last.Progress {

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -98,14 +101,140 @@ func TestCancelCall(t *testing.T) {
 			id = job.ID
 		}
 	}
-	if _, err := p.engine.Cancel(context.Background(), p.repo, id); !errors.Is(err, repo.ErrNotFound) {
-		t.Errorf("cancel: got %v, want ErrNotFound, for there is no row", err)
+	watched := make(chan compact.Job, 1)
+	watching := make(chan struct{})
+	go func() {
+		first := sync.OnceFunc(func() { close(watching) })
+		job, err := p.engine.Watch(context.Background(), p.repo, id, 0, func(compact.Job) error { first(); return nil })
+		if err != nil {
+			t.Errorf("watch: %v", err)
+		}
+		watched <- job
+	}()
+	<-watching
+	job, err := p.engine.Cancel(context.Background(), p.repo, id)
+	if err != nil || job.State != compact.Cancelled || job.ID != id || job.Finished.IsZero() {
+		t.Errorf("cancel: got %+v, %v, want it cancelled", job, err)
 	}
-	var e *compact.PlanError
-	if err := <-failed; !errors.As(err, &e) || e.Detail != "the job was cancelled" {
-		t.Errorf("call: got %v", err)
+	if job := <-watched; job.State != compact.Cancelled {
+		t.Errorf("watch: got %+v, want it cancelled", job)
+	}
+	// A refusal: the client must not take it for a fault of the moment and begin again.
+	if err := <-failed; !errors.Is(err, repo.ErrDenied) || !strings.Contains(err.Error(), "cancelled") {
+		t.Errorf("call: got %v, want ErrDenied", err)
 	}
 	p.wantKeys("big")
+	if _, err := p.engine.Cancel(context.Background(), p.repo, id); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("cancel again: got %v, want ErrNotFound, for there is no row", err)
+	}
+}
+
+// Who watches a client's call that fails learns why, although it leaves no row.
+func TestWatchCallThatFails(t *testing.T) {
+	p := newPlace(t, limited)
+	op := slow(p)
+	failed := make(chan error, 1)
+	go func() {
+		_, err := p.run(op)
+		failed <- err
+	}()
+	var id string
+	for id == "" {
+		jobs, err := p.engine.Jobs(context.Background(), p.repo)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, job := range jobs {
+			id = job.ID
+		}
+	}
+	p.untilReading(id)
+	p.put("big", []byte("other"))
+	job, err := p.engine.Await(context.Background(), p.repo, id)
+	if err != nil || job.State != compact.Failed || job.Fault == nil || job.Fault.Key != "big" {
+		t.Errorf("await: got %+v, %v, want the conflict", job, err)
+	}
+	if err := <-failed; !errors.Is(err, repo.ErrConflict) {
+		t.Errorf("call: got %v, want ErrConflict", err)
+	}
+}
+
+// A client's call does the work of the same plan in the queue. To cancel that afterwards must not take the result away.
+func TestCancelKeepsTheResultOfACall(t *testing.T) {
+	p := newPlace(t, nil)
+	fill(p)
+	job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
+	first := p.mustRun(repack(t)...)
+	now, err := p.engine.Job(p.repo, job.ID)
+	if err != nil || now.State != compact.Done || now.When != job.When || !now.Created.Equal(job.Created) {
+		t.Errorf("job: got %+v, %v, want that of the queue, done", now, err)
+	}
+	if got, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil || got.State != compact.Done {
+		t.Errorf("cancel: got %+v, %v, want it done", got, err)
+	}
+	if again := p.mustRun(repack(t)...); fmt.Sprint(again) != fmt.Sprint(first) {
+		t.Errorf("retry: got %+v, want %+v", again, first)
+	}
+	var outcomes []compact.Outcome
+	err = p.engine.Outcomes(p.repo, job.ID, func(_ int, o compact.Outcome) error {
+		outcomes = append(outcomes, o)
+		return nil
+	})
+	if err != nil || fmt.Sprint(outcomes) != fmt.Sprint(first) {
+		t.Errorf("outcomes: got %+v, %v, want %+v", outcomes, err, first)
+	}
+}
+
+// To cancel a queued job ends the client's call of the same plan, too.
+func TestCancelQueuedAndCalled(t *testing.T) {
+	p := newPlace(t, limited)
+	op := slow(p)
+	job := p.submit("2099-01-01T00:00:00Z", op)
+	called := make(chan error, 1)
+	go func() {
+		_, err := p.run(op)
+		called <- err
+	}()
+	p.untilReading(job.ID)
+	if got, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil || got.State != compact.Cancelled {
+		t.Errorf("cancel: got %+v, %v", got, err)
+	}
+	if err := <-called; !errors.Is(err, repo.ErrDenied) {
+		t.Errorf("call: got %v, want ErrDenied", err)
+	}
+	if got, err := p.engine.Job(p.repo, job.ID); err != nil || got.State != compact.Cancelled {
+		t.Errorf("job: got %+v, %v", got, err)
+	}
+	p.wantKeys("big")
+}
+
+// A job whose end cannot be stored has ended all the same: nobody waits for it for ever.
+func TestEndThatCannotBeStored(t *testing.T) {
+	var broken atomic.Bool
+	p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+		limited(so, o)
+		so.Index.BeforeCommit = func() error {
+			if broken.Load() {
+				return errors.New("pulled")
+			}
+			return nil
+		}
+	})
+	job := p.submit("now", slow(p))
+	p.untilReading(job.ID)
+	broken.Store(true)
+	ctx, cancel := context.WithTimeout(context.Background(), 30*time.Second)
+	defer cancel()
+	got, err := p.engine.Cancel(ctx, p.repo, job.ID)
+	if err != nil || got.State != compact.Cancelled {
+		t.Errorf("cancel: got %+v, %v, want it cancelled", got, err)
+	}
+	jobs, err := p.engine.Jobs(ctx, p.repo)
+	if err != nil || len(jobs) != 1 || jobs[0].State != compact.Cancelled {
+		t.Errorf("jobs: got %+v, %v", jobs, err)
+	}
+	broken.Store(false)
+	p.reopen()
 }
 
 // A stop interrupts a running job; the next start carries it out from the beginning.
@@ -254,6 +383,29 @@ func TestBackgroundGivesWay(t *testing.T) {
 			})
 		})
 	}
+}
+
+// What is slow in the background holds no client's call up, whatever it has at work.
+func TestCallsDoNotWaitForBackground(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) {
+			o.Workers = 1
+			o.Busy = func() int { return 1 }
+		})
+		const size = 40 << 20 // 32 MiB are a second's worth, and come at once
+		p.put("a", make([]byte, size))
+		op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: size}}, Target: "b"}
+		job := p.submit("now", op)
+		time.Sleep(time.Millisecond)
+		start := time.Now()
+		p.mustRun(compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 1000}}, Target: "c"})
+		if took := time.Since(start); took > 0 { // the clock of the bubble stands still but for waiting
+			t.Errorf("the call waited %s for the background", took)
+		}
+		if done, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil || done.State != compact.Done {
+			t.Errorf("job: got %+v, %v", done, err)
+		}
+	})
 }
 
 func TestStopWatching(t *testing.T) {

@@ -40,7 +40,14 @@ type task struct {
 	live   func() Progress // nil while it waits
 }
 
-var errCancelled = &PlanError{Operation: -1, Range: -1, Err: context.Canceled, Detail: "the job was cancelled"}
+var errCancelled = &PlanError{Operation: -1, Range: -1, Err: cancelledError{}}
+
+// cancelledError is what a client is told whose call was cancelled. It is a refusal, and no fault
+// of the moment: the client must not send the plan again by itself.
+type cancelledError struct{}
+
+func (cancelledError) Error() string        { return "the job was cancelled on the server" }
+func (cancelledError) Is(target error) bool { return target == repo.ErrDenied }
 
 // Submit queues a plan as a job of its principal. The job is durable when Submit
 // returns, and starts over after a restart. The plan is held against the index at once, and once more when it
@@ -99,9 +106,25 @@ func (e *Engine) enqueue(ctx context.Context, r *repo.Repository, job Job) error
 	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	delete(e.ended, r.ID()+job.ID)
 	e.tasks = append(e.tasks, &task{repo: r, job: job})
 	e.wakeLocked()
 	return nil
+}
+
+// waitingLocked is the job of an ID that is in the queue and has not begun, or nil.
+func (e *Engine) waitingLocked(r *repo.Repository, id string) *task {
+	for _, t := range e.tasks {
+		if t.repo == r && t.job.ID == id && t.cancel == nil {
+			return t
+		}
+	}
+	return nil
+}
+
+// dropLocked takes a job out of the queue.
+func (e *Engine) dropLocked(t *task) {
+	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
 }
 
 // wakeLocked starts the queue's goroutine, or tells it that something changed. Who
@@ -226,28 +249,36 @@ func (e *Engine) perform(t *task) {
 		return // the row still says running: it starts over
 	}
 	if err != nil {
-		job = t.job
-		job.Finished, job.State, job.Fault = e.o.Now(), Failed, faultOf(err)
 		if context.Cause(ctx) == errCancelled {
-			job.State, job.Fault = Cancelled, nil
+			err = errCancelled
 		}
-		job.Progress = t.live()
+		job = failed(t.job, err, t.live(), e.o.Now())
 		e.o.Logger.Warn("job ended", "job", job.ID, "kind", string(job.Kind), "state", string(job.State), "error", err)
 	}
 	if job.Kind != Compaction || err != nil {
 		// A compaction that succeeded has stored its row in its own transaction.
 		if err := t.repo.PutJob(context.WithoutCancel(ctx), index.Job{ID: job.ID, Record: encodeJob(job, nil)}, false); err != nil {
 			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
+			e.mu.Lock()
+			e.ended[t.repo.ID()+job.ID] = job // who waits for it must learn of it all the same
+			e.mu.Unlock()
 		}
 	}
-	e.forget(t)
-}
-
-func (e *Engine) forget(t *task) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
+	e.dropLocked(t)
 	e.wakeLocked()
+}
+
+// failed is a job that ended by err.
+func failed(job Job, err error, progress Progress, now time.Time) Job {
+	job.State, job.Finished, job.Progress = Failed, now, progress
+	if errors.Is(err, errCancelled) {
+		job.State = Cancelled
+	} else {
+		job.Fault = faultOf(err)
+	}
+	return job
 }
 
 func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
@@ -255,11 +286,11 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	if stored, err := e.stored(t.repo, t.job.ID); err != nil || stored.State == Done {
 		return stored, err
 	}
-	row := index.Job{ID: t.job.ID, Record: encodeJob(t.job, nil)}
-	if err := t.repo.PutJob(ctx, row, false); err != nil {
-		return Job{}, err
-	}
 	if t.job.Kind == Scrub {
+		row := index.Job{ID: t.job.ID, Record: encodeJob(t.job, nil)}
+		if err := t.repo.PutJob(ctx, row, false); err != nil {
+			return Job{}, err
+		}
 		return e.carryOutScrub(ctx, t)
 	}
 	a, plan, err := e.load(t.repo, t.job)

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"packhouse/index"
 	"packhouse/repo"
 )
 
@@ -27,11 +28,14 @@ type run struct {
 	written    atomic.Int64 // bytes written
 	operations atomic.Int64 // operations done
 
-	readTotal atomic.Int64
-	first     Job // as it began
-	job       Job // as stored or to be stored; of the goroutine that runs, until done
+	readTotal  atomic.Int64
+	first      Job  // as it began
+	job        Job  // as stored or to be stored; of the goroutine that runs, until done
+	background bool // a job from the queue: nobody waits for it as for an answer
+	reserved   bool // its outputs have been promised space on the disk; guarded by the engine's reserving
 
-	done   chan struct{} // closed when job, result and err are set
+	done   chan struct{} // closed when last, result and err are set
+	last   Job           // as it ended
 	result *result
 	err    error
 }
@@ -64,6 +68,13 @@ func (r *run) carryOut() (*result, error) {
 		}
 		return kept, err
 	}
+	if r.background {
+		// Written here, where no other run of the plan can have stored a result since replay looked.
+		row := index.Job{ID: r.id, Record: encodeJob(r.job, nil)}
+		if err := r.a.Repository().PutJob(r.ctx, row, false); err != nil {
+			return nil, err
+		}
+	}
 	s, err := r.survey()
 	if err != nil {
 		return nil, err
@@ -71,7 +82,7 @@ func (r *run) carryOut() (*result, error) {
 	r.readTotal.Store(s.read)
 	var reservation *repo.Reservation
 	if r.makes > 0 {
-		if reservation, err = r.a.Reserve(s.net, r.output); err != nil {
+		if reservation, err = r.reserve(s.net); err != nil {
 			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
 		}
 		defer reservation.Release()
@@ -93,6 +104,48 @@ func (r *run) carryOut() (*result, error) {
 	return r.commit(s, outputs, reservation)
 }
 
+// reserve promises the quota that the plan adds, and finds room on the disk for its outputs beside what
+// the other plans under way have yet to write. Those may lie on other disks: then it errs on the safe side.
+func (r *run) reserve(net int64) (*repo.Reservation, error) {
+	r.e.reserving.Lock()
+	defer r.e.reserving.Unlock()
+	reservation, err := r.a.Reserve(net, r.output+r.e.unwritten())
+	r.reserved = err == nil
+	return reservation, err
+}
+
+// unwritten are the bytes for which plans under way have been promised space and that they have not written yet.
+// The caller holds reserving.
+func (e *Engine) unwritten() int64 {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	var n int64
+	for _, other := range e.runs {
+		if other.reserved {
+			n += max(0, other.output-other.written.Load())
+		}
+	}
+	return n
+}
+
+// workers are the tokens of the operations at work.
+func (r *run) workers() chan struct{} {
+	if r.background {
+		return r.e.behind
+	}
+	return r.e.workers
+}
+
+// acquire takes a worker's token, or gives up with ctx.
+func (r *run) acquire(ctx context.Context) bool {
+	select {
+	case r.workers() <- struct{}{}:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
 // copyAll fills outputs, with as many operations at once as the engine has workers.
 func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation) error {
 	group, ctx := errgroup.WithContext(r.ctx)
@@ -109,13 +162,13 @@ func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation
 			r.operations.Add(1)
 			continue
 		}
-		if !r.e.acquire(ctx) {
+		if !r.acquire(ctx) {
 			break
 		}
 		out := &outputs[n]
 		n++
 		group.Go(func() error {
-			defer func() { <-r.e.workers }()
+			defer func() { <-r.workers() }()
 			c := cursors.Get().(*cursor)
 			defer cursors.Put(c)
 			op, err := c.at(i)

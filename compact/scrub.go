@@ -30,11 +30,10 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 	}
 	e.submitting.Lock()
 	defer e.submitting.Unlock()
-	jobs, err := e.Jobs(ctx, r)
-	if err != nil {
+	if err := e.Resume(ctx, r); err != nil {
 		return Job{}, err
 	}
-	for _, job := range jobs {
+	for _, job := range e.live(r) {
 		if job.Kind == Scrub && !job.State.Ended() {
 			return job, nil
 		}
