@@ -29,10 +29,11 @@ type run struct {
 	operations atomic.Int64 // operations done
 
 	readTotal  atomic.Int64
-	first      Job  // as it began
-	job        Job  // as stored or to be stored; of the goroutine that runs, until done
-	background bool // a job from the queue: nobody waits for it as for an answer
-	reserved   bool // its outputs have been promised space on the disk; guarded by the engine's reserving
+	first      Job   // as it began
+	job        Job   // as stored or to be stored; of the goroutine that runs, until done
+	background bool  // a job from the queue: nobody waits for it as for an answer
+	reserved   bool  // its outputs have been promised room on the disk; guarded by the engine's reserving
+	net        int64 // bytes of quota that it has been promised; guarded like reserved
 
 	done   chan struct{} // closed when last, result and err are set
 	last   Job           // as it ended
@@ -109,21 +110,26 @@ func (r *run) carryOut() (*result, error) {
 func (r *run) reserve(net int64) (*repo.Reservation, error) {
 	r.e.reserving.Lock()
 	defer r.e.reserving.Unlock()
-	reservation, err := r.a.Reserve(net, r.output+r.e.unwritten())
-	r.reserved = err == nil
+	reservation, err := r.a.Reserve(net, r.output+r.unwritten())
+	r.reserved, r.net = err == nil, max(net, 0)
 	return reservation, err
 }
 
-// unwritten are the bytes for which plans under way have been promised space and that they have not written yet.
-// The caller holds reserving.
-func (e *Engine) unwritten() int64 {
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// unwritten are the bytes that other plans under way have been promised and not written yet, but for those that
+// their promises of quota make the repository keep free anyway. The caller holds reserving.
+func (r *run) unwritten() int64 {
+	r.e.mu.Lock()
+	defer r.e.mu.Unlock()
 	var n int64
-	for _, other := range e.runs {
-		if other.reserved {
-			n += max(0, other.output-other.written.Load())
+	for _, other := range r.e.runs {
+		if !other.reserved {
+			continue
 		}
+		left := other.output - other.written.Load()
+		if other.a.Repository() == r.a.Repository() {
+			left -= other.net
+		}
+		n += max(0, left)
 	}
 	return n
 }
