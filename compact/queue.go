@@ -252,7 +252,10 @@ func (e *Engine) perform(t *task) {
 		if context.Cause(ctx) == errCancelled {
 			err = errCancelled
 		}
-		job = failed(t.job, err, t.live(), e.o.Now())
+		if job.ID == "" { // else it is a scrub's, which says what it found until then
+			job = t.job
+		}
+		job = failed(job, err, t.live(), e.o.Now())
 		e.o.Logger.Warn("job ended", "job", job.ID, "kind", string(job.Kind), "state", string(job.State), "error", err)
 	}
 	if job.Kind != Compaction || err != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"sync/atomic"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
 )
@@ -17,8 +18,12 @@ const scrubPlace = "scrub.after"
 // listedDamaged is how many damaged keys a job names; it counts all.
 const listedDamaged = 100
 
+// maxUnreadable is how many items in a row may be unreadable before a scrub gives up: then it is the disk.
+const maxUnreadable = 100
+
 // SubmitScrub queues a job that reads blobs and compares them with the size and BLAKE3 in the index. A damaged
-// item is marked: not served from then on, and not deleted either. share is the part of the
+// item is marked: not served from then on, and not deleted either. One that the disk does not give is reported with them, and not
+// marked, for that says nothing of its bytes. share is the part of the
 // repository's bytes to read, going on where the last scrub with a share ended; 0 or 1 and above: all of it, from the
 // start. A scrub that is queued or running is returned as it is.
 func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal string, share float64, when string) (Job, error) {
@@ -46,7 +51,7 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 		Progress: Progress{OperationsTotal: usage.Items, ReadTotal: usage.Bytes},
 	}
 	if share = job.share(); share < 1 {
-		job.Progress.ReadTotal = int64(share * float64(usage.Bytes))
+		job.Progress.ReadTotal = max(int64(share*float64(usage.Bytes)), 1)
 		job.Progress.OperationsTotal = 0
 	}
 	return job, e.enqueue(ctx, r, job)
@@ -71,6 +76,7 @@ type scrub struct {
 	budget    int64  // bytes
 	lastKey   string // looked at
 	exhausted bool   // the budget is
+	failures  int    // items in a row that could not be read
 }
 
 func (s *scrub) progress() Progress {
@@ -90,7 +96,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	if rolling {
 		place, err := t.repo.Index().Meta(scrubPlace)
 		if err != nil {
-			return Job{}, err
+			return job, err
 		}
 		after = string(place)
 	} else {
@@ -101,20 +107,18 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 		// The end was reached: go on from the start. A budget below the whole ends before the place it began.
 		err = s.walk(ctx, "")
 	}
-	if rolling && (err == nil || ctx.Err() != nil) {
-		if err := t.repo.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)); err != nil {
-			return Job{}, err
-		}
+	if rolling {
+		// Also of one that failed or was cancelled: the next goes on behind it.
+		err = errors.Join(err, t.repo.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)))
+	}
+	if job.Bad > 0 {
+		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])
 	}
 	if err != nil {
-		return Job{}, err
+		return job, err
 	}
 	job.State, job.Finished, job.Progress = Done, e.o.Now(), s.progress()
 	job.Progress.OperationsTotal, job.Progress.ReadTotal = job.Progress.Operations, job.Progress.Read
-	if job.Bad > 0 {
-		e.metrics.damaged.Add(float64(job.Bad))
-		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])
-	}
 	return job, nil
 }
 
@@ -171,12 +175,16 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	damaged := entry.Item.Flags&index.FlagDamaged != 0
 	if !damaged {
 		err := s.r.Verify(ctx, entry)
-		if err != nil && !errors.Is(err, repo.ErrCorrupt) {
-			return err
+		if damaged = err != nil; damaged && !errors.Is(err, repo.ErrCorrupt) {
+			if err := s.unreadable(ctx, entry.Key, err); err != nil {
+				return err
+			}
+		} else {
+			s.failures = 0
 		}
-		damaged = err != nil
 	}
 	if damaged {
+		s.e.metrics.damaged.Inc()
 		if s.job.Bad++; len(s.job.Damaged) < listedDamaged {
 			s.job.Damaged = append(s.job.Damaged, entry.Key)
 		}
@@ -184,4 +192,16 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	s.items.Add(1)
 	s.bytes.Add(entry.Item.Size)
 	return nil
+}
+
+// unreadable goes on behind an item that the disk does not give, or tells why the scrub must end.
+func (s *scrub) unreadable(ctx context.Context, key string, err error) error {
+	if ctx.Err() != nil || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) {
+		return err
+	}
+	s.e.o.Logger.Error("item cannot be read", "job", s.job.ID, "key", key, "error", err)
+	if s.failures++; s.failures < maxUnreadable {
+		return nil
+	}
+	return fmt.Errorf("%d items in a row cannot be read: %w", maxUnreadable, vfs.WithoutPath(err))
 }

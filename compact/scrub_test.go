@@ -1,0 +1,136 @@
+package compact_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/compact"
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// badSectors is a disk that does not give the bytes of some files.
+type badSectors struct {
+	vfs.FS
+	bad *sync.Map // of names
+}
+
+func (d badSectors) Open(name string) (vfs.File, error) {
+	f, err := d.FS.Open(name)
+	if _, bad := d.bad.Load(name); err == nil && bad {
+		return badFile{f}, nil
+	}
+	return f, err
+}
+
+type badFile struct{ vfs.File }
+
+func (badFile) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
+
+// blobOf finds the file of the blob that holds text.
+func (p *place) blobOf(text string) string {
+	p.t.Helper()
+	found := ""
+	err := filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		body, err := os.ReadFile(path)
+		if bytes.Contains(body, []byte(text)) {
+			found = path
+		}
+		return err
+	})
+	if err != nil || found == "" {
+		p.t.Fatalf("blob of %q: got %q, %v", text, found, err)
+	}
+	return found
+}
+
+func (p *place) scrub(share float64) compact.Job {
+	p.t.Helper()
+	job, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", share, compact.WhenNow)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if job, err = p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
+		p.t.Fatal(err)
+	}
+	return job
+}
+
+// A scrub goes on behind an item that the disk does not give, and reports it: it is what scrubs are for.
+func TestScrubGoesOnBehindBadSector(t *testing.T) {
+	var bad sync.Map
+	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	for i := range 4 {
+		p.put(fmt.Sprintf("k%d", i), fmt.Appendf(nil, "body %d", i))
+	}
+	bad.Store(p.blobOf("body 1"), true)
+	flipped := p.blobOf("body 3")
+	if err := os.WriteFile(flipped, bytes.Replace(read(t, flipped), []byte("body 3"), []byte("BODY 3"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	done := p.scrub(0)
+	if done.State != compact.Done || done.Bad != 2 || fmt.Sprint(done.Damaged) != "[k1 k3]" || done.Progress.Operations != 4 {
+		t.Errorf("scrub: got %+v, want k1 and k3 of 4 items", done)
+	}
+	for key, marked := range map[string]bool{"k1": false, "k3": true} {
+		entry, err := p.repo.Index().Get(key)
+		if err != nil || (entry.Item.Flags&index.FlagDamaged != 0) != marked {
+			t.Errorf("%s: got %+v, %v, want marked %v", key, entry, err, marked)
+		}
+	}
+	if _, err := p.get("k3"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("k3: got %v, want ErrCorrupt", err)
+	}
+	// One that rolls does not stop there for ever either.
+	var seen int64
+	for range 4 {
+		seen += p.scrub(0.25).Progress.Operations
+	}
+	if seen < 4 {
+		t.Errorf("four scrubs of a quarter: got %d items, want all", seen)
+	}
+	bad.Clear()
+	p.want("k1", "body 1")
+}
+
+// A disk that gives nothing at all ends the scrub, which says so and what it met.
+func TestScrubOfDeadDisk(t *testing.T) {
+	var bad sync.Map
+	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	for i := range 150 {
+		key := fmt.Sprintf("k%03d", i)
+		p.put(key, []byte(key))
+	}
+	err := filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, _ fs.DirEntry, err error) error {
+		bad.Store(path, true)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.scrub(0); got.State != compact.Failed || got.Fault == nil || got.Bad != 99 || len(got.Damaged) != 99 {
+		t.Errorf("scrub: got %+v, want it failed behind 99 items", got)
+	}
+	bad.Clear()
+}
+
+func read(t testing.TB, path string) []byte {
+	t.Helper()
+	body, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return body
+}
