@@ -58,6 +58,9 @@ func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out 
 		out.sum = u.BLAKE3()
 	}
 	out.key = op.Naming.key(out.sum)
+	if err := r.a.May(out.key, "wW"); err != nil {
+		return err // permissions below the namespace
+	}
 	if err := r.adopt(ctx, op.Naming, out); err != nil || out.upload == nil {
 		return err
 	}

@@ -195,7 +195,7 @@ func (p *Plan) check(n int, o *Operation) error {
 	wrong := func(i int, kind error, format string, args ...any) error {
 		e := &PlanError{Operation: n, Range: i, Err: kind, Detail: fmt.Sprintf(format, args...)}
 		if i >= 0 {
-			e.Key, e.Offset = o.Ranges[i].Key, o.Ranges[i].Offset
+			e.Key, e.Offset = shorten(o.Ranges[i].Key), o.Ranges[i].Offset
 		}
 		return e
 	}
@@ -212,7 +212,7 @@ func (p *Plan) check(n int, o *Operation) error {
 	for i, r := range o.Ranges {
 		if i == 0 || r.Key != o.Ranges[i-1].Key {
 			if err := repo.CheckKey(r.Key); err != nil {
-				return &PlanError{Operation: n, Range: i, Key: r.Key, Offset: r.Offset, Err: err}
+				return &PlanError{Operation: n, Range: i, Key: shorten(r.Key), Offset: r.Offset, Err: err}
 			}
 		}
 		if r.Length < 0 {
@@ -236,13 +236,21 @@ func (p *Plan) check(n int, o *Operation) error {
 	}
 	for _, key := range o.Deletes {
 		if err := repo.CheckKey(key); err != nil {
-			return &PlanError{Operation: n, Range: -1, Key: key, Err: err}
+			return &PlanError{Operation: n, Range: -1, Key: shorten(key), Err: err}
 		}
 	}
 	if !o.makes() {
 		return nil
 	}
 	return checkName(n, o)
+}
+
+// shorten makes of what a client sent as a key something that an answer and a log line can hold.
+func shorten(key string) string {
+	if len(key) <= repo.MaxKey {
+		return key
+	}
+	return strings.ToValidUTF8(key[:100], "") + "…"
 }
 
 // checkPackRange returns what is wrong with a range of a V'Ger pack, or "".
@@ -269,7 +277,7 @@ func checkPackRange(o *Operation, i int) string {
 
 // checkName tests what is known of the output's name.
 func checkName(n int, o *Operation) error {
-	wrong := func(err error) error { return &PlanError{Operation: n, Range: -1, Key: o.Target, Err: err} }
+	wrong := func(err error) error { return &PlanError{Operation: n, Range: -1, Key: shorten(o.Target), Err: err} }
 	if o.Target != "" {
 		if err := repo.CheckKey(o.Target); err != nil {
 			return wrong(err)

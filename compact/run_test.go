@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"packhouse/compact"
 	"packhouse/repo"
@@ -264,6 +265,87 @@ func TestPermissions(t *testing.T) {
 			}
 			if !c.ok {
 				p.wantKeys("packs/a", "packs/b")
+			}
+		})
+	}
+}
+
+// Permissions may differ below the namespace: the digest decides, and the operation is named.
+func TestPermissionsByDigest(t *testing.T) {
+	p := newPlace(t, nil)
+	p.put("a", []byte("aAAAa"))
+	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs", Levels: 1}
+	permissions, err := repo.NewPermissions(map[string]string{"": "lrwWD", "packs/cb": "r"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = p.runAs(p.repo.As(repo.Principal{Name: "u", Permissions: permissions}),
+		compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 1}}, Naming: sha},
+		compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 3}}, Naming: sha, Deletes: []string{"a"}}) // cb1ad2…
+	var e *compact.PlanError
+	if !errors.Is(err, repo.ErrDenied) || !errors.As(err, &e) || e.Operation != 1 {
+		t.Errorf("run: got %v, want ErrDenied of operation 1", err)
+	}
+	p.wantKeys("a")
+	p.wantNoLeaks()
+}
+
+// What a client sends for a key may be as long as the plan: no error repeats it.
+func TestErrorsAreShort(t *testing.T) {
+	p := newPlace(t, nil)
+	long := strings.Repeat("é", 1<<20)
+	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: long}
+	for _, op := range []compact.Operation{
+		{Ranges: []compact.Range{{Key: long, Offset: 0, Length: 1}}, Target: "t"},
+		{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 1}}, Target: long},
+		{Deletes: []string{long}},
+		{Empty: true, Naming: sha},
+	} {
+		_, err := p.run(op)
+		var e *compact.PlanError
+		if !errors.Is(err, repo.ErrInvalid) || !errors.As(err, &e) || len(err.Error()) > 1000 || len(e.Key) > 1000 || !utf8.ValidString(e.Key) {
+			t.Errorf("run: got %.300v, want a short ErrInvalid", err)
+		}
+	}
+}
+
+// A dry run and the run itself agree on what is freed, where a target is known.
+func TestEstimateAgreesWithRun(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		ops  []compact.Operation
+	}{
+		{"deletes its source", []compact.Operation{{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 3}}, Target: "t", Deletes: []string{"a", "b", "never"}}}},
+		{"target is deleted", []compact.Operation{{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 3}}, Target: "a", Deletes: []string{"a", "b"}}}},
+		{"replaces", []compact.Operation{{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 3}}, Target: "b"}, {Deletes: []string{"a", "b"}}}},
+		{"deleted twice", []compact.Operation{{Deletes: []string{"a", "a"}}, {Deletes: []string{"a"}}}},
+		{"grows", []compact.Operation{{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 5}, {Key: "a", Offset: 0, Length: 5}}, Target: "t"}}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			p := newPlace(t, nil)
+			p.put("a", []byte("aAAAa"))
+			p.put("b", []byte("bb"))
+			before := p.contents()
+			plan := p.engine.NewPlan(compact.Limits{})
+			defer plan.Close()
+			for _, op := range c.ops {
+				if err := plan.Add(op); err != nil {
+					t.Fatal(err)
+				}
+			}
+			got, err := p.engine.Estimate(context.Background(), p.a, plan)
+			if err != nil || fmt.Sprint(p.contents()) != fmt.Sprint(before) {
+				t.Fatalf("estimate: %v, contents %q", err, p.contents())
+			}
+			used := p.repo.Usage().Used
+			p.mustRun(c.ops...)
+			jobs, err := p.engine.Jobs(context.Background(), p.repo)
+			if err != nil || len(jobs) != 1 {
+				t.Fatalf("jobs: got %+v, %v", jobs, err)
+			}
+			did := jobs[0].Progress
+			if got.Freed != did.Freed || got.Read != did.Read || got.Written != did.Written || got.Saved != used-p.repo.Usage().Used {
+				t.Errorf("estimate: got %+v, then %+v, saved %d", got, did, used-p.repo.Usage().Used)
 			}
 		})
 	}

@@ -107,11 +107,11 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	return nil
 }
 
-// freed are the bytes of the items that the plan deletes.
+// freed are the bytes of the items that the plan deletes, as far as it is known before the outputs have their names.
 func (s *survey) freed() int64 {
 	var n int64
-	for _, src := range s.sources {
-		if src.delete && src.found {
+	for key, src := range s.sources {
+		if _, made := s.targets[key]; src.delete && src.found && !made {
 			n += src.item.Size
 		}
 	}
