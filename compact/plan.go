@@ -76,7 +76,7 @@ type Outcome struct {
 // Limits of a plan; zero fields mean the defaults.
 type Limits struct {
 	Operations int   // operations of one plan; 200,000
-	Ranges     int   // ranges of one operation; 1,000,000
+	Ranges     int   // ranges of one operation, and keys that it deletes; 1,000,000
 	Output     int64 // bytes of all outputs; 1 TiB
 	PlanBytes  int64 // bytes of the plan as it is kept here; 256 MiB
 }
@@ -147,6 +147,9 @@ func (e *Engine) NewPlan(limits Limits) *Plan {
 	return &Plan{limits: limits.withDefaults(), spool: newSpool(e.o.TempDir), sum: sha256.New()}
 }
 
+// Limits are the plan's, with the defaults filled in.
+func (p *Plan) Limits() Limits { return p.limits }
+
 // Len is the number of operations added.
 func (p *Plan) Len() int { return p.spool.len() }
 
@@ -204,6 +207,9 @@ func (p *Plan) check(n int, o *Operation) error {
 	}
 	if len(o.Ranges) > p.limits.Ranges {
 		return wrong(-1, repo.ErrTooLarge, "%d ranges, at most %d", len(o.Ranges), p.limits.Ranges)
+	}
+	if len(o.Deletes) > p.limits.Ranges {
+		return wrong(-1, repo.ErrTooLarge, "%d keys to delete, at most %d", len(o.Deletes), p.limits.Ranges)
 	}
 	left := p.limits.Output - p.output
 	if o.Frame == VGerPack && o.makes() {

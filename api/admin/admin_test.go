@@ -215,7 +215,7 @@ func TestCompactionKeepsWhenTold(t *testing.T) {
 }
 
 func TestPlanProblems(t *testing.T) {
-	w := newWorld(t, func(o *admin.Options) { o.Limits = compact.Limits{Operations: 3} })
+	w := newWorld(t, func(o *admin.Options) { o.Limits = compact.Limits{Operations: 3, Ranges: 4} })
 	w.put("a", "aAAAa")
 	for _, c := range []struct {
 		name, body, as string
@@ -227,9 +227,21 @@ func TestPlanProblems(t *testing.T) {
 		{"beyond the end", `{"operations":[{"ranges":[["a",3,3]],"target":"t"}]}`, "root", 422, "range", 0.0, 0.0},
 		{"no name", `{"operations":[{"ranges":[["a",3,1]]}]}`, "root", 400, "invalid", 0.0, nil},
 		{"not JSON", `{"operations":[{"delete":["x"]},{"ranges":oops}]}`, "root", 400, "invalid", 1.0, nil},
-		{"two numbers", `{"operations":[{"ranges":[["a",1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
-		{"a fraction", `{"operations":[{"ranges":[["a",1,1.5]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
-		{"null", `{"operations":[{"ranges":[["a",null,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"two numbers", `{"operations":[{"ranges":[["a",0,1],["a",1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 1.0},
+		{"three numbers", `{"operations":[{"ranges":[["a",1,1,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 0.0},
+		{"a fraction", `{"operations":[{"ranges":[["a",1,1.5]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 0.0},
+		{"beyond 64 bits", `{"operations":[{"ranges":[["a",1,9223372036854775808]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 0.0},
+		{"null", `{"operations":[{"ranges":[["a",null,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 0.0},
+		{"null for a key", `{"operations":[{"ranges":[[null,0,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, 0.0},
+		{"no target", `{"operations":[{"ranges":[["a",0,1]],"target":null,"name":null,"frame":null,"empty":null,"delete":null}]}`, "root", 400, "invalid", 0.0, nil},
+		{"other spelling", `{"operations":[{"Ranges":[["a",0,1]],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"member twice", `{"operations":[{"ranges":[["a",0,1]],"target":"t","target":"u"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"operations twice", `{"operations":[{}],"operations":[{}]}`, "root", 400, "invalid", 1.0, nil},
+		{"nothing to make it from", `{"operations":[{"ranges":[],"target":"t"}]}`, "root", 400, "invalid", 0.0, nil},
+		{"nothing to name", `{"operations":[{"name":{"algorithm":"sha256"},"delete":["a"]}]}`, "root", 400, "invalid", 0.0, nil},
+		{"name without an algorithm", `{"operations":[{"empty":true,"target":"t","name":{"prefix":"p"}}]}`, "root", 400, "invalid", 0.0, nil},
+		{"too many ranges", `{"operations":[{"ranges":[["a",0,1],["a",0,1],["a",0,1],["a",0,1],["a",0,1]],"target":"t"}]}`, "root", 413, "too-large", 0.0, nil},
+		{"too many deletions", `{"operations":[{"delete":["a","a","a","a","a"]}]}`, "root", 413, "too-large", 0.0, nil},
 		{"unknown member", `{"operations":[{"targte":"t"}]}`, "root", 400, "invalid", 0.0, nil},
 		{"unknown member of the plan", `{"ops":[]}`, "root", 400, "invalid", 0.0, nil},
 		{"no operations", `{}`, "root", 400, "invalid", 0.0, nil},

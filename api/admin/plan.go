@@ -5,101 +5,54 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/digest"
 )
 
-// operation is one operation of a plan as JSON; see docs/api.md.
-type operation struct {
-	Ranges []byteRange `json:"ranges"`
-	Target string      `json:"target"`
-	Name   *naming     `json:"name"`
-	Frame  string      `json:"frame"` // "plain" (default) or "vger-pack"
-	Empty  bool        `json:"empty"`
-	Delete []string    `json:"delete"`
+// planReader reads {"operations": […]} token by token; see docs/api.md. Of the text it holds one token, and of the plan the
+// ranges and deletions of one operation.
+type planReader struct {
+	d       *json.Decoder
+	plan    *compact.Plan
+	deletes bool              // false: deletions are read and left out
+	op      compact.Operation // being read; its slices are used again
 }
 
-type naming struct {
-	Algorithm string `json:"algorithm"`
-	Prefix    string `json:"prefix"`
-	Levels    int    `json:"levels"`
-}
-
-// byteRange is [key, offset, length].
-type byteRange compact.Range
-
-func (b *byteRange) UnmarshalJSON(text []byte) error {
-	var parts []json.RawMessage
-	if err := json.Unmarshal(text, &parts); err != nil || len(parts) != 3 {
-		return errors.New("a range is [key, offset, length]")
-	}
-	for i, field := range []any{&b.Key, &b.Offset, &b.Length} {
-		if err := json.Unmarshal(parts[i], field); err != nil || string(parts[i]) == "null" {
-			return errors.New("a range is [key, offset, length]: a string and two whole numbers")
-		}
-	}
-	return nil
-}
-
-// readPlan reads {"operations": […]} as a stream, one operation at a time.
+// readPlan reads a plan as a stream. Errors: a *compact.PlanError.
 func readPlan(body io.Reader, plan *compact.Plan, deletes bool) error {
-	d := json.NewDecoder(body)
-	d.DisallowUnknownFields()
-	wrong := func(err error) error { return planSyntax(plan, err) }
-	if err := expect(d, json.Delim('{')); err != nil {
-		return wrong(err)
+	p := &planReader{d: json.NewDecoder(body), plan: plan, deletes: deletes}
+	p.d.UseNumber()
+	found := false
+	err := p.object(func(name string) error {
+		if name != "operations" {
+			return unknown(name)
+		}
+		found = true
+		return p.list(func(int) error { return p.operation() })
+	})
+	if err == nil && !found {
+		err = errors.New("no operations")
 	}
-	seen := false
-	for d.More() {
-		name, err := d.Token()
-		if err != nil {
-			return wrong(err)
-		}
-		if name != "operations" || seen {
-			return wrong(fmt.Errorf("unexpected member %q", name))
-		}
-		seen = true
-		if err := expect(d, json.Delim('[')); err != nil {
-			return wrong(err)
-		}
-		for d.More() {
-			if err := readOperation(d, plan, deletes); err != nil {
-				return err
-			}
-		}
-		if err := expect(d, json.Delim(']')); err != nil {
-			return wrong(err)
+	if err == nil {
+		if _, end := p.d.Token(); end != io.EOF {
+			err = errors.New("text after the plan")
 		}
 	}
-	if err := expect(d, json.Delim('}')); err != nil {
-		return wrong(err)
-	}
-	if !seen {
-		return wrong(errors.New("no operations"))
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return wrong(errors.New("text after the plan"))
-	}
-	return nil
+	return p.wrong(-1, err)
 }
 
-func expect(d *json.Decoder, want json.Delim) error {
-	got, err := d.Token()
-	if err != nil {
+// wrong gives an error its place: in the operation that comes next, of which range is the zero-based one at fault, or -1.
+func (p *planReader) wrong(at int, err error) error {
+	var already *compact.PlanError
+	if err == nil || errors.As(err, &already) {
 		return err
 	}
-	if got != want {
-		return fmt.Errorf("expected %v, got %v", want, got)
-	}
-	return nil
-}
-
-// planSyntax is an error of the text at the operation that comes next.
-func planSyntax(plan *compact.Plan, err error) error {
 	kind := repo.ErrInvalid
-	for _, known := range []error{repo.ErrTooLarge, repo.ErrIncomplete} {
+	for _, known := range []error{repo.ErrTooLarge, repo.ErrIncomplete, repo.ErrAlgorithm} {
 		if errors.Is(err, known) {
 			kind = known
 		}
@@ -107,41 +60,218 @@ func planSyntax(plan *compact.Plan, err error) error {
 	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
 		kind, err = repo.ErrIncomplete, errors.New("the plan ends early")
 	}
-	return &compact.PlanError{Operation: plan.Len(), Range: -1, Err: kind, Detail: err.Error()}
+	if errors.Is(err, kind) {
+		return &compact.PlanError{Operation: p.plan.Len(), Range: at, Err: err}
+	}
+	return &compact.PlanError{Operation: p.plan.Len(), Range: at, Err: kind, Detail: err.Error()}
 }
 
-func readOperation(d *json.Decoder, plan *compact.Plan, deletes bool) error {
-	var o operation
-	if err := d.Decode(&o); err != nil {
-		return planSyntax(plan, err)
+func unknown(name string) error { return fmt.Errorf("unknown member %q", shorten(name)) }
+
+// object reads an object; member reads the value that follows a name. null is an empty one.
+func (p *planReader) object(member func(name string) error) error {
+	token, err := p.d.Token()
+	if err != nil || token == nil {
+		return err
 	}
-	wrong := func(err error, detail string) error {
-		return &compact.PlanError{Operation: plan.Len(), Range: -1, Key: o.Target, Err: err, Detail: detail}
+	if token != json.Delim('{') {
+		return fmt.Errorf("expected {, got %s", show(token))
 	}
-	op := compact.Operation{Empty: o.Empty, Target: o.Target}
-	switch o.Frame {
+	var seen []string
+	for p.d.More() {
+		token, err := p.d.Token()
+		if err != nil {
+			return err
+		}
+		name, _ := token.(string) // the decoder takes nothing else for a name
+		if slices.Contains(seen, name) {
+			return fmt.Errorf("member %q occurs twice", shorten(name))
+		}
+		seen = append(seen, name)
+		if err := member(name); err != nil {
+			return err
+		}
+	}
+	return p.expect('}')
+}
+
+// list reads an array; entry reads entry i. null is an empty one.
+func (p *planReader) list(entry func(i int) error) error {
+	token, err := p.d.Token()
+	if err != nil || token == nil {
+		return err
+	}
+	if token != json.Delim('[') {
+		return fmt.Errorf("expected [, got %s", show(token))
+	}
+	for i := 0; p.d.More(); i++ {
+		if err := entry(i); err != nil {
+			return err
+		}
+	}
+	return p.expect(']')
+}
+
+func (p *planReader) expect(want json.Delim) error {
+	got, err := p.d.Token()
+	if err == nil && got != want {
+		err = fmt.Errorf("expected %v, got %s", want, show(got))
+	}
+	return err
+}
+
+func show(token json.Token) string {
+	if token == nil {
+		return "null"
+	}
+	return shorten(fmt.Sprint(token))
+}
+
+// text reads a string; null is none.
+func (p *planReader) text(into *string) error {
+	token, err := p.d.Token()
+	if err != nil || token == nil {
+		return err
+	}
+	s, ok := token.(string)
+	if !ok {
+		return fmt.Errorf("expected a string, got %s", show(token))
+	}
+	*into = s
+	return nil
+}
+
+func (p *planReader) number() (int64, error) {
+	token, err := p.d.Token()
+	if err != nil {
+		return 0, err
+	}
+	text, ok := token.(json.Number)
+	if ok {
+		if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
+			return n, nil
+		}
+	}
+	return 0, fmt.Errorf("expected a whole number of 64 bits, got %s", show(token))
+}
+
+func (p *planReader) yesNo(into *bool) error {
+	token, err := p.d.Token()
+	if err != nil || token == nil {
+		return err
+	}
+	yes, ok := token.(bool)
+	if !ok {
+		return fmt.Errorf("expected true or false, got %s", show(token))
+	}
+	*into = yes
+	return nil
+}
+
+// operation reads one operation and adds it to the plan.
+func (p *planReader) operation() error {
+	p.op = compact.Operation{Ranges: p.op.Ranges[:0], Deletes: p.op.Deletes[:0]}
+	frame, algorithm := "", ""
+	err := p.object(func(name string) error {
+		switch name {
+		case "ranges":
+			return p.list(p.byteRange)
+		case "target":
+			return p.text(&p.op.Target)
+		case "name":
+			return p.naming(&algorithm)
+		case "frame":
+			return p.text(&frame)
+		case "empty":
+			return p.yesNo(&p.op.Empty)
+		case "delete":
+			return p.list(p.deletion)
+		}
+		return unknown(name)
+	})
+	if err != nil {
+		return p.wrong(-1, err)
+	}
+	switch frame {
 	case "", "plain":
 	case "vger-pack":
-		op.Frame = compact.VGerPack
+		p.op.Frame = compact.VGerPack
 	default:
-		return wrong(repo.ErrInvalid, fmt.Sprintf("unknown frame %q", o.Frame))
+		return p.wrong(-1, fmt.Errorf("unknown frame %q", shorten(frame)))
 	}
-	if o.Name != nil {
-		if o.Target != "" {
-			return wrong(repo.ErrInvalid, "both target and name")
+	if algorithm != "" {
+		if p.op.Naming.Algorithm, err = digest.Lookup(algorithm); err != nil {
+			return p.wrong(-1, err)
 		}
-		algorithm, err := digest.Lookup(o.Name.Algorithm)
-		if err != nil {
-			return wrong(err, "")
+	}
+	switch n := p.op.Naming; {
+	case algorithm == "" && (n.Prefix != "" || n.Levels != 0):
+		return p.wrong(-1, errors.New("a name without an algorithm"))
+	case algorithm != "" && p.op.Target != "":
+		return p.wrong(-1, errors.New("both target and name"))
+	case (algorithm != "" || p.op.Target != "") && len(p.op.Ranges) == 0 && !p.op.Empty:
+		return p.wrong(-1, errors.New("a name for an item, and no ranges to make it from; empty: true makes one of no bytes"))
+	}
+	return p.plan.Add(p.op)
+}
+
+// byteRange reads [key, offset, length].
+func (p *planReader) byteRange(i int) error {
+	if limit := p.plan.Limits().Ranges; i == limit {
+		return p.wrong(-1, fmt.Errorf("%w: more than %d ranges", repo.ErrTooLarge, limit))
+	}
+	var r compact.Range
+	err := p.expect('[')
+	if err == nil {
+		err = p.text(&r.Key)
+	}
+	if i > 0 && p.op.Ranges[i-1].Key == r.Key {
+		r.Key = p.op.Ranges[i-1].Key // one string for all ranges of an item
+	}
+	if err == nil {
+		r.Offset, err = p.number()
+	}
+	if err == nil {
+		r.Length, err = p.number()
+	}
+	if err == nil {
+		err = p.expect(']')
+	}
+	switch {
+	case err == nil:
+		p.op.Ranges = append(p.op.Ranges, r)
+		return nil
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, repo.ErrTooLarge), errors.Is(err, repo.ErrIncomplete):
+		return p.wrong(i, err)
+	}
+	return p.wrong(i, fmt.Errorf("a range is [key, offset, length], a string and two whole numbers: %w", err))
+}
+
+func (p *planReader) deletion(i int) error {
+	if limit := p.plan.Limits().Ranges; i == limit {
+		return p.wrong(-1, fmt.Errorf("%w: more than %d keys to delete", repo.ErrTooLarge, limit))
+	}
+	key := ""
+	if err := p.text(&key); err != nil || !p.deletes {
+		return err
+	}
+	p.op.Deletes = append(p.op.Deletes, key)
+	return nil
+}
+
+func (p *planReader) naming(algorithm *string) error {
+	n := &p.op.Naming
+	return p.object(func(name string) error {
+		switch name {
+		case "algorithm":
+			return p.text(algorithm)
+		case "prefix":
+			return p.text(&n.Prefix)
+		case "levels":
+			levels, err := p.number()
+			n.Levels = int(min(max(levels, 0), 1<<20)) // far beyond any digest; Add refuses it
+			return err
 		}
-		op.Naming = compact.Naming{Algorithm: algorithm, Prefix: o.Name.Prefix, Levels: o.Name.Levels}
-	}
-	op.Ranges = make([]compact.Range, len(o.Ranges))
-	for i, r := range o.Ranges {
-		op.Ranges[i] = compact.Range(r)
-	}
-	if deletes {
-		op.Deletes = o.Delete
-	}
-	return plan.Add(op)
+		return unknown(name)
+	})
 }

@@ -2,11 +2,89 @@ package admin
 
 import (
 	"errors"
+	"io"
 	"strings"
 	"testing"
 
 	"packhouse/compact"
+	"packhouse/repo"
 )
+
+// endless is first, and then again and again the same.
+type endless struct {
+	first, again string
+	n            int // bytes given
+}
+
+func (e *endless) Read(p []byte) (int, error) {
+	if e.first == "" {
+		e.first = e.again
+	}
+	n := copy(p, e.first)
+	e.first = e.first[n:]
+	e.n += n
+	if e.n > 64<<20 {
+		return n, io.ErrUnexpectedEOF
+	}
+	return n, nil
+}
+
+// A plan is read as a stream also inside an operation: what is wrong with it is found where it stands, and what is
+// beyond a limit is not kept first.
+func TestPlanIsReadAsStream(t *testing.T) {
+	e := compact.New(compact.Options{})
+	defer e.Close()
+	for _, c := range []struct {
+		name, first, again string
+		err                error
+		rng                int
+	}{
+		{"unknown member", `{"operations":[{"targte":"t","ranges":[["a",0,1]`, `,["a",0,1]`, repo.ErrInvalid, -1},
+		{"wrong range", `{"operations":[{"ranges":[["a",0,1],["a",0]`, `,["a",0,1]`, repo.ErrInvalid, 1},
+		{"ranges", `{"operations":[{"ranges":[["a",0,1]`, `,["a",0,1]`, repo.ErrTooLarge, -1},
+		{"deletions", `{"operations":[{"delete":["a"`, `,"a"`, repo.ErrTooLarge, -1},
+		{"operations", `{"operations":[{}`, `,{}`, repo.ErrTooLarge, -1},
+		{"members", `{"operations":[{"target":{"a":0`, `,"a":0`, repo.ErrInvalid, -1},
+		{"depth", `{"operations":[`, `[`, repo.ErrInvalid, -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			plan := e.NewPlan(compact.Limits{Operations: 1000, Ranges: 1000})
+			defer plan.Close()
+			body := &endless{first: c.first, again: c.again}
+			err := readPlan(body, plan, true)
+			var where *compact.PlanError
+			if !errors.Is(err, c.err) || !errors.As(err, &where) || where.Range != c.rng {
+				t.Errorf("got %v, want %v at range %d", err, c.err, c.rng)
+			}
+			if body.n > 1<<20 {
+				t.Errorf("read %d bytes before it was refused", body.n)
+			}
+		})
+	}
+}
+
+// Nothing that a client sends makes an answer long.
+func TestAnswersAreShort(t *testing.T) {
+	e := compact.New(compact.Options{})
+	defer e.Close()
+	long := strings.Repeat("é", 1<<20)
+	for _, text := range []string{
+		`{"` + long + `":1}`, `{"operations":[{"` + long + `":1}]}`, `{"operations":["` + long + `"]}`,
+		`{"operations":[{"target":"` + long + `","empty":true}]}`, `{"operations":[{"frame":"` + long + `"}]}`,
+		`{"operations":[{"empty":true,"name":{"algorithm":"` + long + `"}}]}`, `{"operations":[{"ranges":[["a","` + long + `",1]]}]}`,
+		`{"operations":[{"ranges":[["` + long + `",1,1]],"target":"t"}]}`, `{"operations":[{"delete":["` + long + `"]}]}`,
+	} {
+		plan := e.NewPlan(compact.Limits{})
+		err := readPlan(strings.NewReader(text), plan, true)
+		p := describe(err)
+		if err == nil || p.Status < 400 || p.Status >= 500 || len(p.Detail) > 5000 || len(p.Key) > 3000 {
+			t.Errorf("%.60s: got %d, %.200s, detail of %d bytes, key of %d", text, p.Status, p.Detail, len(p.Detail), len(p.Key))
+		}
+		if err := plan.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
 
 // Whatever the text, reading a plan ends with a plan or an error that says where.
 func FuzzReadPlan(f *testing.F) {

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"net/http"
 	"os"
+	"strings"
 
 	"packhouse/api"
 	"packhouse/compact"
@@ -96,11 +97,23 @@ func describe(err error) problem {
 			p.Range = &plan.Range
 		}
 	}
+	p.Detail, p.Key = shorten(p.Detail), shorten(p.Key)
 	var quota *repo.QuotaError
 	if errors.As(err, &quota) {
 		p.Used, p.Limit = &quota.Used, &quota.Limit
 	}
 	return p
+}
+
+// longest is how many bytes of an error's text an answer has: room for a place in a plan and the longest key.
+const longest = 2 << 10
+
+// shorten bounds what an answer repeats of a request.
+func shorten(text string) string {
+	if len(text) <= longest {
+		return text
+	}
+	return strings.ToValidUTF8(text[:longest], "") + "…"
 }
 
 // namesFile tells whether an error's text has the path of a file of the server.
