@@ -1,11 +1,13 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"packhouse/api"
@@ -205,21 +207,24 @@ func (q *request) streamJob(id string) error {
 		return nil
 	}
 	control := http.NewResponseController(q.w)
+	ctx, cancel := context.WithCancel(q.Context())
 	events := make(chan compact.Job)
 	failed := make(chan error, 1)
-	go func() {
-		_, err := q.h.o.Engine.Watch(q.Context(), q.repo, id, time.Second/2, func(job compact.Job) error {
+	var watch sync.WaitGroup
+	watch.Go(func() {
+		_, err := q.h.o.Engine.Watch(ctx, q.repo, id, time.Second/2, func(job compact.Job) error {
 			select {
 			case events <- job:
 				return nil
-			case <-q.Context().Done():
-				return q.Context().Err()
+			case <-ctx.Done():
+				return ctx.Err()
 			}
 		})
 		close(events)
 		failed <- err
-	}()
-	// net/http ends the request's context with this handler, and so the goroutine.
+	})
+	defer watch.Wait()
+	defer cancel()
 	heartbeat := time.NewTicker(q.h.o.Heartbeat)
 	defer heartbeat.Stop()
 	for {
