@@ -3,6 +3,7 @@ package compact
 import (
 	"cmp"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -14,25 +15,58 @@ import (
 // Jobs lists the jobs of a repository, oldest first: queued and running ones, calls that a client is
 // waiting for, and those that ended within the time results are kept.
 func (e *Engine) Jobs(ctx context.Context, r *repo.Repository) ([]Job, error) {
-	if err := e.Resume(ctx, r); err != nil {
-		return nil, err
-	}
-	live := e.live(r)
 	var jobs []Job
+	err := e.EachJob(ctx, r, func(job Job) error {
+		jobs = append(jobs, job)
+		return nil
+	})
+	return jobs, err
+}
+
+// EachJob is Jobs for lists of any length: fn is called for each job, and of the others only the order is in memory. borg
+// makes a job of every pack that it rewrites. An error of fn ends it and is returned.
+func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) error) error {
+	if err := e.Resume(ctx, r); err != nil {
+		return err
+	}
+	type place struct {
+		created time.Time
+		id      string
+	}
+	var order []place
+	live := e.live(r)
 	err := r.Jobs(func(row index.Job) error {
 		job, _, err := decodeJob(row.Record)
 		if _, now := live[row.ID]; err == nil && !now {
-			jobs = append(jobs, job)
+			order = append(order, place{job.Created, row.ID})
 		}
-		return nil
+		return ctx.Err()
 	})
-	for _, job := range live {
-		jobs = append(jobs, job)
+	if err != nil {
+		return err
 	}
-	slices.SortFunc(jobs, func(a, b Job) int {
-		return cmp.Or(a.Created.Compare(b.Created), strings.Compare(a.ID, b.ID))
+	for id, job := range live {
+		order = append(order, place{job.Created, id})
+	}
+	slices.SortFunc(order, func(a, b place) int {
+		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.id, b.id))
 	})
-	return jobs, err
+	for _, p := range order {
+		job, ok := live[p.id]
+		if !ok {
+			job, err = e.stored(r, p.id)
+		}
+		if errors.Is(err, repo.ErrNotFound) {
+			continue // forgotten meanwhile
+		}
+		if err = cmp.Or(err, ctx.Err()); err == nil {
+			err = fn(job)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Job returns one job: ErrNotFound when there is none of that ID.

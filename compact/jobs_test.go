@@ -408,6 +408,43 @@ func TestCallsDoNotWaitForBackground(t *testing.T) {
 	})
 }
 
+// A list of many jobs is whole and in order.
+func TestEachJob(t *testing.T) {
+	p := newPlace(t, nil)
+	p.put("a", []byte("aAAAa"))
+	const n = 300
+	var want []string
+	for i := range n {
+		op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 1}}, Target: fmt.Sprintf("t%d", i)}
+		if i%100 == 50 {
+			want = append(want, p.submit("2099-01-01T00:00:00Z", op).ID)
+			continue
+		}
+		p.mustRun(op)
+		want = append(want, "")
+	}
+	var last compact.Job
+	i := 0
+	err := p.engine.EachJob(context.Background(), p.repo, func(job compact.Job) error {
+		if job.Created.Before(last.Created) {
+			t.Errorf("job %d was made before the one before it", i)
+		}
+		if state := map[bool]compact.State{true: compact.Done, false: compact.Queued}[want[i] == ""]; job.State != state || want[i] != "" && job.ID != want[i] {
+			t.Errorf("job %d: got %+v, want %s", i, job, state)
+		}
+		last = job
+		i++
+		return nil
+	})
+	if err != nil || i != n {
+		t.Errorf("got %d jobs, %v, want %d", i, err, n)
+	}
+	enough := errors.New("enough")
+	if err := p.engine.EachJob(context.Background(), p.repo, func(compact.Job) error { return enough }); !errors.Is(err, enough) {
+		t.Errorf("got %v, want the error of the caller", err)
+	}
+}
+
 func TestStopWatching(t *testing.T) {
 	p := newPlace(t, nil)
 	fill(p)

@@ -1,6 +1,8 @@
 package admin
 
 import (
+	"bufio"
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -96,18 +98,38 @@ func (q *request) listCompactions(string) error {
 	return q.list(func(k compact.Kind) bool { return k == compact.Compaction })
 }
 
+// list streams {"jobs": […]}: there may be one for every pack that a client has rewritten within a week.
 func (q *request) list(want func(compact.Kind) bool) error {
-	jobs, err := q.h.o.Engine.Jobs(q.Context(), q.repo)
-	if err != nil {
+	if err := q.h.o.Engine.Resume(q.Context(), q.repo); err != nil {
 		return err
 	}
-	shown := []compact.Job{}
-	for _, job := range jobs {
-		if q.mine(job) && (want == nil || want(job.Kind)) {
-			shown = append(shown, job)
-		}
+	api.Finish(q.w, q.Request)
+	q.w.Header().Set("Content-Type", "application/json")
+	q.w.WriteHeader(http.StatusOK)
+	if q.Method == http.MethodHead {
+		return nil
 	}
-	return q.reply(http.StatusOK, map[string]any{"jobs": shown})
+	out := bufio.NewWriterSize(q.w, 32<<10)
+	out.WriteString(`{"jobs":[`) // an error sticks, and is seen below
+	separator := ""
+	err := q.h.o.Engine.EachJob(q.Context(), q.repo, func(job compact.Job) error {
+		if !q.mine(job) || want != nil && !want(job.Kind) {
+			return nil
+		}
+		text, err := json.Marshal(job)
+		if err != nil {
+			return err
+		}
+		out.WriteString(separator)
+		separator = ","
+		_, err = out.Write(text)
+		return err
+	})
+	out.WriteString("]}\n")
+	if err = cmp.Or(err, out.Flush()); err != nil {
+		api.Cut(q.Request, err) // so that the client does not take it for whole
+	}
+	return nil
 }
 
 // job finds a job that the principal may see.
@@ -188,7 +210,7 @@ func (q *request) listOutcomes(id string) error {
 		return nil
 	}
 	if begun {
-		panic(http.ErrAbortHandler) // cut, so that the client does not take it for whole
+		api.Cut(q.Request, err) // so that the client does not take it for whole
 	}
 	return err
 }

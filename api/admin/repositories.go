@@ -199,7 +199,7 @@ func (q *request) listTrash(string) error {
 		return encoder.Encode(removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
 	})
 	if err != nil {
-		panic(http.ErrAbortHandler) // cut, so that the client does not take it for whole
+		api.Cut(q.Request, err) // so that the client does not take it for whole
 	}
 	return nil
 }
