@@ -1,15 +1,19 @@
 package compact_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
@@ -118,6 +122,73 @@ func TestRunSurvivesFailure(t *testing.T) {
 	}
 }
 
+// failingReads lets the n-th open or read of a file fail.
+type failingReads struct {
+	vfs.FS
+	calls *atomic.Int64
+	n     int64
+}
+
+func (f failingReads) fail() bool { return f.calls.Add(1) == f.n }
+
+func (f failingReads) Open(name string) (vfs.File, error) {
+	if f.fail() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: syscall.EIO}
+	}
+	file, err := f.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	return failingReader{file, f, name}, nil
+}
+
+type failingReader struct {
+	vfs.File
+	fs   failingReads
+	name string
+}
+
+func (f failingReader) ReadAt(p []byte, off int64) (int, error) {
+	if f.fs.fail() {
+		return 0, &fs.PathError{Op: "read", Path: f.name, Err: syscall.EIO}
+	}
+	return f.File.ReadAt(p, off)
+}
+
+// TestRunSurvivesReadFailure lets every opening and reading of a source fail: nothing changes, and the retry is right.
+func TestRunSurvivesReadFailure(t *testing.T) {
+	template := template(t)
+	before, after := wantAfter(t)
+	for n, hit := int64(1), true; hit; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var calls atomic.Int64
+			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+				so.FS = failingReads{vfs.OS(), &calls, n}
+			})
+			calls.Store(0)
+			_, err := p.run(repack(t)...)
+			if hit = calls.Load() >= n; hit != (err != nil) {
+				t.Errorf("run: got %v with a failed read %v", err, hit)
+			}
+			if err != nil && strings.Contains(err.Error(), p.dir) {
+				t.Errorf("error shows a path: %v", err)
+			}
+			calls.Store(n)
+			want := after
+			if err != nil {
+				want = before
+			}
+			if got := fmt.Sprint(p.contents()); got != fmt.Sprint(want) {
+				t.Errorf("contents: got %s, want %s", got, fmt.Sprint(want))
+			}
+			wantWhole(t, p, before, after, err)
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
 // TestRunSurvivesPowerLoss stops everything at each file call and forgets what was not synced.
 func TestRunSurvivesPowerLoss(t *testing.T) {
 	template := template(t)
@@ -221,6 +292,96 @@ func TestCancelAtAnyMoment(t *testing.T) {
 			p.reopen()
 			wantWhole(t, p, before, after, err)
 		})
+	}
+}
+
+// A client whose connection breaks, at whatever moment, sends the plan again: while the first run is under way or after it, and
+// after a restart. The plan is carried out once, and every answer is the same.
+func TestLostAnswerAtAnyMoment(t *testing.T) {
+	template := template(t)
+	_, after := wantAfter(t)
+	for n, hit := int64(1), true; hit; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			var calls atomic.Int64
+			ctx, lose := context.WithCancel(t.Context())
+			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+				so.FS = onCall{vfs.OS(), func() {
+					if calls.Add(1) == n {
+						lose()
+					}
+				}}
+			})
+			calls.Store(0)
+			plan := p.engine.NewPlan(compact.Limits{})
+			defer plan.Close()
+			for _, op := range repack(t) {
+				if err := plan.Add(op); err != nil {
+					t.Fatal(err)
+				}
+			}
+			err := p.engine.Run(ctx, p.a, plan, nil)
+			if hit = ctx.Err() != nil; hit && err != nil && !errors.Is(err, context.Canceled) {
+				t.Errorf("run: got %v, want context.Canceled", err)
+			}
+			for _, when := range []string{"at once", "again", "after a restart"} {
+				if when == "after a restart" {
+					p.reopen()
+				}
+				if got := fmt.Sprint(p.mustRun(repack(t)...)); got != fmt.Sprint(wantOutcomes(t)) {
+					t.Errorf("%s: got %s, want %s", when, got, fmt.Sprint(wantOutcomes(t)))
+				}
+			}
+			jobs, err := p.engine.Jobs(t.Context(), p.repo)
+			if err != nil || len(jobs) != 1 || jobs[0].Progress.Read != 12 {
+				t.Errorf("jobs: got %+v, %v, want one that read 12 bytes", jobs, err)
+			}
+			if got := fmt.Sprint(p.contents()); got != fmt.Sprint(after) {
+				t.Errorf("contents: got %s, want %s", got, after)
+			}
+			p.wantNoLeaks()
+		})
+		if t.Failed() {
+			return
+		}
+	}
+}
+
+// Outputs of many buffers go through a pipeline: what fails in it, or stops it, leaves nothing, and no goroutine.
+func TestLargeOutputSurvivesFailure(t *testing.T) {
+	body := []byte(strings.Repeat("0123456789abcdef", 4<<20/16))
+	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs"}
+	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 4<<20 - 1}}, Naming: sha, Deletes: []string{"a"}}
+	for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%v/%d", fault, n), func(t *testing.T) {
+				failing := vfstest.NewFailing(vfs.OS())
+				p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+				p.put("a", body)
+				before := runtime.NumGoroutine()
+				failing.Reset()
+				failing.FailAt(n, vfstest.Before, fault)
+				_, err := p.run(op)
+				hit = failing.Hit()
+				for i := 0; runtime.NumGoroutine() > before+1; i++ { // the reclaimer may be at work
+					if time.Sleep(time.Millisecond); i > 2000 {
+						t.Fatalf("goroutines: %d before, %d after", before, runtime.NumGoroutine())
+					}
+				}
+				failing.Reset()
+				p.reopen()
+				if err != nil {
+					p.wantKeys("a")
+					p.wantNoLeaks()
+				}
+				key := p.mustRun(op)[0].Key
+				p.want(key, string(body[1:]))
+				p.wantKeys(key)
+				p.wantNoLeaks()
+			})
+			if t.Failed() {
+				return
+			}
+		}
 	}
 }
 
