@@ -68,13 +68,13 @@ type Engine struct {
 
 	mu      sync.Mutex      // held for a look at the fields below only
 	runs    map[string]*run // by repository and identity; under way
-	tasks   []*task         // background jobs, in order; one of them may be under way
+	tasks   []*task         // background jobs, in order; one of each kind may be under way
 	ended   map[string]Job  // by repository and identity; how jobs ended whose rows could not say so
-	working bool            // the queue's goroutine is there
+	working map[Kind]bool   // the queue's goroutine for that kind is there
 	changed chan struct{}   // closed and replaced when the state of a job changes
 	pruned  map[string]time.Time
 	closed  bool
-	active  sync.WaitGroup // runs and the queue's goroutine
+	active  sync.WaitGroup // runs and the queue's goroutines
 }
 
 // New makes an engine.
@@ -82,7 +82,7 @@ func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
-		runs: make(map[string]*run), ended: make(map[string]Job), pruned: make(map[string]time.Time),
+		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
 		resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)

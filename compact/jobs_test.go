@@ -336,6 +336,40 @@ func TestJobsTakeTurns(t *testing.T) {
 	}
 }
 
+// A scrub takes as long as there are bytes to read: compactions do not wait for it, nor it for them.
+func TestKindsDoNotWaitForEachOther(t *testing.T) {
+	p := newPlace(t, limited)
+	slow(p)
+	scrub, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", 0, "now")
+	if err != nil {
+		t.Fatal(err)
+	}
+	running := errors.New("running")
+	_, err = p.engine.Watch(context.Background(), p.repo, scrub.ID, 0, func(job compact.Job) error {
+		if job.State == compact.Running {
+			return running
+		}
+		return nil
+	})
+	if !errors.Is(err, running) {
+		t.Fatal(err)
+	}
+	job := p.submit("now", compact.Operation{Deletes: []string{"never-was"}})
+	if done, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil || done.State != compact.Done {
+		t.Errorf("job: got %+v, %v", done, err)
+	}
+	if now, err := p.engine.Job(p.repo, scrub.ID); err != nil || now.State != compact.Running {
+		t.Errorf("scrub: got %+v, %v, want it running", now, err)
+	}
+	// One scrub of a repository is enough.
+	if again, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", 0, "now"); err != nil || again.ID != scrub.ID {
+		t.Errorf("second scrub: got %+v, %v, want the first", again, err)
+	}
+	if got, err := p.engine.Cancel(context.Background(), p.repo, scrub.ID); err != nil || got.State != compact.Cancelled {
+		t.Errorf("cancel: got %+v, %v", got, err)
+	}
+}
+
 // A plan that a client carries out while it also waits in the queue is carried out once; its result stays.
 func TestQueuedPlanIsDoneMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

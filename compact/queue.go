@@ -91,8 +91,12 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 		return Job{}, err
 	}
 	err = e.enqueue(ctx, a.Repository(), job)
-	if errors.Is(err, repo.ErrExists) {
+	switch {
+	case errors.Is(err, repo.ErrExists):
 		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan ended this moment
+	case errors.Is(err, repo.ErrNoSpace):
+		// The row is not there, and the room is needed. After other errors it may be; the next start knows.
+		err = errors.Join(err, a.Repository().RemoveFile(repo.JobsFolder, job.ID))
 	}
 	return job, err
 }
@@ -127,14 +131,16 @@ func (e *Engine) dropLocked(t *task) {
 	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
 }
 
-// wakeLocked starts the queue's goroutine, or tells it that something changed. Who
+// wakeLocked starts the queue's goroutines, or tells them that something changed. Who
 // waits for a job looks again.
 func (e *Engine) wakeLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
-	if !e.working && !e.closed && len(e.tasks) > 0 {
-		e.working = true
-		e.active.Go(e.work)
+	for _, t := range e.tasks {
+		if kind := t.job.Kind; !e.working[kind] && !e.closed {
+			e.working[kind] = true
+			e.active.Go(func() { e.work(kind) })
+		}
 	}
 }
 
@@ -177,14 +183,16 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 	return nil
 }
 
-// work carries out queued jobs, one after the other, and ends when there are none.
-func (e *Engine) work() {
+// work carries out queued jobs of a kind, one after the other, and ends when there are none. Kinds do not wait for
+// each other: a scrub of everything takes days.
+func (e *Engine) work(kind Kind) {
 	for {
 		e.mu.Lock()
-		t, wait := e.nextLocked()
+		t, wait := e.nextLocked(kind)
 		changed := e.changed
-		if t == nil && (len(e.tasks) == 0 || e.closed) {
-			e.working = false
+		none := !slices.ContainsFunc(e.tasks, func(t *task) bool { return t.job.Kind == kind })
+		if t == nil && (none || e.closed) {
+			e.working[kind] = false
 			e.mu.Unlock()
 			return
 		}
@@ -203,14 +211,17 @@ func (e *Engine) work() {
 	}
 }
 
-// nextLocked returns the first job that is due, or how long to wait for one.
-func (e *Engine) nextLocked() (*task, time.Duration) {
+// nextLocked returns the first job of a kind that is due, or how long to wait for one.
+func (e *Engine) nextLocked(kind Kind) (*task, time.Duration) {
 	now := e.o.Now()
 	wait := time.Hour
 	if e.closed {
 		return nil, wait
 	}
 	for _, t := range e.tasks {
+		if t.job.Kind != kind {
+			continue
+		}
 		due := e.due(t.job.When, now)
 		if !due.After(now) {
 			return t, 0
@@ -242,6 +253,7 @@ func (e *Engine) perform(t *task) {
 	}
 	t.job.State, t.job.Started, t.cancel = Running, e.o.Now(), cancel
 	t.live = func() Progress { return t.job.Progress }
+	e.wakeLocked()
 	e.mu.Unlock()
 
 	job, err := e.carryOut(ctx, t)
