@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"fmt"
+	"strings"
 	"time"
 
 	cron "github.com/netresearch/go-cron"
@@ -23,6 +24,9 @@ type schedule struct {
 func parseSchedule(text string, zone *time.Location, jitter time.Duration) (*schedule, error) {
 	if text == Off {
 		return nil, nil
+	}
+	if strings.HasPrefix(text, "TZ=") || strings.HasPrefix(text, "CRON_TZ=") {
+		return nil, fmt.Errorf("schedule %q: all schedules are in one time zone, which is a setting of its own", text)
 	}
 	times, err := cron.ParseStandard(text)
 	if err != nil {
@@ -44,8 +48,13 @@ func CheckSchedule(text string) error {
 // after returns when a run is due that follows one at last. what tells runs with the same schedule apart.
 //
 // The expression is of the time that clocks on the wall show: what is due at 02:30 is due once a day, also on
-// the day when 02:30 comes twice, and an hour later on the day when it does not come.
+// the day when 02:30 comes twice, and an hour later on the day when it does not come. "@every" has no such time: it is
+// as long on those days as on others.
 func (s *schedule) after(last time.Time, what string) time.Time {
+	if every, ok := s.times.(cron.ConstantDelaySchedule); ok {
+		at := every.Next(last)
+		return at.Add(s.delay(at, what))
+	}
 	wall := asUTC(last.In(s.zone))
 	for {
 		if wall = s.times.Next(wall); wall.IsZero() { // an expression with a year that is over

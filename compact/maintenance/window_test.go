@@ -103,8 +103,25 @@ func TestScheduleOverDaylightSaving(t *testing.T) {
 	}
 }
 
+// An interval is one also while clocks change.
+func TestIntervalOverDaylightSaving(t *testing.T) {
+	s, err := parseSchedule("@every 30m", location(t, "Europe/Berlin"), -1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []time.Time{time.Date(2026, 3, 28, 23, 10, 0, 0, time.UTC), time.Date(2026, 10, 24, 22, 10, 0, 0, time.UTC)} {
+		for range 12 {
+			next := s.after(at, "")
+			if next.Sub(at) != 30*time.Minute {
+				t.Errorf("after %s: got %s", at, next)
+			}
+			at = next
+		}
+	}
+}
+
 func TestParseScheduleRefuses(t *testing.T) {
-	for _, text := range []string{"", "* * *", "61 * * * *", "@never", "0 0 31 2 *"} {
+	for _, text := range []string{"", "* * *", "61 * * * *", "@never", "0 0 31 2 *", "TZ=America/New_York 0 3 * * *", "CRON_TZ=UTC @daily"} {
 		if s, err := parseSchedule(text, time.UTC, 0); err == nil {
 			t.Errorf("%q: got %+v, want an error", text, s)
 		}
