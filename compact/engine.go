@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"maps"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -66,12 +67,13 @@ type Engine struct {
 	resumed    map[string]bool // by repository; guarded by resuming
 	reserving  sync.Mutex      // held over one look at the disk, so that two plans do not count on the same space; before mu
 
-	mu      sync.Mutex      // held for a look at the fields below only
-	runs    map[string]*run // by repository and identity; under way
-	tasks   []*task         // background jobs, in order; one of each kind may be under way
-	ended   map[string]Job  // by repository and identity; how jobs ended whose rows could not say so
-	working map[Kind]bool   // the queue's goroutine for that kind is there
-	changed chan struct{}   // closed and replaced when the state of a job changes
+	mu      sync.Mutex         // held for a look at the fields below only
+	runs    map[string]*run    // by repository and identity; under way
+	tasks   []*task            // background jobs, in order; one of each kind may be under way
+	ended   map[string]Job     // by repository and identity; how jobs ended whose rows could not say so
+	working map[Kind]bool      // the queue's goroutine for that kind is there
+	changed chan struct{}      // closed and replaced when the state of a job changes
+	refused map[string]refusal // by repository and identity; calls whose retry would fail as they did
 	pruned  map[string]time.Time
 	closed  bool
 	active  sync.WaitGroup // runs and the queue's goroutines
@@ -83,7 +85,7 @@ func New(o Options) *Engine {
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
 		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
-		resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
+		refused: make(map[string]refusal), resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
 	e.metrics = newMetrics(func() float64 {
@@ -128,7 +130,8 @@ var errStopping = &PlanError{Operation: -1, Range: -1, Err: repo.ErrBusy, Detail
 // Run carries out the plan for a principal, or joins an identical plan that is running, or returns
 // the kept result of an identical one that is done (same plan, same principal, same repository).
 // All new items, all deletions and the result are one index transaction; when Run returns nil they are durable.
-// On error nothing has changed: a *PlanError says what is wrong with the plan. The work goes on when ctx
+// On error nothing has changed: a *PlanError says what is wrong with the plan. One that was cancelled, or found wrong after
+// seconds of reading, is refused in the same way for a minute, so that a client that retries by itself does not begin it again. The work goes on when ctx
 // ends, and Run then returns ctx.Err(): a retry joins it.
 // each is called for every operation in order, after the commit; an error of each is returned as it is.
 func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) error {
@@ -180,6 +183,9 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 	if other := e.runs[key]; other != nil {
 		return other, nil
 	}
+	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) {
+		return nil, last.err
+	}
 	if job != nil {
 		r.first, r.background = *job, true
 	} else if t := e.waitingLocked(a.Repository(), r.id); t != nil {
@@ -212,8 +218,10 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 		}
 		e.mu.Lock()
 		delete(e.runs, key)
+		e.refuseLocked(key, r)
 		if r.err == nil {
 			delete(e.ended, key)
+			delete(e.refused, key)
 			// A queued job of the same plan is done with this: later it would find its sources gone.
 			e.dropLocked(e.waitingLocked(a.Repository(), r.id))
 		}
@@ -222,6 +230,30 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 		close(r.done)
 	})
 	return r, nil
+}
+
+// refusal is how a client's call ended whose answer may not have reached it.
+type refusal struct {
+	err   error
+	until time.Time
+}
+
+// Clients send a plan again within seconds when their connection breaks, as it does when a call fails whose answer has
+// begun because it took long. After late they are given the same refusal for refusalTime, rather than the
+// same work again; and after a cancellation, which would else have no effect.
+const (
+	late        = 5 * time.Second
+	refusalTime = time.Minute
+)
+
+// refuseLocked remembers how r ended, if its retry would not do better.
+func (e *Engine) refuseLocked(key string, r *run) {
+	now := e.o.Now()
+	maps.DeleteFunc(e.refused, func(_ string, last refusal) bool { return !now.Before(last.until) })
+	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt)
+	if !r.background && (errors.Is(r.err, errCancelled) || wrong && now.Sub(r.first.Started) >= late) {
+		e.refused[key] = refusal{r.err, now.Add(refusalTime)}
+	}
 }
 
 // identity names a plan of a principal: equal for an equal request only. The

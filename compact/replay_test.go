@@ -2,12 +2,14 @@ package compact_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"packhouse/compact"
@@ -157,6 +159,63 @@ func TestRunOutlivesItsCaller(t *testing.T) {
 		t.Errorf("jobs: got %+v, %v, want one", jobs, err)
 	}
 	p.wantKeys("b")
+}
+
+// A client whose answer broke off because the plan failed late sends it again by itself: it is told why, and
+// nothing is read again. So it is after a cancellation. A minute later the plan is a new request.
+func TestRefusalIsRepeated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := newPlace(t, limited)
+		body := append(make([]byte, 0, 8<<20), "VGERPACK\x01"...)
+		body = binary.LittleEndian.AppendUint32(body, 7<<20)
+		body = append(body, make([]byte, 7<<20)...)
+		body = append(body, 2, 0, 0, 0, 'x', 'y')
+		p.put("pack", body)
+		op := compact.Operation{Frame: compact.VGerPack, Target: "t", Ranges: []compact.Range{
+			{Key: "pack", Offset: 13, Length: 7 << 20}, {Key: "pack", Offset: 13 + 7<<20 + 4, Length: 1}}}
+		took := func() (time.Duration, error) {
+			start := time.Now()
+			_, err := p.run(op)
+			return time.Since(start), err
+		}
+		first, err := took()
+		if !errors.Is(err, repo.ErrInvalid) || first < 5*time.Second {
+			t.Fatalf("first run: got %v after %s", err, first)
+		}
+		if again, err2 := took(); fmt.Sprint(err2) != fmt.Sprint(err) || again > 0 {
+			t.Errorf("retry: got %v after %s, want at once %v", err2, again, err)
+		}
+		time.Sleep(time.Minute)
+		if again, err := took(); !errors.Is(err, repo.ErrInvalid) || again < first/2 {
+			t.Errorf("a minute later: got %v after %s, want a run of its own", err, again)
+		}
+
+		op.Ranges[1].Length = 2
+		ended := make(chan error)
+		go func() {
+			_, err := p.run(op)
+			ended <- err
+		}()
+		time.Sleep(2 * time.Second)
+		jobs, err := p.engine.Jobs(t.Context(), p.repo)
+		if err != nil || len(jobs) != 1 {
+			t.Fatalf("jobs: got %+v, %v", jobs, err)
+		}
+		if _, err := p.engine.Cancel(t.Context(), p.repo, jobs[0].ID); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-ended; !errors.Is(err, repo.ErrDenied) {
+			t.Errorf("call: got %v, want ErrDenied", err)
+		}
+		if _, err := p.run(op); !errors.Is(err, repo.ErrDenied) {
+			t.Errorf("retry: got %v, want ErrDenied", err)
+		}
+		// Who submits it as a job means it.
+		if done, err := p.engine.Await(t.Context(), p.repo, p.submit("now", op).ID); err != nil || done.State != compact.Done {
+			t.Errorf("job: got %+v, %v", done, err)
+		}
+		p.mustRun(op)
+	})
 }
 
 func TestSubmit(t *testing.T) {
