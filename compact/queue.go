@@ -264,7 +264,7 @@ func (e *Engine) perform(t *task) {
 		if context.Cause(ctx) == errCancelled {
 			err = errCancelled
 		}
-		if job.ID == "" { // else it is a scrub's, which says what it found until then
+		if t.job.Kind != Scrub || job.ID == "" { // a scrub says what it has found until then
 			job = t.job
 		}
 		job = failed(job, err, t.live(), e.o.Now())
