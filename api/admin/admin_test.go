@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
@@ -318,6 +319,39 @@ func TestStreamEndsWithTheServer(t *testing.T) {
 		}
 	case <-time.After(10 * time.Second):
 		t.Fatal("the stream goes on")
+	}
+}
+
+// A client that goes away, or reads no more, does not keep its stream open.
+func TestStreamEndsWithItsClient(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) { o.Heartbeat = 5 * time.Millisecond })
+	w.put("a", "aAAAa")
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/compactions?when="+tomorrow, plan, 202)
+	before := runtime.NumGoroutine()
+	ctx, leave := context.WithCancel(t.Context())
+	req, err := http.NewRequestWithContext(ctx, "GET", fmt.Sprintf("%s/r/-/jobs/%s/events", w.url, job["id"]), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer root")
+	resp, err := http.DefaultClient.Do(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	first := make([]byte, 16)
+	if _, err := io.ReadFull(resp.Body, first); err != nil || string(first) != "event: progress\n" {
+		t.Fatalf("stream: got %q, %v", first, err)
+	}
+	if w.server.Active() != 1 {
+		t.Errorf("requests: got %d, want the stream", w.server.Active())
+	}
+	leave()
+	for end := time.Now().Add(10 * time.Second); w.server.Active() > 0 || runtime.NumGoroutine() > before; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("the stream goes on: %d requests, %d goroutines, %d before", w.server.Active(), runtime.NumGoroutine(), before)
+		}
 	}
 }
 

@@ -53,8 +53,10 @@ type Scheduler struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	// last is when a task last ran in a repository, by repository ID and task. Of the goroutine alone.
-	last map[string]time.Time
+	// last is when a task last ran in a repository, by repository ID and task; trouble is what was last said of
+	// a repository that cannot be used, by name. Of the goroutine alone.
+	last    map[string]time.Time
+	trouble map[string]string
 }
 
 type task struct {
@@ -70,7 +72,7 @@ func Start(o Options) (*Scheduler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Scheduler{o: o, last: make(map[string]time.Time)}
+	s := &Scheduler{o: o, last: make(map[string]time.Time), trouble: make(map[string]string)}
 	tasks, err := s.ownTasks()
 	if err != nil {
 		return nil, err
@@ -184,11 +186,13 @@ func (s *Scheduler) round(ctx context.Context) time.Time {
 			err = s.o.Engine.Resume(ctx, r)
 		}
 		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, repo.ErrNoRepository) {
+			if ctx.Err() == nil && !errors.Is(err, repo.ErrNoRepository) && s.trouble[name] != err.Error() {
+				s.trouble[name] = err.Error() // once, not with every look
 				s.o.Logger.Warn("maintenance: repository cannot be used", "repository", name, "error", err)
 			}
 			continue
 		}
+		delete(s.trouble, name)
 		for _, t := range s.tasks {
 			if at := s.perform(ctx, name, r, t); at.Before(next) {
 				next = at

@@ -1,9 +1,12 @@
 package maintenance_test
 
 import (
+	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -253,6 +256,32 @@ func TestSnapshotsAreKept(t *testing.T) {
 			t.Errorf("snapshots: got %+v, %v, want 2", kept, err)
 		}
 		s.stop()
+	})
+}
+
+// A repository that cannot be opened keeps the others from nothing, and does not fill the log.
+func TestTroubleIsToldOnce(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		var r runs
+		var log bytes.Buffer
+		o := maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("30 3 * * *")}}
+		s.start(o)
+		s.create("a")
+		s.create("b")
+		s.stop()
+		if err := os.WriteFile(filepath.Join(dir, "a", "index.db"), []byte("not an index"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		o.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		s.start(o)
+		time.Sleep(5 * time.Hour)
+		s.stop()
+		wantRuns(t, &r, "b 1 03:30")
+		if n := strings.Count(log.String(), "cannot be used"); n != 1 {
+			t.Errorf("log: got %d lines, want one: %.300s", n, log.String())
+		}
 	})
 }
 
