@@ -8,7 +8,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"packhouse/index"
@@ -78,11 +80,15 @@ func (s shadow) key(smallest string) string {
 	return lockKey(at, s.random)
 }
 
-// document is what GET of the shadow's key returns.
-func (s shadow) document() memory {
-	by := lockHolder(s.lock)
+// document is what GET of the shadow's key returns at a time. Object clients delete what shows no sign of life
+// for 6 hours; a lock that is held is alive however long its TTL is, so the time shown moves on by the hour.
+func (s shadow) document(now time.Time) memory {
+	by, alive := lockHolder(s.lock), s.lock.Acquired
+	if hour := now.Truncate(time.Hour); hour.After(alive) {
+		alive = hour
+	}
 	text, err := json.Marshal(lockDocument{
-		Hostname: by.Hostname, PID: by.PID, Time: s.lock.Acquired.UTC().Format("2006-01-02T15:04:05.999999999-07:00"),
+		Hostname: by.Hostname, PID: by.PID, Time: alive.UTC().Format("2006-01-02T15:04:05.999999999-07:00"),
 	})
 	if err != nil {
 		return memory("{}") // strings and a number always encode
@@ -100,29 +106,69 @@ func (m memory) Section(offset, length int64) (io.Reader, error) {
 	return bytes.NewReader(m[offset : offset+length]), nil
 }
 
-// yieldToObjects gives a TTL lock that was just taken back, and refuses, while an object client holds the
-// repository. A renewed lock stays: its holder has it, and the object is about to go.
-func (x *exchange) yieldToObjects(ctx context.Context, a *repo.Access, lock index.Lock, by holder) error {
-	if lock.ID != bridgedLock {
-		return nil
-	}
-	other, found, err := x.liveLockObject(ctx, a)
-	if err == nil && !found {
-		return nil
-	}
-	if !lock.Acquired.After(lock.Since) {
-		if err := a.ReleaseLock(ctx, lock.ID, by.id()); err != nil && !errors.Is(err, repo.ErrNotFound) && !errors.Is(err, repo.ErrLocked) {
-			return err
-		}
-	}
+// acquireBridged takes or renews the TTL lock that object clients see, unless one of them holds the repository.
+//
+// It is one at a time for a repository: a client that lost its first answer and asks again must not be told
+// that it has the lock while the first request is about to give it back.
+func (x *exchange) acquireBridged(ctx context.Context, a *repo.Access, by holder, acquire func() (index.Lock, error)) error {
+	defer x.d.gates.enter(a.Repository().ID())()
+	renewed, err := heldBy(ctx, a, by)
 	if err != nil {
+		return err
+	}
+	lock, err := acquire()
+	if err != nil {
+		return err
+	}
+	var before time.Time
+	if renewed {
+		before = lock.Since // a client whose object came later has seen the shadow
+	}
+	other, found, err := x.liveLockObject(ctx, a, before)
+	if !found && (err == nil || renewed) {
+		return err
+	}
+	released := a.ReleaseLock(ctx, lock.ID, by.id())
+	switch {
+	case released != nil && !errors.Is(released, repo.ErrNotFound) && !errors.Is(released, repo.ErrLocked):
+		return released
+	case err != nil:
 		return err
 	}
 	return alreadyHeld(lock.ID, other)
 }
 
-// liveLockObject finds a lock object that clients would not call stale, and its host.
-func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access) (host string, found bool, err error) {
+// heldBy tells whether a client has the bridged lock now. It looks with the server's own eyes.
+func heldBy(ctx context.Context, a *repo.Access, by holder) (bool, error) {
+	locks, err := a.Repository().As(repo.Principal{}).Locks(ctx)
+	return slices.ContainsFunc(locks, func(l index.Lock) bool { return l.ID == bridgedLock && l.Holder == by.id() }), err
+}
+
+// gates let one request at a time acquire the bridged lock of a repository.
+type gates struct {
+	mu   sync.Mutex             // held for a map access only
+	each map[string]*sync.Mutex // by the repository's ID
+}
+
+// enter waits for its turn; the returned function ends it.
+func (g *gates) enter(id string) (leave func()) {
+	g.mu.Lock()
+	gate := g.each[id]
+	if gate == nil {
+		gate = new(sync.Mutex)
+		if g.each == nil {
+			g.each = make(map[string]*sync.Mutex)
+		}
+		g.each[id] = gate
+	}
+	g.mu.Unlock()
+	gate.Lock()
+	return gate.Unlock
+}
+
+// liveLockObject finds a lock object that clients would not call stale, and its host; of those that were
+// stored until before, if that is a time.
+func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access, before time.Time) (host string, found bool, err error) {
 	if ok, err := x.bridged(ctx, a); !ok || err != nil {
 		return "", false, err
 	}
@@ -130,7 +176,7 @@ func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access) (host str
 	server := r.As(repo.Principal{}) // what the principal may read does not decide who holds the lock
 	stop := errors.New("found")
 	err = server.Each(ctx, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
-		if !strings.HasSuffix(entry.Key, ".json") {
+		if !strings.HasSuffix(entry.Key, ".json") || !before.IsZero() && entry.Item.Created.After(before) {
 			return nil
 		}
 		text, err := readDocument(ctx, server, entry.Key)

@@ -62,6 +62,7 @@ type Options struct {
 type Dialect struct {
 	o       Options
 	configs configs
+	gates   gates
 	readers chan struct{} // a place for each pack being read by a verification
 }
 

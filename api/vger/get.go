@@ -65,7 +65,7 @@ func (x *exchange) open() (source, error) {
 		if shadow, ok, lockErr := x.shadow(a); lockErr != nil {
 			return nil, lockErr
 		} else if ok {
-			return shadow.document(), nil
+			return shadow.document(a.Repository().Now()), nil
 		}
 	}
 	if err != nil {
@@ -108,7 +108,7 @@ func (x *exchange) head() error {
 		if !ok {
 			return err
 		}
-		size = shadow.document().Size()
+		size = shadow.document(a.Repository().Now()).Size()
 	default:
 		return err
 	}

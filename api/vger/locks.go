@@ -73,9 +73,12 @@ func (x *exchange) ttlLock() (id string, ok bool) {
 // acquire answers POST locks/{id}.
 func (x *exchange) acquire() error {
 	x.log("lock")
-	id, _ := x.key.within("locks")
 	if !x.key.item() {
 		return errPath
+	}
+	id, ok := x.ttlLock()
+	if !ok {
+		return badRequest("the id of a lock does not end in .json")
 	}
 	if !isJSON(x.r.Header.Get("Content-Type")) {
 		return status(http.StatusUnsupportedMediaType, "Expected request with `Content-Type: application/json`")
@@ -101,14 +104,19 @@ func (x *exchange) acquire() error {
 	}
 	// A lock that was taken must be looked at before it is given out, also for a client that went away.
 	ctx := context.WithoutCancel(x.r.Context())
-	lock, err := a.AcquireLock(ctx, id, by.id(), data, x.d.o.LockTTL(x.t.Name))
-	if errors.Is(err, repo.ErrLocked) {
-		return alreadyHeld(id, lockHolder(lock).Hostname)
+	take := func() (index.Lock, error) {
+		lock, err := a.AcquireLock(ctx, id, by.id(), data, x.d.o.LockTTL(x.t.Name))
+		if errors.Is(err, repo.ErrLocked) {
+			err = alreadyHeld(id, lockHolder(lock).Hostname)
+		}
+		return lock, err
+	}
+	if id == bridgedLock {
+		err = x.acquireBridged(ctx, a, by, take)
+	} else {
+		_, err = take()
 	}
 	if err != nil {
-		return err
-	}
-	if err := x.yieldToObjects(ctx, a, lock, by); err != nil {
 		return err
 	}
 	x.empty(http.StatusCreated)

@@ -151,6 +151,10 @@ func TestAcquireRefusals(t *testing.T) {
 		}
 	}
 	s.want(400, s.acquire("a/b", holder("a", 1)))
+	// It could not be released: DELETE of such a path is that of a lock object.
+	if r := s.acquire("a.json", holder("a", 1)); r.status != 400 || r.body == "" {
+		t.Errorf("id of a lock object: got %d %q", r.status, r.body)
+	}
 }
 
 // TestTTLLockRestart: a lock survives a restart, and ends by the clock all the same.
@@ -245,12 +249,21 @@ func TestBridge(t *testing.T) {
 	}
 	c.pass(6*time.Hour + time.Second)
 	s.want(201, s.acquire("repo-lock", holder("ttl", 5)))
-	// Who has the lock and asks again keeps it, also while an object client looks.
+	// Who has the lock and asks again has it, also while an object client looks: the first answer may be lost.
+	s.want(204, s.do("DELETE", "/r/"+own, ""))
 	c.pass(time.Second)
+	own = lockAt(c.now(), 'c')
 	s.put("/r/"+own, document("object", c.now()))
-	s.want(409, s.acquire("repo-lock", holder("ttl", 5)))
+	s.want(201, s.acquire("repo-lock", holder("ttl", 5)))
+	s.want(409, s.acquire("repo-lock", holder("other", 5)))
 	if got := s.ttlLocks(); !slices.ContainsFunc(got, func(l ttlLock) bool { return l.ID == "repo-lock" }) {
 		t.Errorf("the holder lost its lock: %+v", got)
+	}
+	// But a lock that has ended is nobody's: the object client has won meanwhile.
+	c.pass(time.Hour + time.Second)
+	s.want(409, s.acquire("repo-lock", holder("ttl", 5)))
+	if got := s.keys("/r/locks/?list"); !slices.Equal(got, []string{own}) {
+		t.Errorf("a refused acquire left %q", got)
 	}
 	s.want(204, s.do("DELETE", "/r/"+own, ""))
 	s.want(201, s.acquire("repo-lock", holder("ttl", 5)))
@@ -259,6 +272,49 @@ func TestBridge(t *testing.T) {
 	s.put("/r/config", configOf(2, "aes256gcm"))
 	if got := s.keys("/r/locks/?list"); len(got) != 0 {
 		t.Errorf("format 2: got %q", got)
+	}
+}
+
+// TestBridgeAfterCrash: a lock that was stored, but not looked at against lock objects before the server died, is not
+// confirmed when its client asks again.
+func TestBridgeAfterCrash(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newServer(t, func(o *setup) { c.set(&o.set) })
+	s.put("/r/config", configOf(1, "none"))
+	own := lockAt(c.now(), 'a')
+	s.put("/r/"+own, document("object", c.now()))
+	c.pass(time.Second)
+	if _, err := s.repository("r").AcquireLock(t.Context(), "repo-lock", "5@ttl", []byte(holder("ttl", 5)), time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	s.want(409, s.acquire("repo-lock", holder("ttl", 5)))
+	if got := s.keys("/r/locks/?list"); !slices.Equal(got, []string{own}) {
+		t.Errorf("got %q, want the object alone", got)
+	}
+}
+
+// TestBridgeLongTTL: what stands for a TTL lock never looks stale to object clients, who would delete it.
+func TestBridgeLongTTL(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newServer(t, func(o *setup) {
+		c.set(&o.set)
+		o.dialect.LockTTL = func(string) time.Duration { return 48 * time.Hour }
+	})
+	s.put("/r/config", configOf(1, "none"))
+	s.want(201, s.acquire("repo-lock", holder("ttl", 5)))
+	for range 10 {
+		c.pass(4*time.Hour + 7*time.Minute)
+		keys := s.keys("/r/locks/?list")
+		if len(keys) != 1 {
+			t.Fatalf("got %q", keys)
+		}
+		r := s.want(200, s.do("GET", "/r/"+keys[0], ""))
+		var seen struct{ Time time.Time }
+		if err := json.Unmarshal([]byte(r.body), &seen); err != nil || c.now().Sub(seen.Time) > 6*time.Hour || seen.Time.After(c.now()) {
+			t.Errorf("at %v: %q, %v", c.now(), r.body, err)
+		}
 	}
 }
 
