@@ -105,7 +105,7 @@ func (x *exchange) algorithm(hash hashName, config repositoryConfig) (digest.Alg
 
 // readList reads a whole plan: its head, and the list of that name by element.
 func (h *planHead) readList(s *jsonStream, list string, element func() error) error {
-	err := s.record(func(name string) error {
+	err := s.record(fields{names: []string{list, "hash", "protocol_version"}, required: 1}, func(name string) error {
 		if ok, err := h.member(s, name); ok {
 			return err
 		}
@@ -113,18 +113,27 @@ func (h *planHead) readList(s *jsonStream, list string, element func() error) er
 			return s.skip()
 		}
 		return s.array(element)
-	}, list)
+	})
 	if err != nil {
 		return err
 	}
 	return s.end()
 }
 
-// record reads an object that must have the required members.
-func (s *jsonStream) record(member func(name string) error, required ...string) error {
-	var seen [4]bool // more than any object here requires
+// fields are the members of an object that mean something; the first few of them are required.
+type fields struct {
+	names    []string // at most 4
+	required int
+}
+
+// record reads an object. One of its fields may not be there twice: which of the two is meant nobody knows.
+func (s *jsonStream) record(f fields, member func(name string) error) error {
+	var seen [4]bool
 	err := s.object(func(name string) error {
-		if i := slices.Index(required, name); i >= 0 {
+		if i := slices.Index(f.names, name); i >= 0 {
+			if seen[i] {
+				return s.fail("duplicate field `%s`", name)
+			}
 			seen[i] = true
 		}
 		return member(name)
@@ -132,7 +141,7 @@ func (s *jsonStream) record(member func(name string) error, required ...string) 
 	if err != nil {
 		return err
 	}
-	for i, name := range required {
+	for i, name := range f.names[:f.required] {
 		if !seen[i] {
 			return s.fail("missing field `%s`", name)
 		}
@@ -140,11 +149,13 @@ func (s *jsonStream) record(member func(name string) error, required ...string) 
 	return nil
 }
 
+var blobFields = fields{names: []string{"offset", "length"}, required: 2}
+
 // blobs reads an array of {"offset", "length"}.
 func (s *jsonStream) blobs(each func(b blob)) error {
 	return s.array(func() error {
 		var b blob
-		err := s.record(func(name string) (err error) {
+		err := s.record(blobFields, func(name string) (err error) {
 			switch name {
 			case "offset":
 				b.offset, err = s.uint()
@@ -154,7 +165,7 @@ func (s *jsonStream) blobs(each func(b blob)) error {
 				err = s.skip()
 			}
 			return err
-		}, "offset", "length")
+		})
 		if err == nil {
 			each(b)
 		}

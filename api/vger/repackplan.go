@@ -43,10 +43,12 @@ func (p *repackPlan) read(s *jsonStream) error {
 	return p.readList(s, "operations", func() error { return p.readOperation(s) })
 }
 
+var operationFields = fields{names: []string{"source_pack", "keep_blobs", "delete_after"}, required: 3}
+
 func (p *repackPlan) readOperation(s *jsonStream) error {
 	o := repackOperation{}
 	p.blobs = p.blobs[:0]
-	err := s.record(func(name string) (err error) {
+	err := s.record(operationFields, func(name string) (err error) {
 		switch name {
 		case "source_pack":
 			o.source, err = s.string()
@@ -58,7 +60,7 @@ func (p *repackPlan) readOperation(s *jsonStream) error {
 			err = s.skip()
 		}
 		return err
-	}, "source_pack", "keep_blobs", "delete_after")
+	})
 	if err == nil {
 		p.add(&o)
 	}

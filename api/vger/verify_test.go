@@ -186,6 +186,7 @@ func TestVerifyRefusals(t *testing.T) {
 		{"no packs", "{}", 400, "invalid verify-packs plan: missing field `packs`"},
 		{"no blobs", `{"packs":[{"pack_key":"x"}]}`, 400, "missing field `expected_blobs`"},
 		{"no key", `{"packs":[{"expected_blobs":[]}]}`, 400, "missing field `pack_key`"},
+		{"size twice", `{"packs":[{"pack_key":"` + key + `","expected_size":1,"expected_size":1,"expected_blobs":[]}]}`, 400, "duplicate field `expected_size`"},
 		{"hash", `{"packs":[],"hash":"md5"}`, 400, "invalid verify-packs plan: unknown variant `md5`"},
 		{"version", `{"packs":[],"protocol_version":3}`, 400, "protocol version 3 not supported; server supports <= 2"},
 		{"pairing", `{"packs":[],"hash":"blake3"}`, 400, "hash blake3 requires protocol version >= 2, but the request declared 0"},

@@ -36,13 +36,15 @@ func (p *verifyPlan) read(s *jsonStream) error {
 // permit implements plan: who may read the packs is asked for each.
 func (p *verifyPlan) permit(repo.Principal) error { return nil }
 
+var verifyFields = fields{names: []string{"pack_key", "expected_blobs", "expected_size"}, required: 2}
+
 func (p *verifyPlan) readPack(s *jsonStream) error {
 	var pack verifyPack
 	var size uint64
 	var wrong error
 	i, blobs := p.count, 0
 	p.count++
-	err := s.record(func(name string) (err error) {
+	err := s.record(verifyFields, func(name string) (err error) {
 		switch name {
 		case "pack_key":
 			pack.key, err = s.string()
@@ -65,7 +67,7 @@ func (p *verifyPlan) readPack(s *jsonStream) error {
 			err = s.skip()
 		}
 		return err
-	}, "pack_key", "expected_blobs")
+	})
 	if err == nil {
 		p.add(i, pack, size, wrong)
 	}
