@@ -8,7 +8,7 @@ import (
 	"packhouse/api"
 )
 
-// slowAnswer is a JSON answer to work that may take longer than clients wait for headers (300 s). When
+// slowAnswer is a JSON answer to work that may take longer than clients wait for headers (300 s), or a proxy. When
 // the work is silent for a while the answer begins with status 200 and white space, which JSON allows
 // in front; if the work then fails, the answer is cut off and the client asks again.
 type slowAnswer struct {

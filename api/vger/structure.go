@@ -2,6 +2,7 @@ package vger
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -25,33 +26,47 @@ type structure struct {
 	TempFiles  int      `json:"temp_files"`  // always 0: nothing unfinished is ever among the items
 }
 
-// verifyStructure walks the index; of each pack it reads the header, several packs at once.
+// verifyStructure walks the index; of each pack it reads the header, several packs at once. With many packs on
+// a slow disk that takes longer than proxies wait, so that the answer may begin early.
 func (x *exchange) verifyStructure() error {
 	x.log("verify-structure")
 	a, err := x.access()
 	if err != nil {
 		return err
 	}
-	s := structure{Errors: []string{}}
+	out := x.slow()
+	defer out.settle()
+	s, err := x.inspectStructure(a)
+	if err != nil {
+		return out.fail(err)
+	}
+	out.settle()
+	text, err := json.Marshal(s)
+	if err != nil {
+		return out.fail(err)
+	}
+	out.text = text
+	out.end()
+	return nil
+}
+
+func (x *exchange) inspectStructure(a *repo.Access) (s structure, err error) {
 	if s.Errors, err = x.missingFiles(a); err != nil {
-		return err
+		return s, err
 	}
 	problems, err := x.checkPacks(a, &s)
 	if err != nil {
-		return err
+		return s, err
 	}
 	s.Errors = append(s.Errors, problems...)
 	infos, err := inspectObjects(x.r.Context(), a, "locks")
-	if err != nil {
-		return err
-	}
 	for _, info := range infos {
 		if info.Stale {
 			s.StaleLocks++
 		}
 	}
 	s.OK = len(s.Errors) == 0
-	return x.json(s)
+	return s, err
 }
 
 // missingFiles names the objects a repository of its format must have.
@@ -92,13 +107,15 @@ func (x *exchange) checkPacks(a *repo.Access, s *structure) ([]string, error) {
 		s.PackCount++
 		s.TotalSize += entry.Item.Size
 		workers.Go(func() error {
-			problem, err := checkPack(ctx, a, entry)
-			if problem != "" {
-				mu.Lock()
-				defer mu.Unlock()
-				found[i] = problem
-			}
-			return err
+			return x.d.reading(ctx, func() error {
+				problem, err := checkPack(ctx, a, entry)
+				if problem != "" {
+					mu.Lock()
+					defer mu.Unlock()
+					found[i] = problem
+				}
+				return err
+			})
 		})
 		return ctx.Err()
 	})

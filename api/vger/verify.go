@@ -67,16 +67,11 @@ func (x *exchange) runVerify(a *repo.Access, packs []verifyPack, truncated bool,
 	workers.SetLimit(cap(x.d.readers))
 	for i := range packs {
 		workers.Go(func() error {
-			select {
-			case x.d.readers <- struct{}{}:
-				defer func() { <-x.d.readers }()
-			case <-ctx.Done():
-				return ctx.Err()
-			}
-			var err error
-			results[i], err = verifyOne(ctx, a, packs[i], algorithm)
-			packs[i].expected = nil
-			return err
+			return x.d.reading(ctx, func() (err error) {
+				results[i], err = verifyOne(ctx, a, packs[i], algorithm)
+				packs[i].expected = nil
+				return err
+			})
 		})
 	}
 	if err := workers.Wait(); err != nil {
@@ -94,6 +89,17 @@ func (x *exchange) runVerify(a *repo.Access, packs []verifyPack, truncated bool,
 	out.text = append(out.text, text...)
 	out.end()
 	return nil
+}
+
+// reading calls read when one of the places for packs being read is free.
+func (d *Dialect) reading(ctx context.Context, read func() error) error {
+	select {
+	case d.readers <- struct{}{}:
+		defer func() { <-d.readers }()
+		return read()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // verifyOne reads one pack. An error means that nothing can be said, because the request was

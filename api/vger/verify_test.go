@@ -2,15 +2,19 @@ package vger_test
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
 
@@ -232,6 +236,78 @@ func TestVerifyTruncation(t *testing.T) {
 	large := s.putPack("/r", makePack(strings.Repeat("x", 100)))
 	if got, truncated := s.verify("", verifyPack(large, 1), packs[0]); !truncated || len(got) != 0 {
 		t.Errorf("one that is too large: got %s, truncated %v", show(got), truncated)
+	}
+}
+
+// watchedFS knows how many files are open for reading at once.
+type watchedFS struct {
+	vfs.FS
+	open, most *atomic.Int64
+	takes      time.Duration // to open a file
+}
+
+func (w watchedFS) Open(name string) (vfs.File, error) {
+	f, err := w.FS.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	n := w.open.Add(1)
+	for most := w.most.Load(); n > most && !w.most.CompareAndSwap(most, n); most = w.most.Load() {
+	}
+	time.Sleep(w.takes)
+	return watchedFile{f, w.open}, nil
+}
+
+type watchedFile struct {
+	vfs.File
+	open *atomic.Int64
+}
+
+func (w watchedFile) Close() error {
+	w.open.Add(-1)
+	return w.File.Close()
+}
+
+// TestReadersAreBounded: all verifications of all clients together read only so many packs at once.
+func TestReadersAreBounded(t *testing.T) {
+	t.Parallel()
+	var open, most atomic.Int64
+	s := newServer(t, func(c *setup) {
+		c.set.FS = watchedFS{unsynced{vfs.OS()}, &open, &most, 100 * time.Microsecond} // long enough to be met by others
+		c.dialect.Readers = 3
+	})
+	var packs []string
+	for i := range 40 {
+		packs = append(packs, verifyPack(s.putPack("/r", makePack(fmt.Sprintf("%06d", i))), 1))
+	}
+	most.Store(0)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() { s.verify("", packs...) })
+		wg.Go(func() { s.want(200, s.do("GET", "/r?verify-structure", "")) })
+	}
+	wg.Wait()
+	if got := most.Load(); got != 3 {
+		t.Errorf("%d packs were read at once, want 3", got)
+	}
+}
+
+// TestVerifySlowly: verifications that take long begin their answer early, with white space, and stay one JSON text.
+func TestVerifySlowly(t *testing.T) {
+	t.Parallel()
+	var open, most atomic.Int64
+	s := newServer(t, func(c *setup) {
+		c.set.FS = watchedFS{unsynced{vfs.OS()}, &open, &most, 20 * time.Millisecond}
+		c.dialect.Readers, c.dialect.KeepAlive = 1, 5*time.Millisecond
+	})
+	key := s.putPack("/r", packS)
+	for _, r := range []reply{
+		s.do("POST", "/r?verify-packs", `{"packs":[`+verifyPack(key, 1)+`]}`),
+		s.do("GET", "/r?verify-structure", ""),
+	} {
+		if r.status != 200 || !strings.HasPrefix(r.body, " ") || r.header.Get("Content-Length") != "" || !json.Valid([]byte(r.body)) {
+			t.Errorf("got %d %q %v", r.status, r.body, r.header)
+		}
 	}
 }
 
