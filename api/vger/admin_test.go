@@ -2,6 +2,7 @@ package vger_test
 
 import (
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -247,4 +248,48 @@ func TestDeleteRepository(t *testing.T) {
 	s.want(404, s.do("HEAD", "/r/config", ""))
 	s.want(201, s.do("POST", "/r?init", ""))
 	s.put("/r/config", "x")
+}
+
+// TestPlansWaitForEachOther: texts of plans that together are too large are read one after the other, small ones beside
+// them; who waits too long is told to come back.
+func TestPlansWaitForEachOther(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, func(c *setup) {
+		c.dialect.Limits.PlanTexts = 1000
+		c.server.Limits.Wait = 50 * time.Millisecond
+	})
+	s.put("/r/snapshots/a", "x")
+	list := quoted("snapshots/a") + strings.Repeat(" ", 800)
+	body, feed := io.Pipe()
+	answered := make(chan reply, 1)
+	go func() {
+		r, err := s.try("POST", "/r?batch-delete", body, int64(len(list)))
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- r
+	}()
+	// The second byte is taken when the first one's reader has its place.
+	for _, part := range []string{list[:1], list[1:2]} {
+		if _, err := feed.Write([]byte(part)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	waiting := time.Now()
+	for s.do("POST", "/r?verify-packs", `{"packs":[]}`+strings.Repeat(" ", 800)).status != 503 {
+		if time.Since(waiting) > 10*time.Second {
+			t.Fatal("a second large plan is read beside the first")
+		}
+	}
+	s.want(200, s.do("POST", "/r?verify-packs", `{"packs":[]}`))
+	if _, err := feed.Write([]byte(list[2:])); err != nil {
+		t.Fatal(err)
+	}
+	feed.Close()
+	s.want(204, <-answered)
+	for range 3 { // all that was taken is given back
+		s.want(200, s.do("POST", "/r?verify-packs", `{"packs":[]}`+strings.Repeat(" ", 900)))
+		s.want(400, s.do("POST", "/r?verify-packs", `{"packs":[`+strings.Repeat(" ", 900)))
+		s.want(200, s.do("POST", "/r?repack", `{"operations":[]}`+strings.Repeat(" ", 900)))
+	}
 }

@@ -1,9 +1,13 @@
 package vger
 
 import (
+	"cmp"
+	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"packhouse/repo"
 )
@@ -11,12 +15,33 @@ import (
 // errBody refuses a plan, key list or lock request whose text is too long.
 var errBody = status(http.StatusRequestEntityTooLarge, "Failed to buffer the request body: length limit exceeded")
 
-// planBody is the body of an admin request as a JSON text, bounded.
+// planBody is the body of an admin request as a JSON text, bounded. What is kept of a text is less than the text,
+// but many large ones at once would be more than memory: they wait for each other.
 func (x *exchange) planBody() (*jsonStream, error) {
-	if x.r.ContentLength > x.d.o.Limits.AdminBody {
+	limit := x.d.o.Limits.AdminBody
+	if x.r.ContentLength > limit {
 		return nil, errBody
 	}
-	return newJSONStream(&boundedReader{x.body, x.d.o.Limits.AdminBody}), nil
+	size := x.r.ContentLength
+	if size < 0 {
+		size = limit
+	}
+	size = min(size, x.d.o.Limits.PlanTexts)
+	ctx, cancel := context.WithTimeout(x.r.Context(), cmp.Or(x.t.Limits.Wait, 25*time.Second))
+	defer cancel()
+	if x.d.texts.Acquire(ctx, size) != nil {
+		return nil, fmt.Errorf("too many large plans at once: %w", repo.ErrBusy)
+	}
+	x.text = size
+	return newJSONStream(&boundedReader{x.body, limit}), nil
+}
+
+// forgetText makes room for the texts of others when only kept bytes of this one are left.
+func (x *exchange) forgetText(kept int64) {
+	if kept < x.text {
+		x.d.texts.Release(x.text - kept)
+		x.text = kept
+	}
 }
 
 // boundedReader ends with errBody where a LimitedReader would end as if all were well.

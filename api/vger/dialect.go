@@ -6,6 +6,8 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sync/semaphore"
+
 	"packhouse/api"
 	"packhouse/compact"
 )
@@ -18,6 +20,7 @@ type Limits struct {
 	Pack        int64 // bytes of a pack; 544 MiB: the clients' limit of 512 MiB and one blob beyond it
 	Object      int64 // bytes of any other object; 64 GiB: an index may be larger than any pack
 	AdminBody   int64 // bytes of a plan or key list; 512 MiB: clients count a batch by its output, not by its text
+	PlanTexts   int64 // bytes of all plans and key lists that are being read or kept at one time; 1 GiB
 	BatchKeys   int   // keys of a batch delete; 200,000
 	Operations  int   // of a repack plan; 1,000,000: a client has one for every orphaned pack
 	KeepBlobs   int   // of one operation; 200,000
@@ -30,6 +33,7 @@ func (l Limits) withDefaults() Limits {
 	fill(&l.Pack, 544<<20)
 	fill(&l.Object, 64<<30)
 	fill(&l.AdminBody, 512<<20)
+	fill(&l.PlanTexts, 1<<30)
 	fill(&l.BatchKeys, 200_000)
 	fill(&l.Operations, 1_000_000)
 	fill(&l.KeepBlobs, 200_000)
@@ -63,7 +67,8 @@ type Dialect struct {
 	o       Options
 	configs configs
 	gates   gates
-	readers chan struct{} // a place for each pack being read by a verification
+	texts   *semaphore.Weighted // of Limits.PlanTexts bytes
+	readers chan struct{}       // a place for each pack being read by a verification
 }
 
 var (
@@ -83,7 +88,7 @@ func New(o Options) *Dialect {
 	if o.Readers == 0 {
 		o.Readers = 2 * runtime.GOMAXPROCS(0)
 	}
-	return &Dialect{o: o, readers: make(chan struct{}, o.Readers)}
+	return &Dialect{o: o, texts: semaphore.NewWeighted(o.Limits.PlanTexts), readers: make(chan struct{}, o.Readers)}
 }
 
 // Name implements api.Dialect.
@@ -109,6 +114,7 @@ func (d *Dialect) Serve(w http.ResponseWriter, r *http.Request, t api.Target) {
 	x := &exchange{d: d, w: w, r: r, t: t, key: parsePath(t.Path)}
 	x.body = &countingReader{r: r.Body}
 	t.Log.Key = x.key.text
+	defer x.forgetText(0)
 	if err := x.serve(); err != nil {
 		x.refuse(err)
 	}

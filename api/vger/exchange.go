@@ -19,6 +19,7 @@ type exchange struct {
 	key   key
 	query parameters
 	body  *countingReader
+	text  int64 // bytes held of Dialect.texts
 }
 
 // countingReader counts the bytes of the body that were read.

@@ -19,6 +19,8 @@ const maxProtocol = 2
 // blob is a blob of a pack: where its data begins, behind the 4 bytes of its length, and its bytes.
 type blob struct{ offset, length uint64 }
 
+const blobBytes = 16 // of a blob in memory
+
 // planHead is what stands beside the list in a plan.
 type planHead struct {
 	hash    string
@@ -62,6 +64,7 @@ func (h *planHead) check() (hashName, error) {
 // plan is a request with a list of packs in its body.
 type plan interface {
 	read(s *jsonStream) error              // errors are of the text's shape alone
+	kept() int64                           // bytes in memory after that
 	validate() (hashName, error)           // what needs no repository, in the contract's order
 	permit(principal repo.Principal) error // the last thing before the repository is looked at
 }
@@ -75,6 +78,7 @@ func (x *exchange) receive(what string, p plan) (*repo.Access, digest.Algorithm,
 	if err != nil {
 		return nil, digest.Algorithm{}, err
 	}
+	x.forgetText(p.kept())
 	hash, err := p.validate()
 	if err == nil {
 		err = p.permit(x.t.Principal)

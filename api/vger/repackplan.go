@@ -40,8 +40,13 @@ type repackOperation struct {
 
 // read implements plan.
 func (p *repackPlan) read(s *jsonStream) error {
-	return p.readList(s, "operations", func() error { return p.readOperation(s) })
+	err := p.readList(s, "operations", func() error { return p.readOperation(s) })
+	p.blobs = nil
+	return err
 }
+
+// kept implements plan.
+func (p *repackPlan) kept() int64 { return int64(cap(p.packed)) }
 
 var operationFields = fields{names: []string{"source_pack", "keep_blobs", "delete_after"}, required: 3}
 

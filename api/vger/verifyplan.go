@@ -33,6 +33,14 @@ func (p *verifyPlan) read(s *jsonStream) error {
 	return p.readList(s, "packs", func() error { return p.readPack(s) })
 }
 
+// kept implements plan.
+func (p *verifyPlan) kept() (n int64) {
+	for _, pack := range p.packs {
+		n += int64(cap(pack.expected)) * blobBytes
+	}
+	return n
+}
+
 // permit implements plan: who may read the packs is asked for each.
 func (p *verifyPlan) permit(repo.Principal) error { return nil }
 
