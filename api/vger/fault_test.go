@@ -2,10 +2,17 @@ package vger_test
 
 import (
 	"errors"
+	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
+	"time"
 
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 )
 
@@ -83,6 +90,103 @@ func TestFailedCommits(t *testing.T) {
 						t.Errorf("asked again: locked %v", held)
 					}
 				})
+			})
+		}
+	}
+}
+
+// change is one request that changes a repository, and what is in it then.
+type change struct {
+	name, method, target, body string
+	after                      map[string]string
+}
+
+// failAt carries out the change in a fresh repository while the n-th call of the file system fails. It returns
+// false when there were not so many.
+func (c change) failAt(t *testing.T, before map[string]string, when vfstest.When, n int) (hit bool) {
+	t.Helper()
+	dir, status := t.TempDir(), 0
+	t.Run(fmt.Sprint(n), func(t *testing.T) {
+		failing := vfstest.NewFailing(unsynced{vfs.OS()})
+		s := newServer(t, func(o *setup) { o.set.Dir, o.set.FS = dir, failing })
+		for k, content := range before {
+			s.put("/r/"+k, content)
+		}
+		failing.Reset()
+		failing.FailAt(n, when, syscall.EIO)
+		status = s.do(c.method, c.target, c.body).status
+		hit = failing.Hit()
+		// Files of what was deleted go behind the answer.
+		for wait := 0; !hit && wait < 300 && (c.method == "DELETE" || c.method == "POST"); wait++ {
+			time.Sleep(time.Millisecond)
+			hit = failing.Hit()
+		}
+		failing.Reset()
+	})
+	t.Run(fmt.Sprint(n, " again"), func(t *testing.T) {
+		s := newServer(t, func(o *setup) { o.set.Dir = dir })
+		switch got := s.contents(); {
+		case status < 300 && !maps.Equal(got, c.after):
+			t.Errorf("answered with %d, but there is %q", status, got)
+		case status >= 300 && status < 500:
+			t.Errorf("a disk error was answered with %d", status)
+		case !maps.Equal(got, before) && !maps.Equal(got, c.after):
+			t.Errorf("half done: %q", got)
+		}
+		if r := s.do(c.method, c.target, c.body); r.status >= 300 && r.status != 404 {
+			t.Errorf("asked again: got %d %q", r.status, r.body)
+		}
+		if got := s.contents(); !maps.Equal(got, c.after) {
+			t.Errorf("asked again: there is %q, want %q", got, c.after)
+		}
+	})
+	return hit
+}
+
+// contents reads everything.
+func (s *server) contents() map[string]string {
+	s.t.Helper()
+	all := make(map[string]string)
+	for _, k := range s.keys("/r?list") {
+		all[k] = s.want(200, s.do("GET", "/r/"+k, "")).body
+	}
+	return all
+}
+
+// TestEveryFileCall: each call that a change makes of the file system fails once, before it took effect and after it. What was
+// answered with success is there, what was not is there whole or not at all, also after a restart, and the
+// client that asks again gets what it wanted.
+func TestEveryFileCall(t *testing.T) {
+	t.Parallel()
+	key, other := packKey(b2(packS)), makePack("third", strings.Repeat("blob", 100))
+	before := map[string]string{"config": "x", key: packS, packKey(b2(other)): other, "snapshots/a": "a", "snapshots/b": "b"}
+	with := func(more map[string]string, gone ...string) map[string]string {
+		all := maps.Clone(before)
+		maps.Copy(all, more)
+		for _, k := range gone {
+			delete(all, k)
+		}
+		return all
+	}
+	for _, c := range []change{
+		{"put", "PUT", "/r/keys/k", "new", with(map[string]string{"keys/k": "new"})},
+		{"overwrite", "PUT", "/r/snapshots/a", "new", with(map[string]string{"snapshots/a": "new"})},
+		{"pack", "PUT", "/r/" + packKey(b2(packA)), packA, with(map[string]string{packKey(b2(packA)): packA})},
+		{"delete", "DELETE", "/r/" + key, "", with(nil, key)},
+		{"batch-delete", "POST", "/r?batch-delete&cleanup-dirs", quoted("snapshots/a", "snapshots/b", key), with(nil, "snapshots/a", "snapshots/b", key)},
+		{"repack", "POST", "/r?repack", plan(operation(key, true, 19, 3), operation(packKey(b2(other)), true, 13, 5)),
+			with(map[string]string{packKey(b2(packB)): packB, packKey(b2(makePack("third"))): makePack("third")}, key, packKey(b2(other)))},
+	} {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			t.Run(c.name+"/"+when.String(), func(t *testing.T) {
+				t.Parallel()
+				n := 1
+				for c.failAt(t, before, when, n) {
+					n++
+				}
+				if c.method == "PUT" && n < 4 {
+					t.Errorf("only %d calls of the file system", n-1)
+				}
 			})
 		}
 	}
