@@ -1,8 +1,18 @@
 package vger_test
 
 import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 )
 
 // TestVectors: the digests of the contract, section 15, so that the helpers of these tests are right.
@@ -257,11 +267,74 @@ func TestObjects(t *testing.T) {
 	}
 }
 
+// TestHeadIgnoresRange: the size is that of the whole object.
+func TestHeadIgnoresRange(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	s.put("/r/index", "0123456789")
+	for _, header := range []string{"bytes=2-4", "bytes=20-30", "nonsense"} {
+		if r := s.do("HEAD", "/r/index", "", "Range", header); r.status != 200 || r.header.Get("Content-Length") != "10" || r.header.Get("Content-Range") != "" {
+			t.Errorf("HEAD with %s: got %d %v", header, r.status, r.header)
+		}
+	}
+}
+
+// TestShortUpload: a body that ends before its length is 400 if the client still listens, and stores nothing; and a
+// client that vanished leaves nothing.
+func TestShortUpload(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	s := newServer(t, func(c *setup) { c.set.Dir = dir })
+	s.put("/r/index", "old")
+	for _, halfClosed := range []bool{true, false} {
+		for _, target := range []string{"/r/index", "/r/keys/new", "/r/" + packKey(b2(packS))} {
+			conn, err := net.Dial("tcp", strings.TrimPrefix(s.base, "http://"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if _, err := fmt.Fprintf(conn, "PUT %s HTTP/1.1\r\nHost: x\r\nContent-Length: 22\r\n\r\n%s", target, packS[:20]); err != nil {
+				t.Fatal(err)
+			}
+			if halfClosed {
+				if err := conn.(*net.TCPConn).CloseWrite(); err != nil {
+					t.Fatal(err)
+				}
+				r, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				text, err := io.ReadAll(r.Body)
+				if err != nil || r.StatusCode != 400 || string(text) != "upload size mismatch: Content-Length 22, received 20" {
+					t.Errorf("PUT %s: got %d %q, %v", target, r.StatusCode, text, err)
+				}
+			}
+			conn.Close()
+		}
+	}
+	if got := s.keys("/r?list"); len(got) != 1 || s.do("GET", "/r/index", "").body != "old" {
+		t.Errorf("short uploads left %q", got)
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		left, err := os.ReadDir(filepath.Join(dir, "r", "incoming"))
+		if err == nil && len(left) == 0 {
+			break
+		}
+		if err != nil || time.Now().After(deadline) {
+			t.Fatalf("unfinished files: %v, %v", left, err)
+		}
+	}
+}
+
 // TestRefusedBodyIsRead: the answer to a large refused upload arrives, and the connection stays usable.
 func TestRefusedBodyIsRead(t *testing.T) {
 	t.Parallel()
 	s := newServer(t, func(c *setup) { c.dialect.Limits.Pack = 1 << 20 })
 	large := strings.Repeat("x", 4<<20)
+	var dialed atomic.Int64
+	s.http.Transport.(*http.Transport).DialContext = func(ctx context.Context, network, address string) (net.Conn, error) {
+		dialed.Add(1)
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}
 	for _, c := range []struct {
 		target string
 		status int
@@ -277,5 +350,8 @@ func TestRefusedBodyIsRead(t *testing.T) {
 				t.Errorf("PUT %s: got %d %q, want %d %q", c.target, r.status, r.body, c.status, c.text)
 			}
 		}
+	}
+	if n := dialed.Load(); n != 1 {
+		t.Errorf("%d connections for requests that were refused one after the other, want 1", n)
 	}
 }
