@@ -179,7 +179,7 @@ func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access, before ti
 		if !strings.HasSuffix(entry.Key, ".json") || !before.IsZero() && entry.Item.Created.After(before) {
 			return nil
 		}
-		text, err := readDocument(ctx, server, entry.Key)
+		text, _, err := readDocument(ctx, server, entry.Key)
 		if errors.Is(err, repo.ErrNotFound) {
 			return nil
 		}
@@ -202,12 +202,13 @@ func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access, before ti
 	return "", false, err
 }
 
-// readDocument reads a small object.
-func readDocument(ctx context.Context, a *repo.Access, key string) ([]byte, error) {
+// readDocument reads a small object, and says which bytes it has read.
+func readDocument(ctx context.Context, a *repo.Access, key string) ([]byte, index.Item, error) {
 	o, err := a.Open(ctx, key)
 	if err != nil {
-		return nil, err
+		return nil, index.Item{}, err
 	}
 	defer o.Close()
-	return io.ReadAll(io.NewSectionReader(o, 0, min(o.Size(), maxDocument)))
+	text, err := io.ReadAll(io.NewSectionReader(o, 0, min(o.Size(), maxDocument)))
+	return text, o.Item, err
 }

@@ -29,41 +29,43 @@ func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 			Why: fmt.Sprintf("ends by itself %s after %s", lock.TTL, lock.Acquired.UTC().Format(time.RFC3339)),
 		})
 	}
-	for _, dir := range []string{"locks", "sessions"} {
-		found, err := inspectObjects(ctx, a, dir)
-		if err != nil {
-			return nil, err
-		}
-		infos = append(infos, found...)
-	}
-	return infos, nil
+	err = inspectObjects(ctx, a, []string{"locks", "sessions"}, func(info api.LockInfo, _ string) error {
+		infos = append(infos, info)
+		return nil
+	})
+	return infos, err
 }
 
-// inspectObjects lists the ".json" objects of one directory. Journals (".index") are no holders.
-func inspectObjects(ctx context.Context, a *repo.Access, dir string) ([]api.LockInfo, error) {
-	var infos []api.LockInfo
-	err := a.Each(ctx, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
+// inspectObjects calls fn for the ".json" objects of directories, with the reference of the bytes that say so.
+// Journals (".index") are no holders.
+func inspectObjects(ctx context.Context, a *repo.Access, dirs []string, fn func(info api.LockInfo, ref string) error) error {
+	for _, dir := range dirs {
+		if err := inspectDirectory(ctx, a, dir, fn); err != nil && !errors.Is(err, repo.ErrNotFound) {
+			return err
+		}
+	}
+	return nil
+}
+
+func inspectDirectory(ctx context.Context, a *repo.Access, dir string, fn func(info api.LockInfo, ref string) error) error {
+	describe := describeLock
+	if dir == "sessions" {
+		describe = describeSession
+	}
+	return a.Each(ctx, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
 		if !strings.HasSuffix(entry.Key, ".json") {
 			return nil
 		}
-		text, err := readDocument(ctx, a, entry.Key)
+		text, item, err := readDocument(ctx, a, entry.Key)
 		if errors.Is(err, repo.ErrNotFound) {
 			return nil // gone meanwhile
 		}
 		if err != nil {
 			return err
 		}
-		if dir == "locks" {
-			infos = append(infos, describeLock(entry, text, a.Repository().Now()))
-		} else {
-			infos = append(infos, describeSession(entry, text, a.Repository().Now()))
-		}
-		return nil
+		entry.Item = item
+		return fn(describe(entry, text, a.Repository().Now()), item.Ref)
 	})
-	if errors.Is(err, repo.ErrNotFound) {
-		return nil, nil
-	}
-	return infos, err
 }
 
 func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
@@ -122,23 +124,24 @@ func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 }
 
 // RemoveStale removes lock objects and sessions that showed no sign of life for ttl, but never one that the
-// clients' own rule still respects: a server that did would break the clients' fence. It is only for
-// administrators who asked for it; nothing here expires by itself. It returns what it removed.
+// clients' own rule still respects: a server that did would break the clients' fence. One that is refreshed at this
+// moment stays. It is only for administrators who asked for it; nothing here expires by itself. It
+// returns what it removed.
 func RemoveStale(ctx context.Context, a *repo.Access, ttl time.Duration) ([]api.LockInfo, error) {
-	infos, err := InspectLocks(ctx, a)
-	if err != nil {
-		return nil, err
-	}
 	var removed []api.LockInfo
 	now := a.Repository().Now()
-	for _, info := range infos {
-		if info.Kind == api.LockTTL || !info.Stale || now.Sub(info.Refreshed) <= ttl {
-			continue
+	err := inspectObjects(ctx, a, []string{"locks", "sessions"}, func(info api.LockInfo, ref string) error {
+		if !info.Stale || now.Sub(info.Refreshed) <= ttl {
+			return nil
 		}
-		if err := BreakLock(ctx, a, info); err != nil {
-			return removed, err
+		_, err := a.Commit(ctx, repo.Batch{Deletes: []repo.BatchDelete{{Key: info.ID, Ref: ref}}})
+		switch {
+		case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrConflict):
+			return nil
+		case err == nil:
+			removed = append(removed, info)
 		}
-		removed = append(removed, info)
-	}
-	return removed, nil
+		return err
+	})
+	return removed, err
 }

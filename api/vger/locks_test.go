@@ -12,6 +12,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/vger"
+	"packhouse/blobstore/vfs"
 	"packhouse/repo"
 )
 
@@ -401,4 +402,61 @@ func TestInspectLocks(t *testing.T) {
 		t.Errorf("left: %+v, %v", left, err)
 	}
 	s.want(200, s.do("HEAD", "/r/sessions/"+strings.Repeat("a", 32)+".index", ""))
+}
+
+// closingFS calls back when a file that was read is closed.
+type closingFS struct {
+	vfs.FS
+	closed func()
+}
+
+func (c closingFS) Open(name string) (vfs.File, error) {
+	f, err := c.FS.Open(name)
+	return closingFile{f, c.closed}, err
+}
+
+type closingFile struct {
+	vfs.File
+	closed func()
+}
+
+func (c closingFile) Close() error {
+	defer c.closed()
+	return c.File.Close()
+}
+
+// TestRemoveStaleSparesTheRefreshed: a session that shows a sign of life after it was looked at is not removed.
+func TestRemoveStaleSparesTheRefreshed(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	var refresh func()
+	s := newServer(t, func(o *setup) {
+		c.set(&o.set)
+		o.set.FS = closingFS{unsynced{vfs.OS()}, func() {
+			if f := refresh; f != nil {
+				refresh = nil
+				f()
+			}
+		}}
+	})
+	session := "sessions/" + strings.Repeat("a", 32) + ".json"
+	s.put("/r/config", "x")
+	s.put("/r/"+session, "{}")
+	c.pass(time.Hour)
+	a := s.repository("r")
+	refresh = func() {
+		if _, err := a.Put(t.Context(), repo.PutRequest{Key: session, Body: strings.NewReader("{ }"), Size: 3}); err != nil {
+			t.Error(err)
+		}
+	}
+	removed, err := vger.RemoveStale(t.Context(), a, time.Second)
+	if err != nil || len(removed) != 0 || refresh != nil {
+		t.Errorf("removed %+v, %v", removed, err)
+	}
+	s.want(200, s.do("HEAD", "/r/"+session, ""))
+	c.pass(time.Hour)
+	if removed, err = vger.RemoveStale(t.Context(), a, time.Second); err != nil || len(removed) != 1 {
+		t.Errorf("an hour later: removed %+v, %v", removed, err)
+	}
+	s.want(404, s.do("HEAD", "/r/"+session, ""))
 }

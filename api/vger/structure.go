@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
 )
@@ -59,13 +60,13 @@ func (x *exchange) inspectStructure(a *repo.Access) (s structure, err error) {
 		return s, err
 	}
 	s.Errors = append(s.Errors, problems...)
-	infos, err := inspectObjects(x.r.Context(), a, "locks")
-	for _, info := range infos {
+	s.OK = len(s.Errors) == 0
+	err = inspectObjects(x.r.Context(), a, []string{"locks"}, func(info api.LockInfo, _ string) error {
 		if info.Stale {
 			s.StaleLocks++
 		}
-	}
-	s.OK = len(s.Errors) == 0
+		return nil
+	})
 	return s, err
 }
 
