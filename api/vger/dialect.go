@@ -51,7 +51,7 @@ func fill[T int | int64](field *T, value T) {
 
 // Options of New. The zero value works, but for repack.
 type Options struct {
-	Engine *compact.Engine // carries out repack plans; nil: they are refused with 501
+	Engine *compact.Engine // carries out repack plans; nil: they are refused with 400, as clients repeat a 5xx
 	// LockTTL is how long a TTL lock of a repository is held without renewal; nil: one hour.
 	LockTTL func(repository string) time.Duration
 	Limits  Limits
