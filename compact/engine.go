@@ -65,7 +65,6 @@ type Engine struct {
 	submitting sync.Mutex      // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex      // held over the first look at a repository's jobs; before mu
 	resumed    map[string]bool // by repository; guarded by resuming
-	reserving  sync.Mutex      // held over one look at the disk, so that two plans do not count on the same space; before mu
 
 	mu      sync.Mutex         // held for a look at the fields below only
 	runs    map[string]*run    // by repository and identity; under way

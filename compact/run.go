@@ -29,11 +29,9 @@ type run struct {
 	operations atomic.Int64 // operations done
 
 	readTotal  atomic.Int64
-	first      Job   // as it began
-	job        Job   // as stored or to be stored; of the goroutine that runs, until done
-	background bool  // a job from the queue: nobody waits for it as for an answer
-	reserved   bool  // its outputs have been promised room on the disk; guarded by the engine's reserving
-	net        int64 // bytes of quota that it has been promised; guarded like reserved
+	first      Job  // as it began
+	job        Job  // as stored or to be stored; of the goroutine that runs, until done
+	background bool // a job from the queue: nobody waits for it as for an answer
 
 	done   chan struct{} // closed when last, result and err are set
 	last   Job           // as it ended
@@ -83,7 +81,7 @@ func (r *run) carryOut() (*result, error) {
 	r.readTotal.Store(s.read)
 	var reservation *repo.Reservation
 	if r.makes > 0 {
-		if reservation, err = r.reserve(s.net); err != nil {
+		if reservation, err = r.a.Reserve(s.net, r.output); err != nil {
 			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
 		}
 		defer reservation.Release()
@@ -103,35 +101,6 @@ func (r *run) carryOut() (*result, error) {
 		}
 	}
 	return r.commit(s, outputs, reservation)
-}
-
-// reserve promises the quota that the plan adds, and finds room on the disk for its outputs beside what
-// the other plans under way have yet to write. Those may lie on other disks: then it errs on the safe side.
-func (r *run) reserve(net int64) (*repo.Reservation, error) {
-	r.e.reserving.Lock()
-	defer r.e.reserving.Unlock()
-	reservation, err := r.a.Reserve(net, r.output+r.unwritten())
-	r.reserved, r.net = err == nil, max(net, 0)
-	return reservation, err
-}
-
-// unwritten are the bytes that other plans under way have been promised and not written yet, but for those that
-// their promises of quota make the repository keep free anyway. The caller holds reserving.
-func (r *run) unwritten() int64 {
-	r.e.mu.Lock()
-	defer r.e.mu.Unlock()
-	var n int64
-	for _, other := range r.e.runs {
-		if !other.reserved {
-			continue
-		}
-		left := other.output - other.written.Load()
-		if other.a.Repository() == r.a.Repository() {
-			left -= other.net
-		}
-		n += max(0, left)
-	}
-	return n
 }
 
 // workers are the tokens of the operations at work.

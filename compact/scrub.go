@@ -172,16 +172,15 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	if err := s.e.throttle(ctx, entry.Item.Size, true); err != nil {
 		return err
 	}
-	damaged := entry.Item.Flags&index.FlagDamaged != 0
-	if !damaged {
-		err := s.r.Verify(ctx, entry)
-		if damaged = err != nil; damaged && !errors.Is(err, repo.ErrCorrupt) {
-			if err := s.unreadable(ctx, entry.Key, err); err != nil {
-				return err
-			}
-		} else {
-			s.failures = 0
+	// Also one that is marked already: what is whole again, is served again.
+	err := s.r.Verify(ctx, entry)
+	damaged := err != nil
+	if damaged && !errors.Is(err, repo.ErrCorrupt) {
+		if err := s.unreadable(ctx, entry.Key, err); err != nil {
+			return err
 		}
+	} else {
+		s.failures = 0
 	}
 	if damaged {
 		s.e.metrics.damaged.Inc()

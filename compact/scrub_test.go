@@ -134,3 +134,24 @@ func read(t testing.TB, path string) []byte {
 	}
 	return body
 }
+
+// A scrub looks at marked items too: who mended the bytes below the server gets the item back.
+func TestScrubTakesMarksBack(t *testing.T) {
+	p := newPlace(t, nil)
+	p.put("k", []byte("the body"))
+	blob := p.blobOf("the body")
+	whole := read(t, blob)
+	if err := os.WriteFile(blob, bytes.Replace(whole, []byte("body"), []byte("BODY"), 1), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.scrub(0); got.Bad != 1 {
+		t.Fatalf("scrub of damaged bytes: got %+v, want one bad", got)
+	}
+	if err := os.WriteFile(blob, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if got := p.scrub(0); got.Bad != 0 {
+		t.Errorf("scrub of mended bytes: got %+v, want none bad", got)
+	}
+	p.want("k", "the body")
+}
