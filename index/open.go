@@ -92,10 +92,16 @@ func (x *Index) open(path string) error {
 	}
 	x.db = db
 	// A process that was killed may have left a commit that only the page cache has.
-	if err := db.Sync(); err != nil {
+	if err := errors.Join(db.Sync(), x.load()); err != nil {
 		return errors.Join(err, db.Close())
 	}
-	err = db.View(func(tx *bolt.Tx) error {
+	return nil
+}
+
+// load reads what is kept in memory of the last commit.
+func (x *Index) load() (err error) {
+	defer faultIsCorrupt(&err)()
+	return x.db.View(func(tx *bolt.Tx) error {
 		x.durable.reached(tx.ID())
 		counters, err := decodeCounters(tx.Bucket(bucketCounters).Get(totalRow))
 		if err != nil {
@@ -105,10 +111,6 @@ func (x *Index) open(path string) error {
 		x.lastBackup.Store(readLastBackup(tx.Bucket(bucketWriters)))
 		return nil
 	})
-	if err != nil {
-		return errors.Join(err, db.Close())
-	}
-	return nil
 }
 
 // mapSize is how much address space an open index takes: when the file grows
@@ -159,8 +161,9 @@ func openFile(path string, o bolt.Options) (*bolt.DB, error) {
 }
 
 // probe looks at the file without changing it: whether it is an index, of a
-// format we know, and as long as its first pages say. A page that the file has
-// no bytes for would otherwise end the process, all its repositories with it.
+// format we know, as long as its first pages say, and with a list of free pages that
+// can be right. What bbolt does not check when it opens a file for writing would
+// otherwise end the process, all its repositories with it.
 func probe(path string) (err error) {
 	defer faultIsCorrupt(&err)()
 	db, err := openFile(path, bolt.Options{Timeout: lockWait, ReadOnly: true})
@@ -168,13 +171,21 @@ func probe(path string) (err error) {
 		return err
 	}
 	defer db.Close()
-	info, err := os.Stat(path)
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	info, err := file.Stat()
 	if err != nil {
 		return err
 	}
 	return db.View(func(tx *bolt.Tx) error {
 		if info.Size() < tx.Size() {
 			return fmt.Errorf("%w: the file has %d bytes of %d", ErrCorrupt, info.Size(), tx.Size())
+		}
+		if err := checkFreelist(file, int64(db.Info().PageSize), tx); err != nil {
+			return err
 		}
 		meta := tx.Bucket(bucketMeta)
 		if meta == nil {
@@ -217,14 +228,14 @@ func faultIsCorrupt(err *error) func() {
 type callersPanic struct{ value any }
 
 // callback marks the panics of fn as the caller's.
-func callback(fn func(Entry) error) func(Entry) error {
-	return func(e Entry) error {
+func callback[T any](fn func(T) error) func(T) error {
+	return func(row T) error {
 		defer func() {
 			if v := recover(); v != nil {
 				panic(callersPanic{v})
 			}
 		}()
-		return fn(e)
+		return fn(row)
 	}
 }
 
