@@ -30,6 +30,7 @@ func (x *Index) Job(id string) (job Job, err error) {
 
 // Jobs calls fn for each job by ID. fn is under the rules of List.
 func (x *Index) Jobs(fn func(Job) error) error {
+	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketJobs}, func(id, value []byte) ([]byte, error) {
 		record, err := decodeOpaque("job", jobV1, value)
 		if err != nil {

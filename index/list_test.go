@@ -228,14 +228,25 @@ func TestTrashOrderAndRenewal(t *testing.T) {
 }
 
 // A panic of the caller's function is not taken for a damaged page.
-func TestListPassesPanicsOn(t *testing.T) {
+func TestWalksPassPanicsOn(t *testing.T) {
 	x := create(t)
-	apply(t, x, index.MakeDir{Key: "a", Now: time.Now()})
-	defer func() {
-		if got := recover(); got != "mine" {
-			t.Errorf("recovered %v, want mine", got)
-		}
-	}()
-	err := x.List(t.Context(), index.ListOptions{}, func(index.Entry) error { panic("mine") })
-	t.Errorf("List returned %v", err)
+	backup := put("a/b", 1)
+	backup.Backup = true
+	apply(t, x, backup, put("c", 1), index.Delete{Key: "c"}, index.PutJob{Job: index.Job{ID: "j"}})
+	walks := map[string]func() error{
+		"list":    func() error { return x.List(t.Context(), index.ListOptions{}, func(index.Entry) error { panic("mine") }) },
+		"trash":   func() error { return x.Trash(time.Time{}, func(index.Removed) error { panic("mine") }) },
+		"jobs":    func() error { return x.Jobs(func(index.Job) error { panic("mine") }) },
+		"writers": func() error { return x.Writers(func(index.Freshness) error { panic("mine") }) },
+	}
+	for name, walk := range walks {
+		func() {
+			defer func() {
+				if got := recover(); got != "mine" {
+					t.Errorf("%s: recovered %v, want mine", name, got)
+				}
+			}()
+			t.Errorf("%s: returned %v", name, walk())
+		}()
+	}
 }

@@ -61,6 +61,7 @@ func (x *Index) LastBackup() (time.Time, bool) {
 // Writers calls fn for each writer that completed a backup, by name. fn is under
 // the rules of List.
 func (x *Index) Writers(fn func(Freshness) error) error {
+	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketWriters, from: writerPrefix}, func(row, value []byte) ([]byte, error) {
 		at, err := decodeWriter(value)
 		if err != nil {

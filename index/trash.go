@@ -131,6 +131,7 @@ func decodeRemoved(row, value []byte) (Removed, error) {
 // Trash calls fn for rows in order of expiry, those that expire before `before`
 // only (zero: all). Memory, snapshots and what fn must not do are as in List.
 func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
+	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketTrash}, func(row, value []byte) ([]byte, error) {
 		removed, err := decodeRemoved(row, value)
 		if err != nil {
