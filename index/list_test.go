@@ -234,7 +234,9 @@ func TestWalksPassPanicsOn(t *testing.T) {
 	backup.Backup = true
 	apply(t, x, backup, put("c", 1), index.Delete{Key: "c"}, index.PutJob{Job: index.Job{ID: "j"}})
 	walks := map[string]func() error{
-		"list":    func() error { return x.List(t.Context(), index.ListOptions{}, func(index.Entry) error { panic("mine") }) },
+		"list": func() error {
+			return x.List(t.Context(), index.ListOptions{}, func(index.Entry) error { panic("mine") })
+		},
 		"trash":   func() error { return x.Trash(time.Time{}, func(index.Removed) error { panic("mine") }) },
 		"jobs":    func() error { return x.Jobs(func(index.Job) error { panic("mine") }) },
 		"writers": func() error { return x.Writers(func(index.Freshness) error { panic("mine") }) },

@@ -54,21 +54,31 @@ func (t *tx) releaseLock(m ReleaseLock) (r Result, err error) {
 	return r, nil
 }
 
+// clockSlack is how far ahead of now a lock may have been acquired: callers read the clock before they queue.
+const clockSlack = time.Minute
+
 func (t *tx) expireLocks(m ExpireLocks) error {
 	now := time.UnixMicro(m.Now.UnixMicro()).UTC()
-	var expired [][]byte // first found, then removed: a cursor does not like both at once
+	var expired [][]byte // first found, then changed: a cursor does not like both at once
+	var ahead []Lock
 	c := t.locks.Cursor()
 	for id, value := c.First(); id != nil; id, value = c.Next() {
-		l, err := decodeLock("", value)
+		l, err := decodeLock(string(id), value)
 		if err != nil {
 			return err
 		}
 		if !l.heldAt(now) {
 			expired = append(expired, append([]byte(nil), id...))
+		} else if l.Acquired.Sub(now) > clockSlack {
+			ahead = append(ahead, l)
 		}
 	}
 	for _, id := range expired {
 		t.remove(t.locks, id)
+	}
+	for _, l := range ahead {
+		l.Acquired = now
+		t.put(t.locks, []byte(l.ID), encodeLock(&l))
 	}
 	return nil
 }

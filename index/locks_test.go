@@ -51,3 +51,31 @@ func TestLocks(t *testing.T) {
 		t.Errorf("after expiry: got %+v, want long alone", locks)
 	}
 }
+
+// A clock that was ahead and is put right must not keep a lock for as long as it was ahead: nobody
+// could write until then. How much of the TTL has passed is not known then; none of it is safe.
+func TestLockOfTheFuture(t *testing.T) {
+	x := create(t)
+	at := func(d time.Duration) time.Time { return clock.Add(d) }
+	const year = 365 * 24 * time.Hour
+	lock := func(id string, now time.Duration) index.AcquireLock {
+		return index.AcquireLock{ID: id, Holder: "alice", TTL: time.Hour, Now: at(now)}
+	}
+	apply(t, x, lock("ahead", year), lock("close", 30*time.Second), lock("now", 0))
+	apply(t, x, index.ExpireLocks{Now: clock})
+	want := []index.Lock{
+		{ID: "ahead", Holder: "alice", Acquired: clock, Since: at(year), TTL: time.Hour},
+		{ID: "close", Holder: "alice", Acquired: at(30 * time.Second), Since: at(30 * time.Second), TTL: time.Hour},
+		{ID: "now", Holder: "alice", Acquired: clock, Since: clock, TTL: time.Hour},
+	}
+	locks, err := x.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "locks", locks, want)
+	bob := index.AcquireLock{ID: "ahead", Holder: "bob", TTL: time.Hour}
+	bob.Now = at(time.Hour)
+	refuse(t, x, index.ErrLocked, 0, bob)
+	bob.Now = at(time.Hour + time.Microsecond)
+	apply(t, x, bob)
+}

@@ -104,7 +104,8 @@ type AcquireLock struct {
 // Holder, if not empty, must match: else ErrLocked.
 type ReleaseLock struct{ ID, Holder string }
 
-// ExpireLocks removes the locks whose TTL ended before Now.
+// ExpireLocks removes the locks whose TTL ended before Now. The TTL of one acquired well after Now, when the
+// clock was wrong, begins anew: else it would be held until that time comes.
 type ExpireLocks struct{ Now time.Time }
 
 // PutJob stores a job row, at most 64 MiB; IfAbsent: ErrExists when there is one.
