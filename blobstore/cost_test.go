@@ -1,10 +1,13 @@
 package blobstore_test
 
 import (
+	"context"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
@@ -56,8 +59,98 @@ func TestCost(t *testing.T) {
 			name = strings.ReplaceAll(name, "blobs/"+strings.TrimSuffix(shard, "/"), "blobs/SHARD")
 			got = append(got, string(call.Op)+" "+name)
 		}
+		// The first two syncs of a commit run at once.
+		if i := slices.Index(got, "syncdir incoming"); i >= 0 && i+1 < len(got) && got[i+1] == "sync incoming/ID" {
+			got[i], got[i+1] = got[i+1], got[i]
+		}
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
+		}
+	}
+}
+
+// gateFS lets every sync wait until it is released.
+type gateFS struct {
+	vfs.FS
+	syncs  chan chan struct{} // of those that have begun
+	linked *atomic.Bool
+}
+
+type gateFile struct {
+	vfs.File
+	fs gateFS
+}
+
+func (f gateFS) wait() {
+	release := make(chan struct{})
+	f.syncs <- release
+	<-release
+}
+
+func (f gateFS) Create(name string) (vfs.File, error) {
+	file, err := f.FS.Create(name)
+	return gateFile{file, f}, err
+}
+
+func (f gateFS) Link(oldname, newname string) error {
+	f.linked.Store(true)
+	return f.FS.Link(oldname, newname)
+}
+
+func (f gateFile) Sync() error {
+	f.fs.wait()
+	return f.File.Sync()
+}
+
+func (f gateFS) SyncDir(name string) error {
+	f.wait()
+	return f.FS.SyncDir(name)
+}
+
+// TestSyncsAtOnce: the bytes and their name in incoming/ are synced at the same time, and a blob has no
+// name in its shard before both are durable, whichever is later.
+func TestSyncsAtOnce(t *testing.T) {
+	for _, firstIsFaster := range []bool{true, false} {
+		f := gateFS{vfs.OS(), make(chan chan struct{}), new(atomic.Bool)}
+		s := open(t, newDir(t), f)
+		w, err := write(s, []byte("content"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := w.Commit(context.Background(), nil)
+			done <- err
+		}()
+		next := func() chan struct{} {
+			select {
+			case sync := <-f.syncs:
+				return sync
+			case <-time.After(10 * time.Second):
+				t.Fatal("no further sync has begun")
+				return nil
+			}
+		}
+		faster, slower := next(), next()
+		if !firstIsFaster {
+			faster, slower = slower, faster
+		}
+		close(faster)
+		time.Sleep(10 * time.Millisecond)
+		if f.linked.Load() {
+			t.Error("the blob has its name before both syncs are over")
+		}
+		close(slower)
+		shard := next()
+		if !f.linked.Load() {
+			t.Error("the third sync is before the link")
+		}
+		if len(done) > 0 {
+			t.Error("committed before the shard's directory was synced")
+		}
+		close(shard)
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	}
 }

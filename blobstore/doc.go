@@ -14,8 +14,7 @@
 // # Commit order
 //
 //	write incoming/<id>, trailer included
-//	fdatasync the file
-//	fsync incoming/
+//	fdatasync the file, and at the same time fsync incoming/
 //	link incoming/<id> to blobs/<shard>/<id>
 //	fsync blobs/<shard>/
 //	     … Commit returns, the caller makes its own durable record of the Ref …

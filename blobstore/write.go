@@ -166,15 +166,25 @@ func (w *Writer) mayCommit(ctx context.Context, label []byte) error {
 	return w.s.ready()
 }
 
-// finish completes the file and makes its bytes durable. The file is closed in any case.
+// finish completes the file and makes durable its bytes and its name in incoming/. Neither of the two syncs needs
+// the other, so they run at once: the disk flushes for both. The file is closed in any case.
 func (w *Writer) finish(label []byte, info Info) error {
 	if _, err := w.write(appendTrailer(nil, label, info)); err != nil {
 		_ = w.file.Close() // it is unlinked next
 		return err
 	}
-	if err := w.file.Sync(); err != nil {
+	named := make(chan error, 1)
+	go func() { named <- w.s.incoming.wait() }()
+	err := w.file.Sync()
+	if err != nil {
+		err = w.s.fail("sync blob", err)
+	}
+	if nameErr := <-named; err == nil {
+		err = nameErr
+	}
+	if err != nil {
 		_ = w.file.Close()
-		return w.s.fail("sync blob", err)
+		return err
 	}
 	if err := w.file.Close(); err != nil {
 		return w.s.fail("close blob", err)
@@ -200,15 +210,11 @@ func (w *Writer) release() {
 	w.hasher = nil
 }
 
-// publish gives the finished file incoming/<id> its name in its shard, in the order that doc.go
-// demands. It returns the ID the blob has in the end: another one, if id was taken.
+// publish gives the finished file incoming/<id>, a durable name by now, its name in its shard, in the order that
+// doc.go demands. It returns the ID the blob has in the end: another one, if id was taken.
 // On error nothing is left but what Sweep finds.
 func (s *Store) publish(id blobID) (blobID, error) {
 	for range maxTries {
-		if err := s.incoming.wait(); err != nil {
-			s.discardIncoming(id)
-			return id, err
-		}
 		err := s.link(id)
 		if err == nil {
 			if err := s.shards[id.shard()].wait(); err != nil {
@@ -222,6 +228,10 @@ func (s *Store) publish(id blobID) (blobID, error) {
 			return id, err
 		}
 		if id, err = s.renameIncoming(id); err != nil {
+			return id, err
+		}
+		if err := s.incoming.wait(); err != nil {
+			s.discardIncoming(id)
 			return id, err
 		}
 	}

@@ -51,6 +51,8 @@ type Failing struct {
 	mu     sync.Mutex
 	calls  []Call // since Reset
 	first  int    // index in calls of the one to fail; negative: none
+	op     Op     // while left > 0: the one to fail is the left-th of these
+	left   int
 	when   When
 	err    error
 	onward bool // those after it fail as well
@@ -71,14 +73,21 @@ func (f *Failing) StopAt(n int, when When, err error) { f.set(n, when, err, true
 func (f *Failing) set(n int, when When, err error, onward bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.first, f.when, f.err, f.onward = len(f.calls)+n-1, when, err, onward
+	f.first, f.left, f.when, f.err, f.onward = len(f.calls)+n-1, 0, when, err, onward
+}
+
+// FailOp lets the n-th call of op from now fail with err: for calls that are made at once, in no order.
+func (f *Failing) FailOp(op Op, n int, when When, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.first, f.op, f.left, f.when, f.err, f.onward = -1, op, n, when, err, false
 }
 
 // Reset forgets the calls and fails no more.
 func (f *Failing) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls, f.first = nil, -1
+	f.calls, f.first, f.left = nil, -1, 0
 }
 
 // Calls returns what was called since Reset, in the order of beginning.
@@ -101,6 +110,11 @@ func (f *Failing) count(op Op, name string) (When, error) {
 	defer f.mu.Unlock()
 	n := len(f.calls)
 	f.calls = append(f.calls, Call{op, name})
+	if f.left > 0 && op == f.op {
+		if f.left--; f.left == 0 {
+			f.first = n
+		}
+	}
 	switch {
 	case f.first < 0 || n < f.first || n > f.first && !f.onward:
 		return Before, nil

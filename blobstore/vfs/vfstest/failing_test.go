@@ -185,3 +185,22 @@ func TestStopAt(t *testing.T) {
 		t.Errorf("error of the file system: got %v, want not exist", err)
 	}
 }
+
+func TestFailOp(t *testing.T) {
+	dir := t.TempDir()
+	f := vfstest.NewFailing(vfs.OS())
+	mkdir := func(name string) error { return f.Mkdir(filepath.Join(dir, name)) }
+	if err := mkdir("before"); err != nil {
+		t.Fatal(err)
+	}
+	f.FailOp(vfstest.Mkdir, 2, vfstest.Before, syscall.EIO)
+	if err := errors.Join(mkdir("a"), f.SyncDir(dir), f.SyncDir(dir)); err != nil || f.Hit() {
+		t.Errorf("before it: got %v, hit %v", err, f.Hit())
+	}
+	if err := mkdir("b"); !errors.Is(err, syscall.EIO) || !f.Hit() {
+		t.Errorf("got %v, hit %v; want EIO", err, f.Hit())
+	}
+	if err := errors.Join(mkdir("c"), mkdir("d")); err != nil {
+		t.Errorf("after it: got %v", err)
+	}
+}
