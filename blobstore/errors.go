@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"syscall"
 
 	"packhouse/blobstore/vfs"
@@ -35,4 +36,11 @@ func noSpace(err error) bool {
 // diskGone tells whether err means that the file system takes no changes at all any more.
 func diskGone(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
+}
+
+// notBegun tells of a sync that the file or directory could not even be opened for it: the process or the
+// system has too many open, which passes.
+func notBegun(err error) bool {
+	path, ok := errors.AsType[*fs.PathError](err)
+	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)
 }

@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -300,6 +302,42 @@ func TestFirstFailureStays(t *testing.T) {
 	}
 	if !errors.Is(s.Failed(), syscall.EIO) {
 		t.Errorf("failed: got %v, want EIO", s.Failed())
+	}
+}
+
+// busyFS cannot open a directory at some of its syncs: all descriptors are taken.
+type busyFS struct {
+	vfs.FS
+	busy  []int // the first sync is 1
+	syncs *atomic.Int64
+}
+
+func (f busyFS) SyncDir(name string) error {
+	if slices.Contains(f.busy, int(f.syncs.Add(1))) {
+		return &fs.PathError{Op: "open", Path: name, Err: syscall.EMFILE}
+	}
+	return f.FS.SyncDir(name)
+}
+
+// TestNoDescriptor: too many open files fail what is under way, not the store: no sync was tried, so that
+// nothing is in doubt.
+func TestNoDescriptor(t *testing.T) {
+	tests := map[string][]int{"incoming": {1}, "shard": {2}, "shard, and when the blob is taken back": {2, 3}}
+	for name, busy := range tests {
+		dir, r := newDir(t), newRecords()
+		s := open(t, dir, busyFS{unsynced{vfs.OS()}, busy, new(atomic.Int64)})
+		_, err := put(s, r.content(100), "")
+		if !errors.Is(err, syscall.EMFILE) || s.Failed() != nil {
+			t.Errorf("%s: got %v, store failed with %v; want EMFILE alone", name, err, s.Failed())
+		}
+		checkError(t, name, err, dir)
+		content := r.content(100)
+		ref, err := put(s, content, "")
+		if err != nil {
+			t.Fatalf("%s: the blob after it: %v", name, err)
+		}
+		r.items[ref] = content
+		r.check(t, dir)
 	}
 }
 

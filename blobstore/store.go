@@ -161,15 +161,20 @@ func (s *Store) fail(op string, err error) error {
 }
 
 // syncDir is what the groups run. After a failure it is not tried again: it might then
-// succeed without having made anything durable.
+// succeed without having made anything durable. What could not begin for want of a
+// descriptor has lost nothing: those who wait for it fail, the store does not.
 func (s *Store) syncDir(dir string) error {
 	if err := s.Failed(); err != nil {
 		return fmt.Errorf("%w: %w", ErrFailed, err)
 	}
-	if err := s.fs.SyncDir(dir); err != nil {
-		return s.fail("sync a directory of blobs", err)
+	err := s.fs.SyncDir(dir)
+	switch {
+	case err == nil:
+		return nil
+	case notBegun(err):
+		return wrap("sync a directory of blobs", err)
 	}
-	return nil
+	return s.fail("sync a directory of blobs", err)
 }
 
 // Space returns free and total bytes of the file system below.
