@@ -91,8 +91,8 @@ func (x *Index) open(path string) error {
 		return err
 	}
 	x.db = db
-	// A process that was killed may have left a commit that only the page cache has.
-	if err := errors.Join(db.Sync(), x.load()); err != nil {
+	// A process that was killed may have left a commit that only the page cache has, or the file's name.
+	if err := errors.Join(db.Sync(), syncDir(x.dir), x.load()); err != nil {
 		return errors.Join(err, db.Close())
 	}
 	return nil
