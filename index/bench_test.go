@@ -133,7 +133,7 @@ func BenchmarkApply(b *testing.B) {
 }
 
 // BenchmarkOpen is opening an index of 1 M items after a clean close, and after a
-// crash, when the free pages must be found.
+// crash.
 func BenchmarkOpen(b *testing.B) {
 	path := fillMillion(b, million, true)
 	b.Run(fmt.Sprintf("items=%d/after=close", million), func(b *testing.B) {

@@ -11,8 +11,8 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Bounds of one transaction, so that none keeps its first waiter long. A group
-// larger than maxMutations has a transaction to itself.
+// Bounds of one transaction, so that none keeps its first waiter long: it takes no
+// further group when it has this many. A single group may be larger than maxMutations.
 const (
 	maxGroups    = 256
 	maxMutations = 8192

@@ -178,8 +178,7 @@ func TestSecondOpen(t *testing.T) {
 	open(t, path, index.Options{})
 }
 
-// The file as a crash leaves it, without the free pages' list, and the file after
-// a clean close hold the same; so does a snapshot taken while others write.
+// The file as a crash leaves it and the file after a clean close hold the same; so does a snapshot taken while others write.
 func TestReopenAndSnapshot(t *testing.T) {
 	dir := t.TempDir()
 	path := filepath.Join(dir, "index.db")
