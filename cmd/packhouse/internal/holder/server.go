@@ -68,6 +68,10 @@ func (s *Server) wrap(handler http.Handler) http.Handler {
 		if !s.begin(c) {
 			panic(http.ErrAbortHandler) // its sender has the notice
 		}
+		if r.URL.Path == pipe.PathHello {
+			w.WriteHeader(http.StatusNoContent)
+			return
+		}
 		handler.ServeHTTP(w, r)
 	})
 }

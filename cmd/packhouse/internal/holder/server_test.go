@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -13,6 +14,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/cmd/packhouse/internal/pipe"
@@ -83,6 +85,68 @@ func TestLeaveIsCertain(t *testing.T) {
 		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
 			t.Errorf("Serve: got %v, want ErrServerClosed", err)
 		}
+	}
+}
+
+// TestPipesMeetLeaving: pipes that come at the moment a server leaves are answered by the next one, once, also when
+// their connection was still waiting to be accepted.
+func TestPipesMeetLeaving(t *testing.T) {
+	path := filepath.Join(tempDir(t), "s")
+	const asked = "POST /a HTTP/1.1\r\nAccept: application/vnd.x.borgstore.rest.v1\r\nContent-Length: 1\r\n\r\nx"
+	var begun, answered atomic.Int64
+	var clients sync.WaitGroup
+	for range 6 {
+		clients.Go(func() {
+			for range 40 {
+				var out strings.Builder
+				err := pipe.Run(t.Context(), pipe.Options{
+					Connect: func(ctx context.Context) (*pipe.Link, error) {
+						for {
+							conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
+							if err == nil {
+								return pipe.NewLink(conn, nil), nil
+							}
+							if ctx.Err() != nil {
+								return nil, err
+							}
+							time.Sleep(100 * time.Microsecond)
+						}
+					},
+					In: strings.NewReader(asked), Out: &out, Log: slog.New(slog.DiscardHandler),
+				})
+				if err != nil || !strings.HasPrefix(out.String(), "HTTP/1.1 200 ") {
+					t.Errorf("got %q, %v; want one answer", out.String(), err)
+					return
+				}
+				answered.Add(1)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { clients.Wait(); close(done) }()
+	for open := true; open; {
+		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+			_, _ = io.Copy(io.Discard, r.Body)
+			begun.Add(1)
+		}))
+		l, err := holder.ListenUnix(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		served := make(chan error, 1)
+		go func() { served <- s.Serve(l) }()
+		select {
+		case <-done:
+			open = false
+		case <-time.After(time.Millisecond):
+		}
+		if err := s.Leave(t.Context()); err != nil {
+			t.Errorf("leave: %v", err)
+		}
+		<-served
+	}
+	if got, want := answered.Load(), begun.Load(); got != want {
+		t.Errorf("%d requests were carried out, %d were answered", want, got)
 	}
 }
 

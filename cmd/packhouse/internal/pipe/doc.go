@@ -22,6 +22,9 @@ var ErrInput = errors.New("malformed request")
 // HeaderLeaving is set in a 503 by a holder that is about to end: the request was not begun.
 const HeaderLeaving = "X-Packhouse-Leaving"
 
+// PathHello is what a pipe asks first on a connection. A holder answers it with nothing.
+const PathHello = "/-/local/hello"
+
 // mediaType is what a BorgStore client accepts; nothing else passes, so that no path of the
 // holder's own can be reached through a pipe.
 const mediaType = "application/vnd.x.borgstore.rest.v1"

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httputil"
 	"strings"
@@ -144,7 +145,12 @@ func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 			}
 			p.link = link
 		}
-		err := p.exchange(r, b)
+		err := p.link.hello()
+		if err == nil {
+			err = p.exchange(r, b)
+		} else {
+			err = &notBegun{plain(err)}
+		}
 		var undone *notBegun
 		if !errors.As(err, &undone) {
 			return err
@@ -163,12 +169,21 @@ type notBegun struct{ reason string }
 
 func (e *notBegun) Error() string { return "request not begun: " + e.reason }
 
+// plain is the text of an error without the names of sockets: the client reads it.
+func plain(err error) string {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		err = op.Err
+	}
+	return err.Error()
+}
+
 // lost is what a broken connection means before the first byte of a response.
 func lost(r *request, b *body, err error) error {
 	if r.repeatable() && !b.started {
-		return &notBegun{err.Error()}
+		return &notBegun{plain(err)}
 	}
-	return fmt.Errorf("%w: %v", ErrLost, err)
+	return fmt.Errorf("%w: %s", ErrLost, plain(err))
 }
 
 // exchange sends one request and passes the response on.
@@ -177,12 +192,12 @@ func (p *pipe) exchange(r *request, b *body) error {
 	message := r.appendTo(nil, p.link.Header, await)
 	if _, err := p.link.Write(append(message, b.kept...)); err != nil {
 		// Something of it was not delivered, so it was not whole, and not begun.
-		return &notBegun{err.Error()}
+		return &notBegun{plain(err)}
 	}
 	resp, err := readResponse(p.link.r)
 	if err != nil {
 		if await {
-			return &notBegun{err.Error()} // without its body nothing can have happened
+			return &notBegun{plain(err)} // without its body nothing can have happened
 		}
 		return lost(r, b, err)
 	}
@@ -219,7 +234,7 @@ func (p *pipe) sendBody(b *body) (*response, error) {
 	for {
 		resp, err := readResponse(p.link.r)
 		if err != nil {
-			return nil, fmt.Errorf("%w: %v", ErrLost, err)
+			return nil, fmt.Errorf("%w: %s", ErrLost, plain(err))
 		}
 		if resp.status >= 200 {
 			return resp, nil
@@ -241,7 +256,8 @@ func (p *pipe) pass(r *request, resp *response) error {
 	default:
 		if err = resp.writeTo(p.out, resp.length); err == nil {
 			_, err = io.CopyN(p.out, p.link.r, resp.length)
-			if errors.Is(err, io.EOF) {
+			var op *net.OpError
+			if errors.Is(err, io.EOF) || errors.As(err, &op) {
 				err = fmt.Errorf("%w: its response broke off", ErrLost)
 			}
 		}
@@ -265,7 +281,7 @@ func (p *pipe) passUnsized(resp *response) error {
 	var text bytes.Buffer
 	n, err := io.Copy(&text, io.LimitReader(from, maxUnsized+1))
 	if err != nil {
-		return fmt.Errorf("%w: %v", ErrLost, err)
+		return fmt.Errorf("%w: %s", ErrLost, plain(err))
 	}
 	if n > maxUnsized {
 		return fmt.Errorf("%w: a response without length is longer than %d bytes", ErrLost, maxUnsized)

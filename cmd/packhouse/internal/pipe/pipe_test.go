@@ -27,7 +27,8 @@ func message(method, target, body string) string {
 	return m + "\r\n" + body
 }
 
-// act is what a scripted holder does on one connection.
+// act is what a scripted holder does on one connection, after it has answered the pipe's hello. nil: it leaves
+// without having taken the connection.
 type act func(t *testing.T, conn net.Conn, r *bufio.Reader)
 
 // request reads one request as a server does.
@@ -97,7 +98,14 @@ func runFrom(t *testing.T, input io.Reader, closed func(), o pipe.Options, scrip
 			if err != nil {
 				return
 			}
-			script[min(n, len(script)-1)](t, conn, bufio.NewReader(conn))
+			if do := script[min(n, len(script)-1)]; do != nil {
+				r := bufio.NewReader(conn)
+				if hello := request(t, r); hello.RequestURI != pipe.PathHello {
+					t.Errorf("the first request of a connection: got %s, want %s", hello.RequestURI, pipe.PathHello)
+				}
+				fmt.Fprint(conn, "HTTP/1.1 204 No Content\r\n\r\n")
+				do(t, conn, r)
+			}
 			conn.Close()
 			if n == 0 {
 				closed()
@@ -199,6 +207,7 @@ func TestPipe(t *testing.T) {
 		{name: "delete, holder gone", input: message("DELETE", "/a", ""), script: []act{drop, answer(ok)}, lost: true},
 		{name: "store, holder gone", input: message("POST", "/a", "x"), script: []act{drop, answer(ok)}, lost: true},
 		{name: "delete, holder leaving", input: message("DELETE", "/a", ""), script: []act{say(leaving), say(leaving), answer(ok)}, want: "200"},
+		{name: "delete, holder left before it took the connection", input: message("DELETE", "/a", ""), script: []act{nil, nil, answer(ok)}, want: "200"},
 		{name: "503 of another kind", input: message("DELETE", "/a", ""), script: []act{answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")}, want: "503"},
 		{name: "large store, gone before its body", input: message("POST", "/a", big), script: []act{drop, answer(ok)}, want: "200"},
 		{name: "large store, leaving", input: message("POST", "/a", big), script: []act{say(leaving), answer(ok)}, want: "200"},
