@@ -37,7 +37,7 @@ func TestCompaction(t *testing.T) {
 	call(2, "--plan is missing", here("compact")...)
 	call(2, "--when is now", here("compact", "--plan", plan, "--when", "tonight")...)
 	call(1, "no such file", here("compact", "--plan", plan+"x")...)
-	call(2, "name of a repository is missing", "compact", "--plan", plan, "-d", data)
+	call(2, "say which repository with --repo", "compact", "--plan", plan, "-d", data)
 	call(0, "1 operations make 1 items: 3 bytes read, 3 bytes written, 5 bytes freed; the repository shrinks by 2 bytes",
 		here("compact", "--plan", plan, "--dry-run")...)
 	id := strings.Fields(call(0, `^[0-9a-f]{32} queued\n`, here("compact", "--plan", plan, "--when", "2099-01-02T03:04:05+02:00")...))[0]
@@ -64,7 +64,7 @@ func TestCompaction(t *testing.T) {
 	call(0, id, "job", "list", "--server", s.url, "--repo", "laptop")
 	call(2, "is a URL", "job", "list", "--server", "backup.example", "--repo", "laptop")
 	t.Setenv("PACKHOUSE_TOKEN", "wrong")
-	call(1, "Unauthorized", "job", "list", "--server", s.url, "--repo", "laptop")
+	call(1, "does not know this token", "job", "list", "--server", s.url, "--repo", "laptop")
 
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {
 		t.Fatalf("exit code of the server: %d", got)

@@ -38,6 +38,9 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 // with runs do at an open desk, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(d *desk, name string) error) error {
 	return f.open(cmd, s, func(d *desk) error {
+		if !d.single && f.repo == "" {
+			return usage("say which repository with --repo NAME; packhouse repo list shows them")
+		}
 		name, err := d.name(f.names())
 		if err != nil {
 			return err

@@ -20,7 +20,7 @@ func main() {
 const (
 	exitFailure    = 1  // it did not work
 	exitUsage      = 2  // the command line is wrong
-	exitFound      = 3  // `check` found damage
+	exitFound      = 3  // damage was found
 	exitRestricted = 83 // a stdio client asked for a repository it may not have; borg's own code
 )
 

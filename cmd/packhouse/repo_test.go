@@ -129,6 +129,8 @@ func TestCommandLineErrors(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(repository, indexName), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	empty := filepath.Join(dir, "empty")
+	write(t, empty, "\n")
 	for _, test := range []struct {
 		args []string
 		code int
@@ -136,6 +138,8 @@ func TestCommandLineErrors(t *testing.T) {
 	}{
 		{nil, 0, "packhouse serve"},
 		{[]string{"version"}, 0, "packhouse "},
+		{[]string{"--version"}, 0, "packhouse "},
+		{[]string{"-V"}, 0, "packhouse "},
 		{[]string{"version", "x"}, 2, "takes no arguments"},
 		{[]string{"serv"}, 2, `unknown command "serv"; did you mean serve?`},
 		{[]string{"repo", "lst"}, 2, `unknown command "lst" for "packhouse repo"; see packhouse repo --help`},
@@ -149,8 +153,10 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"serve", "--log-level", "inof"}, 2, `did you mean "info"?`},
 		{[]string{"serve", "--lock-ttl-seconds", "0"}, 2, "above 0"},
 		{[]string{"serve", "--data-dir", ""}, 2, "--data-dir: must not be empty"},
-		{[]string{"serve", "--tls-cert", "x", "-d", filepath.Join(dir, "d")}, 1, "belong together"},
-		{[]string{"serve", "--tls-cert", "x", "--tls-key", "y", "-d", filepath.Join(dir, "d")}, 1, "TLS certificate"},
+		{[]string{"serve", "--tls-cert", "x", "-d", filepath.Join(dir, "not")}, 1, "packhouse: tls_cert and tls_key belong together"},
+		{[]string{"serve", "--tls-cert", "x", "--tls-key", "y", "-d", filepath.Join(dir, "not")}, 1, "TLS certificate"},
+		{[]string{"serve", "--token-file", filepath.Join(dir, "no", "token"), "-d", filepath.Join(dir, "not")}, 1, "no such directory"},
+		{[]string{"serve", "--token-file", empty, "-d", filepath.Join(dir, "not")}, 1, "empty: the token must not be empty"},
 		{[]string{"serve", "--config", filepath.Join(dir, "none.toml")}, 1, "none.toml: no such file"},
 		{[]string{"serve", "--config", bad}, 1, `bad.toml:2: unknown key "lissen"; did you mean "listen"?`},
 		{[]string{"serve", "-d", repository}, 1, "is one repository, not a data directory"},
@@ -159,6 +165,8 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"config", "check", bad}, 1, `bad.toml:2: unknown key "lissen"`},
 		{[]string{"config", "check", good}, 0, "good.toml: warning: rate_limit_rps has no effect"},
 		{[]string{"config", "check"}, 2, "needs a FILE"},
+		{[]string{"job", "show", "x", "-d", dir}, 2, "say which repository with --repo NAME"},
+		{[]string{"compact", "--plan", "x", "-d", dir}, 2, "say which repository with --repo NAME"},
 		{[]string{"repo", "list", "-d", filepath.Join(dir, "missing")}, 1, "there is no directory"},
 		{[]string{"hold", "--dir", "x"}, 2, "absolute"},
 		{[]string{"hold", "--dir", filepath.Join(dir, "h"), "--idle", "long"}, 2, "not a duration"},
@@ -169,5 +177,8 @@ func TestCommandLineErrors(t *testing.T) {
 				t.Errorf("got exit code %d, %q, %q; want %d, %q", code, out, errs, test.code, test.want)
 			}
 		})
+	}
+	if _, err := os.Stat(filepath.Join(dir, "not")); err == nil {
+		t.Error("a start that was refused made the data directory")
 	}
 }

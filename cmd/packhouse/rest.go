@@ -38,7 +38,8 @@ type restFlags struct {
 	socketActivation bool
 	stdio            bool
 
-	rest                 bool // serve only
+	rest                 bool // serve only, like the rest
+	appendOnly           bool
 	restrictToPath       []string
 	restrictToRepository []string
 }
@@ -79,7 +80,6 @@ Exit codes: 0 end of input or a signal to stop, 1 unusable arguments or an error
 func (f *restFlags) addServe(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.rest, "rest", false, "speak on stdin and stdout for one repository, as borg starts it over ssh")
 	flags.StringVar(&f.backend, "backend", "", "with --rest: the repository's directory, FILE:`path`")
-	flags.StringVar(&f.permissions, "permissions", "", "with --rest: all, no-delete, write-only, read-only or a JSON `table`")
 	flags.StringArrayVar(&f.restrictToPath, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
 	flags.StringArrayVar(&f.restrictToRepository, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
 	// Options that borg passes along and that have no meaning here.
@@ -91,6 +91,17 @@ func (f *restFlags) addServe(flags *pflag.FlagSet) {
 		flags.StringArray(name, nil, "")
 		_ = flags.MarkHidden(name)
 	}
+}
+
+// refuseWithoutRest refuses the flags that only `serve --rest` has.
+func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
+	switch {
+	case flags.Changed("backend"):
+		return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
+	case f.restricted():
+		return usage("--restrict-to-path and --restrict-to-repository belong to --rest; a server of many repositories has --data-dir")
+	}
+	return nil
 }
 
 // parsed is what the options come to.
@@ -112,21 +123,31 @@ func (f *restFlags) parse() (parsed, error) {
 	if p.permissions, err = config.ParsePermissions(f.permissions); err != nil {
 		return p, fmt.Errorf("--permissions: %w", err)
 	}
+	if f.appendOnly {
+		p.permissions = config.Intersect(p.permissions, config.AppendOnly())
+	}
 	if f.quota != "" {
-		limit, err := config.ParseSize(f.quota) // 0 is a limit here: empty objects only
+		parse := config.ParseSize // 0 is a limit here: empty objects only
+		if f.rest {
+			parse = config.ParseQuota // as for the rest of serve: 0 is none
+		}
+		limit, err := parse(f.quota)
 		if err != nil {
 			return p, fmt.Errorf("--quota: %w", err)
 		}
 		p.quota = &limit
 	}
-	if (f.username == "") != (f.password == "") {
-		return p, errors.New("--username and --password belong together, and neither may be empty: with one alone the server would be open to everyone")
-	}
 	return p, nil
 }
 
 func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
+	if flags := cmd.Flags(); (flags.Changed("username") || flags.Changed("password")) && (f.username == "" || f.password == "") {
+		return errors.New("--username and --password belong together, and neither may be empty: the server would be open to everyone")
+	}
 	p, err := f.parse()
+	if err == nil {
+		err = checkApart(p.dir)
+	}
 	if err != nil {
 		return err
 	}

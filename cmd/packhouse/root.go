@@ -9,6 +9,7 @@ import (
 )
 
 func rootCommand(s streams) *cobra.Command {
+	showVersion := false
 	root := &cobra.Command{
 		Use:   "packhouse",
 		Short: "Backup storage server for BorgBackup 2, V'Ger and vykar",
@@ -24,12 +25,16 @@ A repository over ssh, without a server (packhouse must be installed there; borg
 
   BORG_REMOTE_PATH=packhouse borg -r ssh://user@host//srv/backup/laptop repo-list
 
-Exit codes: 0 success, 1 failure, 2 wrong command line, 3 damage found by check.`,
+Exit codes: 0 success, 1 failure, 2 wrong command line, 3 damage found (check, scrub, job wait,
+repo rebuild), 83 serve --rest: this repository is not allowed here.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if len(args) == 0 {
+			switch {
+			case showVersion:
+				return printVersion(s)
+			case len(args) == 0:
 				return cmd.Help()
 			}
 			hint := ""
@@ -40,6 +45,7 @@ Exit codes: 0 success, 1 failure, 2 wrong command line, 3 damage found by check.
 		},
 	}
 	root.SuggestionsMinimumDistance = 2
+	root.Flags().BoolVarP(&showVersion, "version", "V", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; see %s --help", err, cmd.CommandPath())
 	})

@@ -61,10 +61,14 @@ With --rest it speaks on stdin and stdout for one repository, as borg wants it o
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if r.rest {
+				if err := f.refuseWithRest(cmd.Flags()); err != nil {
+					return err
+				}
+				r.quota, r.appendOnly, r.permissions = f.quota, f.appendOnly, f.permissions
 				return serveRest(cmd, s, r)
 			}
-			if r.backend != "" {
-				return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
+			if err := r.refuseWithoutRest(cmd.Flags()); err != nil {
+				return err
 			}
 			return serve(cmd, s, f)
 		},
@@ -118,6 +122,17 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	if err := lookAround(dir, sv.log); err != nil {
 		return err
 	}
+	// What can be refused without the directory is refused before it is made.
+	if sv.c.TLSCert != "" {
+		if sv.cert, err = loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+			return err
+		}
+	}
+	if sv.c.Token == "" && sv.c.TokenFile != "" {
+		if err := checkTokenFile(sv.c.TokenFile); err != nil {
+			return err
+		}
+	}
 	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
 	claim, err := holder.ClaimData(claimCtx, dir)
 	cancel()
@@ -136,11 +151,6 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	auth, err := authOf(&sv.c, token)
 	if err != nil {
 		return err
-	}
-	if sv.c.TLSCert != "" {
-		if sv.cert, err = loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
-			return err
-		}
 	}
 	listeners, passed, err := openListeners(ctx, sv.c.Listen)
 	if err != nil {
@@ -309,8 +319,11 @@ func monotonic() int64 {
 	return t.Nano() / 1000
 }
 
-// lookAround refuses a data directory that is one repository, and warns of what is not a repository at all.
+// lookAround refuses a data directory that is one repository or in one, and warns of what is not a repository at all.
 func lookAround(dir string, log *slog.Logger) error {
+	if err := checkApart(dir); err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
 	entries, err := os.ReadDir(dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
@@ -350,7 +363,7 @@ func mayBeRepository(dir string) bool {
 	}
 	for _, name := range names {
 		switch name {
-		case holder.OwnDir, "blobs", "incoming", "snapshots", "lost+found", "index.destroyed":
+		case holder.OwnDir, "blobs", "incoming", "snapshots", string(repo.JobsFolder), "lost+found", "index.destroyed":
 		default:
 			if !strings.HasPrefix(name, indexName+".") {
 				return false
@@ -358,6 +371,29 @@ func mayBeRepository(dir string) bool {
 		}
 	}
 	return true
+}
+
+// checkApart refuses a directory that lies inside a repository, or inside what a holder keeps: a client that chooses
+// its directory must not build one into another's files.
+func checkApart(dir string) error {
+	for at := dir; ; at = filepath.Dir(at) {
+		if filepath.Base(at) == holder.OwnDir {
+			return fmt.Errorf("a directory below %s is packhouse's own; choose another", holder.OwnDir)
+		}
+		if at == filepath.Dir(at) {
+			return nil
+		}
+		if at != dir && isRepository(at) {
+			return errors.New("the directory lies inside a repository; choose one beside it")
+		}
+	}
+}
+
+// isRepository tells whether a directory has what every repository has.
+func isRepository(dir string) bool {
+	index, indexErr := os.Stat(filepath.Join(dir, indexName))
+	blobs, blobsErr := os.Stat(filepath.Join(dir, "blobs"))
+	return indexErr == nil && index.Mode().IsRegular() && blobsErr == nil && blobs.IsDir()
 }
 
 // indexName is the file that makes a directory a repository.

@@ -72,6 +72,25 @@ func TestMaxBody(t *testing.T) {
 	}
 }
 
+// TestServePermissions: those of the command line hold for every repository, over the network and through pipes.
+func TestServePermissions(t *testing.T) {
+	dir := tempDir(t)
+	if code, _, errs := runHere(t, "repo", "create", "r", "--dialect", "borgstore", "-d", dir); code != 0 {
+		t.Fatal(errs)
+	}
+	s := startServer(t, dir, "-d", dir, "--permissions", "read-only")
+	s.expect(t, http.StatusForbidden, "POST", "/r/packs/a", "x")
+	s.expect(t, http.StatusOK, "GET", "/r/", "")
+	c := stdioAt(t, filepath.Join(dir, "r"))
+	c.want(t, http.StatusForbidden, "POST", "/packs/a", "x")
+	c.finish(t)
+	for _, bad := range []string{"", "nothing", "{"} {
+		if code, _, errs := runHere(t, "serve", "-d", dir, "--permissions", bad); code != exitUsage || !strings.Contains(errs, "--permissions") {
+			t.Errorf("%q: got exit code %d, %q", bad, code, errs)
+		}
+	}
+}
+
 // TestForeignEntries are ignored, and named in the log.
 func TestForeignEntries(t *testing.T) {
 	dir := tempDir(t)

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/repo"
 )
 
 // serveFlags are the flags of serve that say what a configuration file can say too.
@@ -26,9 +27,10 @@ type serveFlags struct {
 	maxBody   string
 	drain     string
 
-	appendOnly bool
-	debug      bool
-	lockTTL    int64
+	permissions string
+	appendOnly  bool
+	debug       bool
+	lockTTL     int64
 }
 
 // inert are options of vger-server and vykar-server that mean nothing here.
@@ -44,6 +46,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
 	flags.BoolVar(&f.appendOnly, "append-only", false, "refuse to delete and overwrite backups")
+	flags.StringVar(&f.permissions, "permissions", "", "what clients may do at most: all, no-delete, write-only, read-only or a JSON `table` of prefix to letters")
 	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G; 0: no limit (default)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
@@ -68,6 +71,24 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 		}
 	}
 	return warnings
+}
+
+// refuseWithRest refuses flags that `serve --rest` would leave without effect: who forces them on a client must not
+// believe that they hold.
+func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
+	for _, name := range []string{
+		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "reserve", "grace", "lock-ttl-seconds", "max-body", "drain", "log-format",
+	} {
+		if flags.Changed(name) {
+			return usage("--%s has no meaning with --rest, where one client speaks on stdin", name)
+		}
+	}
+	for name, value := range map[string]string{"permissions": f.permissions, "quota": f.quota} {
+		if flags.Changed(name) && value == "" {
+			return usage("--%s: must not be empty", name)
+		}
+	}
+	return nil
 }
 
 // overrides checks the flags and the environment, and returns what sets them over a file's values.
@@ -124,6 +145,13 @@ func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), erro
 	on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
 	on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
 	on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+	var permissions *repo.Permissions
+	on("permissions", func() (err error) {
+		if err = notEmpty(f.permissions)(); err == nil {
+			permissions, err = config.ParsePermissions(f.permissions)
+		}
+		return err
+	}, func(c *config.Config) { c.Permissions = permissions })
 	on("append-only", fine, func(c *config.Config) { c.AppendOnly = f.appendOnly })
 	size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
 	size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })

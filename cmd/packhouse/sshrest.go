@@ -38,6 +38,9 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 	if err := f.allow(p.dir); err != nil {
 		return err
 	}
+	if err := checkApart(p.dir); err != nil {
+		return err
+	}
 	return serveStdio(cmd.Context(), s, p, "", "")
 }
 

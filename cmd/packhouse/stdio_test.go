@@ -190,6 +190,7 @@ func TestStdioRefusals(t *testing.T) {
 		{"another backend", nil, []string{restName, "--stdio", "--backend", "sftp://h/x"}, 1, "on a disk of this machine"},
 		{"unknown option", nil, []string{restName, "--nope"}, 2, "unknown flag"},
 		{"argument", nil, []string{restName, "x"}, 2, "takes no arguments"},
+		{"empty credentials", nil, []string{restName, "--backend", "FILE:x", "--username", "", "--password", ""}, 1, "belong together"},
 		{"half credentials", nil, []string{restName, "--backend", "FILE:x", "--username", "u", "--password", ""}, 1, "belong together"},
 		{"permissions", nil, []string{restName, "--backend", "FILE:x", "--permissions", "{"}, 1, "not a JSON object"},
 		{"preset", nil, []string{restName, "--backend", "FILE:x", "--permissions", "nothing"}, 1, "expected a JSON object"},
@@ -205,6 +206,12 @@ func TestStdioRefusals(t *testing.T) {
 		{"forced, no backend asked", []string{"SSH_ORIGINAL_COMMAND=sh"}, []string{"packhouse", "serve", "--rest"}, 83, "must ask for"},
 		{"forced, other place asked", []string{"SSH_ORIGINAL_COMMAND=borg serve --rest --backend FILE:" + top + "/x"}, []string{"packhouse", "serve", "--rest", "--restrict-to-path", top + "/y"}, 83, "not allowed"},
 		{"backend without rest", nil, []string{"packhouse", "serve", "--backend", "FILE:x"}, 2, "belongs to --rest"},
+		{"restriction without rest", nil, []string{"packhouse", "serve", "--restrict-to-path", "x"}, 2, "belong to --rest"},
+		{"a data directory with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "-d", "x"}, 2, "--data-dir has no meaning with --rest"},
+		{"grace with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--grace", "7d"}, 2, "--grace has no meaning with --rest"},
+		{"empty quota with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--quota", ""}, 2, "--quota: must not be empty"},
+		{"empty permissions with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--permissions", ""}, 2, "--permissions: must not be empty"},
+		{"quota with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--quota", "lots"}, 1, "not a size"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			c := startStdio(t, top, test.env, test.args...)
@@ -229,6 +236,41 @@ func TestStdioRefusals(t *testing.T) {
 			t.Errorf("a refused start left %s", name)
 		}
 	}
+}
+
+// TestNested: no repository inside another one, nor inside what holders keep, whoever chooses the directory.
+func TestNested(t *testing.T) {
+	top := tempDir(t)
+	c := stdioAt(t, filepath.Join(top, "r"))
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	c.finish(t)
+	endHolder(t, filepath.Join(top, "r"))
+	for path, want := range map[string]string{
+		"r/x": "inside a repository", "r/blobs/00": "inside a repository", "r/incoming/x/y": "inside a repository",
+		".packhouse": "packhouse's own", "r/.packhouse/x": "packhouse's own",
+	} {
+		dir := filepath.Join(top, path)
+		for _, args := range [][]string{
+			{"packhouse", "serve", "--rest", "--restrict-to-path", top, "--backend", "FILE:" + dir},
+			{restName, "--stdio", "--backend", "FILE:" + dir},
+			{restName, "--port", "0", "--backend", "FILE:" + dir},
+			{"packhouse", "serve", "--listen", "127.0.0.1:0", "--data-dir", dir},
+		} {
+			c := startStdio(t, top, nil, args...)
+			_ = c.in.Close()
+			if got := c.code(t); got != 1 || !strings.Contains(c.errs.String(), want) {
+				t.Errorf("%q: got exit code %d, %q; want 1, %q", args, got, c.errs, want)
+			}
+		}
+		if _, err := os.Stat(filepath.Join(dir, indexName)); err == nil {
+			t.Errorf("%s became a repository", path)
+		}
+	}
+	// Beside it is fine, and so is a directory that happens to be below a file of that name.
+	write(t, filepath.Join(top, indexName), "not ours")
+	c = stdioAt(t, filepath.Join(top, "s"))
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	c.finish(t)
 }
 
 // TestForcedCommand: the client names the repository, the administrator's command line decides the rest.
@@ -321,6 +363,34 @@ func TestStdioQuotaAndPermissions(t *testing.T) {
 	c.want(t, http.StatusOK, "POST", "/a", "12345678")
 	c.want(t, http.StatusInsufficientStorage, "POST", "/b", "123")
 	c.want(t, http.StatusForbidden, "DELETE", "/a", "")
+	c.finish(t)
+}
+
+// TestServeRestLimits: what an administrator forces on a client of `serve --rest` holds.
+func TestServeRestLimits(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "r")
+	c := stdioAt(t, dir)
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	c.want(t, http.StatusOK, "POST", "/packs/a", "12345678")
+	c.finish(t)
+	rest := func(args ...string) *client {
+		return startStdio(t, "/", quick, append([]string{"packhouse", "serve", "--rest", "--backend", "FILE:" + dir}, args...)...)
+	}
+	c = rest("--quota", "10", "--append-only", "--debug", "--lock-wait", "5")
+	c.want(t, http.StatusInsufficientStorage, "POST", "/packs/b", "123")
+	c.want(t, http.StatusOK, "POST", "/packs/b", "12")
+	c.want(t, http.StatusForbidden, "DELETE", "/packs/a", "")
+	c.want(t, http.StatusOK, "POST", "/locks/a", "")
+	c.want(t, http.StatusOK, "DELETE", "/locks/a", "")
+	c.finish(t)
+
+	// Of two rules both hold; the quota 0 is none, as everywhere in serve.
+	c = rest("--quota", "0", "--append-only", "--permissions", `{"":"lrD"}`)
+	c.want(t, http.StatusForbidden, "POST", "/packs/c", "")
+	c.want(t, http.StatusForbidden, "DELETE", "/packs/a", "")
+	c.finish(t)
+	c = rest()
+	c.want(t, http.StatusOK, "POST", "/packs/c", "123456789")
 	c.finish(t)
 }
 

@@ -45,6 +45,18 @@ func keptToken(path string) (token string, made bool, err error) {
 	return token, true, err
 }
 
+// checkTokenFile tells whether keptToken will find a token, or a directory to keep one in.
+func checkTokenFile(path string) error {
+	_, err := readToken(path)
+	if !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	if info, statErr := os.Stat(filepath.Dir(path)); statErr != nil || !info.IsDir() {
+		return fmt.Errorf("token file %s: there is no such directory", path)
+	}
+	return nil
+}
+
 func readToken(path string) (string, error) {
 	data, err := os.ReadFile(path)
 	if err != nil {

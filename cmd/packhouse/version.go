@@ -40,9 +40,11 @@ func versionCommand(s streams) *cobra.Command {
 		Use:   "version",
 		Short: "Print the version",
 		Args:  exactly(0, ""),
-		RunE: func(*cobra.Command, []string) error {
-			_, err := fmt.Fprintf(s.out, "packhouse %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
-			return err
-		},
+		RunE:  func(*cobra.Command, []string) error { return printVersion(s) },
 	}
+}
+
+func printVersion(s streams) error {
+	_, err := fmt.Fprintf(s.out, "packhouse %s %s/%s %s\n", version(), runtime.GOOS, runtime.GOARCH, runtime.Version())
+	return err
 }

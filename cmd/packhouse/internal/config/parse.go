@@ -12,15 +12,18 @@ import (
 	"github.com/pelletier/go-toml/v2/unstable"
 )
 
-// Problem is one thing that is wrong with a file.
+// Problem is one thing that is wrong with a file, or with what flags and environment say.
 type Problem struct {
-	File string
-	Line int // 1-based; 0: the file as a whole
+	File string // empty: there is none
+	Line int    // 1-based; 0: the file as a whole
 	Text string
 }
 
 func (p *Problem) Error() string {
-	if p.Line == 0 {
+	switch {
+	case p.File == "":
+		return p.Text
+	case p.Line == 0:
 		return fmt.Sprintf("%s: %s", p.File, p.Text)
 	}
 	return fmt.Sprintf("%s:%d: %s", p.File, p.Line, p.Text)
