@@ -147,7 +147,11 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	return &desk{client: client, single: single, own: true, end: func() error {
 		client.CloseIdleConnections()
 		stop()
-		return errors.Join(<-ended, claim.Release())
+		err := <-ended
+		if claim.Fresh() {
+			claim.Tidy(false) // a look into a directory leaves nothing there
+		}
+		return errors.Join(err, claim.Release())
 	}}, nil
 }
 

@@ -144,10 +144,10 @@ func policyAbove(dir string) (config.Policy, error) {
 	return p.Of(filepath.Base(dir)), err
 }
 
-// empty tells whether a single house has no repository.
+// empty tells whether a single house has no repository: there is nothing, or something that is not ours.
 func (h *house) empty() bool {
 	_, err := h.rooms.set.Names()
-	return errors.Is(err, repo.ErrNoRepository)
+	return errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrForeign)
 }
 
 // public takes the path out of an error that a client of a stdio process will see.

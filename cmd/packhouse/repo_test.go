@@ -178,6 +178,13 @@ func TestCommandLineErrors(t *testing.T) {
 			}
 		})
 	}
+	look := tempDir(t)
+	if code, out, errs := runHere(t, "repo", "list", "-d", look); code != 0 || out != "" {
+		t.Errorf("list of nothing: got exit code %d, %q, %q", code, out, errs)
+	}
+	if entries, _ := os.ReadDir(look); len(entries) != 0 {
+		t.Errorf("a look into a directory left %v", entries)
+	}
 	if _, err := os.Stat(filepath.Join(dir, "not")); err == nil {
 		t.Error("a start that was refused made the data directory")
 	}

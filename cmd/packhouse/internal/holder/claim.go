@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -210,6 +211,9 @@ func (c *Claim) mkdirAll(dir string) error {
 	return err
 }
 
+// Fresh tells whether the directory had nothing of a holder's before this claim.
+func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, OwnDir)) }
+
 // Tidy removes what the holder of a repository keeps, and directories it made, as far as they are empty:
 // for when there is no repository in the end. whole: the repository's directory too, although
 // it was there before, because the repository has been destroyed.
@@ -218,21 +222,14 @@ func (c *Claim) Tidy(whole bool) {
 	for _, name := range []string{socketFile, "log", "log.1", lockFile} {
 		_ = os.Remove(filepath.Join(own, name)) // what stays makes the directory stay, no harm
 	}
-	remove := append([]string{own}, reverse(c.made)...)
+	slices.Reverse(c.made)
+	remove := append([]string{own}, c.made...)
 	if whole {
 		remove = append(remove, c.Dir)
 	}
 	for _, dir := range remove {
 		_ = os.Remove(dir) // refuses unless it is empty
 	}
-}
-
-func reverse(list []string) []string {
-	reversed := make([]string, len(list))
-	for i, s := range list {
-		reversed[len(list)-1-i] = s
-	}
-	return reversed
 }
 
 // Release gives the claim up.
