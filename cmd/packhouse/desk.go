@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -19,6 +20,7 @@ import (
 	"packhouse/api"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/cmd/packhouse/internal/pipe"
 	"packhouse/repo"
 )
 
@@ -64,63 +66,80 @@ type desk struct {
 	single bool
 	own    bool // this process holds the directory
 	end    func() error
+
+	dir      string // that another process holds; "": none, or far away
+	answered bool   // a request was taken
 }
 
-// openDesk finds who answers for the directory. The command's context bounds the wait for it.
-func openDesk(cmd *cobra.Command, s streams, f *deskFlags) (*desk, error) {
+// withDesk runs do at a desk that answers for the directory. Who holds it may be just beginning or ending, or have been
+// a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at all.
+func withDesk(cmd *cobra.Command, s streams, f *deskFlags, do func(*desk) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	_, err = os.Stat(filepath.Join(dir, indexName))
 	single := err == nil
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
-	if single {
-		return openSingleDesk(ctx, cmd, s, dir)
+	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
+		d, err := openDesk(ctx, cmd.Context(), s, dir, single)
+		if err == nil {
+			err = errors.Join(do(d), d.close())
+			if d.answered {
+				return err
+			}
+		}
+		var silent *silentError
+		var held *holder.HeldError
+		switch {
+		case errors.As(err, &silent):
+		case errors.As(err, &held) && (holder.Held(dir) || single && holder.Held(filepath.Dir(dir))):
+		default:
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(pause):
+		}
 	}
-	if holder.Held(dir) {
-		return connectDesk(ctx, dir)
+}
+
+// silentError tells that the process that holds the directory did not take a request.
+type silentError struct{ held *holder.HeldError }
+
+func (e *silentError) Error() string { return e.held.Error() + ", which does not answer" }
+
+// openDesk finds who answers for a directory: the server of the directory above a single repository, or the holder, or
+// this process. ctx bounds the wait; the desk is for the command's life.
+func openDesk(ctx, life context.Context, s streams, dir string, single bool) (*desk, error) {
+	switch above := filepath.Dir(dir); {
+	case single && holder.Held(above):
+		d := connectDesk(above)
+		d.single, d.only = true, filepath.Base(dir)
+		return d, nil
+	case holder.Held(dir):
+		d := connectDesk(dir)
+		d.single = single
+		return d, nil
+	case single:
+		claim, err := holder.ClaimRepository(dir)
+		if err != nil {
+			return nil, err
+		}
+		return ownDesk(life, s, claim, true)
 	}
 	claim, err := holder.ClaimData(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	return ownDesk(cmd.Context(), s, claim, false)
+	return ownDesk(life, s, claim, false)
 }
 
-// openSingleDesk asks the server of the directory above, the holder, or opens the repository.
-func openSingleDesk(ctx context.Context, cmd *cobra.Command, s streams, dir string) (*desk, error) {
-	if above := filepath.Dir(dir); holder.Held(above) {
-		d, err := connectDesk(ctx, above)
-		if err == nil {
-			d.single, d.only = true, filepath.Base(dir)
-		}
-		return d, err
-	}
-	if holder.Held(dir) {
-		d, err := connectDesk(ctx, dir)
-		if err == nil {
-			d.single = true
-		}
-		return d, err
-	}
-	claim, err := holder.ClaimRepository(dir)
-	if err != nil {
-		return nil, err
-	}
-	return ownDesk(cmd.Context(), s, claim, true)
-}
-
-// connectDesk asks a process that runs.
-func connectDesk(ctx context.Context, dir string) (*desk, error) {
-	conn, err := holder.Dial(ctx, dir)
-	if err != nil {
-		return nil, fmt.Errorf("%w, which does not answer", holder.HeldBy(dir))
-	}
-	_ = conn.Close()
-	client := holder.Client(dir)
-	return &desk{client: client, end: func() error { client.CloseIdleConnections(); return nil }}, nil
+// connectDesk asks the process that holds a directory.
+func connectDesk(dir string) *desk {
+	return &desk{client: holder.Client(dir), dir: dir, end: func() error { return nil }}
 }
 
 // ownDesk holds the directory for as long as the command runs. Other processes may use it meanwhile.
@@ -136,6 +155,7 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	h, err := openHouse(ctx, houseOptions{
 		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn),
 		Policy: policy,
+		Yield:  func() {}, // when the command is done, which needs no telling
 	})
 	if err != nil {
 		return nil, errors.Join(err, claim.Release())
@@ -145,7 +165,6 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
 	client := holder.Client(claim.Dir)
 	return &desk{client: client, single: single, own: true, end: func() error {
-		client.CloseIdleConnections()
 		stop()
 		err := <-ended
 		if claim.Fresh() {
@@ -221,9 +240,16 @@ func (d *desk) send(ctx context.Context, method, path string, body any) (*http.R
 // do sends a request as send does.
 func (d *desk) do(req *http.Request) (*http.Response, error) {
 	resp, err := d.client.Do(req)
+	if d.dir != "" && !d.answered && notTaken(req, resp, err) {
+		if err == nil {
+			resp.Body.Close()
+		}
+		return nil, &silentError{holder.HeldBy(d.dir)}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
+	d.answered = true
 	if resp.StatusCode < 300 {
 		return resp, nil
 	}
@@ -242,7 +268,20 @@ func (d *desk) do(req *http.Request) (*http.Response, error) {
 		}
 		return nil, errors.New(problem.Detail)
 	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, fmt.Errorf("the server answers %s", resp.Status)
+	}
 	return nil, errors.New(strings.TrimSpace(string(text)))
+}
+
+// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, or there was
+// nothing to do but to answer.
+func notTaken(req *http.Request, resp *http.Response, err error) bool {
+	if err == nil {
+		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(pipe.HeaderLeaving) != ""
+	}
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "dial" || req.Method == http.MethodGet)
 }
 
 // ask sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
@@ -285,13 +324,4 @@ func (d *desk) lines(ctx context.Context, method, path string, body any, each fu
 			return err
 		}
 	}
-}
-
-// withDesk runs do at an open desk.
-func withDesk(cmd *cobra.Command, s streams, f *deskFlags, do func(*desk) error) error {
-	d, err := openDesk(cmd, s, f)
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(d), d.close())
 }

@@ -2,11 +2,13 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 )
@@ -110,6 +112,31 @@ func damage(t *testing.T, dir string) {
 	if err := os.WriteFile(files[0], b, 0o600); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestCommandsTogether: commands that begin at once on one directory, beside pipes whose holder comes and goes, all
+// get their answer.
+func TestCommandsTogether(t *testing.T) {
+	top := tempDir(t)
+	dir := filepath.Join(top, "r")
+	c := stdioAt(t, dir)
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	var wait sync.WaitGroup
+	for _, args := range [][]string{{"repo", "list", "-d", top}, {"repo", "info", "r", "-d", top}, {"repo", "info", "-d", dir}, {"lock", "list", "-d", dir}} {
+		wait.Go(func() {
+			for range 4 {
+				out, err := program(t, top, append([]string{"packhouse"}, args...)...).CombinedOutput()
+				if err != nil {
+					t.Errorf("%q: %v\n%s", args, err, out)
+				}
+			}
+		})
+	}
+	for n := range 20 {
+		c.want(t, http.StatusOK, "POST", fmt.Sprintf("/packs/%d", n), "x")
+	}
+	wait.Wait()
+	c.finish(t)
 }
 
 func TestCommandLineErrors(t *testing.T) {

@@ -14,17 +14,18 @@ const (
 	PathYield = "/-/local/yield" // POST: finish what runs, let go of the repository, and end
 )
 
-// Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse".
+// Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on a connection
+// of its own: on an idle one the notice of a holder that leaves would come unasked.
 func Client(dir string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) },
+		DisableKeepAlives: true,
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) },
 	}}
 }
 
 // Yield asks the holder of dir to let go. nil: it will, or nobody holds it.
 func Yield(ctx context.Context, dir string) error {
 	client := Client(dir)
-	defer client.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+PathYield, nil)
 	if err != nil {
 		return err
