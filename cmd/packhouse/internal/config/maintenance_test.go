@@ -44,6 +44,7 @@ plan_output = 30
 		`workers = "two"`:         "a whole number",
 		`windows = "01:00-05:00"`: `did you mean "window"`,
 		`keep_results = "1m"`:     "too short",
+		`keep_results = "0"`:      "too short",
 		`jitter = 5`:              "a string such as",
 	} {
 		_, err := Parse("f", []byte("[maintenance]\n"+text+"\n"), nil)

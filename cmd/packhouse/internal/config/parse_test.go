@@ -128,6 +128,7 @@ func TestParseErrors(t *testing.T) {
 		{"two tokens", "[server]\ntoken = 'a'\ntoken_file = 'b'", []string{`f:3: token and token_file are the same setting; keep one`}},
 		{"duration", "[server]\ngrace = '14 days'", []string{`f:2: grace: "14 days" is not a duration; write a number with s, m, h, d or w, such as 90s, 36h or 30d`}},
 		{"lock TTL", "[server]\nlock_ttl_seconds = 0", []string{`f:2: lock_ttl_seconds: expected a number of seconds above 0, got 0`}},
+		{"no lock TTL", "[server]\nlock_ttl = '0'", []string{`f:2: lock_ttl: "0" is too short; the least is 1s`}},
 		{"listen", "[server]\nlisten = '8484'", []string{`f:2: listen: "8484" is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484`}},
 		{"log format", "[server]\nlog_format = 'jsn'", []string{`f:2: log_format: "jsn" is not one of pretty, json; did you mean "json"?`}},
 		{"empty token", "[server]\ntoken = ''", []string{`f:2: token: the token must not be empty`}},

@@ -103,7 +103,7 @@ func size[T any](field func(*T) *int64, parse func(string) (int64, error)) sette
 	}
 }
 
-// duration stores a duration of least at least (0 is always fine), given as a string.
+// duration stores a duration of least at least, given as a string.
 func duration[T any](field func(*T) *time.Duration, least time.Duration) setter[T] {
 	return func(target *T, value any) error {
 		s, ok := value.(string)
@@ -114,7 +114,7 @@ func duration[T any](field func(*T) *time.Duration, least time.Duration) setter[
 		if err != nil {
 			return err
 		}
-		if d != 0 && d < least {
+		if d < least {
 			return fmt.Errorf("%q is too short; the least is %s", s, least)
 		}
 		*field(target) = d
