@@ -11,8 +11,11 @@ import (
 	"net"
 	"net/http"
 	"os"
+	osuser "os/user"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -123,7 +126,11 @@ func openDesk(ctx, life context.Context, s streams, dir string, single bool) (*d
 		d := connectDesk(dir)
 		d.single = single
 		return d, nil
-	case single:
+	}
+	if err := checkOwner(dir, os.Geteuid()); err != nil {
+		return nil, err
+	}
+	if single {
 		claim, err := holder.ClaimRepository(dir)
 		if err != nil {
 			return nil, err
@@ -135,6 +142,27 @@ func openDesk(ctx, life context.Context, s streams, dir string, single bool) (*d
 		return nil, err
 	}
 	return ownDesk(life, s, claim, false)
+}
+
+// checkOwner keeps root from working in a directory whose server runs as another user: that one could not open the
+// files that root made.
+func checkOwner(dir string, user int) error {
+	info, err := os.Stat(filepath.Join(dir, holder.OwnDir))
+	if errors.Is(err, os.ErrNotExist) {
+		info, err = os.Stat(dir)
+	}
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if user != 0 || !ok || stat.Uid == 0 {
+		return nil
+	}
+	owner := "#" + strconv.Itoa(int(stat.Uid))
+	if u, err := osuser.LookupId(owner[1:]); err == nil {
+		owner = u.Username
+	}
+	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
 }
 
 // connectDesk asks the process that holds a directory.

@@ -45,6 +45,9 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			if _, err := os.Stat(filepath.Join(dir, "blobs")); err != nil {
 				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
 			}
+			if err := checkOwner(dir, os.Geteuid()); err != nil {
+				return err
+			}
 			release, err := claimOffline(cmd.Context(), top, dir)
 			if err != nil {
 				return err
@@ -65,7 +68,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 	if top != dir {
 		claim, err = holder.ClaimData(ctx, top)
 	} else {
-		claim, err = holder.ClaimRepository(dir)
+		claim, err = claimFromHolder(ctx, dir)
 	}
 	if err != nil {
 		return nil, err

@@ -139,6 +139,28 @@ func TestCommandsTogether(t *testing.T) {
 	c.finish(t)
 }
 
+// TestOwner: root is kept from making files in another user's directory.
+func TestOwner(t *testing.T) {
+	dir := tempDir(t)
+	if os.Geteuid() == 0 {
+		if err := os.Chown(dir, 4711, 4711); err != nil {
+			t.Fatal(err)
+		}
+		if code, _, errs := runHere(t, "repo", "list", "-d", dir); code != 1 || !strings.Contains(errs, "belongs to #4711") {
+			t.Errorf("list: got exit code %d, %q", code, errs)
+		}
+	}
+	if err := checkOwner(dir, 0); err == nil || !strings.Contains(err.Error(), "sudo -u") {
+		t.Errorf("as root: got %v", err)
+	}
+	if err := checkOwner(dir, 4711); err != nil {
+		t.Errorf("as the owner: got %v", err)
+	}
+	if err := checkOwner("/", 0); err != nil {
+		t.Errorf("root in its own: got %v", err)
+	}
+}
+
 func TestCommandLineErrors(t *testing.T) {
 	dir := tempDir(t)
 	bad := filepath.Join(dir, "bad.toml")
