@@ -57,7 +57,7 @@ func TestCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	call(1, `operation 1, range 0 \(packs/b\)`, here("compact", "--plan", bad, "--wait")...)
-	call(0, `done: 2 operations`, here("scrub", "--wait")...)
+	call(0, `done: 2 items, 8 bytes read, 0 damaged`, here("scrub", "--wait")...)
 
 	// From afar, with the token.
 	t.Setenv("PACKHOUSE_TOKEN", s.token)
@@ -85,7 +85,8 @@ func TestCompaction(t *testing.T) {
 	}
 	call(2, "there is no repository", "repo", "rebuild", "nothing", "-d", data)
 	call(0, `rebuilt from no snapshot: 2 items, 6 bytes.* 2 recovered`, "repo", "rebuild", "laptop", "-d", data)
-	call(1, "has an index", "repo", "rebuild", "laptop", "-d", data)
+	call(1, "has an index; --replace sets it aside", "repo", "rebuild", "laptop", "-d", data)
+	call(0, `"recovered": 2`, "repo", "rebuild", "laptop", "-d", data, "--replace", "--json")
 	call(0, `laptop: 2 items in the index, 6 bytes read, 0 problems`, "check", "laptop", "--verify", "-d", data)
 }
 

@@ -276,9 +276,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		text, marshalErr := json.Marshal(job)
 		err = errors.Join(marshalErr, printJSON(s.out, text))
 	} else {
-		p := job.Progress
-		_, err = fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
-			job.ID, job.State, p.Operations, inBytes(p.Read), inBytes(p.Written), inBytes(p.Freed))
+		err = showEnded(s, job)
 	}
 	switch {
 	case err != nil:
@@ -294,6 +292,17 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
 	}
 	return nil
+}
+
+func showEnded(s streams, job compact.Job) error {
+	p := job.Progress
+	if job.Kind == compact.Scrub {
+		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, inBytes(p.Read), job.Bad)
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
+		job.ID, job.State, p.Operations, inBytes(p.Read), inBytes(p.Written), inBytes(p.Freed))
+	return err
 }
 
 // await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.

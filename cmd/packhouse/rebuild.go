@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -77,6 +78,9 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 }
 
 func rebuild(cmd *cobra.Command, s streams, f *deskFlags, dir string, replace bool) error {
+	if _, err := os.Stat(filepath.Join(dir, indexName)); err == nil && !replace {
+		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
+	}
 	blobs := int64(0)
 	report, err := repo.Rebuild(cmd.Context(), repo.Environment{}, dir, repo.RebuildOptions{
 		Replace: replace,
@@ -90,14 +94,29 @@ func rebuild(cmd *cobra.Command, s streams, f *deskFlags, dir string, replace bo
 	if err != nil {
 		return err
 	}
+	if f.json {
+		var text []byte
+		if text, err = json.Marshal(map[string]any{
+			"snapshot": report.Snapshot, "items": report.Items, "bytes": report.Bytes, "recovered": report.Recovered,
+			"dropped": report.Dropped, "superseded": report.Superseded, "unreadable": report.Unreadable,
+		}); err == nil {
+			err = printJSON(s.out, text)
+		}
+	} else {
+		err = showRebuilt(s, report)
+	}
+	if err == nil && report.Unreadable > 0 {
+		err = &exitError{exitFound, fmt.Errorf("%d blobs could not be read; their files stay where they are", report.Unreadable)}
+	}
+	return err
+}
+
+func showRebuilt(s streams, report repo.RebuildReport) error {
 	from := "no snapshot"
 	if report.Snapshot != "" {
 		from = "snapshot " + report.Snapshot
 	}
-	_, err = fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d gone since the snapshot, %d blobs superseded, %d unreadable\n",
+	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d gone since the snapshot, %d blobs superseded, %d unreadable\n",
 		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Dropped, report.Superseded, report.Unreadable)
-	if err == nil && report.Unreadable > 0 {
-		err = &exitError{exitFound, fmt.Errorf("%d blobs could not be read; their files stay where they are", report.Unreadable)}
-	}
 	return err
 }
