@@ -2,6 +2,7 @@ package holder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"path/filepath"
@@ -21,8 +22,12 @@ func Find(ctx context.Context, dir string, start func(context.Context) error) (*
 	above := filepath.Dir(dir)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		if Held(above) {
-			if conn, err := Dial(ctx, above); err == nil {
+			conn, err := Dial(ctx, above)
+			if err == nil {
 				return &Found{conn, filepath.Base(dir)}, nil
+			}
+			if errors.Is(err, errStranger) {
+				return nil, fmt.Errorf("%w, as another user", &HeldError{What: "repository", PID: pidOf(above), Up: true})
 			}
 		} else if conn, err := Dial(ctx, dir); err == nil {
 			return &Found{conn, ""}, nil

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -92,8 +93,43 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 		conn, err = d.DialContext(ctx, "unix", short)
 		return err
 	})
-	return conn, err
+	if err != nil {
+		return nil, err
+	}
+	if err := checkPeer(conn); err != nil {
+		return nil, errors.Join(err, conn.Close())
+	}
+	return conn, nil
 }
+
+// checkPeer refuses a process of another user: where others may write into the directory above a repository, one of
+// them could pose as its server.
+func checkPeer(conn net.Conn) error {
+	socket, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var peer *unix.Ucred
+	err = raw.Control(func(fd uintptr) {
+		var credErr error
+		if peer, credErr = unix.GetsockoptUcred(int(fd), unix.SOL_SOCKET, unix.SO_PEERCRED); credErr != nil {
+			peer = nil // a system without; the mode of the socket has to do
+		}
+	})
+	if err == nil && peer != nil && !trusts(os.Geteuid(), int(peer.Uid)) {
+		err = errStranger
+	}
+	return err
+}
+
+var errStranger = errors.New("the process belongs to another user")
+
+// trusts tells whether a process of user speaks to one of peer: its own or root's, and root to everybody's.
+func trusts(user, peer int) bool { return user == peer || user == 0 || peer == 0 }
 
 // throughDir calls do with path, or, when that is too long for a socket address, with a name for
 // it below an open descriptor of its directory.
