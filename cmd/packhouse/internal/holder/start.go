@@ -27,7 +27,7 @@ const (
 )
 
 // Start runs program with args as a background holder: in a session of its own, without the
-// caller's files. It returns when the holder is ready or when another process holds the repository, nil in both cases;
+// caller's files and secrets. It returns when the holder is ready or when another process holds the repository, nil in both cases;
 // else the error is what the holder said.
 func Start(ctx context.Context, program string, args ...string) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
@@ -45,7 +45,7 @@ func Start(ctx context.Context, program string, args ...string) error {
 	cmd.Dir = "/"
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = null, null, null
 	cmd.ExtraFiles = []*os.File{write}
-	cmd.Env = append(os.Environ(), reportVariable+"=yes")
+	cmd.Env = append(lasting(os.Environ()), reportVariable+"=yes")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	// A descriptor that we were given without asking must not live on in the holder: whoever waits for
 	// its end (ssh, a shell's pipe) would wait for the holder's. Kernels before 5.11 refuse; so be it.
@@ -70,6 +70,22 @@ func Start(ctx context.Context, program string, args ...string) error {
 		return errors.New(line)
 	}
 	return fmt.Errorf("the holder ended before it was ready: %w", err)
+}
+
+// lasting is what a holder takes over of its first client's environment: it outlives that client, whose passphrases
+// are none of its business.
+func lasting(environment []string) []string {
+	var kept []string
+	for _, variable := range environment {
+		name, _, _ := strings.Cut(variable, "=")
+		switch {
+		case name == "PACKHOUSE_TOKEN":
+		case name == "PATH", name == "HOME", name == "USER", name == "LOGNAME", name == "LANG", name == "TZ", name == "TMPDIR",
+			strings.HasPrefix(name, "LC_"), strings.HasPrefix(name, "GO"), strings.HasPrefix(name, "PACKHOUSE_"):
+			kept = append(kept, variable)
+		}
+	}
+	return kept
 }
 
 // Report is the other end of Start, in the holder: it tells once how the start went.
