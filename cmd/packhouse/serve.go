@@ -407,6 +407,10 @@ func resolve(path string) (string, error) {
 	}
 	real, err := filepath.EvalSymlinks(path)
 	if errors.Is(err, os.ErrNotExist) && filepath.Dir(path) != path {
+		// A link that leads nowhere now may lead anywhere later, past what was checked of the path.
+		if _, linkErr := os.Lstat(path); linkErr == nil {
+			return "", fmt.Errorf("%s is a symbolic link to nothing", filepath.Base(path))
+		}
 		above, err := resolve(filepath.Dir(path))
 		return filepath.Join(above, filepath.Base(path)), err
 	}

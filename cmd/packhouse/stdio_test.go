@@ -241,6 +241,49 @@ func TestStdioRefusals(t *testing.T) {
 	}
 }
 
+// TestRestrictionAndLinks: a restriction looks at where a path leads, not at how it is spelled.
+func TestRestrictionAndLinks(t *testing.T) {
+	top := tempDir(t)
+	for _, dir := range []string{"in", "out"} {
+		if err := os.Mkdir(filepath.Join(top, dir), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, target := range map[string]string{"in/away": "out", "in/nowhere": "none", "alias": "in"} {
+		if err := os.Symlink(filepath.Join(top, target), filepath.Join(top, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, test := range []struct {
+		path, restriction, root string
+		code                    int
+	}{
+		{"in/r", "path", "in", 0},
+		{"alias/r", "path", "in", 0},
+		{"in/r", "path", "alias", 0},
+		{"in/away/../r", "path", "in", 0}, // as borg normalises it
+		{"alias/r", "repository", "in/r", 0},
+		{"in/away/r", "path", "in", exitRestricted},
+		{"in/away", "path", "in", exitRestricted},
+		{"in/../out/r", "path", "in", exitRestricted},
+		{"alias/../out", "repository", "in", exitRestricted},
+		{"in/nowhere", "path", "in", exitFailure},
+		{"in/nowhere/r", "path", "in", exitFailure},
+	} {
+		c := startStdio(t, top, quick, "packhouse", "serve", "--rest", "--backend", "FILE:"+top+"/"+test.path, "--restrict-to-"+test.restriction, filepath.Join(top, test.root))
+		_ = c.in.Close()
+		if got := c.code(t); got != test.code {
+			t.Errorf("%s with %s %s: got exit code %d, want %d\n%s", test.path, test.restriction, test.root, got, test.code, c.errs)
+		}
+	}
+	endHolder(t, filepath.Join(top, "in", "r"))
+	for _, dir := range []string{"out", "none"} {
+		if entries, _ := os.ReadDir(filepath.Join(top, dir)); len(entries) != 0 {
+			t.Errorf("outside: %v", entries)
+		}
+	}
+}
+
 // TestNested: no repository inside another one, nor inside what holders keep, whoever chooses the directory.
 func TestNested(t *testing.T) {
 	top := tempDir(t)
