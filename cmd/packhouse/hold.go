@@ -31,6 +31,9 @@ func startHolder(ctx context.Context, dir string) error {
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
 	}
+	if _, err := os.Stat(program); err != nil {
+		program = "/proc/self/exe" // replaced by an upgrade while we run
+	}
 	return holder.Start(ctx, program, "hold", "--dir", dir)
 }
 

@@ -220,7 +220,16 @@ type client struct {
 // startStdio runs a stdio process; args[0] is the name it is called by.
 func startStdio(t testing.TB, dir string, env []string, args ...string) *client {
 	t.Helper()
+	return startStdioOf(t, "", dir, env, args...)
+}
+
+// startStdioOf is startStdio of a copy of this program; "": of this one.
+func startStdioOf(t testing.TB, copied, dir string, env []string, args ...string) *client {
+	t.Helper()
 	cmd := program(t, dir, args...)
+	if copied != "" {
+		cmd.Path = copied
+	}
 	cmd.Env = append(cmd.Env, env...)
 	in, err := cmd.StdinPipe()
 	if err != nil {

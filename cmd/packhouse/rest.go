@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -82,16 +83,21 @@ func (f *restFlags) addServe(flags *pflag.FlagSet) {
 	flags.StringVar(&f.backend, "backend", "", "with --rest: the repository's directory, FILE:`path`")
 	flags.StringArrayVar(&f.restrictToPath, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
 	flags.StringArrayVar(&f.restrictToRepository, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
-	// Options that borg passes along and that have no meaning here.
-	for _, name := range []string{"critical", "error", "warning", "info", "verbose"} {
+	for _, name := range borgSwitches {
 		flags.Bool(name, false, "")
 		_ = flags.MarkHidden(name)
 	}
-	for _, name := range []string{"lock-wait", "umask", "debug-topic"} {
+	for _, name := range borgOptions {
 		flags.StringArray(name, nil, "")
 		_ = flags.MarkHidden(name)
 	}
 }
+
+// borgSwitches and borgOptions are what borg passes along to `serve --rest` and what has no meaning here.
+var (
+	borgSwitches = []string{"critical", "error", "warning", "info", "verbose"}
+	borgOptions  = []string{"lock-wait", "umask", "debug-topic"}
+)
 
 // refuseWithoutRest refuses the flags that only `serve --rest` has.
 func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
@@ -100,6 +106,11 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 		return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
 	case f.restricted():
 		return usage("--restrict-to-path and --restrict-to-repository belong to --rest; a server of many repositories has --data-dir")
+	}
+	for _, name := range slices.Concat(borgSwitches, borgOptions) {
+		if flags.Changed(name) {
+			return usage("--%s is an option of borg and belongs to --rest", name)
+		}
 	}
 	return nil
 }

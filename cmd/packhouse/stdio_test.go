@@ -208,6 +208,7 @@ func TestStdioRefusals(t *testing.T) {
 		{"forced, other place asked", []string{"SSH_ORIGINAL_COMMAND=borg serve --rest --backend FILE:" + top + "/x"}, []string{"packhouse", "serve", "--rest", "--restrict-to-path", top + "/y"}, 83, "not allowed"},
 		{"backend without rest", nil, []string{"packhouse", "serve", "--backend", "FILE:x"}, 2, "belongs to --rest"},
 		{"restriction without rest", nil, []string{"packhouse", "serve", "--restrict-to-path", "x"}, 2, "belong to --rest"},
+		{"borg's option without rest", nil, []string{"packhouse", "serve", "--umask", "077"}, 2, "belongs to --rest"},
 		{"a data directory with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "-d", "x"}, 2, "--data-dir has no meaning with --rest"},
 		{"grace with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--grace", "7d"}, 2, "--grace has no meaning with --rest"},
 		{"empty quota with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--quota", ""}, 2, "--quota: must not be empty"},
@@ -493,6 +494,33 @@ func TestManyPipes(t *testing.T) {
 		}
 		c.finish(t)
 	}
+}
+
+// TestUpgrade: a pipe whose program was replaced meanwhile still finds one to start a holder with.
+func TestUpgrade(t *testing.T) {
+	top := tempDir(t)
+	dir := filepath.Join(top, "r")
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, err := os.ReadFile(self)
+	if err != nil {
+		t.Fatal(err)
+	}
+	installed := filepath.Join(top, "packhouse")
+	if err := os.WriteFile(installed, text, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	c := startStdioOf(t, installed, top, quick, restName, "--stdio", "--backend", "FILE:"+dir)
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	if err := os.Remove(installed); err != nil {
+		t.Fatal(err)
+	}
+	endHolder(t, dir)
+	c.want(t, http.StatusOK, "POST", "/packs/a", "x")
+	c.finish(t)
+	endHolder(t, dir)
 }
 
 // TestKilledDuringRequests: a pipe whose holder dies with its request ends, and what was acknowledged is there.
