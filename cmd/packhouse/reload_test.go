@@ -107,6 +107,15 @@ func TestReload(t *testing.T) {
 	s.expect(t, http.StatusInsufficientStorage, "POST", "/r/packs/b", "12")
 	s.expect(t, http.StatusForbidden, "DELETE", "/r/packs/a", "")
 
+	write(t, file, "[server]\ntoken_file = 'new.token'\ndata_dir = 'd'\n")
+	hangup("there is a new token")
+	made, err := os.ReadFile(filepath.Join(dir, "new.token"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.token = strings.TrimSpace(string(made))
+	await(t, "the new token", func() bool { code, _ := s.do(t, "GET", "/r/packs/a", ""); return code == http.StatusOK }, s.errs)
+
 	write(t, file, "[server]\ntoken = 'third'\nnonsense = 1\n")
 	hangup("the configuration stays as it was")
 	s.expect(t, http.StatusOK, "GET", "/r/packs/a", "")

@@ -285,7 +285,10 @@ func (sv *server) reload() {
 	if err := c.Policies().Keep(filepath.Join(sv.house.o.Claim.Dir, holder.OwnDir)); err != nil {
 		sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
 	}
-	token, _, err := sv.token()
+	token, source, err := sv.token()
+	if source.made {
+		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
+	}
 	if err == nil {
 		var auth *api.Auth
 		if auth, err = authOf(&c, token); err == nil {
