@@ -107,11 +107,12 @@ func parseRequest(h *head) (*request, error) {
 // repeatable tells whether asking twice changes nothing.
 func (r *request) repeatable() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
 
-// ours are fields that concern one connection, or that only a pipe may set.
+// ours are fields that concern one connection, that only a pipe may set, or that ask for what a client on stdio cannot
+// read: a response is never compressed there.
 func ours(name string) bool {
 	switch http.CanonicalHeaderKey(name) {
 	case "Connection", "Keep-Alive", "Te", "Trailer", "Transfer-Encoding", "Upgrade", "Host", "Expect", "Content-Length",
-		"Authorization", "Proxy-Authorization", "Proxy-Connection":
+		"Authorization", "Proxy-Authorization", "Proxy-Connection", "Accept-Encoding":
 		return true
 	}
 	return len(name) >= 12 && strings.EqualFold(name[:12], "X-Packhouse-")

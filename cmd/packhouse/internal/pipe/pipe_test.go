@@ -305,13 +305,13 @@ func TestPipe(t *testing.T) {
 
 // TestWhatTheHolderSees: the target as it was, a Host, whose request it is; and nothing a client may not say.
 func TestWhatTheHolderSees(t *testing.T) {
-	input := "GET //%41?q=1 HTTP/1.1\r\n" + accept + "Range: bytes=1-\r\nX-Packhouse-Permissions: null\r\nx-packhouse-principal: root\r\nHost: evil\r\nConnection: close\r\n\r\n"
+	input := "GET //%41?q=1 HTTP/1.1\r\n" + accept + "Range: bytes=1-\r\nX-Packhouse-Permissions: null\r\nx-packhouse-principal: root\r\nAccept-Encoding: gzip\r\nHost: evil\r\nConnection: close\r\n\r\n"
 	out, err := run(t, input, pipe.Options{}, func(t *testing.T, conn net.Conn, r *bufio.Reader) {
 		req := request(t, r)
 		if req.RequestURI != "//%41?q=1" || req.Host != "packhouse" || req.Header.Get("Range") != "bytes=1-" || req.Close {
 			t.Errorf("got %s %s %v", req.RequestURI, req.Host, req.Header)
 		}
-		for name, want := range map[string]string{"X-Packhouse-Repository": "r", "X-Packhouse-Permissions": "", "X-Packhouse-Principal": ""} {
+		for name, want := range map[string]string{"X-Packhouse-Repository": "r", "X-Packhouse-Permissions": "", "X-Packhouse-Principal": "", "Accept-Encoding": ""} {
 			if got := req.Header.Get(name); got != want {
 				t.Errorf("%s: got %q, want %q", name, got, want)
 			}
