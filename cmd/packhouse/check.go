@@ -2,10 +2,16 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
 
 	"github.com/spf13/cobra"
+
+	"packhouse/repo"
 )
 
 func checkCommand(s streams) *cobra.Command {
@@ -31,6 +37,14 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 					return err
 				}
 				damaged := false
+				for _, name := range d.lost(args) {
+					damaged = true
+					names = slices.DeleteFunc(names, func(n string) bool { return n == name })
+					event := checkEvent{Problem: "the index is lost; packhouse repo rebuild makes it anew", Problems: 1}
+					if err := showProblem(s, f, name, event); err != nil {
+						return err
+					}
+				}
 				for _, name := range names {
 					bad, err := d.check(cmd, s, f, name, verify)
 					if err != nil {
@@ -48,6 +62,64 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 	f.add(cmd)
 	cmd.Flags().BoolVar(&verify, "verify", false, "read and compare every stored byte")
 	return cmd
+}
+
+// lost are repositories whose index is gone: no list has them any more, but what they stored is there. names: look at
+// these alone.
+func (d *desk) lost(names []string) []string {
+	if d.data == "" {
+		return nil
+	}
+	entries, err := os.ReadDir(d.data)
+	if err != nil {
+		return nil // the list of repositories has failed as well
+	}
+	var lost []string
+	for _, entry := range entries {
+		name, dir := entry.Name(), filepath.Join(d.data, entry.Name())
+		if repo.CheckName(name) != nil || len(names) > 0 && !slices.Contains(names, name) {
+			continue
+		}
+		if missing(dir, indexName) && missing(dir, "index.destroyed") && hasBlobs(dir) {
+			lost = append(lost, name)
+		}
+	}
+	return lost
+}
+
+func missing(dir, name string) bool {
+	_, err := os.Stat(filepath.Join(dir, name))
+	return errors.Is(err, os.ErrNotExist)
+}
+
+// hasBlobs tells whether anything is stored below a repository's directory.
+func hasBlobs(dir string) bool {
+	shards, err := os.ReadDir(filepath.Join(dir, "blobs"))
+	if err != nil {
+		return false
+	}
+	for _, shard := range shards {
+		f, err := os.Open(filepath.Join(dir, "blobs", shard.Name()))
+		if err != nil {
+			continue
+		}
+		names, _ := f.Readdirnames(1) // an error leaves it empty
+		_ = f.Close()
+		if len(names) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// showProblem prints what is wrong with a repository, in the form of d.check.
+func showProblem(s streams, f *deskFlags, name string, event checkEvent) error {
+	if f.json {
+		event.Repository = name
+		return json.NewEncoder(s.out).Encode(event)
+	}
+	_, err := fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+	return err
 }
 
 // names are the repositories a command is about: those named, else all.
@@ -87,8 +159,8 @@ func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, v
 		damaged = damaged || event.Problem != ""
 		ended = ended || event.Done
 		if f.json {
-			_, err := fmt.Fprintf(s.out, "%s\n", line)
-			return err
+			event.Repository = name
+			return json.NewEncoder(s.out).Encode(event)
 		}
 		bar.end()
 		switch {

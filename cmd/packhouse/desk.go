@@ -70,6 +70,7 @@ type desk struct {
 	own    bool // this process holds the directory
 	end    func() error
 
+	data     string // the data directory; "": the directory is one repository, or far away
 	dir      string // that another process holds; "": none, or far away
 	answered bool   // a request was taken
 }
@@ -88,6 +89,9 @@ func withDesk(cmd *cobra.Command, s streams, f *deskFlags, do func(*desk) error)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		d, err := openDesk(ctx, cmd.Context(), s, dir, single)
 		if err == nil {
+			if !single {
+				d.data = dir
+			}
 			err = errors.Join(do(d), d.close())
 			if d.answered {
 				return err

@@ -34,13 +34,14 @@ type localRequest struct {
 
 // checkEvent is one line of a check's answer: progress, a problem, or the end.
 type checkEvent struct {
-	Progress bool   `json:"progress,omitempty"`
-	Problem  string `json:"problem,omitempty"`
-	Done     bool   `json:"done,omitempty"`
-	Items    int64  `json:"items,omitempty"`
-	Bytes    int64  `json:"bytes,omitempty"` // read so far
-	Total    int64  `json:"total,omitempty"`
-	Problems int    `json:"problems"`
+	Repository string `json:"repository,omitempty"` // for scripts; the server leaves it out
+	Progress   bool   `json:"progress,omitempty"`
+	Problem    string `json:"problem,omitempty"`
+	Done       bool   `json:"done,omitempty"`
+	Items      int64  `json:"items,omitempty"`
+	Bytes      int64  `json:"bytes,omitempty"` // read so far
+	Total      int64  `json:"total,omitempty"`
+	Problems   int    `json:"problems"`
 }
 
 // localHandler answers what our own commands ask on the socket of a holder.
