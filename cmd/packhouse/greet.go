@@ -9,7 +9,7 @@ import (
 	"strings"
 )
 
-// greet prints where the server is and how to use it. The token is shown only if the server
+// greet prints where the server is and how to use it. The token is shown only if the server made it or
 // keeps it in a file of its own, and not to a journal that others read.
 func greet(w io.Writer, sv *server, listeners []net.Listener, token string, source tokenSource) error {
 	var b strings.Builder
@@ -28,7 +28,7 @@ func greet(w io.Writer, sv *server, listeners []net.Listener, token string, sour
 	case source.path == "":
 		shown = "TOKEN"
 		fmt.Fprintf(&b, "\n  token   as configured\n")
-	case os.Getenv("JOURNAL_STREAM") != "":
+	case os.Getenv("JOURNAL_STREAM") != "", sv.c.TokenFile != "" && !source.made:
 		shown = "TOKEN"
 		fmt.Fprintf(&b, "\n  token   kept in %s\n", source.path)
 	default:
