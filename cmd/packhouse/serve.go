@@ -55,7 +55,8 @@ from the configuration file, else from .packhouse/token in the data directory.
 SIGHUP reads the configuration again. SIGINT or SIGTERM finishes running requests and stops;
 a second one stops at once. Exit code 0: stopped on request.
 
-With --rest it speaks on stdin and stdout for one repository, as borg wants it over ssh:
+With --rest it speaks on stdin and stdout for one repository, as borg wants it over ssh;
+--permissions, --append-only and --quota then hold for this client:
 
   packhouse serve --rest --backend FILE:/srv/backup/laptop`,
 		Args: exactly(0, ""),
