@@ -13,7 +13,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"packhouse/compact"
@@ -309,17 +308,9 @@ func showEnded(s streams, job compact.Job) error {
 func (d *desk) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
 	bar := newProgress(s.err, id)
 	defer bar.end()
-	said := time.Time{}
 	show := func(job compact.Job) {
-		p := job.Progress
-		if isTerminal(s.err) {
-			bar.set(p.Read, p.ReadTotal)
-			return
-		}
-		if now := time.Now(); now.Sub(said) >= 10*time.Second {
-			said = now
-			fmt.Fprintf(s.err, "%s %s: %s of %s\n", job.ID, job.State, units.BytesSize(float64(p.Read)), units.BytesSize(float64(p.ReadTotal)))
-		}
+		bar.title = job.ID + " " + string(job.State)
+		bar.set(job.Progress.Read, job.Progress.ReadTotal)
 	}
 	seen := time.Time{} // when the server last answered
 	for {

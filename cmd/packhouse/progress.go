@@ -1,23 +1,37 @@
 package main
 
 import (
+	"fmt"
 	"io"
+	"time"
 
+	"github.com/docker/go-units"
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress is a bar for people; others see nothing of it.
+// progress is a bar for people; elsewhere it is a line now and then.
 type progress struct {
 	w     io.Writer
 	title string
 	bar   *progressbar.ProgressBar // nil: none, or not begun
+	said  time.Time                // when the last line was printed
 }
+
+// lineEvery is the time between two lines.
+const lineEvery = 10 * time.Second
 
 func newProgress(w io.Writer, title string) *progress { return &progress{w: w, title: title} }
 
-// set moves the bar to n of total bytes.
+// set tells that n of total bytes are done.
 func (p *progress) set(n, total int64) {
-	if !isTerminal(p.w) || total <= 0 {
+	if !isTerminal(p.w) {
+		if now := time.Now(); now.Sub(p.said) >= lineEvery {
+			p.said = now
+			fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, units.BytesSize(float64(n)), units.BytesSize(float64(total)))
+		}
+		return
+	}
+	if total <= 0 {
 		return
 	}
 	if p.bar == nil {

@@ -1,0 +1,24 @@
+package main
+
+import (
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// TestPlainProgress: where nobody looks at a bar there is a line at first, and then one every ten seconds.
+func TestPlainProgress(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var out strings.Builder
+		p := newProgress(&out, "laptop")
+		for n := range int64(25) {
+			p.set(n<<20, 24<<20)
+			time.Sleep(time.Second)
+		}
+		p.end()
+		if got, want := out.String(), "laptop: 0B of 24MiB\nlaptop: 10MiB of 24MiB\nlaptop: 20MiB of 24MiB\n"; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	})
+}
