@@ -16,6 +16,8 @@
 //	< !Content-Type                 a header it does not have
 //	<< text                         its body, in the forms above; without such a line it is not looked at
 //	<<~ ^[0-9a-f]+$                 or a regular expression
+//	<ref 500 W15                    the status of the protocol's reference server where its answer is another, and
+//	                                why; "none": it gives none; "unsent": it would take the request for several
 //
 // All requests go over one connection, one after the other, until the server says that it closes it: so
 // each also tests that the one before left the connection in step. Every answer must have an exact

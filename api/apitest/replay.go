@@ -202,6 +202,9 @@ func (x *exchange) record(response *http.Response, body []byte) []string {
 	for _, name := range x.forbids {
 		lines = append(lines, "< !"+name)
 	}
+	if x.other != "" {
+		lines = append(lines, strings.TrimSpace("<ref "+x.other+" "+x.why))
+	}
 	switch {
 	case x.wantRE != nil:
 		return append(lines, "<<~ "+x.wantRE.String())

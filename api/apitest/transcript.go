@@ -26,6 +26,8 @@ type exchange struct {
 	forbids []string
 	wantB   *string        // exact body
 	wantRE  *regexp.Regexp // or its form
+	other   string         // the status of the reference where its answer differs: a number, noAnswer or notSent
+	why     string         // it does
 	answer  [2]int         // lines of the file that hold the expectation: [first, after)
 }
 
@@ -137,6 +139,12 @@ func (x *exchange) expect(mark, rest string) (err error) {
 	case "<<~":
 		x.wantRE, err = regexp.Compile(rest)
 		return err
+	case "<ref":
+		x.other, x.why, _ = strings.Cut(rest, " ")
+		if _, err := strconv.Atoi(x.other); err != nil && x.other != noAnswer && x.other != notSent {
+			return fmt.Errorf("%q is no status", x.other)
+		}
+		return nil
 	}
 	part, err := bodyPart(strings.TrimPrefix(mark, "<<"), rest)
 	if x.wantB == nil {
