@@ -1,6 +1,7 @@
 package borgstore_test
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -16,7 +17,8 @@ var now = time.UnixMilli(1795307688331)
 
 // options of a fixture. The zero value is one repository at "/", without limits, open to everyone.
 type options struct {
-	many   bool // many repositories: paths begin with a name
+	dir    string // of the data; "": a new one
+	many   bool   // many repositories: paths begin with a name
 	quota  int64
 	auth   *api.AuthOptions
 	limits api.Limits
@@ -29,7 +31,7 @@ func start(t testing.TB, o options) *apitest.Fixture {
 		o.quota = -1
 	}
 	set := repo.OpenSet(repo.SetOptions{
-		Dir: t.TempDir(), Single: !o.many,
+		Dir: cmp.Or(o.dir, t.TempDir()), Single: !o.many,
 		Environment: repo.Environment{Now: func() time.Time { return now }},
 		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },
 	})

@@ -1,6 +1,7 @@
 package borgstore
 
 import (
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -10,7 +11,7 @@ import (
 	"packhouse/index"
 )
 
-// list answers GET of a directory: one level, as one JSON array. Up to listingMemory it is sent with its
+// list answers GET of a directory: one level, as one JSON array. Up to spoolMemory it is sent with its
 // length. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
 // know no chunks, it is written to a temporary file first, so that its length can be told.
 func (q *request) list() error {
@@ -18,27 +19,16 @@ func (q *request) list() error {
 	if err != nil {
 		return err
 	}
-	l := &listing{q: q, spool: newSpool(q.d.o.TempDir)}
+	l := &listing{q: q, spool: newSpool(q.d.o.TempDir), separator: "["}
 	defer l.spool.close()
-	separator := "["
-	var line []byte
-	err = q.access.List(q.Context(), index.ListOptions{Dir: key}, func(e index.Entry) error {
-		name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
-		if checkName(name) != nil {
-			return nil // hidden, as in the reference: a directory such as "x.tmp"
-		}
-		size := e.Item.Size
-		if e.Dir {
-			size = directorySize
-		}
-		line = append(line[:0], separator...)
-		line = appendEntry(line, name, size, e.Dir, q.entryTime(e))
-		separator = ",\n"
-		return l.write(line)
-	})
+	err = q.access.List(q.Context(), index.ListOptions{Dir: key}, l.add)
+	if errors.Is(err, errStream) {
+		// The client may read slowly, or not at all: that must not hold a transaction of the index.
+		err = q.access.Each(q.Context(), index.ListOptions{Dir: key, After: l.last}, l.add)
+	}
 	if err == nil {
 		end := "]"
-		if separator == "[" {
+		if l.separator == "[" {
 			end = "[]"
 		}
 		err = l.write([]byte(end))
@@ -49,29 +39,58 @@ func (q *request) list() error {
 	return l.end(err)
 }
 
+// errStream ends a walk of the index whose listing became too long for memory.
+var errStream = errors.New("listing is too long for memory")
+
 // listing is an answer that is sent with its length while it is short, and streamed when it is not.
 type listing struct {
-	q       *request
-	spool   *spool
-	started bool // the header is out: chunks follow
+	q         *request
+	spool     *spool
+	separator string // before the next entry
+	line      []byte // reused
+	last      string // key of the last entry
+	started   bool   // the header is out: chunks follow
+}
+
+// add writes one entry. It returns errStream, once, when the listing begins to be streamed.
+func (l *listing) add(e index.Entry) error {
+	name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
+	if checkName(name) != nil {
+		return nil // hidden, as in the reference: a directory such as "x.tmp"
+	}
+	size := e.Item.Size
+	if e.Dir {
+		size = directorySize
+	}
+	l.line = append(l.line[:0], l.separator...)
+	l.line = appendEntry(l.line, name, size, e.Dir, l.q.entryTime(e))
+	l.separator, l.last = ",\n", e.Key
+	if !l.started && l.spool.size+int64(len(l.line)) > spoolMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
+		l.started = true
+		l.spool.memory.Write(l.line)
+		return errStream
+	}
+	return l.write(l.line)
 }
 
 func (l *listing) write(p []byte) error {
-	if !l.started && l.spool.size+int64(len(p)) > spoolMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
-		l.started = true
-		l.q.w.Header().Set("Content-Type", "application/json")
-		l.q.w.WriteHeader(http.StatusOK)
-	}
 	if !l.started {
 		return l.spool.write(p)
 	}
 	if l.spool.memory.Len()+len(p) > streamBuffer {
-		if _, err := l.spool.memory.WriteTo(l.q.w); err != nil {
+		if err := l.flush(); err != nil {
 			return err
 		}
 	}
 	l.spool.memory.Write(p)
 	return nil
+}
+
+// flush sends what is in memory as a chunk.
+func (l *listing) flush() error {
+	l.q.w.Header().Set("Content-Type", "application/json")
+	_, err := l.spool.memory.WriteTo(l.q.w)
+	return err
 }
 
 // streamBuffer is how many bytes of a streamed listing are sent at once.
@@ -88,7 +107,7 @@ func (l *listing) end(err error) error {
 		return l.q.send(http.StatusOK, l.spool)
 	}
 	if err == nil {
-		_, err = l.spool.memory.WriteTo(l.q.w)
+		err = l.flush()
 	}
 	if err != nil {
 		api.Cut(l.q.Request, err)

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"runtime"
 	"strings"
 	"sync"
@@ -432,4 +434,57 @@ type zeros struct{}
 func (zeros) Read(p []byte) (int, error) {
 	clear(p)
 	return len(p), nil
+}
+
+// A client that stops in the middle of a long listing holds no snapshot of the index: what commits leave behind
+// meanwhile is used again, and the index does not grow for its sake.
+func TestStalledListing(t *testing.T) {
+	dir := t.TempDir()
+	f := start(t, options{dir: dir})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	r, err := f.Set.Get(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var made []index.Mutation
+	for i := range 60_000 { // more than the buffers of a connection hold
+		made = append(made, index.MakeDir{Key: fmt.Sprintf("packs/%090d", i), Now: now})
+	}
+	if _, err := r.Index().Apply(t.Context(), made...); err != nil {
+		t.Fatal(err)
+	}
+	conn := f.Dial(t)
+	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.WriteString(conn, "GET /packs/ HTTP/1.1\r\n"+head+"\r\n"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := io.ReadFull(conn, make([]byte, 100)); err != nil {
+		t.Fatal(err)
+	}
+	before := indexSize(t, dir)
+	for range 1000 {
+		if _, err := r.Index().Apply(t.Context(), index.MakeDir{Key: "other", Now: now}, index.RemoveDir{Key: "other"}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if grown := indexSize(t, dir) - before; grown > 20<<20 {
+		t.Errorf("the index grew by %d bytes in 1000 commits that change nothing", grown)
+	}
+}
+
+// indexSize is the length of the index below dir, in bytes.
+func indexSize(t *testing.T, dir string) int64 {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(dir, "index*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("got %d index files, %v, want one", len(files), err)
+	}
+	info, err := os.Stat(files[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
 }
