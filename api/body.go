@@ -46,8 +46,11 @@ func (b *body) Read(p []byte) (int, error) {
 	if b.limit >= 0 && b.n > b.limit {
 		return 0, errBodyTooLarge
 	}
-	b.read = true
 	deadline := time.Now().Add(b.stall)
+	if b.expects && !b.read {
+		_ = b.rc.SetWriteDeadline(deadline) // reading sends "100 Continue"
+	}
+	b.read = true
 	if !b.until.IsZero() && b.until.Before(deadline) {
 		deadline = b.until
 	}
@@ -120,6 +123,8 @@ func (w *response) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
 	}
+	// Headers without a body are sent when the handler has returned, under the deadline that is set last.
+	_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
 	w.ResponseWriter.WriteHeader(status)
 }
 

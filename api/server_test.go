@@ -301,6 +301,34 @@ func TestStalledReader(t *testing.T) {
 	})
 }
 
+// A client that asks and never takes the answer is cut off, also when the answer is headers alone or leave to
+// send the body.
+func TestStalledReaderOfHeaders(t *testing.T) {
+	serve := func(_ http.ResponseWriter, r *http.Request, _ api.Target) bool {
+		_, _ = io.Copy(io.Discard, r.Body)
+		return false
+	}
+	for name, raw := range map[string]string{
+		"headers":  "HEAD /r HTTP/1.1\r\nHost: x\r\n\r\n",
+		"health":   "HEAD /health HTTP/1.1\r\nHost: x\r\n\r\n",
+		"continue": "POST /r HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\nExpect: 100-continue\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, api.Limits{Stall: time.Minute}, serve, func(t *testing.T, dial func() net.Conn) {
+				conn := dial()
+				defer conn.Close()
+				if _, err := io.WriteString(conn, raw); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(3 * time.Minute)
+				if n, err := conn.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+					t.Errorf("after three minutes: got %d bytes, %v, want the connection cut after one", n, err)
+				}
+			})
+		})
+	}
+}
+
 // Who does not finish the headers of a request is cut off.
 func TestSlowHeaders(t *testing.T) {
 	inBubble(t, api.Limits{}, nil, func(t *testing.T, dial func() net.Conn) {
