@@ -56,7 +56,7 @@ type Auth struct {
 	noAuth   bool
 	open     repo.Principal
 	throttle *throttle
-	verified *memory       // passwords that matched a bcrypt hash
+	verified *memory       // secrets that were right, with the address they came from
 	dummy    []byte        // a bcrypt hash that costs what the dearest configured one does; nil: there is none
 	hashing  chan struct{} // a token per try that may take a comparison with a bcrypt hash: strangers get at most two processors
 }
@@ -160,7 +160,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if !ok {
 		return repo.Principal{}, errNoCredentials
 	}
-	if p, ok := a.match(user, secret, basic, true); ok {
+	if p, ok := a.matchKnown(user, secret, basic, address); ok {
 		return p, nil
 	}
 	if basic && a.dummy != nil {
@@ -171,7 +171,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 		case <-r.Context().Done():
 			return repo.Principal{}, r.Context().Err()
 		}
-		if p, ok := a.match(user, secret, basic, true); ok {
+		if p, ok := a.matchKnown(user, secret, basic, address); ok {
 			return p, nil // by another request of the same client
 		}
 	}
@@ -179,40 +179,63 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if !a.throttle.allow(address) {
 		return repo.Principal{}, errThrottled
 	}
-	if p, ok := a.match(user, secret, basic, false); ok {
-		a.throttle.forgive(address)
-		return p, nil
+	p, ok := a.match(user, secret, basic, true)
+	if !ok && basic {
+		p, ok = a.matchHash(user, secret)
 	}
-	if basic {
-		if p, ok := a.matchHash(user, secret); ok {
-			a.throttle.forgive(address)
-			return p, nil
-		}
+	if !ok {
+		return repo.Principal{}, errCredentials
 	}
-	return repo.Principal{}, errCredentials
+	a.throttle.forgive(address)
+	a.verified.add(a.proof(user, secret, address))
+	return p, nil
 }
 
-// match looks among the tokens and plain passwords, the unguessable ones and those that were right
-// before (trusted), or all. It compares with each, so that its time tells nothing.
-func (a *Auth) match(user, secret string, basic, trusted bool) (p repo.Principal, ok bool) {
+// proof is what is remembered of a secret that was right: also from whom. A guess from elsewhere does not profit
+// from it.
+func (a *Auth) proof(user, secret, address string) string {
+	name, sum := a.sum(user), a.sum(secret)
+	return string(name[:]) + string(sum[:]) + address
+}
+
+// matchKnown looks among what may be tried without limit: unguessable secrets, and those that were right
+// before from the same address.
+func (a *Auth) matchKnown(user, secret string, basic bool, address string) (repo.Principal, bool) {
+	if !a.verified.has(a.proof(user, secret, address)) {
+		return a.match(user, secret, basic, false)
+	}
+	if p, ok := a.match(user, secret, basic, true); ok || !basic {
+		return p, ok
+	}
+	return a.named(user)
+}
+
+// match looks among the tokens and plain passwords, all or only the unguessable ones. It compares with
+// each, so that its time tells nothing.
+func (a *Auth) match(user, secret string, basic, guessable bool) (p repo.Principal, ok bool) {
 	sum, name := a.sum(secret), a.sum(user)
-	both := append(name[:], sum[:]...)
 	for _, token := range a.tokens {
-		if hmac.Equal(token.sum[:], sum[:]) && (token.strong || !trusted) {
+		if hmac.Equal(token.sum[:], sum[:]) && (token.strong || guessable) {
 			p, ok = token.principal, true
 		}
 	}
 	if !basic {
 		return p, ok
 	}
+	both := append(name[:], sum[:]...)
 	for _, u := range a.users {
-		if u.hash != nil {
-			if trusted && hmac.Equal(u.name[:], name[:]) && a.verified.has(string(both)) {
-				p, ok = u.principal, true
-			}
-			continue
+		if hmac.Equal(append(u.name[:], u.password[:]...), both) && u.hash == nil && (u.strong || guessable) {
+			p, ok = u.principal, true
 		}
-		if hmac.Equal(append(u.name[:], u.password[:]...), both) && (u.strong || !trusted) {
+	}
+	return p, ok
+}
+
+// named finds a user with a bcrypt hash, whose password has been compared with it.
+func (a *Auth) named(user string) (p repo.Principal, ok bool) {
+	name := a.sum(user)
+	for _, u := range a.users {
+		if hmac.Equal(u.name[:], name[:]) && u.hash != nil {
 			p, ok = u.principal, true
 		}
 	}
@@ -221,7 +244,7 @@ func (a *Auth) match(user, secret string, basic, trusted bool) (p repo.Principal
 
 // matchHash compares with bcrypt hashes, for who has a place in hashing, at a cost that does not tell whether there is such a user.
 func (a *Auth) matchHash(user, secret string) (p repo.Principal, ok bool) {
-	sum, name := a.sum(secret), a.sum(user)
+	name := a.sum(user)
 	hash, known := a.dummy, false
 	for _, u := range a.users {
 		if u.hash != nil && hmac.Equal(u.name[:], name[:]) {
@@ -231,7 +254,6 @@ func (a *Auth) matchHash(user, secret string) (p repo.Principal, ok bool) {
 	if hash == nil || bcrypt.CompareHashAndPassword(hash, []byte(secret)) != nil || !known {
 		return repo.Principal{}, false
 	}
-	a.verified.add(string(append(name[:], sum[:]...)))
 	return p, true
 }
 

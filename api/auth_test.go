@@ -180,7 +180,74 @@ func TestThrottle(t *testing.T) {
 	}
 }
 
-// The memory for addresses is bounded.
+// A password that its owner uses cannot be tried from elsewhere more often than another: what is remembered of it
+// counts for the owner's address alone. The owner does not suffer from wrong tries of others behind that address.
+func TestThrottleOfPasswordsInUse(t *testing.T) {
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, o := range map[string]api.AuthOptions{
+		"hash":  {Users: []api.User{{Name: "u", Hash: string(hash)}}},
+		"plain": {Users: []api.User{{Name: "u", Password: "right"}}},
+		"token": {Tokens: []api.Token{{Name: "t", Secret: "right"}}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			clock := &fakeClock{now: time.Unix(1e9, 0)}
+			o.Now = clock.Now
+			f := startEcho(t, api.Options{Auth: newAuth(t, o)})
+			from := func(address, password string) int {
+				t.Helper()
+				response, _ := get(t, f.Addr, "GET", "/r", "Authorization", basic("u", password), "X-Forwarded-For", address)
+				return response.StatusCode
+			}
+			exhaust := func(address string) {
+				t.Helper()
+				for range 50 {
+					if from(address, "wrong") == 429 {
+						return
+					}
+				}
+				t.Fatalf("%s was never slowed down", address)
+			}
+			const owner, stranger = "192.0.2.1", "192.0.2.2"
+			if got := from(owner, "right"); got != 200 {
+				t.Fatalf("the owner: got %d, want 200", got)
+			}
+			exhaust(stranger)
+			if got := from(stranger, "right"); got != 429 {
+				t.Errorf("one guess too many, right: got %d, want 429", got)
+			}
+			exhaust(owner)
+			if got := from(owner, "right"); got != 200 {
+				t.Errorf("the owner after wrong tries of others: got %d, want 200", got)
+			}
+			clock.advance(time.Hour)
+			exhaust(owner)
+			if got := from(owner, "right"); got != 429 {
+				t.Errorf("an hour later: got %d, want 429", got)
+			}
+		})
+	}
+}
+
+// A proxy's spelling of an address does not matter.
+func TestThrottleSpellings(t *testing.T) {
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{Users: []api.User{{Name: "u", Password: "p"}}})})
+	for i := range 100 {
+		// A zone may be any text.
+		address := "::ffff:192.0.2.1%" + itoa(i)
+		if i < 5 {
+			address = "192.0.2.1"
+		}
+		response, _ := get(t, f.Addr, "GET", "/r", "Authorization", basic("u", "wrong"), "X-Forwarded-For", address)
+		if response.StatusCode == 429 {
+			return
+		}
+	}
+	t.Error("100 wrong passwords from one address in many spellings: it was not slowed down")
+}
+
 // Many clients behind one address that all come at once with the right passwords are all let in.
 func TestThrottleRightOnes(t *testing.T) {
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), 8)
@@ -204,6 +271,7 @@ func TestThrottleRightOnes(t *testing.T) {
 	wait.Wait()
 }
 
+// The memory for addresses is bounded.
 func TestThrottleForgets(t *testing.T) {
 	if n := api.ThrottleEntries(20000); n > 4096 {
 		t.Errorf("20,000 addresses: %d are kept, want at most 4096", n)

@@ -128,17 +128,19 @@ func clientAddress(r *http.Request) string {
 		if len(forwarded) > 0 {
 			all := strings.Split(forwarded[len(forwarded)-1], ",")
 			if named, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-1])); err == nil {
-				address, host = named, named.String()
+				address = named
 			}
 		}
 	}
-	if address.Is6() && !address.Is4In6() {
-		if network, err := address.WithZone("").Prefix(64); err == nil {
+	// One spelling: a zone may be any text, and an address of IPv4 may be written as one of IPv6.
+	address = address.Unmap().WithZone("")
+	switch {
+	case !address.IsValid():
+		return "local" // a Unix socket without a proxy that names anyone
+	case address.Is6():
+		if network, err := address.Prefix(64); err == nil {
 			return network.Addr().String() + "/64"
 		}
 	}
-	if host == "" {
-		return "local"
-	}
-	return host
+	return address.String()
 }
