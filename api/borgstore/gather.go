@@ -87,29 +87,40 @@ func (g *gathering) survey() (total int64, err error) {
 
 var errReplaced = errors.New("object was replaced while it was sent")
 
-// Read goes from range to range.
-func (g *gathering) Read(p []byte) (int, error) {
-	for {
-		if g.section != nil {
-			n, err := g.section.Read(p)
-			if n > 0 || err != nil && err != io.EOF {
+// Read fills p from as many ranges as it takes: what it returns is sent at once, and ranges may be small.
+func (g *gathering) Read(p []byte) (n int, err error) {
+	for n < len(p) {
+		if g.section == nil {
+			if err := g.next(); err != nil {
 				return n, err
 			}
+		}
+		m, err := g.section.Read(p[n:])
+		n += m
+		if err == io.EOF {
 			g.section = nil
+		} else if err != nil {
+			return n, err
 		}
-		if len(g.ranges) == 0 {
-			return 0, io.EOF
-		}
+	}
+	return n, nil
+}
+
+// next begins the next range that has bytes; io.EOF when there is none.
+func (g *gathering) next() error {
+	for len(g.ranges) > 0 {
 		next := g.ranges[0]
 		g.ranges = g.ranges[1:]
 		if next.Length == 0 {
 			continue
 		}
 		if err := g.open(next.Key); err != nil {
-			return 0, err
+			return err
 		}
 		g.section = io.NewSectionReader(g.object, next.Offset, next.Length)
+		return nil
 	}
+	return io.EOF
 }
 
 // open changes to the object of key, which must be the one that was checked.

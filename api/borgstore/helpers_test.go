@@ -2,6 +2,10 @@ package borgstore_test
 
 import (
 	"cmp"
+	"context"
+	"errors"
+	"net"
+	"net/http"
 	"testing"
 	"time"
 
@@ -56,4 +60,19 @@ func start(t testing.TB, o options) *apitest.Fixture {
 		apiOptions.Auth = auth
 	}
 	return apitest.Start(t, apiOptions)
+}
+
+// serveOn answers on one more listener until the test ends.
+func serveOn(t testing.TB, f *apitest.Fixture, l net.Listener) {
+	t.Helper()
+	served := make(chan error, 1)
+	go func() { served <- f.Server.Serve(api.Listener{Listener: l}) }()
+	t.Cleanup(func() {
+		if err := f.Server.Shutdown(context.Background()); err != nil {
+			t.Errorf("shutdown: %v", err)
+		}
+		if err := <-served; !errors.Is(err, http.ErrServerClosed) {
+			t.Errorf("Serve: %v", err)
+		}
+	})
 }
