@@ -5,15 +5,13 @@ import "strings"
 // query is the parameters of a request: one value per key, never an empty one.
 type query map[string]string
 
-// maxParameters is how many parameters are looked at; requests have at most five.
-const maxParameters = 64
-
 // parseQuery reads a raw query as the reference does: "&" separates, "+" is a blank, percent sequences are UTF-8
 // with replacement of what is none, and broken ones stay as they are. Keys with an empty value count as
-// absent; of repeated keys the first counts. It never fails.
+// absent; of repeated keys the first counts. It never fails. All of it is looked at: a command behind
+// many unknown parameters is none to ignore.
 func parseQuery(raw string) query {
 	q := make(query)
-	for i := 0; raw != "" && i < maxParameters; i++ {
+	for raw != "" {
 		var parameter string
 		parameter, raw, _ = strings.Cut(raw, "&")
 		key, value, _ := strings.Cut(parameter, "=")
