@@ -19,8 +19,10 @@ const maxSources = 200_000
 // object, wherever the client put them. More than limit bytes are ErrTooLarge.
 func readSources(body io.Reader, limit int64) ([]compact.Range, error) {
 	bounded := &io.LimitedReader{R: body, N: limit + 1}
-	p := &sourceParser{decoder: json.NewDecoder(bounded)}
-	p.decoder.UseNumber()
+	short := &shortTokens{r: bounded}
+	short.decoder = json.NewDecoder(short)
+	short.decoder.UseNumber()
+	p := &sourceParser{decoder: short.decoder}
 	sources, err := p.parse()
 	switch {
 	case err == nil && bounded.N > 0:
@@ -29,6 +31,26 @@ func readSources(body io.Reader, limit int64) ([]compact.Range, error) {
 		return nil, &namedError{fmt.Sprintf("the list of sources is longer than %d bytes", limit), repo.ErrTooLarge}
 	}
 	return nil, err
+}
+
+// maxToken is how many bytes the decoder may have to look at before it finds the end of what it reads: a
+// name has a hundred characters, a number twenty. It keeps them all.
+const maxToken = 16 << 10
+
+// shortTokens is what a decoder reads from.
+type shortTokens struct {
+	r       io.Reader
+	n       int64 // bytes given to decoder
+	decoder *json.Decoder
+}
+
+func (s *shortTokens) Read(p []byte) (int, error) {
+	if s.n-s.decoder.InputOffset() > maxToken {
+		return 0, badRequest("the body is not a JSON array of [name, offset, size]: %d bytes without the end of a name or number", maxToken)
+	}
+	n, err := s.r.Read(p)
+	s.n += int64(n)
+	return n, err
 }
 
 type sourceParser struct{ decoder *json.Decoder }
@@ -101,9 +123,12 @@ func (p *sourceParser) source() (source compact.Range, err error) {
 func (p *sourceParser) token() (json.Token, error) {
 	token, err := p.decoder.Token()
 	var syntax *json.SyntaxError
+	var refused *statusError
 	switch {
 	case err == nil:
 		return token, nil
+	case errors.As(err, &refused):
+		return nil, refused
 	case errors.As(err, &syntax):
 		return nil, badRequest("the body is not JSON: %s", printable(err.Error()))
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
