@@ -23,12 +23,13 @@ func (tooLarge) Is(target error) bool { return target == repo.ErrTooLarge }
 // body is a request's body that may stand still only so long, and knows what of it was read. Its
 // methods may be called by several goroutines, as net/http allows.
 type body struct {
-	rc      *http.ResponseController
-	src     io.ReadCloser
-	stall   time.Duration
-	drain   int64 // bytes worth reading of a body that is refused
-	limit   int64 // bytes; negative: none
-	expects bool  // the client waits for "100 Continue"
+	rc        *http.ResponseController
+	src       io.ReadCloser
+	stall     time.Duration
+	announced int64 // Content-Length; negative: none
+	drain     int64 // bytes worth reading of a body that is refused
+	limit     int64 // bytes; negative: none
+	expects   bool  // the client waits for "100 Continue"
 
 	mu    sync.Mutex // held over one Read
 	n     int64      // bytes read
@@ -69,9 +70,14 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// drained reads what is left when an answer is due; false: something is left, or cannot come.
+// drained reads what is left when an answer is due; false: something is left, or cannot come. It does not begin
+// with what it would not end.
 func (b *body) drained() bool {
 	b.mu.Lock()
+	if b.announced-b.n > b.drain {
+		b.mu.Unlock()
+		return false
+	}
 	b.limit = -1
 	if b.drain == strangerDrain {
 		b.until = time.Now().Add(strangerWait)

@@ -162,7 +162,32 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	}()
 	ctx := context.WithValue(r.Context(), responseKey, out)
 	ctx = context.WithValue(ctx, exchangeKey, x)
-	s.route(out, r.WithContext(ctx), x, path)
+	r = r.WithContext(ctx)
+	if !r.ProtoAtLeast(1, 1) && !s.admitOld(out, r, x) {
+		return
+	}
+	s.route(out, r, x, path)
+}
+
+// admitOld refuses an upload by HTTP/1.0 whose length is not known. There is no second request on its connection: what
+// net/http takes for one may be the body of the first.
+func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+	w.Header().Set("Connection", "close")
+	if r.Method == http.MethodPut && LengthMissing(r) {
+		x.log.Reason = lengthMissing
+		WriteText(w, r, http.StatusLengthRequired, lengthMissing)
+		return false
+	}
+	return true
+}
+
+const lengthMissing = "an upload by HTTP/1.0 must have a Content-Length"
+
+// LengthMissing tells whether a request may have a body that nobody sees: HTTP/1.0 has no chunks, and net/http
+// drops the header that announces them. A POST that stores its body must then be refused with 411, as a PUT is
+// before it reaches a dialect; one that needs no body is fine: proxies send it like that.
+func LengthMissing(r *http.Request) bool {
+	return !r.ProtoAtLeast(1, 1) && r.Header.Get("Content-Length") == ""
 }
 
 // wrapBody puts the limits around the request's body; nil when there is none.
@@ -171,7 +196,7 @@ func (s *Server) wrapBody(r *http.Request, rc *http.ResponseController) *body {
 		return nil
 	}
 	b := &body{
-		rc: rc, src: r.Body, stall: s.o.Limits.Stall, drain: strangerDrain, limit: -1,
+		rc: rc, src: r.Body, stall: s.o.Limits.Stall, drain: strangerDrain, limit: -1, announced: r.ContentLength,
 		expects: strings.EqualFold(r.Header.Get("Expect"), "100-continue") && r.ProtoAtLeast(1, 1),
 	}
 	r.Body = b

@@ -301,6 +301,47 @@ func TestStalledReader(t *testing.T) {
 	})
 }
 
+// HTTP/1.0 knows no chunks, and net/http drops the header that says so: such a body must not pass for an empty one,
+// nor for the next request.
+func TestOldBodyWithoutLength(t *testing.T) {
+	f := serving(t, api.Options{}, func(w http.ResponseWriter, r *http.Request, _ api.Target) bool {
+		if r.Method == "PUT" && r.ContentLength != 3 || r.Method == "POST" && !api.LengthMissing(r) {
+			t.Errorf("%s: a body of length %d reached the dialect", r.Method, r.ContentLength)
+		}
+		return false
+	})
+	const chunks = "3\r\nabc\r\n0\r\n\r\n"
+	for raw, want := range map[string]int{
+		"PUT /r HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks:                            411,
+		"PUT /r HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks:  411,
+		"POST /r HTTP/1.0\r\nConnection: keep-alive\r\nTransfer-Encoding: chunked\r\n\r\n" + chunks: 200,
+		"GET /r HTTP/1.0\r\nConnection: keep-alive\r\n\r\nGET /smuggled HTTP/1.0\r\n\r\n":           200,
+		"PUT /r HTTP/1.0\r\nContent-Length: 3\r\n\r\nabc":                                           200,
+		"DELETE /r HTTP/1.0\r\n\r\n": 200,
+	} {
+		conn := f.Dial(t)
+		if _, err := io.WriteString(conn, raw); err != nil {
+			t.Fatal(err)
+		}
+		answer, err := io.ReadAll(conn)
+		if got := string(answer); err != nil || !strings.HasPrefix(got, "HTTP/1.0 "+itoa(want)+" ") || strings.Count(got, "\r\nDate: ") != 1 {
+			t.Errorf("%q: got %q, %v, want one answer, %d, and the end", raw, got, err, want)
+		}
+	}
+}
+
+// A body that is announced longer than the server would read of it is refused at once.
+func TestHopelessBody(t *testing.T) {
+	f := startEcho(t, api.Options{Limits: api.Limits{DrainBytes: 1 << 20}})
+	conn := f.Dial(t)
+	if _, err := io.WriteString(conn, "POST /r HTTP/1.1\r\nHost: x\r\nContent-Length: 2000000\r\n\r\nabc"); err != nil {
+		t.Fatal(err)
+	}
+	if response, err := readAnswer(t, conn); err != nil || response.StatusCode != 200 || !response.Close {
+		t.Errorf("got %v, %v, want an answer and the end of the connection", response, err)
+	}
+}
+
 // A client that asks and never takes the answer is cut off, also when the answer is headers alone or leave to
 // send the body.
 func TestStalledReaderOfHeaders(t *testing.T) {

@@ -4,8 +4,10 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"io"
+	"net/http"
 	"strings"
 
+	"packhouse/api"
 	"packhouse/repo"
 	"packhouse/repo/digest"
 )
@@ -18,6 +20,9 @@ func (q *request) store() error {
 	}
 	if q.raw == "" {
 		return badRequest("Bad Request")
+	}
+	if api.LengthMissing(q.Request) {
+		return &statusError{http.StatusLengthRequired, "a store by HTTP/1.0 must have a Content-Length"}
 	}
 	if mustFail {
 		return repo.ErrDigest

@@ -88,6 +88,26 @@ func TestTruncatedUploadStoresNothing(t *testing.T) {
 	}
 }
 
+// HTTP/1.0 has no chunks: what comes in such is not stored as an empty object.
+func TestOldUploadNeedsLength(t *testing.T) {
+	f := start(t, options{})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	const old = " HTTP/1.0\r\nAccept: " + mediaType + "\r\n"
+	for raw, want := range map[string]int{
+		"POST /o" + old + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n": 411,
+		"POST /o" + old + "\r\n":                         411,
+		"POST /p" + old + "Content-Length: 3\r\n\r\nabc": 200,
+		"POST /d?cmd=mkdir" + old + "\r\n":               200,
+	} {
+		if response, body := send(t, f.Dial(t), raw, "POST"); response.StatusCode != want {
+			t.Errorf("%q: got %d %q, want %d", raw, response.StatusCode, body, want)
+		}
+	}
+	c.want("GET", "/o", "", 404, "o")
+	c.want("GET", "/p", "", 200, "abc")
+}
+
 // Many clients at once, on their own objects and on shared ones (W1): no status but the expected ones, and what
 // is read is always one of the values written.
 func TestParallelClients(t *testing.T) {
