@@ -14,7 +14,7 @@ type Limits struct {
 	PlanBytes   int64         // of a JSON body: plans, lists of keys; default 64 MiB
 	DrainBytes  int64         // of a refused body that are read so that the client sees the answer; default 1 GiB
 	Requests    int           // answered at once; more wait; default 512
-	Connections int           // open at once; more wait to be accepted; default 4096
+	Connections int           // open at once; idle ones give way to new ones, which else wait; default 4096
 	Wait        time.Duration // for a place among Requests; then 503; default 25 s, below the 30 s of borg clients
 }
 

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -155,8 +156,9 @@ func (w debugWriter) Write(p []byte) (int, error) {
 
 var _ io.Writer = debugWriter{}
 
-// boundedListener accepts only so many connections at once, and knows which of them are busy. It does not wrap
-// them: net/http must see them as they are to use sendfile.
+// boundedListener accepts only so many connections at once, and knows which of them are busy. When all places are
+// taken, those that wait for a request give way to new ones. It does not wrap connections: net/http must
+// see them as they are to use sendfile.
 type boundedListener struct {
 	net.Listener
 	places chan struct{}
@@ -164,27 +166,25 @@ type boundedListener struct {
 	closed chan struct{}
 	fault  error // of closing; set by once
 
-	mu   sync.Mutex            // held over a change of busy
-	busy map[net.Conn]struct{} // new, or with a request under way; guarded by mu
+	mu     sync.Mutex            // held over a change of what follows
+	busy   map[net.Conn]struct{} // new, or with a request under way
+	idle   *list.List            // of net.Conn: waiting for a request, the longest first
+	idleAt map[net.Conn]*list.Element
+	hungry bool // a connection waits for a place
 }
 
 func newBoundedListener(l net.Listener, connections int) *boundedListener {
 	return &boundedListener{Listener: l, places: make(chan struct{}, connections), closed: make(chan struct{}),
-		busy: make(map[net.Conn]struct{})}
+		busy: make(map[net.Conn]struct{}), idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
 }
 
-// Accept waits for a place, then for a connection.
+// Accept waits for a connection, then for a place.
 func (l *boundedListener) Accept() (net.Conn, error) {
-	select {
-	case l.places <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
 	conn, err := l.Listener.Accept()
 	if err != nil {
-		<-l.places
 		return nil, err
 	}
+	l.enter()
 	if tcp, ok := conn.(*net.TCPConn); ok {
 		// A peer that vanished is noticed in about two minutes; an error leaves the system's default.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
@@ -192,7 +192,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 	return conn, nil
 }
 
-// Close stops Accept, also one that waits for a place. It may be called again.
+// Close stops Accept. It may be called again.
 func (l *boundedListener) Close() error {
 	l.once.Do(func() {
 		close(l.closed)
@@ -201,17 +201,70 @@ func (l *boundedListener) Close() error {
 	return l.fault
 }
 
+// enter waits for a place. When the listener is closed meanwhile the connection goes without: it was accepted, and
+// nobody else would answer it.
+func (l *boundedListener) enter() {
+	select {
+	case l.places <- struct{}{}:
+		return
+	default:
+	}
+	l.makeRoom()
+	select {
+	case l.places <- struct{}{}:
+	case <-l.closed:
+	}
+	l.mu.Lock()
+	l.hungry = false
+	l.mu.Unlock()
+}
+
+// makeRoom closes the longest idle connection, or the next that becomes idle if there is none.
+func (l *boundedListener) makeRoom() {
+	l.mu.Lock()
+	l.hungry = true
+	var victim net.Conn
+	if first := l.idle.Front(); first != nil {
+		victim, l.hungry = first.Value.(net.Conn), false
+		l.forget(victim)
+	}
+	l.mu.Unlock()
+	if victim != nil {
+		_ = victim.Close() // net/http notices, and state gives back its place
+	}
+}
+
+// forget takes a connection off the list of the idle. The caller holds mu.
+func (l *boundedListener) forget(conn net.Conn) {
+	if element, ok := l.idleAt[conn]; ok {
+		l.idle.Remove(element)
+		delete(l.idleAt, conn)
+	}
+}
+
 // state takes note of what a connection does, and gives back the place of one that ended.
 func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
-	if state == http.StateNew || state == http.StateActive {
+	l.forget(conn)
+	delete(l.busy, conn)
+	switch state {
+	case http.StateNew, http.StateActive:
 		l.busy[conn] = struct{}{}
-	} else {
-		delete(l.busy, conn)
+	case http.StateIdle:
+		l.idleAt[conn] = l.idle.PushBack(conn)
 	}
+	hungry := l.hungry
 	l.mu.Unlock()
-	if state == http.StateClosed || state == http.StateHijacked {
-		<-l.places
+	switch state {
+	case http.StateIdle:
+		if hungry {
+			l.makeRoom()
+		}
+	case http.StateClosed, http.StateHijacked:
+		select {
+		case <-l.places:
+		default: // it had none
+		}
 	}
 }
 

@@ -467,6 +467,37 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
+// Connections that wait for a request make room for new ones; nobody can fill the server with them.
+func TestIdleConnectionsMakeRoom(t *testing.T) {
+	f := startEcho(t, api.Options{Limits: api.Limits{Connections: 2}})
+	ask := func(conn net.Conn) error {
+		if _, err := io.WriteString(conn, "GET /r HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {
+			return err
+		}
+		response, err := readAnswer(t, conn)
+		if err == nil && response.StatusCode != 200 {
+			err = errors.New(response.Status)
+		}
+		return err
+	}
+	var conns []net.Conn
+	for i := range 5 {
+		conns = append(conns, f.Dial(t))
+		if err := ask(conns[i]); err != nil {
+			t.Fatalf("connection %d: %v", i+1, err)
+		}
+	}
+	open := 0
+	for _, conn := range conns[:4] {
+		if ask(conn) == nil {
+			open++
+		}
+	}
+	if err := ask(conns[4]); err != nil || open != 1 {
+		t.Errorf("of 4 older connections %d are open, want 1; the newest: %v", open, err)
+	}
+}
+
 // Requests under way finish when the server stops; when the time is over they are cut.
 func TestShutdown(t *testing.T) {
 	for _, patient := range []bool{true, false} {
