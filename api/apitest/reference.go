@@ -29,7 +29,7 @@ func ReplayReference(t *testing.T, address, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replayer{t: t, address: address}
+	r := &replayer{t: t, dial: dialer(address)}
 	defer r.close()
 	answers := make([][]string, len(exchanges))
 	for i, x := range exchanges {
@@ -60,21 +60,10 @@ func ReplayReference(t *testing.T, address, path string) {
 }
 
 // compareReference reports where a successful answer of the reference is not the one the transcript expects of us.
-// Times, and what directories have for a size, are its own.
 func (x *exchange) compareReference(t *testing.T, where string, response *http.Response, body []byte) {
 	t.Helper()
 	if response.StatusCode != x.status || x.status >= 400 || x.other != "" {
 		return
-	}
-	expect := *x
-	expect.wants = nil
-	directory := response.Header.Get("X-BorgStore-Is-Directory") == "true"
-	listing := x.wantB != nil && strings.HasPrefix(*x.wantB, "[") && response.Header.Get("Content-Type") == "application/json"
-	for _, want := range x.wants {
-		if strings.HasSuffix(want.name, "time") || want.name == "Content-Length" && directory {
-			want.value = "*"
-		}
-		expect.wants = append(expect.wants, want)
 	}
 	if x.wantRE != nil && response.Header.Get("Content-Type") == "application/json" {
 		var compact bytes.Buffer
@@ -82,15 +71,32 @@ func (x *exchange) compareReference(t *testing.T, where string, response *http.R
 			body = compact.Bytes()
 		}
 	}
-	if listing {
+	where += " (reference)"
+	x.elsewhere(t, where, response, body).compare(t, where, response, body)
+}
+
+// elsewhere is the expectation of another server: times, and what directories have for a size, are its own. It
+// compares a listing by itself.
+func (x *exchange) elsewhere(t *testing.T, where string, response *http.Response, body []byte) *exchange {
+	t.Helper()
+	expect := *x
+	expect.wants = nil
+	directory := response.Header.Get("X-BorgStore-Is-Directory") == "true"
+	for _, want := range x.wants {
+		if strings.HasSuffix(want.name, "time") || want.name == "Content-Length" && directory {
+			want.value = "*"
+		}
+		expect.wants = append(expect.wants, want)
+	}
+	if x.wantB != nil && strings.HasPrefix(*x.wantB, "[") && response.Header.Get("Content-Type") == "application/json" {
 		expect.wantB = nil
 		want, wantErr := entries([]byte(*x.wantB))
 		got, gotErr := entries(body)
 		if wantErr != nil || gotErr != nil || !slices.Equal(got, want) {
-			t.Errorf("%s: the reference lists %v %v, the transcript has %v %v", where, got, gotErr, want, wantErr)
+			t.Errorf("%s: got a listing of %v %v, want %v %v", where, got, gotErr, want, wantErr)
 		}
 	}
-	expect.compare(t, where+" (reference)", response, body)
+	return &expect
 }
 
 // entry is what clients need of one entry of a listing.

@@ -3,6 +3,7 @@ package apitest
 import (
 	"bufio"
 	"bytes"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -39,7 +40,7 @@ func Replay(t *testing.T, address, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &replayer{t: t, address: address}
+	r := &replayer{t: t, dial: dialer(address)}
 	defer r.close()
 	answers := make([][]string, len(exchanges))
 	for i, x := range exchanges {
@@ -60,12 +61,45 @@ func Replay(t *testing.T, address, path string) {
 	}
 }
 
+// ReplayOn sends the requests of a transcript over one connection of any kind, on which they must all be answered, by
+// a server with a clock of its own.
+func ReplayOn(t *testing.T, conn io.ReadWriteCloser, path string) {
+	t.Helper()
+	exchanges, _, err := parse(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dialed := false
+	r := &replayer{t: t, dial: func() (io.ReadWriteCloser, error) {
+		if dialed {
+			return nil, errors.New("the server closed the connection")
+		}
+		dialed = true
+		return conn, nil
+	}}
+	defer conn.Close()
+	for _, x := range exchanges {
+		where := fmt.Sprintf("%s:%d: %s %s", filepath.Base(path), x.line, x.method, x.target)
+		x.reconnect = false
+		response, body, err := r.do(x)
+		if err != nil {
+			t.Fatalf("%s: %v", where, err)
+		}
+		x.elsewhere(t, where, response, body).compare(t, where, response, body)
+	}
+}
+
 // replayer holds the connection that requests share.
 type replayer struct {
-	t       *testing.T
-	address string
-	conn    net.Conn
-	reader  *bufio.Reader
+	t      *testing.T
+	dial   func() (io.ReadWriteCloser, error)
+	conn   io.ReadWriteCloser
+	reader *bufio.Reader
+}
+
+// dialer opens connections to an address.
+func dialer(address string) func() (io.ReadWriteCloser, error) {
+	return func() (io.ReadWriteCloser, error) { return net.Dial("tcp", address) }
 }
 
 func (r *replayer) close() {
@@ -81,16 +115,18 @@ func (r *replayer) do(x *exchange) (*http.Response, []byte, error) {
 		r.close()
 	}
 	if r.conn == nil {
-		conn, err := net.Dial("tcp", r.address)
+		conn, err := r.dial()
 		if err != nil {
 			return nil, nil, err
 		}
 		r.conn, r.reader = conn, bufio.NewReader(conn)
 	}
-	if err := r.conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-		return nil, nil, err
+	if conn, ok := r.conn.(net.Conn); ok {
+		if err := conn.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+			return nil, nil, err
+		}
 	}
-	if _, err := r.conn.Write(x.wire(r.address)); err != nil {
+	if _, err := r.conn.Write(x.wire("packhouse.test")); err != nil {
 		return nil, nil, fmt.Errorf("send: %w", err)
 	}
 	response, err := http.ReadResponse(r.reader, &http.Request{Method: x.method})
