@@ -417,6 +417,62 @@ func TestMemoryOfTransfers(t *testing.T) {
 	}
 }
 
+// Nor do the operations on whole objects: hash, defrag and gather read them in pieces.
+func TestMemoryOfOperations(t *testing.T) {
+	f := start(t, options{})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	sizes := map[string]int64{"/small": 1 << 20, "/large": 48 << 20}
+	for name, size := range sizes {
+		r, err := http.NewRequest("POST", c.url+name, io.LimitReader(zeros{}, size))
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.ContentLength = size
+		exchange(t, r)
+	}
+	for _, operation := range []string{"%s?cmd=hash", "%s?cmd=hash&algorithm=blake3", "/?cmd=defrag&target=made", "/?cmd=gather"} {
+		allocated := func(name string) uint64 {
+			target, body := operation, ""
+			if strings.HasPrefix(target, "%s") {
+				target = fmt.Sprintf(target, name)
+			} else {
+				body = fmt.Sprintf(`[["%s",0,%d]]`, name[1:], sizes[name])
+			}
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			r, err := http.NewRequest("POST", c.url+target, strings.NewReader(body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			exchange(t, r)
+			runtime.ReadMemStats(&after)
+			return after.TotalAlloc - before.TotalAlloc
+		}
+		allocated("/small") // fills the pools
+		small, large := allocated("/small"), allocated("/large")
+		if large > small+8<<20 {
+			t.Errorf("%s of 1 MiB allocates %d bytes, of 48 MiB %d", operation, small, large)
+		}
+	}
+}
+
+// exchange sends a request, which must succeed, and reads the answer in pieces.
+func exchange(t *testing.T, r *http.Request) int64 {
+	t.Helper()
+	r.Header.Set("Accept", mediaType)
+	response, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n, err := io.Copy(io.Discard, response.Body)
+	response.Body.Close()
+	if err != nil || response.StatusCode != 200 {
+		t.Fatalf("%s %s: got %d, %d bytes, %v", r.Method, r.URL, response.StatusCode, n, err)
+	}
+	return n
+}
+
 // transfer stores and loads an object of so many bytes and returns what that allocated.
 func transfer(t *testing.T, c client, size int64) uint64 {
 	t.Helper()
@@ -434,15 +490,8 @@ func transfer(t *testing.T, c client, size int64) uint64 {
 		if method == "POST" {
 			r.ContentLength = size
 		}
-		r.Header.Set("Accept", mediaType)
-		response, err := http.DefaultClient.Do(r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		n, err := io.Copy(io.Discard, response.Body)
-		response.Body.Close()
-		if err != nil || response.StatusCode != 200 || method == "GET" && n != size {
-			t.Fatalf("%s of %d bytes: got %d, %d bytes, %v", method, size, response.StatusCode, n, err)
+		if n := exchange(t, r); method == "GET" && n != size {
+			t.Fatalf("got %d bytes, want %d", n, size)
 		}
 	}
 	runtime.ReadMemStats(&after)
