@@ -8,7 +8,7 @@
 //   - Any number of requests run at once, and errors leave the connection open and in step. Bodies of
 //     errors are plain text.
 //   - A store checks name, permission and quota before it reads the body. Chunked bodies are stored
-//     whole, truncated ones not at all.
+//     whole, truncated ones not at all; by HTTP/1.0, which has no chunks, a store needs its length (411).
 //   - What needs an object and meets a directory, or the other way round, is a 400 that says so. Directories
 //     cannot be moved.
 //   - A range suffix longer than the object is the whole object; an end before the

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"packhouse/repo"
 )
@@ -15,7 +16,7 @@ const maxName = 100
 // borgstore-rest 3.1. The empty name is valid: it is the root.
 func checkName(name string) error {
 	switch {
-	case characters(name) > maxName:
+	case utf8.RuneCountInString(name) > maxName:
 		return nameError(fmt.Sprintf("name is too long (max: %d)", maxName), name)
 	case !ascii(name):
 		return nameError("name must encode to plain ascii, but failed with", name)
@@ -81,15 +82,6 @@ func ascii(text string) bool {
 		}
 	}
 	return true
-}
-
-// characters counts as the reference does: a path reaches it one character per byte, a query as UTF-8.
-func characters(name string) int {
-	n := 0
-	for range name {
-		n++
-	}
-	return n
 }
 
 func trimSlashes(path string) string { return strings.Trim(path, "/") }
