@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -62,10 +63,15 @@ type Record struct {
 }
 
 // OpenRepository opens the repository a request is about, for clients of dialect. Errors:
-// ErrDialect when clients of another dialect created it, ErrNoRepository, ErrInvalid, ….
+// ErrDialect when clients of another dialect created it, ErrNoRepository, ErrInvalid, …; and among many
+// repositories ErrDenied, whether there is one or not, for who has no right in it at all: such a principal is not
+// to learn whose it is, nor how full.
 func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Repository, error) {
 	if t.Name == "" && !t.Set.Single() {
 		return nil, fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+	}
+	if !t.Set.Single() && grantsNothing(t.Principal.Permissions) {
+		return nil, &repo.DeniedError{Letters: "lrwWD"}
 	}
 	r, err := t.Set.Get(ctx, t.Name)
 	if err != nil {
@@ -75,6 +81,23 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 		return nil, &DialectError{Name: t.Name, Has: r.Dialect(), Asked: dialect}
 	}
 	return r, nil
+}
+
+// grantsNothing tells whether no key has a letter.
+func grantsNothing(p *repo.Permissions) bool {
+	if p.Allows("", "lrwWD") {
+		return false
+	}
+	var table map[string]string
+	if err := json.Unmarshal([]byte(p.String()), &table); err != nil {
+		return true // String is always JSON
+	}
+	for _, letters := range table {
+		if letters != "" {
+			return false
+		}
+	}
+	return true
 }
 
 // DialectError is an ErrDialect: a repository and who it belongs to.

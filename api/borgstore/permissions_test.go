@@ -243,3 +243,23 @@ func TestPresets(t *testing.T) {
 		})
 	}
 }
+
+// Who has no right at all in a repository among many is not told whether there is one, whose it is, nor how full.
+func TestStrangersLearnNothing(t *testing.T) {
+	admin := trusted(t, options{many: true})
+	admin.want("POST", "/theirs?cmd=create", "", 200, "")
+	admin.want("POST", "/theirs/x", "value", 200, "")
+	c := admin.with(`{"": ""}`)
+	for _, r := range []struct{ method, rest, body string }{
+		{"GET", "/", ""}, {"GET", "/x", ""}, {"HEAD", "/x", ""}, {"GET", "/UPPER", ""}, {"POST", "/x", "value"}, {"POST", "/x?cmd=hash", ""},
+		{"POST", "/?cmd=quota", ""}, {"POST", "/?cmd=create", ""}, {"POST", "/d?cmd=mkdir", ""}, {"POST", "/?cmd=move&current=x&new=y", ""},
+		{"POST", "/?cmd=defrag&target=y", "[]"}, {"POST", "/?cmd=gather", "[]"}, {"DELETE", "/x", ""}, {"DELETE", "/d?cmd=rmdir", ""},
+		{"DELETE", "/?cmd=destroy", ""},
+	} {
+		status, text := c.do(r.method, "/theirs"+r.rest, r.body)
+		missing, missingText := c.do(r.method, "/missing"+r.rest, r.body)
+		if status != 403 || missing != 403 || text != missingText {
+			t.Errorf("%s %s: got %d %q of theirs, %d %q of none, want the same 403", r.method, r.rest, status, text, missing, missingText)
+		}
+	}
+}
