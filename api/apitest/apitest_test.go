@@ -28,6 +28,7 @@ func TestParse(t *testing.T) {
 < 200
 < A: b
 < !C
+<ref 500 W15
 << text
 <<= "\n"
 
@@ -45,7 +46,8 @@ func TestParse(t *testing.T) {
 	if got, want := string(x.wire("h")), "POST /x?y=z HTTP/1.1\r\nAccept: b\r\nHost: h\r\nContent-Length: 15\r\n\r\none\ntwo\r\nababab"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if x.status != 200 || len(x.wants) != 1 || len(x.forbids) != 1 || x.wantB == nil || *x.wantB != "text\n" {
+	if x.status != 200 || len(x.wants) != 1 || len(x.forbids) != 1 || x.wantB == nil || *x.wantB != "text\n" ||
+		x.other != "500" || x.why != "W15" {
 		t.Errorf("got %+v", x)
 	}
 	x = exchanges[1]
@@ -55,7 +57,8 @@ func TestParse(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	for _, text := range []string{"< 200", "> GET", "> GET /\n< x", "> GET /\n<< body before status", "> GET /\n< 200\n<<~ (", "? what", "@ nothing"} {
+	for _, text := range []string{"< 200", "> GET", "> GET /\n< x", "> GET /\n<< body before status", "> GET /\n< 200\n<<~ (", "> GET /\n< 200\n<ref x",
+		"? what", "@ nothing"} {
 		if _, _, err := parse(write(t, text)); err == nil || !strings.Contains(err.Error(), "t.txt:") {
 			t.Errorf("%q: got %v, want an error with its line", text, err)
 		}
@@ -74,5 +77,23 @@ func TestRewrite(t *testing.T) {
 	text, err := os.ReadFile(path)
 	if want := "# first\n> GET /\n< 201\n<< new\n\n# second\n> GET /x\n< 404\n"; err != nil || string(text) != want {
 		t.Errorf("got %q, %v, want %q", text, err, want)
+	}
+}
+
+// The status of the reference is written only where it differs, and its reason is kept as long as it holds.
+func TestRecordReference(t *testing.T) {
+	path := write(t, "> GET /\n< 200\n< A: b\n<ref 500 W15\n<< x\n")
+	exchanges, lines, err := parse(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for status, want := range map[string]string{
+		"500": "< 200|< A: b|<ref 500 W15|<< x",
+		"404": "< 200|<ref 404|< A: b|<< x",
+		"200": "< 200|< A: b|<< x",
+	} {
+		if got := strings.Join(exchanges[0].recordReference(lines, status), "|"); got != want {
+			t.Errorf("status %s: got %s, want %s", status, got, want)
+		}
 	}
 }
