@@ -10,7 +10,8 @@ CRASHROUNDS ?= 30
 SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
-.PHONY: help build test check unit e2e clients bench fuzz crash clean
+.NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
+.PHONY: help build test skipped check unit e2e clients bench fuzz crash clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,14 +19,16 @@ help: ## show the targets
 build: ## compile ./bin/packhouse
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/packhouse ./cmd/packhouse
 
-test: clients check unit e2e ## set up everything and run all tests: checks, unit with race detector, end to end
+test: clients check unit e2e skipped ## set up everything and run all tests: checks, unit with race detector, end to end
+
+skipped:
 	@if [ -s $(SKIPPED) ]; then \
 		echo; echo "######## NOT TESTED on this machine: ########"; cat $(SKIPPED); \
 		echo "#############################################"; \
 	else echo "everything was tested, nothing was skipped"; fi
 
 check: ## gofmt, go vet and staticcheck
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(gofmt -l .) || exit 1; \
 		[ -z "$$unformatted" ] || { echo "not formatted by gofmt:"; echo "$$unformatted"; exit 1; }
 	go vet ./...
 	go vet -tags e2e ./e2e/...
