@@ -114,31 +114,44 @@ func letGo(t testing.TB, dir string) {
 		}
 		if process, err := os.FindProcess(pid); err == nil {
 			_ = process.Signal(os.Interrupt)
-			for range 1000 {
-				if !exists(fmt.Sprintf("/proc/%d", pid)) {
-					break
+			for range 6000 {
+				if !alive(pid) {
+					return
 				}
 				time.Sleep(10 * time.Millisecond)
 			}
+			t.Errorf("the holder, process %d, still runs a minute after SIGINT", pid)
 		}
 	})
 }
 
+// alive tells whether a process runs. One that ended and that nobody waited for does not.
+func alive(pid int) bool {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+	if err != nil {
+		return false
+	}
+	_, state, _ := strings.Cut(string(text), ") ")
+	return !strings.HasPrefix(state, "Z")
+}
+
 // TestBorgStory is a repository's life with a real client, over each way to reach the server.
 func TestBorgStory(t *testing.T) {
-	tr := newTree(t, 1, 5200, 320<<20)
+	t.Parallel()
 	t.Run("http", func(t *testing.T) {
+		t.Parallel()
 		s := startServer(t)
 		b := newBorg(t, s.url("laptop"))
 		b.jobs = func() string { return run(t, nil, s.program, "job", "list", "-d", s.data, "--repo", "laptop") }
-		story(t, b, tr, s.requests)
+		story(t, b, newTree(t, 1, 5200, 320<<20), s.requests)
 		s.onlyStatuses(200, 206, 404)
 	})
 	t.Run("ssh", func(t *testing.T) {
+		t.Parallel()
 		home := t.TempDir()
 		b := overShell(t, home, "")
 		log := &server{t: t, logPath: filepath.Join(home, "repository", ".packhouse", "log")}
-		story(t, b, tr, log.requests)
+		story(t, b, newTree(t, 2, 5200, 320<<20), log.requests)
 	})
 }
 

@@ -168,7 +168,7 @@ func (w *watched) Read(p []byte) (int, error) {
 }
 
 func (w *watched) wait() error {
-	for range 3000 {
+	for range 12000 {
 		entries, err := os.ReadDir(w.dir)
 		if err != nil {
 			return err
@@ -180,7 +180,7 @@ func (w *watched) wait() error {
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	return errors.New("half a minute after a quarter of the body was sent, the server has received next to nothing")
+	return errors.New("two minutes after a quarter of the body was sent, the server has received next to nothing")
 }
 
 // vger sends one request of the V'Ger protocol; any status of 400 or more is an error.

@@ -15,6 +15,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -75,15 +76,32 @@ func newServer(t testing.TB) *server {
 	return s
 }
 
-// freeAddress is a loopback address where nobody listened a moment ago.
+// ports numbers the addresses given out by this process.
+var ports atomic.Uint32
+
+// freeAddress is a loopback address where nobody listened a moment ago, and where nobody will by chance: the system
+// gives connections and other tests' listeners ports from its ephemeral range, and this one is below. So a
+// server can be started again on its address although other tests run meanwhile.
 func freeAddress(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	lowest := 32768
+	if text, err := os.ReadFile("/proc/sys/net/ipv4/ip_local_port_range"); err == nil {
+		_, _ = fmt.Sscan(string(text), &lowest)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	const first = 10_000
+	if lowest < first+1000 {
+		lowest = 32768
+	}
+	for range 1000 {
+		n := int(ports.Add(1)) + os.Getpid()*97
+		addr := fmt.Sprintf("127.0.0.1:%d", first+n%(lowest-first))
+		if l, err := net.Listen("tcp", addr); err == nil {
+			l.Close()
+			return addr
+		}
+	}
+	t.Fatal("no free port below the ephemeral range")
+	return ""
 }
 
 // start runs the process and returns when it accepts connections.

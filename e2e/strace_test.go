@@ -19,107 +19,182 @@ type call struct {
 	text       string
 }
 
-// TestOrderOfSyncs watches the system calls of the real program while it stores one item: the bytes are written
-// and synced, then the directory entries, then the index, and only then is the reply sent.
-func TestOrderOfSyncs(t *testing.T) {
+// tracedServer is a server whose system calls are written down.
+type tracedServer struct {
+	*server
+	path    string // of the trace
+	replies int    // to requests so far
+}
+
+// startTraced runs the server under strace.
+func startTraced(t *testing.T) *tracedServer {
+	t.Helper()
 	strace := need(t, "strace")
-	s := newServer(t)
-	tokenFile, trace := filepath.Join(s.dir, "token"), filepath.Join(s.dir, "trace")
+	s := &tracedServer{server: newServer(t)}
+	tokenFile := filepath.Join(s.dir, "token")
+	s.path = filepath.Join(s.dir, "trace")
 	writeFile(t, tokenFile, token+"\n", 0o600)
 	if out, code := try(t, nil, strace, "-o", "/dev/null", "true"); code != 0 {
 		lack(t, "tracing processes is not permitted: "+lastLines(out, 1))
 	}
 	s.program = strace
-	s.args = []string{"-D", "-f", "-y", "-qq", "-s", "40", "-o", trace, "-e", "signal=none",
-		"-e", "trace=write,writev,pwrite64,pwritev,fdatasync,fsync,sync_file_range,linkat,rename,renameat,renameat2,unlinkat,sendto",
+	s.args = []string{"-D", "-f", "-y", "-qq", "-s", "40", "-o", s.path, "-e", "signal=none",
+		"-e", "trace=write,writev,pwrite64,pwritev,fdatasync,fsync,sync_file_range,linkat,rename,renameat,renameat2,unlink,unlinkat,sendto",
 		packhouse(), "serve", "--listen", s.addr, "--data-dir", s.data, "--token-file", tokenFile, "--log-format", "json"}
 	s.start()
-	client := newStoreClient(s, "traced", 1)
-	if err := client.create(); err != nil {
-		t.Fatal(err)
-	}
-	if err := client.store("packs/00/first", noise(1, 1<<20)); err != nil { // makes directories
-		t.Fatal(err)
-	}
-	before := len(readTrace(t, trace))
-	if err := client.store("packs/00/second", noise(2, 1<<20)); err != nil {
-		t.Fatal(err)
-	}
-	calls := waitTrace(t, trace, before)
+	return s
+}
 
-	find := func(what, pattern string, after int) call {
-		t.Helper()
-		expression := regexp.MustCompile(pattern)
-		for _, c := range calls {
-			if c.begin > after && expression.MatchString(c.text) {
-				return c
-			}
+var (
+	replyCall = regexp.MustCompile(`^(write|writev|sendto)\(\d+<(socket|TCP).*"HTTP/1\.1 200 OK`)
+	indexPage = regexp.MustCompile(`^pwrite(64|v)\(\d+<[^>]*/index\.db>`)
+	indexSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/index\.db>`)
+	bytesCall = regexp.MustCompile(`^p?writev?(64)?\(\d+<[^>]*/incoming/`)
+	bytesSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/incoming/[^>]+>`)
+	entrySync = regexp.MustCompile(`^fsync\(\d+<[^>]*/incoming>`)
+	nameCall  = regexp.MustCompile(`^(linkat|renameat2?|rename)\(.*/blobs/[0-9a-f]{2}`)
+	shardSync = regexp.MustCompile(`^fsync\(\d+<[^>]*/blobs/[0-9a-f]{2}>`)
+	blobGone  = regexp.MustCompile(`^unlink(at)?\(.*/blobs/[0-9a-f]{2}/`)
+)
+
+// calls sends one request, which must succeed, and returns the system calls from its beginning until its
+// reply and, if until is not nil, until that call.
+func (s *tracedServer) calls(request func() error, until *regexp.Regexp) tracedCalls {
+	t := s.t
+	t.Helper()
+	before := len(s.trace())
+	if err := request(); err != nil {
+		t.Fatal(err)
+	}
+	s.replies++
+	for range 3000 {
+		all := s.trace()
+		if s.replies == countCalls(all, replyCall) && (until == nil || countCalls(all[min(before, len(all)):], until) > 0) {
+			return tracedCalls{t, all[before:]}
 		}
-		var b strings.Builder
-		for _, c := range calls {
-			fmt.Fprintf(&b, "%4d-%-4d %s\n", c.begin, c.end, c.text)
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("after a minute the trace has %d replies, want %d, and %v", countCalls(s.trace(), replyCall), s.replies, until)
+	return tracedCalls{}
+}
+
+// trace reads the trace so far.
+func (s *tracedServer) trace() []call { return readTrace(s.t, s.path) }
+
+func countCalls(calls []call, pattern *regexp.Regexp) int {
+	n := 0
+	for _, c := range calls {
+		if pattern.MatchString(c.text) {
+			n++
 		}
-		t.Fatalf("no %s after line %d of the trace:\n%s", what, after, b.String())
-		return call{}
 	}
-	last := func(pattern string, until int) (found call) {
-		expression := regexp.MustCompile(pattern)
-		for _, c := range calls {
-			if c.end < until && expression.MatchString(c.text) {
-				found = c
-			}
+	return n
+}
+
+// tracedCalls are those of one request.
+type tracedCalls struct {
+	t     testing.TB
+	calls []call
+}
+
+// first is the first matching call that began after a line of the trace.
+func (c tracedCalls) first(what string, pattern *regexp.Regexp, after int) call {
+	c.t.Helper()
+	for _, found := range c.calls {
+		if found.begin > after && pattern.MatchString(found.text) {
+			return found
 		}
-		return found
 	}
-	reply := find("reply", `^(write|writev|sendto)\(\d+<(socket|TCP).*"HTTP/1\.1 200 OK`, 0)
-	bytes := last(`^p?writev?(64)?\(\d+<[^>]*/incoming/`, reply.begin)
-	if bytes.text == "" {
-		t.Fatal("no write below incoming/ before the reply")
+	var b strings.Builder
+	for _, each := range c.calls {
+		fmt.Fprintf(&b, "%4d-%-4d %s\n", each.begin, each.end, each.text)
 	}
-	data := find("sync of the bytes", `^f(data)?sync\(\d+<[^>]*/incoming/[^>]+>`, bytes.end)
-	marker := find("sync of incoming/", `^fsync\(\d+<[^>]*/incoming>`, bytes.end)
-	link := find("link to its shard", `^(linkat|renameat2?)\(.*/blobs/[0-9a-f]{2}`, data.end)
-	shard := find("sync of the shard's directory", `^fsync\(\d+<[^>]*/blobs/[0-9a-f]{2}>`, link.end)
-	page := find("write to the index", `^pwrite(64|v)\(\d+<[^>]*/index\.db>`, shard.end)
-	index := last(`^f(data)?sync\(\d+<[^>]*/index\.db>`, reply.begin)
-	if index.text == "" || index.begin < page.end {
-		t.Fatalf("no sync of the index between its write (line %d) and the reply (line %d)", page.end, reply.begin)
+	c.t.Fatalf("no %s after line %d of the trace:\n%s", what, after, b.String())
+	return call{}
+}
+
+// last is the last matching call that ended before a line of the trace.
+func (c tracedCalls) last(what string, pattern *regexp.Regexp, until int) (found call) {
+	c.t.Helper()
+	for _, each := range c.calls {
+		if each.end < until && pattern.MatchString(each.text) {
+			found = each
+		}
 	}
-	meta := last(`^pwrite(64|v)\(\d+<[^>]*/index\.db>`, reply.begin)
-	if meta.end > index.begin {
-		t.Errorf("the last write to the index (line %d) is not before its last sync (line %d)", meta.end, index.begin)
+	if found.text == "" {
+		c.t.Fatalf("no %s before line %d of the trace", what, until)
 	}
-	for _, step := range []struct {
-		name          string
-		first, second call
-	}{
-		{"the bytes are written before they are synced", bytes, data},
-		{"the bytes are synced before they get a name", data, link},
-		{"the marker is synced before the name", marker, link},
-		{"the name is given before its directory is synced", link, shard},
-		{"the directory is synced before the index is written", shard, page},
-		{"the index is synced before the reply", index, reply},
-	} {
-		if step.first.end >= step.second.begin {
-			t.Errorf("%s: no; lines %d and %d of the trace", step.name, step.first.end, step.second.begin)
+	return found
+}
+
+// inOrder demands that each call had ended when the next began. names[i] says what it means that calls[i] is
+// before calls[i+1].
+func (c tracedCalls) inOrder(names []string, calls ...call) {
+	c.t.Helper()
+	for i, name := range names {
+		if calls[i].end >= calls[i+1].begin {
+			c.t.Errorf("%s: no; lines %d and %d of the trace", name, calls[i].end, calls[i+1].begin)
 		}
 	}
 }
 
-// waitTrace reads the trace until the reply is in it, and drops the first skip calls.
-func waitTrace(t *testing.T, path string, skip int) []call {
-	t.Helper()
-	for range 200 {
-		calls := readTrace(t, path)[skip:]
-		for _, c := range calls {
-			if strings.Contains(c.text, `"HTTP/1.1 200 OK`) {
-				return calls
-			}
-		}
-		time.Sleep(20 * time.Millisecond)
+// committed demands that the index is written and synced between a line of the trace and the reply, with
+// nothing written after the sync, and returns the first write, the sync and the reply.
+func (c tracedCalls) committed(after int) (page, sync, reply call) {
+	c.t.Helper()
+	reply = c.first("reply", replyCall, 0)
+	page = c.first("write to the index", indexPage, after)
+	sync = c.last("sync of the index", indexSync, reply.begin)
+	c.inOrder([]string{"the index is written before it is synced", "the index is synced before the reply"},
+		c.last("write to the index", indexPage, reply.begin), sync, reply)
+	return page, sync, reply
+}
+
+// stored demands the order of a commit of new bytes, and returns the sync of the index.
+func (c tracedCalls) stored() (sync call) {
+	c.t.Helper()
+	reply := c.first("reply", replyCall, 0)
+	bytes := c.last("write below incoming/", bytesCall, reply.begin)
+	data := c.first("sync of the bytes", bytesSync, bytes.end)
+	marker := c.first("sync of incoming/", entrySync, bytes.end)
+	name := c.first("link to its shard", nameCall, data.end)
+	shard := c.first("sync of the shard's directory", shardSync, name.end)
+	page, sync, _ := c.committed(shard.end)
+	c.inOrder([]string{
+		"the bytes are written before they are synced",
+		"the bytes are synced before they get a name",
+		"the name is given before its directory is synced",
+		"the directory is synced before the index is written",
+	}, bytes, data, name, shard, page)
+	c.inOrder([]string{"the marker is synced before the name"}, marker, name)
+	return sync
+}
+
+// TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes are written and
+// synced, then the directory entries, then the index, and only then is the reply sent. A delete is answered
+// when the index is synced, and the bytes go after that. A compaction is both: the new item as if it were
+// stored, and the bytes that it replaces go after the index is synced.
+func TestOrderOfSyncs(t *testing.T) {
+	s := startTraced(t)
+	client := newStoreClient(s.server, "traced", 1)
+	s.calls(client.create, nil)
+	store := func(name string, seed uint64) func() error {
+		return func() error { return client.store(name, noise(seed, 1<<20)) }
 	}
-	t.Fatal("the trace has no reply")
-	return nil
+	s.calls(store("packs/00/first", 1), nil) // makes directories
+
+	s.calls(store("packs/00/second", 2), nil).stored()
+
+	removed := s.calls(func() error { return client.delete("packs/00/second") }, blobGone)
+	_, sync, _ := removed.committed(0)
+	removed.inOrder([]string{"a removed item is out of the index before its bytes go"}, sync, removed.first("unlink", blobGone, 0))
+
+	compacted := s.calls(func() error {
+		_, err := client.defrag([]source{{"packs/00/first", 1000, 200_000}}, "packs/00/first", "packs")
+		return err
+	}, blobGone)
+	sync = compacted.stored()
+	compacted.inOrder([]string{"the index has the new item before the old one's bytes go"}, sync, compacted.first("unlink", blobGone, 0))
 }
 
 var (
@@ -130,7 +205,7 @@ var (
 )
 
 // readTrace reads strace's output, joining calls that others interrupted. Calls that failed are left out.
-func readTrace(t *testing.T, path string) []call {
+func readTrace(t testing.TB, path string) []call {
 	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {

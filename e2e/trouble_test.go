@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 )
@@ -18,15 +19,20 @@ func TestBorgSurvivesCrash(t *testing.T) {
 	b := newBorg(t, s.url("laptop"), "BORG_PACK_MAX_SIZE=1000000")
 	b.run("repo-create", "--encryption", "aes256-ocb")
 	var backup sync.WaitGroup
+	var over atomic.Bool
 	backup.Go(func() {
+		defer over.Store(true)
 		if out, code := try(t, append(b.env, "BORG="+b.program), "sh", "-c",
 			"cd '"+filepath.Dir(tr.dir)+"' && \"$BORG\" create story tree"); code != 0 {
 			t.Errorf("create: exit code %d\n%s", code, lastLines(out, 30))
 		}
 	})
 	stores := func() int { return count(s.requests(), "store") }
-	for before := stores(); stores() < before+20; {
+	for before := stores(); stores() < before+20 && !over.Load(); {
 		time.Sleep(time.Millisecond)
+	}
+	if over.Load() {
+		t.Fatal("the backup was over before the server was killed")
 	}
 	s.kill()
 	s.start()
