@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -104,25 +105,36 @@ func letGo(t testing.TB, dir string) {
 		if t.Failed() {
 			t.Logf("end of the holder's log:\n%s", tail(filepath.Join(dir, ".packhouse", "log"), 20))
 		}
-		out, err := os.ReadFile(filepath.Join(dir, ".packhouse", "lock"))
-		var pid int
-		if err != nil {
+		pid := holderOf(dir)
+		if pid == 0 {
 			return
 		}
-		if _, err := fmt.Sscanf(string(out), "%d", &pid); err != nil || pid <= 1 {
-			return
-		}
-		if process, err := os.FindProcess(pid); err == nil {
-			_ = process.Signal(os.Interrupt)
-			for range 6000 {
-				if !alive(pid) {
-					return
-				}
-				time.Sleep(10 * time.Millisecond)
+		_ = syscall.Kill(pid, syscall.SIGINT)
+		for range 6000 {
+			if !alive(pid) {
+				return
 			}
-			t.Errorf("the holder, process %d, still runs a minute after SIGINT", pid)
+			time.Sleep(10 * time.Millisecond)
 		}
+		t.Errorf("the holder, process %d, still runs a minute after SIGINT", pid)
 	})
+}
+
+// holderOf is the process in the background that holds the repository in dir, 0 if there is none.
+func holderOf(dir string) (pid int) {
+	out, err := os.ReadFile(filepath.Join(dir, ".packhouse", "lock"))
+	if err != nil {
+		return 0
+	}
+	if n, _ := fmt.Sscanf(string(out), "%d", &pid); n != 1 || pid <= 1 || !alive(pid) {
+		return 0
+	}
+	// The number outlives the process in the file, and may be another's by now.
+	line, err := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+	if err != nil || !strings.Contains(string(line), "\x00hold\x00") {
+		return 0
+	}
+	return pid
 }
 
 // alive tells whether a process runs. One that ended and that nobody waited for does not.

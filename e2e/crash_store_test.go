@@ -20,14 +20,21 @@ func TestCrash(t *testing.T) {
 	}
 	workers := make([]*crashWorker, 8)
 	for i := range workers {
-		workers[i] = &crashWorker{t: t, protocol: crashStore{client}, repository: "crash", dir: fmt.Sprintf("w%d", i),
-			random: rand.New(rand.NewPCG(seed, uint64(i+1))), items: make(map[string][]byte),
-			counts: func(string) bool { return true }}
-		if _, err := client.do("POST", "/"+workers[i].dir+"?cmd=mkdir", nil); err != nil {
-			t.Fatal(err)
-		}
+		workers[i] = storeWorker(t, client, "crash", i, seed)
 	}
-	crash(t, s, workers, random)
+	crash(t, s, s.data, workers, random)
+}
+
+// storeWorker is the i-th worker of a test, with a directory of its own.
+func storeWorker(t *testing.T, client *storeClient, repository string, i int, seed uint64) *crashWorker {
+	t.Helper()
+	w := &crashWorker{t: t, protocol: crashStore{client}, repository: repository, dir: fmt.Sprintf("w%d", i),
+		random: rand.New(rand.NewPCG(seed, uint64(i+1))), items: make(map[string][]byte),
+		counts: func(string) bool { return true }}
+	if _, err := client.do("POST", "/"+w.dir+"?cmd=mkdir", nil); err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // crashStore is a crashProtocol.

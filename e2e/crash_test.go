@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"math/rand/v2"
+	"os"
 	"path/filepath"
 	"slices"
 	"sync"
@@ -26,11 +27,19 @@ type crashProtocol interface {
 	usage(w *crashWorker) (int64, error)
 }
 
-// crash kills the server again and again while the workers send requests, starts it again, and compares what it
-// has with what it acknowledged: everything must be there, whole; a request that was under way may have
-// happened or not, but not in part; usage is the sum of what is there; and no file is left that belongs to
-// nothing.
-func crash(t *testing.T, s *server, workers []*crashWorker, random *rand.Rand) {
+// victim is a process that has the repositories open.
+type victim interface {
+	launch(files ...*os.File) // begins to start it
+	start()                   // returns when it can be asked
+	kill()                    // ends it as a crash does
+	stop()                    // ends it as an administrator does
+}
+
+// crash kills the server of a data directory again and again while the workers send requests, starts it again, and
+// compares what it has with what it acknowledged: everything must be there, whole; a request that was under way
+// may have happened or not, but not in part; usage is the sum of what is there, and every other counter that
+// of the items; and no file is left that belongs to nothing.
+func crash(t *testing.T, s victim, data string, workers []*crashWorker, random *rand.Rand) {
 	t.Helper()
 	acknowledged := 0
 	for round := range *crashRounds {
@@ -69,15 +78,16 @@ func crash(t *testing.T, s *server, workers []*crashWorker, random *rand.Rand) {
 			if got, err := w.protocol.usage(w); err != nil || got != bytes[w.repository] {
 				t.Errorf("usage of %s is %d (%v), want the sum of all items, %d", w.repository, got, err, bytes[w.repository])
 			}
-			nothingLeaked(t, filepath.Join(s.data, w.repository), items[w.repository])
+			nothingLeaked(t, filepath.Join(data, w.repository), items[w.repository])
 		}
+		run(t, nil, packhouse(), "check", "--data-dir", data) // the counters of each directory, and references
 		if t.Failed() {
 			t.Fatalf("round %d", round)
 		}
 	}
-	run(t, nil, packhouse(), "check", "--data-dir", s.data, "--verify")
+	run(t, nil, packhouse(), "check", "--data-dir", data, "--verify")
 	s.stop()
-	run(t, nil, packhouse(), "check", "--data-dir", s.data, "--verify")
+	run(t, nil, packhouse(), "check", "--data-dir", data, "--verify")
 	if acknowledged < *crashRounds {
 		t.Errorf("only %d operations were acknowledged in %d rounds, so nothing was tested", acknowledged, *crashRounds)
 	}

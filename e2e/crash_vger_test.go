@@ -20,13 +20,14 @@ import (
 	"golang.org/x/crypto/blake2b"
 )
 
-// TestCrashVger is TestCrash for clients of the V'Ger protocol, each with a repository of its own: packs, other
-// objects, deletes, batch deletes, repacks of several packs, and locks.
+// TestCrashVger is TestCrash for clients of the V'Ger protocol over TLS, each with a repository of its own: packs,
+// other objects, deletes, batch deletes, repacks of several packs, and locks.
 func TestCrashVger(t *testing.T) {
 	seed, random := crashRandom(t)
-	s := startServer(t, "--log-level", "warn")
-	c := crashVger{base: "http://" + s.addr, http: &http.Client{
-		Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true}, Timeout: 2 * time.Minute,
+	certificate, key := selfSigned(t)
+	s := startServer(t, "--log-level", "warn", "--tls-cert", certificate, "--tls-key", key)
+	c := crashVger{base: "https://" + s.addr, http: &http.Client{Timeout: 2 * time.Minute,
+		Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true, TLSClientConfig: trusting(t, certificate)},
 	}}
 	workers := make([]*crashWorker, 4)
 	for i := range workers {
@@ -38,7 +39,7 @@ func TestCrashVger(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	crash(t, s, workers, random)
+	crash(t, s, s.data, workers, random)
 }
 
 // crashVger is a crashProtocol.

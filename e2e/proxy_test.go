@@ -3,18 +3,18 @@
 package e2e
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -26,7 +26,7 @@ import (
 const large = 512 << 20
 
 // TestProxies puts the server behind nginx and Caddy, with the configuration files that deploy/ has for people,
-// and behind its own TLS. A pack of 512 MiB must stream through each, up and down, and borg must work.
+// and behind its own TLS. A pack of 512 MiB must stream through each, up and down in both protocols, and borg must work.
 func TestProxies(t *testing.T) {
 	for _, proxy := range []struct {
 		name  string
@@ -64,35 +64,39 @@ func shortDir(t *testing.T) string {
 	return dir
 }
 
-// throughFront sends a large pack up and down, and runs borg, by way of https://addr.
+// throughFront sends a large pack up and down in both protocols, and runs borg, by way of https://addr.
 func (s *server) throughFront(addr, certificate string) {
 	t := s.t
 	t.Helper()
-	pem, err := os.ReadFile(certificate)
-	if err != nil {
-		t.Fatal(err)
-	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(pem)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true},
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: trusting(t, certificate), DisableCompression: true},
 		Timeout: 5 * time.Minute}
-	base := "https://" + addr + "/vault"
-	if _, err := vger(client, "POST", base+"?init", nil, 0, ""); err != nil {
-		t.Fatal(err)
-	}
-	digest := hex.EncodeToString(sum(t, pack()))
-	target := base + "/packs/" + digest[:2] + "/" + digest
-	body := &watched{Reader: pack(), pause: large / 4, dir: filepath.Join(s.data, "vault", "incoming")}
-	if _, err := vger(client, "PUT", target, body, large, digest); err != nil {
-		t.Fatal(err)
-	}
-	response, err := vger(client, "GET", target, nil, 0, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer response.Body.Close()
-	if got := hex.EncodeToString(sum(t, response.Body)); got != digest || response.ContentLength != large {
-		t.Errorf("got back a pack %s of %d bytes, want %s of %d", got, response.ContentLength, digest, large)
+	want := largeDigests()
+	for _, dialect := range []struct {
+		repository, create, method, target string
+		header                             http.Header
+	}{
+		{"vault", "?init", "PUT", "/packs/" + want.blake2b[:2] + "/" + want.blake2b,
+			http.Header{"X-Content-Blake2b": {want.blake2b}}},
+		{"store", "/?cmd=create", "POST", "/packs/00/large",
+			http.Header{"X-Content-Hash-Sha256": {want.sha256}, "Accept": {"application/vnd.x.borgstore.rest.v1"}}},
+	} {
+		base := "https://" + addr + "/" + dialect.repository
+		if _, err := ask(client, "POST", base+dialect.create, nil, 0, http.Header{"Accept": dialect.header["Accept"]}); err != nil {
+			t.Fatal(err)
+		}
+		body := &watched{Reader: pack(), pause: large / 4, dir: filepath.Join(s.data, dialect.repository, "incoming")}
+		if _, err := ask(client, dialect.method, base+dialect.target, body, large, dialect.header); err != nil {
+			t.Fatal(err)
+		}
+		response, err := ask(client, "GET", base+dialect.target, nil, 0, http.Header{"Accept": dialect.header["Accept"]})
+		if err != nil {
+			t.Fatal(err)
+		}
+		got := digestsOf(response.Body)
+		response.Body.Close()
+		if got != want || response.ContentLength != large {
+			t.Errorf("%s: got back a pack %s of %d bytes, want %s of %d", dialect.repository, got.sha256, response.ContentLength, want.sha256, large)
+		}
 	}
 	if peak := s.peakMemory(); peak > 128<<20 {
 		t.Errorf("the server's memory went to %d MiB while it streamed, want far below the pack's size", peak>>20)
@@ -133,17 +137,19 @@ func (r *repeatedNoise) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-func sum(t testing.TB, r io.Reader) []byte {
-	t.Helper()
-	h, err := blake2b.New256(nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.Copy(h, r); err != nil {
-		t.Fatal(err)
-	}
-	return hash.Hash(h).Sum(nil)
+// digests are those of a pack, in hex.
+type digests struct{ blake2b, sha256 string }
+
+// digestsOf reads to the end, or to an error, which shows in the digests.
+func digestsOf(r io.Reader) digests {
+	first, _ := blake2b.New256(nil) // fails only with a key
+	second := sha256.New()
+	_, _ = io.Copy(io.MultiWriter(first, second), r)
+	return digests{hex.EncodeToString(first.Sum(nil)), hex.EncodeToString(second.Sum(nil))}
 }
+
+// largeDigests are those of the large pack.
+var largeDigests = sync.OnceValue(func() digests { return digestsOf(pack()) })
 
 // watched is a body that stops half way until the server has received a part: a proxy that collects the body
 // first never gets beyond that.
@@ -183,17 +189,15 @@ func (w *watched) wait() error {
 	return errors.New("two minutes after a quarter of the body was sent, the server has received next to nothing")
 }
 
-// vger sends one request of the V'Ger protocol; any status of 400 or more is an error.
-func vger(client *http.Client, method, url string, body io.Reader, size int64, digest string) (*http.Response, error) {
+// ask sends one request; any status of 400 or more is an error.
+func ask(client *http.Client, method, url string, body io.Reader, size int64, header http.Header) (*http.Response, error) {
 	request, err := http.NewRequest(method, url, body)
 	if err != nil {
 		return nil, err
 	}
 	request.ContentLength = size
-	request.Header.Set("Authorization", "Bearer "+token)
-	if digest != "" {
-		request.Header.Set("X-Content-BLAKE2b", digest)
-	}
+	maps.Copy(request.Header, header)
+	request.SetBasicAuth("packhouse", token)
 	response, err := client.Do(request)
 	if err != nil {
 		return nil, err
