@@ -17,6 +17,8 @@ func libraries(t *testing.T) map[string]string {
 	found := map[string]string{"installed": ""}
 	if next := filepath.Join(venv(), "borgstore-next"); exists(next) {
 		found["next"] = next
+	} else {
+		lack(t, next+" is not there; scripts/install-clients.sh installs it")
 	}
 	return found
 }
@@ -79,9 +81,11 @@ var some = []string{"life", "items", "ranges", "defrag", "gather", "stores"}
 
 // TestBorgstoreLibrary runs the client library's every operation against each way to reach the server.
 func TestBorgstoreLibrary(t *testing.T) {
+	t.Parallel()
 	for version, path := range libraries(t) {
 		library := "PYTHONPATH=" + path
 		t.Run("library="+version, func(t *testing.T) {
+			t.Parallel()
 			t.Run("http", func(t *testing.T) {
 				s := startServer(t)
 				held(t, run(t, []string{library}, python(t), script(t, "client.py"), s.url("conformance")))

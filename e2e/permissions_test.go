@@ -10,6 +10,7 @@ import (
 
 // TestBorgPermissions holds each permission preset to what real borg may and may not do under it.
 func TestBorgPermissions(t *testing.T) {
+	t.Parallel()
 	const works, fails = true, false
 	presets := []struct {
 		name string

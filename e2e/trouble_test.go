@@ -14,6 +14,7 @@ import (
 // TestBorgSurvivesCrash kills the server in the middle of a backup and starts it again. Borg waits, sends what
 // was not answered once more, and ends its backup; everything in it must be there.
 func TestBorgSurvivesCrash(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	tr := newTree(t, 5, 200, 60<<20)
 	b := newBorg(t, s.url("laptop"), "BORG_PACK_MAX_SIZE=1000000")
@@ -45,6 +46,7 @@ func TestBorgSurvivesCrash(t *testing.T) {
 // TestBorgQuota fills a repository to its quota. Borg is told so, can still delete and compact, and then has
 // room again.
 func TestBorgQuota(t *testing.T) {
+	t.Parallel()
 	s := startServer(t, "--quota", "30M")
 	b := newBorg(t, s.url("laptop"), "BORG_PACK_MAX_SIZE=1000000")
 	b.run("repo-create", "--encryption", "aes256-ocb")
