@@ -58,12 +58,15 @@ func (c Many) SeedIndex(ctx context.Context, dir string) (err error) {
 }
 
 // SeedFiles makes the items as the reference keeps them: an empty file each.
-func (c Many) SeedFiles(dir string) error {
+func (c Many) SeedFiles(ctx context.Context, dir string) error {
 	dir = filepath.Join(dir, directory)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
 	for i := range c.Items {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
 		f, err := os.Create(filepath.Join(dir, itemName(i)))
 		if err != nil {
 			return fmt.Errorf("seed: %w", err)

@@ -128,6 +128,30 @@ func (s *Server) PeakMemory() (int64, error) { return s.memory("VmHWM") }
 // PeakHeap is the most memory of its own that the server was seen to have: without mapped files.
 func (s *Server) PeakHeap() int64 { return s.heap.Load() }
 
+// Processor is the processor time that the server's threads have had so far.
+func (s *Server) Processor() (time.Duration, error) {
+	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+	if err != nil {
+		return 0, err
+	}
+	total := time.Duration(0)
+	for _, thread := range threads {
+		text, err := os.ReadFile(thread)
+		if errors.Is(err, os.ErrNotExist) {
+			continue // it has ended meanwhile
+		}
+		var onProcessor int64 // nanoseconds
+		if _, scan := fmt.Sscan(string(text), &onProcessor); errors.Join(err, scan) != nil {
+			return 0, fmt.Errorf("processor time of %s: %w", s.Program.Name, errors.Join(err, scan))
+		}
+		total += time.Duration(onProcessor)
+	}
+	if total == 0 {
+		return 0, fmt.Errorf("the system does not tell the processor time of %s", s.Program.Name)
+	}
+	return total, nil
+}
+
 // memory reads a value of the process's status, in bytes.
 func (s *Server) memory(name string) (int64, error) {
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))

@@ -203,7 +203,7 @@ func (u Suite) manyInIndex(ctx context.Context, p Program, keep func(Result) err
 }
 
 func (u Suite) manyFiles(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.many(ctx, p, keep, Many.SeedFiles)
+	return u.many(ctx, p, keep, func(c Many, dir string) error { return c.SeedFiles(ctx, dir) })
 }
 
 // many opens and lists a store with few and with very many items.

@@ -69,10 +69,8 @@ func (c Packs) Run(ctx context.Context, s *Server) (put, verify Result, err erro
 		}
 	}
 	name := fmt.Sprintf("/size=%s/hash=%s", bytesText(int64(c.Size)), c.Hash)
-	rate := func(took time.Duration) []Metric {
-		return []Metric{{float64(c.Size) * float64(c.N) / 1e6 / took.Seconds(), "MB/s"}}
-	}
-	put = Result{Workload: "PutPack" + name, Server: s.Program.Name, N: c.N, Metrics: rate(time.Since(start))}
+	size := float64(c.Size) * float64(c.N) / 1e6
+	put = Result{Workload: "PutPack" + name, Server: s.Program.Name, N: c.N, Metrics: []Metric{{size / time.Since(start).Seconds(), "MB/s"}}}
 
 	type request struct {
 		Key   string `json:"pack_key"`
@@ -92,16 +90,26 @@ func (c Packs) Run(ctx context.Context, s *Server) (put, verify Result, err erro
 		return put, verify, err
 	}
 	var answer bytes.Buffer
+	before, err := s.Processor()
+	if err != nil {
+		return put, verify, err
+	}
 	start = time.Now()
 	if _, err := client.send(ctx, http.MethodPost, vault+"?verify-packs", http.Header{"Content-Type": {"application/json"}},
 		bytes.NewReader(body), int64(len(body)), &answer); err != nil {
 		return put, verify, err
 	}
 	took := time.Since(start)
+	after, err := s.Processor()
+	if err != nil {
+		return put, verify, err
+	}
 	if good := bytes.Count(answer.Bytes(), []byte(`"hash_valid":true`)); good != c.N {
 		return put, verify, fmt.Errorf("%d of %d packs verified: %s", good, c.N, answer.String()[:min(300, answer.Len())])
 	}
-	return put, Result{Workload: "VerifyPacks" + name, Server: s.Program.Name, N: c.N, Metrics: rate(took)}, nil
+	return put, Result{Workload: "VerifyPacks" + name, Server: s.Program.Name, N: c.N, Metrics: []Metric{
+		{size / took.Seconds(), "MB/s"}, {size / (after - before).Seconds(), "MB/core-s"}, // by all cores; by one
+	}}, nil
 }
 
 // packName is the key of the i-th pack of a repository with many.

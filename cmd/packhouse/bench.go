@@ -1,13 +1,16 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"syscall"
 
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
@@ -52,7 +55,9 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 			if scale <= 0 {
 				return usage("--scale must be above 0, not %v", scale)
 			}
-			return measureStores(cmd, s, dir, peer, scale)
+			ctx, stop := untilInterrupt(cmd.Context())
+			defer stop()
+			return measureStores(ctx, s, dir, peer, scale)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", os.TempDir(), "`directory` on the disk to measure")
@@ -61,7 +66,13 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	return cmd
 }
 
-func measureStores(cmd *cobra.Command, s streams, dir, peer string, scale float64) error {
+// untilInterrupt returns a context that ends with SIGINT or SIGTERM, so that a measurement that is broken off takes
+// its servers and its scratch directory with it.
+func untilInterrupt(ctx context.Context) (context.Context, context.CancelFunc) {
+	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
+}
+
+func measureStores(ctx context.Context, s streams, dir, peer string, scale float64) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
@@ -80,7 +91,7 @@ func measureStores(cmd *cobra.Command, s streams, dir, peer string, scale float6
 	if err := bench.WriteMachine(s.out, own, version()); err != nil {
 		return err
 	}
-	results, err := suite.Run(cmd.Context())
+	results, err := suite.Run(ctx)
 	if err != nil || peer == "" {
 		return err
 	}
@@ -106,8 +117,10 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 			if err != nil {
 				return usage("--size: %w", err)
 			}
+			ctx, stop := untilInterrupt(cmd.Context())
+			defer stop()
 			if way != "" {
-				f, err := compaction.Default(dir, n).Run(cmd.Context(), way)
+				f, err := compaction.Default(dir, n).Run(ctx, way)
 				if err != nil {
 					return err
 				}
@@ -118,7 +131,7 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 				return err
 			}
 			defer os.RemoveAll(own)
-			return compareCompaction(cmd, s, compaction.Default(own, n), size)
+			return compareCompaction(ctx, s, compaction.Default(own, n), size)
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", os.TempDir(), "`directory` on the disk to measure")
@@ -131,13 +144,13 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 }
 
 // compareCompaction runs every way and prints a line for each.
-func compareCompaction(cmd *cobra.Command, s streams, c compaction.Workload, size string) error {
+func compareCompaction(ctx context.Context, s streams, c compaction.Workload, size string) error {
 	program, err := os.Executable()
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
 	}
 	bar := newProgress(s.err, "making packs")
-	err = c.Prepare(cmd.Context(), func(done int64) { bar.set(done, c.Bytes) })
+	err = c.Prepare(ctx, func(done int64) { bar.set(done, c.Bytes) })
 	bar.end()
 	if err != nil {
 		return err
@@ -148,7 +161,7 @@ func compareCompaction(cmd *cobra.Command, s streams, c compaction.Workload, siz
 	fmt.Fprintf(s.out, "%-9s %8s %8s %8s %7s %9s %9s %13s %7s  %s\n", "way", "seconds", "in MB/s", "out MB/s", "CPU s", "idle MiB", "peak MiB", "network bytes", "floor", "what")
 	floor := 0.0
 	for _, way := range compaction.Ways {
-		out, err := exec.CommandContext(cmd.Context(), program, "bench", "compact", "--dir", c.Dir, "--size", size, "--way", way).Output()
+		out, err := exec.CommandContext(ctx, program, "bench", "compact", "--dir", c.Dir, "--size", size, "--way", way).Output()
 		if err != nil {
 			return fmt.Errorf("%s in %s: %w", way, filepath.Base(c.Dir), err)
 		}
