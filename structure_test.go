@@ -4,8 +4,10 @@ import (
 	"go/parser"
 	"go/token"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
+	"regexp"
 	"strconv"
 	"strings"
 	"testing"
@@ -111,5 +113,57 @@ func TestEveryPackageIsDocumented(t *testing.T) {
 		if !ok {
 			t.Errorf("package %s has no comment that says what it keeps", pkg)
 		}
+	}
+}
+
+// TestDocumentsAreTrue: docs/architecture.md lists every room, and a test that a document names is there.
+func TestDocumentsAreTrue(t *testing.T) {
+	read := func(name string) string {
+		t.Helper()
+		text, err := os.ReadFile(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	house := read("docs/architecture.md")
+	for _, names := range rooms {
+		for _, name := range names {
+			if !strings.Contains(house, "`"+name) {
+				t.Errorf("docs/architecture.md does not name %s", name)
+			}
+		}
+	}
+	tests := make(map[string]bool)
+	declared := regexp.MustCompile(`(?m)^func (Test\w+|Benchmark\w+|Fuzz\w+)\(`)
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err == nil && entry.IsDir() && file != "." && strings.HasPrefix(entry.Name(), ".") {
+			return filepath.SkipDir
+		}
+		if err == nil && strings.HasSuffix(file, "_test.go") {
+			for _, m := range declared.FindAllStringSubmatch(read(file), -1) {
+				tests[m[1]] = true
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	documents, err := filepath.Glob("docs/*.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	named := 0
+	for _, document := range append(documents, "README.md") {
+		for _, m := range regexp.MustCompile("`((?:Test|Fuzz)[A-Z]\\w+)`").FindAllStringSubmatch(read(document), -1) {
+			named++
+			if !tests[m[1]] {
+				t.Errorf("%s names %s, which is no test", document, m[1])
+			}
+		}
+	}
+	if named < 10 {
+		t.Errorf("the documents name %d tests, want at least those of the promise", named)
 	}
 }
