@@ -40,13 +40,13 @@ check: ## gofmt, go vet and staticcheck
 MEMORY := $(shell df -P --block-size=M /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 + 0 >= 2048 {print "TMPDIR=/dev/shm GOTMPDIR=/tmp"}')
 
 unit: ## unit tests, once, with the race detector
-	$(MEMORY) go test -race -timeout 15m ./...
+	$(MEMORY) go test -race -timeout 30m ./...
 
 # The skips of a machine without real clients are collected and shown at the end of `make test`.
 # PACKHOUSE_STRICT=1 (set by .ci/run) makes each of them a failure.
 e2e: ## end-to-end tests with the real clients that are installed
 	@mkdir -p bin && : >$(SKIPPED)
-	PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 30m ./e2e/... -crash.rounds=$(CRASHROUNDS)
+	PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 60m ./e2e/... -crash.rounds=$(CRASHROUNDS)
 
 clients: ## install BorgBackup 2, borgstore, nginx and Caddy for the end-to-end tests
 	@scripts/install-clients.sh || [ -z "$$PACKHOUSE_STRICT" ]
