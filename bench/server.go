@@ -78,6 +78,7 @@ func (p Program) Start(ctx context.Context, dir string) (*Server, error) {
 		}
 		select {
 		case err := <-s.done:
+			close(s.end)
 			return nil, fmt.Errorf("%s ended at once (%w); see %s.log", p.Name, err, dir)
 		case <-time.After(time.Millisecond):
 		}
