@@ -107,7 +107,6 @@ func TestReadme(t *testing.T) {
 		if out := b.shell(s.dir, blockWith(t, "Running it for real", "packhouse check")); !strings.Contains(out, "myrepo") {
 			t.Errorf("the administrator's commands say nothing of the repository:\n%s", out)
 		}
-		b.shell(s.dir, blockWith(t, "Compaction", "packhouse job list", "packhouse compact --repo myrepo --plan plan.json --wait\n", ""))
 		quota := regexp.MustCompile("`(packhouse repo quota [^`]+)`").FindStringSubmatch(readmeText(t))
 		if quota == nil {
 			t.Fatal("README.md shows no command that sets a quota")
