@@ -49,23 +49,15 @@ func (r *run) survey() (*survey, error) {
 	s.net = r.output
 	for _, src := range s.sources {
 		if src.delete && src.found {
-			s.net -= counted(src.item)
+			s.net -= src.item.Counted()
 		}
 	}
 	for target, item := range s.old {
 		if src := s.sources[target]; src == nil || !src.delete {
-			s.net -= counted(item)
+			s.net -= item.Counted()
 		}
 	}
 	return s, nil
-}
-
-// counted is what an item adds to the usage that quota limits.
-func counted(item index.Item) int64 {
-	if item.Flags&index.FlagExempt != 0 {
-		return 0
-	}
-	return item.Size
 }
 
 func (r *run) surveyOperation(s *survey, i int, op *Operation) error {

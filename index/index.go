@@ -50,6 +50,14 @@ type Item struct {
 	Flags     Flags
 }
 
+// Counted is how many of the item's bytes a limit counts: none of an exempt one.
+func (i Item) Counted() int64 {
+	if i.Flags&FlagExempt != 0 {
+		return 0
+	}
+	return i.Size
+}
+
 // Entry is one row of a listing or the answer of Get: a directory or an item.
 type Entry struct {
 	Key  string // full key; never a trailing slash

@@ -58,7 +58,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 		return err
 	}
 	if previous := results[0].Previous; previous != nil {
-		a.r.quota.add(-counted(*previous))
+		a.r.quota.add(-previous.Counted())
 		a.r.kick()
 	}
 	return nil

@@ -80,7 +80,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	}
 	var bytes int64
 	for _, put := range b.Puts {
-		bytes += counted(put.Upload.item) - put.Upload.credit
+		bytes += put.Upload.item.Counted() - put.Upload.credit
 	}
 	used, _, limit := a.r.quota.current()
 	return &QuotaError{Used: used, Wanted: used + bytes, Limit: limit, Request: bytes}
@@ -153,7 +153,7 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 	var delta int64
 	for i := range b.Deletes {
 		if previous := results[i].Previous; previous != nil {
-			delta -= counted(*previous)
+			delta -= previous.Counted()
 			deleted++
 		}
 	}
@@ -167,9 +167,9 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 			stored.Flags |= index.FlagExempt
 		}
 		out := PutResult{Item: stored, Created: results[i].Previous == nil}
-		added := counted(stored)
+		added := stored.Counted()
 		if previous := results[i].Previous; previous != nil {
-			added -= counted(*previous)
+			added -= previous.Counted()
 			out.PreviousSize = previous.Size
 			removed = true
 		}

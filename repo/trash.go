@@ -116,7 +116,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if err != nil {
 		return index.Item{}, err
 	}
-	r.quota.add(counted(*results[0].Moved))
+	r.quota.add(results[0].Moved.Counted())
 	return *results[0].Moved, nil
 }
 

@@ -94,7 +94,7 @@ func (u *Upload) reserve() error {
 	}
 	if u.o.Key != "" {
 		if entry, err := u.a.r.index.Get(u.o.Key); err == nil && !entry.Dir {
-			u.credit = counted(entry.Item)
+			u.credit = entry.Item.Counted()
 		}
 	}
 	more := u.o.Size - u.credit
@@ -107,14 +107,6 @@ func (u *Upload) reserve() error {
 	}
 	u.res = res
 	return nil
-}
-
-// counted is what an item adds to the usage that the quota limits.
-func counted(item index.Item) int64 {
-	if item.Flags&index.FlagExempt != 0 {
-		return 0
-	}
-	return item.Size
 }
 
 // Write appends to the blob. Errors: ErrQuota, ErrTooLarge, ErrNoSpace, ErrReadOnly.
