@@ -40,9 +40,11 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 		// The window is the server's, which knows when it is; a process that comes and goes does not.
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
+	// Not the system's directory for such files: that is memory on many machines, and these can be large.
+	temporary := filepath.Join(o.Claim.Dir, holder.OwnDir)
 	r := rooms{engine: compact.New(compact.Options{
 		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
-		Window: next, Busy: busy, TempDir: filepath.Join(o.Claim.Dir, holder.OwnDir), Logger: o.Log,
+		Window: next, Busy: busy, TempDir: temporary, Logger: o.Log,
 	})}
 	options := repo.SetOptions{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
@@ -51,7 +53,7 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 		options.TakeOver = takeOver
 	}
 	r.set = repo.OpenSet(options)
-	r.dialects = []api.Dialect{borgstore.New(borgstore.Options{Engine: r.engine})}
+	r.dialects = []api.Dialect{borgstore.New(borgstore.Options{Engine: r.engine, TempDir: temporary})}
 	if !o.Single { // V'Ger's clients come over the network only
 		r.dialects = append(r.dialects, vger.New(vger.Options{
 			Engine: r.engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
