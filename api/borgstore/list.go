@@ -1,7 +1,6 @@
 package borgstore
 
 import (
-	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -21,11 +20,7 @@ func (q *request) list() error {
 	}
 	l := &listing{q: q, spool: newSpool(q.d.o.TempDir), separator: "["}
 	defer l.spool.close()
-	err = q.access.List(q.Context(), index.ListOptions{Dir: key}, l.add)
-	if errors.Is(err, errStream) {
-		// The client may read slowly, or not at all: that must not hold a transaction of the index.
-		err = q.access.Each(q.Context(), index.ListOptions{Dir: key, After: l.last}, l.add)
-	}
+	err = api.List(q.Context(), q.access, index.ListOptions{Dir: key}, l.add)
 	if err == nil {
 		end := "]"
 		if l.separator == "[" {
@@ -39,20 +34,16 @@ func (q *request) list() error {
 	return l.end(err)
 }
 
-// errStream ends a walk of the index whose listing became too long for memory.
-var errStream = errors.New("listing is too long for memory")
-
 // listing is an answer that is sent with its length while it is short, and streamed when it is not.
 type listing struct {
 	q         *request
 	spool     *spool
 	separator string // before the next entry
 	line      []byte // reused
-	last      string // key of the last entry
 	started   bool   // the header is out: chunks follow
 }
 
-// add writes one entry. It returns errStream, once, when the listing begins to be streamed.
+// add writes one entry. It returns api.ErrStream, once, when the listing begins to be streamed.
 func (l *listing) add(e index.Entry) error {
 	name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
 	if checkName(name) != nil {
@@ -64,11 +55,11 @@ func (l *listing) add(e index.Entry) error {
 	}
 	l.line = append(l.line[:0], l.separator...)
 	l.line = appendEntry(l.line, name, size, e.Dir, l.q.entryTime(e))
-	l.separator, l.last = ",\n", e.Key
+	l.separator = ",\n"
 	if !l.started && l.spool.size+int64(len(l.line)) > spoolMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
 		l.started = true
 		l.spool.memory.Write(l.line)
-		return errStream
+		return api.ErrStream
 	}
 	return l.write(l.line)
 }

@@ -53,16 +53,16 @@ func (x *exchange) listLocks(a *repo.Access, l *keyList) error {
 	if err != nil {
 		return err
 	}
-	err = a.List(x.r.Context(), index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
+	err = api.List(x.r.Context(), a, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
 		if held {
-			l.add(s.key(entry.Key))
+			l.append(s.key(entry.Key))
 			held = false
 		}
 		return l.add(entry.Key)
 	})
 	if err == nil || errors.Is(err, repo.ErrNotFound) {
 		if held {
-			l.add(s.key(""))
+			l.append(s.key(""))
 		}
 		return l.end()
 	}
@@ -75,6 +75,7 @@ func (x *exchange) listLocks(a *repo.Access, l *keyList) error {
 type keyList struct {
 	x     *exchange
 	text  []byte // not sent yet
+	long  bool   // more than the buffer holds: from now on it may be sent
 	begun bool   // the header is out
 	zip   *gzip.Writer
 }
@@ -83,7 +84,7 @@ func newKeyList(x *exchange) *keyList { return &keyList{x: x, text: make([]byte,
 
 // walk lists everything below dir and ends the answer.
 func (l *keyList) walk(a *repo.Access, dir string) error {
-	err := a.List(l.x.r.Context(), index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
+	err := api.List(l.x.r.Context(), a, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
 		return l.add(entry.Key)
 	})
 	if err == nil || errors.Is(err, repo.ErrNotFound) || errors.Is(err, repo.ErrNotDir) {
@@ -100,18 +101,28 @@ func (l *keyList) fail(err error) error {
 	return err
 }
 
-// add appends one key.
+// add appends one key, and sends what was gathered when the buffer is full. The first time that happens it sends nothing
+// and returns api.ErrStream.
 func (l *keyList) add(key string) error {
+	l.append(key)
+	if len(l.text) < listBuffer {
+		return nil
+	}
+	if !l.long {
+		l.long = true
+		return api.ErrStream
+	}
+	l.begin()
+	return l.flush()
+}
+
+// append gathers one key.
+func (l *keyList) append(key string) {
 	separator := byte(',')
 	if len(l.text) == 0 && !l.begun {
 		separator = '['
 	}
 	l.text = appendJSON(append(l.text, separator), key)
-	if len(l.text) < listBuffer {
-		return nil
-	}
-	l.begin()
-	return l.flush()
 }
 
 // begin sends the header of an answer whose length is not known yet.

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"net/http/httptest"
 	"slices"
 	"strings"
 	"testing"
@@ -121,6 +122,50 @@ func fill(t testing.TB, a *repo.Access, n int) []string {
 		store(t, a, batch)
 	}
 	return keys
+}
+
+// stalling is a client that takes its time over the first piece of an answer: meanwhile something happens.
+type stalling struct {
+	*httptest.ResponseRecorder
+	meanwhile func()
+}
+
+func (s *stalling) Write(p []byte) (int, error) {
+	if s.meanwhile != nil {
+		s.meanwhile()
+		s.meanwhile = nil
+	}
+	return s.ResponseRecorder.Write(p)
+}
+
+// TestStalledList: a client that stalls holds no transaction of the index. The rest of its list is read when it
+// goes on, and so knows what was deleted meanwhile.
+func TestStalledList(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	s.put("/r/config", "x")
+	a := s.repository("r")
+	want := fill(t, a, 3000)
+	for _, target := range []string{"/packs/?list", "?list"} {
+		last := want[len(want)-1]
+		path, query, _ := strings.Cut(target, "?")
+		w := &stalling{httptest.NewRecorder(), func() {
+			if err := a.Delete(t.Context(), last); err != nil {
+				t.Error(err)
+			}
+		}}
+		r := httptest.NewRequest("GET", "/r"+target, nil)
+		vger.New(vger.Options{}).Serve(w, r, api.Target{Set: s.set, Name: "r", Path: path, Query: query})
+		want = want[:len(want)-1]
+		var got []string
+		if err := json.Unmarshal(w.Body.Bytes(), &got); err != nil {
+			t.Fatal(err)
+		}
+		got = slices.DeleteFunc(got, func(key string) bool { return key == "config" })
+		if !slices.Equal(got, want) {
+			t.Errorf("%s: got %d keys, want %d without the one that was deleted", target, len(got), len(want))
+		}
+	}
 }
 
 func gunzip(t testing.TB, body string) string {
