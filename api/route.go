@@ -54,7 +54,7 @@ func (s *Server) locate(d Dialect, r *http.Request, path, query string) (name, r
 	switch {
 	case s.o.Root == "":
 		return name, rest
-	case name == "" && r.Method == http.MethodGet && !ownsPath(d, r) && !asksRepository(query):
+	case name == "" && readOnly(r) && !ownsPath(d, r) && !asksRepository(query):
 		// Where many repositories are served, the bare root is for the server: V'Ger's list of them.
 		return "", path
 	case name == "" || Reserved(name):
@@ -63,7 +63,7 @@ func (s *Server) locate(d Dialect, r *http.Request, path, query string) (name, r
 	return name, rest
 }
 
-// asksRepository tells whether a GET of "/" is meant for the repository mounted there. Source:
+// asksRepository tells whether a GET or HEAD of "/" is meant for the repository mounted there. Source:
 // vger-rest, 1.4.
 func asksRepository(query string) bool {
 	for parameter := range strings.SplitSeq(query, "&") {

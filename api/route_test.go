@@ -90,6 +90,23 @@ func TestRouting(t *testing.T) {
 	}
 }
 
+// A HEAD of the bare root goes where a GET of it goes, a POST to the repository mounted there.
+func TestRoutingOfMethods(t *testing.T) {
+	f := startEcho(t, api.Options{Root: "main", Dialects: []api.Dialect{echo{name: "plain", serve: func(w http.ResponseWriter, r *http.Request, t api.Target) bool {
+		w.Header().Set("X-Repository", t.Name)
+		return false
+	}}}})
+	for _, want := range []struct{ method, target, repository string }{
+		{"GET", "/", ""}, {"HEAD", "/", ""}, {"HEAD", "/?other", ""}, {"GET", "/?stats", "main"}, {"HEAD", "/?stats", "main"},
+		{"POST", "/", "main"}, {"PUT", "/", "main"}, {"HEAD", "/config", "main"},
+	} {
+		response, _ := get(t, f.Addr, want.method, want.target)
+		if got := response.Header.Get("X-Repository"); response.StatusCode != 200 || got != want.repository {
+			t.Errorf("%s %s: got %d of repository %q, want %q", want.method, want.target, response.StatusCode, got, want.repository)
+		}
+	}
+}
+
 // The first dialect that claims a request serves it, the last what none claims.
 func TestDialects(t *testing.T) {
 	f := startEcho(t, api.Options{})
