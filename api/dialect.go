@@ -2,7 +2,6 @@ package api
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"net/http"
 
@@ -70,7 +69,7 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 	if t.Name == "" && !t.Set.Single() {
 		return nil, fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
 	}
-	if !t.Set.Single() && grantsNothing(t.Principal.Permissions) {
+	if !t.Set.Single() && t.Principal.Permissions.GrantNothing() {
 		return nil, &repo.DeniedError{Letters: "lrwWD"}
 	}
 	r, err := t.Set.Get(ctx, t.Name)
@@ -81,23 +80,6 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 		return nil, &DialectError{Name: t.Name, Has: r.Dialect(), Asked: dialect}
 	}
 	return r, nil
-}
-
-// grantsNothing tells whether no key has a letter.
-func grantsNothing(p *repo.Permissions) bool {
-	if p.Allows("", "lrwWD") {
-		return false
-	}
-	var table map[string]string
-	if err := json.Unmarshal([]byte(p.String()), &table); err != nil {
-		return true // String is always JSON
-	}
-	for _, letters := range table {
-		if letters != "" {
-			return false
-		}
-	}
-	return true
 }
 
 // DialectError is an ErrDialect: a repository and who it belongs to.

@@ -114,6 +114,19 @@ func (p *Permissions) Allows(key, letters string) bool {
 	}
 }
 
+// GrantNothing tells whether no letter is granted on any key.
+func (p *Permissions) GrantNothing() bool {
+	if p == nil {
+		return false
+	}
+	for _, granted := range p.letters {
+		if granted != "" {
+			return false
+		}
+	}
+	return true
+}
+
 // check is Allows as an error.
 func (p *Permissions) check(key, letters string) error {
 	if p.Allows(key, letters) {

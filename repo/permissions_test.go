@@ -51,6 +51,20 @@ func TestPermissionsUnmentionedRootIsDenied(t *testing.T) {
 	}
 }
 
+func TestPermissionsGrantNothing(t *testing.T) {
+	for text, want := range map[string]bool{
+		"": false, "{}": true, `{"": ""}`: true, `{"": "", "locks": ""}`: true, `{"": "l"}`: false, `{"": "", "locks": "D"}`: false,
+	} {
+		p, err := repo.ParsePermissions(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := p.GrantNothing(); got != want {
+			t.Errorf("GrantNothing of %q = %v, want %v", text, got, want)
+		}
+	}
+}
+
 func TestParsePermissionsErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"borgbackup-reed-only":  "borgbackup-read-only",
