@@ -30,7 +30,7 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	if !ok {
 		listener, err := config.Listen(ctx, "tcp", address)
 		if err != nil {
-			return nil, fmt.Errorf("listen on %s: %w", address, err)
+			return nil, listenError(address, err)
 		}
 		return listener, nil
 	}
@@ -48,12 +48,21 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	}
 	listener, err := config.Listen(ctx, "unix", path)
 	if err != nil {
-		return nil, fmt.Errorf("listen on %s: %w", address, err)
+		return nil, listenError(address, err)
 	}
 	if err := os.Chmod(path, 0o660); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", address, err), listener.Close())
 	}
 	return listener, nil
+}
+
+// listenError says once what was tried: package net says it, too.
+func listenError(address string, err error) error {
+	var tried *net.OpError
+	if errors.As(err, &tried) {
+		err = tried.Err
+	}
+	return fmt.Errorf("listen on %s: %w", address, err)
 }
 
 // Serve answers what comes in on l until Shutdown or Close; it then returns http.ErrServerClosed. It may run

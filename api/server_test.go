@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -730,9 +731,22 @@ func TestListen(t *testing.T) {
 	if text, err := os.ReadFile(path); err != nil || string(text) != "precious" {
 		t.Errorf("the file is gone: %v", err)
 	}
-	for _, address := range []string{"nonsense", "127.0.0.1:99999", "unix:/nonexistent/dir/socket"} {
-		if _, err := api.Listen(t.Context(), address); err == nil {
+	if l, err = api.Listen(t.Context(), "127.0.0.1:0"); err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	for _, address := range []string{"nonsense", "127.0.0.1:99999", "unix:/nonexistent/dir/socket", l.Addr().String()} {
+		_, err := api.Listen(t.Context(), address)
+		if err == nil {
 			t.Errorf("%s: got no error", address)
+			continue
+		}
+		// Whoever reads it is told the cause, and once what was tried.
+		if text := err.Error(); !strings.HasPrefix(text, "listen on "+address+": ") || strings.Count(text, "listen ") != 1 {
+			t.Errorf("%s: got %q", address, text)
+		}
+		if address == l.Addr().String() && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Errorf("got %v, want EADDRINUSE", err)
 		}
 	}
 }
