@@ -100,6 +100,10 @@ func repackError(err error, output int64) error {
 	if !errors.As(err, &wrong) {
 		return err
 	}
+	if errors.Is(wrong.Err, repo.ErrDenied) && !errors.As(wrong.Err, new(*repo.DeniedError)) {
+		// Not what the token lacks, but what an administrator did: cancel the job.
+		return status(http.StatusForbidden, "repack failed: %v", wrong.Err)
+	}
 	for _, permanent := range []struct {
 		err  error
 		text string

@@ -299,3 +299,51 @@ func TestRepackLostConnection(t *testing.T) {
 		t.Errorf("again: got %+v, want %+v", again, got)
 	}
 }
+
+// TestRepackCancelled: a plan that was cancelled on the server is refused, and its client is told why, now and when it
+// asks again.
+func TestRepackCancelled(t *testing.T) {
+	t.Parallel()
+	engine := compact.New(compact.Options{Rate: 1 << 20})
+	t.Cleanup(func() {
+		if err := engine.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	s := newServer(t, func(c *setup) { c.dialect.Engine = engine })
+	big := strings.Repeat("x", 8<<20)
+	key := s.putPack("/r", makePack(big))
+	text := plan(operation(key, true, 13, len(big)))
+	answered := make(chan reply, 1)
+	go func() {
+		r, err := s.try("POST", "/r?repack", strings.NewReader(text), int64(len(text)))
+		if err != nil {
+			t.Error(err)
+		}
+		answered <- r
+	}()
+	r := s.repository("r").Repository()
+	for {
+		jobs, err := engine.Jobs(t.Context(), r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if len(jobs) > 0 {
+			if _, err := engine.Cancel(t.Context(), r, jobs[0].ID); err != nil {
+				t.Fatal(err)
+			}
+			break
+		}
+		select {
+		case got := <-answered:
+			t.Fatalf("answered before it was cancelled: %d %s", got.status, got.body)
+		case <-time.After(time.Millisecond):
+		}
+	}
+	for _, got := range []reply{<-answered, s.do("POST", "/r?repack", text)} {
+		if got.status != 403 || got.body != "repack failed: the job was cancelled on the server" {
+			t.Errorf("got %d %q, want 403 and the reason", got.status, got.body)
+		}
+	}
+	s.want(200, s.do("HEAD", "/r/"+key, ""))
+}
