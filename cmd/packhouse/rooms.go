@@ -57,7 +57,11 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 	if !o.Single { // V'Ger's clients come over the network only
 		r.dialects = append(r.dialects, vger.New(vger.Options{
 			Engine: r.engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
-			Limits: vger.Limits{Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes},
+			Limits: vger.Limits{
+				Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes,
+				AdminBody: o.Maintenance.PlanBytes, Operations: int(o.Maintenance.PlanOperations),
+				KeepBlobs: int(o.Maintenance.PlanRanges), Output: o.Maintenance.PlanOutput,
+			},
 		}))
 	}
 	r.admin = admin.New(admin.Options{

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -68,6 +70,56 @@ func TestMaxBody(t *testing.T) {
 		resp.Body.Close()
 		if got := resp.StatusCode; got != want && (want != http.StatusCreated || got != http.StatusNoContent) {
 			t.Errorf("PUT of %d bytes: got %d, want %d", size, got, want)
+		}
+	}
+}
+
+// TestPlanLimits: the limits of plans that are configured hold for the plans of V'Ger's clients.
+func TestPlanLimits(t *testing.T) {
+	dir := tempDir(t)
+	file := filepath.Join(dir, "f.toml")
+	write(t, file, "[server]\ntoken = 'secret'\ndata_dir = 'd'\n[maintenance]\nplan_bytes = '1K'\nplan_operations = 2\nplan_ranges = 2\nplan_output = 100\n")
+	s := startServer(t, dir, "--config", file)
+	send := func(method, path, body string) (int, string) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), method, s.url+path, strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer secret")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		text, err := io.ReadAll(resp.Body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.StatusCode, string(text)
+	}
+	if got, text := send("PUT", "/r/config", "x"); got != http.StatusCreated {
+		t.Fatalf("PUT config: got %d %s", got, text)
+	}
+	blob := func(length int) string { return fmt.Sprintf(`{"offset":13,"length":%d}`, length) }
+	operation := func(blobs ...string) string {
+		return `{"source_pack":"packs/00/` + strings.Repeat("0", 64) + `","keep_blobs":[` + strings.Join(blobs, ",") + `],"delete_after":false}`
+	}
+	plan := func(operations ...string) string { return `{"operations":[` + strings.Join(operations, ",") + `]}` }
+	for _, c := range []struct {
+		body   string
+		status int
+		text   string
+	}{
+		{plan(operation(blob(87)), operation()), http.StatusConflict, "no such pack"}, // within all limits
+		{plan(operation(blob(1), blob(1))), http.StatusConflict, "no such pack"},
+		{plan(operation(blob(88))), http.StatusBadRequest, "output too large"},
+		{plan(operation(blob(1), blob(1), blob(1))), http.StatusBadRequest, "too many keep_blobs"},
+		{plan(operation(), operation(), operation()), http.StatusBadRequest, "too many"},
+		{plan(operation()) + strings.Repeat(" ", 1024), http.StatusRequestEntityTooLarge, "length limit exceeded"},
+	} {
+		if got, text := send("POST", "/r?repack", c.body); got != c.status || !strings.Contains(text, c.text) {
+			t.Errorf("%s: got %d %q, want %d %q", c.body, got, text, c.status, c.text)
 		}
 	}
 }
