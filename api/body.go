@@ -208,6 +208,24 @@ func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
 	return p, ok
 }
 
+// Stream is for a response without an end of its own: it gives back the request's place among Limits.Requests, so that
+// whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
+// handler, once. repo.ErrBusy when all those are taken; the request then has its place still.
+func Stream(ctx context.Context) error {
+	x, ok := ctx.Value(exchangeKey).(*exchange)
+	if !ok || x.place == nil {
+		return nil
+	}
+	select {
+	case x.streams <- struct{}{}:
+	default:
+		return fmt.Errorf("%w: too many streams at once", repo.ErrBusy)
+	}
+	<-x.place
+	x.place = x.streams
+	return nil
+}
+
 // Stopping is closed when the server is told to stop: a response without an end of its own must then end.
 func Stopping(ctx context.Context) <-chan struct{} {
 	x, ok := ctx.Value(exchangeKey).(*exchange)

@@ -14,6 +14,7 @@ type Limits struct {
 	PlanBytes   int64         // of a JSON body: plans, lists of keys; default 64 MiB
 	DrainBytes  int64         // of a refused body that are read so that the client sees the answer; default 1 GiB
 	Requests    int           // answered at once; more wait; default 512
+	Streams     int           // of events at once, which are not among Requests: see Stream; default 64
 	Connections int           // open at once; idle ones give way to new ones, which else wait; default 4096
 	Wait        time.Duration // for a place among Requests; then 503; default 25 s, below the 30 s of borg clients
 }
@@ -27,6 +28,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.PlanBytes, 64<<20)
 	setDefault(&l.DrainBytes, 1<<30)
 	setDefault(&l.Requests, 512)
+	setDefault(&l.Streams, 64)
 	setDefault(&l.Connections, 4096)
 	setDefault(&l.Wait, 25*time.Second)
 	return l

@@ -51,6 +51,7 @@ type Server struct {
 	router  *httprouter.Router
 	metrics *metrics
 	places  chan struct{} // a token per request that is being answered
+	streams chan struct{} // a token per response without an end of its own: see Stream
 	started time.Time
 	health  healthCache
 	ids     requestIDs
@@ -90,7 +91,10 @@ func New(o Options) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{o: o, places: make(chan struct{}, o.Limits.Requests), started: o.Now(), ids: ids, stop: make(chan struct{})}
+	s := &Server{
+		o: o, places: make(chan struct{}, o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
+		started: o.Now(), ids: ids, stop: make(chan struct{}),
+	}
 	s.auth.Store(o.Auth)
 	s.lastActive.Store(s.started.UnixNano())
 	if s.metrics, err = newMetrics(s.o, s.Active); err != nil {
@@ -131,6 +135,8 @@ type exchange struct {
 	query      string
 	principal  repo.Principal
 	stop       <-chan struct{} // closed when the server stops
+	place      chan struct{}   // holds a token of this request; nil: it has none
+	streams    chan struct{}   // the server's
 	log        Record
 }
 
@@ -141,7 +147,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	_ = rc.SetWriteDeadline(time.Time{})
 	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall}
 	in := s.wrapBody(r, rc)
-	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop}
+	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
 	x.name, x.rest = s.locate(x.dialect, r, path, query)
@@ -232,7 +238,7 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 	if !s.admit(w, r, x) || !s.enter(w, r, x) {
 		return
 	}
-	defer s.leave()
+	defer x.leave()
 	if x.trusted && !s.applyQuota(w, r, x) {
 		return
 	}
@@ -258,7 +264,8 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler := s.o.Admin
-	if strings.HasPrefix(r.URL.Path, "/-/local/") {
+	local := strings.HasPrefix(r.URL.Path, "/-/local/")
+	if local {
 		if handler = s.o.Local; !x.trusted {
 			handler = nil
 		}
@@ -269,6 +276,12 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	}
 	if b, ok := r.Body.(*body); ok {
 		b.limit = s.o.Limits.PlanBytes
+	}
+	if !local { // whoever administers this machine need not wait behind clients
+		if !s.enter(w, r, x) {
+			return
+		}
+		defer x.leave()
 	}
 	handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey, x.principal)))
 }
@@ -310,6 +323,7 @@ func (s *Server) known(r *http.Request) {
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool {
 	select {
 	case s.places <- struct{}{}:
+		x.place = s.places
 		return true
 	default:
 	}
@@ -317,6 +331,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool
 	defer timer.Stop()
 	select {
 	case s.places <- struct{}{}:
+		x.place = s.places
 		return true
 	case <-r.Context().Done():
 		x.log.Reason = "client left while waiting"
@@ -328,7 +343,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool
 	return false
 }
 
-func (s *Server) leave() { <-s.places }
+func (x *exchange) leave() { <-x.place }
 
 func exchangeFrom(r *http.Request) *exchange {
 	x, _ := r.Context().Value(exchangeKey).(*exchange)

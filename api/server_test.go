@@ -410,7 +410,7 @@ func TestHeaderLimits(t *testing.T) {
 // Only so many requests are answered at once; more wait, and health is not among them.
 func TestConcurrencyLimit(t *testing.T) {
 	entered, release := make(chan bool, 10), make(chan bool)
-	f := serving(t, api.Options{Limits: api.Limits{Requests: 2, Wait: 100 * time.Millisecond}},
+	f := serving(t, api.Options{Limits: api.Limits{Requests: 2, Wait: 100 * time.Millisecond}, Admin: admin, Local: admin},
 		func(w http.ResponseWriter, r *http.Request, _ api.Target) bool {
 			entered <- true
 			<-release
@@ -440,6 +440,13 @@ func TestConcurrencyLimit(t *testing.T) {
 	}
 	if response, _ := get(t, f.Addr, "GET", "/health"); response.StatusCode != 200 {
 		t.Errorf("health under load: got %d", response.StatusCode)
+	}
+	// Those of our own API are among them, what this machine's administrator asks is not.
+	if response, _ := get(t, f.Addr, "GET", "/r/-/jobs"); response.StatusCode != 503 {
+		t.Errorf("our own API under load: got %d, want 503", response.StatusCode)
+	}
+	if response, _ := get(t, f.Serve(t, f.Server, true), "GET", "/-/local/yield"); response.StatusCode != 200 {
+		t.Errorf("a local command under load: got %d, want 200", response.StatusCode)
 	}
 	close(release)
 	for range 2 {

@@ -38,6 +38,9 @@ type world struct {
 	server *api.Server
 }
 
+// narrow are limits that a test reaches.
+var narrow = api.Limits{Requests: 4, Streams: 2, Wait: 10 * time.Second}
+
 func newWorld(t testing.TB, change func(*admin.Options)) *world {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-") // in memory: syncs prove nothing here
@@ -67,7 +70,7 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := api.New(api.Options{Set: w.set, Dialects: []api.Dialect{silent{}}, Auth: auth, Admin: admin.New(o)})
+	server, err := api.New(api.Options{Set: w.set, Dialects: []api.Dialect{silent{}}, Auth: auth, Admin: admin.New(o), Limits: narrow})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -352,6 +355,50 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 		if time.Now().After(end) {
 			t.Fatalf("the stream goes on: %d requests, %d goroutines, %d before", w.server.Active(), runtime.NumGoroutine(), before)
 		}
+	}
+}
+
+// Streams have a small bound of their own, and take no place from those who work.
+func TestStreamsAreBounded(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("a", "aAAAa")
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/compactions?when="+tomorrow, plan, 202)
+	path := fmt.Sprintf("/r/-/jobs/%s/events", job["id"])
+	var open []*http.Response
+	for range narrow.Streams {
+		req, err := http.NewRequestWithContext(t.Context(), "GET", w.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Authorization", "Bearer root")
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		if resp.StatusCode != 200 {
+			t.Fatalf("stream: got %d", resp.StatusCode)
+		}
+		open = append(open, resp)
+	}
+	for range 2 * narrow.Requests { // a refusal leaves no place behind
+		if got := w.document("root", "GET", path, "", 503); got["type"] != "urn:packhouse:problem:busy" {
+			t.Errorf("one stream more: got %v, want it busy", got)
+		}
+	}
+	for range narrow.Requests {
+		w.document("root", "GET", "/r/-/", "", 200)
+	}
+	open[0].Body.Close()
+	for end := time.Now().Add(10 * time.Second); w.server.Active() >= narrow.Streams; time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("the stream goes on")
+		}
+	}
+	w.document("root", "DELETE", fmt.Sprintf("/r/-/jobs/%s", job["id"]), "", 200)
+	if _, text := w.call("root", "GET", path, ""); !strings.Contains(text, "event: end\n") {
+		t.Errorf("a stream when another has ended: got %q", text)
 	}
 }
 

@@ -221,6 +221,9 @@ func (q *request) streamJob(id string) error {
 	if _, err := q.job(id); err != nil {
 		return err
 	}
+	if err := api.Stream(q.Context()); err != nil {
+		return err
+	}
 	api.Finish(q.w, q.Request)
 	q.w.Header().Set("Content-Type", "text/event-stream")
 	q.w.Header().Set("Cache-Control", "no-store")
