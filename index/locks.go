@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -30,13 +31,42 @@ func (t *tx) acquireLock(m AcquireLock) (r Result, err error) {
 		return r, err
 	}
 	l := &Lock{ID: m.ID, Holder: m.Holder, Data: m.Data, Acquired: now, Since: now, TTL: m.TTL}
-	if held != nil && held.Holder == m.Holder {
+	switch {
+	case held == nil:
+		if err := t.roomForLock(m.Now); err != nil {
+			return r, err
+		}
+	case !held.heldAt(now): // whoever had it, it is taken anew
+	case held.Holder == m.Holder:
 		l.Since = held.Since
-	} else if held != nil && held.heldAt(now) {
+	default:
 		return Result{Lock: held}, ErrLocked
 	}
 	t.put(t.locks, []byte(m.ID), encodeLock(l))
 	return Result{Lock: l}, nil
+}
+
+// roomForLock refuses a lock beyond maxLocks rows. Those that have ended go first.
+func (t *tx) roomForLock(now time.Time) error {
+	if t.countLocks() < maxLocks {
+		return nil
+	}
+	if err := t.expireLocks(ExpireLocks{Now: now}); err != nil {
+		return err
+	}
+	if t.countLocks() < maxLocks {
+		return nil
+	}
+	return fmt.Errorf("%w: %d locks are held, more a repository does not have", ErrQuota, maxLocks)
+}
+
+// countLocks looks at the keys alone, of which there are at most maxLocks but in a file of an older program.
+func (t *tx) countLocks() (n int) {
+	c := t.locks.Cursor()
+	for id, _ := c.First(); id != nil; id, _ = c.Next() {
+		n++
+	}
+	return n
 }
 
 func (t *tx) releaseLock(m ReleaseLock) (r Result, err error) {

@@ -2,6 +2,7 @@ package index_test
 
 import (
 	"errors"
+	"fmt"
 	"testing"
 	"time"
 
@@ -49,6 +50,43 @@ func TestLocks(t *testing.T) {
 	}
 	if len(locks) != 1 || locks[0].ID != "long" {
 		t.Errorf("after expiry: got %+v, want long alone", locks)
+	}
+}
+
+// What has ended was not held without a break, whoever takes it next.
+func TestLockTakenAgainBeginsAnew(t *testing.T) {
+	x := create(t)
+	lock := index.AcquireLock{ID: "l", Holder: "alice", TTL: time.Minute, Now: clock}
+	apply(t, x, lock)
+	lock.Now = clock.Add(time.Minute)
+	equal(t, "renewed at its end", apply(t, x, lock)[0].Lock.Since, clock)
+	lock.Now = clock.Add(2*time.Minute + time.Microsecond)
+	equal(t, "taken after its end", apply(t, x, lock)[0].Lock.Since, lock.Now)
+}
+
+// Locks are outside of the quota: without a bound they are a way around it.
+func TestLocksAreBounded(t *testing.T) {
+	const most = 1000
+	x := create(t)
+	lock := func(i int, now time.Time) index.AcquireLock {
+		return index.AcquireLock{ID: fmt.Sprintf("l%d", i), Holder: "alice", TTL: time.Minute, Now: now}
+	}
+	var all []index.Mutation
+	for i := range most {
+		all = append(all, lock(i, clock))
+	}
+	apply(t, x, all...)
+	refuse(t, x, index.ErrQuota, 0, lock(most, clock.Add(time.Minute)))
+	apply(t, x, lock(0, clock.Add(time.Minute))) // those that are there can be renewed
+
+	// The ended ones make room, and do not stay in the file.
+	apply(t, x, lock(most, clock.Add(90*time.Second)))
+	locks, err := x.Locks()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if len(locks) != 2 || locks[0].ID != "l0" || locks[1].ID != fmt.Sprintf("l%d", most) {
+		t.Errorf("after expiry: got %d locks, want the renewed and the new one", len(locks))
 	}
 }
 

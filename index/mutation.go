@@ -92,7 +92,8 @@ type SetMeta struct {
 
 // AcquireLock takes or renews a TTL lock: ErrLocked, with Result.Lock, when
 // another holder has it and Now is not past its TTL. The same holder always
-// gets it, with new Data and TTL; Since stays. Times have microsecond precision.
+// gets it, with new Data and TTL; Since stays while it is held. ErrQuota when the index
+// has 1,000 locks that have not ended. Times have microsecond precision.
 type AcquireLock struct {
 	ID, Holder string
 	Data       []byte

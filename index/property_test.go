@@ -224,10 +224,11 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 	case index.AcquireLock:
 		l, ok := m.locks[mut.ID]
 		since := mut.Now
-		if ok && l.Holder == mut.Holder {
+		if ok && mut.Now.Sub(l.Acquired) <= l.TTL {
+			if l.Holder != mut.Holder {
+				return index.ErrLocked
+			}
 			since = l.Since
-		} else if ok && mut.Now.Sub(l.Acquired) <= l.TTL {
-			return index.ErrLocked
 		}
 		m.locks[mut.ID] = index.Lock{ID: mut.ID, Holder: mut.Holder, Acquired: mut.Now, Since: since, TTL: mut.TTL}
 	case index.ReleaseLock:

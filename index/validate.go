@@ -19,6 +19,9 @@ const (
 	maxJob       = 64 << 20
 )
 
+// maxLocks is how many TTL locks an index has: they are outside of the quota, and read all at once.
+const maxLocks = 1000
+
 // validate refuses a mutation whose arguments cannot be right whatever the index
 // holds, before it is queued: so that no record can fail to encode or decode.
 func validate(m Mutation) error {
