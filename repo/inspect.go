@@ -49,6 +49,14 @@ func (s *Set) inspect(dir string) error {
 	return s.inspectRest(dir)
 }
 
+// rebuildCommand is what an administrator types for the repository in dir.
+func (s *Set) rebuildCommand(dir string) string {
+	if s.o.Single {
+		return "packhouse repo rebuild"
+	}
+	return "packhouse repo rebuild " + filepath.Base(dir)
+}
+
 // inspectRest looks whether a directory without an index has something that a rebuild could make a repository
 // of again: what create makes before the index is empty.
 func (s *Set) inspectRest(dir string) error {
@@ -66,7 +74,7 @@ func (s *Set) inspectRest(dir string) error {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
-			return &messageError{"the repository's index is lost, its blobs are not: rebuild it (packhouse repo rebuild)", ErrCorrupt}
+			return &messageError{"the repository's index is lost, its blobs are not: stop the server and make it anew with " + s.rebuildCommand(dir), ErrCorrupt}
 		}
 	}
 	return ErrNoRepository

@@ -226,7 +226,7 @@ func (s *Set) clear(dir string) (err error) {
 	return s.o.FS.SyncDir(filepath.Dir(dir))
 }
 
-// Names lists the repositories, sorted.
+// Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt.
 func (s *Set) Names() ([]string, error) {
 	if s.o.Single {
 		if err := s.inspect(s.o.Dir); err != nil {
@@ -246,7 +246,9 @@ func (s *Set) Names() ([]string, error) {
 		if CheckName(entry.Name()) != nil {
 			continue
 		}
-		if _, err := s.o.FS.Stat(filepath.Join(s.o.Dir, entry.Name(), indexFile)); err == nil {
+		dir := filepath.Join(s.o.Dir, entry.Name())
+		_, err := s.o.FS.Stat(filepath.Join(dir, indexFile))
+		if err == nil || errors.Is(s.inspect(dir), ErrCorrupt) {
 			names = append(names, entry.Name())
 		}
 	}

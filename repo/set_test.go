@@ -383,8 +383,11 @@ func TestLostIndexIsNotOverwritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
-	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) {
-		t.Errorf("get: got %v, want ErrCorrupt", err)
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || !strings.Contains(err.Error(), "packhouse repo rebuild r") {
+		t.Errorf("get: got %v, want ErrCorrupt and what to do", err)
+	}
+	if names, err := s.Names(); err != nil || !slices.Equal(names, []string{"r"}) {
+		t.Errorf("names: got %q, %v, want the one that is lost too", names, err)
 	}
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("create: got %v, want ErrCorrupt", err)

@@ -40,7 +40,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 				for _, name := range d.lost(args) {
 					damaged = true
 					names = slices.DeleteFunc(names, func(n string) bool { return n == name })
-					event := checkEvent{Problem: "the index is lost; packhouse repo rebuild makes it anew", Problems: 1}
+					event := checkEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " makes it anew", Problems: 1}
 					if err := showProblem(s, f, name, event); err != nil {
 						return err
 					}
@@ -64,8 +64,8 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 	return cmd
 }
 
-// lost are repositories whose index is gone: no list has them any more, but what they stored is there. names: look at
-// these alone.
+// lost are repositories whose index is gone, but what they stored is there: nobody can open them for a check. names: look
+// at these alone.
 func (d *desk) lost(names []string) []string {
 	if d.data == "" {
 		return nil

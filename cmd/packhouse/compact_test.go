@@ -83,7 +83,8 @@ func TestCompaction(t *testing.T) {
 	if err := os.Remove(filepath.Join(data, "laptop", "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	call(3, "laptop: the index is lost; packhouse repo rebuild", "check", "-d", data)
+	call(3, "laptop: the index is lost; packhouse repo rebuild laptop", "check", "-d", data)
+	call(0, "make it anew with packhouse repo rebuild laptop", "repo", "list", "-d", data)
 	call(3, `"repository":"laptop","problem":"the index is lost`, "check", "laptop", "--json", "-d", data)
 	call(2, "there is no repository", "repo", "rebuild", "nothing", "-d", data)
 	call(0, `rebuilt from no snapshot: 2 items, 6 bytes.* 2 recovered`, "repo", "rebuild", "laptop", "-d", data)
