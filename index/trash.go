@@ -144,6 +144,23 @@ func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
 	})
 }
 
+// Removed returns one row, also an expired one, or ErrNotFound.
+func (x *Index) Removed(id string) (removed Removed, err error) {
+	row := trashRowOf(id)
+	if row == nil {
+		return removed, ErrNotFound
+	}
+	err = x.view(func(b *bolt.Tx) error {
+		value := b.Bucket(bucketTrash).Get(row)
+		if value == nil {
+			return ErrNotFound
+		}
+		removed, err = decodeRemoved(row, value)
+		return err
+	})
+	return removed, err
+}
+
 // NextExpiry is the earliest expiry in the trash; ok is false when it is empty.
 func (x *Index) NextExpiry() (t time.Time, ok bool, err error) {
 	err = x.view(func(b *bolt.Tx) error {

@@ -95,8 +95,8 @@ func (r *Repository) Trash(fn func(index.Removed) error) error {
 	return r.translate(r.index.Trash(time.Time{}, fn))
 }
 
-// Restore puts a removed item back under key (empty: the key it had). ErrNotFound when its grace time is over,
-// ErrExists when an item is there, ErrQuota as a *QuotaError when it does not fit any more; it then stays in the trash.
+// Restore puts a removed item back under key (empty: the key it had). ErrNotFound when its grace time is over
+// or its bytes are gone, ErrCorrupt when they are cut short, ErrExists when an item is there, ErrQuota as a *QuotaError when it does not fit any more; it then stays in the trash.
 func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
 	if key != "" {
 		if err := CheckKey(key); err != nil {
@@ -105,6 +105,9 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
+	if err := r.restorable(id); err != nil {
+		return index.Item{}, err
+	}
 	_, _, limit := r.quota.current()
 	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Limit: limit, Now: r.env.Now()})
 	var refused *index.GroupError
@@ -118,6 +121,23 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	}
 	r.quota.add(results[0].Moved.Counted())
 	return *results[0].Moved, nil
+}
+
+// restorable wants the bytes of a row to be there: they are unlinked before it goes, and a crash in between, with
+// a clock that is set back after it, leaves a row that has not expired.
+func (r *Repository) restorable(id string) error {
+	removed, err := r.index.Removed(id)
+	if err != nil {
+		return r.translate(err)
+	}
+	blob, err := r.blobs.Open(refOf(removed.Item), removed.Item.Size)
+	if errors.Is(err, blobstore.ErrNotFound) {
+		return &messageError{"the bytes of this item are gone already", ErrNotFound}
+	}
+	if err != nil {
+		return r.translate(err)
+	}
+	return r.translate(blob.Close())
 }
 
 func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }

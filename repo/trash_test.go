@@ -112,6 +112,31 @@ func TestTrashRestoresWithinGrace(t *testing.T) {
 	wantContent(t, a, "y/z", "second")
 }
 
+// The reclaimer died between blob and row, and the clock went back: the row looks as if it could be restored.
+func TestRestoreNeedsTheBytes(t *testing.T) {
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", "body")
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*"))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	if err := os.Remove(found[0]); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Restore(ctx, trash(t, r)[0].ID, ""); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("restore: got %v, want ErrNotFound", err)
+	}
+	if _, err := get(a, "x"); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("get: got %v, want ErrNotFound", err)
+	}
+}
+
 // What no longer fits stays in the trash until there is room.
 func TestRestoreMeetsTheQuota(t *testing.T) {
 	a := newAccess(t, func(o *repo.SetOptions) {
