@@ -118,5 +118,8 @@ func showRebuilt(s streams, report repo.RebuildReport) error {
 	}
 	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d gone since the snapshot, %d blobs superseded, %d unreadable\n",
 		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Dropped, report.Superseded, report.Unreadable)
+	if err == nil && report.Superseded > 0 {
+		_, err = fmt.Fprintln(s.out, "what was superseded gave way to newer items of the same names; it can be restored for 30 days: packhouse trash list")
+	}
 	return err
 }
