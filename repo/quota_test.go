@@ -104,3 +104,40 @@ func TestUnreadableQuotaIsRefused(t *testing.T) {
 		t.Errorf("get: got %v, want ErrCorrupt", err)
 	}
 }
+
+// A quota of the repository's own wins over the configured one until it is taken back, also over a restart.
+func TestQuotaOfItsOwnCanBeTakenBack(t *testing.T) {
+	dir := newRepository(t)
+	configured := int64(100)
+	open := func() (*repo.Set, *repo.Repository) {
+		s := repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings { return repo.Settings{Quota: configured} }})
+		r, err := s.Get(ctx, "r")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s, r
+	}
+	s, r := open()
+	if err := r.SetQuota(ctx, -1); err != nil || r.Usage().Limit != -1 {
+		t.Errorf("own: got limit %d, %v", r.Usage().Limit, err)
+	}
+	configured = 50
+	s.Reconfigure()
+	if got := r.Usage().Limit; got != -1 {
+		t.Errorf("after a new configuration: got limit %d, want its own", got)
+	}
+	for range 2 { // also when there is none
+		if err := r.UnsetQuota(ctx); err != nil || r.Usage().Limit != 50 {
+			t.Errorf("taken back: got limit %d, %v, want the configured one", r.Usage().Limit, err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	configured = 70
+	s, r = open()
+	defer s.Close()
+	if got := r.Usage().Limit; got != 70 {
+		t.Errorf("after a restart: got limit %d, want the configured one", got)
+	}
+}

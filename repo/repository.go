@@ -96,8 +96,9 @@ type Repository struct {
 
 	snapshotMu sync.Mutex // held over one Snapshot
 
-	// settingsMu is held over one SetQuota and one Configure, which reads what SetQuota stores.
+	// settingsMu is held over one SetQuota or UnsetQuota and one Configure, which reads what they store.
 	settingsMu sync.Mutex
+	configured int64 // Settings.Quota; guarded by settingsMu
 
 	stop      context.CancelFunc // of the reclaimer
 	reclaimed sync.WaitGroup
@@ -209,6 +210,7 @@ func (r *Repository) sweepIndex() {
 func (r *Repository) Configure(settings Settings) {
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
+	r.configured = settings.Quota
 	own, ok, err := r.ownQuota()
 	switch {
 	case err != nil: // the limit stays as it is: none would be a guess
@@ -242,6 +244,17 @@ func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
 		return err
 	}
 	r.quota.setLimit(limit)
+	return nil
+}
+
+// UnsetQuota forgets what SetQuota stored: the limit is that of the settings again. It is durable when it returns.
+func (r *Repository) UnsetQuota(ctx context.Context) error {
+	r.settingsMu.Lock()
+	defer r.settingsMu.Unlock()
+	if _, err := r.apply(ctx, index.SetMeta{Name: metaQuota}); err != nil {
+		return err
+	}
+	r.quota.setLimit(r.configured)
 	return nil
 }
 

@@ -499,6 +499,9 @@ func TestRepositories(t *testing.T) {
 	if set := w.document("root", "PUT", "/r/-/quota", `{"quota":null}`, 200); set["usage"].(map[string]any)["quota"] != nil {
 		t.Errorf("no quota: got %v", set)
 	}
+	if set := w.document("root", "PUT", "/r/-/quota", `{"quota":"default"}`, 200); set["usage"].(map[string]any)["quota"] != nil {
+		t.Errorf("no configured quota: got %v", set)
+	}
 	w.document("root", "GET", "/nope/-/", "", 404)
 	w.document("root", "GET", "/r/-/nope", "", 404)
 	w.document("root", "POST", "/r/-/jobs", "", 405)

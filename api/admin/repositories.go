@@ -1,6 +1,7 @@
 package admin
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -113,7 +114,7 @@ func (q *request) document(v any) error {
 	return nil
 }
 
-// setQuota stores a limit; null is none.
+// setQuota stores a limit; null is none, and "default" that of the configuration.
 func (q *request) setQuota(string) error {
 	var body struct {
 		Quota json.RawMessage `json:"quota"`
@@ -121,13 +122,17 @@ func (q *request) setQuota(string) error {
 	if err := q.document(&body); err != nil {
 		return err
 	}
-	limit := int64(-1)
-	if string(body.Quota) != "null" {
-		if err := json.Unmarshal(body.Quota, &limit); err != nil || limit < 0 {
-			return invalid("quota is a number of bytes, or null")
+	store := q.repo.UnsetQuota
+	if string(body.Quota) != `"default"` {
+		limit := int64(-1)
+		if string(body.Quota) != "null" {
+			if err := json.Unmarshal(body.Quota, &limit); err != nil || limit < 0 {
+				return invalid(`quota is a number of bytes, null for none, or "default"`)
+			}
 		}
+		store = func(ctx context.Context) error { return q.repo.SetQuota(ctx, limit) }
 	}
-	if err := q.repo.SetQuota(q.Context(), limit); err != nil {
+	if err := store(q.Context()); err != nil {
 		return err
 	}
 	return q.showRepository("")

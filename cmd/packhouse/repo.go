@@ -261,13 +261,13 @@ func confirm(s streams, r *repositoryInfo) error {
 
 func repoQuota(s streams, f *deskFlags) *cobra.Command {
 	return &cobra.Command{
-		Use:   "quota NAME [SIZE|none]",
+		Use:   "quota NAME [SIZE|none|default]",
 		Short: "Show or set the quota of a repository",
 		Long: `Without SIZE shows quota and usage. With SIZE stores a limit with the repository, which wins
-over the configuration from then on.
+over the configuration from then on; none is no limit. With default the configuration holds again.
 
   packhouse repo quota laptop 500G
-  packhouse repo quota laptop none`,
+  packhouse repo quota laptop default`,
 		Args: cobra.RangeArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDesk(cmd, s, f, func(d *desk) error {
@@ -283,15 +283,11 @@ over the configuration from then on.
 				if len(args) == 0 {
 					text, err = d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
 				} else {
-					var limit *int64
-					n, parseErr := config.ParseQuota(args[0])
+					limit, parseErr := quotaArgument(args[0])
 					if parseErr != nil {
 						return usage("%w", parseErr)
 					}
-					if n >= 0 {
-						limit = &n
-					}
-					text, err = d.ask(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]*int64{"quota": limit}, &r)
+					text, err = d.ask(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]any{"quota": limit}, &r)
 				}
 				if err != nil {
 					return err
@@ -308,4 +304,16 @@ over the configuration from then on.
 			})
 		},
 	}
+}
+
+// quotaArgument is what the API takes for SIZE, none or default.
+func quotaArgument(text string) (any, error) {
+	if text == "default" {
+		return text, nil
+	}
+	n, err := config.ParseQuota(text)
+	if err != nil || n < 0 {
+		return nil, err
+	}
+	return n, nil
 }

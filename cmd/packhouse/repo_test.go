@@ -75,6 +75,8 @@ func TestAdministration(t *testing.T) {
 	ok(`quota 10485760 bytes \(10MiB\), used 10 bytes`, "repo", "quota", "laptop", "10M")
 	ok(`quota 10485760 bytes`, "repo", "quota", "laptop")
 	ok(`quota none`, "repo", "quota", "laptop", "none")
+	ok(`quota 10485760 bytes`, "repo", "quota", "laptop", "10M")
+	ok(`quota none`, "repo", "quota", "laptop", "default")
 	fails(2, "not a size", "repo", "quota", "laptop", "much")
 	ok(`broke locks/aa`, "lock", "break", "laptop", "locks/aa")
 	ok(`^$`, "lock", "list", "laptop")
