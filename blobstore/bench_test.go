@@ -94,7 +94,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.SetBytes(32 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Verify(context.Background(), ref); err != nil {
+		if _, err := s.Verify(context.Background(), ref, nil); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -131,7 +131,7 @@ func TestDamage(t *testing.T) {
 		if err := os.WriteFile(path, bad, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if _, err := s.Verify(context.Background(), ref); !errors.Is(err, blobstore.ErrCorrupt) {
+		if _, err := s.Verify(context.Background(), ref, nil); !errors.Is(err, blobstore.ErrCorrupt) {
 			t.Errorf("bit of byte %d: got %v, want ErrCorrupt", i, err)
 		}
 		_, _, err := s.Label(ref)

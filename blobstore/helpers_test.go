@@ -59,7 +59,7 @@ func newStore(t testing.TB) (*blobstore.Store, string) {
 			if err != nil {
 				return err
 			}
-			found, err := s.Verify(context.Background(), ref)
+			found, err := s.Verify(context.Background(), ref, nil)
 			if found != info {
 				t.Errorf("blob %x: found %v, recorded %v", string(ref), found, info)
 			}
@@ -136,7 +136,7 @@ func wantContent(t testing.TB, s *blobstore.Store, ref blobstore.Ref, want []byt
 	if got, err := get(s, ref); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("blob %x: got %.40q (%d bytes), %v; want %.40q (%d bytes)", string(ref), got, len(got), err, want, len(want))
 	}
-	if info, err := s.Verify(context.Background(), ref); err != nil || info != infoOf(want) {
+	if info, err := s.Verify(context.Background(), ref, nil); err != nil || info != infoOf(want) {
 		t.Errorf("verify %x: got %v, %v; want %v", string(ref), info, err, infoOf(want))
 	}
 }

@@ -368,7 +368,7 @@ func TestCommitRefuses(t *testing.T) {
 	}
 	wantFiles(t, dir, nil, nil)
 	ref := mustPut(t, s, "content", "")
-	if _, err := s.Verify(ended, ref); !errors.Is(err, context.Canceled) {
+	if _, err := s.Verify(ended, ref, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("verify: got %v, want canceled", err)
 	}
 	if err := s.Walk(ended, nil); !errors.Is(err, context.Canceled) {
@@ -422,7 +422,7 @@ func TestMissingAndMalformed(t *testing.T) {
 	for _, test := range tests {
 		_, openErr := s.Open(test.ref, -1)
 		_, _, labelErr := s.Label(test.ref)
-		_, verifyErr := s.Verify(context.Background(), test.ref)
+		_, verifyErr := s.Verify(context.Background(), test.ref, nil)
 		for call, err := range map[string]error{"open": openErr, "label": labelErr, "verify": verifyErr} {
 			if !errors.Is(err, test.want) || strings.Contains(err.Error(), dir) {
 				t.Errorf("%s, %s: got %v, want %v without a path", test.name, call, err, test.want)
@@ -737,5 +737,28 @@ func TestWriteback(t *testing.T) {
 	want := [][2]int64{{0, 9 << 20}, {9 << 20, 9 << 20}}
 	if !slices.Equal(hints, want) {
 		t.Errorf("hints: got %v, want %v", hints, want)
+	}
+}
+
+// Who verifies decides before each read whether it may go on.
+func TestVerifyPace(t *testing.T) {
+	s, _ := newStore(t)
+	ref := mustPut(t, s, string(random(1, 600<<10)), "label")
+	var steps []int64
+	if _, err := s.Verify(context.Background(), ref, func(n int64) error { steps = append(steps, n); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(steps), fmt.Sprint([]int64{256 << 10, 256 << 10, 88 << 10}); got != want {
+		t.Errorf("steps: got %s, want %s", got, want)
+	}
+	enough := errors.New("enough")
+	found, err := s.Verify(context.Background(), ref, func(n int64) error {
+		if n < 256<<10 {
+			return enough
+		}
+		return nil
+	})
+	if !errors.Is(err, enough) || found.Size != 512<<10 {
+		t.Errorf("ended by its pace: got %+v, %v, want 512 KiB read", found, err)
 	}
 }

@@ -14,8 +14,10 @@ const verifyBuffer = 256 << 10 // bytes read between two looks at ctx
 
 // Verify reads a blob whole and compares it with its trailer: ErrCorrupt. It returns
 // what it read, so that the caller can compare with the index; after a read error, what it read until then.
-// Errors: ErrNotFound, ErrCorrupt, ctx.Err(), else I/O (which says nothing of the bytes).
-func (s *Store) Verify(ctx context.Context, ref Ref) (Info, error) {
+// pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its error ends
+// the reading and is returned as it is.
+// Errors: ErrNotFound, ErrCorrupt, ctx.Err(), pace's, else I/O (which says nothing of the bytes).
+func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (Info, error) {
 	file, fileSize, err := s.open(ref)
 	if err != nil {
 		return Info{}, err
@@ -32,7 +34,7 @@ func (s *Store) Verify(ctx context.Context, ref Ref) (Info, error) {
 	}()
 	blob := &Blob{file: file, size: recorded.Size}
 	var found Info
-	found.Size, err = hashAll(ctx, hasher, blob)
+	found.Size, err = hashAll(ctx, hasher, blob, pace)
 	hasher.Sum(found.BLAKE3[:0])
 	if err != nil {
 		return found, err
@@ -43,11 +45,16 @@ func (s *Store) Verify(ctx context.Context, ref Ref) (Info, error) {
 	return found, nil
 }
 
-func hashAll(ctx context.Context, hasher io.Writer, blob *Blob) (size int64, err error) {
+func hashAll(ctx context.Context, hasher io.Writer, blob *Blob, pace func(n int64) error) (size int64, err error) {
 	buffer := make([]byte, min(max(blob.size, 1), verifyBuffer))
 	for size < blob.size {
 		if err := ctx.Err(); err != nil {
 			return size, err
+		}
+		if pace != nil {
+			if err := pace(min(int64(len(buffer)), blob.size-size)); err != nil {
+				return size, err
+			}
 		}
 		n, err := blob.ReadAt(buffer, size)
 		hasher.Write(buffer[:n]) // never fails

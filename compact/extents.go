@@ -143,7 +143,8 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 	if x.start == x.end && [32]byte(x.whole.Sum(nil)) != object.Item.BLAKE3 {
 		// Verify reads it again, and marks it if it is damaged indeed.
 		entry := index.Entry{Key: key, Item: object.Item}
-		return x.wrong(x.first, errors.Join(repo.ErrCorrupt, x.r.a.Repository().Verify(ctx, entry)), "")
+		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }
+		return x.wrong(x.first, errors.Join(repo.ErrCorrupt, x.r.a.Repository().Verify(ctx, entry, pace)), "")
 	}
 	return nil
 }

@@ -169,11 +169,15 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	if err := s.e.throttle(ctx, entry.Item.Size, true); err != nil {
-		return err
-	}
+	before := s.bytes.Load()
 	// Also one that is marked already: what is whole again, is served again.
-	err := s.r.Verify(ctx, entry)
+	err := s.r.Verify(ctx, entry, func(n int64) error {
+		if err := s.e.throttle(ctx, n, true); err != nil {
+			return err
+		}
+		s.bytes.Add(n)
+		return nil
+	})
 	damaged := err != nil
 	if damaged && !errors.Is(err, repo.ErrCorrupt) {
 		if err := s.unreadable(ctx, entry.Key, err); err != nil {
@@ -189,13 +193,13 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 		}
 	}
 	s.items.Add(1)
-	s.bytes.Add(entry.Item.Size)
+	s.bytes.Store(before + entry.Item.Size) // a damaged file may be shorter
 	return nil
 }
 
 // unreadable goes on behind an item that the disk does not give, or tells why the scrub must end.
 func (s *scrub) unreadable(ctx context.Context, key string, err error) error {
-	if ctx.Err() != nil || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) {
 		return err
 	}
 	s.e.o.Logger.Error("item cannot be read", "job", s.job.ID, "key", key, "error", err)

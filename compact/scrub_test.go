@@ -9,8 +9,11 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
@@ -154,4 +157,73 @@ func TestScrubTakesMarksBack(t *testing.T) {
 		t.Errorf("scrub of mended bytes: got %+v, want none bad", got)
 	}
 	p.want("k", "the body")
+}
+
+// countingDisk counts the bytes that are read.
+type countingDisk struct {
+	vfs.FS
+	read *atomic.Int64
+}
+
+func (d countingDisk) Open(name string) (vfs.File, error) {
+	f, err := d.FS.Open(name)
+	return countingFile{f, d.read}, err
+}
+
+type countingFile struct {
+	vfs.File
+	read *atomic.Int64
+}
+
+func (f countingFile) ReadAt(p []byte, off int64) (int, error) {
+	n, err := f.File.ReadAt(p, off)
+	f.read.Add(int64(n))
+	return n, err
+}
+
+// The limits hold inside an item too: a large one is not read in a burst when its turn has come, and clients that
+// arrive meanwhile are given way to.
+func TestScrubIsPacedInsideItems(t *testing.T) {
+	const mib = 1 << 20
+	for _, c := range []struct {
+		name string
+		rate int64
+		size int64
+		at   time.Duration
+		want int64 // bytes read by then
+	}{
+		{"rate", 4 * mib, 12 * mib, time.Second, 8 * mib}, // a second's worth comes at once
+		{"clients", 0, 72 * mib, 500 * time.Millisecond, 48 * mib},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				var read atomic.Int64
+				p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+					so.FS = countingDisk{vfs.OS(), &read}
+					o.Rate = c.rate
+					if c.rate == 0 {
+						o.Busy = func() int { return 1 }
+					}
+				})
+				p.put("a", make([]byte, c.size))
+				before := read.Load()
+				start := time.Now()
+				job, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", 0, compact.WhenNow)
+				if err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Until(start.Add(c.at)))
+				if got := read.Load() - before; got < c.want-mib || got > c.want+mib {
+					t.Errorf("read after %s: got %d bytes, want about %d", c.at, got, c.want)
+				}
+				if job, err = p.engine.Job(p.repo, job.ID); err != nil || job.Progress.Read < c.want-mib || job.Progress.Read > c.want+mib {
+					t.Errorf("progress after %s: got %+v, %v, want about %d bytes", c.at, job.Progress, err, c.want)
+				}
+				time.Sleep(time.Minute)
+				if job, err = p.engine.Job(p.repo, job.ID); err != nil || job.State != compact.Done || job.Progress.Read != c.size {
+					t.Errorf("a minute later: got %+v, %v, want it done", job, err)
+				}
+			})
+		})
+	}
 }

@@ -13,8 +13,10 @@ import (
 // recorded. Damaged bytes are ErrCorrupt: the item is then marked, and not served from then on
 // (storing the same bytes again mends it). One that is marked and turns out to be whole, because somebody has brought
 // its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine.
-func (r *Repository) Verify(ctx context.Context, entry index.Entry) error {
-	info, err := r.blobs.Verify(ctx, refOf(entry.Item))
+// pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its
+// error ends the reading, nothing is marked, and it is returned.
+func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
+	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
 	switch {
 	case err == nil && info.Size == entry.Item.Size && info.BLAKE3 == entry.Item.BLAKE3:
 		if entry.Item.Flags&index.FlagDamaged == 0 {
@@ -25,7 +27,7 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry) error {
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, blobstore.ErrNotFound):
-		return r.translate(err) // the disk could not be read; that says nothing of the bytes
+		return r.translate(err) // the disk could not be read, or pace ended it; that says nothing of the bytes
 	}
 	now, getErr := r.index.Get(entry.Key)
 	if errors.Is(getErr, ErrNotFound) || getErr == nil && now.Item.Ref != entry.Item.Ref {

@@ -33,7 +33,7 @@ func TestDamageShowsAndHeals(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Verify(ctx, entry); !errors.Is(err, repo.ErrCorrupt) {
+	if err := r.Verify(ctx, entry, nil); !errors.Is(err, repo.ErrCorrupt) {
 		t.Fatalf("verify: got %v", err)
 	}
 	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
@@ -47,7 +47,7 @@ func TestDamageShowsAndHeals(t *testing.T) {
 	if _, err := put(a, "x", "Precious"); !errors.Is(err, repo.ErrDenied) {
 		t.Errorf("mending with other bytes: got %v", err)
 	}
-	if err := r.Verify(ctx, entry); !errors.Is(err, repo.ErrCorrupt) {
+	if err := r.Verify(ctx, entry, nil); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("verify again: got %v", err)
 	}
 	mustPut(t, a, "x", "precious")
@@ -70,7 +70,7 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		return r.Verify(ctx, entry)
+		return r.Verify(ctx, entry, nil)
 	}
 	if err := os.Rename(found[0], found[0]+".away"); err != nil {
 		t.Fatal(err)

@@ -201,7 +201,7 @@ func (c *checker) verify(ctx context.Context) error {
 // item reads one item, which may have been marked as damaged before.
 func (c *checker) item(ctx context.Context, entry index.Entry) error {
 	c.event.Bytes += entry.Item.Size
-	err := c.r.Verify(ctx, entry)
+	err := c.r.Verify(ctx, entry, nil)
 	if errors.Is(err, repo.ErrCorrupt) {
 		return c.problem(entry.Key + ": " + err.Error())
 	}
