@@ -127,6 +127,14 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	return &io.LimitedReader{R: file.OSFile(), N: n}, nil
 }
 
+// ReadAhead lets the disk begin to read n payload bytes from off, and does not wait for them. It is a hint,
+// which not every system takes, and safe for concurrent use.
+func (b *Blob) ReadAhead(off, n int64) {
+	if file, ok := b.file.(vfs.Adviser); ok && off < b.size {
+		_ = file.WillNeed(off, min(n, b.size-off)) // what is wrong there, ReadAt tells
+	}
+}
+
 // Close ends reading; a Section ends with it.
 func (b *Blob) Close() error {
 	if err := b.file.Close(); err != nil {

@@ -8,14 +8,21 @@ import (
 	"io/fs"
 
 	"github.com/zeebo/blake3"
+
+	"packhouse/blobstore/vfs"
 )
 
-const verifyBuffer = 256 << 10 // bytes read between two looks at ctx
+const (
+	verifyBuffer = 256 << 10 // bytes read between two looks at ctx
+	verifyAhead  = 2 << 20   // bytes on their way from the disk before those being hashed
+	verifyStep   = 8 << 20   // bytes after which the page cache is told to let go of them
+)
 
 // Verify reads a blob whole and compares it with its trailer: ErrCorrupt. It returns
 // what it read, so that the caller can compare with the index; after a read error, what it read until then.
 // pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its error ends
-// the reading and is returned as it is.
+// the reading and is returned as it is. What the page cache holds nothing of before, it does not keep afterwards: a scrub of
+// everything would push out what clients read.
 // Errors: ErrNotFound, ErrCorrupt, ctx.Err(), pace's, else I/O (which says nothing of the bytes).
 func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (Info, error) {
 	file, fileSize, err := s.open(ref)
@@ -23,6 +30,8 @@ func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (
 		return Info{}, err
 	}
 	defer file.Close()
+	cache := newPasser(file) // before anything is read
+	defer cache.passed(0)
 	_, recorded, err := readTrailer(file, fileSize, nil)
 	if err != nil {
 		return Info{}, err
@@ -34,7 +43,7 @@ func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (
 	}()
 	blob := &Blob{file: file, size: recorded.Size}
 	var found Info
-	found.Size, err = hashAll(ctx, hasher, blob, pace)
+	found.Size, err = hashAll(ctx, hasher, blob, cache, pace)
 	hasher.Sum(found.BLAKE3[:0])
 	if err != nil {
 		return found, err
@@ -45,8 +54,9 @@ func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (
 	return found, nil
 }
 
-func hashAll(ctx context.Context, hasher io.Writer, blob *Blob, pace func(n int64) error) (size int64, err error) {
+func hashAll(ctx context.Context, hasher io.Writer, blob *Blob, cache *passer, pace func(n int64) error) (size int64, err error) {
 	buffer := make([]byte, min(max(blob.size, 1), verifyBuffer))
+	ahead := int64(0)
 	for size < blob.size {
 		if err := ctx.Err(); err != nil {
 			return size, err
@@ -56,14 +66,49 @@ func hashAll(ctx context.Context, hasher io.Writer, blob *Blob, pace func(n int6
 				return size, err
 			}
 		}
+		blob.ReadAhead(ahead, size+verifyAhead-ahead)
+		ahead = size + verifyAhead
 		n, err := blob.ReadAt(buffer, size)
 		hasher.Write(buffer[:n]) // never fails
 		size += int64(n)
+		if size-cache.gone >= verifyStep {
+			cache.passed(size)
+		}
 		if err != nil && !errors.Is(err, io.EOF) {
 			return size, err
 		}
 	}
 	return size, nil
+}
+
+// passer reads a file once from start to end, and leaves nothing of it in the page cache that was not there.
+type passer struct {
+	file vfs.Adviser // nil: the cache is left alone
+	gone int64       // bytes let go of
+}
+
+func newPasser(file vfs.File) *passer {
+	adviser, ok := file.(vfs.Adviser)
+	if !ok {
+		return &passer{}
+	}
+	if cached, err := adviser.Cached(); cached || err != nil {
+		return &passer{} // clients read it, or just wrote it; or nobody can say
+	}
+	return &passer{file: adviser}
+}
+
+// passed lets go of what lies before end; 0: of the whole file.
+func (p *passer) passed(end int64) {
+	if p.file == nil {
+		return
+	}
+	from, n := p.gone, end-p.gone
+	if end == 0 {
+		from, n = 0, 0
+	}
+	_ = p.file.DontNeed(from, n) // a hint
+	p.gone = end
 }
 
 // Walk calls fn for every committed blob with its label, in no order; for rebuilding an index. A

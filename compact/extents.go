@@ -24,6 +24,16 @@ const (
 // other, or alternate between a few.
 const openSources = 8
 
+// readAhead is how many bytes of an operation's sources are on their way from the disk before those it reads, in the source at hand
+// and the one after it.
+const readAhead = 4 << 20
+
+// extent is a run of ranges that lie one behind the other in their source.
+type extent struct {
+	first, next int   // the ranges from first on, before next
+	start, end  int64 // of what is left of it, in the source
+}
+
 // extents reads the output of an operation from its sources. Ranges that lie one behind the other are
 // read as one. Of a V'Ger pack the length prefixes are read with the blobs, for they
 // are the same bytes in the output, and compared on the way.
@@ -35,11 +45,11 @@ type extents struct {
 	frame  Frame
 	header string // of the output, not handed out yet
 
-	next       int   // range behind the current extent
-	first      int   // range with which the current extent begins
-	start      int64 // of what is left of the extent, in its source
-	end        int64
+	now        extent
 	whole      hash.Hash // BLAKE3 of an extent that is a whole item, else nil
+	ahead      extent    // what the disk was told of last, behind now
+	hinted     int64     // bytes from now to there; 0 or negative: it is behind
+	sources    int       // changes of the source from now to there
 	prefix     int       // range whose prefix is looked for next
 	prefixAt   int64     // in how many bytes it begins; behind the end of the bytes at hand often
 	prefixSeen []byte    // bytes of it, when a buffer ended inside
@@ -72,28 +82,75 @@ func (x *extents) bounds(i int) (start, end int64) {
 	return start, end
 }
 
-// advance takes the next extent: as many ranges as lie one behind the other.
-func (x *extents) advance() bool {
-	for x.next < len(x.ranges) {
-		x.first = x.next
-		key := x.ranges[x.first].Key
-		x.start, x.end = x.bounds(x.first)
-		for x.next++; x.next < len(x.ranges) && x.ranges[x.next].Key == key; x.next++ {
-			start, end := x.bounds(x.next)
-			if start != x.end {
+// key is the source of an extent.
+func (x *extents) key(e extent) string { return x.ranges[e.first].Key }
+
+// after is the extent that follows e: as many ranges as lie one behind the other, one byte at least.
+func (x *extents) after(e extent) (extent, bool) {
+	for e.next < len(x.ranges) {
+		e.first = e.next
+		key := x.key(e)
+		e.start, e.end = x.bounds(e.first)
+		for e.next++; e.next < len(x.ranges) && x.ranges[e.next].Key == key; e.next++ {
+			start, end := x.bounds(e.next)
+			if start != e.end {
 				break
 			}
-			x.end = end
+			e.end = end
 		}
-		if x.start < x.end {
-			x.whole = nil
-			if x.start == 0 && x.end == x.s.sources[key].item.Size {
-				x.whole = blake3.New()
-			}
-			return true
+		if e.start < e.end {
+			return e, true
 		}
 	}
-	return false
+	return e, false
+}
+
+// advance goes on to the next extent.
+func (x *extents) advance() bool {
+	e, ok := x.after(x.now)
+	if !ok {
+		return false
+	}
+	if x.key(e) != x.key(x.now) {
+		x.sources--
+	}
+	x.now, x.whole = e, nil
+	if e.start == 0 && e.end == x.s.sources[x.key(e)].item.Size {
+		x.whole = blake3.New()
+	}
+	return true
+}
+
+// hint tells the disk what will be read, up to readAhead bytes from now on. An error is that of a source that is not what
+// it was: that of the next one comes early.
+func (x *extents) hint(ctx context.Context) error {
+	if x.hinted <= 0 {
+		x.ahead, x.hinted, x.sources = x.now, 0, 0
+	}
+	for x.hinted < readAhead {
+		if x.ahead.start == x.ahead.end {
+			e, ok := x.after(x.ahead)
+			if !ok {
+				return nil
+			}
+			if x.key(e) != x.key(x.ahead) {
+				x.sources++
+			}
+			x.ahead = e
+		}
+		if x.sources > 1 {
+			return nil // else what is open now would be closed for it
+		}
+		object, err := x.object(ctx, x.key(x.ahead))
+		if err != nil {
+			return x.wrong(x.ahead.first, err, "")
+		}
+		n := min(x.ahead.end-x.ahead.start, readAhead-x.hinted)
+		object.ReadAhead(x.ahead.start, n)
+		x.ahead.start += n
+		x.hinted += n
+	}
+	return nil
 }
 
 // fill reads the next bytes of the output into p, whole p but at the end: then err is io.EOF.
@@ -102,11 +159,11 @@ func (x *extents) fill(ctx context.Context, p []byte) (n int, err error) {
 	x.header = x.header[n:]
 	body := n
 	for n < len(p) {
-		if x.start == x.end && !x.advance() {
+		if x.now.start == x.now.end && !x.advance() {
 			err = io.EOF
 			break
 		}
-		part := p[n:min(int64(len(p)), int64(n)+x.end-x.start)]
+		part := p[n:min(int64(len(p)), int64(n)+x.now.end-x.now.start)]
 		if err := x.readPart(ctx, part); err != nil {
 			return n, err
 		}
@@ -125,26 +182,30 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 	if err := x.r.e.throttle(ctx, int64(len(part)), x.r.background); err != nil {
 		return err
 	}
-	key := x.ranges[x.first].Key
+	key := x.key(x.now)
+	if err := x.hint(ctx); err != nil {
+		return err
+	}
 	object, err := x.object(ctx, key)
 	if err != nil {
-		return x.wrong(x.first, err, "")
+		return x.wrong(x.now.first, err, "")
 	}
-	if n, err := object.ReadAt(part, x.start); n < len(part) {
-		x.r.e.o.Logger.Error("item cannot be read", "key", key, "offset", x.start, "error", err)
-		return x.wrong(x.first, repo.ErrCorrupt, "the stored bytes cannot be read")
+	if n, err := object.ReadAt(part, x.now.start); n < len(part) {
+		x.r.e.o.Logger.Error("item cannot be read", "key", key, "offset", x.now.start, "error", err)
+		return x.wrong(x.now.first, repo.ErrCorrupt, "the stored bytes cannot be read")
 	}
 	x.r.read.Add(int64(len(part)))
-	x.start += int64(len(part))
+	x.now.start += int64(len(part))
+	x.hinted -= int64(len(part))
 	if x.whole == nil {
 		return nil
 	}
 	x.whole.Write(part)
-	if x.start == x.end && [32]byte(x.whole.Sum(nil)) != object.Item.BLAKE3 {
+	if x.now.start == x.now.end && [32]byte(x.whole.Sum(nil)) != object.Item.BLAKE3 {
 		// Verify reads it again, and marks it if it is damaged indeed.
 		entry := index.Entry{Key: key, Item: object.Item}
 		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }
-		return x.wrong(x.first, errors.Join(repo.ErrCorrupt, x.r.a.Repository().Verify(ctx, entry, pace)), "")
+		return x.wrong(x.now.first, errors.Join(repo.ErrCorrupt, x.r.a.Repository().Verify(ctx, entry, pace)), "")
 	}
 	return nil
 }

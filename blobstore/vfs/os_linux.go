@@ -6,7 +6,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-var _ WritebackStarter = osFile{}
+var (
+	_ WritebackStarter = osFile{}
+	_ Adviser          = osFile{}
+)
 
 // Sync is fdatasync: the size is made durable with the bytes, the time of
 // modification is not. Only an interrupted call is repeated: after any other
@@ -20,6 +23,36 @@ func (f osFile) StartWriteback(off, n int64) error {
 	return f.control("sync_file_range", func(fd int) error {
 		return unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
+}
+
+// adviseStep is what the kernel reads ahead by one hint on every disk: more than max_sectors_kb, often 128 and
+// seldom less, it leaves away.
+const adviseStep = 128 << 10
+
+// WillNeed is fadvise.
+func (f osFile) WillNeed(off, n int64) error {
+	return f.control("fadvise", func(fd int) error {
+		for end := off + n; off < end; off += adviseStep {
+			if err := unix.Fadvise(fd, off, min(adviseStep, end-off), unix.FADV_WILLNEED); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// Cached is cachestat, of Linux 6.5.
+func (f osFile) Cached() (bool, error) {
+	var stat unix.Cachestat_t
+	err := f.control("cachestat", func(fd int) error {
+		return unix.Cachestat(uint(fd), &unix.CachestatRange{}, &stat, 0)
+	})
+	return stat.Cache > 0, err
+}
+
+// DontNeed is fadvise.
+func (f osFile) DontNeed(off, n int64) error {
+	return f.control("fadvise", func(fd int) error { return unix.Fadvise(fd, off, n, unix.FADV_DONTNEED) })
 }
 
 // control calls fn with the descriptor, again while it is interrupted.

@@ -75,6 +75,36 @@ func TestOSWriteback(t *testing.T) {
 	}
 }
 
+func TestOSAdvice(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	file := create(t, name, strings.Repeat("x", 1<<20))
+	adviser, ok := file.(vfs.Adviser)
+	if !ok {
+		return // hints are for Linux
+	}
+	if cached, err := adviser.Cached(); err == nil && !cached {
+		t.Error("what was just written is not in memory")
+	} else if err != nil && !errors.Is(err, unix.ENOSYS) && !errors.Is(err, unix.EPERM) {
+		t.Errorf("cached: %v", err) // Linux before 6.5 cannot say, and a sandbox may forbid to ask
+	}
+	if err := file.Sync(); err != nil {
+		t.Fatal(err)
+	}
+	if err := adviser.DontNeed(0, 0); err != nil {
+		t.Errorf("do not need: %v", err)
+	}
+	if err := adviser.WillNeed(100, 1<<20); err != nil {
+		t.Errorf("will need: %v", err)
+	}
+	if body, err := os.ReadFile(name); err != nil || strings.Count(string(body), "x") != 1<<20 {
+		t.Errorf("read: got %d bytes, %v", len(body), err)
+	}
+	file.Close()
+	if err := adviser.WillNeed(0, 1); err == nil {
+		t.Error("hint for a closed file: no error")
+	}
+}
+
 func TestOSErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }

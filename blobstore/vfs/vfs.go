@@ -58,6 +58,17 @@ type WritebackStarter interface {
 	StartWriteback(off, n int64) error
 }
 
+// Adviser is a File that can be told what will be read of it, and what not again. These are hints about the page
+// cache and promise nothing.
+type Adviser interface {
+	// WillNeed begins to read n bytes from off, and does not wait for them.
+	WillNeed(off, n int64) error
+	// Cached tells whether anything of the file is in memory. An error: the system does not say.
+	Cached() (bool, error)
+	// DontNeed lets go of n bytes from off, whole pages only; n 0: of all that follow.
+	DontNeed(off, n int64) error
+}
+
 // WithoutPath returns the cause of a file system's error, without the path and
 // the operation that the error of package os carries. Other errors stay as they are.
 func WithoutPath(err error) error {
