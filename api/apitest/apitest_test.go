@@ -1,6 +1,7 @@
 package apitest
 
 import (
+	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -46,7 +47,7 @@ func TestParse(t *testing.T) {
 	if got, want := string(x.wire("h")), "POST /x?y=z HTTP/1.1\r\nAccept: b\r\nHost: h\r\nContent-Length: 15\r\n\r\none\ntwo\r\nababab"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
-	if x.status != 200 || len(x.wants) != 1 || len(x.forbids) != 1 || x.wantB == nil || *x.wantB != "text\n" ||
+	if x.status != 200 || len(x.wants) != 1 || len(x.forbids) != 1 || x.wantB != "text\n" ||
 		x.other != "500" || x.why != "W15" {
 		t.Errorf("got %+v", x)
 	}
@@ -77,6 +78,41 @@ func TestRewrite(t *testing.T) {
 	text, err := os.ReadFile(path)
 	if want := "# first\n> GET /\n< 201\n<< new\n\n# second\n> GET /x\n< 404\n"; err != nil || string(text) != want {
 		t.Errorf("got %q, %v, want %q", text, err, want)
+	}
+}
+
+// Each answer has the body that the transcript says: without a line about it, none.
+func TestReplayComparesBodies(t *testing.T) {
+	for _, c := range []struct {
+		expectation, body string
+		differs           bool
+	}{
+		{"< 200\n<< text\n", "text", false},
+		{"< 200\n<< text\n", "", true},
+		{"< 200\n", "", false},
+		{"< 200\n<< \n", "", false},
+		{"< 200\n", "text", true},
+		{"< 404\n", "text", true},
+		{"< 200\n<<~ ^t\n", "text", false},
+		{"< 200\n<<~ ^t\n", "other", true},
+		{"< 200\n<<~ \n", "text", false},
+	} {
+		exchanges, _, err := parse(write(t, "> GET /\n"+c.expectation))
+		if err != nil {
+			t.Fatal(err)
+		}
+		x := exchanges[0]
+		if got := x.differs([]byte(c.body)); (got != "") != c.differs {
+			t.Errorf("%q for a body %q: got %q", c.expectation, c.body, got)
+		}
+		response := &http.Response{StatusCode: x.status}
+		again, _, err := parse(write(t, "> GET /\n"+strings.Join(x.record(response, []byte(c.body)), "\n")))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if x.wantRE == nil && again[0].differs([]byte(c.body)) != "" {
+			t.Errorf("-update of %q with a body %q expects %q", c.expectation, c.body, again[0].wantB)
+		}
 	}
 }
 

@@ -14,8 +14,8 @@
 //	< 200                           the answer's status
 //	< Content-Length: 5             a header it has; "*" is any value
 //	< !Content-Type                 a header it does not have
-//	<< text                         its body, in the forms above; without such a line it is not looked at
-//	<<~ ^[0-9a-f]+$                 or a regular expression
+//	<< text                         its body, in the forms above; without such a line it is empty
+//	<<~ ^[0-9a-f]+$                 or a regular expression; an empty one matches any body
 //	<ref 500 W15                    the status of the protocol's reference server where its answer is another, and
 //	                                why; "none": it gives none; "unsent": it would take the request for several
 //

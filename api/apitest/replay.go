@@ -207,12 +207,20 @@ func (x *exchange) compare(t *testing.T, where string, response *http.Response, 
 			t.Errorf("%s: got header %s: %s, want none", where, name, values)
 		}
 	}
-	if x.wantB != nil && string(body) != *x.wantB {
-		t.Errorf("%s: got body %q, want %q", where, shorten(body), shorten([]byte(*x.wantB)))
+	if difference := x.differs(body); difference != "" {
+		t.Errorf("%s: %s", where, difference)
 	}
-	if x.wantRE != nil && !x.wantRE.Match(body) {
-		t.Errorf("%s: got body %q, want %s", where, shorten(body), x.wantRE)
+}
+
+// differs says how a body is not the one that is expected; "" if it is.
+func (x *exchange) differs(body []byte) string {
+	switch {
+	case x.wantRE != nil && !x.wantRE.Match(body):
+		return fmt.Sprintf("got body %q, want %s", shorten(body), x.wantRE)
+	case x.wantRE == nil && string(body) != x.wantB:
+		return fmt.Sprintf("got body %q, want %q", shorten(body), shorten([]byte(x.wantB)))
 	}
+	return ""
 }
 
 func shorten(b []byte) string {
@@ -244,7 +252,7 @@ func (x *exchange) record(response *http.Response, body []byte) []string {
 	switch {
 	case x.wantRE != nil:
 		return append(lines, "<<~ "+x.wantRE.String())
-	case x.wantB == nil || len(body) == 0:
+	case len(body) == 0:
 		return lines
 	}
 	text := string(body)

@@ -24,7 +24,8 @@ type exchange struct {
 	status  int
 	wants   []header // value "*": any
 	forbids []string
-	wantB   *string        // exact body
+	wantB   string         // exact body
+	hasWant bool           // some line of wantB was read
 	wantRE  *regexp.Regexp // or its form
 	other   string         // the status of the reference where its answer differs: a number, noAnswer or notSent
 	why     string         // it does
@@ -147,14 +148,10 @@ func (x *exchange) expect(mark, rest string) (err error) {
 		return nil
 	}
 	part, err := bodyPart(strings.TrimPrefix(mark, "<<"), rest)
-	if x.wantB == nil {
-		x.wantB = &part
-	} else {
-		if mark == "<<" {
-			part = "\n" + part
-		}
-		*x.wantB += part
+	if x.hasWant && mark == "<<" {
+		part = "\n" + part
 	}
+	x.wantB, x.hasWant = x.wantB+part, true
 	return err
 }
 
