@@ -12,25 +12,29 @@ import (
 	"io"
 	"math/rand/v2"
 	"net/http"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/crypto/blake2b"
 )
 
-// TestCrashVger is TestCrash for clients of the V'Ger protocol over TLS, each with a repository of its own: packs,
-// other objects, deletes, batch deletes, repacks of several packs, and locks.
+// TestCrashVger is TestCrash for clients of the V'Ger protocol over TLS, each with a repository of its own, half of them of
+// format 3: packs, other objects, refreshed locks and sessions, deletes, batch deletes, repacks of several packs, and TTL locks. A repack whose
+// answer was lost is sent again, as clients do, and must be answered as if it had not been.
 func TestCrashVger(t *testing.T) {
 	seed, random := crashRandom(t)
 	certificate, key := selfSigned(t)
 	s := startServer(t, "--log-level", "warn", "--tls-cert", certificate, "--tls-key", key)
-	c := crashVger{base: "https://" + s.addr, http: &http.Client{Timeout: 2 * time.Minute,
+	client := &http.Client{Timeout: 2 * time.Minute,
 		Transport: &http.Transport{MaxIdleConnsPerHost: 16, DisableCompression: true, TLSClientConfig: trusting(t, certificate)},
-	}}
+	}
 	workers := make([]*crashWorker, 4)
 	for i := range workers {
+		c := &crashVger{base: "https://" + s.addr, http: client, hash: []string{"blake2b", "blake3"}[i%2]}
 		w := &crashWorker{t: t, protocol: c, repository: fmt.Sprintf("vault%d", i),
 			random: rand.New(rand.NewPCG(seed, uint64(i+1))), items: make(map[string][]byte),
 			counts: func(name string) bool { return !strings.HasPrefix(name, ttlLock) }}
@@ -40,19 +44,34 @@ func TestCrashVger(t *testing.T) {
 		}
 	}
 	crash(t, s, s.data, workers, random)
+	for _, w := range workers {
+		t.Logf("%s: %d repacks were sent again, %d of them without an answer before", w.repository, w.protocol.(*crashVger).again, w.protocol.(*crashVger).lost)
+	}
 }
 
-// crashVger is a crashProtocol.
+// crashVger is a crashProtocol, of one worker.
 type crashVger struct {
 	base string
 	http *http.Client
+	hash string // that names packs
+
+	sent        *sentRepack // the last request, if it was a repack
+	again, lost int         // repacks sent again, and those of them that had no answer
+}
+
+// sentRepack is a repack as it was sent.
+type sentRepack struct {
+	body     []byte
+	want     repackResult
+	change   map[string][]byte
+	answered bool
 }
 
 // ttlLock is the prefix under which a worker keeps the locks it holds among its items; the value is the holder.
 const ttlLock = "lock:"
 
 // do sends one request.
-func (c crashVger) do(method, target string, body []byte, header map[string]string) ([]byte, error) {
+func (c *crashVger) do(method, target string, body []byte, header map[string]string) ([]byte, error) {
 	request, err := http.NewRequest(method, c.base+"/"+target, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
@@ -76,13 +95,21 @@ func (c crashVger) do(method, target string, body []byte, header map[string]stri
 	return answer, nil
 }
 
-func (c crashVger) put(repository, key string, value []byte) error {
-	digest := blake2b.Sum256(value)
-	_, err := c.do("PUT", repository+"/"+key, value, map[string]string{"X-Content-BLAKE2b": hex.EncodeToString(digest[:])})
+func (c *crashVger) put(repository, key string, value []byte) error {
+	header := map[string]string{"blake2b": "X-Content-BLAKE2b", "blake3": "X-Content-BLAKE3"}[c.hash]
+	_, err := c.do("PUT", repository+"/"+key, value, map[string]string{header: c.digest(value)})
 	return err
 }
 
-func (c crashVger) step(w *crashWorker) (map[string][]byte, error) {
+func (c *crashVger) step(w *crashWorker) (map[string][]byte, error) {
+	if c.sent != nil && (!c.sent.answered || w.random.IntN(4) == 0) {
+		c.again++
+		if !c.sent.answered {
+			c.lost++
+		}
+		return c.sendRepack(w)
+	}
+	c.sent = nil
 	var packs, locks []string
 	for _, name := range w.names() {
 		switch {
@@ -96,7 +123,7 @@ func (c crashVger) step(w *crashWorker) (map[string][]byte, error) {
 	switch {
 	case len(packs) < 4 || action < 40 && len(packs) < 60:
 		value := framed(w.blobs()...)
-		key := packKey(value)
+		key := c.packKey(value)
 		return map[string][]byte{key: value}, c.put(w.repository, key, value)
 	case action < 48:
 		value := w.value()
@@ -114,7 +141,16 @@ func (c crashVger) step(w *crashWorker) (map[string][]byte, error) {
 		body := fmt.Sprintf(`{"hostname":%q,"pid":7}`, w.repository)
 		_, err := c.do("POST", w.repository+"/locks/"+id[len(ttlLock):], []byte(body), map[string]string{"Content-Type": "application/json"})
 		return map[string][]byte{id: []byte(w.repository)}, err
-	case action < 71:
+	case action < 66:
+		// A lock or session object, which its owner refreshes by storing it again.
+		key := fmt.Sprintf("locks/%020d-%032x.json", 1, w.random.IntN(2))
+		if w.random.IntN(2) == 0 {
+			key = fmt.Sprintf("sessions/%032x.json", w.random.IntN(2))
+		}
+		w.next++
+		value := fmt.Appendf(nil, `{"hostname":%q,"pid":7,"refreshed":%d}`, w.repository, w.next)
+		return map[string][]byte{key: value}, c.put(w.repository, key, value)
+	case action < 72:
 		key := packs[w.random.IntN(len(packs))]
 		_, err := c.do("DELETE", w.repository+"/"+key, nil, nil)
 		return map[string][]byte{key: nil}, err
@@ -126,7 +162,7 @@ func (c crashVger) step(w *crashWorker) (map[string][]byte, error) {
 }
 
 // batchDelete removes several objects in one request.
-func (c crashVger) batchDelete(w *crashWorker) (map[string][]byte, error) {
+func (c *crashVger) batchDelete(w *crashWorker) (map[string][]byte, error) {
 	change := make(map[string][]byte)
 	keys := []string{}
 	for _, name := range w.names() {
@@ -139,7 +175,8 @@ func (c crashVger) batchDelete(w *crashWorker) (map[string][]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = c.do("POST", w.repository+"?batch-delete", body, map[string]string{"Content-Type": "application/json"})
+	query := "?batch-delete" + []string{"", "&cleanup-dirs"}[w.random.IntN(2)]
+	_, err = c.do("POST", w.repository+query, body, map[string]string{"Content-Type": "application/json"})
 	return change, err
 }
 
@@ -155,20 +192,25 @@ type (
 	}
 	repackPlan struct {
 		Operations      []repackOperation `json:"operations"`
+		Hash            string            `json:"hash"`
 		ProtocolVersion int               `json:"protocol_version"`
 	}
+	repackedPack struct {
+		SourcePack string `json:"source_pack"`
+		NewPack    string `json:"new_pack"`
+		NewOffsets []int  `json:"new_offsets"`
+		Deleted    bool   `json:"deleted"`
+	}
 	repackResult struct {
-		Completed []struct {
-			NewPack *string `json:"new_pack"`
-		} `json:"completed"`
+		Completed []repackedPack `json:"completed"`
 	}
 )
 
 // repack keeps every second blob of some packs, in one plan.
-func (c crashVger) repack(w *crashWorker, packs []string) (map[string][]byte, error) {
+func (c *crashVger) repack(w *crashWorker, packs []string) (map[string][]byte, error) {
 	change := make(map[string][]byte)
-	plan := repackPlan{Operations: []repackOperation{}, ProtocolVersion: 1}
-	var results []string
+	plan := repackPlan{Operations: []repackOperation{}, Hash: c.hash, ProtocolVersion: map[string]int{"blake2b": 1, "blake3": 2}[c.hash]}
+	want := repackResult{Completed: []repackedPack{}}
 	first := w.random.IntN(len(packs))
 	for _, source := range packs[first:min(len(packs), first+1+w.random.IntN(4))] {
 		operation := repackOperation{SourcePack: source, KeepBlobs: []keptBlob{}, DeleteAfter: true}
@@ -179,37 +221,42 @@ func (c crashVger) repack(w *crashWorker, packs []string) (map[string][]byte, er
 				kept = append(kept, blob.data)
 			}
 		}
-		result := packKey(framed(kept...))
-		if _, there := change[result]; there || result == source {
+		made := framed(kept...)
+		result := repackedPack{SourcePack: source, NewPack: c.packKey(made), Deleted: true}
+		if _, there := change[result.NewPack]; there || result.NewPack == source {
 			continue // keeps all of it, or the same as another: nothing to test here
 		}
+		for _, blob := range blobsOf(made) {
+			result.NewOffsets = append(result.NewOffsets, blob.offset)
+		}
 		plan.Operations = append(plan.Operations, operation)
-		results = append(results, result)
+		want.Completed = append(want.Completed, result)
 		change[source] = nil
-		change[result] = framed(kept...)
+		change[result.NewPack] = made
 	}
 	body, err := json.Marshal(plan)
 	if err != nil {
 		return nil, err
 	}
-	answer, err := c.do("POST", w.repository+"?repack", body, map[string]string{"Content-Type": "application/json"})
-	if err != nil {
-		return change, err
-	}
-	var got repackResult
-	if err := json.Unmarshal(answer, &got); err != nil {
-		w.t.Errorf("answer to a repack: %v: %s", err, answer)
-	}
-	for i, operation := range got.Completed {
-		if i >= len(results) || operation.NewPack == nil || *operation.NewPack != results[i] {
-			w.t.Errorf("repack answered %s, want the packs %v", answer, results)
-			break
-		}
-	}
-	return change, nil
+	c.sent = &sentRepack{body: body, want: want, change: change}
+	return c.sendRepack(w)
 }
 
-func (c crashVger) found(w *crashWorker) (map[string][]byte, error) {
+// sendRepack sends the last repack, maybe again: nothing else came between, so the answer is the same.
+func (c *crashVger) sendRepack(w *crashWorker) (map[string][]byte, error) {
+	answer, err := c.do("POST", w.repository+"?repack", c.sent.body, map[string]string{"Content-Type": "application/json"})
+	if err != nil {
+		return c.sent.change, err
+	}
+	c.sent.answered = true
+	var got repackResult
+	if err := json.Unmarshal(answer, &got); err != nil || !reflect.DeepEqual(got, c.sent.want) {
+		w.t.Errorf("repack answered %s, %v, want %+v", answer, err, c.sent.want)
+	}
+	return c.sent.change, nil
+}
+
+func (c *crashVger) found(w *crashWorker) (map[string][]byte, error) {
 	answer, err := c.do("GET", w.repository+"?list", nil, nil)
 	if err != nil {
 		return nil, err
@@ -234,11 +281,16 @@ func (c crashVger) found(w *crashWorker) (map[string][]byte, error) {
 	}
 	for _, lock := range locks {
 		found[ttlLock+lock.ID] = []byte(lock.Hostname)
+		_, err := c.do("POST", w.repository+"/locks/"+lock.ID, []byte(`{"hostname":"another","pid":7}`), map[string]string{"Content-Type": "application/json"})
+		var status *statusError
+		if !errors.As(err, &status) || status.status != http.StatusConflict {
+			w.t.Errorf("lock %s, which %s holds, asked for by another: got %v, want 409", lock.ID, lock.Hostname, err)
+		}
 	}
 	return found, nil
 }
 
-func (c crashVger) usage(w *crashWorker) (int64, error) {
+func (c *crashVger) usage(w *crashWorker) (int64, error) {
 	answer, err := c.do("GET", w.repository+"?stats", nil, nil)
 	if err != nil {
 		return 0, err
@@ -249,6 +301,11 @@ func (c crashVger) usage(w *crashWorker) (int64, error) {
 	}
 	if err := json.Unmarshal(answer, &stats); err != nil {
 		return 0, err
+	}
+	for name, value := range w.items {
+		if strings.HasPrefix(name, "locks/") || strings.HasPrefix(name, "sessions/") {
+			stats.Used += int64(len(value)) // the quota does not count them
+		}
 	}
 	if stats.Used != stats.Total {
 		return 0, errors.New("the quota counts other bytes than there are: " + string(answer))
@@ -291,9 +348,17 @@ func blobsOf(pack []byte) []packedBlob {
 	return blobs
 }
 
+// digest is the hash of what is stored, in hexadecimal.
+func (c *crashVger) digest(value []byte) string {
+	sum := blake2b.Sum256(value)
+	if c.hash == "blake3" {
+		sum = blake3.Sum256(value)
+	}
+	return hex.EncodeToString(sum[:])
+}
+
 // packKey is the name of a pack.
-func packKey(pack []byte) string {
-	digest := blake2b.Sum256(pack)
-	name := hex.EncodeToString(digest[:])
+func (c *crashVger) packKey(pack []byte) string {
+	name := c.digest(pack)
 	return "packs/" + name[:2] + "/" + name
 }
