@@ -164,7 +164,10 @@ func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, er
 	}
 	job := t.job
 	job.State, job.Finished = Cancelled, e.o.Now()
-	return job, t.repo.PutJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, false)
+	if err := storeEnd(ctx, t.repo, job); err != nil {
+		return job, err
+	}
+	return e.stored(t.repo, job.ID)
 }
 
 // Outcomes calls each for every operation of a queued plan that is done, in order, for as long as its result

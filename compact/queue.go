@@ -73,6 +73,10 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if job, err := e.Job(a.Repository(), r.id); err == nil && !job.State.Ended() {
 		return job, nil
 	}
+	row, err := a.Repository().Job(r.id)
+	if err != nil && !errors.Is(err, repo.ErrNotFound) {
+		return Job{}, err
+	}
 	if kept, err := r.replay(); err != nil {
 		return Job{}, err
 	} else if kept != nil {
@@ -90,30 +94,27 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err != nil {
 		return Job{}, err
 	}
-	err = e.enqueue(ctx, a.Repository(), job)
+	err = a.Repository().ReplaceJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, row.Record)
 	switch {
-	case errors.Is(err, repo.ErrExists):
-		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan ended this moment
+	case errors.Is(err, repo.ErrConflict):
+		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan was carried out meanwhile: its result stays
 	case errors.Is(err, repo.ErrNoSpace):
 		// The row is not there, and the room is needed. After other errors it may be; the next start knows.
-		err = errors.Join(err, a.Repository().RemoveFile(repo.JobsFolder, job.ID))
+		return job, errors.Join(err, a.Repository().RemoveFile(repo.JobsFolder, job.ID))
+	case err != nil:
+		return job, err
 	}
-	return job, err
+	e.enqueue(a.Repository(), job)
+	return job, nil
 }
 
-// enqueue makes a job durable and lets it wait for its time.
-func (e *Engine) enqueue(ctx context.Context, r *repo.Repository, job Job) error {
-	_, err := r.Job(job.ID)
-	fresh := errors.Is(err, repo.ErrNotFound)
-	if err := r.PutJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, fresh); err != nil {
-		return err
-	}
+// enqueue lets a job whose row is stored wait for its time.
+func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	delete(e.ended, r.ID()+job.ID)
 	e.tasks = append(e.tasks, &task{repo: r, job: job})
 	e.wakeLocked()
-	return nil
 }
 
 // waitingLocked is the job of an ID that is in the queue and has not begun, or nil.
@@ -272,7 +273,7 @@ func (e *Engine) perform(t *task) {
 	}
 	if job.Kind != Compaction || err != nil {
 		// A compaction that succeeded has stored its row in its own transaction.
-		if err := t.repo.PutJob(context.WithoutCancel(ctx), index.Job{ID: job.ID, Record: encodeJob(job, nil)}, false); err != nil {
+		if err := storeEnd(context.WithoutCancel(ctx), t.repo, job); err != nil {
 			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
 			e.mu.Lock()
 			e.ended[t.repo.ID()+job.ID] = job // who waits for it must learn of it all the same
@@ -283,6 +284,22 @@ func (e *Engine) perform(t *task) {
 	defer e.mu.Unlock()
 	e.dropLocked(t)
 	e.wakeLocked()
+}
+
+// storeEnd stores how a job ended, unless a client's own call of the same plan has stored a result meanwhile: that stays.
+func storeEnd(ctx context.Context, r *repo.Repository, job Job) error {
+	row, err := r.Job(job.ID)
+	if err != nil {
+		return err
+	}
+	if stored, _, err := decodeJob(row.Record); err == nil && stored.State == Done {
+		return nil
+	}
+	err = r.ReplaceJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, row.Record)
+	if errors.Is(err, repo.ErrConflict) {
+		return nil
+	}
+	return err
 }
 
 // failed is a job that ended by err.
@@ -303,7 +320,7 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	}
 	if t.job.Kind == Scrub {
 		row := index.Job{ID: t.job.ID, Record: encodeJob(t.job, nil)}
-		if err := t.repo.PutJob(ctx, row, false); err != nil {
+		if err := t.repo.PutJob(ctx, row); err != nil {
 			return Job{}, err
 		}
 		return e.carryOutScrub(ctx, t)

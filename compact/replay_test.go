@@ -12,6 +12,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
 )
@@ -270,5 +271,48 @@ func TestSubmit(t *testing.T) {
 	}
 	if jobs, err := p.engine.Jobs(ctx, p.repo); err != nil || len(jobs) != 0 {
 		t.Errorf("jobs: got %+v, %v, want none", jobs, err)
+	}
+}
+
+// onPlanFile calls meanwhile, once, while the plan of a job is being stored.
+type onPlanFile struct {
+	vfs.FS
+	meanwhile *func()
+}
+
+func (f onPlanFile) Create(name string) (vfs.File, error) {
+	if meanwhile := *f.meanwhile; meanwhile != nil && strings.Contains(name, "/jobs/") {
+		*f.meanwhile = nil
+		meanwhile()
+	}
+	return f.FS.Create(name)
+}
+
+// A client's call that is carried out while the same plan is being queued keeps its result, whatever the row said before.
+func TestQueueingKeepsResultOfCall(t *testing.T) {
+	for _, before := range []compact.State{"", compact.Cancelled} {
+		t.Run("row before: "+string(before), func(t *testing.T) {
+			var meanwhile func()
+			p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = onPlanFile{vfs.OS(), &meanwhile} })
+			fill(p)
+			if before == compact.Cancelled {
+				job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
+				if _, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil {
+					t.Fatal(err)
+				}
+			}
+			var first []compact.Outcome
+			meanwhile = func() { first = p.mustRun(repack(t)...) }
+			job := p.submit("now", repack(t)...)
+			if first == nil {
+				t.Fatal("nothing was carried out meanwhile")
+			}
+			if job, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil || job.State != compact.Done {
+				t.Errorf("job: got %+v, %v, want it done", job, err)
+			}
+			if again := p.mustRun(repack(t)...); fmt.Sprint(again) != fmt.Sprint(first) {
+				t.Errorf("retry: got %+v, want %+v", again, first)
+			}
+		})
 	}
 }

@@ -70,7 +70,7 @@ func (r *run) carryOut() (*result, error) {
 	if r.background {
 		// Written here, where no other run of the plan can have stored a result since replay looked.
 		row := index.Job{ID: r.id, Record: encodeJob(r.job, nil)}
-		if err := r.a.Repository().PutJob(r.ctx, row, false); err != nil {
+		if err := r.a.Repository().PutJob(r.ctx, row); err != nil {
 			return nil, err
 		}
 	}

@@ -54,7 +54,11 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 		job.Progress.ReadTotal = max(int64(share*float64(usage.Bytes)), 1)
 		job.Progress.OperationsTotal = 0
 	}
-	return job, e.enqueue(ctx, r, job)
+	if err := r.PutJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}); err != nil {
+		return job, err
+	}
+	e.enqueue(r, job)
+	return job, nil
 }
 
 // share is the part to read, in 0..1.

@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 
 	bolt "go.etcd.io/bbolt"
@@ -9,6 +10,9 @@ import (
 func (t *tx) putJob(m PutJob) error {
 	if m.IfAbsent && t.jobs.Get([]byte(m.Job.ID)) != nil {
 		return ErrExists
+	}
+	if m.IfRecord != nil && !bytes.Equal(t.jobs.Get([]byte(m.Job.ID)), encodeOpaque(jobV1, m.IfRecord)) {
+		return ErrConflict
 	}
 	t.put(t.jobs, []byte(m.Job.ID), encodeOpaque(jobV1, m.Job.Record))
 	return nil

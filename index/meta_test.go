@@ -39,6 +39,9 @@ func TestJobs(t *testing.T) {
 	j := index.Job{ID: "b", Record: []byte("plan")}
 	apply(t, x, index.PutJob{Job: j, IfAbsent: true}, index.PutJob{Job: index.Job{ID: "a", Record: []byte{}}})
 	refuse(t, x, index.ErrExists, 0, index.PutJob{Job: j, IfAbsent: true})
+	refuse(t, x, index.ErrConflict, 0, index.PutJob{Job: j, IfRecord: []byte("another record")})
+	refuse(t, x, index.ErrConflict, 0, index.PutJob{Job: index.Job{ID: "none"}, IfRecord: []byte{}})
+	apply(t, x, index.PutJob{Job: j, IfRecord: j.Record})
 	j.Record = []byte("done")
 	apply(t, x, index.PutJob{Job: j})
 	got, err := x.Job("b")

@@ -109,10 +109,12 @@ type ReleaseLock struct{ ID, Holder string }
 // clock was wrong, begins anew: else it would be held until that time comes.
 type ExpireLocks struct{ Now time.Time }
 
-// PutJob stores a job row, at most 64 MiB; IfAbsent: ErrExists when there is one.
+// PutJob stores a job row, at most 64 MiB; IfAbsent: ErrExists when there is one; IfRecord: ErrConflict when its record is not
+// that, or there is none (nil: any).
 type PutJob struct {
 	Job      Job
 	IfAbsent bool
+	IfRecord []byte
 }
 
 // DeleteJob removes a job row; a missing one is fine.

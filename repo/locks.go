@@ -58,9 +58,18 @@ func (r *Repository) ExpireLocks(ctx context.Context) error {
 	return err
 }
 
-// PutJob stores the durable record of a job; IfAbsent: ErrExists when there is one.
-func (r *Repository) PutJob(ctx context.Context, job index.Job, ifAbsent bool) error {
-	_, err := r.record(ctx, index.PutJob{Job: job, IfAbsent: ifAbsent})
+// PutJob stores the durable record of a job.
+func (r *Repository) PutJob(ctx context.Context, job index.Job) error {
+	_, err := r.record(ctx, index.PutJob{Job: job})
+	return err
+}
+
+// ReplaceJob is PutJob for a job whose record is old, or that has none (nil): else ErrConflict, and nothing is stored.
+func (r *Repository) ReplaceJob(ctx context.Context, job index.Job, old []byte) error {
+	_, err := r.record(ctx, index.PutJob{Job: job, IfAbsent: old == nil, IfRecord: old})
+	if errors.Is(err, ErrExists) {
+		return ErrConflict
+	}
 	return err
 }
 

@@ -67,7 +67,7 @@ func TestFailedBlobsStopEveryChange(t *testing.T) {
 			t.Errorf("%s: got %v, want ErrReadOnly", name, err)
 		}
 	}
-	if err := r.PutJob(ctx, index.Job{ID: "j"}, false); err != nil {
+	if err := r.PutJob(ctx, index.Job{ID: "j"}); err != nil {
 		t.Errorf("record of a job: %v", err) // else nobody sees how it ended
 	}
 	wantContent(t, a, "packs/x", "content")
