@@ -29,13 +29,15 @@ func (s *Set) inspect(dir string) error {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	var foreign []string
-	destroyed := false
+	destroyed, graves := false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == indexFile:
 			return nil
 		case name == destroyedFile:
 			destroyed = true
+		case name == graveDir:
+			graves = true
 		case !own(name):
 			foreign = append(foreign, name)
 		}
@@ -46,7 +48,10 @@ func (s *Set) inspect(dir string) error {
 	case destroyed:
 		return errDestroyed
 	}
-	return s.inspectRest(dir)
+	if err := s.inspectRest(dir); !graves || !errors.Is(err, ErrNoRepository) {
+		return err
+	}
+	return errDestroyed
 }
 
 // rebuildCommand is what an administrator types for the repository in dir.
@@ -83,7 +88,7 @@ func (s *Set) inspectRest(dir string) error {
 // own tells whether a name in a directory may be ours, or is in nobody's way.
 func own(name string) bool {
 	switch name {
-	case "blobs", "incoming", snapshotDir, string(JobsFolder), destroyedFile, ownDir, "lost+found":
+	case "blobs", "incoming", snapshotDir, string(JobsFolder), destroyedFile, graveDir, ownDir, "lost+found":
 		return true
 	}
 	return strings.HasPrefix(name, indexFile+".")
@@ -109,7 +114,7 @@ func describe(found []string) string {
 	return list + "; choose an empty or a new directory"
 }
 
-// finishDestroy removes what is left of a repository that has no index any more.
+// finishDestroy removes what is left of a repository that has no index any more, but the graves.
 func finishDestroy(fsys vfs.FS, dir string) error {
 	entries, err := fsys.ReadDir(dir)
 	if err != nil {
@@ -120,7 +125,7 @@ func finishDestroy(fsys vfs.FS, dir string) error {
 		switch name := entry.Name(); {
 		case name == destroyedFile:
 			last = name
-		case name == ownDir, name == "lost+found", !own(name):
+		case name == ownDir, name == graveDir, name == "lost+found", !own(name):
 		default:
 			if err := fsys.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err

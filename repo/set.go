@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
@@ -38,6 +39,10 @@ type Set struct {
 	mu     sync.RWMutex           // held for a look at the map only
 	open   map[string]*Repository // guarded by mu
 	closed bool                   // guarded by mu
+
+	sweeping map[string]*atomic.Bool // directories whose graves are being emptied; true: look again. Guarded by mu
+	sweeps   sync.WaitGroup          // the goroutines of sweeping
+	stopping chan struct{}           // closed when Close waits no longer
 }
 
 // OpenSet makes a set of what is in o.Dir, which need not exist yet. It opens nothing.
@@ -46,7 +51,9 @@ func OpenSet(o SetOptions) *Set {
 	if o.Settings == nil {
 		o.Settings = func(string) Settings { return Settings{Quota: -1} }
 	}
-	return &Set{o: o, open: make(map[string]*Repository)}
+	return &Set{
+		o: o, open: make(map[string]*Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
+	}
 }
 
 // Single tells whether the set is one repository under the name "".
@@ -119,7 +126,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		return nil, err
 	}
 	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
-		if err := s.clear(dir); err != nil {
+		if err := s.clear(name, dir); err != nil {
 			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
 		}
 		return nil, ErrNoRepository
@@ -132,6 +139,12 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 			return nil, err
 		}
 		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+	}
+	if err == nil {
+		// A stop or a crash may have left what lies here of the one before it.
+		if _, err := s.o.FS.Stat(filepath.Join(dir, graveDir)); err == nil {
+			s.sweepLater(name, dir)
+		}
 	}
 	return r, err
 }
@@ -151,7 +164,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	case err == nil:
 		return nil, ErrExists
 	case errors.Is(err, errDestroyed):
-		if err := s.clear(dir); err != nil {
+		if err := s.clear(name, dir); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
 	case !errors.Is(err, ErrNoRepository):
@@ -167,63 +180,6 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 		return nil, err
 	}
 	return s.getLocked(ctx, name, dir)
-}
-
-// Destroy removes a repository for good, without grace. It is gone when Destroy returns, also
-// after a crash: the renaming of its index is the commit point, and the rest of its files go
-// now or when somebody next asks for a repository of that name.
-func (s *Set) Destroy(ctx context.Context, name string) error {
-	dir, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	defer s.names.lock(name)()
-	r, err := s.getLocked(ctx, name, dir)
-	if err != nil {
-		return err
-	}
-	r.gone.Store(true)
-	s.mu.Lock()
-	delete(s.open, name)
-	s.mu.Unlock()
-	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := s.o.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
-	if err := r.close(); err != nil {
-		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
-	}
-	if renameErr != nil {
-		return fmt.Errorf("destroy repository: %w", renameErr)
-	}
-	if err := s.o.FS.SyncDir(dir); err != nil {
-		return fmt.Errorf("destroy repository: %w", err)
-	}
-	if err := s.clear(dir); err != nil && !errors.Is(err, ErrBusy) {
-		return fmt.Errorf("destroy repository: %w", err)
-	}
-	return nil
-}
-
-// clear removes the files of a destroyed repository and its directory. Another process may be about the same: whoever
-// has the lock of the destroyed index does it, so that nobody removes files of a repository made since. ErrBusy: the other does.
-func (s *Set) clear(dir string) (err error) {
-	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{})
-	switch {
-	case err == nil:
-		defer func() { err = errors.Join(err, lock.Close()) }()
-	case errors.Is(err, index.ErrLocked):
-		return errElsewhere
-	case errors.Is(err, index.ErrNotFound):
-		return nil // the other has done it
-	}
-	// Else it is damaged, and nobody can have it open.
-	if err := finishDestroy(s.o.FS, dir); err != nil {
-		return err
-	}
-	// Fails, and may, when a server keeps its own files there.
-	if err := s.o.FS.Remove(dir); err != nil {
-		return nil
-	}
-	return s.o.FS.SyncDir(filepath.Dir(dir))
 }
 
 // Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt.
@@ -248,8 +204,14 @@ func (s *Set) Names() ([]string, error) {
 		}
 		dir := filepath.Join(s.o.Dir, entry.Name())
 		_, err := s.o.FS.Stat(filepath.Join(dir, indexFile))
-		if err == nil || errors.Is(s.inspect(dir), ErrCorrupt) {
+		if err != nil {
+			err = s.inspect(dir)
+		}
+		switch {
+		case err == nil, errors.Is(err, ErrCorrupt):
 			names = append(names, entry.Name())
+		case errors.Is(err, errDestroyed):
+			s.clearLater(entry.Name(), dir)
 		}
 	}
 	sort.Strings(names)
@@ -277,9 +239,11 @@ func (s *Set) Reconfigure() {
 // Space returns the free and total bytes of the file system below.
 func (s *Set) Space() (free, total int64, err error) { return s.o.FS.Space(s.o.Dir) }
 
-// Close closes all repositories. Requests under way fail with ErrBusy.
+// Close closes all repositories. Requests under way fail with ErrBusy. The removal of destroyed ones
+// has 10 s more, and goes on at the next start.
 func (s *Set) Close() error {
 	s.mu.Lock()
+	again := s.closed
 	s.closed = true
 	open := s.open
 	s.open = nil
@@ -287,6 +251,9 @@ func (s *Set) Close() error {
 	var all error
 	for _, r := range open {
 		all = errors.Join(all, r.close())
+	}
+	if !again {
+		s.endSweeps()
 	}
 	return all
 }

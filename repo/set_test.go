@@ -36,9 +36,7 @@ func TestDestroyedWhileAnotherWaits(t *testing.T) {
 	if err := <-got; !errors.Is(err, repo.ErrNoRepository) {
 		t.Errorf("get: got %v, want ErrNoRepository", err)
 	}
-	if files, err := os.ReadDir(dir); err != nil || len(files) != 0 {
-		t.Errorf("left: %v, %v", files, err)
-	}
+	waitFor(t, "the files to go", func() bool { files, err := os.ReadDir(dir); return err == nil && len(files) == 0 })
 }
 
 // Two processes that make a repository while a third clears away the one before it: what one of them acknowledged stays.
@@ -194,11 +192,107 @@ func TestDestroySurvivesEveryFailure(t *testing.T) {
 				t.Fatalf("get: got %v, want a repository or ErrNoRepository", err)
 			}
 			// An empty directory may stay: it is in nobody's way.
-			if files, err := os.ReadDir(filepath.Join(dir, "r")); !errors.Is(err, os.ErrNotExist) && len(files) != 0 {
-				t.Errorf("left: %v, %v", files, err)
-			}
+			waitFor(t, "the files to go", func() bool { files, _ := os.ReadDir(filepath.Join(dir, "r")); return len(files) == 0 })
 			mustPut(t, create(t, s, "r").As(repo.Principal{}), "y", "new")
 		})
+	}
+}
+
+// stuckSweep holds up the removal of directories until it is let go.
+type stuckSweep struct {
+	vfs.FS
+	begun, free chan struct{}
+	once        sync.Once
+}
+
+func (s *stuckSweep) RemoveAll(name string) error {
+	s.once.Do(func() { close(s.begun) })
+	<-s.free
+	return s.FS.RemoveAll(name)
+}
+
+// Destroying answers before the files are gone, however many they are; the name can be used again at once, and what
+// a crash leaves goes with the next look, whether there is a new repository or not.
+func TestDestroyDoesNotWaitForTheFiles(t *testing.T) {
+	for _, anew := range []bool{false, true} {
+		t.Run(fmt.Sprintf("anew=%v", anew), func(t *testing.T) {
+			dir := newRepository(t)
+			stuck := &stuckSweep{FS: vfs.OS(), begun: make(chan struct{}), free: make(chan struct{})}
+			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: stuck}})
+			r, err := s.Get(ctx, "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			mustPut(t, r.As(repo.Principal{}), "x", "old")
+			if err := s.Destroy(ctx, "r"); err != nil {
+				t.Fatal(err)
+			}
+			<-stuck.begun
+			if names, err := s.Names(); err != nil || len(names) != 0 {
+				t.Errorf("names: got %q, %v", names, err)
+			}
+			if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrNoRepository) {
+				t.Errorf("get: got %v, want ErrNoRepository", err)
+			}
+			if anew {
+				mustPut(t, create(t, s, "r").As(repo.Principal{}), "x", "new")
+			}
+			// What a process that is killed now leaves.
+			left := filepath.Join(t.TempDir(), "left")
+			if err := os.CopyFS(left, os.DirFS(dir)); err != nil {
+				t.Fatal(err)
+			}
+			close(stuck.free)
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if files, err := os.ReadDir(filepath.Join(dir, "r", ".destroyed")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("close did not wait: left are %v, %v", files, err)
+			}
+
+			s = newSet(t, func(o *repo.SetOptions) { o.Dir = left })
+			names, err := s.Names()
+			if err != nil || len(names) == 1 != anew {
+				t.Errorf("names: got %q, %v", names, err)
+			}
+			if anew {
+				if r, err = s.Get(ctx, "r"); err != nil {
+					t.Fatal(err)
+				}
+				wantContent(t, r.As(repo.Principal{}), "x", "new")
+			}
+			waitFor(t, "the rest to go", func() bool {
+				_, err := os.Stat(filepath.Join(left, "r", ".destroyed"))
+				return errors.Is(err, os.ErrNotExist)
+			})
+			if _, err := os.Stat(filepath.Join(left, "r")); !anew {
+				waitFor(t, "the directory to go", func() bool { _, err = os.Stat(filepath.Join(left, "r")); return errors.Is(err, os.ErrNotExist) })
+			}
+		})
+	}
+}
+
+// A lost index beside the rest of a repository that was destroyed is a lost index.
+func TestGravesHideNoLostIndex(t *testing.T) {
+	dir := newRepository(t)
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, r.As(repo.Principal{}), "x", "precious")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Mkdir(filepath.Join(dir, "r", ".destroyed"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, "r", "index.db")); err != nil {
+		t.Fatal(err)
+	}
+	s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
+		t.Errorf("create: got %v, want ErrCorrupt", err)
 	}
 }
 

@@ -197,6 +197,10 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
 	client := holder.Client(claim.Dir)
 	return &desk{client: client, single: single, own: true, end: func() error {
+		// What this command destroyed is to be gone: nobody may come to finish that for long.
+		for h.rooms.set.Sweeping() && ctx.Err() == nil {
+			time.Sleep(10 * time.Millisecond)
+		}
 		stop()
 		err := <-ended
 		if claim.Fresh() {

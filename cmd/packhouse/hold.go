@@ -124,7 +124,8 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 			}
 			rest := limit - time.Since(h.api.LastActive())
 			// A compaction goes on although its client has left: the next one asks for its result.
-			if rest <= 0 && h.api.Active() == 0 && h.rooms.engine.Active() == 0 {
+			// So does the removal of what it destroyed, which nobody would finish.
+			if rest <= 0 && h.api.Active() == 0 && h.rooms.engine.Active() == 0 && !h.rooms.set.Sweeping() {
 				return
 			}
 			select {

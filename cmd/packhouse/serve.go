@@ -367,7 +367,7 @@ func mayBeRepository(dir string) bool {
 	}
 	for _, name := range names {
 		switch name {
-		case holder.OwnDir, "blobs", "incoming", "snapshots", string(repo.JobsFolder), "lost+found", "index.destroyed":
+		case holder.OwnDir, "blobs", "incoming", "snapshots", string(repo.JobsFolder), "lost+found", "index.destroyed", ".destroyed":
 		default:
 			if !strings.HasPrefix(name, indexName+".") {
 				return false

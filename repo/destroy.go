@@ -1,0 +1,234 @@
+package repo
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"sync/atomic"
+	"time"
+
+	"packhouse/index"
+)
+
+// graveDir, in a repository's directory, has what was moved out of the way of a new repository of that name: a folder
+// for each that was destroyed, removed in the background.
+const graveDir = ".destroyed"
+
+// sweepPatience is how long Close lets the removal of destroyed repositories go on.
+const sweepPatience = 10 * time.Second
+
+// Destroy removes a repository for good, without grace. It is gone when Destroy returns, also
+// after a crash: the renaming of its index, which is durable then, is the commit point. The rest of its files go
+// in the background, as a client does not wait for a million of them; what a stop or a crash leaves
+// goes when somebody next lists the repositories or asks for one of that name, which may be
+// made anew at once.
+func (s *Set) Destroy(ctx context.Context, name string) error {
+	dir, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	defer s.names.lock(name)()
+	r, err := s.getLocked(ctx, name, dir)
+	if err != nil {
+		return err
+	}
+	r.gone.Store(true)
+	s.mu.Lock()
+	delete(s.open, name)
+	s.mu.Unlock()
+	// Before the file lock is given up: another process that waits for it then finds no index.
+	renameErr := s.o.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
+	if err := r.close(); err != nil {
+		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
+	}
+	if renameErr != nil {
+		return fmt.Errorf("destroy repository: %w", renameErr)
+	}
+	if err := s.o.FS.SyncDir(dir); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
+	}
+	if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+		s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+	}
+	return nil
+}
+
+// clear takes the files of a destroyed repository out of the way and has them removed in the background; the name is held.
+// Another process may be about the same: whoever has the lock of the destroyed index does it, so that nobody
+// moves files of a repository made since. ErrBusy: the other does.
+func (s *Set) clear(name, dir string) (err error) {
+	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{})
+	switch {
+	case err == nil:
+		defer func() { err = errors.Join(err, lock.Close()) }()
+	case errors.Is(err, index.ErrLocked):
+		return errElsewhere
+	case errors.Is(err, index.ErrNotFound):
+		s.sweepLater(name, dir)
+		return nil // the other has done it
+	}
+	// Else it is damaged, and nobody can have it open.
+	err = s.moveAside(dir)
+	if err != nil {
+		// Perhaps the disk is so full that no directory can be made: all the more the files must go.
+		err = finishDestroy(s.o.FS, dir)
+	}
+	s.sweepLater(name, dir)
+	return err
+}
+
+// clearLater is clear in the background, for who only looks.
+func (s *Set) clearLater(name, dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.sweeping[dir] != nil {
+		return
+	}
+	s.sweeps.Go(func() {
+		defer s.names.lock(name)()
+		if !errors.Is(s.inspect(dir), errDestroyed) {
+			return
+		}
+		if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+		}
+	})
+}
+
+// Sweeping tells whether files of destroyed repositories are being removed: a process after which nobody may come for
+// long lets that end before it does.
+func (s *Set) Sweeping() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return len(s.sweeping) > 0
+}
+
+// endSweeps waits for the sweeps, but not for long. The set is closed: no more begin.
+func (s *Set) endSweeps() {
+	done := make(chan struct{})
+	go func() { s.sweeps.Wait(); close(done) }()
+	select {
+	case <-done:
+	case <-time.After(sweepPatience):
+		close(s.stopping)
+		<-done
+	}
+}
+
+// moveAside moves what is left of a repository into a grave of its own.
+func (s *Set) moveAside(dir string) error {
+	entries, err := s.o.FS.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	id := make([]byte, 8)
+	if _, err := io.ReadFull(s.o.Rand, id); err != nil {
+		return err
+	}
+	grave := filepath.Join(dir, graveDir, hex.EncodeToString(id))
+	for _, folder := range []string{filepath.Dir(grave), grave} {
+		if err := s.o.FS.Mkdir(folder); err != nil && !errors.Is(err, fs.ErrExist) {
+			return err
+		}
+	}
+	marked := false
+	for _, entry := range entries {
+		switch name := entry.Name(); {
+		case name == destroyedFile:
+			marked = true
+		case name == ownDir, name == graveDir, name == "lost+found", !own(name):
+		default:
+			if err := s.o.FS.Rename(filepath.Join(dir, name), filepath.Join(grave, name)); err != nil {
+				return err
+			}
+		}
+	}
+	// The mark goes when the rest is gone for good: without it blobs are those of a lost index.
+	if err := s.o.FS.SyncDir(dir); err != nil || !marked {
+		return err
+	}
+	if err := s.o.FS.Rename(filepath.Join(dir, destroyedFile), filepath.Join(grave, destroyedFile)); err != nil {
+		return err
+	}
+	return s.o.FS.SyncDir(dir)
+}
+
+// sweepLater empties the graves in a repository's directory in the background; Close waits for that, and ends it.
+func (s *Set) sweepLater(name, dir string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return
+	}
+	if again, running := s.sweeping[dir]; running {
+		again.Store(true)
+		return
+	}
+	again := new(atomic.Bool)
+	s.sweeping[dir] = again
+	s.sweeps.Go(func() { s.sweep(name, dir, again) })
+}
+
+// sweep removes the graves in dir, and dir when it is empty then.
+func (s *Set) sweep(name, dir string, again *atomic.Bool) {
+	for {
+		err := s.removeGraves(dir)
+		s.mu.Lock()
+		if err == nil && again.Swap(false) {
+			s.mu.Unlock()
+			continue // there is one more
+		}
+		delete(s.sweeping, dir)
+		s.mu.Unlock()
+		if err == nil {
+			err = s.removeEmpty(name, dir)
+		}
+		if err != nil && !errors.Is(err, errStopping) {
+			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+		}
+		return
+	}
+}
+
+func (s *Set) removeGraves(dir string) error {
+	graves, err := s.o.FS.ReadDir(filepath.Join(dir, graveDir))
+	for _, grave := range graves {
+		path := filepath.Join(dir, graveDir, grave.Name())
+		shards, err := s.o.FS.ReadDir(filepath.Join(path, "blobs"))
+		if ignoreMissing(err) != nil {
+			return err
+		}
+		// Shard by shard: a stop waits for no more than one of them.
+		for _, shard := range shards {
+			select {
+			case <-s.stopping:
+				return errStopping
+			default:
+			}
+			if err := s.o.FS.RemoveAll(filepath.Join(path, "blobs", shard.Name())); err != nil {
+				return err
+			}
+		}
+		if err := s.o.FS.RemoveAll(path); err != nil {
+			return err
+		}
+	}
+	return ignoreMissing(err)
+}
+
+// removeEmpty removes what the graves lay in. Of an empty directory nothing can be lost, so that it need not be durable.
+func (s *Set) removeEmpty(name, dir string) error {
+	defer s.names.lock(name)() // who makes a repository there wants the directory to stay
+	if err := s.o.FS.Remove(filepath.Join(dir, graveDir)); err != nil {
+		return nil // another grave is there by now
+	}
+	// Fails, and may, when a server keeps its own files there.
+	if err := s.o.FS.Remove(dir); err == nil {
+		dir = filepath.Dir(dir)
+	}
+	return ignoreMissing(s.o.FS.SyncDir(dir))
+}
