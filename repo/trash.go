@@ -47,12 +47,9 @@ func (r *Repository) reclaimSome(ctx context.Context) error {
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
-	var ids []string
-	var refs []blobstore.Ref
+	var rows []index.Removed
 	err := r.index.Trash(r.env.Now().Add(1), func(removed index.Removed) error {
-		ids = append(ids, removed.ID)
-		refs = append(refs, refOf(removed.Item))
-		if len(ids) == reclaimBatch {
+		if rows = append(rows, removed); len(rows) == reclaimBatch {
 			return enough
 		}
 		return nil
@@ -60,26 +57,100 @@ func (r *Repository) reclaimSome(ctx context.Context) error {
 	if err != nil && !errors.Is(err, enough) {
 		return err
 	}
+	_, err = r.purge(ctx, rows)
+	return err
+}
+
+// purge unlinks the blobs of rows and then forgets them, but those whose blob cannot be unlinked. trashMu is
+// held. It returns the rows that are gone.
+func (r *Repository) purge(ctx context.Context, rows []index.Removed) ([]index.Removed, error) {
+	refs := make([]blobstore.Ref, len(rows))
+	for i, row := range rows {
+		refs[i] = refOf(row.Item)
+	}
 	// Of a failed index a row may be seen that the disk does not have: there the blob is still an item's.
 	if err := r.Durable(); err != nil {
-		return err
+		return nil, err
 	}
 	removeErr := r.blobs.RemoveAll(refs)
 	if removeErr != nil {
 		if err := r.writable(); err != nil {
-			return err
+			return nil, err
 		}
 		// One file that cannot be unlinked must not keep the others' rows, and in time all that come after it.
-		var gone []string
+		var gone []index.Removed
 		for i, ref := range refs {
 			if r.blobs.Remove(ref) == nil {
-				gone = append(gone, ids[i])
+				gone = append(gone, rows[i])
 			}
 		}
-		ids = gone
+		rows = gone
 	}
-	_, err = r.apply(ctx, index.PurgeTrash{IDs: ids})
-	return errors.Join(removeErr, err)
+	ids := make([]string, len(rows))
+	for i, row := range rows {
+		ids[i] = row.ID
+	}
+	// Nor may ctx end it here: the bytes are gone.
+	_, err := r.apply(context.WithoutCancel(ctx), index.PurgeTrash{IDs: ids})
+	return rows, errors.Join(removeErr, err)
+}
+
+// Emptied is what EmptyTrash removed.
+type Emptied struct {
+	Items int64
+	Bytes int64
+}
+
+// EmptyTrash removes for good what was removed before a time, whatever its grace time, a thousand items between
+// two looks at ctx. What it reports is gone also when it fails half way: blobs first, rows second, so that
+// a crash in between leaves rows of which Restore says ErrNotFound, and which can be emptied again.
+func (r *Repository) EmptyTrash(ctx context.Context, before time.Time) (Emptied, error) {
+	var emptied Emptied
+	for after := ""; ; {
+		if err := ctx.Err(); err != nil {
+			return emptied, err
+		}
+		last, err := r.emptySome(ctx, before, after, &emptied)
+		if err != nil || last == "" {
+			return emptied, r.translate(err)
+		}
+		after = last
+	}
+}
+
+// emptySome removes up to reclaimBatch rows behind the one with the ID after; last is the ID to go on with, "" at the end.
+func (r *Repository) emptySome(ctx context.Context, before time.Time, after string, emptied *Emptied) (last string, err error) {
+	r.trashMu.Lock()
+	defer r.trashMu.Unlock()
+	enough := errors.New("enough")
+	var rows []index.Removed
+	err = r.index.Trash(time.Time{}, func(removed index.Removed) error {
+		if removed.ID <= after || !removed.At.Before(before) { // IDs are in the order of the rows
+			return nil
+		}
+		if rows = append(rows, removed); len(rows) == reclaimBatch {
+			return enough
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, enough) {
+		return "", err
+	}
+	if errors.Is(err, enough) {
+		last = rows[len(rows)-1].ID
+	}
+	if len(rows) == 0 {
+		return "", nil
+	}
+	gone, err := r.purge(ctx, rows)
+	if err != nil && gone == nil {
+		return "", err
+	}
+	for _, row := range gone {
+		emptied.Items++
+		emptied.Bytes += row.Item.Size
+	}
+	return last, err
 }
 
 // kick tells the reclaimer that the trash has changed.

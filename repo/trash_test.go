@@ -137,6 +137,53 @@ func TestRestoreNeedsTheBytes(t *testing.T) {
 	}
 }
 
+// A long grace time must not keep a full disk full.
+func TestEmptyTrash(t *testing.T) {
+	clock := newClock()
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Now = clock.Now
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 365 * 24 * time.Hour} }
+	})
+	r := a.Repository()
+	remove := func(prefix string, n int) {
+		t.Helper()
+		var keys []string
+		for i := range n {
+			keys = append(keys, fmt.Sprintf("%s%d", prefix, i))
+			mustPut(t, a, keys[i], "12345")
+		}
+		if _, err := a.DeleteAll(ctx, keys); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove("old", 1001) // more than one transaction takes
+	mustPut(t, a, "kept", "live")
+	clock.advance(time.Hour)
+	border := clock.Now()
+	clock.advance(time.Hour)
+	remove("new", 2)
+
+	if got, err := r.EmptyTrash(ctx, border); err != nil || got != (repo.Emptied{Items: 1001, Bytes: 5005}) {
+		t.Errorf("older: got %+v, %v", got, err)
+	}
+	if rows := trash(t, r); len(rows) != 2 || rows[0].Key != "new0" {
+		t.Errorf("trash has %d rows, want the 2 new ones", len(rows))
+	}
+	if placed, _ := blobFiles(t, repo.Dir(r)); placed != 3 {
+		t.Errorf("%d blobs are left, want 3", placed)
+	}
+	if got, err := r.EmptyTrash(ctx, clock.Now().Add(time.Hour)); err != nil || got != (repo.Emptied{Items: 2, Bytes: 10}) {
+		t.Errorf("all: got %+v, %v", got, err)
+	}
+	if got, err := r.EmptyTrash(ctx, clock.Now().Add(time.Hour)); err != nil || got != (repo.Emptied{}) {
+		t.Errorf("again: got %+v, %v", got, err)
+	}
+	if placed, _ := blobFiles(t, repo.Dir(r)); placed != 1 || r.Usage().TrashItems != 0 {
+		t.Errorf("%d blobs are left, %d rows", placed, r.Usage().TrashItems)
+	}
+	wantContent(t, a, "kept", "live")
+}
+
 // What no longer fits stays in the trash until there is room.
 func TestRestoreMeetsTheQuota(t *testing.T) {
 	a := newAccess(t, func(o *repo.SetOptions) {

@@ -81,6 +81,7 @@ var repositoryRoutes = []route{
 	{http.MethodGet, "locks", "l", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, (*request).breakLock},
 	{http.MethodGet, "trash", administrator, (*request).listTrash},
+	{http.MethodDelete, "trash", administrator, (*request).emptyTrash},
 	{http.MethodPost, "trash/*/restore", administrator, (*request).restore},
 	{http.MethodPost, "compactions", "", (*request).submitPlan},
 	{http.MethodGet, "compactions", "", (*request).listCompactions},

@@ -530,6 +530,35 @@ func TestTrash(t *testing.T) {
 	w.document("root", "POST", path, `{"key":"back2"}`, 404)
 }
 
+func TestEmptyTrash(t *testing.T) {
+	w := newWorld(t, nil)
+	remove := func(key string) {
+		t.Helper()
+		w.put(key, "12345")
+		if err := w.access().Delete(context.Background(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	remove("a")
+	w.put("kept", "live")
+	for _, user := range []string{"reader", "writer"} {
+		w.document(user, "DELETE", "/r/-/trash", "", 403)
+	}
+	for _, bad := range []string{"?removed_before=yesterday", "?removed_before=", "?before=2026-11-25T18:00:00Z"} {
+		w.document("root", "DELETE", "/r/-/trash"+bad, "", 400)
+	}
+	if got := w.document("root", "DELETE", "/r/-/trash?removed_before=2020-01-01T00:00:00Z", "", 200); got["items"] != 0.0 {
+		t.Errorf("before there was anything: got %v", got)
+	}
+	if got := w.document("root", "DELETE", "/r/-/trash", "", 200); got["items"] != 1.0 || got["bytes"] != 5.0 {
+		t.Errorf("all: got %v", got)
+	}
+	if _, text := w.call("root", "GET", "/r/-/trash", ""); text != "" {
+		t.Errorf("trash: got %s", text)
+	}
+	w.want("kept", "live")
+}
+
 func TestLocks(t *testing.T) {
 	broken := ""
 	w := newWorld(t, func(o *admin.Options) {

@@ -209,6 +209,25 @@ func (q *request) listTrash(string) error {
 	return nil
 }
 
+// emptyTrash removes for good what was removed until now, or before a time.
+func (q *request) emptyTrash(string) error {
+	values, err := q.query("removed_before")
+	if err != nil {
+		return err
+	}
+	before := q.repo.Now().Add(time.Millisecond) // what was removed this moment too
+	if text, ok := values["removed_before"]; ok {
+		if before, err = time.Parse(time.RFC3339, text); err != nil {
+			return invalid("removed_before is a time such as 2026-11-25T18:00:00Z, not %q", text)
+		}
+	}
+	emptied, err := q.repo.EmptyTrash(q.Context(), before)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, map[string]any{"items": emptied.Items, "bytes": emptied.Bytes})
+}
+
 // restore puts a removed item back.
 func (q *request) restore(id string) error {
 	var body struct {

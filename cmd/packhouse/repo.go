@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -216,7 +217,8 @@ first, unless --yes.
 					return err
 				}
 				if !yes {
-					if err := confirm(s, &r); err != nil {
+					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, inBytes(r.Usage.Bytes), r.Usage.LastBackup)
+					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes destroys without asking"); err != nil {
 						return err
 					}
 				}
@@ -239,21 +241,17 @@ func shownName(name string) string {
 	return name
 }
 
-// confirm asks for the name of what is to be destroyed.
-func confirm(s streams, r *repositoryInfo) error {
+// confirm says what will happen, and asks for the name of what it happens to.
+func confirm(s streams, what, name, otherwise string) error {
 	if f, ok := s.in.(*os.File); !ok || !isTerminal(f) {
-		return usage("nobody there to confirm; --yes destroys without asking")
+		return usage("nobody there to confirm; %s", otherwise)
 	}
-	want := r.Name
-	if want == "" {
-		want = r.ID
-	}
-	fmt.Fprintf(s.err, "This destroys %d items, %s. Last backup: %v.\nType %s to go on: ", r.Usage.Items, inBytes(r.Usage.Bytes), r.Usage.LastBackup, want)
+	fmt.Fprintf(s.err, "%s\nType %s to go on: ", what, name)
 	answer, err := bufio.NewReader(s.in).ReadString('\n')
 	if err != nil {
 		return err
 	}
-	if strings.TrimSpace(answer) != want {
+	if strings.TrimSpace(answer) != name {
 		return errors.New("not confirmed; nothing was changed")
 	}
 	return nil

@@ -19,10 +19,11 @@ func TestAdministration(t *testing.T) {
 	data := filepath.Join(top, "data")
 	s := startServer(t, top, "--data-dir", data, "--grace", "1h")
 	s.expect(t, http.StatusOK, "POST", "/laptop/?cmd=create", "")
-	for _, key := range []string{"config/a", "config/b", "packs/00/x"} {
+	for _, key := range []string{"config/a", "config/b", "config/z", "packs/00/x"} {
 		s.expect(t, http.StatusOK, "POST", "/laptop/"+key, "hello")
 	}
 	s.expect(t, http.StatusOK, "DELETE", "/laptop/config/b", "")
+	s.expect(t, http.StatusOK, "DELETE", "/laptop/config/z", "")
 	s.expect(t, http.StatusOK, "POST", "/laptop/locks/aa", `{"hostid":"h","processid":1}`)
 
 	ok := func(want string, args ...string) string {
@@ -88,6 +89,12 @@ func TestAdministration(t *testing.T) {
 		t.Errorf("trash after the restore:\n%s", after)
 	}
 	fails(1, "not found", "trash", "restore", "laptop", id)
+	fails(2, "nobody there to confirm", "trash", "empty", "laptop")
+	fails(2, "is not a duration", "trash", "empty", "laptop", "--older-than", "long", "--yes")
+	fails(1, "no such repository", "trash", "empty", "nothing", "--yes")
+	ok(`^removed 0 items`, "trash", "empty", "laptop", "--yes", "--older-than", "1h")
+	ok(`^removed 1 items, 5 bytes`, "trash", "empty", "laptop", "--yes")
+	ok(`^$`, "trash", "list", "laptop")
 
 	// One repository alone, by its directory.
 	if code, out, errs := runHere(t, "repo", "info", "-d", filepath.Join(data, "laptop")); code != 0 || !strings.Contains(out, "dialect      borgstore") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -8,23 +9,26 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+
+	"packhouse/cmd/packhouse/internal/config"
 )
 
 func trashCommand(s streams) *cobra.Command {
 	f := &deskFlags{}
 	parent := &cobra.Command{
 		Use:   "trash",
-		Short: "Show and restore removed items within their grace time",
+		Short: "Show, restore and purge removed items within their grace time",
 		Long: `Items that clients removed can be restored for the repository's grace time (the setting
 grace; 0 by default, and always 0 for locks).
 
   packhouse trash list laptop
-  packhouse trash restore laptop ID`,
+  packhouse trash restore laptop ID
+  packhouse trash empty laptop --older-than 7d`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(trashList(s, f), trashRestore(s, f))
+	parent.AddCommand(trashList(s, f), trashRestore(s, f), trashEmpty(s, f))
 	return parent
 }
 
@@ -103,5 +107,63 @@ func trashRestore(s streams, f *deskFlags) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&as, "as", "", "`key` to restore it under")
+	return cmd
+}
+
+func trashEmpty(s streams, f *deskFlags) *cobra.Command {
+	olderThan, yes := "", false
+	cmd := &cobra.Command{
+		Use:   "empty NAME",
+		Short: "Remove for good what can be restored",
+		Long: `Removes for good what is in the trash, before its grace time is over: for when the disk is full.
+Nothing of it can be restored then. With --older-than only what was removed that long ago. Asks
+first, unless --yes.
+
+  packhouse trash empty laptop --older-than 7d`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			path := "trash"
+			if cmd.Flags().Changed("older-than") {
+				age, err := config.ParseDuration(olderThan)
+				if err != nil {
+					return usage("--older-than: %w", err)
+				}
+				path += "?removed_before=" + time.Now().Add(-age).UTC().Format(time.RFC3339)
+			}
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				var r repositoryInfo
+				if _, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+					return err
+				}
+				if !yes {
+					what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
+					if olderThan == "" {
+						what += "all of them."
+					} else {
+						what += "those that were removed more than " + olderThan + " ago."
+					}
+					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes empties without asking"); err != nil {
+						return err
+					}
+				}
+				var emptied struct{ Items, Bytes int64 }
+				text, err := d.ask(cmd.Context(), http.MethodDelete, of(name, path), nil, &emptied)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				_, err = fmt.Fprintf(s.out, "removed %d items, %s\n", emptied.Items, inBytes(emptied.Bytes))
+				return err
+			})
+		},
+	}
+	cmd.Flags().StringVar(&olderThan, "older-than", "", "only what was removed this `time` ago, such as 7d")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }
