@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"sync"
 
 	"packhouse/blobstore"
 	"packhouse/repo/digest"
@@ -24,9 +25,7 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 		return nil, err
 	}
 	defer object.Close()
-	// The computation goes on when one of its callers leaves: others may wait for it, and a client
-	// that gave up asks again.
-	done := a.r.hashes.DoChan(algorithm.Name+" "+object.Item.Ref, func() (any, error) {
+	return a.r.hashes.do(ctx, algorithm.Name+" "+object.Item.Ref, func() ([]byte, error) {
 		own, err := a.r.blobs.Open(refOf(object.Item), object.Item.Size)
 		if errors.Is(err, blobstore.ErrNotFound) {
 			return nil, ErrNotFound // removed since we looked
@@ -41,13 +40,75 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 		}
 		return h.Sum(nil), nil
 	})
-	select {
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	case result := <-done:
-		if result.Err != nil {
-			return nil, result.Err
-		}
-		return result.Val.([]byte), nil
+}
+
+// hashPlaces is how many digests one repository computes at once, each of which keeps a processor busy.
+const hashPlaces = 8
+
+// hashings are the computations of a repository, of which those who want the same share one. One that runs goes on
+// when its callers leave: a client that gave up asks again, and must not begin anew each time. One that still
+// waits for a place ends with its last caller, so that no client starts more than it waits for.
+type hashings struct {
+	places chan struct{} // a token for each that runs
+
+	mu     sync.Mutex          // held for a look at the map only
+	wanted map[string]*hashing // guarded by mu
+}
+
+type hashing struct {
+	callers int           // guarded by hashings.mu
+	started bool          // has a place; guarded by hashings.mu
+	left    chan struct{} // closed when the last caller leaves before that
+	done    chan struct{} // closed when sum and err are there
+	sum     []byte
+	err     error
+}
+
+func newHashings() *hashings {
+	return &hashings{places: make(chan struct{}, hashPlaces), wanted: make(map[string]*hashing)}
+}
+
+// do returns what compute gives for the name, or ctx.Err() when ctx ends before.
+func (s *hashings) do(ctx context.Context, name string, compute func() ([]byte, error)) ([]byte, error) {
+	s.mu.Lock()
+	h := s.wanted[name]
+	if h == nil {
+		h = &hashing{left: make(chan struct{}), done: make(chan struct{})}
+		s.wanted[name] = h
+		go s.run(h, name, compute)
 	}
+	h.callers++
+	s.mu.Unlock()
+	select {
+	case <-h.done:
+		return h.sum, h.err
+	case <-ctx.Done():
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if h.callers--; h.callers == 0 && !h.started {
+		delete(s.wanted, name) // who asks from now on begins another
+		close(h.left)
+	}
+	return nil, ctx.Err()
+}
+
+func (s *hashings) run(h *hashing, name string, compute func() ([]byte, error)) {
+	select {
+	case s.places <- struct{}{}:
+	case <-h.left:
+		return
+	}
+	defer func() { <-s.places }()
+	s.mu.Lock()
+	h.started = h.callers > 0
+	s.mu.Unlock()
+	if !h.started {
+		return // left at the same moment
+	}
+	h.sum, h.err = compute()
+	s.mu.Lock()
+	delete(s.wanted, name)
+	s.mu.Unlock()
+	close(h.done)
 }

@@ -14,8 +14,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/sync/singleflight"
-
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
@@ -80,8 +78,8 @@ type Repository struct {
 	index   *index.Index
 	blobs   *blobstore.Store
 	quota   quota
-	room    *room              // of the whole set
-	hashes  singleflight.Group // by reference and algorithm
+	room    *room     // of the whole set
+	hashes  *hashings // by reference and algorithm
 	dialect string
 	id      string
 	created time.Time
@@ -134,7 +132,7 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 	if err != nil {
 		return nil, openError(err)
 	}
-	r := &Repository{dir: dir, env: env, room: m, index: ix, wake: make(chan struct{}, 1)}
+	r := &Repository{dir: dir, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
 		return nil, errors.Join(openError(err), ix.Close())
 	}
