@@ -29,9 +29,12 @@ type Options struct {
 	Window func(now time.Time) time.Time
 	// Busy returns how many client requests are being answered: while there are any but those that
 	// wait for a job here, jobs in the background read slowly. nil: never any.
-	Busy   func() int
-	Now    func() time.Time // nil means time.Now
-	Logger *slog.Logger     // nil means silence
+	Busy func() int
+	// Authorize gives what the principal of a queued plan may do now that the job begins: what p, which is as it was when
+	// the job was submitted, still has. trusted: it was submitted so, see Submit. nil: all of it.
+	Authorize func(r *repo.Repository, p repo.Principal, trusted bool) repo.Principal
+	Now       func() time.Time // nil means time.Now
+	Logger    *slog.Logger     // nil means silence
 }
 
 func (o Options) withDefaults() Options {
@@ -173,6 +176,9 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 		return nil, err
 	}
 	r := e.newRun(a, p)
+	if job != nil {
+		r.id = job.ID // of the permissions it was submitted with; a may have fewer
+	}
 	key := a.Repository().ID() + r.id
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -47,8 +47,10 @@ type Job struct {
 	Bad       int64     `json:"bad,omitempty"`     // of a scrub: items found damaged
 	Share     float64   `json:"share,omitempty"`   // of a scrub: the part to read; 0: all
 
-	// Permissions are the principal's, as text, for a job that outlives a restart.
+	// Permissions are the principal's, as text, for a job that outlives a restart, and Trusted tells that its name is
+	// none that the configuration knows, see Engine.Submit.
 	Permissions string `json:"-"`
+	Trusted     bool   `json:"-"`
 }
 
 // Progress of a job. Totals are known once the plan was held against the index.
@@ -80,10 +82,11 @@ const jobVersion = 1
 type jobHeader struct {
 	Job
 	Permissions string `json:"permissions,omitempty"`
+	Trusted     bool   `json:"trusted,omitempty"`
 }
 
 func encodeJob(j Job, res *result) []byte {
-	text, err := json.Marshal(jobHeader{j, j.Permissions})
+	text, err := json.Marshal(jobHeader{j, j.Permissions, j.Trusted})
 	if err != nil {
 		panic(err) // plain fields always encode
 	}
@@ -109,6 +112,6 @@ func decodeJob(b []byte) (j Job, rest []byte, err error) {
 	if err := json.Unmarshal(text, &h); err != nil {
 		return j, nil, fmt.Errorf("job row: %w", err)
 	}
-	h.Job.Permissions = h.Permissions
+	h.Job.Permissions, h.Job.Trusted = h.Permissions, h.Trusted
 	return h.Job, r.b, nil
 }

@@ -27,7 +27,7 @@ func (p *place) submit(when string, ops ...compact.Operation) compact.Job {
 			p.t.Fatal(err)
 		}
 	}
-	job, err := p.engine.Submit(context.Background(), p.a, plan, when)
+	job, err := p.engine.Submit(context.Background(), p.a, plan, when, false)
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -51,9 +51,10 @@ func (cancelledError) Is(target error) bool { return target == repo.ErrDenied }
 
 // Submit queues a plan as a job of its principal. The job is durable when Submit
 // returns, and starts over after a restart. The plan is held against the index at once, and once more when it
-// runs. The same plan of the same principal is the same job: queued or running, or done and
+// runs, with what Options.Authorize then leaves of the principal's permissions: it is told whether the principal is trusted,
+// as one is that came by the side that needs no credentials. The same plan of the same principal is the same job: queued or running, or done and
 // still true, it is returned as it is.
-func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when string) (Job, error) {
+func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when string, trusted bool) (Job, error) {
 	if p.err != nil {
 		return Job{}, p.err
 	}
@@ -88,7 +89,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	}
 	job := r.first
 	job.State, job.When, job.Started = Queued, when, time.Time{}
-	job.Permissions = a.Principal().Permissions.String()
+	job.Permissions, job.Trusted = a.Principal().Permissions.String(), trusted
 	job.Progress = Progress{OperationsTotal: int64(p.Len()), ReadTotal: s.read}
 	err = a.Repository().WriteFile(repo.JobsFolder, job.ID, func(w io.Writer) error { return writePlan(w, p.spool) })
 	if err != nil {
@@ -330,6 +331,10 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 		return Job{}, err
 	}
 	defer plan.Close()
+	before := a.Principal()
+	if e.o.Authorize != nil {
+		a = t.repo.As(e.o.Authorize(t.repo, before, t.job.Trusted))
+	}
 	r, err := e.start(a, plan, &t.job)
 	if err != nil {
 		return Job{}, err
@@ -340,10 +345,18 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	stop := context.AfterFunc(ctx, func() { r.cancel(context.Cause(ctx)) })
 	defer stop()
 	<-r.done
-	return r.job, r.err
+	return r.job, rightsChanged(r.err, before)
 }
 
-// load reads the plan of a job and on whose behalf it is.
+// rightsChanged says of a denial that it is none of the rights that the job was submitted with.
+func rightsChanged(err error, before repo.Principal) error {
+	if denied, ok := errors.AsType[*repo.DeniedError](err); ok && before.Permissions.Allows(denied.Key, denied.Letters) {
+		return fmt.Errorf("%w: denied, for the rights of %q have changed since the job was submitted", err, before.Name)
+	}
+	return err
+}
+
+// load reads the plan of a job and on whose behalf it is, with the permissions of then.
 func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) {
 	permissions, err := repo.ParsePermissions(job.Permissions)
 	if err != nil {

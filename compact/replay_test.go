@@ -231,11 +231,11 @@ func TestSubmit(t *testing.T) {
 		}
 	}
 	tomorrow := time.Now().Add(24 * time.Hour).Format(time.RFC3339)
-	job, err := p.engine.Submit(ctx, p.a, plan, tomorrow)
+	job, err := p.engine.Submit(ctx, p.a, plan, tomorrow, false)
 	if err != nil || job.State != compact.Queued {
 		t.Fatalf("submit: got %+v, %v", job, err)
 	}
-	if same, err := p.engine.Submit(ctx, p.a, plan, "now"); err != nil || same.ID != job.ID || same.State != compact.Queued {
+	if same, err := p.engine.Submit(ctx, p.a, plan, "now", false); err != nil || same.ID != job.ID || same.State != compact.Queued {
 		t.Errorf("submit again: got %+v, %v, want the queued job", same, err)
 	}
 	p.reopen()
@@ -243,14 +243,14 @@ func TestSubmit(t *testing.T) {
 		t.Errorf("cancel: got %+v, %v", got, err)
 	}
 	p.wantKeys("a", "b", "c", "keep")
-	if job, err = p.engine.Submit(ctx, p.a, plan, "now"); err != nil {
+	if job, err = p.engine.Submit(ctx, p.a, plan, "now", false); err != nil {
 		t.Fatal(err)
 	}
 	done, err := p.engine.Await(ctx, p.repo, job.ID)
 	if err != nil || done.State != compact.Done || done.Progress.Freed != 15 || done.When != "now" {
 		t.Errorf("await: got %+v, %v, want done with 15 bytes freed", done, err)
 	}
-	if again, err := p.engine.Submit(ctx, p.a, plan, "now"); err != nil || again.State != compact.Done {
+	if again, err := p.engine.Submit(ctx, p.a, plan, "now", false); err != nil || again.State != compact.Done {
 		t.Errorf("submit when done: got %+v, %v", again, err)
 	}
 	p.reopen()

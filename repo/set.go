@@ -59,6 +59,18 @@ func OpenSet(o SetOptions) *Set {
 // Single tells whether the set is one repository under the name "".
 func (s *Set) Single() bool { return s.o.Single }
 
+// NameOf is the name of a repository that is open.
+func (s *Set) NameOf(r *Repository) (string, error) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	for name, other := range s.open {
+		if other == r {
+			return name, nil
+		}
+	}
+	return "", ErrNoRepository
+}
+
 // path is the directory of a repository.
 func (s *Set) path(name string) (string, error) {
 	if s.o.Single {

@@ -50,7 +50,7 @@ func (q *request) submitPlan(string) error {
 		}
 		return q.reply(http.StatusOK, estimate)
 	}
-	job, err := q.h.o.Engine.Submit(q.Context(), q.access, plan, when)
+	job, err := q.h.o.Engine.Submit(q.Context(), q.access, plan, when, api.IsTrusted(q.Context()))
 	if err != nil {
 		return err
 	}

@@ -42,10 +42,30 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
 	temporary := filepath.Join(o.Claim.Dir, holder.OwnDir)
-	r := rooms{engine: compact.New(compact.Options{
+	var r rooms
+	authorize := func(repository *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal {
+		if trusted {
+			return p
+		}
+		for _, d := range r.dialects {
+			if d.Name() == repository.Dialect() {
+				return o.authorize(name, d, p, false)
+			}
+		}
+		return o.authorize(name, nil, p, false)
+	}
+	r.engine = compact.New(compact.Options{
 		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
 		Window: next, Busy: busy, TempDir: temporary, Logger: o.Log,
-	})}
+		Authorize: func(repository *repo.Repository, p repo.Principal, trusted bool) repo.Principal {
+			name, err := r.set.NameOf(repository)
+			if err != nil {
+				p.Permissions = config.Nothing() // it was taken away this moment
+				return p
+			}
+			return authorize(repository, name, p, trusted)
+		},
+	})
 	options := repo.SetOptions{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
 	}
@@ -70,17 +90,7 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
 			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,
 		},
-		Authorize: func(repository *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal {
-			if trusted {
-				return p
-			}
-			for _, d := range r.dialects {
-				if d.Name() == repository.Dialect() {
-					return o.authorize(name, d, p, false)
-				}
-			}
-			return o.authorize(name, nil, p, false)
-		},
+		Authorize: authorize,
 	})
 	if o.Upkeep {
 		r.keeper, err = maintenance.Start(maintenance.Options{

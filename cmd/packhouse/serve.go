@@ -216,11 +216,15 @@ func authOf(c *config.Config, token string) (*api.Auth, error) {
 // policy is what the configuration says of a repository.
 func (sv *server) policy(name string) config.Policy { return sv.current.Load().PolicyOf(name) }
 
-// authorize keeps users out of repositories that are not theirs, and out of all when the configuration does not have
-// them any more: it is replaced a moment before the users are, or without them when the token cannot be read.
+// authorize keeps users out of repositories that are not theirs, and from what the configuration does not grant them any
+// more: it is replaced a moment before the users are, or without them when the token cannot be read; and their queued
+// jobs have the permissions of when they were submitted.
 func (sv *server) authorize(repository string, p repo.Principal) repo.Principal {
-	if p.Name != config.TokenName && !sv.current.Load().Admits(p.Name, repository) {
-		p.Permissions = config.Nothing()
+	if p.Name == config.TokenName {
+		return p
+	}
+	if now := sv.current.Load().Grants(p.Name, repository); now != p.Permissions {
+		p.Permissions = config.Intersect(p.Permissions, now)
 	}
 	return p
 }

@@ -179,7 +179,7 @@ func TestJobWaitsForTheWindow(t *testing.T) {
 			if err := plan.Add(op); err != nil {
 				t.Fatal(err)
 			}
-			job, err := s.engine.Submit(t.Context(), a, plan, when)
+			job, err := s.engine.Submit(t.Context(), a, plan, when, false)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -10,14 +10,15 @@ import (
 // TokenName is the name under which the holder of the server's token acts. No user has it.
 const TokenName = "token"
 
-// Admits tells whether there is such a user, and it is meant to use a repository at all.
-func (c *Config) Admits(user, repository string) bool {
+// Grants are the permissions of a user in a repository: nothing when there is no such user, or it is not meant to use
+// the repository at all; nil is everything.
+func (c *Config) Grants(user, repository string) *repo.Permissions {
 	for _, u := range c.Users {
-		if u.Name == user {
-			return len(u.Repositories) == 0 || slices.Contains(u.Repositories, repository)
+		if u.Name == user && (len(u.Repositories) == 0 || slices.Contains(u.Repositories, repository)) {
+			return u.Permissions
 		}
 	}
-	return false
+	return Nothing()
 }
 
 // Nothing grants nothing.
