@@ -65,11 +65,8 @@ type Engine struct {
 	ctx  context.Context // of all runs
 	stop context.CancelFunc
 
-	submitting sync.Mutex      // held over one Submit, so that equal ones become one job; before resuming
-	resuming   sync.Mutex      // held over the first look at a repository's jobs; before mu
-	resumed    map[string]bool // by repository; guarded by resuming
-
 	mu      sync.Mutex         // held for a look at the fields below only
+	doors   map[string]*door   // by repository
 	runs    map[string]*run    // by repository and identity; under way
 	tasks   []*task            // background jobs, in order; one of each kind may be under way
 	ended   map[string]Job     // by repository and identity; how jobs ended whose rows could not say so
@@ -81,13 +78,31 @@ type Engine struct {
 	active  sync.WaitGroup // runs and the queue's goroutines
 }
 
+// door is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
+type door struct {
+	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
+	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
+	resumed    bool       // guarded by resuming
+}
+
+func (e *Engine) door(r *repo.Repository) *door {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	d := e.doors[r.ID()]
+	if d == nil {
+		d = new(door)
+		e.doors[r.ID()] = d
+	}
+	return d
+}
+
 // New makes an engine.
 func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
 		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
-		refused: make(map[string]refusal), resumed: make(map[string]bool), changed: make(chan struct{}), leaving: make(chan struct{}),
+		refused: make(map[string]refusal), doors: make(map[string]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
 	e.metrics = newMetrics(func() float64 {

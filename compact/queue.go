@@ -64,8 +64,9 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := p.spool.sync(); err != nil {
 		return Job{}, err
 	}
-	e.submitting.Lock()
-	defer e.submitting.Unlock()
+	d := e.door(a.Repository())
+	d.submitting.Lock()
+	defer d.submitting.Unlock()
 	if err := e.Resume(ctx, a.Repository()); err != nil {
 		return Job{}, err
 	}
@@ -149,9 +150,10 @@ func (e *Engine) wakeLocked() {
 // Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
 // repository; the first job that is submitted or asked for does it too.
 func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
-	e.resuming.Lock()
-	defer e.resuming.Unlock()
-	if e.resumed[r.ID()] {
+	d := e.door(r)
+	d.resuming.Lock()
+	defer d.resuming.Unlock()
+	if d.resumed {
 		return nil
 	}
 	var waiting []*task
@@ -177,7 +179,7 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 		return err
 	}
 	slices.SortFunc(waiting, func(a, b *task) int { return a.job.Created.Compare(b.job.Created) })
-	e.resumed[r.ID()] = true
+	d.resumed = true
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.tasks = append(e.tasks, waiting...)
