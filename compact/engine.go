@@ -54,6 +54,9 @@ type Engine struct {
 	o       Options
 	workers chan struct{} // one token per operation at work for a client that waits
 	behind  chan struct{} // the same for jobs in the background: slow ones must not hold up a client
+	calls   *room         // memory of the plans of clients that wait
+	jobs    *room         // of the job in the background, which must not hold up a client either
+	looks   *room         // of plans that are only held against the index, which takes seconds
 	limiter *rate.Limiter // nil: no limit
 	polite  *rate.Limiter // of jobs in the background, while clients are served
 	metrics *metrics
@@ -101,6 +104,7 @@ func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
+		calls: newRoom(roomSize), jobs: newRoom(roomSize), looks: newRoom(roomSize),
 		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
 		refused: make(map[string]refusal), doors: make(map[string]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
@@ -179,8 +183,8 @@ func (e *Engine) newRun(a *repo.Access, p *Plan) *run {
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
 	return &run{
-		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, spool: p.spool, makes: p.makes, output: p.output,
-		first: job, job: job, done: make(chan struct{}),
+		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, spool: p.spool, named: p.named, makes: p.makes,
+		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
 }
 

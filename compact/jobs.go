@@ -298,10 +298,11 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 	}
 	r := e.newRun(a, p)
 	r.ctx = ctx
-	s, err := r.survey()
+	s, leave, err := r.surveyIn(e.looks)
 	if err != nil {
 		return Estimate{}, err
 	}
+	defer leave()
 	return Estimate{
 		Operations: int64(p.Len()), Outputs: int64(p.makes), Read: s.read, Written: p.output, Freed: s.freed(), Saved: -s.net,
 	}, nil

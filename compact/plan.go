@@ -64,6 +64,17 @@ func (o *Operation) size() int64 {
 	return n
 }
 
+// names is how often the operation names an item to read or delete; ranges of one item behind one another count once.
+func (o *Operation) names() int {
+	n := len(o.Deletes)
+	for i, r := range o.Ranges {
+		if i == 0 || r.Key != o.Ranges[i-1].Key {
+			n++
+		}
+	}
+	return n
+}
+
 // Outcome is what one operation made.
 type Outcome struct {
 	Key     string // of the new item; empty when the operation makes none
@@ -138,6 +149,7 @@ type Plan struct {
 	sum    hash.Hash // SHA-256 of the records
 	output int64     // bytes of all outputs
 	makes  int       // operations with an output
+	named  int       // items read or deleted; one that is named in several places may count as often
 	record []byte    // scratch
 	err    error     // of the first Add that failed
 }
@@ -187,6 +199,7 @@ func (p *Plan) add(o *Operation) error {
 		p.spool.algorithms[a.Name] = a
 	}
 	p.output += o.size()
+	p.named += o.names()
 	if o.makes() {
 		p.makes++
 	}

@@ -84,10 +84,11 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	} else if kept != nil {
 		return r.job, nil
 	}
-	s, err := r.survey()
+	s, leave, err := r.surveyIn(e.looks)
 	if err != nil {
 		return Job{}, err
 	}
+	defer leave()
 	job := r.first
 	job.State, job.When, job.Started = Queued, when, time.Time{}
 	job.Permissions, job.Trusted = a.Principal().Permissions.String(), trusted

@@ -19,6 +19,7 @@ type run struct {
 	own    *repo.Access // the same repository, for looks that need no permission of the principal
 	id     string       // identity of the plan
 	spool  *spool
+	named  int   // items read or deleted, at most
 	makes  int   // operations with an output
 	output int64 // bytes of all outputs
 	ctx    context.Context
@@ -74,10 +75,11 @@ func (r *run) carryOut() (*result, error) {
 			return nil, err
 		}
 	}
-	s, err := r.survey()
+	s, leave, err := r.surveyIn(r.room())
 	if err != nil {
 		return nil, err
 	}
+	defer leave()
 	r.readTotal.Store(s.read)
 	var reservation *repo.Reservation
 	if r.makes > 0 {
@@ -101,6 +103,14 @@ func (r *run) carryOut() (*result, error) {
 		}
 	}
 	return r.commit(s, outputs, reservation)
+}
+
+// room is where the memory of the run comes from.
+func (r *run) room() *room {
+	if r.background {
+		return r.e.jobs
+	}
+	return r.e.calls
 }
 
 // workers are the tokens of the operations at work.
