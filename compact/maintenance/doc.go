@@ -4,5 +4,6 @@
 // Each task has a schedule, a cron expression in the configured time zone. A run is due at a time of the schedule,
 // plus a jitter that differs between repositories, so that they do not all begin at once, and is always
 // the same for one, so that a restart changes nothing. What was missed while the server was down or busy
-// runs once, not once for each time missed. One task runs at a time.
+// runs once, not once for each time missed. In a repository one task runs at a time; two repositories have theirs
+// at once.
 package maintenance

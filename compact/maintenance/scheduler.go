@@ -46,6 +46,10 @@ type Options struct {
 // lookInterval is how often the scheduler looks for repositories that are new, at least.
 const lookInterval = time.Minute
 
+// atOnce is how many repositories have their rounds at the same time: a long snapshot of one does not put off the expiry
+// of all others, and maintenance leaves most of the machine to the clients.
+const atOnce = 2
+
 // Scheduler is at work between Start and Close.
 type Scheduler struct {
 	o     Options
@@ -53,10 +57,10 @@ type Scheduler struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	// last is when a task last ran in a repository, by repository ID and task; trouble is what was last said of
-	// a repository that cannot be used, by name. Of the goroutine alone.
-	last    map[string]time.Time
-	trouble map[string]string
+	places chan struct{} // a token per repository that has its round
+
+	mu       sync.Mutex
+	attended map[string]bool // by name; guarded by mu
 }
 
 type task struct {
@@ -72,7 +76,7 @@ func Start(o Options) (*Scheduler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Scheduler{o: o, last: make(map[string]time.Time), trouble: make(map[string]string)}
+	s := &Scheduler{o: o, places: make(chan struct{}, atOnce), attended: make(map[string]bool)}
 	tasks, err := s.ownTasks()
 	if err != nil {
 		return nil, err
@@ -155,71 +159,112 @@ func (s *Scheduler) ownTasks() ([]Task, error) {
 	}, nil
 }
 
-// run looks at all repositories whenever something may be due.
+// run attends to every repository there is, looking for new ones every lookInterval.
 func (s *Scheduler) run(ctx context.Context) {
-	for {
-		next := s.round(ctx)
-		timer := time.NewTimer(max(min(next.Sub(s.o.Now()), lookInterval), 0))
-		select {
-		case <-ctx.Done():
-			timer.Stop()
-			return
-		case <-timer.C:
+	for ok := true; ok; ok = sleep(ctx, lookInterval) {
+		names, err := s.o.Set.Names()
+		if err != nil {
+			s.o.Logger.Error("maintenance: repositories cannot be listed", "error", err)
+		}
+		for _, name := range names {
+			s.attend(ctx, name)
 		}
 	}
 }
 
-// round does what is due, and returns when something is due next.
-func (s *Scheduler) round(ctx context.Context) time.Time {
-	next := s.o.Now().Add(lookInterval)
-	names, err := s.o.Set.Names()
-	if err != nil {
-		s.o.Logger.Error("maintenance: repositories cannot be listed", "error", err)
-		return next
+// sleep returns false when ctx has ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-timer.C:
+		return ctx.Err() == nil
 	}
-	for _, name := range names {
-		if ctx.Err() != nil {
-			return next
-		}
-		r, err := s.o.Set.Get(ctx, name)
-		if err == nil {
-			err = s.o.Engine.Resume(ctx, r)
-		}
-		if err != nil {
-			if ctx.Err() == nil && !errors.Is(err, repo.ErrNoRepository) && s.trouble[name] != err.Error() {
-				s.trouble[name] = err.Error() // once, not with every look
-				s.o.Logger.Warn("maintenance: repository cannot be used", "repository", name, "error", err)
+}
+
+// attend does the rounds of a repository in a goroutine until it is gone, unless one does so already.
+func (s *Scheduler) attend(ctx context.Context, name string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.attended[name] {
+		return
+	}
+	s.attended[name] = true
+	k := &keeper{Scheduler: s, name: name, last: make(map[string]time.Time)}
+	s.done.Go(func() {
+		for {
+			next, there := k.round(ctx)
+			if !there || !sleep(ctx, min(next.Sub(s.o.Now()), lookInterval)) {
+				break
 			}
-			continue
 		}
-		delete(s.trouble, name)
-		for _, t := range s.tasks {
-			if at := s.perform(ctx, name, r, t); at.Before(next) {
-				next = at
-			}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		delete(s.attended, name)
+	})
+}
+
+// keeper is who attends to one repository. Its methods are for one goroutine.
+type keeper struct {
+	*Scheduler
+	name    string
+	last    map[string]time.Time // when a task last ran, by repository ID and task
+	trouble string               // what was last said of a repository that cannot be used
+}
+
+// round does what is due, and returns when something is due next. It waits while atOnce other repositories have their
+// rounds. there is false when the repository is gone or ctx has ended.
+func (k *keeper) round(ctx context.Context) (next time.Time, there bool) {
+	select {
+	case k.places <- struct{}{}:
+		defer func() { <-k.places }()
+	case <-ctx.Done():
+		return next, false
+	}
+	next = k.o.Now().Add(lookInterval)
+	r, err := k.o.Set.Get(ctx, k.name)
+	if err == nil {
+		err = k.o.Engine.Resume(ctx, r)
+	}
+	switch {
+	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository):
+		return next, false
+	case err != nil:
+		if k.trouble != err.Error() {
+			k.trouble = err.Error() // once, not with every look
+			k.o.Logger.Warn("maintenance: repository cannot be used", "repository", k.name, "error", err)
+		}
+		return next, true
+	}
+	k.trouble = ""
+	for _, t := range k.tasks {
+		if at := k.perform(ctx, r, t); at.Before(next) {
+			next = at
 		}
 	}
-	return next
+	return next, true
 }
 
 // perform runs a task if it is due, and returns when it is due next.
-func (s *Scheduler) perform(ctx context.Context, name string, r *repo.Repository, t task) time.Time {
-	last := s.lastRun(ctx, r, t)
+func (k *keeper) perform(ctx context.Context, r *repo.Repository, t task) time.Time {
+	last := k.lastRun(ctx, r, t)
 	key := r.ID() + " " + t.Name
 	at := t.schedule.after(last, key)
-	now := s.o.Now()
+	now := k.o.Now()
 	if at.After(now) || ctx.Err() != nil {
 		return at
 	}
-	if err := t.Run(ctx, name, r); err != nil {
+	if err := t.Run(ctx, k.name, r); err != nil {
 		if ctx.Err() != nil {
 			return at // it runs again after the restart
 		}
-		s.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", name, "error", err)
+		k.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", k.name, "error", err)
 	} else {
-		s.o.Logger.Debug("maintenance done", "task", t.Name, "repository", name)
+		k.o.Logger.Debug("maintenance done", "task", t.Name, "repository", k.name)
 	}
-	s.remember(ctx, r, t, now)
+	k.remember(ctx, r, t, now)
 	return t.schedule.after(now, key)
 }
 
@@ -227,31 +272,31 @@ func metaName(t task) string { return "maintenance." + t.Name }
 
 // lastRun is when the task last ran; for a repository that is new to us, now: its first
 // run is at the first time of the schedule.
-func (s *Scheduler) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
+func (k *keeper) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
-	if last, ok := s.last[key]; ok {
+	if last, ok := k.last[key]; ok {
 		return last
 	}
-	now := s.o.Now()
+	now := k.o.Now()
 	value, err := r.Index().Meta(metaName(t))
 	if err == nil {
 		if ms, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 			// A clock that was once set wrong must not put maintenance off for ever.
 			if last := time.UnixMilli(ms); !last.After(now) {
-				s.last[key] = last
+				k.last[key] = last
 				return last
 			}
 		}
 	}
-	s.remember(ctx, r, t, now)
+	k.remember(ctx, r, t, now)
 	return now
 }
 
 // remember keeps the time of a run, also over a restart.
-func (s *Scheduler) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
-	s.last[r.ID()+" "+t.Name] = at
+func (k *keeper) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
+	k.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) {
-		s.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
+		k.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
 	}
 }

@@ -7,7 +7,9 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -76,30 +78,47 @@ var quiet = maintenance.Config{Scrub: "off", Snapshots: "off", Expiry: "off", Ji
 
 // runs collects when a task ran.
 type runs struct {
+	takes func(name string) time.Duration // nil: no time
+
+	mu    sync.Mutex
 	times []string
-	takes time.Duration
-	now   int // under way
-	most  int
+	now   map[string]int // under way, by repository
+	most  int            // of one repository
+	all   int            // of all
 }
 
 func (r *runs) task(schedule string) maintenance.Task {
+	r.now = make(map[string]int)
 	return maintenance.Task{Name: "test", Schedule: schedule, Run: func(ctx context.Context, name string, _ *repo.Repository) error {
-		r.now++
-		r.most = max(r.most, r.now)
+		r.mu.Lock()
+		r.now[name]++
+		r.most = max(r.most, r.now[name])
+		sum := 0
+		for _, n := range r.now {
+			sum += n
+		}
+		r.all = max(r.all, sum)
 		r.times = append(r.times, name+" "+time.Now().UTC().Format("2 15:04"))
-		time.Sleep(r.takes)
-		r.now--
+		r.mu.Unlock()
+		if r.takes != nil {
+			time.Sleep(r.takes(name))
+		}
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.now[name]--
 		return nil
 	}}
 }
 
+// wantRuns is for runs that have ended. Those of different repositories are in no order.
 func wantRuns(t *testing.T, r *runs, want ...string) {
 	t.Helper()
+	slices.Sort(r.times)
 	if fmt.Sprint(r.times) != fmt.Sprint(want) {
 		t.Errorf("runs: got %q, want %q", r.times, want)
 	}
-	if r.most > 1 {
-		t.Errorf("%d runs at once", r.most)
+	if r.most > 1 || r.all > 2 {
+		t.Errorf("%d runs of a repository at once, %d of all", r.most, r.all)
 	}
 }
 
@@ -145,13 +164,35 @@ func TestNoOverlap(t *testing.T) {
 	dir := directory(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{t: t, dir: dir}
-		r := runs{takes: 150 * time.Minute}
+		r := runs{takes: func(string) time.Duration { return 150 * time.Minute }}
 		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("0 * * * *")}})
 		s.create("a")
 		time.Sleep(9 * time.Hour)
 		s.stop()
 		// Missed at 02:00 and 03:00 is made up for once.
 		wantRuns(t, &r, "a 1 01:00", "a 1 03:30", "a 1 06:00", "a 1 08:30")
+	})
+}
+
+// A long run in one repository does not put off those of the others; two long ones do: two at once is enough.
+func TestRepositoriesDoNotWaitForEachOther(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		r := runs{takes: func(name string) time.Duration {
+			return map[string]time.Duration{"long": 5*time.Hour - time.Minute, "other": 10 * time.Minute}[name]
+		}}
+		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("0 */2 * * *")}})
+		for _, name := range []string{"long", "a", "b", "other"} {
+			s.create(name)
+		}
+		time.Sleep(7*time.Hour + 30*time.Minute)
+		s.stop()
+		for i, run := range r.times { // who waits for "other" is a little late
+			r.times[i] = strings.TrimSuffix(run, run[len(run)-2:])
+		}
+		wantRuns(t, &r, "a 1 02:", "a 1 04:", "a 1 06:", "b 1 02:", "b 1 04:", "b 1 06:",
+			"long 1 02:", "long 1 06:", "other 1 02:", "other 1 04:", "other 1 06:")
 	})
 }
 
