@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes
+	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
 	Version         string   `json:"version"`
 	UptimeSeconds   int64    `json:"uptime_seconds"`
 	DiskFreeBytes   int64    `json:"disk_free_bytes"`
@@ -18,6 +18,7 @@ type health struct {
 	ProtocolVersion int      `json:"protocol_version"`
 	Hashes          []string `json:"hashes"`
 	ReadOnlyRepos   int      `json:"read_only_repos"`
+	UnusableRepos   int      `json:"unusable_repos"` // could not be opened when last asked for
 	Reason          string   `json:"reason,omitempty"`
 }
 
@@ -47,6 +48,12 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		if state := repository.Health(); state.ReadOnly {
 			h.Status, h.Reason = "degraded", state.Reason
 			h.ReadOnlyRepos++
+		}
+	}
+	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
+		h.Status = "degraded"
+		if h.Reason == "" {
+			h.Reason = "a repository cannot be opened; the server's log says why"
 		}
 	}
 	text, err := json.Marshal(h)

@@ -81,16 +81,20 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	s.metrics.handler.ServeHTTP(w, r)
 }
 
-// repositories reports what the repositories in use hold, from their counters.
+// repositories reports what the repositories in use hold, from their counters, which others cannot be used, and the disk
+// below all of them.
 type repositories struct{ set *repo.Set }
 
-var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup *prometheus.Desc }{
+var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
 	readOnly: describe("read_only", "1 after a disk error, until the server is restarted."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
+	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
+	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
+	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -99,14 +103,25 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup} {
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size} {
 		out <- desc
 	}
 }
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
-	for name, r := range c.set.Opened() {
+	if free, size, err := c.set.Space(); err == nil {
+		out <- prometheus.MustNewConstMetric(m.free, prometheus.GaugeValue, float64(free))
+		out <- prometheus.MustNewConstMetric(m.size, prometheus.GaugeValue, float64(size))
+	}
+	unusable := c.set.Unusable()
+	opened := c.set.Opened()
+	for name := range unusable {
+		if opened[name] == nil { // else it was opened this moment
+			out <- prometheus.MustNewConstMetric(m.usable, prometheus.GaugeValue, 0, name)
+		}
+	}
+	for name, r := range opened {
 		usage, readOnly, backup := r.Usage(), 0.0, 0.0
 		if r.Health().ReadOnly {
 			readOnly = 1
@@ -119,7 +134,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			value float64
 		}{
 			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup},
+			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}

@@ -71,6 +71,67 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// A repository that cannot be opened is seen by whoever watches, without its name where anyone may look.
+func TestUnusableRepository(t *testing.T) {
+	dir := t.TempDir()
+	set := repo.OpenSet(repo.SetOptions{Dir: dir})
+	for _, name := range []string{"good", "broken"} {
+		if _, err := set.Create(t.Context(), name, "plain"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	index := filepath.Join(dir, "broken", "index.db")
+	whole, err := os.ReadFile(index)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(index, []byte(strings.Repeat("damage", 10_000)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	set = repo.OpenSet(repo.SetOptions{Dir: dir})
+	t.Cleanup(func() { set.Close() })
+	f := startEcho(t, api.Options{Set: set, OpenMetrics: true})
+	ask := func() {
+		for _, name := range []string{"good", "broken", "missing"} {
+			_, _ = set.Get(t.Context(), name)
+		}
+	}
+	expect := func(status, count string, metrics ...string) {
+		t.Helper()
+		_, body := get(t, f.Addr, "GET", "/health")
+		for _, want := range []string{`"status":"` + status + `"`, `"unusable_repos":` + count, `"read_only_repos":0`} {
+			if !strings.Contains(body, want) {
+				t.Errorf("health: got %s, want %s", body, want)
+			}
+		}
+		if (status == "ok") == strings.Contains(body, "reason") || strings.Contains(body, "broken") || strings.Contains(body, dir) {
+			t.Errorf("health: got %s, want a reason without names", body)
+		}
+		response, body := get(t, f.Addr, "GET", "/metrics")
+		if response.StatusCode != 200 {
+			t.Errorf("metrics: got %d %s", response.StatusCode, body)
+		}
+		for _, want := range append(metrics, "packhouse_disk_free_bytes ", "packhouse_disk_size_bytes ") {
+			if !strings.Contains(body, want) {
+				t.Errorf("metrics have no %s", want)
+			}
+		}
+		if strings.Contains(body, "missing") {
+			t.Error("metrics have a repository that is not there")
+		}
+	}
+	ask()
+	expect("degraded", "1", `packhouse_repository_usable{repository="broken"} 0`, `packhouse_repository_usable{repository="good"} 1`)
+	if err := os.WriteFile(index, whole, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ask()
+	expect("ok", "0", `packhouse_repository_usable{repository="broken"} 1`)
+}
+
 func TestMetricsAndLog(t *testing.T) {
 	secret := strings.Repeat("k", 40)
 	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{Tokens: []api.Token{{Name: "backup", Secret: secret}}}), Version: "1.2.3"})

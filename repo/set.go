@@ -36,6 +36,8 @@ type Set struct {
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
 	room  room
 
+	unusable unusable
+
 	mu     sync.RWMutex           // held for a look at the map only
 	open   map[string]*Repository // guarded by mu
 	closed bool                   // guarded by mu
@@ -119,6 +121,7 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 		// While we waited for its holder the index was taken away: destroyed, or rebuilt.
 		r, err = s.openLocked(ctx, name, dir)
 	}
+	s.unusable.note(name, err)
 	if err != nil {
 		return nil, err
 	}

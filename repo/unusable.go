@@ -1,0 +1,60 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"maps"
+	"sync"
+)
+
+// maxUnusable bounds what a Set remembers of repositories it could not open.
+const maxUnusable = 10_000
+
+// unusable remembers why repositories could not be opened when they were last asked for.
+type unusable struct {
+	mu   sync.Mutex       // held for a look at the map only
+	errs map[string]error // guarded by mu
+}
+
+// note keeps the outcome of an opening. What says nothing of the repository itself, as it may pass by the next
+// request, leaves what is known as it was.
+func (u *unusable) note(name string, err error) {
+	if errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+		return
+	}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	// A directory of another's is no repository: there is nothing of ours that could be used.
+	if err == nil || errors.Is(err, ErrNoRepository) || errors.Is(err, ErrForeign) || errors.Is(err, ErrInvalid) {
+		delete(u.errs, name)
+		return
+	}
+	if _, known := u.errs[name]; !known && len(u.errs) >= maxUnusable {
+		return
+	}
+	if u.errs == nil {
+		u.errs = make(map[string]error)
+	}
+	u.errs[name] = err
+}
+
+// Unusable returns the repositories that are there and could not be opened when they were last asked for, by name, with
+// the error of that opening. One is left out again once it opens, or its directory is gone. At most ten thousand
+// are remembered.
+func (s *Set) Unusable() map[string]error {
+	s.unusable.mu.Lock()
+	known := maps.Clone(s.unusable.errs)
+	s.unusable.mu.Unlock()
+	for name := range known {
+		dir, err := s.path(name)
+		if err == nil {
+			_, err = s.o.FS.Stat(dir)
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			s.unusable.note(name, ErrNoRepository)
+			delete(known, name)
+		}
+	}
+	return known
+}
