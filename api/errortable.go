@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"net/http"
+
+	"packhouse/repo"
 )
 
 // ErrorRow is how a dialect answers one error.
@@ -50,9 +52,14 @@ func (t ErrorTable) Has(err error) bool {
 }
 
 // WriteError answers with the table's row for err, after reading what is left of the body, and
-// notes the reason for the log.
+// notes the reason for the log. Foreign files are named on the trusted side only: whoever comes that way has
+// the directory itself.
 func (t ErrorTable) WriteError(w http.ResponseWriter, r *http.Request, log *Record, err error) {
 	status, text := t.Find(err)
 	log.Reason = err.Error()
+	var foreign *repo.ForeignError
+	if errors.As(err, &foreign) && IsTrusted(r.Context()) {
+		text = foreign.Error()
+	}
 	WriteText(w, r, status, text)
 }

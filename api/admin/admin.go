@@ -20,8 +20,9 @@ import (
 type Options struct {
 	Set    *repo.Set
 	Engine *compact.Engine
-	// Authorize gives what a principal may do in one repository. trusted: the request came by the side that
-	// needs no credentials. nil: what the principal may do anyway.
+	// Authorize gives what a principal may do in one repository. r is nil before it is opened: then by its name alone, and
+	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the
+	// principal may do anyway.
 	Authorize func(r *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal
 	// Locks shows what clients hold in a repository, and Break ends one of those; both know the
 	// repository's dialect. nil: the lists are empty.
@@ -122,14 +123,23 @@ func (q *request) route() error {
 			return err
 		}
 	}
+	if !q.h.o.Set.Single() && q.authorized(nil, name).Permissions.GrantNothing() {
+		// The same whether there is one or not, and whatever is asked of it: its owner alone is to know.
+		return &repo.DeniedError{Letters: administrator}
+	}
 	r, err := q.h.o.Set.Get(q.Context(), name)
 	if err != nil {
 		return err
 	}
 	q.name, q.repo = name, r
-	q.principal = q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
+	q.principal = q.authorized(r, name)
 	q.access = r.As(q.principal)
 	return q.try(repositoryRoutes, rest)
+}
+
+// authorized is who asks with what it may do in a repository; r is nil before that is opened.
+func (q *request) authorized(r *repo.Repository, name string) repo.Principal {
+	return q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
 }
 
 // split takes the repository's name and what follows "/-/" from a path. Paths of this API need no

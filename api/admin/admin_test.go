@@ -63,6 +63,7 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 		change(&o)
 	}
 	auth, err := api.NewAuth(api.AuthOptions{Tokens: []api.Token{
+		{Name: "alice", Secret: "alice"}, // for tests that narrow her by Authorize
 		{Name: "root", Secret: "root"},
 		{Name: "writer", Secret: "writer", Permissions: permissions(t, `{"":"rwWD"}`)},
 		{Name: "reader", Secret: "reader", Permissions: permissions(t, `{"":"lr"}`)},
@@ -506,6 +507,56 @@ func TestRepositories(t *testing.T) {
 	w.document("root", "GET", "/r/-/nope", "", 404)
 	w.document("root", "POST", "/r/-/jobs", "", 405)
 	w.document("root", "GET", "/r/-/", "", 200)
+}
+
+// Who may use one repository learns nothing of the others: neither which there are nor in what state, nor what else lies
+// in the data directory. Who may see one does not learn the names of foreign files.
+func TestStrangersLearnNothing(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) {
+		o.Authorize = func(_ *repo.Repository, name string, p repo.Principal, _ bool) repo.Principal {
+			if p.Name == "alice" && name != "r" {
+				p.Permissions = permissions(t, `{}`)
+			}
+			return p
+		}
+	})
+	for file, text := range map[string]string{"private/salary.xls": "x", "damaged/index.db": strings.Repeat("x", 1<<16)} {
+		if err := os.MkdirAll(filepath.Dir(filepath.Join(w.dir, file)), 0o700); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(w.dir, file), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	_, want := w.call("alice", "GET", "/nosuch/-/", "")
+	for _, name := range []string{"s", "private", "damaged", "nosuch", "config", ".bad"} {
+		for _, path := range []string{"", "jobs", "jobs/x", "compactions", "compactions/x", "locks", "trash", "nope"} {
+			resp, text := w.call("alice", "GET", "/"+name+"/-/"+path, "")
+			if resp.StatusCode != 403 || text != want {
+				t.Errorf("/%s/-/%s: got %d %s, want %s", name, path, resp.StatusCode, text, want)
+			}
+		}
+	}
+	if _, text := w.call("alice", "GET", "/-/repositories", ""); strings.Contains(text, "damaged") || strings.Count(text, `"name"`) != 1 {
+		t.Errorf("repositories: got %s, want r alone", text)
+	}
+	if list := w.document("root", "GET", "/-/repositories", "", 200)["repositories"].([]any); len(list) != 3 {
+		t.Errorf("repositories of the administrator: got %v, want three, one of them damaged", list)
+	}
+	w.document("alice", "GET", "/r/-/", "", 200)
+	if p := w.document("root", "GET", "/private/-/", "", 409); p["detail"] != repo.ErrForeign.Error() {
+		t.Errorf("foreign files: got %v, want %v", p, repo.ErrForeign)
+	}
+	trusted := httptest.NewServer(w.server.Trusted())
+	defer trusted.Close()
+	resp, err := http.Get(trusted.URL + "/private/-/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "salary.xls") {
+		t.Errorf("on the trusted side: got %s, %v, want the file's name", text, err)
+	}
 }
 
 func TestTrash(t *testing.T) {

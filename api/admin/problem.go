@@ -28,7 +28,7 @@ type problem struct {
 }
 
 // kinds is the contract for errors: status and the last part of the type of each. Their texts are
-// made for clients, unless the system's report on a file is below: then the kind's own text stands.
+// made for clients, unless they name files of the server: then the kind's own text stands.
 var kinds = []struct {
 	err    error
 	status int
@@ -80,7 +80,7 @@ func describe(err error) problem {
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			p.Type, p.Status, p.Detail = "urn:packhouse:problem:"+k.kind, k.status, err.Error()
-			if namesFile(err) {
+			if namesFile(err) || k.err == repo.ErrForeign {
 				p.Detail = k.err.Error()
 			}
 			break
@@ -126,6 +126,10 @@ func namesFile(err error) bool {
 // problem answers with an error.
 func (q *request) problem(err error) {
 	p := describe(err)
+	var foreign *repo.ForeignError
+	if errors.As(err, &foreign) && api.IsTrusted(q.Context()) {
+		p.Detail = shorten(foreign.Error()) // whoever owns the disk may know what lies there
+	}
 	if p.Status >= 500 && q.Context().Err() == nil {
 		q.h.o.Logger.Error("administration", "path", q.URL.Path, "error", err)
 	}

@@ -75,6 +75,9 @@ func (q *request) listRepositories(string) error {
 	}
 	shown := []any{}
 	for _, name := range names {
+		if !q.authorized(nil, name).Permissions.Allows("", "l") {
+			continue
+		}
 		r, err := q.h.o.Set.Get(q.Context(), name)
 		if errors.Is(err, repo.ErrNoRepository) {
 			continue // gone this moment
@@ -86,8 +89,7 @@ func (q *request) listRepositories(string) error {
 			shown = append(shown, unopened{name, describe(err)})
 			continue
 		}
-		p := q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
-		if r.As(p).May("", "l") == nil {
+		if r.As(q.authorized(r, name)).May("", "l") == nil {
 			shown = append(shown, describeRepository(name, r))
 		}
 	}

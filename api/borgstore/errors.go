@@ -15,7 +15,7 @@ import (
 // reference's 500 tells nothing; 409 would mean "repository exists", 410 "repository missing".
 var errorTable = api.ErrorTable{
 	{Err: repo.ErrNoRepository, Status: http.StatusGone, Text: "repository does not exist; create it first"},
-	{Err: repo.ErrForeign, Status: http.StatusConflict},
+	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory holds something else than a repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusBadRequest},
 	{Err: repo.ErrNotFound, Status: http.StatusNotFound},
 	{Err: repo.ErrExists, Status: http.StatusConflict, Text: "repository exists and is not empty"},

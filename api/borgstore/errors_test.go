@@ -4,11 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
 	"packhouse/api"
+	"packhouse/api/apitest"
 	"packhouse/api/borgstore"
 	"packhouse/repo"
 )
@@ -48,6 +52,7 @@ func TestErrors(t *testing.T) {
 		{fmt.Errorf("%w: %w", repo.ErrBusy, path), 503, ""},
 		{fmt.Errorf("%w: %w", repo.ErrConflict, path), 503, ""},
 		{fmt.Errorf("%w: %w", repo.ErrNoSpace, path), 507, ""},
+		{&repo.ForeignError{Found: "found /srv/salary.xls"}, 409, ""},
 	}
 	for _, tt := range tests {
 		status, text := borgstore.ErrorTable.Find(tt.err)
@@ -60,5 +65,32 @@ func TestErrors(t *testing.T) {
 		if http.StatusText(status) == "" {
 			t.Errorf("%v: status %d has no standard phrase", tt.err, status)
 		}
+	}
+}
+
+// Foreign files are named to a process on the trusted side, whose user has the directory, and to nobody on the network.
+func TestForeignFilesAreNamedToTheirOwner(t *testing.T) {
+	f := apitest.Start(t, api.Options{Dialects: []api.Dialect{borgstore.New(borgstore.Options{})}})
+	if err := os.MkdirAll(filepath.Join(f.Dir, "private", "salary"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for address, named := range map[string]bool{f.Addr: false, f.Serve(t, f.Server, true): true} {
+		r, err := http.NewRequest("POST", "http://"+address+"/private/?cmd=create", nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Header.Set("Accept", "application/vnd.x.borgstore.rest.v1")
+		response, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer response.Body.Close()
+		text, err := io.ReadAll(response.Body)
+		if err != nil || response.StatusCode != 409 || strings.Contains(string(text), "salary") != named {
+			t.Errorf("trusted %t: got %d %s, %v", named, response.StatusCode, text, err)
+		}
+	}
+	if !strings.Contains(f.Log.String(), "salary") {
+		t.Error("the log does not say what lies there")
 	}
 }

@@ -28,10 +28,6 @@ func (x *exchange) repositories() error {
 func (x *exchange) init() error {
 	x.log("init")
 	a, err := x.accessOrCreate("config")
-	var foreign *repo.ForeignError
-	if errors.As(err, &foreign) {
-		return status(http.StatusConflict, "data directory contains unexpected entries: %s", foreign.Found)
-	}
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ var table = api.ErrorTable{
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "repository is read-only after a disk error"},
 	{Err: repo.ErrNoSpace, Status: http.StatusRequestEntityTooLarge, Text: "no space left on the server: prune and compact still work"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "busy, retry later"},
-	{Err: repo.ErrForeign, Status: http.StatusConflict},
+	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "data directory contains unexpected entries; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusConflict},
 }
 

@@ -23,9 +23,12 @@ func TestErrorTable(t *testing.T) {
 		if text == "" || strings.Contains(text, "\n") {
 			t.Errorf("%v: text %q", err, text)
 		}
-		if strings.Contains(text, "secret") && !errors.Is(err, repo.ErrDigest) && !errors.Is(err, repo.ErrForeign) && !errors.Is(err, repo.ErrDialect) {
+		if strings.Contains(text, "secret") && !errors.Is(err, repo.ErrDigest) && !errors.Is(err, repo.ErrDialect) {
 			t.Errorf("%v: the text names a path: %q", err, text)
 		}
+	}
+	if code, text := answer(&repo.ForeignError{Found: "found salary.xls"}); code != 409 || strings.Contains(text, "salary") {
+		t.Errorf("foreign files: got %d %q, want 409 without their names", code, text)
 	}
 	if code, text := answer(errors.New("open /var/lib/secret")); code != 500 || text != "internal server error" {
 		t.Errorf("an unlisted error: got %d %q", code, text)

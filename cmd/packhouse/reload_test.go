@@ -152,7 +152,8 @@ repositories = ["main"]
 		{"GET", "/config/a", acceptBorgStore, 200}, {"GET", "/main/config/a", acceptBorgStore, 200},
 		{"POST", "/main/locks/a", acceptBorgStore, 200}, {"DELETE", "/main/locks/a", acceptBorgStore, 200},
 		{"POST", "/main/config/b", acceptBorgStore, 403}, {"DELETE", "/main/config/a", acceptBorgStore, 403},
-		{"GET", "/other/config/a", acceptBorgStore, 403}, {"GET", "/other/-/", "", 403}, {"PUT", "/main/-/quota", "", 403},
+		{"GET", "/other/config/a", acceptBorgStore, 403}, {"GET", "/other/-/", "", 403},
+		{"GET", "/other/-/jobs", "", 403}, {"GET", "/missing/-/", "", 403}, {"GET", "/main/-/", "", 200}, {"PUT", "/main/-/quota", "", 403},
 		{"GET", "/metrics", "", 403}, // it names the other repositories
 	} {
 		req, err := http.NewRequestWithContext(t.Context(), test.method, s.url+test.path, strings.NewReader(""))

@@ -48,7 +48,7 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 			return p
 		}
 		for _, d := range r.dialects {
-			if d.Name() == repository.Dialect() {
+			if repository != nil && d.Name() == repository.Dialect() {
 				return o.authorize(name, d, p, false)
 			}
 		}
