@@ -208,6 +208,15 @@ func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
 	return p, ok
 }
 
+// RecordFrom returns what the handler of a request adds to its line in the log; a handler that is none of a server's
+// gets one that nobody reads. It is for the goroutine of the handler.
+func RecordFrom(ctx context.Context) *Record {
+	if x, ok := ctx.Value(exchangeKey).(*exchange); ok {
+		return &x.log
+	}
+	return new(Record)
+}
+
 // Stream is for a response without an end of its own: it gives back the request's place among Limits.Requests, so that
 // whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
 // handler, once. repo.ErrBusy when all those are taken; the request then has its place still.

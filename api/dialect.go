@@ -54,11 +54,13 @@ type Target struct {
 	Lists func(repository string) bool
 }
 
-// Record is filled in by the dialect for the request log and the metrics.
+// Record is filled in by the dialect, or the handler of our own API, for the request log and the metrics.
 type Record struct {
 	Operation string // "store", "list", … from a fixed small set: it is a label of metrics
-	Key       string // the item, if one
-	Reason    string // why it was refused, for the log; may be more than the client is told
+	Key       string // the item, if one; of our own API also a job, a lock or a removed item
+	// Repository is for requests that name it otherwise than by their path. "": as the path says.
+	Repository string
+	Reason     string // why it was refused, for the log; may be more than the client is told
 }
 
 // OpenRepository opens the repository a request is about, for clients of dialect. Errors:

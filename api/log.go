@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -60,7 +61,7 @@ func (s *Server) record(r *http.Request, x *exchange, out *response, in *body, t
 	attributes := []slog.Attr{
 		slog.String("request", x.id),
 		slog.String("principal", x.principal.Name),
-		slog.String("repository", shown(x.name)),
+		slog.String("repository", shown(cmp.Or(x.log.Repository, x.name))),
 		slog.String("dialect", dialect),
 		slog.String("operation", operation),
 		slog.String("method", shown(r.Method)),

@@ -214,6 +214,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, x *exchange, path
 	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get("X-Packhouse-Repository") != "")
 	switch {
 	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
+		x.name = "" // the first segment is not a repository's name
 		s.router.ServeHTTP(w, r)
 	case own && x.rest == "/health" && readOnly(r):
 		s.serveHealth(w, r)
@@ -259,7 +260,7 @@ func (s *Server) authorized(r *http.Request, x *exchange, repository string) rep
 // serveAdmin authenticates a request and gives it to our own API.
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	x := exchangeFrom(r)
-	x.dialect, x.log.Operation = nil, "admin"
+	x.dialect, x.log.Operation = nil, "admin" // until the handler knows better
 	if !s.admit(w, r, x) {
 		return
 	}

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"log/slog"
 	"net/http"
 	"net/url"
 	"strings"
@@ -32,7 +31,6 @@ type Options struct {
 	Limits compact.Limits
 	// Heartbeat is how often a stream of events says something; 0 means 15 s.
 	Heartbeat time.Duration
-	Logger    *slog.Logger // nil means silence
 }
 
 // Handler is the API. It gets authenticated requests only.
@@ -41,9 +39,6 @@ type Handler struct{ o Options }
 // New makes the API.
 func New(o Options) *Handler {
 	o.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
-	if o.Logger == nil {
-		o.Logger = slog.New(slog.DiscardHandler)
-	}
 	if o.Authorize == nil {
 		o.Authorize = func(_ *repo.Repository, _ string, p repo.Principal, _ bool) repo.Principal { return p }
 	}
@@ -59,13 +54,15 @@ type request struct {
 	name      string           // of the repository
 	repo      *repo.Repository // nil: the server as a whole
 	access    *repo.Access     // nil with repo
+	log       *api.Record
 }
 
 // route is one path of the API. "*" in Path stands for one segment, given to the handler.
 type route struct {
 	method string
 	path   string
-	right  string // "l", "r" …: letters needed on the root; "admin": all of them
+	right  string // "l", "r" …: letters needed on the root
+	name   string // of the operation, for the log and the metrics
 	serve  func(q *request, argument string) error
 }
 
@@ -73,33 +70,34 @@ type route struct {
 const administrator = "lrwWD"
 
 var serverRoutes = []route{
-	{http.MethodGet, "repositories", "", (*request).listRepositories},
+	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
 }
 
 var repositoryRoutes = []route{
-	{http.MethodGet, "", "l", (*request).showRepository},
-	{http.MethodPut, "quota", administrator, (*request).setQuota},
-	{http.MethodGet, "locks", "l", (*request).listLocks},
-	{http.MethodPost, "locks/break", administrator, (*request).breakLock},
-	{http.MethodGet, "trash", administrator, (*request).listTrash},
-	{http.MethodDelete, "trash", administrator, (*request).emptyTrash},
-	{http.MethodPost, "trash/*/restore", administrator, (*request).restore},
-	{http.MethodPost, "compactions", "", (*request).submitPlan},
-	{http.MethodGet, "compactions", "", (*request).listCompactions},
-	{http.MethodGet, "compactions/*", "", (*request).showJob},
-	{http.MethodDelete, "compactions/*", "", (*request).cancelJob},
-	{http.MethodGet, "compactions/*/events", "", (*request).streamJob},
-	{http.MethodGet, "compactions/*/outcomes", "", (*request).listOutcomes},
-	{http.MethodPost, "scrubs", administrator, (*request).submitScrub},
-	{http.MethodGet, "jobs", "", (*request).listJobs},
-	{http.MethodGet, "jobs/*", "", (*request).showJob},
-	{http.MethodDelete, "jobs/*", "", (*request).cancelJob},
-	{http.MethodGet, "jobs/*/events", "", (*request).streamJob},
+	{http.MethodGet, "", "l", "repository", (*request).showRepository},
+	{http.MethodPut, "quota", administrator, "set-quota", (*request).setQuota},
+	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
+	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
+	{http.MethodGet, "trash", administrator, "trash", (*request).listTrash},
+	{http.MethodDelete, "trash", administrator, "empty-trash", (*request).emptyTrash},
+	{http.MethodPost, "trash/*/restore", administrator, "restore", (*request).restore},
+	{http.MethodPost, "compactions", "", "compact", (*request).submitPlan},
+	{http.MethodGet, "compactions", "", "jobs", (*request).listCompactions},
+	{http.MethodGet, "compactions/*", "", "job", (*request).showJob},
+	{http.MethodDelete, "compactions/*", "", "cancel-job", (*request).cancelJob},
+	{http.MethodGet, "compactions/*/events", "", "events", (*request).streamJob},
+	{http.MethodGet, "compactions/*/outcomes", "", "outcomes", (*request).listOutcomes},
+	{http.MethodPost, "scrubs", administrator, "scrub", (*request).submitScrub},
+	{http.MethodGet, "jobs", "", "jobs", (*request).listJobs},
+	{http.MethodGet, "jobs/*", "", "job", (*request).showJob},
+	{http.MethodDelete, "jobs/*", "", "cancel-job", (*request).cancelJob},
+	{http.MethodGet, "jobs/*/events", "", "events", (*request).streamJob},
 }
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	q := &request{Request: r, w: w, h: h}
+	q := &request{Request: r, w: w, h: h, log: api.RecordFrom(r.Context())}
 	if err := q.route(); err != nil {
+		q.log.Reason = err.Error()
 		q.problem(err)
 	}
 }
@@ -165,6 +163,7 @@ func (q *request) try(routes []route, rest string) error {
 			methods = append(methods, route.method)
 			continue
 		}
+		q.log.Operation, q.log.Key = route.name, argument
 		for _, letter := range route.right {
 			if err := q.access.May("", string(letter)); err != nil {
 				return err

@@ -6,10 +6,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"runtime"
 	"strings"
 	"testing"
@@ -17,6 +19,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/admin"
+	"packhouse/api/apitest"
 	"packhouse/compact"
 	"packhouse/repo"
 )
@@ -36,6 +39,7 @@ type world struct {
 	set    *repo.Set
 	engine *compact.Engine
 	server *api.Server
+	log    *apitest.Log
 }
 
 // narrow are limits that a test reaches.
@@ -48,7 +52,7 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 		dir = t.TempDir()
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
-	w := &world{t: t, dir: dir}
+	w := &world{t: t, dir: dir, log: new(apitest.Log)}
 	w.set = repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings {
 		return repo.Settings{Quota: -1, Grace: time.Hour}
 	}})
@@ -71,7 +75,8 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
-	server, err := api.New(api.Options{Set: w.set, Dialects: []api.Dialect{silent{}}, Auth: auth, Admin: admin.New(o), Limits: narrow})
+	server, err := api.New(api.Options{Set: w.set, Dialects: []api.Dialect{silent{}}, Auth: auth, Admin: admin.New(o), Limits: narrow,
+		Logger: slog.New(slog.NewTextHandler(w.log, nil)), OpenMetrics: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -556,6 +561,66 @@ func TestStrangersLearnNothing(t *testing.T) {
 	defer resp.Body.Close()
 	if text, err := io.ReadAll(resp.Body); err != nil || !strings.Contains(string(text), "salary.xls") {
 		t.Errorf("on the trusted side: got %s, %v, want the file's name", text, err)
+	}
+}
+
+// The log says who did what to which thing of which repository, and why not.
+func TestTrail(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) {
+		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+			return []api.LockInfo{{Kind: api.LockObject, ID: "locks/x"}}, nil
+		}
+		o.Break = func(context.Context, *repo.Access, api.LockInfo) error { return nil }
+	})
+	w.put("a", "aAAAa")
+	if err := w.access().Delete(context.Background(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	_, text := w.call("root", "GET", "/r/-/trash", "")
+	var row struct{ ID string }
+	if err := json.Unmarshal([]byte(text), &row); err != nil {
+		t.Fatalf("trash: got %s, %v", text, err)
+	}
+	w.document("root", "POST", "/r/-/trash/"+row.ID+"/restore", "", 200)
+	w.document("reader", "POST", "/r/-/trash/"+row.ID+"/restore", "", 403)
+	w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 200)
+	w.call("root", "POST", "/r/-/locks/break", `{"id":"locks/x"}`)
+	w.document("root", "POST", "/r/-/locks/break", `{"id":"locks/y"}`, 404)
+	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
+	job := w.document("root", "POST", "/r/-/scrubs?when="+tomorrow, "", 202)["id"].(string)
+	w.document("root", "DELETE", "/r/-/jobs/"+job, "", 200)
+	w.call("root", "GET", "/r/-/jobs/"+job+"/events", "")
+	w.document("root", "POST", "/r/-/compactions", `{"operations":[{"x":1}]}`, 400)
+	w.document("root", "GET", "/-/repositories", "", 200)
+	w.document("root", "GET", "/missing/-/", "", 404)
+	for _, want := range []string{
+		`principal=root repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=200`,
+		`principal=reader repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=403 .* reason="One of permissions .*"`,
+		`principal=root repository=r dialect=server operation=set-quota method=PUT key="" status=200`,
+		`principal=root repository=r dialect=server operation=break-lock method=POST key=locks/x status=204`,
+		`operation=break-lock method=POST key=locks/y status=404 .* reason="lock locks/y: not found"`,
+		`repository=r dialect=server operation=scrub method=POST key=` + job + ` status=202`,
+		`repository=r dialect=server operation=cancel-job method=DELETE key=` + job + ` status=200`,
+		`repository=r dialect=server operation=events method=GET key=` + job + ` status=200`,
+		`repository=r dialect=server operation=compact method=POST key="" status=400 .* reason=".*operation 0`,
+		`principal=root repository="" dialect=server operation=repositories method=GET`,
+		`repository=missing dialect=server operation=admin method=GET key="" status=404 .* reason="no such repository"`,
+	} {
+		if !regexp.MustCompile("(?m)^.*msg=request .*" + want).MatchString(w.log.String()) {
+			t.Errorf("the log has no line like %s", want)
+		}
+	}
+	_, metrics := w.call("root", "GET", "/metrics", "")
+	for _, want := range []string{
+		`packhouse_request_seconds_count{dialect="server",operation="events"} 1`,
+		`packhouse_requests_total{dialect="server",operation="restore",status="403"} 1`,
+	} {
+		if !strings.Contains(metrics, want) {
+			t.Errorf("metrics have no %s", want)
+		}
+	}
+	if t.Failed() {
+		t.Log(w.log.String())
 	}
 }
 

@@ -58,6 +58,7 @@ func (q *request) submitPlan(string) error {
 }
 
 func (q *request) accepted(job compact.Job, collection string) error {
+	q.log.Key = job.ID
 	base := "/-/"
 	if q.name != "" {
 		base = "/" + q.name + "/-/"
@@ -294,6 +295,7 @@ func (q *request) endOfStream(err error) {
 	if err == nil || q.Context().Err() != nil {
 		return
 	}
+	q.log.Reason = err.Error()
 	p := describe(err)
 	if body, err := json.Marshal(p); err == nil {
 		fmt.Fprintf(q.w, "event: error\ndata: %s\n\n", body) // a client that is gone needs no error

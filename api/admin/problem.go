@@ -130,9 +130,6 @@ func (q *request) problem(err error) {
 	if errors.As(err, &foreign) && api.IsTrusted(q.Context()) {
 		p.Detail = shorten(foreign.Error()) // whoever owns the disk may know what lies there
 	}
-	if p.Status >= 500 && q.Context().Err() == nil {
-		q.h.o.Logger.Error("administration", "path", q.URL.Path, "error", err)
-	}
 	body, marshalErr := json.Marshal(p)
 	if marshalErr != nil {
 		body = []byte("{}") // plain fields always encode

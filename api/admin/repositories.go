@@ -161,6 +161,7 @@ func (q *request) breakLock(string) error {
 	if err := q.document(&body); err != nil {
 		return err
 	}
+	q.log.Key = body.ID
 	if q.h.o.Locks == nil || q.h.o.Break == nil {
 		return errNoPath
 	}

@@ -44,6 +44,9 @@ type checkEvent struct {
 	Problems   int    `json:"problems"`
 }
 
+// localOperations are the names of what they do, for the log and the metrics.
+var localOperations = map[string]string{pathCreate: "create", pathDestroy: "destroy", pathBreak: "break-lock", pathCheck: "check"}
+
 // localHandler answers what our own commands ask on the socket of a holder.
 func localHandler(set *repo.Set, yield func()) http.Handler {
 	mux := http.NewServeMux()
@@ -55,6 +58,13 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 		api.WriteText(w, r, http.StatusOK, "finishing what is under way")
 		yield()
 	})
+	note := func(r *http.Request, path string, q localRequest, err error) {
+		log := api.RecordFrom(r.Context())
+		log.Operation, log.Repository, log.Key = localOperations[path], q.Name, q.ID
+		if err != nil {
+			log.Reason = err.Error()
+		}
+	}
 	handle := func(path string, do func(context.Context, localRequest) error) {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
 			var q localRequest
@@ -62,6 +72,7 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 			if err == nil {
 				err = do(r.Context(), q)
 			}
+			note(r, path, q, err)
 			if err != nil {
 				api.WriteText(w, r, http.StatusConflict, err.Error())
 				return
@@ -82,6 +93,7 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 		if err == nil {
 			repository, err = set.Get(r.Context(), q.Name)
 		}
+		note(r, pathCheck, q, err)
 		if err != nil {
 			api.WriteText(w, r, http.StatusConflict, err.Error())
 			return

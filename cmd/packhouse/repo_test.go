@@ -68,6 +68,14 @@ func TestAdministration(t *testing.T) {
 		fails(1, "already exists", "repo", "create", "vault", "--dialect", "vger")
 		ok(`destroyed vault`, "repo", "destroy", "vault", "--yes")
 		if where == "running server" {
+			for _, want := range []string{
+				`repository=vault .*operation=create .*status=200`, `repository=vault .*operation=destroy .*status=200`,
+				`repository=laptop .*operation=check .*status=200`, `repository=vault .*operation=create .*status=409 .*reason="already exists`,
+			} {
+				if !regexp.MustCompile(want).MatchString(s.errs.String()) {
+					t.Errorf("the server's log has no line like %s:\n%s", want, s.errs)
+				}
+			}
 			if got := s.stop(t, syscall.SIGTERM); got != 0 {
 				t.Fatalf("exit code of the server: %d", got)
 			}

@@ -85,7 +85,7 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 		}))
 	}
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Logger: o.Log,
+		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock,
 		Limits: compact.Limits{
 			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
 			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,
