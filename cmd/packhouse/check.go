@@ -45,17 +45,18 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 						return err
 					}
 				}
-				for _, name := range names {
+				err = d.each(cmd.Context(), names, func(name string) error {
 					bad, err := d.check(cmd, s, f, name, verify)
-					if err != nil {
-						return err
+					if refused(err, http.StatusConflict) {
+						bad, err = true, showProblem(s, f, name, checkEvent{Problem: "unusable: " + err.Error(), Problems: 1})
 					}
 					damaged = damaged || bad
-				}
+					return err
+				})
 				if damaged {
-					return &exitError{exitFound, fmt.Errorf("damage was found")}
+					return errors.Join(err, &exitError{exitFound, fmt.Errorf("damage was found")})
 				}
-				return nil
+				return err
 			})
 		},
 	}
@@ -142,7 +143,8 @@ func (d *desk) names(cmd *cobra.Command, args []string) ([]string, error) {
 	return names, nil
 }
 
-// check has one repository checked; it tells whether damage was found.
+// check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
+// http.StatusConflict.
 func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, verify bool) (damaged bool, err error) {
 	ended := false
 	bar := newProgress(s.err, shownName(name))
@@ -174,7 +176,7 @@ func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, v
 		return err
 	})
 	if err == nil && !ended {
-		err = fmt.Errorf("the check of %s broke off", shownName(name))
+		err = errors.New("the check broke off")
 	}
 	return damaged, err
 }

@@ -291,7 +291,7 @@ func (d *desk) do(req *http.Request) (*http.Response, error) {
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusUnauthorized {
-		return nil, errors.New("the server does not know this token")
+		return nil, &refusal{resp.StatusCode, "the server does not know this token"}
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
@@ -302,12 +302,43 @@ func (d *desk) do(req *http.Request) (*http.Response, error) {
 		if problem.Detail == "" {
 			problem.Detail = problem.Title
 		}
-		return nil, errors.New(problem.Detail)
+		return nil, &refusal{resp.StatusCode, problem.Detail}
 	}
 	if len(bytes.TrimSpace(text)) == 0 {
-		return nil, fmt.Errorf("the server answers %s", resp.Status)
+		return nil, &refusal{resp.StatusCode, "the server answers " + resp.Status}
 	}
-	return nil, errors.New(strings.TrimSpace(string(text)))
+	return nil, &refusal{resp.StatusCode, strings.TrimSpace(string(text))}
+}
+
+// refusal is an answer that says no.
+type refusal struct {
+	status int
+	text   string
+}
+
+func (e *refusal) Error() string { return e.text }
+
+// refused tells whether a request was answered with this status.
+func refused(err error, status int) bool {
+	var no *refusal
+	return errors.As(err, &no) && no.status == status
+}
+
+// each runs do for every repository. What is wrong with one does not keep the others from their turn: the error is that
+// of each that failed, with its name. When nobody answers any more, or the command is to end, the rest is left.
+func (d *desk) each(ctx context.Context, names []string, do func(name string) error) error {
+	var all error
+	for _, name := range names {
+		err := do(name)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", shownName(name), err))
+		}
+		var op *net.OpError
+		if !d.answered || ctx.Err() != nil || errors.As(err, &op) && op.Op == "dial" {
+			break
+		}
+	}
+	return all
 }
 
 // notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, or there was

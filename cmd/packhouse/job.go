@@ -149,12 +149,8 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 					return listJobsJSON(cmd.Context(), s, d, names)
 				}
 				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
-				for _, name := range names {
-					if err := d.listJobs(cmd.Context(), t, name); err != nil {
-						return err
-					}
-				}
-				return t.end()
+				err = d.each(cmd.Context(), names, func(name string) error { return d.listJobs(cmd.Context(), t, name) })
+				return errors.Join(err, t.end())
 			})
 		},
 	}
@@ -179,16 +175,13 @@ func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
 
 // listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository.
 func listJobsJSON(ctx context.Context, s streams, d *desk, names []string) error {
-	for _, name := range names {
+	return d.each(ctx, names, func(name string) error {
 		text, err := d.ask(ctx, http.MethodGet, of(name, "jobs"), nil, nil)
 		if err != nil {
 			return err
 		}
-		if err := printJSON(s.out, text); err != nil {
-			return err
-		}
-	}
-	return nil
+		return printJSON(s.out, text)
+	})
 }
 
 func jobShow(s streams, f *jobFlags) *cobra.Command {

@@ -21,7 +21,7 @@ const (
 	pathCreate  = "/-/local/create"
 	pathDestroy = "/-/local/destroy"
 	pathBreak   = "/-/local/break" // a lock
-	pathCheck   = "/-/local/check" // answers with checkEvents, one a line
+	pathCheck   = "/-/local/check" // answers with checkEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
 // localRequest is what a command asks.
@@ -95,7 +95,16 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 		}
 		note(r, pathCheck, q, err)
 		if err != nil {
-			api.WriteText(w, r, http.StatusConflict, err.Error())
+			status := http.StatusConflict
+			switch {
+			case errors.Is(err, repo.ErrNoRepository):
+				status = http.StatusNotFound
+			case errors.Is(err, repo.ErrInvalid):
+				status = http.StatusBadRequest
+			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil:
+				status = http.StatusServiceUnavailable // and nothing wrong with it, as far as we know
+			}
+			api.WriteText(w, r, status, err.Error())
 			return
 		}
 		c := &checker{r: repository, out: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
