@@ -2,10 +2,13 @@ package main
 
 import (
 	"bufio"
+	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -157,11 +160,11 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 }
 
 func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
-	var answer struct{ Jobs []compact.Job }
-	if _, err := d.ask(ctx, http.MethodGet, of(name, "jobs"), nil, &answer); err != nil {
-		return err
-	}
-	for _, j := range answer.Jobs {
+	return d.eachJob(ctx, name, func(text json.RawMessage) error {
+		var j compact.Job
+		if err := json.Unmarshal(text, &j); err != nil {
+			return fmt.Errorf("the server's answer: %w", err)
+		}
 		when := j.When
 		if when == "" {
 			when = "-"
@@ -169,19 +172,102 @@ func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
 		p := j.Progress
 		t.row(j.ID, string(j.Kind), string(j.State), when, t.time(j.Created), j.Principal,
 			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.size(p.Read), t.size(p.Written), t.size(p.Freed), name)
-	}
-	return nil
+		return nil
+	})
 }
 
-// listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository.
+// listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository. A document whose jobs could
+// not all be listed has no end.
 func listJobsJSON(ctx context.Context, s streams, d *desk, names []string) error {
 	return d.each(ctx, names, func(name string) error {
-		text, err := d.ask(ctx, http.MethodGet, of(name, "jobs"), nil, nil)
+		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
+		err := d.eachJob(ctx, name, func(text json.RawMessage) error {
+			b := bytes.NewBufferString(before)
+			before, after = between, "\n  ]\n}\n"
+			if err := json.Indent(b, text, "    ", "  "); err != nil {
+				return err
+			}
+			_, err := b.WriteTo(s.out)
+			return err
+		})
 		if err != nil {
 			return err
 		}
-		return printJSON(s.out, text)
+		_, err = io.WriteString(s.out, after)
+		return err
 	})
+}
+
+// eachJob calls each with every job of a repository, as they come: there may be one for every pack.
+func (d *desk) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
+	resp, err := d.send(ctx, http.MethodGet, of(name, "jobs"), nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return eachElement(resp.Body, "jobs", each)
+}
+
+// eachElement reads one JSON object to its end, and the stream with it, and calls each with every element of the list
+// that is its member of that name. One element is in memory at a time.
+func eachElement(r io.Reader, member string, each func(json.RawMessage) error) error {
+	var fault error // of each
+	decoder := json.NewDecoder(r)
+	err := func() error {
+		if err := expectToken(decoder, json.Delim('{')); err != nil {
+			return err
+		}
+		for decoder.More() {
+			name, err := decoder.Token()
+			if err != nil {
+				return err
+			}
+			var value json.RawMessage
+			if name != member {
+				if err := decoder.Decode(&value); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := expectToken(decoder, json.Delim('[')); err != nil {
+				return err
+			}
+			for decoder.More() {
+				if err := decoder.Decode(&value); err != nil {
+					return err
+				}
+				if fault = each(value); fault != nil {
+					return fault
+				}
+			}
+			if err := expectToken(decoder, json.Delim(']')); err != nil {
+				return err
+			}
+		}
+		if err := expectToken(decoder, json.Delim('}')); err != nil {
+			return err
+		}
+		// A server that fails in the middle cuts the answer off, which may look whole up to there.
+		if _, err := decoder.Token(); err != io.EOF {
+			return cmp.Or(err, errors.New("there is text after it"))
+		}
+		return nil
+	}()
+	switch {
+	case fault != nil || err == nil:
+		return fault
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("the server's answer: %w", err)
+}
+
+func expectToken(d *json.Decoder, want json.Token) error {
+	got, err := d.Token()
+	if err == nil && got != want {
+		err = fmt.Errorf("%v where %v should be", got, want)
+	}
+	return err
 }
 
 func jobShow(s streams, f *jobFlags) *cobra.Command {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"strings"
@@ -12,11 +13,17 @@ import (
 	"github.com/docker/go-units"
 )
 
-// table prints rows in columns: aligned for people, with tabs between for others.
+// table prints rows in columns: aligned for people, with tabs between for others. Rows are printed as they come, for
+// people in blocks of blockRows, each aligned by itself.
 type table struct {
 	w     io.Writer
 	align *tabwriter.Writer // nil: nobody looks
+	rows  int               // of this block
+	fault error             // of writing a block
 }
+
+// blockRows are what is held back so that columns can be aligned.
+const blockRows = 500
 
 func newTable(w io.Writer, columns ...string) *table {
 	t := &table{w: w}
@@ -37,13 +44,17 @@ func (t *table) row(cells ...string) {
 		w = t.align
 	}
 	fmt.Fprintln(w, strings.Join(cells, "\t"))
+	if t.rows++; t.rows >= blockRows && t.align != nil {
+		t.rows = 0
+		t.fault = errors.Join(t.fault, t.align.Flush())
+	}
 }
 
 func (t *table) end() error {
 	if t.align == nil {
 		return nil
 	}
-	return t.align.Flush()
+	return errors.Join(t.fault, t.align.Flush())
 }
 
 func printable(s string) string {

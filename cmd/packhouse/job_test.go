@@ -1,0 +1,114 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
+	"strings"
+	"testing"
+	"text/tabwriter"
+)
+
+// TestJobsAreStreamed: job list prints a job while the server still sends the others.
+func TestJobsAreStreamed(t *testing.T) {
+	t.Setenv("PACKHOUSE_TOKEN", "t")
+	for _, test := range []struct {
+		name, first string
+		args        []string
+	}{
+		{"lines", `a1\tscrub\tdone\t`, nil},
+		{"JSON", `"id": "a1"`, []string{"--json"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			seen := make(chan struct{}) // closed when the first job is printed
+			server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				io.WriteString(w, `{"jobs":[{"id":"a1","kind":"scrub","state":"done"}`)
+				w.(http.Flusher).Flush()
+				select {
+				case <-seen:
+				case <-r.Context().Done():
+				}
+				io.WriteString(w, `,{"id":"a2","kind":"scrub","state":"done"}]}`)
+			}))
+			defer server.Close()
+			r, w := io.Pipe()
+			var out, errs buffer
+			code := make(chan int, 1)
+			go func() {
+				c := run(t.Context(), append([]string{"packhouse", "job", "list", "--server", server.URL, "--repo", "x"}, test.args...), strings.NewReader(""), w, &errs)
+				_ = w.Close()
+				code <- c
+			}()
+			go io.Copy(&out, r)
+			out.await(t, test.first)
+			close(seen)
+			if c := <-code; c != 0 {
+				t.Errorf("got exit code %d, %s", c, &errs)
+			}
+			out.await(t, "a2")
+			if test.args != nil {
+				var document struct{ Jobs []struct{ ID string } }
+				await(t, "whole document", func() bool { return json.Unmarshal([]byte(out.String()), &document) == nil }, &out)
+				if len(document.Jobs) != 2 || !strings.Contains(out.String(), "\n    {\n      \"id\": \"a1\",") {
+					t.Errorf("got\n%s", &out)
+				}
+			}
+		})
+	}
+}
+
+// TestEachElement: an answer that is not whole is an error, whatever was read of it.
+func TestEachElement(t *testing.T) {
+	for _, test := range []struct{ text, got, err string }{
+		{`{"jobs":[]}`, "", ""},
+		{`{"n":1,"jobs":[{"a":1},2],"m":{"jobs":[3]}}` + "\n", `{"a":1} 2`, ""},
+		{`{}`, "", ""},
+		{``, "", "unexpected EOF"},
+		{`{"jobs":[1`, "1", "unexpected EOF"},
+		{`{"jobs":[1,2]`, "1 2", "unexpected EOF"},
+		{`{"jobs":[1]}x`, "1", "invalid character"},
+		{`{"jobs":[1]}{`, "1", "text after it"},
+		{`{"jobs":{}}`, "", "{ where [ should be"},
+		{`[]`, "", "[ where { should be"},
+		{`{"jobs":[7]}`, "7", "stop"},
+	} {
+		var got []string
+		err := eachElement(strings.NewReader(test.text), "jobs", func(text json.RawMessage) error {
+			got = append(got, string(text))
+			if string(text) == "7" {
+				return fmt.Errorf("stop")
+			}
+			return nil
+		})
+		if strings.Join(got, " ") != test.got || fmt.Sprint(err) != "<nil>" != (test.err != "") || err != nil && !strings.Contains(err.Error(), test.err) {
+			t.Errorf("%s: got %v, %v; want %v, %q", test.text, got, err, test.got, test.err)
+		}
+	}
+	// All was sent, and then the connection was cut.
+	cut := io.MultiReader(strings.NewReader(`{"jobs":[1]}`), errorReader{})
+	if err := eachElement(cut, "jobs", func(json.RawMessage) error { return nil }); err == nil {
+		t.Error("an answer that was cut off passed as whole")
+	}
+}
+
+type errorReader struct{}
+
+func (errorReader) Read([]byte) (int, error) { return 0, io.ErrUnexpectedEOF }
+
+// TestLongTable: also a table with aligned columns is printed as it comes, in blocks.
+func TestLongTable(t *testing.T) {
+	var b strings.Builder
+	table := &table{w: &b, align: tabwriter.NewWriter(&b, 0, 0, 2, ' ', 0)}
+	for n := range 2*blockRows + 1 {
+		table.row(strings.Repeat("x", n%7), fmt.Sprint(n))
+		if held := n + 1 - strings.Count(b.String(), "\n"); held >= blockRows {
+			t.Fatalf("%d rows are held back", held)
+		}
+	}
+	if err := table.end(); err != nil || !regexp.MustCompile(fmt.Sprintf(`(?m)^x* +%d$`, 2*blockRows)).MatchString(b.String()) {
+		t.Errorf("got %v, %q", err, b.String()[b.Len()-20:])
+	}
+}
