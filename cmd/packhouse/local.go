@@ -20,7 +20,6 @@ import (
 const (
 	pathCreate  = "/-/local/create"
 	pathDestroy = "/-/local/destroy"
-	pathBreak   = "/-/local/break" // a lock
 	pathCheck   = "/-/local/check" // answers with checkEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
@@ -28,7 +27,6 @@ const (
 type localRequest struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
-	ID      string `json:"id,omitempty"` // of a lock
 	Verify  bool   `json:"verify,omitempty"`
 }
 
@@ -85,7 +83,6 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 		return err
 	})
 	handle(pathDestroy, func(ctx context.Context, q localRequest) error { return set.Destroy(ctx, q.Name) })
-	handle(pathBreak, func(ctx context.Context, q localRequest) error { return breakLock(ctx, set, q.Name, q.ID) })
 	mux.HandleFunc("POST "+pathCheck, func(w http.ResponseWriter, r *http.Request) {
 		var q localRequest
 		err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q)
@@ -116,9 +113,6 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 	return mux
 }
 
-// access is a repository with every right.
-func access(r *repo.Repository) *repo.Access { return r.As(repo.Principal{Name: principal()}) }
-
 // inspectLocks shows what clients hold in a repository, by the rules of its dialect.
 func inspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 	if a.Repository().Dialect() == "vger" {
@@ -133,23 +127,6 @@ func endLock(ctx context.Context, a *repo.Access, l api.LockInfo) error {
 		return vger.BreakLock(ctx, a, l)
 	}
 	return borgstore.BreakLock(ctx, a, l)
-}
-
-func breakLock(ctx context.Context, set *repo.Set, name, id string) error {
-	r, err := set.Get(ctx, name)
-	if err != nil {
-		return err
-	}
-	locks, err := inspectLocks(ctx, access(r))
-	if err != nil {
-		return err
-	}
-	for _, l := range locks {
-		if l.ID == id {
-			return endLock(ctx, access(r), l)
-		}
-	}
-	return nil // released meanwhile
 }
 
 // checker checks one repository and tells line by line what it finds.

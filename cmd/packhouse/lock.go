@@ -102,7 +102,8 @@ func lockBreak(s streams, f *deskFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					if _, breakErr := d.ask(cmd.Context(), http.MethodPost, pathBreak, localRequest{Name: name, ID: id}, nil); breakErr != nil {
+					_, breakErr := d.ask(cmd.Context(), http.MethodPost, of(name, "locks/break"), map[string]string{"id": id}, nil)
+					if breakErr != nil && !refused(breakErr, http.StatusNotFound) { // it was released meanwhile
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}
