@@ -187,7 +187,7 @@ func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access, before ti
 			return err
 		}
 		document, refreshed := lockRefreshed(entry.Key, text, entry.Item.Modified)
-		if r.Now().Sub(refreshed) > lockStale {
+		if r.Now().Sub(refreshed) > LockStale {
 			return nil
 		}
 		host = document.Hostname

@@ -8,10 +8,10 @@ import (
 	"time"
 )
 
-// When clients call a lock or a session dead (contract, 8.3 and 8.4). Whether the process on its own host is
-// alive only that host can tell.
+// When clients call a lock or a session dead that was not refreshed (contract, 8.3 and 8.4). Whether the process on its
+// own host is alive only that host can tell.
 const (
-	lockStale    = 6 * time.Hour
+	LockStale    = 6 * time.Hour
 	sessionStale = 45 * time.Minute
 )
 

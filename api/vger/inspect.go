@@ -77,7 +77,7 @@ func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
 	if at, ok := lockKeyTime(entry.Key); ok {
 		info.Since = at
 	}
-	return judge(info, now, lockStale)
+	return judge(info, now, LockStale)
 }
 
 func describeSession(entry index.Entry, text []byte, now time.Time) api.LockInfo {

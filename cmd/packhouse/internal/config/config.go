@@ -22,7 +22,7 @@ type Config struct {
 	LogLevel      string        // debug, info, warn or error
 	Drain         time.Duration // how long running requests may take at a stop
 	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
-	ObjectLockTTL time.Duration // 0: lock objects never expire
+	ObjectLockTTL time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
 	Policy       // of repositories that have no [[repository]] of their own
 	Repositories []Repository

@@ -139,10 +139,10 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 			continue
 		}
 		hint := ""
-		if near := nearest(key, known); near != "" {
+		if tables := home(key); tables != "" {
+			hint = "; it belongs below " + tables
+		} else if near := nearest(key, known); near != "" {
 			hint = fmt.Sprintf("; did you mean [%s]?", near)
-		} else if _, ok := serverKeys()[key]; ok {
-			hint = "; it belongs below [server]"
 		}
 		p.add(key, "unknown key %q%s", key, hint)
 	}
@@ -157,7 +157,9 @@ func apply[T any](p *parser, where string, values map[string]any, keys table[T],
 		set, ok := keys[key]
 		if !ok {
 			hint := ""
-			if near := nearest(key, keys.keys()); near != "" {
+			if tables := home(key); tables != "" {
+				hint = "; it belongs below " + tables
+			} else if near := nearest(key, keys.keys()); near != "" {
 				hint = fmt.Sprintf("; did you mean %q?", near)
 			}
 			p.add(where+"."+key, "unknown key %q%s", key, hint)

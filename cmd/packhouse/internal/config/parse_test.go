@@ -118,6 +118,17 @@ func TestParseErrors(t *testing.T) {
 		{"dashes", "[server]\nappend-only = true", []string{`f:2: unknown key "append-only"; did you mean "append_only"?`}},
 		{"nothing near", "[server]\nzzz = 1", []string{`f:2: unknown key "zzz"`}},
 		{"key above its table", "listen = '127.0.0.1:1'", []string{`f:1: unknown key "listen"; it belongs below [server]`}},
+		{"maintenance above its table", "scrub = 'off'", []string{`f:1: unknown key "scrub"; it belongs below [maintenance]`}},
+		{"server's key in another table", "[maintenance]\nobject_lock_ttl = '12h'", []string{`f:2: unknown key "object_lock_ttl"; it belongs below [server]`}},
+		{"key of two tables in a third", "[maintenance]\nquota = 1", []string{`f:2: unknown key "quota"; it belongs below [server] or [[repository]]`}},
+		{"maintenance in the server's table", "[server]\nscrub = '@daily'", []string{`f:2: unknown key "scrub"; it belongs below [maintenance]`}},
+		{"object locks", "[server]\nobject_lock_ttl = '1s'", []string{
+			`f:2: object_lock_ttl: "1s" is too short; clients themselves call a lock stale after 6h0m0s and no sooner (0: never removed)`,
+		}},
+		{"schedule", "[maintenance]\nscrub = 'sometimes'", []string{
+			`f:2: scrub: schedule "sometimes": expected exactly 5 fields, found 1: [sometimes]; ` +
+				`write minute, hour, day, month and weekday, such as "30 2 * * SUN", or "@daily", "@every 36h" or "off"`,
+		}},
 		{"table slip", "[sever]\nlisten = 'x'", []string{`f:1: unknown key "sever"; did you mean [server]?`}},
 		{"one bracket", "[repository]\nname = 'x'", []string{`f:1: repository: expected a list of tables; write [[repository]] with two brackets`}},
 		{"syntax", "[server]\nlisten = \n", []string{`f:2: `}},
@@ -171,6 +182,16 @@ func TestParseErrors(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestObjectLockTTL: from what clients themselves call stale on, or never.
+func TestObjectLockTTL(t *testing.T) {
+	for text, want := range map[string]time.Duration{"0": 0, "6h": 6 * time.Hour, "2d": 48 * time.Hour, "359m": -1} {
+		c, err := config.Parse("f", []byte("[server]\nobject_lock_ttl = '"+text+"'\n"), nil)
+		if got := c.ObjectLockTTL; (err == nil) != (want >= 0) || err == nil && got != want {
+			t.Errorf("%s: got %v, %v; want %v", text, got, err, want)
+		}
 	}
 }
 

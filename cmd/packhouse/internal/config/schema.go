@@ -3,9 +3,12 @@ package config
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sort"
+	"strings"
 	"time"
 
+	"packhouse/api/vger"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
 )
@@ -215,7 +218,15 @@ func serverKeys() table[Config] {
 	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
 	keys["drain"] = duration(func(c *Config) *time.Duration { return &c.Drain }, 0)
 	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, ParseSize)
-	keys["object_lock_ttl"] = duration(func(c *Config) *time.Duration { return &c.ObjectLockTTL }, 0)
+	keys["object_lock_ttl"] = func(c *Config, value any) error {
+		if err := duration(func(c *Config) *time.Duration { return &c.ObjectLockTTL }, 0)(c, value); err != nil {
+			return err
+		}
+		if d := c.ObjectLockTTL; d > 0 && d < vger.LockStale {
+			return fmt.Errorf("%q is too short; clients themselves call a lock stale after %s and no sooner (0: never removed)", value, vger.LockStale)
+		}
+		return nil
+	}
 	// The old servers printed these in their manual and never enforced them either.
 	for _, key := range []string{"rate_limit_rps", "rate_limit_mbps"} {
 		keys[key] = func(c *Config, value any) error {
@@ -263,9 +274,9 @@ func maintenanceKeys() table[Maintenance] {
 			}
 			return nil
 		},
-		"scrub":          text(func(m *Maintenance) *string { return &m.Scrub }, maintenance.CheckSchedule),
+		"scrub":          text(func(m *Maintenance) *string { return &m.Scrub }, checkSchedule),
 		"scrub_share":    share(func(m *Maintenance) *float64 { return &m.ScrubShare }),
-		"snapshots":      text(func(m *Maintenance) *string { return &m.Snapshots }, maintenance.CheckSchedule),
+		"snapshots":      text(func(m *Maintenance) *string { return &m.Snapshots }, checkSchedule),
 		"snapshots_kept": count(func(m *Maintenance) *int64 { return &m.SnapshotsKept }, 1, 1000),
 		"rate":           size(func(m *Maintenance) *int64 { return &m.Rate }, ParseSize),
 		"workers":        count(func(m *Maintenance) *int64 { return &m.Workers }, 1, 1024),
@@ -321,6 +332,14 @@ func notEmpty(s string) error {
 	return nil
 }
 
+// checkSchedule tells whether a schedule can be kept to, and if not how one looks.
+func checkSchedule(s string) error {
+	if err := maintenance.CheckSchedule(s); err != nil {
+		return fmt.Errorf(`%w; write minute, hour, day, month and weekday, such as "30 2 * * SUN", or "@daily", "@every 36h" or "off"`, err)
+	}
+	return nil
+}
+
 // checkUserName: Basic authentication splits at the first colon.
 func checkUserName(s string) error {
 	if s == "" || len(s) > 128 {
@@ -335,6 +354,23 @@ func checkUserName(s string) error {
 		}
 	}
 	return nil
+}
+
+// home names the tables that have a key, for a hint; empty: none does.
+func home(key string) string {
+	var tables []string
+	for _, t := range []struct {
+		name string
+		keys []string
+	}{
+		{"[server]", serverKeys().keys()}, {"[[repository]]", repositoryKeys().keys()},
+		{"[[user]]", userKeys().keys()}, {"[maintenance]", maintenanceKeys().keys()},
+	} {
+		if slices.Contains(t.keys, key) {
+			tables = append(tables, t.name)
+		}
+	}
+	return strings.Join(tables, " or ")
 }
 
 // Keys are all keys a file can have, of every table.
