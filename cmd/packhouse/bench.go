@@ -24,8 +24,14 @@ func benchCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "bench",
 		Short: "Measure this program on this machine",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `Measures with servers and data of its own, which are removed afterwards; no repository is touched.
+
+  packhouse bench store --dir /srv/backup
+  packhouse bench compact --dir /srv/backup --size 4G
+
+Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	parent.AddCommand(benchStore(s), benchCompact(s))
 	return parent

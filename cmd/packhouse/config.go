@@ -12,14 +12,19 @@ func configCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "config",
 		Short: "Look after the configuration file",
-		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Long: `Checks a file before a server reads it, as before systemctl reload packhouse.
+
+  packhouse config check /etc/packhouse.toml
+
+Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong command line.`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	parent.AddCommand(&cobra.Command{
 		Use:   "check FILE",
 		Short: "Tell whether a configuration file is right",
 		Long: `Reads a configuration file as serve would. Each thing that is wrong is one line with file and
-line number, and what would be right. Exit code 0: the file can be used.
+line number, and what would be right.
 
   packhouse config check /etc/packhouse.toml`,
 		Args: exactly(1, "a FILE"),

@@ -114,7 +114,9 @@ func jobCommand(s streams) *cobra.Command {
 a client is waiting for (borg compact, vykar compact) are shown too.
 
   packhouse job list
+  packhouse job show --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
   packhouse job wait --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
+  packhouse job cancel --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
 
 Exit codes: 0 success, 1 failure (wait: the job failed or was cancelled), 2 wrong command line, 3 the
 scrub found damage.`,

@@ -54,7 +54,26 @@ repo rebuild), 83 serve --rest: this repository is not allowed here.`,
 		configCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), benchCommand(s))
 	argumentsAreUsage(root)
+	for _, cmd := range root.Commands() {
+		tellExitCodes(cmd, "Exit codes: 0 success, 1 failure, 2 wrong command line.")
+	}
 	return root
+}
+
+// tellExitCodes gives the help of a command, and of those below it, the exit codes of the command above where its own
+// text has none.
+func tellExitCodes(cmd *cobra.Command, above string) {
+	if cmd.Long == "" {
+		cmd.Long = cmd.Short + "."
+	}
+	if i := strings.Index(cmd.Long, "Exit code"); i >= 0 {
+		above = cmd.Long[i:]
+	} else {
+		cmd.Long += "\n\n" + above
+	}
+	for _, sub := range cmd.Commands() {
+		tellExitCodes(sub, above)
+	}
 }
 
 // argumentsAreUsage makes wrong arguments of any command an error of usage.

@@ -39,8 +39,11 @@ func versionCommand(s streams) *cobra.Command {
 	return &cobra.Command{
 		Use:   "version",
 		Short: "Print the version",
-		Args:  exactly(0, ""),
-		RunE:  func(*cobra.Command, []string) error { return printVersion(s) },
+		Long: `Prints the version, the system and the version of Go it was built with.
+
+  packhouse version`,
+		Args: exactly(0, ""),
+		RunE: func(*cobra.Command, []string) error { return printVersion(s) },
 	}
 }
 
