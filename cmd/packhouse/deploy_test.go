@@ -30,6 +30,53 @@ func TestDeployedConfiguration(t *testing.T) {
 	}
 }
 
+// TestDeployedSocket: the commands that are printed make the user and the group of the socket before they start it, and
+// put the user that each proxy runs as into that group, which may read nothing else of ours.
+func TestDeployedSocket(t *testing.T) {
+	read := func(parts ...string) string {
+		text, err := os.ReadFile(filepath.Join(append([]string{"..", ".."}, parts...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	unit := make(map[string]string) // the last value of each setting
+	for _, m := range regexp.MustCompile(`(?m)^(\w+)=(.*)$`).FindAllStringSubmatch(read("deploy", "packhouse.socket"), -1) {
+		unit[m[1]] = m[2]
+	}
+	user, group, socket := unit["SocketUser"], unit["SocketGroup"], unit["ListenStream"]
+	if unit["SocketMode"] != "0660" || group == user || !strings.HasPrefix(socket, "/run/") {
+		t.Errorf("got %v", unit)
+	}
+	for file, address := range map[string]string{"nginx.conf": "server unix:" + socket + ";", "Caddyfile": "reverse_proxy unix/" + socket + " {"} {
+		if !strings.Contains(read("deploy", file), address) {
+			t.Errorf("deploy/%s does not have %q", file, address)
+		}
+	}
+	for _, document := range []struct {
+		path    []string
+		proxies []string // the users that Debian's packages run them as
+	}{
+		{[]string{"README.md"}, []string{"www-data"}},
+		{[]string{"docs", "deployment.md"}, []string{"www-data", "caddy"}},
+	} {
+		before, after, ok := strings.Cut(read(document.path...), "\nsystemctl enable --now packhouse.socket")
+		if !ok {
+			t.Errorf("%v: does not start the socket", document.path)
+		}
+		for _, command := range []string{`useradd --system .*` + user, `groupadd --system ` + group} {
+			if !regexp.MustCompile(`(?m)^` + command + `\b( +#.*)?$`).MatchString(before) {
+				t.Errorf("%v: no %q before the socket is started", document.path, command)
+			}
+		}
+		for _, proxy := range document.proxies {
+			if !strings.Contains(after, "\nusermod --append --groups "+group+" "+proxy+"\n") {
+				t.Errorf("%v: %s is not put into group %s", document.path, proxy, group)
+			}
+		}
+	}
+}
+
 // TestDocumentedSettings: docs/configuration.md has every key and every flag.
 func TestDocumentedSettings(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "configuration.md"))
