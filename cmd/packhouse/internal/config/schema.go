@@ -358,33 +358,24 @@ func checkUserName(s string) error {
 
 // home names the tables that have a key, for a hint; empty: none does.
 func home(key string) string {
-	var tables []string
-	for _, t := range []struct {
-		name string
-		keys []string
-	}{
-		{"[server]", serverKeys().keys()}, {"[[repository]]", repositoryKeys().keys()},
-		{"[[user]]", userKeys().keys()}, {"[maintenance]", maintenanceKeys().keys()},
-	} {
+	var found []string
+	for _, t := range tables() {
 		if slices.Contains(t.keys, key) {
-			tables = append(tables, t.name)
+			found = append(found, t.name)
 		}
 	}
-	return strings.Join(tables, " or ")
+	return strings.Join(found, " or ")
 }
 
-// Keys are all keys a file can have, of every table.
-func Keys() []string {
-	seen := make(map[string]bool)
-	for _, keys := range [][]string{serverKeys().keys(), repositoryKeys().keys(), userKeys().keys(), maintenanceKeys().keys()} {
-		for _, key := range keys {
-			seen[key] = true
-		}
+// tableKeys are the keys of one table of a file.
+type tableKeys struct {
+	name string // as a file writes it
+	keys []string
+}
+
+func tables() []tableKeys {
+	return []tableKeys{
+		{"[server]", serverKeys().keys()}, {"[[repository]]", repositoryKeys().keys()},
+		{"[[user]]", userKeys().keys()}, {"[maintenance]", maintenanceKeys().keys()},
 	}
-	all := make([]string, 0, len(seen))
-	for key := range seen {
-		all = append(all, key)
-	}
-	sort.Strings(all)
-	return all
 }
