@@ -43,7 +43,7 @@ type checkEvent struct {
 }
 
 // localOperations are the names of what they do, for the log and the metrics.
-var localOperations = map[string]string{pathCreate: "create", pathDestroy: "destroy", pathBreak: "break-lock", pathCheck: "check"}
+var localOperations = map[string]string{pathCreate: "create", pathDestroy: "destroy", pathCheck: "check"}
 
 // localHandler answers what our own commands ask on the socket of a holder.
 func localHandler(set *repo.Set, yield func()) http.Handler {
@@ -58,7 +58,7 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 	})
 	note := func(r *http.Request, path string, q localRequest, err error) {
 		log := api.RecordFrom(r.Context())
-		log.Operation, log.Repository, log.Key = localOperations[path], q.Name, q.ID
+		log.Operation, log.Repository = localOperations[path], q.Name
 		if err != nil {
 			log.Reason = err.Error()
 		}
