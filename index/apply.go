@@ -169,12 +169,19 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 			return r, err
 		}
 	}
+	item := *moved
+	if !m.Exempt {
+		item.Flags &^= FlagExempt
+	}
+	r.Moved, r.Begins = &item, item.Counted()-moved.Counted()
 	// While From is still an item, so that it cannot become a parent of To.
-	if err := t.attach(m.To, moved, m.Now); err != nil {
+	if err := t.attach(m.To, &item, m.Now); err != nil {
 		return r, err
 	}
-	r.Moved = moved
-	return r, t.detach(m.From, moved)
+	if err := t.detach(m.From, moved); err != nil || r.Begins == 0 {
+		return r, err
+	}
+	return r, t.checkLimit(&item, m.Limit)
 }
 
 func (t *tx) require(m Require) error {

@@ -236,6 +236,7 @@ func TestMove(t *testing.T) {
 	equal(t, "after a move to itself", everything(t, x), before)
 }
 
+// TestExemptStaysWithItem: until it goes where Exempt does not hold; then it counts, within the limit.
 func TestExemptStaysWithItem(t *testing.T) {
 	x := create(t)
 	lock := put("locks/l", 10)
@@ -248,7 +249,7 @@ func TestExemptStaysWithItem(t *testing.T) {
 		{put("data", 1), index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
 		{index.SetFlags{Key: "locks/l", Ref: "ref-locks/l", Flags: index.FlagDamaged}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
 		{index.SetFlags{Key: "data", Ref: "ref-data", Flags: index.FlagExempt}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
-		{index.Move{From: "locks/l", To: "m", Now: clock}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
+		{index.Move{From: "locks/l", To: "m", Exempt: true, Now: clock}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
 		{index.Delete{Key: "m", Now: clock, TrashUntil: clock}, index.Counters{Items: 1, Bytes: 1, TrashItems: 1, TrashBytes: 10}},
 	}
 	for _, s := range steps {
@@ -258,12 +259,24 @@ func TestExemptStaysWithItem(t *testing.T) {
 	}
 	var id string
 	x.Trash(time.Time{}, func(r index.Removed) error { id = r.ID; return nil })
-	apply(t, x, index.Restore{ID: id, Limit: 1, Now: clock}) // limit 1 is met: the item is exempt
+	refuse(t, x, index.ErrQuota, 0, index.Restore{ID: id, Limit: 10, Now: clock})
+	apply(t, x, index.Restore{ID: id, Exempt: true, Limit: 1, Now: clock}) // limit 1 is met: the item is exempt
 	equal(t, "restored", x.Counters(), index.Counters{Items: 2, Bytes: 11, Exempt: 10})
 	got, _ := x.Get("m")
 	equal(t, "flags", got.Item.Flags, index.FlagDamaged|index.FlagExempt)
 	apply(t, x, putRef("m", "r2", 4))
 	equal(t, "replaced", x.Counters(), index.Counters{Items: 2, Bytes: 5, TrashItems: 1, TrashBytes: 10})
+
+	lock.Item.Ref = "r3"
+	apply(t, x, lock)
+	refuse(t, x, index.ErrQuota, 0, index.Move{From: "locks/l", To: "m", Limit: 10, Now: clock})
+	equal(t, "refused", x.Counters(), index.Counters{Items: 3, Bytes: 15, Exempt: 10, TrashItems: 1, TrashBytes: 10})
+	moved := apply(t, x, index.Move{From: "locks/l", To: "m", Limit: 11, Now: clock, TrashUntil: clock})[0]
+	equal(t, "begins to count", moved.Begins, int64(10))
+	equal(t, "moved", x.Counters(), index.Counters{Items: 2, Bytes: 11, TrashItems: 2, TrashBytes: 14})
+	moved = apply(t, x, index.Move{From: "m", To: "locks/l", Exempt: true, Limit: 0, Now: clock})[0]
+	equal(t, "moved back", moved.Begins, int64(0))
+	equal(t, "counts for good", x.Counters(), index.Counters{Items: 2, Bytes: 11, TrashItems: 2, TrashBytes: 14})
 }
 
 func TestDirCounters(t *testing.T) {

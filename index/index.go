@@ -121,6 +121,7 @@ type Result struct {
 	Previous *Item  // Put, Delete, Move: what stood at the key (Move: at To) before; nil if nothing
 	TrashID  string // its trash row, empty when there is none
 	Moved    *Item  // Move, Restore: the item at its new key
+	Begins   int64  // Move: bytes of Moved that count against a limit and did not before
 	Lock     *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }
 

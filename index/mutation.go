@@ -39,10 +39,16 @@ type Delete struct {
 // Move renames the item From to To, replacing an item there (into the trash).
 // Missing parents of To are made. From missing: ErrNotFound; From or To a
 // directory: ErrIsDir; an item at a parent of To: ErrNotDir. From == To changes
-// nothing and does not mind IfAbsent. The item keeps its times and flags.
+// nothing and does not mind IfAbsent. The item keeps its times and its flags, FlagExempt
+// only under Exempt.
 type Move struct {
-	From, To   string
-	IfAbsent   bool // ErrExists when To is an item
+	From, To string
+	IfAbsent bool // ErrExists when To is an item
+	// Exempt leaves an item exempt that a Put made so. It makes no other item exempt.
+	Exempt bool
+	// Limit is as in Put, for an item that was exempt and no longer is. The others add nothing to what
+	// counts, and can be moved while the limit is exceeded.
+	Limit      int64
 	TrashUntil time.Time
 	Now        time.Time
 }
@@ -66,12 +72,14 @@ type RemoveDir struct{ Key string }
 
 // Restore takes a row out of the trash and puts its item back under Key (empty: its
 // old key), making missing parents. ErrNotFound when the row is gone or has expired, ErrExists
-// when an item is at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times.
+// when an item is at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and its flags,
+// FlagExempt only under Exempt.
 type Restore struct {
-	ID    string
-	Key   string
-	Limit int64 // as in Put
-	Now   time.Time
+	ID     string
+	Key    string
+	Exempt bool  // as in Move
+	Limit  int64 // as in Put
+	Now    time.Time
 }
 
 // PurgeTrash forgets trash rows whose blobs are gone. Unknown IDs are ignored.

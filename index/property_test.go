@@ -161,10 +161,17 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrExists
 		}
 		m.discard(mut.To, r.TrashID, mut.Now, mut.TrashUntil)
+		before := item.Counted()
+		if !mut.Exempt {
+			item.Flags &^= index.FlagExempt
+		}
 		if err := m.attach(mut.To, item); err != nil {
 			return err
 		}
 		delete(m.items, mut.From)
+		if item.Counted() > before && m.overLimit(item, mut.Limit) {
+			return index.ErrQuota
+		}
 	case index.Require:
 		if item, ok := m.items[mut.Key]; !ok {
 			return index.ErrNotFound
@@ -211,6 +218,9 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrIsDir
 		}
 		delete(m.trash, mut.ID)
+		if !mut.Exempt {
+			row.Item.Flags &^= index.FlagExempt
+		}
 		if err := m.attach(key, row.Item); err != nil {
 			return err
 		}
@@ -354,7 +364,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	case 4, 5:
 		return index.Delete{Key: key(), IfRef: maybeRef(), IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
 	case 6, 7:
-		return index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Now: g.now, TrashUntil: until}
+		return index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Exempt: flag("exempt"), Limit: limit(), Now: g.now, TrashUntil: until}
 	case 8:
 		return index.Require{Key: key(), Ref: ref()}
 	case 9:
@@ -364,7 +374,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	case 11:
 		return index.RemoveDir{Key: key()}
 	case 12:
-		m := index.Restore{ID: id(), Limit: limit(), Now: g.now}
+		m := index.Restore{ID: id(), Exempt: flag("exempt"), Limit: limit(), Now: g.now}
 		if flag("elsewhere") {
 			m.Key = key()
 		}

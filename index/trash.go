@@ -86,6 +86,9 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 	if err := t.countTrash(&record.item, -1); err != nil {
 		return r, err
 	}
+	if !m.Exempt {
+		record.item.Flags &^= FlagExempt
+	}
 	if err := t.attach(key, &record.item, m.Now); err != nil {
 		return r, err
 	}

@@ -34,6 +34,9 @@ func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
 }
 
 // Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).
+//
+// A lock or session that is exempt from the quota stays so among its like. Anywhere else it counts from then on and must
+// fit, as a *QuotaError says: else a rename would be the way around the quota. What counts never becomes exempt.
 func (a *Access) Move(ctx context.Context, from, to string) error {
 	for _, key := range []string{from, to} {
 		if err := CheckKey(key); err != nil {
@@ -48,20 +51,52 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
+	res, err := a.promiseMove(from, to, mayReplace)
+	if err != nil {
+		return err
+	}
+	defer res.release()
+	_, _, limit := a.r.quota.current()
 	results, err := a.r.apply(ctx, index.Move{
-		From: from, To: to, IfAbsent: !mayReplace, TrashUntil: a.r.trashUntil(to, now), Now: now,
+		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: limit, TrashUntil: a.r.trashUntil(to, now), Now: now,
 	})
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}
 	}
+	var refused *index.GroupError
+	if errors.Is(err, ErrQuota) && errors.As(err, &refused) {
+		return a.r.quota.refusal(refused.Result.Begins)
+	}
 	if err != nil {
 		return err
 	}
+	added := results[0].Begins
 	if previous := results[0].Previous; previous != nil {
-		a.r.quota.add(-previous.Counted())
+		added -= previous.Counted()
 		a.r.kick()
 	}
+	res.commit(added)
 	return nil
+}
+
+// promiseMove reserves what a move makes count, beside the uploads under way: an item that was exempt until then. It was
+// exempt from the reserve of the disk too. Who may not do it, or cannot, learns that from the index.
+func (a *Access) promiseMove(from, to string, mayReplace bool) (*reservation, error) {
+	none := &reservation{q: &a.r.quota}
+	moved, err := a.r.index.Get(from)
+	if err != nil || moved.Dir || moved.Item.Flags&index.FlagExempt == 0 || moved.Item.Size == 0 || ephemeral(to) {
+		return none, nil
+	}
+	replaced, err := a.r.index.Get(to)
+	if err == nil && (replaced.Dir || !mayReplace) {
+		return none, nil
+	}
+	disk, err := a.r.claim(0, a.r.reserve.Load())
+	if err != nil {
+		return nil, err
+	}
+	disk.end() // the bytes are written
+	return a.r.quota.reserve(moved.Item.Size - replaced.Item.Counted())
 }
 
 // MakeDir makes a directory and its parents; the root and existing ones are fine.

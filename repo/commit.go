@@ -82,8 +82,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	for _, put := range b.Puts {
 		bytes += put.Upload.item.Counted() - put.Upload.credit
 	}
-	used, _, limit := a.r.quota.current()
-	return &QuotaError{Used: used, Wanted: used + bytes, Limit: limit, Request: bytes}
+	return a.r.quota.refusal(bytes)
 }
 
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.

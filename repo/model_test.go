@@ -162,6 +162,7 @@ func (m *model) restore(i int, key string) error {
 	if err := m.room(key); err != nil {
 		return err
 	}
+	row.item.exempt = row.item.exempt && ephemeral(key)
 	if !row.item.exempt && m.exceeds(row.item.counted()) {
 		return repo.ErrQuota
 	}
@@ -198,6 +199,15 @@ func (m *model) move(from, to string) error {
 	}
 	if from == to {
 		return nil
+	}
+	if m.dirs[to] {
+		return repo.ErrIsDir
+	}
+	if item.exempt && !ephemeral(to) {
+		item.exempt = false
+		if more := item.counted(); more > 0 && m.exceeds(more-m.items[to].counted()) {
+			return repo.ErrQuota
+		}
 	}
 	if err := m.room(to); err != nil {
 		return err

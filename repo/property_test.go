@@ -4,6 +4,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"slices"
 	"strings"
@@ -116,6 +117,10 @@ func TestModel(t *testing.T) {
 			},
 			"move": func(rt *rapid.T) {
 				from, to := key.Draw(rt, "from"), key.Draw(rt, "to")
+				// From and to locks, more often than chance would have it.
+				if keys := slices.Sorted(maps.Keys(m.items)); len(keys) > 0 && rapid.Bool().Draw(rt, "existing") {
+					from = rapid.SampledFrom(keys).Draw(rt, "item")
+				}
 				same("move "+from+" to "+to, a.Move(ctx, from, to), m.move(from, to))
 			},
 			"mkdir": func(rt *rapid.T) {
@@ -148,7 +153,7 @@ func TestModel(t *testing.T) {
 				if i < 0 {
 					rt.Fatalf("trash has %q of %d bytes", row.Key, row.Item.Size)
 				}
-				to := rapid.SampledFrom([]string{"", path.Draw(rt, "to")}).Draw(rt, "key")
+				to := rapid.SampledFrom([]string{"", key.Draw(rt, "to")}).Draw(rt, "key")
 				_, err := a.Repository().Restore(ctx, row.ID, to)
 				if to == "" {
 					to = row.Key

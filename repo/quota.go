@@ -32,6 +32,12 @@ func (q *quota) current() (used, reserved, limit int64) {
 	return q.used, q.reserved, q.limit
 }
 
+// refusal tells with figures that n bytes more were refused.
+func (q *quota) refusal(n int64) *QuotaError {
+	used, _, limit := q.current()
+	return &QuotaError{Used: used, Wanted: used + n, Limit: limit, Request: n}
+}
+
 // reserve promises n bytes more (n may be negative for a write that shrinks: then it
 // only tests the limit, as a write above the limit must bring usage back to it).
 func (q *quota) reserve(n int64) (*reservation, error) {

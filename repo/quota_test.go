@@ -141,3 +141,92 @@ func TestQuotaOfItsOwnCanBeTakenBack(t *testing.T) {
 		t.Errorf("after a restart: got limit %d, want the configured one", got)
 	}
 }
+
+// Locks are exempt from the quota; under any other name their bytes count. However many clients rename them, and
+// upload meanwhile, usage never passes the limit, and what an upload was promised is there for it.
+func TestMoveIsNoWayAroundTheQuota(t *testing.T) {
+	const size, fits, n = 60_000, 3, 16
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: size * fits} }
+	})
+	body := strings.Repeat("x", size)
+	var wg sync.WaitGroup
+	for i := range n {
+		wg.Go(func() {
+			lock, pack := fmt.Sprintf("locks/%d", i), fmt.Sprintf("packs/%d", i)
+			if _, err := put(a, lock, body); err != nil {
+				t.Errorf("lock %d: %v", i, err)
+			}
+			var q *repo.QuotaError
+			if err := a.Move(ctx, lock, pack); err != nil && (!errors.As(err, &q) || q.Wanted <= q.Limit) {
+				t.Errorf("move %d: %v", i, err)
+			}
+			if _, err := put(a, "other/"+pack, body); err != nil && !errors.As(err, &q) {
+				t.Errorf("put %d: %v", i, err)
+			}
+			if u := a.Repository().Usage(); u.Bytes-u.Exempt > size*fits || u.Used+u.Reserved > size*fits {
+				t.Errorf("%+v is above the limit", u)
+			}
+		})
+	}
+	wg.Wait()
+	u := a.Repository().Usage()
+	packs, err := a.Repository().Index().DirCounters("packs")
+	if err != nil {
+		t.Fatal(err)
+	}
+	others, err := a.Repository().Index().DirCounters("other")
+	if err != nil || packs.Bytes+others.Bytes != u.Used || u.Used > size*fits || u.Used != u.Bytes-u.Exempt || u.Reserved != 0 {
+		t.Errorf("afterwards: %+v, %d bytes of packs, %v", u, packs.Bytes+others.Bytes, err)
+	}
+	for i := range n { // what was refused stays a lock
+		if _, err := a.Stat(ctx, fmt.Sprintf("packs/%d", i)); err != nil {
+			wantContent(t, a, fmt.Sprintf("locks/%d", i), body)
+		}
+	}
+}
+
+// What counts stays counted wherever it goes, and a move that adds nothing works also above the limit.
+func TestMoveAmongLocks(t *testing.T) {
+	a := newAccess(t, nil)
+	r := a.Repository()
+	used := func(what string, want, exempt int64) {
+		t.Helper()
+		if u := r.Usage(); u.Used != want || u.Exempt != exempt {
+			t.Errorf("%s: got %d bytes and %d exempt, want %d and %d", what, u.Used, u.Exempt, want, exempt)
+		}
+	}
+	move := func(from, to string) {
+		t.Helper()
+		if err := a.Move(ctx, from, to); err != nil {
+			t.Errorf("move %s to %s: %v", from, to, err)
+		}
+	}
+	mustPut(t, a, "locks/a", "12345")
+	mustPut(t, a, "packs/p", strings.Repeat("p", 100_000))
+	if err := r.SetQuota(ctx, 1); err != nil {
+		t.Fatal(err)
+	}
+	move("locks/a", "locks/b")
+	used("a lock renamed", 100_000, 5)
+	move("packs/p", "locks/p")
+	used("a pack among locks", 100_000, 5)
+	move("locks/p", "packs/p")
+	used("and back", 100_000, 5)
+	var q *repo.QuotaError
+	if err := a.Move(ctx, "locks/b", "packs/b"); !errors.As(err, &q) || q.Wanted != 100_005 || q.Limit != 1 {
+		t.Errorf("a lock among packs: got %v, want a QuotaError", err)
+	}
+	used("refused", 100_000, 5)
+	writer := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrwD"}`)})
+	if err := writer.Move(ctx, "locks/b", "packs/p"); !errors.Is(err, repo.ErrDenied) {
+		t.Errorf("over an item without W: got %v, want ErrDenied", err)
+	}
+	if err := r.SetQuota(ctx, 5); err != nil {
+		t.Fatal(err)
+	}
+	move("locks/b", "packs/p")
+	used("a lock in place of a pack", 5, 0)
+	move("packs/p", "locks/b")
+	used("no lock any more", 5, 0)
+}

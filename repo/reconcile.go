@@ -119,7 +119,7 @@ func (b *rebuilder) prolongTrash() error {
 	}
 	for _, removed := range rows {
 		restore := func(key string) index.Mutation {
-			return index.Restore{ID: removed.ID, Key: key, Limit: -1, Now: removed.Expires}
+			return index.Restore{ID: removed.ID, Key: key, Exempt: true, Limit: -1, Now: removed.Expires}
 		}
 		if err := b.bury(removed.Key, removed.Item.Ref, removed.At, restore); err != nil {
 			return err
@@ -190,7 +190,7 @@ func (b *rebuilder) bury(key, ref string, at time.Time, store func(key string) i
 	mutations := b.buryUnder(key, ref, at, store)
 	if entry, err := b.index.Get(key); err == nil && !entry.Dir {
 		aside := "lost+found:" + hex.EncodeToString([]byte(ref))
-		mutations = slices.Concat([]index.Mutation{index.Move{From: key, To: aside, Now: at}}, mutations, []index.Mutation{index.Move{From: aside, To: key, Now: at}})
+		mutations = slices.Concat([]index.Mutation{index.Move{From: key, To: aside, Exempt: true, Limit: -1, Now: at}}, mutations, []index.Mutation{index.Move{From: aside, To: key, Exempt: true, Limit: -1, Now: at}})
 	}
 	return b.queue(adoption{key: key, mutations: mutations, instead: b.buryUnder(spare(key), ref, at, store), buried: true})
 }

@@ -168,6 +168,7 @@ func (r *Repository) Trash(fn func(index.Removed) error) error {
 
 // Restore puts a removed item back under key (empty: the key it had). ErrNotFound when its grace time is over
 // or its bytes are gone, ErrCorrupt when they are cut short, ErrExists when an item is there, ErrQuota as a *QuotaError when it does not fit any more; it then stays in the trash.
+// Also what was exempt counts, unless it comes back as a lock or session.
 func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
 	if key != "" {
 		if err := CheckKey(key); err != nil {
@@ -176,16 +177,18 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
-	if err := r.restorable(id); err != nil {
+	removed, err := r.restorable(id)
+	if err != nil {
 		return index.Item{}, err
 	}
+	if key == "" {
+		key = removed.Key
+	}
 	_, _, limit := r.quota.current()
-	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Limit: limit, Now: r.env.Now()})
+	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: r.mayBeExempt(key), Limit: limit, Now: r.env.Now()})
 	var refused *index.GroupError
 	if errors.Is(err, ErrQuota) && errors.As(err, &refused) && refused.Result.Moved != nil {
-		used, _, limit := r.quota.current()
-		size := refused.Result.Moved.Size
-		return index.Item{}, &QuotaError{Used: used, Wanted: used + size, Limit: limit, Request: size}
+		return index.Item{}, r.quota.refusal(refused.Result.Moved.Size)
 	}
 	if err != nil {
 		return index.Item{}, err
@@ -196,19 +199,19 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 
 // restorable wants the bytes of a row to be there: they are unlinked before it goes, and a crash in between, with
 // a clock that is set back after it, leaves a row that has not expired.
-func (r *Repository) restorable(id string) error {
+func (r *Repository) restorable(id string) (index.Removed, error) {
 	removed, err := r.index.Removed(id)
 	if err != nil {
-		return r.translate(err)
+		return removed, r.translate(err)
 	}
 	blob, err := r.blobs.Open(refOf(removed.Item), removed.Item.Size)
 	if errors.Is(err, blobstore.ErrNotFound) {
-		return &messageError{"the bytes of this item are gone already", ErrNotFound}
+		return removed, &messageError{"the bytes of this item are gone already", ErrNotFound}
 	}
 	if err != nil {
-		return r.translate(err)
+		return removed, r.translate(err)
 	}
-	return r.translate(blob.Close())
+	return removed, r.translate(blob.Close())
 }
 
 func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }

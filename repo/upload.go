@@ -17,6 +17,11 @@ const (
 	exemptTotal = 16 << 20 // bytes of all of them
 )
 
+// mayBeExempt tells whether an item that comes to key may be exempt: it is small, which no rename changes.
+func (r *Repository) mayBeExempt(key string) bool {
+	return ephemeral(key) && r.index.Counters().Exempt < exemptTotal
+}
+
 // spaceStep is by how many bytes the claim on the disk grows with a body of unknown length.
 const spaceStep = 4 << 20
 
@@ -59,7 +64,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 		return nil, errTooLarge
 	}
 	u := &Upload{a: a, o: o}
-	u.exempt = ephemeral(o.Key) && o.Size <= maxExempt && a.r.index.Counters().Exempt < exemptTotal
+	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
 	if err := u.reserve(); err != nil {
 		return nil, err
 	}

@@ -557,3 +557,18 @@ func indexSize(t *testing.T, dir string) int64 {
 	}
 	return info.Size()
 }
+
+// Locks are exempt from the quota; a rename must not take that to packs.
+func TestMoveCannotPassTheQuota(t *testing.T) {
+	f := start(t, options{quota: 1000})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	lock := strings.Repeat("x", 60_000)
+	for i := range 5 {
+		c.want("POST", fmt.Sprintf("/locks/%d", i), lock, 200, "")
+		c.want("POST", fmt.Sprintf("/?cmd=move&current=locks/%d&new=packs/%d", i, i), "", 507, "Quota exceeded: 60000 > 1000")
+	}
+	c.want("POST", "/locks/small", "held", 200, "")
+	c.want("POST", "/?cmd=move&current=locks/small&new=packs/small", "", 200, "")
+	c.want("POST", "/?cmd=quota", "", 200, `{"limit": 1000, "usage": 4}`)
+}
