@@ -25,17 +25,20 @@ const JobsFolder Folder = "jobs"
 const temporary = ".tmp."
 
 // WriteFile makes or replaces one of the server's own files from what write gives, durably: after a
-// crash there is the old file or the new one.
+// crash there is the old file or the new one. A sync that fails makes the repository read-only: ErrReadOnly.
 func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer) error) error {
+	if err := r.writable(); err != nil {
+		return r.fileError("write", name, err)
+	}
 	dir := filepath.Join(r.dir, string(folder))
-	if err := mkdirAll(r.env.FS, dir); err != nil {
+	if err := mkdirAll(r.fs(), dir); err != nil {
 		return r.fileError("write", name, err)
 	}
 	partial := filepath.Join(dir, temporary+name)
-	if err := r.env.FS.Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := r.fs().Remove(partial); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return r.fileError("write", name, err)
 	}
-	f, err := r.env.FS.Create(partial)
+	f, err := r.fs().Create(partial)
 	if err != nil {
 		return r.fileError("write", name, err)
 	}
@@ -48,13 +51,13 @@ func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer)
 		err = f.Sync()
 	}
 	if err = errors.Join(err, f.Close()); err == nil {
-		err = r.env.FS.Rename(partial, filepath.Join(dir, name))
+		err = r.fs().Rename(partial, filepath.Join(dir, name))
 	}
 	if err == nil {
-		err = r.env.FS.SyncDir(dir)
+		err = r.fs().SyncDir(dir)
 	}
 	if err != nil {
-		if removeErr := r.env.FS.Remove(partial); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
+		if removeErr := r.fs().Remove(partial); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
 			r.env.Logger.Warn("temporary file stays", "repository", filepath.Base(r.dir), "file", name, "error", removeErr)
 		}
 		return r.fileError("write", name, err)
@@ -64,7 +67,7 @@ func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer)
 
 // OpenFile opens one of the server's own files for reading: ErrNotFound when there is none.
 func (r *Repository) OpenFile(folder Folder, name string) (vfs.File, error) {
-	f, err := r.env.FS.Open(filepath.Join(r.dir, string(folder), name))
+	f, err := r.fs().Open(filepath.Join(r.dir, string(folder), name))
 	if err != nil {
 		return nil, r.fileError("open", name, err)
 	}
@@ -74,13 +77,13 @@ func (r *Repository) OpenFile(folder Folder, name string) (vfs.File, error) {
 // RemoveFile removes one of the server's own files; a missing one is fine.
 func (r *Repository) RemoveFile(folder Folder, name string) error {
 	dir := filepath.Join(r.dir, string(folder))
-	switch err := r.env.FS.Remove(filepath.Join(dir, name)); {
+	switch err := r.fs().Remove(filepath.Join(dir, name)); {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
 		return r.fileError("remove", name, err)
 	}
-	if err := r.env.FS.SyncDir(dir); err != nil {
+	if err := r.fs().SyncDir(dir); err != nil {
 		return r.fileError("remove", name, err)
 	}
 	return nil
@@ -89,7 +92,7 @@ func (r *Repository) RemoveFile(folder Folder, name string) error {
 // Files lists the names in a folder, sorted, without what a crash left unfinished.
 func (r *Repository) Files(folder Folder) ([]string, error) {
 	dir := filepath.Join(r.dir, string(folder))
-	entries, err := r.env.FS.ReadDir(dir)
+	entries, err := r.fs().ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -109,7 +112,7 @@ func (r *Repository) Files(folder Folder) ([]string, error) {
 // does not want. No WriteFile to that folder may be under way.
 func (r *Repository) SweepFiles(folder Folder, keep func(name string) bool) error {
 	dir := filepath.Join(r.dir, string(folder))
-	entries, err := r.env.FS.ReadDir(dir)
+	entries, err := r.fs().ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
@@ -130,6 +133,9 @@ func (r *Repository) SweepFiles(folder Folder, keep func(name string) bool) erro
 func (r *Repository) fileError(verb, name string, err error) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("%s %s: %w", verb, name, ErrNotFound)
+	}
+	if errors.Is(err, ErrReadOnly) { // logged, and without paths
+		return fmt.Errorf("%s %s: %w", verb, name, err)
 	}
 	r.env.Logger.Error(verb+" file", "repository", filepath.Base(r.dir), "file", name, "error", err)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {

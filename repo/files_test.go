@@ -39,13 +39,11 @@ func readFile(t *testing.T, r *repo.Repository, name string) string {
 func TestWriteFileIsWholeOrNot(t *testing.T) {
 	failing := vfstest.NewFailing(vfs.OS())
 	s := newSet(t, func(o *repo.SetOptions) { o.FS = failing })
-	r := create(t, s, "r")
-	if err := writeFile(r, "a", "old"); err != nil {
-		t.Fatal(err)
-	}
 	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 		for n, hit := 1, true; hit; n++ {
 			failing.Reset()
+			// A new one for each: a failed sync stays with its repository.
+			r := create(t, s, fmt.Sprintf("r-%s-%d", when, n))
 			if err := writeFile(r, "a", "old"); err != nil {
 				t.Fatal(err)
 			}

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"syscall"
 	"testing"
+	"time"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
@@ -73,5 +74,68 @@ func TestFailedBlobsStopEveryChange(t *testing.T) {
 	wantContent(t, a, "packs/x", "content")
 	if u := r.Usage(); u.Items != 1 || u.Reserved != 0 {
 		t.Errorf("usage: %+v", u)
+	}
+}
+
+// TestEveryFailedSyncTurnsReadOnly fails each sync of a file and of a directory, one at a time, while items are stored and
+// deleted, the plan of a job is kept and forgotten, and the index is copied. Whatever it was for, from then on the
+// repository takes no change and says so.
+func TestEveryFailedSyncTurnsReadOnly(t *testing.T) {
+	steps := []struct {
+		name string
+		do   func(a *repo.Access) error
+	}{
+		{"put", func(a *repo.Access) error { _, err := put(a, "packs/x", "content"); return err }},
+		{"plan kept", func(a *repo.Access) error { return writeFile(a.Repository(), "job", "plan") }},
+		{"snapshot", func(a *repo.Access) error { _, err := a.Repository().Snapshot(ctx, 1); return err }},
+		{"delete", func(a *repo.Access) error { return a.Delete(ctx, "packs/x") }},
+		{"plan forgotten", func(a *repo.Access) error { return a.Repository().RemoveFile(repo.JobsFolder, "job") }},
+	}
+	seen := map[string]bool{}
+	for _, op := range []vfstest.Op{vfstest.Sync, vfstest.SyncDir} {
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%s/%d", op, n), func(t *testing.T) {
+				fsys := vfstest.NewFailing(vfs.OS())
+				a := newAccess(t, func(o *repo.SetOptions) {
+					o.FS = fsys
+					// Nothing is unlinked meanwhile.
+					o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+				})
+				fsys.FailOp(op, n, vfstest.Before, syscall.EIO)
+				failed := ""
+				for _, s := range steps {
+					err := s.do(a)
+					if hit = fsys.Hit(); hit {
+						failed = s.name
+						if err == nil {
+							t.Errorf("%s was acknowledged", s.name)
+						}
+						break
+					} else if err != nil {
+						t.Fatalf("%s: %v", s.name, err)
+					}
+				}
+				if !hit {
+					return
+				}
+				seen[string(op)+" of "+failed] = true
+				if h := a.Repository().Health(); !h.ReadOnly || h.Reason == "" {
+					t.Errorf("health after %s: %+v", failed, h)
+				}
+				for _, s := range steps {
+					if s.name == "plan forgotten" {
+						continue // nothing is there to remove, perhaps
+					}
+					if err := s.do(a); !errors.Is(err, repo.ErrReadOnly) {
+						t.Errorf("%s after %s: got %v, want ErrReadOnly", s.name, failed, err)
+					}
+				}
+			})
+		}
+	}
+	for _, want := range []string{"sync of put", "sync of plan kept", "sync of snapshot", "syncdir of put", "syncdir of plan kept", "syncdir of snapshot", "syncdir of plan forgotten"} {
+		if !seen[want] {
+			t.Errorf("no failed %s", want)
+		}
 	}
 }

@@ -88,6 +88,8 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
+	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
+
 	// trashMu is held over one round of the reclaimer and over one Restore: an
 	// item whose blob is being unlinked must not come back.
 	trashMu sync.Mutex
@@ -304,14 +306,17 @@ func (r *Repository) Durable() error {
 	return nil
 }
 
-// writable refuses with ErrReadOnly when index or blobs have failed. They are on one disk: after an error of either nothing
-// more is asked of it, and a body that could not become an item is not stored.
+// writable refuses with ErrReadOnly when index or blobs have failed, or a sync of the files beside them. They are on one
+// disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored.
 func (r *Repository) writable() error {
 	if err := r.Durable(); err != nil {
 		return err
 	}
 	if err := r.blobs.Failed(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	if err := r.failed.Load(); err != nil {
+		return *err
 	}
 	return nil
 }
@@ -349,7 +354,7 @@ func (r *Repository) Health() Health {
 	if r.index.Failed() != nil {
 		return Health{true, "a commit of the index failed; check the disk, then restart the server"}
 	}
-	if r.blobs.Failed() != nil {
+	if r.blobs.Failed() != nil || r.failed.Load() != nil {
 		return Health{true, "a write to stable storage failed; check the disk, then restart the server"}
 	}
 	return Health{}

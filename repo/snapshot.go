@@ -32,7 +32,8 @@ type Snapshot struct {
 
 // Snapshot writes a compressed copy of the index, durably, and removes the oldest beyond keep (at least 1).
 // The repository stays in use; the copy is one consistent state. The index is read whole first: of a damaged one no copy is
-// made (ErrCorrupt), so that the sound ones from before it stay. Like an upload it leaves the reserve free (ErrNoSpace).
+// made (ErrCorrupt), so that the sound ones from before it stay. Like an upload it leaves the reserve free (ErrNoSpace). A sync that
+// fails makes the repository read-only (ErrReadOnly): no client was told of the copy, but it is the disk of all else.
 func (r *Repository) Snapshot(ctx context.Context, keep int) (Snapshot, error) {
 	r.snapshotMu.Lock()
 	defer r.snapshotMu.Unlock()
@@ -40,12 +41,12 @@ func (r *Repository) Snapshot(ctx context.Context, keep int) (Snapshot, error) {
 	if err != nil {
 		return Snapshot{}, fmt.Errorf("index snapshot: %w", vfs.WithoutPath(err))
 	}
-	all, err := snapshots(r.env.FS, r.dir)
+	all, err := snapshots(r.fs(), r.dir)
 	if err != nil {
 		return s, err
 	}
 	for _, old := range all[:max(len(all)-max(keep, 1), 0)] {
-		if err := r.env.FS.Remove(filepath.Join(r.dir, snapshotDir, old.Name)); err != nil {
+		if err := r.fs().Remove(filepath.Join(r.dir, snapshotDir, old.Name)); err != nil {
 			return s, fmt.Errorf("remove old index snapshot: %w", vfs.WithoutPath(err))
 		}
 	}
@@ -58,14 +59,14 @@ func (r *Repository) takeSnapshot(ctx context.Context) (Snapshot, error) {
 		return Snapshot{}, err
 	}
 	dir := filepath.Join(r.dir, snapshotDir)
-	if err := mkdirAll(r.env.FS, dir); err != nil {
+	if err := mkdirAll(r.fs(), dir); err != nil {
 		return Snapshot{}, err
 	}
 	if err := r.sweepSnapshots(dir); err != nil {
 		return Snapshot{}, err
 	}
 	at := r.env.Now().UTC().Truncate(time.Millisecond)
-	all, err := snapshots(r.env.FS, r.dir)
+	all, err := snapshots(r.fs(), r.dir)
 	if err != nil {
 		return Snapshot{}, err
 	}
@@ -75,15 +76,16 @@ func (r *Repository) takeSnapshot(ctx context.Context) (Snapshot, error) {
 	s := Snapshot{Name: at.Format(snapshotTime) + snapshotSuffix, At: at}
 	temporary := filepath.Join(dir, s.Name+snapshotPart)
 	if s.Size, err = r.writeSnapshot(ctx, temporary); err != nil {
-		return Snapshot{}, errors.Join(err, ignoreMissing(r.env.FS.Remove(temporary)))
+		return Snapshot{}, errors.Join(err, ignoreMissing(r.fs().Remove(temporary)))
 	}
-	if err := r.env.FS.Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
+	if err := r.fs().Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
 		return Snapshot{}, err
 	}
-	return s, r.env.FS.SyncDir(dir)
+	return s, r.fs().SyncDir(dir)
 }
 
-// soundIndex wants an index without a fault, all of which is on stable storage.
+// soundIndex wants an index without a fault, all of which is on stable storage, on a disk without one: no older
+// copy may go for one that such a disk took.
 func (r *Repository) soundIndex(ctx context.Context) error {
 	report, err := r.index.Check(ctx)
 	if err != nil {
@@ -92,15 +94,15 @@ func (r *Repository) soundIndex(ctx context.Context) error {
 	if len(report.Problems) > 0 {
 		return fmt.Errorf("%w: the index: %s", ErrCorrupt, report.Problems[0])
 	}
-	return r.Durable()
+	return r.writable()
 }
 
 // sweepSnapshots removes what a crash left half-written.
 func (r *Repository) sweepSnapshots(dir string) error {
-	entries, err := r.env.FS.ReadDir(dir)
+	entries, err := r.fs().ReadDir(dir)
 	for _, entry := range entries {
 		if err == nil && strings.HasSuffix(entry.Name(), snapshotSuffix+snapshotPart) {
-			err = r.env.FS.Remove(filepath.Join(dir, entry.Name()))
+			err = r.fs().Remove(filepath.Join(dir, entry.Name()))
 		}
 	}
 	return err
@@ -112,7 +114,7 @@ func (r *Repository) writeSnapshot(ctx context.Context, name string) (size int64
 		return 0, err
 	}
 	defer space.end()
-	f, err := r.env.FS.Create(name)
+	f, err := r.fs().Create(name)
 	if err != nil {
 		return 0, err
 	}
@@ -153,7 +155,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 }
 
 // Snapshots lists the copies of the index, oldest first.
-func (r *Repository) Snapshots() ([]Snapshot, error) { return snapshots(r.env.FS, r.dir) }
+func (r *Repository) Snapshots() ([]Snapshot, error) { return snapshots(r.fs(), r.dir) }
 
 func snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
 	entries, err := fsys.ReadDir(filepath.Join(dir, snapshotDir))
