@@ -240,9 +240,6 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer x.leave()
-	if x.trusted && !s.applyQuota(w, r, x) {
-		return
-	}
 	x.dialect.Serve(w, r, Target{
 		Set: s.o.Set, Name: x.name, Path: x.rest, Query: x.query, Principal: s.authorized(r, x, x.name), Limits: s.o.Limits, Log: &x.log,
 		Lists: func(name string) bool { return s.authorized(r, x, name).Permissions.Allows("", "l") },

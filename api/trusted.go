@@ -13,10 +13,11 @@ import (
 //	X-Packhouse-Repository   the repository; the path is then all its own. Absent: the path names it
 //	X-Packhouse-Principal    the name for the log; default "local"
 //	X-Packhouse-Permissions  as repo.ParsePermissions reads it; absent: everything
-//	X-Packhouse-Quota        bytes, stored with the repository when it differs; negative: none. Absent: as it is
+//	X-Packhouse-Quota        bytes, a limit for this request beside the repository's own; negative or absent: none
 //
 // A process that speaks for one client (stdio) sends them on each request. On all other listeners they
-// mean nothing.
+// mean nothing. A limit is not stored: two clients with different ones, or an administrator who has set another,
+// would take turns in overwriting it.
 func (s *Server) Trusted() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, true) })
 }
@@ -33,32 +34,17 @@ func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *exchang
 	if x.principal.Name == "" {
 		x.principal.Name = "local"
 	}
+	if text := r.Header.Get("X-Packhouse-Quota"); text != "" {
+		limit, err := strconv.ParseInt(text, 10, 64)
+		if err != nil {
+			x.log.Reason = err.Error()
+			WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Quota must be a number of bytes")
+			return false
+		}
+		if limit >= 0 {
+			x.principal.Ceiling = &limit
+		}
+	}
 	s.known(r)
-	return true
-}
-
-// applyQuota stores the limit that a trusted process asked for with the repository, if there is one yet.
-func (s *Server) applyQuota(w http.ResponseWriter, r *http.Request, x *exchange) bool {
-	text := r.Header.Get("X-Packhouse-Quota")
-	if text == "" {
-		return true
-	}
-	limit, err := strconv.ParseInt(text, 10, 64)
-	if err != nil {
-		WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Quota must be a number of bytes")
-		return false
-	}
-	repository, err := s.o.Set.Get(r.Context(), x.name)
-	if err != nil {
-		return true // the dialect will say so, in its own words
-	}
-	if has := repository.Usage().Limit; has == limit || has < 0 && limit < 0 {
-		return true
-	}
-	if err := repository.SetQuota(r.Context(), limit); err != nil {
-		x.log.Reason = err.Error()
-		WriteText(w, r, http.StatusInternalServerError, InternalError)
-		return false
-	}
 	return true
 }

@@ -12,6 +12,9 @@ import (
 type Principal struct {
 	Name        string       // for the log and for Item.Writer
 	Permissions *Permissions // nil: everything
+	// Ceiling holds for this principal beside the limit of the repository: bytes that the repository may hold when
+	// the principal adds to it, whoever stored them. nil: none.
+	Ceiling *int64
 }
 
 // Access is a repository as one principal may use it: every method checks
@@ -29,6 +32,47 @@ func (a *Access) Repository() *Repository { return a.r }
 
 // Principal is on whose behalf.
 func (a *Access) Principal() Principal { return a.p }
+
+// Usage is that of the repository, with the limit that holds for the principal.
+func (a *Access) Usage() Usage {
+	u := a.r.Usage()
+	u.Limit = lower(u.Limit, a.ceiling())
+	return u
+}
+
+// ceiling is negative when the principal has none.
+func (a *Access) ceiling() int64 {
+	if a.p.Ceiling == nil {
+		return -1
+	}
+	return *a.p.Ceiling
+}
+
+// limit is what usage may come to by what the principal does; negative: no limit.
+func (a *Access) limit() int64 {
+	_, _, limit := a.r.quota.current()
+	return lower(limit, a.ceiling())
+}
+
+// refusal tells with figures that n bytes more were refused.
+func (a *Access) refusal(n int64) *QuotaError {
+	e := a.r.quota.refusal(n)
+	e.Limit = lower(e.Limit, a.ceiling())
+	return e
+}
+
+// promise is one of nothing yet.
+func (a *Access) promise() *reservation { return &reservation{q: &a.r.quota, ceiling: a.ceiling()} }
+
+// reserve promises n bytes more (n may be negative for a write that shrinks: then it
+// only tests the limit, as a write above the limit must bring usage back to it).
+func (a *Access) reserve(n int64) (*reservation, error) {
+	res := a.promise()
+	if err := res.grow(n); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
 
 // May tells whether any of letters is granted on key.
 func (a *Access) May(key, letters string) error { return a.p.Permissions.check(key, letters) }

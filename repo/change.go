@@ -56,16 +56,15 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer res.release()
-	_, _, limit := a.r.quota.current()
 	results, err := a.r.apply(ctx, index.Move{
-		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: limit, TrashUntil: a.r.trashUntil(to, now), Now: now,
+		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), TrashUntil: a.r.trashUntil(to, now), Now: now,
 	})
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}
 	}
 	var refused *index.GroupError
 	if errors.Is(err, ErrQuota) && errors.As(err, &refused) {
-		return a.r.quota.refusal(refused.Result.Begins)
+		return a.refusal(refused.Result.Begins)
 	}
 	if err != nil {
 		return err
@@ -82,7 +81,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 // promiseMove reserves what a move makes count, beside the uploads under way: an item that was exempt until then. It was
 // exempt from the reserve of the disk too. Who may not do it, or cannot, learns that from the index.
 func (a *Access) promiseMove(from, to string, mayReplace bool) (*reservation, error) {
-	none := &reservation{q: &a.r.quota}
+	none := a.promise()
 	moved, err := a.r.index.Get(from)
 	if err != nil || moved.Dir || moved.Item.Flags&index.FlagExempt == 0 || moved.Item.Size == 0 || ephemeral(to) {
 		return none, nil
@@ -96,7 +95,7 @@ func (a *Access) promiseMove(from, to string, mayReplace bool) (*reservation, er
 		return nil, err
 	}
 	disk.end() // the bytes are written
-	return a.r.quota.reserve(moved.Item.Size - replaced.Item.Counted())
+	return a.reserve(moved.Item.Size - replaced.Item.Counted())
 }
 
 // MakeDir makes a directory and its parents; the root and existing ones are fine.

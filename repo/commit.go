@@ -82,7 +82,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	for _, put := range b.Puts {
 		bytes += put.Upload.item.Counted() - put.Upload.credit
 	}
-	return a.r.quota.refusal(bytes)
+	return a.refusal(bytes)
 }
 
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.
@@ -137,7 +137,7 @@ func (a *Access) limits(b Batch) []int64 {
 			last = i
 		}
 	}
-	if _, _, limit := a.r.quota.current(); last >= 0 && limit >= 0 {
+	if limit := a.limit(); last >= 0 && limit >= 0 {
 		if b.Reservation != nil {
 			limit = max(limit, b.Reservation.atMost)
 		}

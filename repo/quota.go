@@ -15,9 +15,10 @@ type quota struct {
 
 // reservation is a promise of bytes. It ends once, by commit or release.
 type reservation struct {
-	q     *quota
-	bytes int64
-	ended bool
+	q       *quota
+	ceiling int64 // of who asks, beside q.limit; negative: none
+	bytes   int64
+	ended   bool
 }
 
 func (q *quota) setLimit(limit int64) {
@@ -32,20 +33,18 @@ func (q *quota) current() (used, reserved, limit int64) {
 	return q.used, q.reserved, q.limit
 }
 
+// lower is the stricter of two limits; a negative one is none.
+func lower(a, b int64) int64 {
+	if a < 0 || b >= 0 && b < a {
+		return b
+	}
+	return a
+}
+
 // refusal tells with figures that n bytes more were refused.
 func (q *quota) refusal(n int64) *QuotaError {
 	used, _, limit := q.current()
 	return &QuotaError{Used: used, Wanted: used + n, Limit: limit, Request: n}
-}
-
-// reserve promises n bytes more (n may be negative for a write that shrinks: then it
-// only tests the limit, as a write above the limit must bring usage back to it).
-func (q *quota) reserve(n int64) (*reservation, error) {
-	r := &reservation{q: q}
-	if err := r.grow(n); err != nil {
-		return nil, err
-	}
-	return r, nil
 }
 
 // grow adds n bytes to the promise, or refuses and leaves it as it was.
@@ -53,8 +52,9 @@ func (r *reservation) grow(n int64) error {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if want := q.used + q.reserved + n; q.limit >= 0 && (want > q.limit || want < q.used && n > 0) {
-		return &QuotaError{Used: q.used, Wanted: want, Limit: q.limit, Request: n}
+	limit := lower(q.limit, r.ceiling)
+	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used && n > 0) {
+		return &QuotaError{Used: q.used, Wanted: want, Limit: limit, Request: n}
 	}
 	if n > 0 {
 		q.reserved += n

@@ -230,3 +230,44 @@ func TestMoveAmongLocks(t *testing.T) {
 	move("packs/p", "locks/b")
 	used("no lock any more", 5, 0)
 }
+
+// A ceiling holds for one principal, beside the limit of the repository, and for what all have stored.
+func TestCeiling(t *testing.T) {
+	r := newAccess(t, nil).Repository()
+	as := func(ceiling int64) *repo.Access { return r.As(repo.Principal{Ceiling: &ceiling}) }
+	var q *repo.QuotaError
+	refused := func(what string, err error, limit int64) {
+		t.Helper()
+		if !errors.As(err, &q) || q.Limit != limit {
+			t.Errorf("%s: got %v, want a QuotaError at %d", what, err, limit)
+		}
+	}
+	if err := r.SetQuota(ctx, 200); err != nil {
+		t.Fatal(err)
+	}
+	small, large := as(100), as(500)
+	mustPut(t, small, "a", strings.Repeat("x", 100))
+	_, err := put(small, "b", "y")
+	refused("above the ceiling", err, 100)
+	_, err = small.Put(ctx, repo.PutRequest{Key: "b", Body: strings.NewReader("y"), Size: -1})
+	refused("above the ceiling, of unknown length", err, 100)
+	_, err = small.Reserve(1, 1)
+	refused("a plan above the ceiling", err, 100)
+	mustPut(t, small, "locks/l", "lock")
+	refused("a lock renamed above the ceiling", small.Move(ctx, "locks/l", "b"), 100)
+	_, err = put(small, "locks/big", strings.Repeat("x", 70_000))
+	refused("no lock above the ceiling", err, 100)
+	mustPut(t, large, "b", strings.Repeat("x", 100))
+	_, err = put(large, "c", "y")
+	refused("above the limit, below the ceiling", err, 200)
+	_, err = put(small, "a", "y")
+	refused("shrinking, but still above the ceiling", err, 100)
+	if err := small.Delete(ctx, "a"); err != nil {
+		t.Errorf("delete above the ceiling: %v", err)
+	}
+	for want, a := range map[int64]*repo.Access{100: small, 200: large} {
+		if u := a.Usage(); u.Limit != want || u.Used != 100 {
+			t.Errorf("usage: got %d of %d, want 100 of %d", u.Used, u.Limit, want)
+		}
+	}
+}

@@ -24,10 +24,10 @@ func (a *Access) Reserve(net, peak int64) (*Reservation, error) {
 		return nil, err
 	}
 	if net <= 0 {
-		used, _, limit := a.r.quota.current()
-		return &Reservation{&reservation{q: &a.r.quota}, c, max(used, limit)}, nil
+		used, _, _ := a.r.quota.current()
+		return &Reservation{a.promise(), c, max(used, a.limit())}, nil
 	}
-	res, err := a.r.quota.reserve(net)
+	res, err := a.reserve(net)
 	if err != nil {
 		c.end()
 		return nil, err

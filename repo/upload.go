@@ -94,7 +94,7 @@ func (u *Upload) reserve() error {
 		return nil
 	}
 	if u.exempt {
-		u.res = &reservation{q: &u.a.r.quota}
+		u.res = u.a.promise()
 		return nil
 	}
 	if u.o.Key != "" {
@@ -106,7 +106,7 @@ func (u *Upload) reserve() error {
 	if u.o.Size < 0 {
 		more = -u.credit // of unknown length: the promise grows with the body
 	}
-	res, err := u.a.r.quota.reserve(more)
+	res, err := u.a.reserve(more)
 	if err != nil {
 		return err
 	}

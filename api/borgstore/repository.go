@@ -67,7 +67,7 @@ func (q *request) quota() error {
 	if err := q.open(); err != nil {
 		return err
 	}
-	usage := q.access.Repository().Usage()
+	usage := q.access.Usage()
 	limit, used := int64(-1), int64(-1)
 	if usage.Limit >= 0 {
 		limit, used = usage.Limit, usage.Used

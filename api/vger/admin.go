@@ -69,7 +69,7 @@ func (x *exchange) stats() error {
 	if err != nil && !errors.Is(err, repo.ErrNotFound) {
 		return err
 	}
-	u := a.Repository().Usage()
+	u := a.Usage()
 	s := statistics{
 		TotalBytes: u.Bytes, TotalObjects: u.Items, TotalPacks: packs.Items,
 		QuotaUsed: u.Used, QuotaSource: "unlimited",

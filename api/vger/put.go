@@ -63,7 +63,9 @@ func (x *exchange) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
 	}
 	if x.key.text == "manifest" {
 		if config.format != 1 && restricted(a.Principal()) && a.May("manifest", "wW") == nil {
-			return a.Repository().As(repo.Principal{Name: a.Principal().Name, Permissions: manifestOnce}), nil
+			p := a.Principal()
+			p.Permissions = manifestOnce
+			return a.Repository().As(p), nil
 		}
 		return a, nil
 	}

@@ -410,7 +410,22 @@ func TestStdioQuotaAndPermissions(t *testing.T) {
 	c.want(t, http.StatusOK, "POST", "/a", "12345678")
 	c.want(t, http.StatusInsufficientStorage, "POST", "/b", "123")
 	c.want(t, http.StatusForbidden, "DELETE", "/a", "")
-	c.finish(t)
+	// Each client has its own, whoever asked last; one that has none is not held to another's.
+	large, free := stdioAt(t, dir, "--quota", "20"), stdioAt(t, dir)
+	for range 2 {
+		for c, want := range map[*client]string{c: `{"limit": 10, "usage": 8}`, large: `{"limit": 20, "usage": 8}`, free: `{"limit": -1, "usage": -1}`} {
+			if status, _, got, err := c.ask("POST", "/?cmd=quota", ""); err != nil || status != http.StatusOK || got != want {
+				t.Errorf("quota: got %d %s, %v, want %s", status, got, err, want)
+			}
+		}
+	}
+	large.want(t, http.StatusOK, "POST", "/b", "123456789012")
+	large.want(t, http.StatusInsufficientStorage, "POST", "/c", "1")
+	c.want(t, http.StatusInsufficientStorage, "POST", "/c", "1")
+	free.want(t, http.StatusOK, "POST", "/c", "1")
+	for _, c := range []*client{c, large, free} {
+		c.finish(t)
+	}
 }
 
 // TestServeRestLimits: what an administrator forces on a client of `serve --rest` holds.
