@@ -132,24 +132,17 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 		return nil, errElsewhere
 	}
 	if err != nil {
-		return nil, openError(err)
+		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	r := &Repository{dir: dir, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(openError(err), ix.Close())
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
 	}
 	r.Configure(settings)
 	reclaimCtx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
 	return r, nil
-}
-
-func openError(err error) error {
-	if errors.Is(err, index.ErrCorrupt) {
-		return fmt.Errorf("%w: %w; packhouse repo rebuild --replace makes it anew", ErrCorrupt, err)
-	}
-	return fmt.Errorf("open repository: %w", err)
 }
 
 // load reads the meta values and settles what a crash left in the blob store.

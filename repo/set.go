@@ -161,6 +161,11 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 			s.sweepLater(name, dir)
 		}
 	}
+	if errors.Is(err, index.ErrCorrupt) {
+		// How it is damaged helps nobody who has to mend it.
+		s.o.Logger.Error("index is damaged", "repository", name, "error", err)
+		return nil, &messageError{"the index of the repository is damaged; " + s.rebuildCommand(dir) + " --replace makes it anew", ErrCorrupt}
+	}
 	return r, err
 }
 

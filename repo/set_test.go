@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -75,9 +76,13 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 	if err := os.WriteFile(path, []byte("garbage"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
-	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || strings.Contains(err.Error(), dir) {
-		t.Errorf("get: got %v, want ErrCorrupt without a path", err)
+	var text strings.Builder
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&text, nil)) })
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || err.Error() != "the index of the repository is damaged; packhouse repo rebuild r --replace makes it anew" {
+		t.Errorf("get: got %v, want ErrCorrupt, once, and what to do", err)
+	}
+	if !strings.Contains(text.String(), "invalid database") {
+		t.Errorf("the log does not say how it is damaged: %q", text.String())
 	}
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrExists) {
 		t.Errorf("create: got %v, want ErrExists", err)
