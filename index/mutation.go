@@ -19,7 +19,7 @@ type Put struct {
 	// Exempt marks a small coordination object (locks, sessions): its bytes are
 	// counted in Counters.Exempt and Limit is not tested. The flag is stored with the item.
 	Exempt bool
-	// TrashUntil is the expiry of the trash row of a replaced item.
+	// TrashUntil is the expiry of the trash row of a replaced item; exempt ones expire at once.
 	TrashUntil time.Time
 	Now        time.Time // Item.Modified of the new, removal time of the replaced
 	// Backup records Now as the last backup of Item.Writer and of the repository.

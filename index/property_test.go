@@ -92,6 +92,9 @@ func (m *model) discard(key, id string, now, until time.Time) {
 		id = fmt.Sprintf("of a failed group, %d", len(m.trash))
 	}
 	if item, ok := m.items[key]; ok {
+		if item.Flags&index.FlagExempt != 0 {
+			until = now
+		}
 		m.trash[id] = index.Removed{ID: id, Key: key, Item: item, At: now, Expires: until}
 		delete(m.items, key)
 	}

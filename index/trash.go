@@ -37,8 +37,12 @@ func trashRowOf(id string) []byte {
 	return nil
 }
 
-// discard moves the item at key into the trash.
+// discard moves the item at key into the trash. until is the end of its grace time; what counts against no limit has
+// none. That goes by the item rather than by its key, as a rename must not be a way around the grace time.
 func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, err error) {
+	if item.Flags&FlagExempt != 0 {
+		until = now
+	}
 	// Not taken back with a group that fails; a number left out is fine.
 	sequence, err := t.trash.NextSequence()
 	if err != nil {

@@ -57,7 +57,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	defer res.release()
 	results, err := a.r.apply(ctx, index.Move{
-		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), TrashUntil: a.r.trashUntil(to, now), Now: now,
+		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), TrashUntil: a.r.trashUntil(now), Now: now,
 	})
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}

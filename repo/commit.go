@@ -97,7 +97,7 @@ func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
 			return nil, err
 		}
 		muts = append(muts, index.Delete{
-			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(d.Key, now), Now: now,
+			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(now), Now: now,
 		})
 	}
 	limits := a.limits(b)
@@ -109,7 +109,7 @@ func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
 		u.item.Modified = now
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(u.o.Key, now), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(now), Now: now, Backup: put.Backup,
 		})
 	}
 	if b.Job != nil {

@@ -43,7 +43,7 @@ func ephemeral(key string) bool {
 
 // discard takes the item from key, to be restored within the grace time.
 func (m *model) discard(key string) {
-	if m.grace > 0 && !ephemeral(key) {
+	if m.grace > 0 && !m.items[key].exempt {
 		m.trash = append(m.trash, modelRow{key, m.items[key], m.now.Add(m.grace)})
 	}
 	delete(m.items, key)

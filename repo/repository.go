@@ -382,10 +382,7 @@ func ephemeral(key string) bool {
 	return len(key) > 6 && key[:6] == "locks/" || len(key) > 9 && key[:9] == "sessions/"
 }
 
-// trashUntil is when the bytes of an item removed now may go.
-func (r *Repository) trashUntil(key string, now time.Time) time.Time {
-	if ephemeral(key) {
-		return now
-	}
+// trashUntil is when the bytes of an item removed now may go. The index makes it at once for exempt items.
+func (r *Repository) trashUntil(now time.Time) time.Time {
 	return now.Add(time.Duration(r.grace.Load()))
 }

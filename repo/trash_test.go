@@ -63,6 +63,33 @@ func (s *stuckFS) Remove(name string) error {
 	return s.FS.Remove(name)
 }
 
+// Locks are removed for good at once, but a pack that was given the name of one is not.
+func TestRenameIsNoWayAroundTheGrace(t *testing.T) {
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+	})
+	mustPut(t, a, "packs/p", "a pack")
+	mustPut(t, a, "locks/mine", "a lock")
+	if err := a.Move(ctx, "packs/p", "locks/p"); err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"locks/p", "locks/mine"} {
+		if err := a.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r := a.Repository()
+	waitFor(t, "the lock to go", func() bool { return r.Usage().TrashItems == 1 })
+	var id string
+	if err := r.Trash(func(row index.Removed) error { id = row.ID; return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.Restore(ctx, id, "packs/p"); err != nil {
+		t.Fatal(err)
+	}
+	wantContent(t, a, "packs/p", "a pack")
+}
+
 func TestTrashRestoresWithinGrace(t *testing.T) {
 	now := time.Now()
 	var mu sync.Mutex
