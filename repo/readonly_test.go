@@ -139,3 +139,27 @@ func TestEveryFailedSyncTurnsReadOnly(t *testing.T) {
 		}
 	}
 }
+
+// A repository that has failed forgets no row of its trash, and so unlinks no blob of one.
+func TestFailedRepositoryKeepsItsTrash(t *testing.T) {
+	fsys := vfstest.NewFailing(vfs.OS())
+	a := newAccess(t, func(o *repo.SetOptions) {
+		o.FS = fsys
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "packs/x", "content")
+	if err := a.Delete(ctx, "packs/x"); err != nil {
+		t.Fatal(err)
+	}
+	fsys.FailOp(vfstest.SyncDir, 1, vfstest.Before, syscall.EIO)
+	if err := writeFile(r, "job", "plan"); err == nil {
+		t.Fatal("a plan was kept whose directory was not synced")
+	}
+	if _, err := r.EmptyTrash(ctx, time.Now().Add(time.Minute)); !errors.Is(err, repo.ErrReadOnly) {
+		t.Errorf("empty the trash: got %v, want ErrReadOnly", err)
+	}
+	if found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*")); err != nil || len(found) != 1 {
+		t.Errorf("blobs: %v, %v, want the one of the row", found, err)
+	}
+}

@@ -162,8 +162,10 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		}
 	}
 	if errors.Is(err, index.ErrCorrupt) {
-		// How it is damaged helps nobody who has to mend it.
-		s.o.Logger.Error("index is damaged", "repository", name, "error", err)
+		// How it is damaged helps nobody who has to mend it. Once, not with every look of maintenance.
+		if !s.unusable.knows(name) {
+			s.o.Logger.Error("index is damaged", "repository", name, "error", err)
+		}
 		return nil, &messageError{"the index of the repository is damaged; " + s.rebuildCommand(dir) + " --replace makes it anew", ErrCorrupt}
 	}
 	return r, err

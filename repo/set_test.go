@@ -84,6 +84,10 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 	if !strings.Contains(text.String(), "invalid database") {
 		t.Errorf("the log does not say how it is damaged: %q", text.String())
 	}
+	// Maintenance asks every minute: once is enough.
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || strings.Count(text.String(), "level=ERROR") != 1 {
+		t.Errorf("second get: %v, log %q", err, text.String())
+	}
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrExists) {
 		t.Errorf("create: got %v, want ErrExists", err)
 	}

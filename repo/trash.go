@@ -68,8 +68,9 @@ func (r *Repository) purge(ctx context.Context, rows []index.Removed) ([]index.R
 	for i, row := range rows {
 		refs[i] = refOf(row.Item)
 	}
-	// Of a failed index a row may be seen that the disk does not have: there the blob is still an item's.
-	if err := r.Durable(); err != nil {
+	// Of a failed index a row may be seen that the disk does not have: there the blob is still an item's. And the rows
+	// of what is unlinked must be forgotten, which a repository that has failed otherwise refuses.
+	if err := r.writable(); err != nil {
 		return nil, err
 	}
 	removeErr := r.blobs.RemoveAll(refs)

@@ -39,6 +39,14 @@ func (u *unusable) note(name string, err error) {
 	u.errs[name] = err
 }
 
+// knows tells whether the repository could not be opened when it was last asked for.
+func (u *unusable) knows(name string) bool {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	_, known := u.errs[name]
+	return known
+}
+
 // Unusable returns the repositories that are there and could not be opened when they were last asked for, by name, with
 // the error of that opening. One is left out again once it opens, or its directory is gone. At most ten thousand
 // are remembered.

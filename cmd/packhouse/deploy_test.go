@@ -77,6 +77,19 @@ func TestDeployedSocket(t *testing.T) {
 	}
 }
 
+// TestDeployedService: a system call that the unit does not allow fails. The default is to kill the server for it.
+func TestDeployedService(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "..", "deploy", "packhouse.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{"SystemCallFilter=@system-service cachestat", "SystemCallErrorNumber=EPERM"} {
+		if !strings.Contains(string(text), "\n"+line+"\n") {
+			t.Errorf("no line %q", line)
+		}
+	}
+}
+
 // TestDocumentedSettings: docs/configuration.md has every flag and every variable.
 func TestDocumentedSettings(t *testing.T) {
 	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "configuration.md"))
