@@ -4,3 +4,12 @@ package compact
 func (e *Engine) SetRoom(items int64) {
 	e.calls, e.jobs, e.looks = newRoom(items), newRoom(items), newRoom(items)
 }
+
+// CallWaits tells whether a call waits for memory: to a newcomer there is none then, however little it needs.
+func (e *Engine) CallWaits() bool {
+	if !e.calls.free.TryAcquire(1) {
+		return true
+	}
+	e.calls.free.Release(1)
+	return false
+}

@@ -48,8 +48,10 @@ func TestPlansShareMemory(t *testing.T) {
 	first, firstEnded := begin(long) // 2 names, 1 output: 6, and 5 from when it knows that the names are one
 	p.untilReading(first)
 	_, secondEnded := begin(compact.Operation{Ranges: []compact.Range{{Key: "x", Offset: 0, Length: 2}}, Target: "y"}) // 5
-	time.Sleep(20 * time.Millisecond)                                                                                  // it has its place in the line
-	_, thirdEnded := begin(compact.Operation{Deletes: []string{"k"}})                                                  // 1, but it came later
+	for !p.engine.CallWaits() {                                                                                        // it has its place in the line
+		time.Sleep(time.Millisecond)
+	}
+	_, thirdEnded := begin(compact.Operation{Deletes: []string{"k"}}) // 1, but it came later
 
 	job := p.submit("now", compact.Operation{Deletes: []string{"j"}})
 	if got, err := p.engine.Await(ctx, p.repo, job.ID); err != nil || got.State != compact.Done {
