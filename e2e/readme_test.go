@@ -103,8 +103,11 @@ func TestReadme(t *testing.T) {
 		b := newBorg(t, "")
 		b.shell(home, strings.ReplaceAll(m[2], "/myrepo", "/printed"))
 		b.shell(home, blockWith(t, "BorgBackup 2", "export BORG_REPO=", "TOKEN", m[1], "127.0.0.1:8484", s.addr))
-		// The commands for administrators find the server by its directory, where it was started.
-		if out := b.shell(s.dir, blockWith(t, "Running it for real", "packhouse check")); !strings.Contains(out, "myrepo") {
+		// The commands for administrators find the server by its directory, where it was started: here by us, without
+		// a configuration.
+		administer := blockWith(t, "Running it for real", "packhouse check",
+			"sudo -u packhouse packhouse ", "packhouse ", " -c /etc/packhouse.toml", "", " laptop", " myrepo")
+		if out := b.shell(s.dir, administer); !strings.Contains(out, "myrepo") {
 			t.Errorf("the administrator's commands say nothing of the repository:\n%s", out)
 		}
 		quota := regexp.MustCompile("`(packhouse repo quota [^`]+)`").FindStringSubmatch(readmeText(t))
