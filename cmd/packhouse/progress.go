@@ -9,12 +9,13 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress is a bar for people; elsewhere it is a line now and then.
+// progress is a bar for people; elsewhere it is a line now and then, and whenever the title is another.
 type progress struct {
 	w     io.Writer
 	title string
 	bar   *progressbar.ProgressBar // nil: none, or not begun
 	said  time.Time                // when the last line was printed
+	under string                   // its title
 }
 
 // lineEvery is the time between two lines.
@@ -25,8 +26,8 @@ func newProgress(w io.Writer, title string) *progress { return &progress{w: w, t
 // set tells that n of total bytes are done.
 func (p *progress) set(n, total int64) {
 	if !isTerminal(p.w) {
-		if now := time.Now(); now.Sub(p.said) >= lineEvery {
-			p.said = now
+		if now := time.Now(); now.Sub(p.said) >= lineEvery || p.title != p.under {
+			p.said, p.under = now, p.title
 			fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, units.BytesSize(float64(n)), units.BytesSize(float64(total)))
 		}
 		return

@@ -22,3 +22,16 @@ func TestPlainProgress(t *testing.T) {
 		}
 	})
 }
+
+// A title that changes is told at once: who waits for a job sees that it has begun.
+func TestProgressTellsItsTitle(t *testing.T) {
+	var out strings.Builder
+	p := newProgress(&out, "job queued")
+	p.set(0, 1024)
+	p.title = "job running"
+	p.set(0, 1024)
+	p.set(512, 1024)
+	if want := "job queued: 0B of 1KiB\njob running: 0B of 1KiB\n"; out.String() != want {
+		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
