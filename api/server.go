@@ -292,6 +292,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *exchange) bool
 	p, err := s.auth.Load().authenticate(r, clientAddress(r))
 	if err == nil {
 		x.principal = p
+		x.principal.Address = clientAddress(r)
 		s.known(r)
 		return true
 	}

@@ -11,6 +11,7 @@ import (
 // Principal is who asks.
 type Principal struct {
 	Name        string       // for the log and for Item.Writer
+	Address     string       // of the client, without its port; empty: not known, or none
 	Permissions *Permissions // nil: everything
 	// Ceiling holds for this principal beside the limit of the repository: bytes that the repository may hold when
 	// the principal adds to it, whoever stored them. nil: none.
