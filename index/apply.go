@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"time"
 )
@@ -51,6 +52,20 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return r, t.putJob(m)
 	case DeleteJob:
 		t.remove(t.jobs, []byte(m.ID))
+	case OpenPlan:
+		return t.openPlan(m)
+	case ProvePlan:
+		return t.provePlan(m)
+	case EndPlans:
+		return t.endPlans(m)
+	case ReturnKept:
+		return t.returnKept(m)
+	case ReturnProven:
+		return t.returnProven(m)
+	case ReleaseKept:
+		return t.releaseKept(m)
+	case Found:
+		return r, t.found(m)
 	default:
 		return r, fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
 	}
@@ -73,20 +88,31 @@ func (t *tx) itemAt(key string) (*Item, error) {
 	return nil, nil
 }
 
-// attach makes key the item, where none is: its rows, its parents, its count.
+// attach makes key the item, where none is: its rows, its parents, its count, its place among the sources of its
+// plan. What is kept under the key is released: a key has one of the two.
 func (t *tx) attach(key string, item *Item, now time.Time) error {
 	if err := t.ensureDir(parentOf(key), now); err != nil {
 		return err
 	}
 	row := rowKey(key)
+	if err := t.releaseKeptAt(row, now); err != nil {
+		return err
+	}
 	t.put(t.items, row, encodeItem(item))
 	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{row: row}))
+	if err := t.countSource(row, item, +1); err != nil {
+		return err
+	}
 	return t.count(key, item, +1)
 }
 
 // detach takes the item from key. Its ref has no item until the caller gives it one.
 func (t *tx) detach(key string, item *Item) error {
-	t.remove(t.items, rowKey(key))
+	row := rowKey(key)
+	t.remove(t.items, row)
+	if err := t.countSource(row, item, -1); err != nil {
+		return err
+	}
 	return t.count(key, item, -1)
 }
 
@@ -106,8 +132,8 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	}
 
 	item := m.Item
-	item.Modified = m.Now
-	item.Flags &^= FlagExempt
+	item.Modified, item.Plan, item.Found = m.Now, 0, time.Time{}
+	item.Flags &^= FlagExempt | FlagReturned
 	if m.Exempt {
 		item.Flags |= FlagExempt
 	}
@@ -134,6 +160,12 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 		return r, err
 	}
 	if r.Previous == nil {
+		// To its client it is there: GET and HEAD say so.
+		if !m.Keep && m.IfRef == "" {
+			if r.Previous, err = t.keptItem(rowKey(m.Key)); err != nil || r.Previous != nil {
+				return r, errors.Join(err, t.releaseKeptAt(rowKey(m.Key), m.Now))
+			}
+		}
 		if m.IgnoreMissing {
 			return r, nil
 		}
@@ -141,6 +173,12 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 	}
 	if m.IfRef != "" && r.Previous.Ref != m.IfRef {
 		return r, ErrConflict
+	}
+	if !m.IfBefore.IsZero() && !(r.Previous.Modified.Before(m.IfBefore) && r.Previous.Found.Before(m.IfBefore)) {
+		return Result{}, nil
+	}
+	if m.Keep {
+		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false)
 	}
 	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil)
 	return r, err
@@ -174,7 +212,8 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 		item.Flags &^= FlagExempt
 	}
 	r.Moved, r.Begins = &item, item.Counted()-moved.Counted()
-	// While From is still an item, so that it cannot become a parent of To.
+	// While From is still an item, so that it cannot become a parent of To; and its plan, of which it may be the last
+	// source, is not closed in between.
 	if err := t.attach(m.To, &item, m.Now); err != nil {
 		return r, err
 	}
@@ -212,7 +251,8 @@ func (t *tx) setFlags(m SetFlags) error {
 	if item.Ref != m.Ref {
 		return ErrConflict
 	}
-	item.Flags = item.Flags&FlagExempt | m.Flags&^FlagExempt
+	const own = FlagExempt | FlagReturned
+	item.Flags = item.Flags&own | m.Flags&^own
 	t.put(t.items, row, encodeItem(&item))
 	return nil
 }

@@ -28,10 +28,12 @@ func (x *Index) Check(ctx context.Context) (report CheckReport, err error) {
 		c := checker{ctx: ctx, report: &report}
 		c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
 		c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
+		c.plans, c.sources = b.Bucket(bucketPlans), b.Bucket(bucketSources)
+		c.kept, c.keys = b.Bucket(bucketKept), b.Bucket(bucketKeptKeys)
 		if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
 			c.problem("counters of the repository: %v", err)
 		}
-		steps := []func() error{c.checkItems, c.checkTrash, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
+		steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
 		for _, step := range steps {
 			if err := step(); err != nil {
 				return err
@@ -49,6 +51,7 @@ type checker struct {
 	ctx                          context.Context
 	report                       *CheckReport
 	items, refs, trash, counters *bolt.Bucket
+	plans, sources, kept, keys   *bolt.Bucket
 
 	parent []byte // row of the last directory found to exist; nil: the root
 	top    string // top-level directory being counted
@@ -104,9 +107,12 @@ func (c *checker) checkItems() error {
 			return
 		}
 		c.checkRef(item.Ref, refTarget{row: row})
+		if item.Plan != 0 && c.sources.Get(sourceKey(item.Plan, row)) == nil {
+			c.problem("item %q is a source of plan %d, which does not know it", key, item.Plan)
+		}
 		n := live(&item)
 		c.report.Counted.add(n)
-		n.Exempt = 0
+		n = Counters{Items: n.Items, Bytes: n.Bytes}
 		top := topOf(key)
 		if top == "" {
 			c.inRoot.add(n)
@@ -175,15 +181,80 @@ func (c *checker) checkTrash() error {
 			c.problem("trash row %x: %v", row, err)
 			return
 		}
-		c.checkRef(removed.Item.Ref, refTarget{trash: true, row: row})
-		c.report.Counted.add(inTrash(&removed.Item))
+		c.checkRef(removed.Item.Ref, refTarget{inTrash, row})
+		c.report.Counted.add(trashed(&removed.Item))
+	})
+}
+
+// checkPlans holds the plans against the rows of their sources.
+func (c *checker) checkPlans() error {
+	return c.each(c.plans, func(row, value []byte) {
+		p, err := decodePlan(row, value)
+		if err != nil {
+			c.problem("plan %x: %v", row, err)
+			return
+		}
+		c.report.Counted.Plans++
+		var n, size int64
+		cursor := c.sources.Cursor()
+		for source, _ := cursor.Seek(row); bytes.HasPrefix(source, row); source, _ = cursor.Next() {
+			n++
+			if item, err := decodeItem(c.items.Get(source[planKeySize:])); err == nil {
+				size += item.Size
+			}
+		}
+		if n != p.Sources || size != p.Bytes {
+			c.problem("plan %d: stored %d sources, %d bytes, counted %d, %d", p.ID, p.Sources, p.Bytes, n, size)
+		}
+	})
+}
+
+// checkSources goes from each source to its plan and its item.
+func (c *checker) checkSources() error {
+	return c.each(c.sources, func(row, _ []byte) {
+		if len(row) <= planKeySize {
+			c.problem("source %x: its key is too short", row)
+			return
+		}
+		item, err := decodeItem(c.items.Get(row[planKeySize:]))
+		if id := planKey(item.Plan); err != nil || !bytes.Equal(id, row[:planKeySize]) || c.plans.Get(id) == nil {
+			c.problem("source %x leads to item %q, which is none of that plan", row, keyOf(row[planKeySize:]))
+		}
+	})
+}
+
+func (c *checker) checkKept() error {
+	return c.each(c.kept, func(row, value []byte) {
+		kept, err := decodeKeptRow(row, value)
+		if err != nil {
+			c.problem("kept row %x: %v", row, err)
+			return
+		}
+		c.checkRef(kept.Item.Ref, refTarget{inKept, row})
+		c.report.Counted.KeptItems++
+		c.report.Counted.KeptBytes += kept.Item.Size
+		item := rowKey(kept.Key)
+		if !bytes.Equal(c.keys.Get(item), row) {
+			c.problem("kept row %x is not found under its key %q", row, kept.Key)
+		}
+		if c.items.Get(item) != nil {
+			c.problem("%q is kept, and an item", kept.Key)
+		}
+	})
+}
+
+func (c *checker) checkKeptKeys() error {
+	return c.each(c.keys, func(item, row []byte) {
+		if record, err := decodeKept(c.kept.Get(row)); err != nil || !bytes.Equal(rowKey(record.key), item) {
+			c.problem("key %q leads to kept row %x, which has not that key", keyOf(item), row)
+		}
 	})
 }
 
 // checkRef goes from an item or trash row to its ref.
 func (c *checker) checkRef(ref string, want refTarget) {
 	got, err := decodeRef(c.refs.Get([]byte(ref)))
-	if err != nil || got.trash != want.trash || !bytes.Equal(got.row, want.row) {
+	if err != nil || got.in != want.in || !bytes.Equal(got.row, want.row) {
 		c.problem("ref %x does not lead to %s", ref, want)
 	}
 }
@@ -197,11 +268,16 @@ func (c *checker) checkRefs() error {
 			return
 		}
 		var item Item
-		if target.trash {
+		switch target.in {
+		case inTrash:
 			var record trashRecord
 			record, err = decodeTrash(c.trash.Get(target.row))
 			item = record.item
-		} else {
+		case inKept:
+			var record keptRecord
+			record, err = decodeKept(c.kept.Get(target.row))
+			item = record.item
+		default:
 			item, err = decodeItem(c.items.Get(target.row))
 		}
 		if err != nil || item.Ref != string(ref) {
@@ -211,8 +287,11 @@ func (c *checker) checkRefs() error {
 }
 
 func (r refTarget) String() string {
-	if r.trash {
+	switch r.in {
+	case inTrash:
 		return fmt.Sprintf("trash row %x", r.row)
+	case inKept:
+		return fmt.Sprintf("kept row %x", r.row)
 	}
 	return fmt.Sprintf("item %q", keyOf(r.row))
 }

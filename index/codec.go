@@ -10,14 +10,18 @@ import (
 // layout gets a new number, and the old one stays readable.
 const (
 	itemV1     = 1 // first layout
+	itemV2     = 2 // adds the open plan and the time when it was found
 	dirV1      = 1
 	refV1      = 1
 	trashV1    = 1
 	countersV1 = 1
+	countersV2 = 2 // adds open plans and what is kept
 	lockV1     = 1
 	writerV1   = 1
 	metaV1     = 1
 	jobV1      = 1
+	planV1     = 1
+	keptV1     = 1
 )
 
 // itemFixed is the length of an item record before its four strings.
@@ -35,8 +39,13 @@ func appendLong[T string | []byte](b []byte, s T) []byte {
 	return append(binary.LittleEndian.AppendUint16(b, uint16(len(s))), s...)
 }
 
+// appendItem writes the oldest layout that holds the item: few are part of a plan.
 func appendItem(b []byte, item *Item) []byte {
-	b = append(b, itemV1, byte(item.Flags))
+	version := byte(itemV1)
+	if item.Plan != 0 || !item.Found.IsZero() {
+		version = itemV2
+	}
+	b = append(b, version, byte(item.Flags))
 	b = binary.LittleEndian.AppendUint64(b, uint64(item.Size))
 	b = appendTime(b, item.Created)
 	b = appendTime(b, item.Modified)
@@ -44,11 +53,22 @@ func appendItem(b []byte, item *Item) []byte {
 	b = appendShort(b, item.Ref)
 	b = appendShort(b, item.Algorithm)
 	b = appendShort(b, item.Sum)
-	return appendShort(b, item.Writer)
+	b = appendShort(b, item.Writer)
+	if version == itemV1 {
+		return b
+	}
+	b = binary.LittleEndian.AppendUint64(b, item.Plan)
+	if item.Found.IsZero() {
+		return binary.LittleEndian.AppendUint64(b, noTime)
+	}
+	return appendTime(b, item.Found)
 }
 
+// noTime stands for the zero time, in a place where there may be none.
+const noTime = 1 << 63
+
 func encodeItem(item *Item) []byte {
-	n := itemFixed + 4 + len(item.Ref) + len(item.Algorithm) + len(item.Sum) + len(item.Writer)
+	n := itemFixed + 4 + 16 + len(item.Ref) + len(item.Algorithm) + len(item.Sum) + len(item.Writer)
 	return appendItem(make([]byte, 0, n), item)
 }
 
@@ -58,7 +78,8 @@ type decoder struct{ algorithm, writer string }
 
 func (d *decoder) item(b []byte) (item Item, err error) {
 	f := fields{b: b}
-	if f.u8() != itemV1 {
+	version := f.u8()
+	if version != itemV1 && version != itemV2 {
 		return Item{}, damaged("item")
 	}
 	item.Flags = Flags(f.u8())
@@ -72,6 +93,11 @@ func (d *decoder) item(b []byte) (item Item, err error) {
 		item.Sum = append(make([]byte, 0, len(sum)), sum...)
 	}
 	item.Writer = reuse(&d.writer, f.short())
+	if version == itemV2 {
+		item.Plan = uint64(f.i64())
+		item.Found = f.timeOrNone()
+		f.bad = f.bad || item.Plan == 0 && item.Found.IsZero()
+	}
 	if !f.done() || item.Size < 0 || item.Ref == "" {
 		return Item{}, damaged("item")
 	}
@@ -104,26 +130,31 @@ func decodeDir(b []byte) (created time.Time, err error) {
 	return created, nil
 }
 
-// A refTarget is what a ref belongs to: the item or the trash row of this row key.
+// A refTarget is what a ref belongs to: the item, the trash row or the kept row of this row key.
 type refTarget struct {
-	trash bool
-	row   []byte
+	in  refPlace
+	row []byte
 }
 
+// refPlace is byte 1 of a ref record.
+type refPlace byte
+
+const (
+	inItems refPlace = iota
+	inTrash
+	inKept
+)
+
 func encodeRef(r refTarget) []byte {
-	b := make([]byte, 0, 2+len(r.row))
-	if r.trash {
-		return append(append(b, refV1, 1), r.row...)
-	}
-	return append(append(b, refV1, 0), r.row...)
+	return append(append(make([]byte, 0, 2+len(r.row)), refV1, byte(r.in)), r.row...)
 }
 
 // decodeRef returns a row that shares memory with b.
 func decodeRef(b []byte) (refTarget, error) {
-	if len(b) < 3 || b[0] != refV1 || b[1] > 1 || b[1] == 1 && len(b) != 2+trashKeySize {
+	if len(b) < 3 || b[0] != refV1 || refPlace(b[1]) > inKept || refPlace(b[1]) != inItems && len(b) != 2+trashKeySize {
 		return refTarget{}, damaged("ref")
 	}
-	return refTarget{trash: b[1] == 1, row: b[2:]}, nil
+	return refTarget{in: refPlace(b[1]), row: b[2:]}, nil
 }
 
 // A trashRecord is a Removed without what its row key says.
@@ -152,8 +183,16 @@ func decodeTrash(b []byte) (r trashRecord, err error) {
 }
 
 func encodeCounters(c Counters) []byte {
-	b := append(make([]byte, 0, 1+5*8), countersV1)
+	b := append(make([]byte, 0, 1+10*8), countersV1)
 	for _, n := range [...]int64{c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	more := [...]int64{c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes}
+	if more == [len(more)]int64{} {
+		return b
+	}
+	b[0] = countersV2
+	for _, n := range more {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
 	return b
@@ -163,7 +202,12 @@ func decodeCounters(b []byte) (c Counters, err error) {
 	f := fields{b: b}
 	version := f.u8()
 	c = Counters{Items: f.i64(), Bytes: f.i64(), Exempt: f.i64(), TrashItems: f.i64(), TrashBytes: f.i64()}
-	if version != countersV1 || !f.done() || c.negative() {
+	if version == countersV2 {
+		c.Plans, c.OpenBytes, c.ReturnedBytes = f.i64(), f.i64(), f.i64()
+		c.KeptItems, c.KeptBytes = f.i64(), f.i64()
+		f.bad = f.bad || c == Counters{Items: c.Items, Bytes: c.Bytes, Exempt: c.Exempt, TrashItems: c.TrashItems, TrashBytes: c.TrashBytes}
+	}
+	if version != countersV1 && version != countersV2 || !f.done() || c.negative() {
 		return Counters{}, damaged("counters")
 	}
 	return c, nil
@@ -192,6 +236,54 @@ func decodeLock(id string, b []byte) (Lock, error) {
 		return Lock{}, damaged("lock")
 	}
 	return l, nil
+}
+
+// A keptRecord is a trash record, with how it came to be kept.
+type keptRecord struct {
+	trashRecord
+	proven bool
+}
+
+func encodeKept(r *keptRecord) []byte {
+	proven := byte(0)
+	if r.proven {
+		proven = 1
+	}
+	return append([]byte{keptV1, proven}, encodeTrash(&r.trashRecord)...)
+}
+
+func decodeKept(b []byte) (r keptRecord, err error) {
+	if len(b) < 2 || b[0] != keptV1 || b[1] > 1 {
+		return keptRecord{}, damaged("kept")
+	}
+	r.proven = b[1] == 1
+	r.trashRecord, err = decodeTrash(b[2:])
+	return r, err
+}
+
+func encodePlan(p *Plan) []byte {
+	b := appendTime([]byte{planV1}, p.At)
+	for _, n := range [...]int64{p.Live, p.Sources, p.Bytes} {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	for _, s := range [...]string{p.Principal, p.Address, p.Lock, p.Job} {
+		b = appendLong(b, s)
+	}
+	return b
+}
+
+func decodePlan(row, b []byte) (p Plan, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	p.At = f.time()
+	p.Live, p.Sources, p.Bytes = f.i64(), f.i64(), f.i64()
+	p.Principal, p.Address = string(f.long()), string(f.long())
+	p.Lock, p.Job = string(f.long()), string(f.long())
+	if version != planV1 || !f.done() || len(row) != planKeySize || p.Live < 0 || p.Sources < 1 || p.Bytes < 0 {
+		return Plan{}, damaged("plan")
+	}
+	p.ID = binary.BigEndian.Uint64(row)
+	return p, nil
 }
 
 func encodeWriter(at time.Time) []byte {
@@ -257,6 +349,16 @@ func (f *fields) i64() int64 {
 }
 
 func (f *fields) time() time.Time { return time.UnixMilli(f.i64()).UTC() }
+
+func (f *fields) timeOrNone() time.Time {
+	ms := f.i64()
+	if uint64(ms) == noTime {
+		return time.Time{}
+	}
+	t := time.UnixMilli(ms).UTC()
+	f.bad = f.bad || t.IsZero()
+	return t
+}
 
 func (f *fields) short() []byte { return f.next(int(f.u8())) }
 

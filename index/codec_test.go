@@ -37,9 +37,22 @@ var (
 		{"lock-1", goldenLock, func() []byte { return encodeLock(&goldenLock) }, func(b []byte) (any, error) { return decodeLock("id", b) }},
 		{"writer-1", goldenTime, func() []byte { return encodeWriter(goldenTime) }, func(b []byte) (any, error) { return decodeWriter(b) }},
 		{"meta-1", []byte("value"), func() []byte { return encodeOpaque(metaV1, []byte("value")) }, func(b []byte) (any, error) { return decodeOpaque("meta", metaV1, b) }},
+		{"item-2", goldenSource, func() []byte { return encodeItem(&goldenSource) }, func(b []byte) (any, error) { return decodeItem(b) }},
+		{"ref-1-kept", goldenRefs[2], func() []byte { return encodeRef(goldenRefs[2]) }, func(b []byte) (any, error) { return decodeRef(b) }},
+		{"counters-2", goldenCounters2, func() []byte { return encodeCounters(goldenCounters2) }, func(b []byte) (any, error) { return decodeCounters(b) }},
+		{"kept-1", goldenKept, func() []byte { return encodeKept(&goldenKept) }, func(b []byte) (any, error) { return decodeKept(b) }},
+		{"plan-1", goldenPlan, func() []byte { return encodePlan(&goldenPlan) }, func(b []byte) (any, error) { return decodePlan(planKey(goldenPlan.ID), b) }},
 		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},
 	}
-	goldenRefs     = [2]refTarget{{row: []byte("packs\x00ab")}, {trash: true, row: trashKey(goldenTime, 7)}}
+	goldenRefs   = [3]refTarget{{row: []byte("packs\x00ab")}, {inTrash, trashKey(goldenTime, 7)}, {inKept, trashKey(goldenTime, 8)}}
+	goldenSource = Item{
+		Size: 3, Created: goldenTime, Modified: goldenTime, Ref: "ref", Writer: "alice", Flags: FlagReturned, Plan: 9, Found: goldenTime.Add(time.Minute),
+	}
+	goldenCounters2 = Counters{Items: 1, Bytes: 2, Plans: 6, OpenBytes: 7, ReturnedBytes: 8, KeptItems: 9, KeptBytes: 1 << 40}
+	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true}
+	goldenPlan      = Plan{
+		ID: 9, Principal: "alice", Address: "192.0.2.1", Lock: "object locks/00.json", Job: "0123", At: goldenTime, Live: 10, Sources: 2, Bytes: 7,
+	}
 	goldenTrash    = trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}
 	goldenCounters = Counters{Items: 1, Bytes: 2 << 40, Exempt: 3, TrashItems: 4, TrashBytes: 5}
 	goldenLock     = Lock{ID: "id", Holder: "holder", Data: []byte(`{"pid":1}`), Acquired: goldenTime.Add(456 * time.Microsecond), Since: goldenTime, TTL: 90 * time.Second}
@@ -188,5 +201,17 @@ func FuzzKey(f *testing.F) {
 				t.Fatalf("row %x is not below its parent %x", row, parent)
 			}
 		}
+	})
+}
+
+func FuzzKept(f *testing.F) {
+	addRecords(f, "kept")
+	f.Fuzz(func(t *testing.T, b []byte) { roundTrip(t, b, decodeKept, encodeKept) })
+}
+
+func FuzzPlan(f *testing.F) {
+	addRecords(f, "plan")
+	f.Fuzz(func(t *testing.T, b []byte) {
+		roundTrip(t, b, func(b []byte) (Plan, error) { return decodePlan(planKey(9), b) }, encodePlan)
 	})
 }

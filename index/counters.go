@@ -17,26 +17,40 @@ func (c *Counters) add(d Counters) {
 	c.Exempt += d.Exempt
 	c.TrashItems += d.TrashItems
 	c.TrashBytes += d.TrashBytes
+	c.Plans += d.Plans
+	c.OpenBytes += d.OpenBytes
+	c.ReturnedBytes += d.ReturnedBytes
+	c.KeptItems += d.KeptItems
+	c.KeptBytes += d.KeptBytes
 }
 
 func (c *Counters) negative() bool {
-	return c.Items < 0 || c.Bytes < 0 || c.Exempt < 0 || c.TrashItems < 0 || c.TrashBytes < 0
+	return min(c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes, c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes) < 0
 }
 
 // live is what one item adds to the counters while it has a key.
 func live(item *Item) Counters {
 	c := Counters{Items: 1, Bytes: item.Size}
-	if item.Flags&FlagExempt != 0 {
+	switch {
+	case item.Flags&FlagExempt != 0:
 		c.Exempt = item.Size
+	case item.Plan != 0:
+		c.OpenBytes = item.Size
+	case item.Flags&FlagReturned != 0:
+		c.ReturnedBytes = item.Size
 	}
 	return c
 }
 
 // inTrash is what it adds when it has none.
-func inTrash(item *Item) Counters { return Counters{TrashItems: 1, TrashBytes: item.Size} }
+func trashed(item *Item) Counters { return Counters{TrashItems: 1, TrashBytes: item.Size} }
 
 func (c Counters) times(sign int64) Counters {
-	return Counters{c.Items * sign, c.Bytes * sign, c.Exempt * sign, c.TrashItems * sign, c.TrashBytes * sign}
+	return Counters{
+		Items: c.Items * sign, Bytes: c.Bytes * sign, Exempt: c.Exempt * sign, TrashItems: c.TrashItems * sign, TrashBytes: c.TrashBytes * sign,
+		Plans: c.Plans * sign, OpenBytes: c.OpenBytes * sign, ReturnedBytes: c.ReturnedBytes * sign,
+		KeptItems: c.KeptItems * sign, KeptBytes: c.KeptBytes * sign,
+	}
 }
 
 func (t *tx) total() (Counters, error) { return decodeCounters(t.counters.Get(totalRow)) }
@@ -53,7 +67,7 @@ func (t *tx) count(key string, item *Item, sign int64) error {
 
 // countTrash does the same for a trash row.
 func (t *tx) countTrash(item *Item, sign int64) error {
-	return t.countRow(totalRow, inTrash(item).times(sign))
+	return t.countRow(totalRow, trashed(item).times(sign))
 }
 
 func (t *tx) countRow(row []byte, d Counters) error {
@@ -94,7 +108,7 @@ func (t *tx) checkLimit(item *Item, limit int64) error {
 	if err != nil {
 		return err
 	}
-	if c.Bytes-c.Exempt > limit {
+	if c.Counted() > limit {
 		return ErrQuota
 	}
 	return nil

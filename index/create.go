@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
@@ -23,12 +24,30 @@ var (
 	bucketJobs     = []byte("jobs")
 	bucketWriters  = []byte("writers")
 
-	buckets = [][]byte{bucketMeta, bucketItems, bucketRefs, bucketTrash, bucketCounters, bucketLocks, bucketJobs, bucketWriters}
+	bucketPlans    = []byte("plans")
+	bucketSources  = []byte("sources")
+	bucketKept     = []byte("kept")
+	bucketKeptKeys = []byte("keptkeys")
+
+	// What each format adds.
+	buckets1 = [][]byte{bucketMeta, bucketItems, bucketRefs, bucketTrash, bucketCounters, bucketLocks, bucketJobs, bucketWriters}
+	buckets2 = [][]byte{bucketPlans, bucketSources, bucketKept, bucketKeptKeys}
 )
 
-// format is the version of the whole file: which buckets there are and how their
-// keys are made. 1 is the first.
-const format = 1
+// bucketsOf are those of a file of a format.
+func bucketsOf(format uint32) [][]byte {
+	if format == formatV1 {
+		return buckets1
+	}
+	return slices.Concat(buckets1, buckets2)
+}
+
+// The versions of the whole file: which buckets there are, how their keys are made, and which records may be in them.
+const (
+	formatV1 = 1 // the first
+	formatV2 = 2 // adds open plans and what is kept after compactions; item 2, counters 2, refs to kept rows
+	format   = formatV2
+)
 
 // formatRow cannot be the name of a meta value: those never begin with 0x00.
 var formatRow = []byte("\x00format")
@@ -82,7 +101,7 @@ func build(path string, meta map[string][]byte) error {
 		return err
 	}
 	err = db.Update(func(tx *bolt.Tx) error {
-		for _, name := range buckets {
+		for _, name := range bucketsOf(format) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}

@@ -27,10 +27,10 @@
 //
 // # Buckets
 //
-//	meta      0x00 "format"       -> format version u32 of the file, now 1
+//	meta      0x00 "format"       -> format version u32 of the file, now 2
 //	          <name>              -> meta record
 //	items     <row key>           -> item record, or directory record if the key ends with 0x00
-//	refs      <ref>               -> ref record; each ref occurs once, in an item or in the trash
+//	refs      <ref>               -> ref record; each ref occurs once, in an item, in the trash or among the kept
 //	trash     <expiry u64 BE, Unix ms> <sequence u64 BE> -> trash record
 //	counters  0x00                -> counters record, of the repository
 //	          0x01 <name>         -> counters record, of a top-level directory; items of the root: empty name
@@ -38,6 +38,16 @@
 //	jobs      <id>                -> job record
 //	writers   0x00                -> writer record, of the repository
 //	          0x01 <principal>    -> writer record
+//
+// Since format 2, for compactions whose client has yet to store what refers to their outputs:
+//
+//	plans     <plan u64 BE>       -> plan record; a plan has at least one source
+//	sources   <plan u64 BE> <row key> -> 0x01, for each item that is a source of the plan
+//	kept      <expiry u64 BE, Unix ms> <sequence u64 BE> -> kept record
+//	keptkeys  <row key>           -> key of the kept row, 16 B; a row key is in items or here, never in both
+//
+// A file of format 1 is made one of format 2 when it is opened: four empty buckets and another number, in
+// one transaction.
 //
 // # Records
 //
@@ -48,15 +58,23 @@
 //
 //	item 1       version u8 | flags u8 | size i64 | created i64 ms | modified i64 ms | BLAKE3 32 B
 //	             | <n>ref | <n>algorithm | <n>sum | <n>writer
+//	item 2       as item 1, and | plan u64 | found i64 ms; no plan: 0, never found: the smallest i64; not both.
+//	             An item without them is written as item 1
 //	directory 1  version u8 | created i64 ms
 //	ref 1        version u8 | 0 u8 | row key of the item
 //	             version u8 | 1 u8 | key of the trash row, 16 B
+//	             version u8 | 2 u8 | key of the kept row, 16 B
 //	trash 1      version u8 | removed i64 ms | <u16 n>key, with slashes | item record
 //	counters 1   version u8 | items i64 | bytes i64 | exempt i64 | trash items i64 | trash bytes i64
+//	counters 2   as counters 1, and | plans i64 | open bytes i64 | returned bytes i64 | kept items i64 | kept bytes i64;
+//	             where all of them are 0, counters 1 is written
 //	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
 //	writer 1     version u8 | last backup i64 ms
 //	meta 1       version u8 | value
 //	job 1        version u8 | record
+//	plan 1       version u8 | at i64 ms | live i64 | sources i64 | bytes i64 | <u16 n>principal | <u16 n>address
+//	             | <u16 n>lock | <u16 n>job
+//	kept 1       version u8 | 1 u8 if the plan was proven, else 0 | trash record
 //
 // testdata holds each record of each version, and a whole file of each format.
 //

@@ -18,9 +18,15 @@ import (
 // TestGoldenFile reads a whole file of each format there has been, as made by
 // the program of its time; see flag golden.
 func TestGoldenFile(t *testing.T) {
-	const name = "testdata/format-1.db.gz"
+	t.Run("format 1", func(t *testing.T) { readGoldenFile(t, "testdata/format-1.db.gz", goldenGroup()) })
+	t.Run("format 2", func(t *testing.T) {
+		readGoldenFile(t, "testdata/format-2.db.gz", append(goldenGroup(), goldenGroup2()...))
+	})
+}
+
+func readGoldenFile(t *testing.T, name string, group []index.Mutation) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
-		writeGoldenFile(t, name)
+		writeGoldenFile(t, name, group)
 	}
 	compressed, err := os.Open(name)
 	if err != nil {
@@ -41,7 +47,7 @@ func TestGoldenFile(t *testing.T) {
 	}
 	x := open(t, path, index.Options{})
 	want := create(t)
-	apply(t, want, goldenGroup()...)
+	apply(t, want, group...)
 	equal(t, "content", everything(t, x), everything(t, want))
 	for _, x := range []*index.Index{x, want} {
 		if value, err := x.Meta("dialect"); err != nil || string(value) != "borgstore" {
@@ -69,10 +75,20 @@ func goldenGroup() []index.Mutation {
 	}
 }
 
-func writeGoldenFile(t *testing.T, name string) {
+// goldenGroup2 puts something into every bucket that format 2 adds.
+func goldenGroup2() []index.Mutation {
+	return []index.Mutation{
+		put("packs/s", 6), put("packs/unused", 7), put("packs/n", 8),
+		index.Delete{Key: "packs/unused", Keep: true, Now: clock, TrashUntil: clock.Add(time.Hour)},
+		index.OpenPlan{Plan: index.Plan{Principal: "alice", Address: "192.0.2.1", Lock: "lock", Job: "job", At: clock}, Sources: []string{"packs/s"}, Limit: -1},
+		index.Found{Key: "packs/n", Ref: "ref-packs/n", Now: clock},
+	}
+}
+
+func writeGoldenFile(t *testing.T, name string, group []index.Mutation) {
 	t.Helper()
 	x := create(t)
-	apply(t, x, goldenGroup()...)
+	apply(t, x, group...)
 	var compressed bytes.Buffer
 	w := gzip.NewWriter(&compressed)
 	if _, err := x.WriteTo(w); err != nil {

@@ -33,6 +33,9 @@ const (
 	// FlagExempt marks an item that Counters.Exempt counts. Put.Exempt alone
 	// sets it; it stays with the item through moves, the trash and SetFlags.
 	FlagExempt Flags = 1 << 1
+	// FlagReturned marks an item that was kept after a compaction and came back. ReturnKept and
+	// ReturnProven alone set it.
+	FlagReturned Flags = 1 << 2
 )
 
 // Item is what the index knows of one key, besides the key.
@@ -48,11 +51,17 @@ type Item struct {
 	Sum       []byte // at most 64 bytes
 	Writer    string // principal that wrote it; at most 128 bytes
 	Flags     Flags
+	// Plan is the open plan whose source the item is, see OpenPlan; 0: of none. OpenPlan alone sets it.
+	Plan uint64
+	// Found is when a plan last found the item as an output of its own; zero: never. Millisecond precision.
+	// Found alone sets it.
+	Found time.Time
 }
 
-// Counted is how many of the item's bytes a limit counts: none of an exempt one.
+// Counted is how many of the item's bytes a limit counts. It is none of an exempt one, of a source of an open
+// plan, whose bytes the outputs replace, and of one that came back after a compaction.
 func (i Item) Counted() int64 {
-	if i.Flags&FlagExempt != 0 {
+	if i.Flags&(FlagExempt|FlagReturned) != 0 || i.Plan != 0 {
 		return 0
 	}
 	return i.Size
@@ -72,7 +81,16 @@ type Counters struct {
 	Exempt     int64 // bytes of items written with Put.Exempt, part of Bytes; quota does not count them
 	TrashItems int64
 	TrashBytes int64
+
+	Plans         int64 // open plans, see OpenPlan
+	OpenBytes     int64 // bytes of their sources, part of Bytes; a limit does not count them
+	ReturnedBytes int64 // bytes of items with FlagReturned, part of Bytes; a limit does not count them
+	KeptItems     int64 // kept after a compaction, see Delete.Keep
+	KeptBytes     int64
 }
+
+// Counted is what a limit counts.
+func (c Counters) Counted() int64 { return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes }
 
 // Removed is an item in the trash.
 type Removed struct {
@@ -81,6 +99,26 @@ type Removed struct {
 	Item    Item
 	At      time.Time // when it was removed
 	Expires time.Time // when its bytes may go
+}
+
+// Kept is an item that a compaction removed and that is still served under its key.
+type Kept struct {
+	Removed
+	Proven bool // it was a source of a plan that was proven; false: a client called it unused
+}
+
+// Plan is an open plan: a compaction whose outputs and sources are both items, as nobody knows yet which of them the
+// client will refer to.
+type Plan struct {
+	ID        uint64 // from 1; a larger one is newer
+	Principal string // who sent it; at most 128 bytes
+	Address   string // of its client; at most 128 bytes
+	Lock      string // names the lock that was there, empty for none; at most 2048 bytes
+	Job       string // ID of its job; at most 1024 bytes
+	At        time.Time
+	Live      int64 // what a limit counted when it began, in bytes
+	Sources   int64 // items that are its sources still
+	Bytes     int64 // their sizes
 }
 
 // Lock is a TTL lock. It is held while now - Acquired <= TTL.
@@ -122,7 +160,12 @@ type Result struct {
 	TrashID  string // its trash row, empty when there is none
 	Moved    *Item  // Move, Restore: the item at its new key
 	Begins   int64  // Move: bytes of Moved that count against a limit and did not before
-	Lock     *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
+	// Delta is by how many bytes OpenPlan and EndPlans change what a limit counts.
+	Delta int64
+	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
+	Items int64  // ProvePlan, ReturnProven, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
+	Bytes int64  // their sizes
+	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }
 
 // GroupError says which mutation of a group failed. The group changed nothing.

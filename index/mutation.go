@@ -32,8 +32,14 @@ type Delete struct {
 	// IgnoreMissing makes a missing item no error: Result.Previous is nil.
 	IgnoreMissing bool
 	IfRef         string // if not empty: ErrConflict unless the item has this Ref
-	TrashUntil    time.Time
-	Now           time.Time
+	// Keep removes the item to the kept ones instead of the trash, until TrashUntil: it is no item any more, and
+	// counts as none, but Kept finds it under its key. Without Keep an item that is kept under Key is released.
+	Keep bool
+	// IfBefore, if not zero, leaves an item alone that was stored or found (Item.Modified, Item.Found) then or later:
+	// Result.Previous is nil.
+	IfBefore   time.Time
+	TrashUntil time.Time
+	Now        time.Time
 }
 
 // Move renames the item From to To, replacing an item there (into the trash).
@@ -85,7 +91,58 @@ type Restore struct {
 // PurgeTrash forgets trash rows whose blobs are gone. Unknown IDs are ignored.
 type PurgeTrash struct{ IDs []string }
 
-// SetFlags replaces the flags of the item at Key, but FlagExempt, if an item with
+// OpenPlan makes the items of Sources the sources of a new open plan, and takes them from the plans whose sources
+// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. ErrQuota when the
+// sources of open plans and what has returned, with the new sources, would be more than what the oldest open plan
+// found when it began (without one: what is there now) and more than Limit (negative: none).
+//
+// Delete, an overwrite, and whatever else takes an item from its key take it from its plan. A Move does not.
+type OpenPlan struct {
+	Plan    Plan // without ID, Live, Sources and Bytes
+	Sources []string
+	Limit   int64
+}
+
+// ProvePlan removes the sources of an open plan to the kept ones, until Until, and so closes the plan. An unknown
+// plan has none.
+type ProvePlan struct {
+	ID    uint64
+	Until time.Time
+	Now   time.Time
+}
+
+// EndPlans closes all open plans, whose sources become ordinary items, and releases all that is kept.
+type EndPlans struct{ Now time.Time }
+
+// ReturnKept makes what is kept under Key an item again, with FlagReturned. ErrNotFound when nothing is;
+// ErrNotDir and ErrIsDir as in Put.
+type ReturnKept struct {
+	Key string
+	Now time.Time
+}
+
+// ReturnProven is ReturnKept of all that plans which were proven at Since or later have removed. What cannot
+// return, for its key is a directory by now, stays kept.
+type ReturnProven struct {
+	Since time.Time
+	Now   time.Time
+}
+
+// ReleaseKept moves what is kept to the trash, where it expires at once: the oldest first, all that expire at Now or
+// before, and then as long as less than Bytes are released; at most Most items.
+type ReleaseKept struct {
+	Bytes int64
+	Most  int
+	Now   time.Time
+}
+
+// Found sets Item.Found of the item at Key. ErrNotFound when there is none, ErrConflict when it has another Ref.
+type Found struct {
+	Key, Ref string
+	Now      time.Time
+}
+
+// SetFlags replaces the flags of the item at Key, but FlagExempt and FlagReturned, if an item with
 // Ref is still there (else ErrConflict).
 type SetFlags struct {
 	Key, Ref string
@@ -143,3 +200,11 @@ func (ReleaseLock) mutation() {}
 func (ExpireLocks) mutation() {}
 func (PutJob) mutation()      {}
 func (DeleteJob) mutation()   {}
+
+func (OpenPlan) mutation()     {}
+func (ProvePlan) mutation()    {}
+func (EndPlans) mutation()     {}
+func (ReturnKept) mutation()   {}
+func (ReturnProven) mutation() {}
+func (ReleaseKept) mutation()  {}
+func (Found) mutation()        {}

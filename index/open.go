@@ -92,8 +92,34 @@ func (x *Index) open(path string) error {
 	}
 	x.db = db
 	// A process that was killed may have left a commit that only the page cache has, or the file's name.
-	if err := errors.Join(db.Sync(), syncDir(x.dir), x.load()); err != nil {
+	if err := errors.Join(db.Sync(), syncDir(x.dir), x.upgrade(), x.load()); err != nil {
 		return errors.Join(err, db.Close())
+	}
+	return nil
+}
+
+// upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
+// the other. What an older format has stays as it is, so that the cost does not depend on the number of items.
+func (x *Index) upgrade() (err error) {
+	defer faultIsCorrupt(&err)()
+	var today bool
+	err = x.db.View(func(tx *bolt.Tx) error {
+		today = binary.LittleEndian.Uint32(tx.Bucket(bucketMeta).Get(formatRow)) == format
+		return nil
+	})
+	if err != nil || today {
+		return err
+	}
+	err = x.db.Update(func(tx *bolt.Tx) error {
+		for _, name := range buckets2 {
+			if _, err := tx.CreateBucket(name); err != nil {
+				return err
+			}
+		}
+		return tx.Bucket(bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
+	})
+	if err != nil {
+		return fmt.Errorf("upgrade to format %d: %w", format, err)
 	}
 	return nil
 }
@@ -195,10 +221,11 @@ func probe(path string) (err error) {
 		if len(row) != 4 {
 			return fmt.Errorf("%w: a database of something else", ErrCorrupt)
 		}
-		if n := binary.LittleEndian.Uint32(row); n != format {
-			return fmt.Errorf("%w: format %d, this program knows %d", ErrBadVersion, n, format)
+		n := binary.LittleEndian.Uint32(row)
+		if n < formatV1 || n > format {
+			return fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
 		}
-		for _, name := range buckets {
+		for _, name := range bucketsOf(n) {
 			if tx.Bucket(name) == nil {
 				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
 			}

@@ -1,6 +1,7 @@
 package index_test
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"maps"
@@ -22,24 +23,98 @@ type model struct {
 	dirs  map[string]bool
 	trash map[string]index.Removed // by ID
 	locks map[string]index.Lock
+	plans map[uint64]int64     // what counted when each began
+	kept  map[string]modelKept // by key
+	order int                  // of what was kept
+}
+
+// modelKept is what is kept, with its place among those that expire at the same time.
+type modelKept struct {
+	index.Kept
+	order int
 }
 
 func newModel() *model {
-	return &model{map[string]index.Item{}, map[string]bool{}, map[string]index.Removed{}, map[string]index.Lock{}}
+	return &model{
+		items: map[string]index.Item{}, dirs: map[string]bool{}, trash: map[string]index.Removed{}, locks: map[string]index.Lock{},
+		plans: map[uint64]int64{}, kept: map[string]modelKept{},
+	}
 }
 
 func (m *model) clone() *model {
-	return &model{maps.Clone(m.items), maps.Clone(m.dirs), maps.Clone(m.trash), maps.Clone(m.locks)}
+	return &model{maps.Clone(m.items), maps.Clone(m.dirs), maps.Clone(m.trash), maps.Clone(m.locks), maps.Clone(m.plans), maps.Clone(m.kept), m.order}
+}
+
+// sources are the keys of a plan's sources, sorted.
+func (m *model) sources(id uint64) (keys []string) {
+	for key, item := range m.items {
+		if item.Plan == id {
+			keys = append(keys, key)
+		}
+	}
+	slices.Sort(keys)
+	return keys
+}
+
+// closePlans forgets the plans without sources.
+func (m *model) closePlans() {
+	maps.DeleteFunc(m.plans, func(id uint64, _ int64) bool { return len(m.sources(id)) == 0 })
+}
+
+func bare(item index.Item) index.Item {
+	item.Plan, item.Found = 0, time.Time{}
+	item.Flags &^= index.FlagReturned
+	return item
+}
+
+func (m *model) keep(key string, now, until time.Time, proven bool) {
+	m.order++
+	m.kept[key] = modelKept{index.Kept{Removed: index.Removed{Key: key, Item: bare(m.items[key]), At: now, Expires: until}, Proven: proven}, m.order}
+	delete(m.items, key)
+}
+
+// release makes a row in the trash whose ID nobody is told.
+func (m *model) release(key string, now time.Time) {
+	if k, ok := m.kept[key]; ok {
+		k.Removed.ID, k.Removed.At, k.Removed.Expires = "of ref "+k.Item.Ref, k.At, now
+		m.trash[k.Removed.ID] = k.Removed
+		delete(m.kept, key)
+	}
+}
+
+func (m *model) giveBack(key string) error {
+	item := m.kept[key].Item
+	item.Flags |= index.FlagReturned
+	delete(m.kept, key)
+	return m.attach(key, item, time.Time{})
+}
+
+// oldestKept are the keys of what is kept in the order in which it goes.
+func (m *model) oldestKept() []string {
+	return slices.SortedFunc(maps.Keys(m.kept), func(a, b string) int {
+		x, y := m.kept[a], m.kept[b]
+		return cmp.Or(x.Expires.Compare(y.Expires), cmp.Compare(x.order, y.order))
+	})
 }
 
 func (m *model) counters() (c index.Counters) {
 	for _, item := range m.items {
 		c.Items++
 		c.Bytes += item.Size
-		if item.Flags&index.FlagExempt != 0 {
+		switch {
+		case item.Flags&index.FlagExempt != 0:
 			c.Exempt += item.Size
+		case item.Plan != 0:
+			c.OpenBytes += item.Size
+		case item.Flags&index.FlagReturned != 0:
+			c.ReturnedBytes += item.Size
 		}
 	}
+	for _, k := range m.kept {
+		c.KeptItems++
+		c.KeptBytes += k.Item.Size
+	}
+	c.Plans = int64(len(m.plans))
 	for _, r := range m.trash {
 		c.TrashItems++
 		c.TrashBytes += r.Item.Size
@@ -55,6 +130,11 @@ func (m *model) refUsed(ref string) bool {
 	}
 	for _, r := range m.trash {
 		if r.Item.Ref == ref {
+			return true
+		}
+	}
+	for _, k := range m.kept {
+		if k.Item.Ref == ref {
 			return true
 		}
 	}
@@ -75,12 +155,13 @@ func (m *model) mkdir(key string) error {
 	return nil
 }
 
-func (m *model) attach(key string, item index.Item) error {
+func (m *model) attach(key string, item index.Item, now time.Time) error {
 	if i := strings.LastIndexByte(key, '/'); i >= 0 {
 		if err := m.mkdir(key[:i]); err != nil {
 			return err
 		}
 	}
+	m.release(key, now)
 	m.items[key] = item
 	return nil
 }
@@ -95,14 +176,14 @@ func (m *model) discard(key, id string, now, until time.Time) {
 		if item.Flags&index.FlagExempt != 0 {
 			until = now
 		}
-		m.trash[id] = index.Removed{ID: id, Key: key, Item: item, At: now, Expires: until}
+		m.trash[id] = index.Removed{ID: id, Key: key, Item: bare(item), At: now, Expires: until}
 		delete(m.items, key)
 	}
 }
 
 func (m *model) overLimit(item index.Item, limit int64) bool {
 	c := m.counters()
-	return limit >= 0 && item.Flags&index.FlagExempt == 0 && c.Bytes-c.Exempt > limit
+	return limit >= 0 && item.Flags&index.FlagExempt == 0 && c.Counted() > limit
 }
 
 // apply is one mutation. r is what the index returned, or zero when it failed.
@@ -129,7 +210,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			item.Flags |= index.FlagExempt
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
-		if err := m.attach(mut.Key, item); err != nil {
+		if err := m.attach(mut.Key, item, mut.Now); err != nil {
 			return err
 		}
 		if m.overLimit(item, mut.Limit) {
@@ -140,14 +221,101 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		switch {
 		case m.dirs[mut.Key]:
 			return index.ErrIsDir
+		case !exists && !mut.Keep && mut.IfRef == "" && m.kept[mut.Key].Key != "":
+			m.release(mut.Key, mut.Now)
+			return nil
 		case !exists && mut.IgnoreMissing:
 			return nil
 		case !exists:
 			return index.ErrNotFound
 		case mut.IfRef != "" && mut.IfRef != old.Ref:
 			return index.ErrConflict
+		case !mut.IfBefore.IsZero() && (!old.Modified.Before(mut.IfBefore) || !old.Found.Before(mut.IfBefore)):
+			return nil
+		case mut.Keep:
+			m.keep(mut.Key, mut.Now, mut.TrashUntil, false)
+			return nil
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
+	case index.OpenPlan:
+		before := m.counters()
+		bound := before.Counted()
+		if len(m.plans) > 0 {
+			bound = m.plans[slices.Min(slices.Collect(maps.Keys(m.plans)))]
+		}
+		for _, key := range mut.Sources {
+			item, ok := m.items[key]
+			switch {
+			case m.dirs[key]:
+				return index.ErrIsDir
+			case !ok:
+				return index.ErrNotFound
+			}
+			item.Plan = r.Plan
+			if r.Plan == 0 { // the group fails, or fails to tell
+				item.Plan = 1 << 60
+			}
+			m.items[key] = item
+		}
+		// What has returned and is exempt is counted otherwise, and so not here.
+		after := m.counters()
+		if len(mut.Sources) > 0 && after.OpenBytes+after.ReturnedBytes > max(bound, mut.Limit) && after.OpenBytes+after.ReturnedBytes > before.OpenBytes+before.ReturnedBytes {
+			return index.ErrQuota
+		}
+		if len(mut.Sources) > 0 {
+			m.plans[m.items[mut.Sources[0]].Plan] = before.Counted()
+		}
+	case index.ProvePlan:
+		for _, key := range m.sources(mut.ID) {
+			if mut.ID != 0 {
+				m.keep(key, mut.Now, mut.Until, true)
+			}
+		}
+	case index.EndPlans:
+		for key, item := range m.items {
+			item.Plan = 0
+			m.items[key] = item
+		}
+		for _, key := range m.oldestKept() {
+			m.release(key, mut.Now)
+		}
+	case index.ReturnKept:
+		switch {
+		case m.dirs[mut.Key]:
+			return index.ErrIsDir
+		case m.kept[mut.Key].Key == "":
+			return index.ErrNotFound
+		}
+		return m.giveBack(mut.Key)
+	case index.ReturnProven:
+		for _, key := range m.oldestKept() {
+			k := m.kept[key]
+			if k.Proven && !k.At.Before(mut.Since) && !m.dirs[key] && m.clone().giveBack(key) == nil {
+				if err := m.giveBack(key); err != nil {
+					return err
+				}
+			}
+		}
+	case index.ReleaseKept:
+		bytes := int64(0)
+		for i, key := range m.oldestKept() {
+			k := m.kept[key]
+			if i == mut.Most || k.Expires.After(mut.Now) && bytes >= mut.Bytes {
+				break
+			}
+			bytes += k.Item.Size
+			m.release(key, mut.Now)
+		}
+	case index.Found:
+		item, ok := m.items[mut.Key]
+		switch {
+		case !ok:
+			return index.ErrNotFound
+		case item.Ref != mut.Ref:
+			return index.ErrConflict
+		}
+		item.Found = mut.Now
+		m.items[mut.Key] = item
 	case index.Move:
 		item, exists := m.items[mut.From]
 		_, there := m.items[mut.To]
@@ -168,7 +336,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !mut.Exempt {
 			item.Flags &^= index.FlagExempt
 		}
-		if err := m.attach(mut.To, item); err != nil {
+		if err := m.attach(mut.To, item, mut.Now); err != nil {
 			return err
 		}
 		delete(m.items, mut.From)
@@ -186,7 +354,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !ok || item.Ref != mut.Ref {
 			return index.ErrConflict
 		}
-		item.Flags = item.Flags&index.FlagExempt | mut.Flags
+		item.Flags = item.Flags&(index.FlagExempt|index.FlagReturned) | mut.Flags
 		m.items[mut.Key] = item
 	case index.MakeDir:
 		return m.mkdir(mut.Key)
@@ -224,7 +392,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !mut.Exempt {
 			row.Item.Flags &^= index.FlagExempt
 		}
-		if err := m.attach(key, row.Item); err != nil {
+		if err := m.attach(key, row.Item, mut.Now); err != nil {
 			return err
 		}
 		if m.overLimit(row.Item, mut.Limit) {
@@ -310,13 +478,45 @@ func (m *model) compare(t *rapid.T, x *index.Index) {
 	rows := 0
 	err = x.Trash(time.Time{}, func(r index.Removed) error {
 		rows++
-		if want := m.trash[r.ID]; fmt.Sprint(r) != fmt.Sprint(want) {
+		want, ok := m.trash[r.ID]
+		if !ok {
+			want = m.trash["of ref "+r.Item.Ref]
+			want.ID = r.ID
+		}
+		if fmt.Sprint(r) != fmt.Sprint(want) {
 			t.Fatalf("trash %s: got %+v, want %+v", r.ID, r, want)
 		}
 		return nil
 	})
 	if err != nil || rows != len(m.trash) {
 		t.Fatalf("trash: got %d rows, %v, want %d", rows, err, len(m.trash))
+	}
+	var keys2 []string
+	err = x.EachKept(func(k index.Kept) error {
+		keys2 = append(keys2, k.Key)
+		want := m.kept[k.Key].Kept
+		want.ID = k.ID
+		if fmt.Sprint(k) != fmt.Sprint(want) {
+			t.Fatalf("kept: got %+v, want %+v", k, want)
+		}
+		if same, err := x.Kept(k.Key); err != nil || fmt.Sprint(same) != fmt.Sprint(k) {
+			t.Fatalf("kept %q: got %+v, %v", k.Key, same, err)
+		}
+		return nil
+	})
+	if err != nil || !slices.Equal(keys2, m.oldestKept()) {
+		t.Fatalf("kept: got %q, %v, want %q", keys2, err, m.oldestKept())
+	}
+	plans := 0
+	err = x.Plans(func(p index.Plan) error {
+		plans++
+		if sources := m.sources(p.ID); int64(len(sources)) != p.Sources || p.Live != m.plans[p.ID] {
+			t.Fatalf("plan: got %+v, want sources %q and %d bytes when it began", p, sources, m.plans[p.ID])
+		}
+		return nil
+	})
+	if err != nil || plans != len(m.plans) {
+		t.Fatalf("plans: got %d, %v, want %+v", plans, err, m.plans)
 	}
 	locks, err := x.Locks()
 	if err != nil || len(locks) != len(m.locks) {
@@ -360,12 +560,38 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		return rapid.SampledFrom(g.ids).Draw(t, "id")
 	}
 	until := g.now.Add(time.Hour)
-	switch rapid.IntRange(0, 15).Draw(t, "mutation") {
+	switch rapid.IntRange(0, 22).Draw(t, "mutation") {
 	case 0, 1, 2, 3:
 		item := index.Item{Size: rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
 		return index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
 	case 4, 5:
 		return index.Delete{Key: key(), IfRef: maybeRef(), IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
+	case 16:
+		before := time.Time{}
+		if flag("before") {
+			before = g.now.Add(-3 * time.Minute)
+		}
+		return index.Delete{Key: key(), Keep: true, IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
+	case 17, 18:
+		m := index.OpenPlan{Plan: index.Plan{Principal: "p", At: g.now}, Limit: rapid.SampledFrom([]int64{-1, 30, 1000}).Draw(t, "bound")}
+		for range rapid.IntRange(1, 3).Draw(t, "sources") {
+			m.Sources = append(m.Sources, key())
+		}
+		return m
+	case 19:
+		return index.ProvePlan{ID: uint64(rapid.IntRange(1, 12).Draw(t, "plan")), Now: g.now, Until: until}
+	case 20:
+		return index.ReturnKept{Key: key(), Now: g.now}
+	case 21:
+		if flag("all") {
+			return index.ReturnProven{Since: g.now.Add(-5 * time.Minute), Now: g.now}
+		}
+		return index.ReleaseKept{Bytes: rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
+	case 22:
+		if flag("end") {
+			return index.EndPlans{Now: g.now}
+		}
+		return index.Found{Key: key(), Ref: ref(), Now: g.now}
 	case 6, 7:
 		return index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Exempt: flag("exempt"), Limit: limit(), Now: g.now, TrashUntil: until}
 	case 8:
@@ -406,6 +632,7 @@ func (m *model) applyGroup(t *rapid.T, g *generator, group []index.Mutation, res
 		}
 		want := next.apply(mut, r)
 		if want == nil {
+			next.closePlans()
 			continue
 		}
 		var failed *index.GroupError

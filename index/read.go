@@ -109,12 +109,18 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 			return err
 		}
 		ok = true
-		if !target.trash {
+		switch target.in {
+		case inItems:
 			key = keyOf(target.row)
-			return nil
+		case inTrash:
+			var record trashRecord
+			record, err = decodeTrash(b.Bucket(bucketTrash).Get(target.row))
+			key = record.key
+		case inKept:
+			var record keptRecord
+			record, err = decodeKept(b.Bucket(bucketKept).Get(target.row))
+			key = record.key
 		}
-		record, err := decodeTrash(b.Bucket(bucketTrash).Get(target.row))
-		key = record.key
 		return err
 	})
 	if err != nil {

@@ -43,19 +43,40 @@ func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, e
 	if item.Flags&FlagExempt != 0 {
 		until = now
 	}
-	// Not taken back with a group that fails; a number left out is fine.
-	sequence, err := t.trash.NextSequence()
-	if err != nil {
-		t.broken = err
-		return "", err
-	}
 	if err := t.detach(key, item); err != nil {
 		return "", err
 	}
-	row := trashKey(until, sequence)
-	t.put(t.trash, row, encodeTrash(&trashRecord{at: now, key: key, item: *item}))
-	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{trash: true, row: row}))
-	return trashID(row), t.countTrash(item, +1)
+	return t.bury(&trashRecord{at: now, key: key, item: removed(item)}, until)
+}
+
+// removed is the item without what it has as part of a plan.
+func removed(item *Item) Item {
+	r := *item
+	r.Plan, r.Found = 0, time.Time{}
+	r.Flags &^= FlagReturned
+	return r
+}
+
+// bury makes a row in the trash of what has no key any more.
+func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
+	row, err := t.nextRow(t.trash, until)
+	if err != nil {
+		return "", err
+	}
+	t.put(t.trash, row, encodeTrash(record))
+	t.put(t.refs, []byte(record.item.Ref), encodeRef(refTarget{inTrash, row}))
+	return trashID(row), t.countTrash(&record.item, +1)
+}
+
+// nextRow is a new row key of a bucket whose rows lie in the order in which they expire.
+func (t *tx) nextRow(bucket *bolt.Bucket, expires time.Time) ([]byte, error) {
+	// Not taken back with a group that fails; a number left out is fine.
+	sequence, err := bucket.NextSequence()
+	if err != nil {
+		t.broken = err
+		return nil, err
+	}
+	return trashKey(expires, sequence), nil
 }
 
 func (t *tx) restore(m Restore) (r Result, err error) {
@@ -169,9 +190,12 @@ func (x *Index) Removed(id string) (removed Removed, err error) {
 }
 
 // NextExpiry is the earliest expiry in the trash; ok is false when it is empty.
-func (x *Index) NextExpiry() (t time.Time, ok bool, err error) {
+func (x *Index) NextExpiry() (t time.Time, ok bool, err error) { return x.firstExpiry(bucketTrash) }
+
+// firstExpiry is that of the first row of a bucket whose rows lie in the order in which they expire.
+func (x *Index) firstExpiry(bucket []byte) (t time.Time, ok bool, err error) {
 	err = x.view(func(b *bolt.Tx) error {
-		row, _ := b.Bucket(bucketTrash).Cursor().First()
+		row, _ := b.Bucket(bucket).Cursor().First()
 		if row == nil {
 			return nil
 		}

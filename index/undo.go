@@ -11,6 +11,7 @@ import (
 // counters and all, while its neighbours in the transaction stand.
 type tx struct {
 	meta, items, refs, trash, counters, locks, jobs, writers *bolt.Bucket
+	plans, sources, kept, keptKeys                           *bolt.Bucket
 
 	log    []step // of the current group, in order
 	broken error  // bbolt refused something it never should: the transaction cannot go on
@@ -27,6 +28,7 @@ func newTx(b *bolt.Tx) *tx {
 	return &tx{
 		meta: b.Bucket(bucketMeta), items: b.Bucket(bucketItems), refs: b.Bucket(bucketRefs), trash: b.Bucket(bucketTrash),
 		counters: b.Bucket(bucketCounters), locks: b.Bucket(bucketLocks), jobs: b.Bucket(bucketJobs), writers: b.Bucket(bucketWriters),
+		plans: b.Bucket(bucketPlans), sources: b.Bucket(bucketSources), kept: b.Bucket(bucketKept), keptKeys: b.Bucket(bucketKeptKeys),
 	}
 }
 

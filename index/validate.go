@@ -11,6 +11,7 @@ const (
 	maxAlgorithm = 32
 	maxSum       = 64
 	maxWriter    = 128
+	maxLockName  = 2048 // of the lock that a plan remembers
 	maxID        = 1024 // of a lock or job
 	maxHolder    = 4096
 	maxLockData  = 4096
@@ -59,10 +60,26 @@ func validate(m Mutation) error {
 		return firstError(bounded("job ID", len(m.Job.ID), 1, maxID), bounded("job record", len(m.Job.Record), 0, maxJob))
 	case DeleteJob:
 		return bounded("job ID", len(m.ID), 1, maxID)
-	case PurgeTrash, ExpireLocks:
+	case OpenPlan:
+		return validatePlan(m)
+	case ReturnKept:
+		return checkKey(m.Key)
+	case Found:
+		return checkKey(m.Key)
+	case PurgeTrash, ExpireLocks, ProvePlan, EndPlans, ReturnProven, ReleaseKept:
 		return nil
 	}
 	return fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
+}
+
+func validatePlan(m OpenPlan) error {
+	for _, key := range m.Sources {
+		if err := checkKey(key); err != nil {
+			return err
+		}
+	}
+	return firstError(bounded("principal", len(m.Plan.Principal), 0, maxWriter), bounded("address", len(m.Plan.Address), 0, maxWriter),
+		bounded("name of a lock", len(m.Plan.Lock), 0, maxLockName), bounded("job ID", len(m.Plan.Job), 0, maxID))
 }
 
 func validateItem(item *Item) error {

@@ -1,0 +1,412 @@
+package index
+
+import (
+	"bytes"
+	"context"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// planKeySize is the length of a plan's row key: its ID. The row of a source is that and the row key of the item.
+const planKeySize = 8
+
+func planKey(id uint64) []byte { return binary.BigEndian.AppendUint64(nil, id) }
+
+func sourceKey(id uint64, row []byte) []byte {
+	return append(binary.BigEndian.AppendUint64(make([]byte, 0, planKeySize+len(row)), id), row...)
+}
+
+// sourceRow is the value of a row in bucket sources: its key says it all.
+var sourceRow = []byte{1}
+
+// planAt returns the plan, nil when it is not open.
+func (t *tx) planAt(id uint64) (*Plan, error) {
+	row := planKey(id)
+	value := t.plans.Get(row)
+	if value == nil {
+		return nil, nil
+	}
+	p, err := decodePlan(row, value)
+	return &p, err
+}
+
+// countSource adds (sign +1) or takes away (-1) the item at a row from the sources of its plan, if it has one. A plan
+// without sources is closed.
+func (t *tx) countSource(row []byte, item *Item, sign int64) error {
+	if item.Plan == 0 {
+		return nil
+	}
+	p, err := t.planAt(item.Plan)
+	if err != nil {
+		return err
+	}
+	if p == nil {
+		return fmt.Errorf("%w: item %q is a source of plan %d, which there is not", ErrCorrupt, keyOf(row), item.Plan)
+	}
+	if sign > 0 {
+		t.put(t.sources, sourceKey(p.ID, row), sourceRow)
+	} else {
+		t.remove(t.sources, sourceKey(p.ID, row))
+	}
+	p.Sources += sign
+	p.Bytes += sign * item.Size
+	return t.storePlan(p)
+}
+
+func (t *tx) storePlan(p *Plan) error {
+	row := planKey(p.ID)
+	switch was := t.plans.Get(row) != nil; {
+	case p.Sources > 0:
+		t.put(t.plans, row, encodePlan(p))
+		if was {
+			return nil
+		}
+		return t.countRow(totalRow, Counters{Plans: 1})
+	case was:
+		t.remove(t.plans, row)
+		return t.countRow(totalRow, Counters{Plans: -1})
+	}
+	return nil
+}
+
+func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
+	c, err := t.total()
+	if err != nil || len(m.Sources) == 0 {
+		return r, err
+	}
+	p := m.Plan
+	if p.ID, err = t.plans.NextSequence(); err != nil {
+		t.broken = err
+		return r, err
+	}
+	p.Live, p.Sources, p.Bytes = c.Counted(), 0, 0
+	bound := p.Live
+	if row, value := t.plans.Cursor().First(); row != nil {
+		oldest, err := decodePlan(row, value)
+		if err != nil {
+			return r, err
+		}
+		bound = oldest.Live
+	}
+	more := int64(0)
+	for _, key := range m.Sources {
+		row := rowKey(key)
+		item, err := t.itemAt(key)
+		if err != nil {
+			return r, err
+		}
+		if item == nil {
+			return r, ErrNotFound
+		}
+		if item.Plan == p.ID {
+			continue // named twice
+		}
+		before := *item
+		item.Plan = p.ID
+		p.Sources++
+		p.Bytes += item.Size
+		r.Delta -= before.Counted()
+		was := live(&before)
+		more += live(item).OpenBytes - was.OpenBytes - was.ReturnedBytes
+		t.put(t.items, row, encodeItem(item))
+		t.put(t.sources, sourceKey(p.ID, row), sourceRow)
+		if err := t.countSource(row, &before, -1); err != nil {
+			return r, err
+		}
+		if err := t.recount(&before, item); err != nil {
+			return r, err
+		}
+	}
+	if more > 0 && c.OpenBytes+c.ReturnedBytes+more > max(bound, m.Limit) {
+		return r, ErrQuota
+	}
+	r.Plan = p.ID
+	return r, t.storePlan(&p)
+}
+
+// recount is for an item that stays at its key and counts otherwise.
+func (t *tx) recount(before, after *Item) error {
+	d := live(after)
+	d.add(live(before).times(-1))
+	return t.countRow(totalRow, d)
+}
+
+// sourcesOf are the keys of a plan's sources: first found, then changed, as a cursor does not like both at once.
+func (t *tx) sourcesOf(id uint64) (keys []string) {
+	prefix := planKey(id)
+	c := t.sources.Cursor()
+	for row, _ := c.Seek(prefix); bytes.HasPrefix(row, prefix); row, _ = c.Next() {
+		keys = append(keys, keyOf(row[planKeySize:]))
+	}
+	return keys
+}
+
+func (t *tx) provePlan(m ProvePlan) (r Result, err error) {
+	for _, key := range t.sourcesOf(m.ID) {
+		item, err := t.itemAt(key)
+		if err != nil {
+			return r, err
+		}
+		if item == nil {
+			return r, fmt.Errorf("%w: source %q of plan %d is not there", ErrCorrupt, key, m.ID)
+		}
+		r.Items++
+		r.Bytes += item.Size
+		if err := t.keep(key, item, m.Now, m.Until, true); err != nil {
+			return r, err
+		}
+	}
+	return r, nil
+}
+
+func (t *tx) endPlans(m EndPlans) (r Result, err error) {
+	var plans []uint64
+	c := t.plans.Cursor()
+	for row, _ := c.First(); row != nil; row, _ = c.Next() {
+		plans = append(plans, binary.BigEndian.Uint64(row))
+	}
+	for _, id := range plans {
+		for _, key := range t.sourcesOf(id) {
+			item, err := t.itemAt(key)
+			if err != nil || item == nil {
+				return r, errors.Join(err, ErrCorrupt)
+			}
+			before := *item
+			item.Plan = 0
+			r.Delta += item.Counted()
+			row := rowKey(key)
+			t.put(t.items, row, encodeItem(item))
+			if err := errors.Join(t.countSource(row, &before, -1), t.recount(&before, item)); err != nil {
+				return r, err
+			}
+		}
+	}
+	released, err := t.releaseKept(ReleaseKept{Bytes: 1 << 62, Most: 1 << 30, Now: m.Now})
+	r.Items, r.Bytes = released.Items, released.Bytes
+	return r, err
+}
+
+func (t *tx) found(m Found) error {
+	if err := t.require(Require{Key: m.Key, Ref: m.Ref}); err != nil {
+		return err
+	}
+	item, err := t.itemAt(m.Key)
+	if err != nil {
+		return err
+	}
+	item.Found = m.Now
+	t.put(t.items, rowKey(m.Key), encodeItem(item))
+	return nil
+}
+
+// Plans calls fn for the open plans, the oldest first. fn is under the rules of List.
+func (x *Index) Plans(fn func(Plan) error) error {
+	fn = callback(fn)
+	return x.scan(context.Background(), walk{bucket: bucketPlans}, func(row, value []byte) ([]byte, error) {
+		p, err := decodePlan(row, value)
+		if err != nil {
+			return nil, err
+		}
+		return nil, fn(p)
+	})
+}
+
+// keep takes the item from its key, and makes a row among the kept ones of it.
+func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool) error {
+	if err := t.detach(key, item); err != nil {
+		return err
+	}
+	row, err := t.nextRow(t.kept, until)
+	if err != nil {
+		return err
+	}
+	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven}
+	t.put(t.kept, row, encodeKept(&record))
+	t.put(t.keptKeys, rowKey(key), row)
+	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{inKept, row}))
+	return t.countKept(&record.item, +1)
+}
+
+func (t *tx) countKept(item *Item, sign int64) error {
+	return t.countRow(totalRow, Counters{KeptItems: sign, KeptBytes: sign * item.Size})
+}
+
+// unkeep takes a row from the kept ones. Its ref is of nothing until the caller gives it something.
+func (t *tx) unkeep(row []byte) (keptRecord, error) {
+	record, err := decodeKept(t.kept.Get(row))
+	if err != nil {
+		return record, err
+	}
+	t.remove(t.kept, row)
+	t.remove(t.keptKeys, rowKey(record.key))
+	return record, t.countKept(&record.item, -1)
+}
+
+// release moves a kept row to the trash, where it has expired. It returns the item's size.
+func (t *tx) release(row []byte, now time.Time) (int64, error) {
+	record, err := t.unkeep(row)
+	if err != nil {
+		return 0, err
+	}
+	_, err = t.bury(&record.trashRecord, now)
+	return record.item.Size, err
+}
+
+// releaseKeptAt releases what is kept under the key of an item row, if anything is.
+func (t *tx) releaseKeptAt(item []byte, now time.Time) error {
+	row := t.keptKeys.Get(item)
+	if row == nil {
+		return nil
+	}
+	_, err := t.release(bytes.Clone(row), now)
+	return err
+}
+
+// keptItem is the item that is kept under the key of an item row, nil when none is. It counts as none.
+func (t *tx) keptItem(item []byte) (*Item, error) {
+	row := t.keptKeys.Get(item)
+	if row == nil {
+		return nil, nil
+	}
+	record, err := decodeKept(t.kept.Get(row))
+	if err != nil {
+		return nil, err
+	}
+	record.item.Flags |= FlagReturned
+	return &record.item, nil
+}
+
+// giveBack makes a kept row an item again.
+func (t *tx) giveBack(row []byte, now time.Time) (*Item, error) {
+	record, err := t.unkeep(row)
+	if err != nil {
+		return nil, err
+	}
+	record.item.Flags |= FlagReturned
+	return &record.item, t.attach(record.key, &record.item, now)
+}
+
+func (t *tx) returnKept(m ReturnKept) (r Result, err error) {
+	if _, err := t.itemAt(m.Key); err != nil { // a directory
+		return r, err
+	}
+	row := t.keptKeys.Get(rowKey(m.Key))
+	if row == nil {
+		return r, ErrNotFound
+	}
+	r.Moved, err = t.giveBack(bytes.Clone(row), m.Now)
+	return r, err
+}
+
+func (t *tx) returnProven(m ReturnProven) (r Result, err error) {
+	var rows [][]byte
+	c := t.kept.Cursor()
+	for row, value := c.First(); row != nil; row, value = c.Next() {
+		record, err := decodeKept(value)
+		if err != nil {
+			return r, err
+		}
+		if record.proven && !record.at.Before(m.Since.Truncate(time.Millisecond)) && t.mayAttach(record.key) {
+			rows = append(rows, bytes.Clone(row))
+		}
+	}
+	for _, row := range rows {
+		item, err := t.giveBack(row, m.Now)
+		if err != nil {
+			return r, err
+		}
+		r.Items++
+		r.Bytes += item.Size
+	}
+	return r, nil
+}
+
+// mayAttach tells whether key can be an item: it is no directory, and its parents are no items.
+func (t *tx) mayAttach(key string) bool {
+	if t.items.Get(dirRow(key)) != nil {
+		return false
+	}
+	for key = parentOf(key); key != ""; key = parentOf(key) {
+		if t.items.Get(rowKey(key)) != nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (t *tx) releaseKept(m ReleaseKept) (r Result, err error) {
+	var rows [][]byte
+	c := t.kept.Cursor()
+	planned := int64(0)
+	for row, value := c.First(); row != nil && len(rows) < m.Most; row, value = c.Next() {
+		expires, err := trashExpiry(row)
+		if err != nil {
+			return r, err
+		}
+		if expires.After(m.Now) && planned >= m.Bytes {
+			break
+		}
+		record, err := decodeKept(value)
+		if err != nil {
+			return r, err
+		}
+		planned += record.item.Size
+		rows = append(rows, bytes.Clone(row))
+	}
+	for _, row := range rows {
+		size, err := t.release(row, m.Now)
+		if err != nil {
+			return r, err
+		}
+		r.Items++
+		r.Bytes += size
+	}
+	return r, nil
+}
+
+// Kept returns what is kept under a key, or ErrNotFound. An item at the key is not looked for.
+func (x *Index) Kept(key string) (kept Kept, err error) {
+	if err := checkKey(key); err != nil {
+		return Kept{}, err
+	}
+	err = x.view(func(b *bolt.Tx) error {
+		row := b.Bucket(bucketKeptKeys).Get(rowKey(key))
+		if row == nil {
+			return ErrNotFound
+		}
+		kept, err = decodeKeptRow(row, b.Bucket(bucketKept).Get(row))
+		return err
+	})
+	return kept, err
+}
+
+func decodeKeptRow(row, value []byte) (Kept, error) {
+	expires, err := trashExpiry(row)
+	if err != nil {
+		return Kept{}, err
+	}
+	record, err := decodeKept(value)
+	if err != nil {
+		return Kept{}, err
+	}
+	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven}, nil
+}
+
+// EachKept calls fn for all that is kept, in order of expiry. fn is under the rules of List.
+func (x *Index) EachKept(fn func(Kept) error) error {
+	fn = callback(fn)
+	return x.scan(context.Background(), walk{bucket: bucketKept}, func(row, value []byte) ([]byte, error) {
+		kept, err := decodeKeptRow(row, value)
+		if err != nil {
+			return nil, err
+		}
+		return nil, fn(kept)
+	})
+}
+
+// NextKeptExpiry is the earliest expiry of what is kept; ok is false when nothing is.
+func (x *Index) NextKeptExpiry() (t time.Time, ok bool, err error) { return x.firstExpiry(bucketKept) }
