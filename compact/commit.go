@@ -19,14 +19,18 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation)
 		if err := r.ctx.Err(); err != nil {
 			return nil, err
 		}
-		b := newBatch(s, outputs)
+		b := newBatch(s, outputs, r.open.Load())
 		b.Reservation = reservation
 		kept := r.newResult(s, outputs)
 		job := r.finished(b.freed)
 		b.Job = &index.Job{ID: r.id, Record: encodeJob(job, kept)}
 		// From here on the outcome is the index's to decide.
-		_, err := r.a.Commit(context.WithoutCancel(r.ctx), b.Batch)
+		opened, err := r.a.CommitOpen(context.WithoutCancel(r.ctx), b.Batch)
 		if err == nil {
+			if b.Open != nil {
+				job.Progress.Freed = opened.Bytes
+				r.logOpened(b, opened)
+			}
 			r.job = job
 			r.count(job.Progress)
 			r.e.o.Logger.Info("plan carried out", "job", r.id, "principal", job.Principal, "operations", r.spool.len(),
@@ -43,6 +47,12 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation)
 			return nil, err
 		}
 	}
+}
+
+// logOpened tells of what an open plan leaves to its client.
+func (r *run) logOpened(b *batch, opened repo.Opened) {
+	r.e.o.Logger.Info("compaction waits for its client's index", "job", r.id, "plan", opened.Plan, "principal", r.job.Principal,
+		"packs", len(b.Open.Sources), "lock", b.Open.Compaction.Lock(), "unused_removed", opened.Removed, "unused_left", int64(len(b.Open.Unused))-opened.Removed)
 }
 
 // unite gives outputs of the same name to the first of them, in the plan's order.
@@ -77,8 +87,12 @@ type batch struct {
 	freed    int64     // bytes of Deletes
 }
 
-func newBatch(s *survey, outputs []output) *batch {
-	b := &batch{}
+// newBatch is what makes the plan true. With open, what it deletes stays, or is the index's to decide on.
+func newBatch(s *survey, outputs []output, open *repo.Compaction) *batch {
+	b := &batch{freed: s.gone}
+	if open != nil {
+		b.Open = &repo.OpenPlan{Compaction: open}
+	}
 	made := make(map[string]bool, len(outputs))
 	required := make(map[string]bool)
 	require := func(key, ref string) {
@@ -94,6 +108,9 @@ func newBatch(s *survey, outputs []output) *batch {
 		switch {
 		case out.upload == nil && out.kept != "":
 			require(out.key, out.kept)
+			if open != nil {
+				b.Open.Found = append(b.Open.Found, index.Require{Key: out.key, Ref: out.kept})
+			}
 		case out.upload == nil: // made by an operation before it
 		default:
 			put := repo.BatchPut{Upload: out.upload, IfRef: out.replace, IfAbsent: out.sum != nil && out.replace == ""}
@@ -108,6 +125,9 @@ func newBatch(s *survey, outputs []output) *batch {
 		src := s.sources[key]
 		switch {
 		case made[key]: // guarded by the output's own condition
+		case open != nil && src.delete && src.read:
+			require(key, src.item.Ref)
+			b.Open.Sources = append(b.Open.Sources, key)
 		case src.delete && src.found:
 			b.Deletes = append(b.Deletes, repo.BatchDelete{Key: key, Ref: src.item.Ref, IgnoreMissing: !src.read})
 			b.deleted = append(b.deleted, key)
@@ -116,7 +136,20 @@ func newBatch(s *survey, outputs []output) *batch {
 			require(key, src.item.Ref)
 		}
 	}
+	for _, key := range s.unused {
+		if src := s.sources[key]; !made[key] && src == nil {
+			b.Open.Unused = append(b.Open.Unused, key)
+		}
+	}
 	return b
+}
+
+// openRows is how many mutations there are for the open plan between the deletions and the outputs.
+func (b *batch) openRows() int {
+	if b.Open == nil {
+		return 0
+	}
+	return len(b.Open.Unused) + 1
 }
 
 // position finds the row that the index refused.
@@ -131,7 +164,7 @@ func (b *batch) position(err error) (row int, ok bool) {
 // lostRace returns the output whose name was taken since it was looked at, or nil.
 func (b *batch) lostRace(err error) *output {
 	row, ok := b.position(err)
-	row -= len(b.Requires) + len(b.Deletes)
+	row -= len(b.Requires) + len(b.Deletes) + b.openRows()
 	if !ok || row < 0 || row >= len(b.outputs) || !errors.Is(err, repo.ErrExists) || b.outputs[row].sum == nil {
 		return nil
 	}
@@ -173,7 +206,10 @@ func (b *batch) explain(s *survey, err error) error {
 	if row -= len(b.required); row < len(b.deleted) {
 		return changed(b.deleted[row])
 	}
-	if row -= len(b.deleted); row < len(b.outputs) {
+	if row -= len(b.deleted); row < b.openRows() {
+		return &PlanError{Operation: -1, Range: -1, Err: err}
+	}
+	if row -= b.openRows(); row < len(b.outputs) {
 		out := b.outputs[row]
 		if errors.Is(err, repo.ErrConflict) || errors.Is(err, repo.ErrNotFound) {
 			return changed(out.key)
@@ -183,6 +219,9 @@ func (b *batch) explain(s *survey, err error) error {
 		}
 		return &PlanError{Operation: out.op, Range: -1, Key: out.key, Err: err}
 	}
+	if row -= len(b.outputs); b.Open != nil && row < len(b.Open.Found) {
+		return changed(b.Open.Found[row].Key)
+	}
 	return fmt.Errorf("store result: %w", err)
 }
 
@@ -190,6 +229,9 @@ func (b *batch) explain(s *survey, err error) error {
 func (r *run) finished(freed int64) Job {
 	job := r.job
 	job.State, job.Finished, job.Fault = Done, r.e.o.Now(), nil
+	if open := r.open.Load(); open != nil {
+		job.Lock = open.Lock()
+	}
 	job.Progress = r.progress()
 	job.Progress.Operations = job.Progress.OperationsTotal
 	job.Progress.Freed = freed

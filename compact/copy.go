@@ -165,7 +165,7 @@ func (r *run) copyLarge(ctx context.Context, src *extents, naming hash.Hash, u *
 // adopt looks whether the content stands under its name already. Then its bytes are hashed once, and
 // kept if they are right: the upload is given up. Damaged bytes are replaced.
 func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
-	entry, err := r.own.Stat(ctx, out.key)
+	entry, err := r.own.Lookup(ctx, out.key)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
 		return nil

@@ -156,13 +156,39 @@ var errStopping = &PlanError{Operation: -1, Range: -1, Err: repo.ErrBusy, Detail
 // ends, and Run then returns ctx.Err(): a retry joins it.
 // each is called for every operation in order, after the commit; an error of each is returned as it is.
 func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) error {
+	return e.call(ctx, a, p, nil, each)
+}
+
+// RunOpen is Run for a client that stores what refers to the outputs only when it has the answer: until that is proven
+// (see repo.Compaction) or the client removes them itself, the items to delete that the plan also reads stay beside the
+// outputs. Of operations without an output the items are removed, or, where somebody may have come to use them, left
+// alone; the outcome says "deleted" of both. The kept result is given under the lock only that was there the first
+// time; under another the plan is carried out again, and finds its outputs.
+//
+// The answer is the caller's to give, and to note with the returned Compaction. It is nil on error, and for a plan without operations.
+func (e *Engine) RunOpen(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) (*repo.Compaction, error) {
+	if p.err != nil || p.Len() == 0 {
+		return nil, p.err
+	}
+	open, err := a.BeginCompaction(identity(a.Principal(), p, true), p.makes > 0)
+	if err == nil {
+		err = e.call(ctx, a, p, open, each)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return open, nil
+}
+
+// call is Run, or with open RunOpen.
+func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.Compaction, each func(i int, o Outcome) error) error {
 	if p.err != nil {
 		return p.err
 	}
 	if p.Len() == 0 {
 		return nil
 	}
-	r, err := e.start(a, p, nil)
+	r, err := e.start(a, p, nil, open)
 	if err != nil {
 		return err
 	}
@@ -174,27 +200,32 @@ func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i i
 	if r.err != nil {
 		return r.err
 	}
+	if open != nil && r.replayed {
+		open.Replayed()
+	}
 	return r.result.report(p.spool, each)
 }
 
-// newRun is a run of a plan for a principal that has not begun.
-func (e *Engine) newRun(a *repo.Access, p *Plan) *run {
-	id := identity(a.Principal(), p)
+// newRun is a run of a plan for a principal that has not begun. open is nil, or the request of RunOpen.
+func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
+	id := identity(a.Principal(), p, open != nil)
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
-	return &run{
+	r := &run{
 		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, spool: p.spool, named: p.named, makes: p.makes,
 		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
+	r.open.Store(open)
+	return r
 }
 
 // start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan whose
 // time has come. Of one plan of one principal there is one run at a time: what it stores, no other has stored meanwhile.
-func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
+func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction) (*run, error) {
 	if err := p.spool.sync(); err != nil {
 		return nil, err
 	}
-	r := e.newRun(a, p)
+	r := e.newRun(a, p, open)
 	if job != nil {
 		r.id = job.ID // of the permissions it was submitted with; a may have fewer
 	}
@@ -205,6 +236,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job) (*run, error) {
 		return nil, errStopping
 	}
 	if other := e.runs[key]; other != nil {
+		other.open.Store(open) // the result belongs to who asked last
 		return other, nil
 	}
 	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) {
@@ -281,10 +313,14 @@ func (e *Engine) refuseLocked(key string, r *run) {
 }
 
 // identity names a plan of a principal: equal for an equal request only. The
-// permissions belong to it, for a result must not outlive the right to ask for it.
-func identity(p repo.Principal, plan *Plan) string {
+// permissions belong to it, for a result must not outlive the right to ask for it; and whether its sources stay.
+func identity(p repo.Principal, plan *Plan, open bool) string {
 	h := sha256.New()
-	h.Write([]byte("packhouse plan 1\n"))
+	if open {
+		h.Write([]byte("packhouse open plan 1\n"))
+	} else {
+		h.Write([]byte("packhouse plan 1\n"))
+	}
 	h.Write(plan.sum.Sum(nil))
 	hashRecord(h, []byte(p.Name))
 	hashRecord(h, []byte(p.Permissions.String()))

@@ -110,7 +110,7 @@ func (p *place) check() {
 	if len(report.Problems) > 0 || report.Counted != report.Stored {
 		p.t.Errorf("check: counted %+v, stored %+v, problems %q", report.Counted, report.Stored, report.Problems)
 	}
-	if u := p.repo.Usage(); u.Used != report.Counted.Bytes-report.Counted.Exempt || u.Reserved != 0 {
+	if u := p.repo.Usage(); u.Used != report.Counted.Counted() || u.Reserved != 0 {
 		p.t.Errorf("usage: used %d, reserved %d, counted %+v", u.Used, u.Reserved, report.Counted)
 	}
 }

@@ -51,6 +51,8 @@ type Job struct {
 	// none that the configuration knows, see Engine.Submit.
 	Permissions string `json:"-"`
 	Trusted     bool   `json:"-"`
+	// Lock is that under which a result of RunOpen is given again.
+	Lock string `json:"-"`
 }
 
 // Progress of a job. Totals are known once the plan was held against the index.
@@ -60,7 +62,7 @@ type Progress struct {
 	Read            int64 `json:"bytes_read"`
 	ReadTotal       int64 `json:"bytes_read_total"`
 	Written         int64 `json:"bytes_written"`
-	Freed           int64 `json:"bytes_freed"` // sizes of the items deleted
+	Freed           int64 `json:"bytes_freed"` // sizes of the items deleted; of a V'Ger repack, of those that it called unused
 }
 
 // Fault is why a job failed.
@@ -83,10 +85,11 @@ type jobHeader struct {
 	Job
 	Permissions string `json:"permissions,omitempty"`
 	Trusted     bool   `json:"trusted,omitempty"`
+	Lock        string `json:"lock,omitempty"`
 }
 
 func encodeJob(j Job, res *result) []byte {
-	text, err := json.Marshal(jobHeader{j, j.Permissions, j.Trusted})
+	text, err := json.Marshal(jobHeader{j, j.Permissions, j.Trusted, j.Lock})
 	if err != nil {
 		panic(err) // plain fields always encode
 	}
@@ -112,6 +115,6 @@ func decodeJob(b []byte) (j Job, rest []byte, err error) {
 	if err := json.Unmarshal(text, &h); err != nil {
 		return j, nil, fmt.Errorf("job row: %w", err)
 	}
-	h.Job.Permissions, h.Job.Trusted = h.Permissions, h.Trusted
+	h.Job.Permissions, h.Job.Trusted, h.Job.Lock = h.Permissions, h.Trusted, h.Lock
 	return h.Job, r.b, nil
 }

@@ -296,7 +296,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 	if err := p.spool.sync(); err != nil {
 		return Estimate{}, err
 	}
-	r := e.newRun(a, p)
+	r := e.newRun(a, p, nil)
 	r.ctx = ctx
 	s, leave, err := r.surveyIn(e.looks)
 	if err != nil {

@@ -70,7 +70,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := e.Resume(ctx, a.Repository()); err != nil {
 		return Job{}, err
 	}
-	r := e.newRun(a, p)
+	r := e.newRun(a, p, nil)
 	r.ctx = ctx
 	if job, err := e.Job(a.Repository(), r.id); err == nil && !job.State.Ended() {
 		return job, nil
@@ -338,7 +338,7 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	if e.o.Authorize != nil {
 		a = t.repo.As(e.o.Authorize(t.repo, before, t.job.Trusted))
 	}
-	r, err := e.start(a, plan, &t.job)
+	r, err := e.start(a, plan, &t.job, nil)
 	if err != nil {
 		return Job{}, err
 	}
@@ -368,7 +368,7 @@ func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) 
 	a := r.As(repo.Principal{Name: job.Principal, Permissions: permissions})
 	plan := e.NewPlan(unlimited)
 	err = readPlan(r, job.ID, plan)
-	if err == nil && identity(a.Principal(), plan) != job.ID {
+	if err == nil && identity(a.Principal(), plan, false) != job.ID {
 		err = errPlanDamaged
 	}
 	if err != nil {

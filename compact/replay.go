@@ -26,12 +26,16 @@ func (r *run) replay() (*result, error) {
 	if job.State != Done || r.e.expired(job) {
 		return nil, nil
 	}
+	open := r.open.Load()
+	if open != nil && (job.Lock == "" || job.Lock != open.Lock()) {
+		return nil, nil // another run of the client, which finds the outputs
+	}
 	kept, err := decodeResult(rest)
 	if err != nil {
 		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
 		return nil, nil
 	}
-	if ok, err := kept.holds(r.ctx, r.own, r.spool); err != nil || !ok {
+	if ok, err := kept.holds(r.ctx, r.own, r.spool, open != nil); err != nil || !ok {
 		return nil, err
 	}
 	if err := r.a.Repository().Durable(); err != nil {

@@ -189,14 +189,19 @@ func packOffsets(ranges []Range) []int64 {
 
 // holds tells whether the repository still is what the result says: every output is there, what was
 // deleted is not, and what was read is unchanged or gone. Else the
-// plan is a new request, although it reads like the old one.
-func (res *result) holds(ctx context.Context, own *repo.Access, s *spool) (bool, error) {
+// plan is a new request, although it reads like the old one. open: of an open plan only the outputs count, which
+// are asked for.
+func (res *result) holds(ctx context.Context, own *repo.Access, s *spool, open bool) (bool, error) {
+	stat := own.Stat
+	if open {
+		stat = own.Lookup
+	}
 	keys, err := res.keys(s)
 	if err != nil {
 		return false, err
 	}
 	look := func(key string) (uint64, bool, error) {
-		switch entry, err := own.Stat(ctx, key); {
+		switch entry, err := stat(ctx, key); {
 		case err == nil && entry.Dir:
 			return 0, true, nil
 		case err == nil && entry.Item.Flags&index.FlagDamaged != 0:
@@ -213,6 +218,9 @@ func (res *result) holds(ctx context.Context, own *repo.Access, s *spool) (bool,
 		if now, found, err := look(key); err != nil || !found || now != m.print {
 			return false, err
 		}
+	}
+	if open {
+		return true, nil
 	}
 	return res.sourcesHold(s, keys, look)
 }

@@ -16,8 +16,9 @@ import (
 type run struct {
 	e      *Engine
 	a      *repo.Access
-	own    *repo.Access // the same repository, for looks that need no permission of the principal
-	id     string       // identity of the plan
+	open   atomic.Pointer[repo.Compaction] // of the last request of RunOpen; nil: what the plan deletes goes with its commit
+	own    *repo.Access                    // the same repository, for looks that need no permission of the principal
+	id     string                          // identity of the plan
 	spool  *spool
 	named  int   // items read or deleted, at most
 	makes  int   // operations with an output
@@ -34,10 +35,11 @@ type run struct {
 	job        Job  // as stored or to be stored; of the goroutine that runs, until done
 	background bool // a job from the queue: nobody waits for it as for an answer
 
-	done   chan struct{} // closed when last, result and err are set
-	last   Job           // as it ended
-	result *result
-	err    error
+	done     chan struct{} // closed when last, result and err are set
+	last     Job           // as it ended
+	replayed bool          // result was kept from before
+	result   *result
+	err      error
 }
 
 // progress is how far the run is. It may be called at any time.
@@ -64,6 +66,7 @@ type output struct {
 func (r *run) carryOut() (*result, error) {
 	if kept, err := r.replay(); kept != nil || err != nil {
 		if kept != nil {
+			r.replayed = true
 			r.e.metrics.plans.WithLabelValues(planReplayed).Inc()
 		}
 		return kept, err
@@ -81,6 +84,11 @@ func (r *run) carryOut() (*result, error) {
 	}
 	defer leave()
 	r.readTotal.Store(s.read)
+	if r.open.Load() != nil {
+		if err := r.a.MayOpen(s.opens, s.closes); err != nil {
+			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
+		}
+	}
 	var reservation *repo.Reservation
 	if r.makes > 0 {
 		if reservation, err = r.a.Reserve(s.net, r.output); err != nil {

@@ -27,6 +27,12 @@ type survey struct {
 	old     map[string]index.Item
 	net     int64 // bytes of quota that the plan adds
 	read    int64 // bytes that will be read
+
+	// Of an open plan:
+	unused []string // items of operations without an output; to look for them would bring back what is kept
+	opens  int64    // bytes that stay beside the outputs and did not before
+	closes int64    // bytes of unused that did
+	gone   int64    // sizes of unused
 }
 
 // survey checks the whole plan against the index: existence, ranges, permissions. Of the
@@ -49,7 +55,10 @@ func (r *run) survey() (*survey, error) {
 	s.net = r.output
 	for _, src := range s.sources {
 		if src.delete && src.found {
-			s.net -= src.item.Counted()
+			s.net -= src.item.Counted() // of an open plan it stays, but does not count
+			if src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
+				s.opens += src.item.Size
+			}
 		}
 	}
 	for target, item := range s.old {
@@ -84,6 +93,11 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	}
 	for _, key := range op.Deletes {
 		err := r.a.May(key, "D")
+		if err == nil && r.open.Load() != nil && !op.makes() {
+			if err = r.surveyUnused(s, key); err == nil {
+				continue
+			}
+		}
 		var src *source
 		if err == nil {
 			src, err = r.look(s, key, i, -1)
@@ -95,6 +109,28 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	}
 	if op.makes() {
 		return r.surveyName(s, i, op)
+	}
+	return nil
+}
+
+// surveyUnused takes note of an item that the client of an open plan calls unused.
+func (r *run) surveyUnused(s *survey, key string) error {
+	if len(s.unused) == maxSources {
+		return fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
+	}
+	s.unused = append(s.unused, key)
+	entry, err := r.own.Stat(r.ctx, key)
+	switch {
+	case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrNotDir):
+		return nil
+	case err != nil:
+		return err
+	case entry.Dir:
+		return repo.ErrIsDir
+	}
+	s.gone += entry.Item.Size
+	if entry.Item.Plan != 0 || entry.Item.Flags&index.FlagReturned != 0 {
+		s.closes += entry.Item.Size
 	}
 	return nil
 }
@@ -122,7 +158,7 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
 	}
 	src := &source{op: i, rng: j}
-	switch entry, err := r.own.Stat(r.ctx, key); {
+	switch entry, err := r.own.Lookup(r.ctx, key); {
 	case err == nil && entry.Dir:
 		return nil, repo.ErrIsDir
 	case err == nil:

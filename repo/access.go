@@ -185,6 +185,9 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 			return nil, err
 		}
 		entry, err := r.index.Get(key)
+		if errors.Is(err, index.ErrNotFound) {
+			entry, err = r.recall(ctx, key)
+		}
 		if err != nil {
 			return nil, r.translate(err)
 		}

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"slices"
 
 	"packhouse/index"
 )
@@ -29,8 +30,11 @@ func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
 		}
 		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
 	}
-	_, deleted, err := a.commit(ctx, batch)
-	return deleted, err
+	if h := a.r.compactions.keys; h != nil {
+		batch.whole = slices.Contains(keys, h.config)
+	}
+	done, err := a.commit(ctx, batch)
+	return done.deleted, err
 }
 
 // Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).

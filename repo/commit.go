@@ -3,6 +3,8 @@ package repo
 import (
 	"context"
 	"errors"
+	"sync"
+	"time"
 
 	"packhouse/index"
 )
@@ -13,8 +15,12 @@ type Batch struct {
 	Deletes  []BatchDelete
 	Requires []index.Require // items that must still be what they were
 	Job      *index.Job      // stored with the outcome
+	// Open makes the batch the first half of a compaction.
+	Open *OpenPlan
 	// Reservation is ended by a Commit that succeeds.
 	Reservation *Reservation
+
+	whole bool // Deletes remove the whole repository: no plan is open any more, and nothing kept
 }
 
 // BatchPut stores a finished upload under its key.
@@ -43,20 +49,72 @@ type PutResult struct {
 // are durable already (Finish); when Commit returns nil so is all that refers to them.
 // This is the commit order of the design: bytes first, index second, unlink last.
 func (a *Access) Commit(ctx context.Context, b Batch) ([]PutResult, error) {
-	outcome, _, err := a.commit(ctx, b)
-	return outcome, err
+	done, err := a.commit(ctx, b)
+	return done.puts, err
 }
 
-// commit also returns how many items the batch deleted.
-func (a *Access) commit(ctx context.Context, b Batch) ([]PutResult, int, error) {
-	muts, err := a.mutations(b)
+// CommitOpen is Commit of a batch with an OpenPlan.
+func (a *Access) CommitOpen(ctx context.Context, b Batch) (Opened, error) {
+	done, err := a.commit(ctx, b)
+	return done.opened, err
+}
+
+// committed is what a batch did.
+type committed struct {
+	puts    []PutResult
+	deleted int // items of Deletes
+	opened  Opened
+	removed bool // something is in the trash that was not
+	kept    bool // something is kept that was not
+}
+
+// commit is Commit and CommitOpen, and says all that was done.
+func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
+	c := &a.r.compactions
+	if !c.bears(&b) {
+		return a.commitThen(ctx, b, nil)
+	}
+	// While mu is held nothing happens to locks, indexes or other plans.
+	c.mu.Lock()
+	if b.Open != nil {
+		c.began(a.r.index.Counters())
+	}
+	live := c.live
+	done, err := a.commitThen(ctx, b, &c.mu)
+	if err == nil && done.kept {
+		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
+			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "error", err)
+		}
+	}
+	return done, err
+}
+
+// commitThen commits a batch. mu is nil, or held and unlocked when the outcome is noted.
+func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (committed, error) {
+	if mu != nil {
+		defer mu.Unlock()
+	}
+	at := a.r.changes.begin(a.r.env.Now())
+	defer a.r.changes.end(at)
+	now := *at
+	muts, err := a.mutations(b, now)
 	if err != nil {
-		return nil, 0, err
+		return committed{}, err
+	}
+	own := len(muts)
+	var ic *indexCommit
+	if mu != nil {
+		if muts, ic, err = a.alongside(b, now, muts); err != nil {
+			return committed{}, err
+		}
 	}
 	if err := ctx.Err(); err != nil {
-		return nil, 0, err // nothing was asked of the index yet
+		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
+	if mu != nil && !refused(err) {
+		a.noteLocks(b) // also when the outcome is unknown
+	}
 	if err != nil {
 		var refused *index.GroupError
 		if !errors.As(err, &refused) && !errors.Is(err, ErrNoSpace) {
@@ -67,16 +125,52 @@ func (a *Access) commit(ctx context.Context, b Batch) ([]PutResult, int, error) 
 				put.Upload.release()
 			}
 		}
-		return nil, 0, a.withFigures(err, b)
+		return committed{}, a.withFigures(err, b)
 	}
-	outcome, deleted := a.settle(b, results)
-	return outcome, deleted, nil
+	done := a.settle(b, results[:own])
+	if ic != nil {
+		a.r.compactions.afterIndex(a.r, ic, now, results[own:])
+		done.kept = len(ic.proves) > 0
+	}
+	if done.removed || done.kept {
+		a.r.kick()
+	}
+	return done, nil
+}
+
+// alongside adds to the mutations of a batch what an index that it stores brings with it. mu of the compactions is held.
+func (a *Access) alongside(b Batch, now time.Time, muts []index.Mutation) ([]index.Mutation, *indexCommit, error) {
+	for _, put := range b.Puts {
+		if put.Upload.o.Key == a.r.compactions.keys.index {
+			return a.beforeIndex(put.Upload, now, muts)
+		}
+	}
+	return muts, nil, nil
+}
+
+// noteLocks notes the locks that a batch stores and removes. mu of the compactions is held.
+func (a *Access) noteLocks(b Batch) {
+	c := &a.r.compactions
+	for _, put := range b.Puts {
+		if key := put.Upload.o.Key; c.keys.isLock(key) {
+			c.lockChanged(a.sender(), key, false)
+		}
+	}
+	for _, d := range b.Deletes {
+		if c.keys.isLock(d.Key) {
+			c.lockChanged(a.sender(), d.Key, true)
+		}
+	}
 }
 
 // withFigures says of a quota that the index found exceeded by how much.
 func (a *Access) withFigures(err error, b Batch) error {
 	if !errors.Is(err, ErrQuota) {
 		return err
+	}
+	var refused *index.GroupError
+	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
+		return errors.Join(a.MayOpen(1, 0), err)
 	}
 	var bytes int64
 	for _, put := range b.Puts {
@@ -86,8 +180,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 }
 
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.
-func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
-	now := a.r.env.Now()
+func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 	muts := make([]index.Mutation, 0, len(b.Requires)+len(b.Deletes)+len(b.Puts)+1)
 	for _, require := range b.Requires {
 		muts = append(muts, require)
@@ -97,8 +190,18 @@ func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
 			return nil, err
 		}
 		muts = append(muts, index.Delete{
-			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(now), Now: now,
+			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now,
 		})
+	}
+	if b.Open != nil {
+		open, err := a.openMutations(b.Open, now)
+		if err != nil {
+			return nil, err
+		}
+		muts = append(muts, open...)
+	}
+	if b.whole {
+		muts = append(muts, index.EndPlans{Now: now})
 	}
 	limits := a.limits(b)
 	for i, put := range b.Puts {
@@ -109,13 +212,24 @@ func (a *Access) mutations(b Batch) ([]index.Mutation, error) {
 		u.item.Modified = now
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(now), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
 		})
+	}
+	if b.Open != nil {
+		muts = append(muts, a.foundMutations(b.Open, now)...)
 	}
 	if b.Job != nil {
 		muts = append(muts, index.PutJob{Job: *b.Job})
 	}
 	return muts, nil
+}
+
+// openAt is the position of the index.OpenPlan among the mutations of a batch, -1 when it has none.
+func (b Batch) openAt() int {
+	if b.Open == nil {
+		return -1
+	}
+	return len(b.Requires) + len(b.Deletes) + len(b.Open.Unused)
 }
 
 // mayChange is May of a key that comes from a plan.
@@ -147,18 +261,26 @@ func (a *Access) limits(b Batch) []int64 {
 }
 
 // settle does what follows a durable commit: counts, markers, trash.
-func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, deleted int) {
+func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	results = results[len(b.Requires):]
 	var delta int64
 	for i := range b.Deletes {
 		if previous := results[i].Previous; previous != nil {
 			delta -= previous.Counted()
-			deleted++
+			done.deleted++
 		}
 	}
-	removed := deleted > 0
 	results = results[len(b.Deletes):]
-	outcome = make([]PutResult, len(b.Puts))
+	if b.Open != nil {
+		done.opened, delta = a.openedWith(b.Open, results, delta)
+		results = results[len(b.Open.Unused)+1:]
+	}
+	if b.whole {
+		delta += results[0].Delta
+		results = results[1:]
+	}
+	done.removed, done.kept = done.deleted > 0 || b.whole, done.opened.Removed > 0
+	done.puts = make([]PutResult, len(b.Puts))
 	for i, put := range b.Puts {
 		u := put.Upload
 		stored := u.item
@@ -170,9 +292,9 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 		if previous := results[i].Previous; previous != nil {
 			added -= previous.Counted()
 			out.PreviousSize = previous.Size
-			removed = true
+			done.removed = true
 		}
-		outcome[i] = out
+		done.puts[i] = out
 		u.ended = true
 		u.claim.end()
 		if u.res != nil {
@@ -191,8 +313,10 @@ func (a *Access) settle(b Batch, results []index.Result) (outcome []PutResult, d
 	} else {
 		a.r.quota.add(delta)
 	}
-	if removed {
-		a.r.kick()
-	}
-	return outcome, deleted
+	return done
+}
+
+func (a *Access) openedWith(o *OpenPlan, results []index.Result, delta int64) (Opened, int64) {
+	done, more := a.opened(o, results)
+	return done, delta + more
 }

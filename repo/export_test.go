@@ -3,7 +3,9 @@ package repo
 import "context"
 
 // ReclaimSome is one round of the reclaimer.
-func (r *Repository) ReclaimSome(ctx context.Context) error { return r.reclaimSome(ctx) }
+func (r *Repository) ReclaimSome(ctx context.Context) error {
+	return func() error { _, err := r.reclaimOnce(ctx); return err }()
+}
 
 // Dir is the repository's directory.
 func Dir(r *Repository) string { return r.dir }

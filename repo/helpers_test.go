@@ -43,7 +43,7 @@ func checkAll(t testing.TB, s *repo.Set) {
 		if len(report.Problems) > 0 || report.Counted != report.Stored {
 			t.Errorf("check of %q: counted %+v, stored %+v, problems %q", name, report.Counted, report.Stored, report.Problems)
 		}
-		if u := r.Usage(); u.Used != report.Counted.Bytes-report.Counted.Exempt || u.Reserved != 0 {
+		if u := r.Usage(); u.Used != report.Counted.Counted() || u.Reserved != 0 {
 			t.Errorf("usage of %q: used %d, reserved %d, counted %+v", name, u.Used, u.Reserved, report.Counted)
 		}
 		if n := repo.Promised(r); n != 0 {

@@ -14,7 +14,7 @@ func (a *Access) AcquireLock(ctx context.Context, id, holder string, data []byte
 	if err := a.May("locks", "wW"); err != nil {
 		return index.Lock{}, err
 	}
-	results, err := a.r.apply(ctx, index.AcquireLock{ID: id, Holder: holder, Data: data, TTL: ttl, Now: a.r.env.Now()})
+	results, err := a.changeTTL(ctx, id, index.AcquireLock{ID: id, Holder: holder, Data: data, TTL: ttl, Now: a.r.env.Now()})
 	var refused *index.GroupError
 	if errors.As(err, &refused) && refused.Result.Lock != nil {
 		return *refused.Result.Lock, err
@@ -30,7 +30,7 @@ func (a *Access) ReleaseLock(ctx context.Context, id, holder string) error {
 	if err := a.May("locks", "D"); err != nil {
 		return err
 	}
-	_, err := a.r.apply(ctx, index.ReleaseLock{ID: id, Holder: holder})
+	_, err := a.changeTTL(ctx, id, index.ReleaseLock{ID: id, Holder: holder})
 	return err
 }
 

@@ -63,7 +63,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 	switch {
 	case err == nil:
 		_ = object.Close() // nothing was read
-		return a.compare(req, object.Item)
+		return a.compare(ctx, req, object.Item)
 	case errors.Is(err, ErrCorrupt):
 		return a.store(ctx, req, &entry.Item)
 	case errors.Is(err, ErrNotFound): // deleted since we looked
@@ -73,7 +73,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 }
 
 // compare reads the body without storing it and accepts it if it is what the item holds.
-func (a *Access) compare(req PutRequest, item index.Item) (PutResult, error) {
+func (a *Access) compare(ctx context.Context, req PutRequest, item index.Item) (PutResult, error) {
 	denied := &DeniedError{Letters: "W", Key: req.Key, Exists: true}
 	if req.Size >= 0 && req.Size != item.Size {
 		return PutResult{}, denied
@@ -102,6 +102,15 @@ func (a *Access) compare(req PutRequest, item index.Item) (PutResult, error) {
 	}
 	if n != item.Size || !bytes.Equal(sum.Sum(nil), item.BLAKE3[:]) {
 		return PutResult{}, denied
+	}
+	if a.r.compactions.keys != nil {
+		// Who stores it is about to refer to it: no client that has not heard of that may call it unused.
+		at := a.r.changes.begin(a.r.env.Now())
+		defer a.r.changes.end(at)
+		_, err := a.r.apply(ctx, index.Found{Key: req.Key, Ref: item.Ref, Now: *at})
+		if err != nil && !refused(err) {
+			return PutResult{}, err
+		}
 	}
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }

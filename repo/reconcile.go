@@ -46,6 +46,9 @@ func (b *rebuilder) run() error {
 	if err := b.dropMissing(); err != nil {
 		return err
 	}
+	if err := b.returnKept(); err != nil {
+		return err
+	}
 	if err := b.prolongTrash(); err != nil {
 		return err
 	}
@@ -80,6 +83,40 @@ func (b *rebuilder) dropMissing() error {
 	b.report.Dropped = int64(len(gone))
 	for part := range slices.Chunk(gone, rebuildBatch) {
 		if _, err := b.index.Apply(b.ctx, part...); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// returnKept makes items again of what was kept after compactions: since the snapshot a client may have asked for it.
+// Whichever index the clients have, both sides of every compaction are there.
+func (b *rebuilder) returnKept() error {
+	var changes []index.Mutation
+	now := b.env.Now()
+	err := b.index.EachKept(func(kept index.Kept) error {
+		if b.exists(kept.Item) {
+			changes = append(changes, index.ReturnKept{Key: kept.Key, Now: now})
+		} else {
+			changes = append(changes, index.Delete{Key: kept.Key, Now: now, TrashUntil: now})
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for part := range slices.Chunk(changes, rebuildBatch) {
+		_, err := b.index.Apply(b.ctx, part...)
+		if refused(err) {
+			err = nil
+			for _, change := range part {
+				// One whose key a directory has taken stays kept.
+				if _, single := b.index.Apply(b.ctx, change); single != nil && !refused(single) {
+					return single
+				}
+			}
+		}
+		if err != nil {
 			return err
 		}
 	}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
@@ -43,6 +44,12 @@ type Settings struct {
 	Quota   int64         // bytes; negative: no limit
 	Grace   time.Duration // how long removed items can be restored; 0: not at all
 	Reserve int64         // bytes of disk that uploads leave free for deleting and compacting
+	// CompactGrace is how long packs are kept that a client's compaction has removed, or Grace, if that is longer;
+	// at least an hour, 0: DefaultCompactGrace.
+	CompactGrace time.Duration
+	// CompactYoung is the age below which a pack is not removed as unused by a client of which it is not known
+	// when it read the index; 0: DefaultCompactYoung.
+	CompactYoung time.Duration
 }
 
 // Environment is what repositories take from outside. Its zero value works.
@@ -83,6 +90,12 @@ type Repository struct {
 	dialect string
 	id      string
 	created time.Time
+
+	compactions compactions
+	changes     changeClock
+
+	compactGrace atomic.Int64 // nanoseconds
+	compactYoung atomic.Int64 // nanoseconds
 
 	grace   atomic.Int64 // nanoseconds
 	reserve atomic.Int64 // bytes
@@ -141,6 +154,7 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 	r.Configure(settings)
 	reclaimCtx, stop := context.WithCancel(context.Background())
 	r.stop = stop
+	m.enlist(r)
 	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
 	return r, nil
 }
@@ -180,7 +194,8 @@ func (r *Repository) load(ctx context.Context) error {
 	}
 	r.sweepIndex()
 	counters := r.index.Counters()
-	r.quota.used = counters.Bytes - counters.Exempt
+	r.quota.used = counters.Counted()
+	r.compactions.keys = halvesOf[r.dialect]
 	return nil
 }
 
@@ -215,6 +230,8 @@ func (r *Repository) Configure(settings Settings) {
 	}
 	r.grace.Store(int64(settings.Grace))
 	r.reserve.Store(settings.Reserve)
+	r.compactGrace.Store(int64(cmp.Or(settings.CompactGrace, DefaultCompactGrace)))
+	r.compactYoung.Store(int64(cmp.Or(settings.CompactYoung, DefaultCompactYoung)))
 }
 
 func (r *Repository) ownQuota() (limit int64, ok bool, err error) {
@@ -268,6 +285,7 @@ func (r *Repository) Index() *index.Index { return r.index }
 func (r *Repository) close() error {
 	r.stop()
 	r.reclaimed.Wait()
+	r.room.dismiss(r)
 	return errors.Join(r.index.Close(), r.blobs.Close())
 }
 

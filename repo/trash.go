@@ -18,11 +18,11 @@ const reclaimBatch = 1000
 func (r *Repository) reclaim(ctx context.Context) {
 	for {
 		wait := time.Hour
-		if next, ok, err := r.index.NextExpiry(); err != nil {
+		if next, ok, err := r.nextExpiry(); err != nil {
 			r.env.Logger.Error("trash cannot be read", "error", err)
 		} else if ok {
 			if wait = next.Sub(r.env.Now()); wait <= 0 {
-				if err := r.reclaimSome(ctx); err != nil {
+				if _, err := r.reclaimOnce(ctx); err != nil {
 					r.env.Logger.Warn("trash stays for now", "error", err)
 					wait = time.Minute
 				} else {
@@ -42,23 +42,44 @@ func (r *Repository) reclaim(ctx context.Context) {
 	}
 }
 
-// reclaimSome removes up to reclaimBatch expired blobs.
-func (r *Repository) reclaimSome(ctx context.Context) error {
+// nextExpiry is when something in the trash, or of what is kept, expires next.
+func (r *Repository) nextExpiry() (next time.Time, ok bool, err error) {
+	next, ok, err = r.index.NextExpiry()
+	if err != nil || r.index.Counters().KeptItems == 0 {
+		return next, ok, err
+	}
+	kept, some, err := r.index.NextKeptExpiry()
+	if some && (!ok || kept.Before(next)) {
+		return kept, true, err
+	}
+	return next, ok, err
+}
+
+// reclaimOnce removes up to reclaimBatch expired blobs, and says how many. What is kept goes through the trash: a
+// file is unlinked only when nobody can ask for it any more.
+func (r *Repository) reclaimOnce(ctx context.Context) (gone int, err error) {
+	if next, ok, err := r.index.NextKeptExpiry(); err != nil {
+		return 0, err
+	} else if now := r.env.Now(); ok && !next.After(now) {
+		if _, err := r.apply(ctx, index.ReleaseKept{Most: reclaimBatch, Now: now}); err != nil {
+			return 0, err
+		}
+	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
 	var rows []index.Removed
-	err := r.index.Trash(r.env.Now().Add(1), func(removed index.Removed) error {
+	err = r.index.Trash(r.env.Now().Add(1), func(removed index.Removed) error {
 		if rows = append(rows, removed); len(rows) == reclaimBatch {
 			return enough
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, enough) {
-		return err
+		return 0, err
 	}
-	_, err = r.purge(ctx, rows)
-	return err
+	purged, err := r.purge(ctx, rows)
+	return len(purged), err
 }
 
 // purge unlinks the blobs of rows and then forgets them, but those whose blob cannot be unlinked. trashMu is

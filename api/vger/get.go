@@ -24,7 +24,12 @@ func (x *exchange) get() error {
 		}
 		window = &parsed
 	}
-	o, err := x.open()
+	a, err := x.object()
+	if err != nil {
+		return err
+	}
+	begun := a.ReadTime()
+	o, err := x.open(a)
 	if err != nil {
 		return err
 	}
@@ -44,7 +49,13 @@ func (x *exchange) get() error {
 		return err
 	}
 	h["Content-Type"] = nil // objects have none, and none is to be guessed
-	return api.SendReader(x.w, x.r, code, section, length)
+	if err := api.SendReader(x.w, x.r, code, section, length); err != nil {
+		return err
+	}
+	if length == o.Size() {
+		a.IndexRead(x.key.text, begun)
+	}
+	return nil
 }
 
 // source is what an answer to GET is read from.
@@ -55,11 +66,7 @@ type source interface {
 }
 
 // open finds the object, or the lock document that stands for a TTL lock.
-func (x *exchange) open() (source, error) {
-	a, err := x.object()
-	if err != nil {
-		return nil, err
-	}
+func (x *exchange) open(a *repo.Access) (source, error) {
 	o, err := a.Open(x.r.Context(), x.key.text)
 	if errors.Is(err, repo.ErrNotFound) {
 		if shadow, ok, lockErr := x.shadow(a); lockErr != nil {
@@ -94,7 +101,7 @@ func (x *exchange) head() error {
 		return err
 	}
 	var size int64
-	entry, err := a.Stat(x.r.Context(), x.key.text)
+	entry, err := a.Lookup(x.r.Context(), x.key.text)
 	switch {
 	case err == nil && entry.Dir:
 		return repo.ErrNotFound

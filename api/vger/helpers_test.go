@@ -110,7 +110,7 @@ func (s *server) check() {
 		if err != nil || len(report.Problems) > 0 || report.Counted != report.Stored {
 			s.t.Errorf("check of %q: %v, counted %+v, stored %+v, problems %q", name, err, report.Counted, report.Stored, report.Problems)
 		}
-		if u := r.Usage(); u.Reserved != 0 || u.Used != u.Bytes-u.Exempt {
+		if u := r.Usage(); u.Reserved != 0 || u.Used != u.Counted() {
 			s.t.Errorf("usage of %q: %+v", name, u)
 		}
 	}

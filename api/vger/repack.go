@@ -10,9 +10,9 @@ import (
 	"packhouse/repo"
 )
 
-// repack answers POST ?repack. The engine makes all new packs, deletes all sources and records the result in one
-// transaction, joins a plan that is running and answers a repeated one from its record, so
-// that the client may lose its connection at any moment.
+// repack answers POST ?repack. The engine makes all new packs and records the result in one transaction, joins a plan
+// that is running and answers a repeated one from its record, so that the client may lose its connection at
+// any moment. The sources stay until the client has stored an index that shows that it has this answer.
 func (x *exchange) repack() error {
 	x.log("repack")
 	p := &repackPlan{limits: x.d.o.Limits}
@@ -43,7 +43,7 @@ func (x *exchange) runRepack(a *repo.Access, p *repackPlan, plan *compact.Plan) 
 		out.settle()
 		out.text = append(out.text, `{"completed":[`...)
 	}
-	err := x.d.o.Engine.Run(x.r.Context(), a, plan, func(i int, o compact.Outcome) error {
+	compaction, err := x.d.o.Engine.RunOpen(x.r.Context(), a, plan, func(i int, o compact.Outcome) error {
 		if i == 0 {
 			begin()
 		} else {
@@ -60,7 +60,15 @@ func (x *exchange) runRepack(a *repo.Access, p *repackPlan, plan *compact.Plan) 
 		begin()
 	}
 	out.text = append(out.text, "]}"...)
-	out.end()
+	if compaction == nil {
+		out.end()
+		return nil
+	}
+	compaction.Answering()
+	if err := out.endSent(); err != nil {
+		compaction.Unanswered()
+		x.abort(err)
+	}
 	return nil
 }
 
@@ -93,7 +101,11 @@ func conflict(operation int, text string) error {
 // repackError gives an error of the engine its answer. What is permanent is 4xx.
 func repackError(err error, output int64) error {
 	var quota *repo.QuotaError
-	if errors.As(err, &quota) {
+	var pending *repo.PendingError
+	switch {
+	case errors.As(err, &pending):
+		return status(http.StatusRequestEntityTooLarge, "%v", pending)
+	case errors.As(err, &quota):
 		return status(http.StatusRequestEntityTooLarge, "quota exceeded: used %d, limit %d, repack output %d", quota.Used, quota.Limit, output)
 	}
 	var wrong *compact.PlanError

@@ -71,11 +71,14 @@ func TestRepackVectors(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
 			s := newServer(t, nil)
+			s.put("/r/index", "1")
+			s.put("/r/locks/l.json", "{}")
 			s.put("/r/"+c.source, packS, map[bool]string{true: "X-Content-BLAKE3", false: "X-Content-BLAKE2b"}[c.source == s3], c.source[9:])
 			text := plan(c.operation)
 			if c.hash != "" {
 				text = text[:len(text)-1] + "," + c.hash + "}"
 			}
+			s.want(200, s.do("GET", "/r/index", ""))
 			var first []completed
 			for range 2 { // a lost answer is asked for again
 				got := s.repack(text)
@@ -86,8 +89,19 @@ func TestRepackVectors(t *testing.T) {
 					first = got
 				}
 			}
+			both := sorted(append([]string{c.source}, c.left...))
+			if c.want.NewPack == nil {
+				both = sorted(c.left) // nothing takes its place: it goes at once
+			}
+			if left := s.keys("/r/packs/?list"); !slices.Equal(left, slices.Compact(both)) {
+				t.Errorf("after the plan: got %q, want %q", left, both)
+			}
+			s.put("/r/index", "2")
 			if left := s.keys("/r/packs/?list"); !slices.Equal(left, sorted(c.left)) {
-				t.Errorf("left: got %q, want %q", left, c.left)
+				t.Errorf("after the index: got %q, want %q", left, c.left)
+			}
+			if r := s.do("GET", "/r/"+c.source, ""); r.status != 200 || r.body != packS {
+				t.Errorf("the source is not kept: %d %q", r.status, r.body)
 			}
 			if c.want.NewPack != nil {
 				if r := s.do("GET", "/r/"+*c.want.NewPack, ""); r.body != c.content {
@@ -294,7 +308,9 @@ func TestRepackLostConnection(t *testing.T) {
 	if len(got) != 1 || !got[0].Deleted || *got[0].NewPack != packKey(b2(packB)) {
 		t.Errorf("got %+v", got)
 	}
-	s.want(404, s.do("HEAD", "/r/"+key, ""))
+	if left := s.keys("/r/packs/?list"); !slices.Equal(left, sorted([]string{key, packKey(b2(packB))})) {
+		t.Errorf("left: got %q, want both sides", left)
+	}
 	if again := s.repack(text); len(again) != 1 || !equal(again[0], got[0]) {
 		t.Errorf("again: got %+v, want %+v", again, got)
 	}

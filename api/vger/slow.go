@@ -1,6 +1,7 @@
 package vger
 
 import (
+	"errors"
 	"net/http"
 	"sync"
 	"time"
@@ -60,8 +61,10 @@ func (s *slowAnswer) send(p []byte) error {
 		s.x.w.Header().Set("Content-Type", jsonType)
 		s.x.w.WriteHeader(http.StatusOK)
 	}
-	if _, err := s.x.w.Write(p); err != nil {
-		return err
+	if len(p) > 0 {
+		if _, err := s.x.w.Write(p); err != nil {
+			return err
+		}
 	}
 	return http.NewResponseController(s.x.w).Flush()
 }
@@ -86,6 +89,21 @@ func (s *slowAnswer) end() {
 	if err := s.send(s.text); err != nil {
 		s.x.abort(err)
 	}
+}
+
+// endSent is end, and returns when all of the answer is in the hands of the connection. An error, also of a client that
+// has given up, means that the client may not have got it.
+func (s *slowAnswer) endSent() error {
+	s.settle()
+	ctx := s.x.r.Context()
+	if !s.begun {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		api.WriteBytes(s.x.w, s.x.r, http.StatusOK, jsonType, s.text)
+		s.text, s.begun = nil, true
+	}
+	return errors.Join(s.send(s.text), ctx.Err())
 }
 
 // fail gives the error back to be answered, or cuts off an answer that has begun.

@@ -39,7 +39,7 @@ func (x *exchange) verifyPacks() error {
 func (x *exchange) admit(a *repo.Access, packs []verifyPack) (admitted []verifyPack, truncated bool, err error) {
 	var total int64
 	for i, p := range packs {
-		entry, err := a.Stat(x.r.Context(), p.canonical())
+		entry, err := a.Lookup(x.r.Context(), p.canonical())
 		if err != nil && !errors.Is(err, repo.ErrNotFound) {
 			return nil, false, err
 		}

@@ -1,0 +1,139 @@
+package repo
+
+import (
+	"context"
+	"errors"
+	"path/filepath"
+	"time"
+
+	"packhouse/index"
+)
+
+// What a compaction removes is kept for a while: a client with an older index may look for it. It is no item, is
+// listed nowhere and does not count, but who asks for its key gets it, and then it is an item again. It is the first
+// thing to go when the disk is short.
+
+// Defaults of Settings.
+const (
+	DefaultCompactGrace = 48 * time.Hour
+	DefaultCompactYoung = 48 * time.Hour
+	minCompactGrace     = time.Hour
+)
+
+// keptUntil is how long something is kept that a compaction removes now.
+func (r *Repository) keptUntil(now time.Time) time.Time {
+	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), minCompactGrace))
+}
+
+// recall makes what is kept under key an item again. ErrNotFound when nothing is. Where nothing can be written, of a
+// disk that is full or has failed, the item is as it is kept.
+func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error) {
+	if r.index.Counters().KeptItems == 0 {
+		return index.Entry{}, ErrNotFound
+	}
+	kept, err := r.index.Kept(key)
+	if err != nil {
+		return index.Entry{}, r.translate(err)
+	}
+	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now()})
+	switch {
+	case err == nil:
+		r.env.Logger.Info("a pack that a compaction had removed is back: a client asked for it", "repository", filepath.Base(r.dir), "key", key)
+		return index.Entry{Key: key, Item: *results[0].Moved}, nil
+	case errors.Is(err, ErrNotFound):
+		entry, err := r.index.Get(key) // another request was faster
+		return entry, r.translate(err)
+	case errors.Is(err, ErrReadOnly), errors.Is(err, ErrNoSpace), errors.Is(err, ErrIsDir), errors.Is(err, ErrNotDir):
+		return index.Entry{Key: key, Item: kept.Item}, nil
+	}
+	return index.Entry{}, err
+}
+
+// Lookup is Stat for a client that wants the item at key: what is kept under it returns.
+func (a *Access) Lookup(ctx context.Context, key string) (index.Entry, error) {
+	entry, err := a.Stat(ctx, key)
+	if errors.Is(err, ErrNotFound) && key != "" {
+		return a.r.recall(ctx, key)
+	}
+	return entry, err
+}
+
+// trimKept releases the oldest of what is kept, when that and what open plans hold is more than it may be. What
+// the last plan found when it began is allowed in any case, as that plan may just have removed all of it.
+func (r *Repository) trimKept(ctx context.Context, live int64) error {
+	bound, _, err := r.heldBound()
+	if err != nil {
+		return err
+	}
+	c := r.index.Counters()
+	over := c.OpenBytes + c.ReturnedBytes + c.KeptBytes - max(bound, live)
+	if over <= 0 || c.KeptItems == 0 {
+		return nil
+	}
+	_, err = r.releaseKept(ctx, over)
+	return err
+}
+
+// releaseKept gives up at least so many bytes of what is kept, the oldest first, if there are so many. Their files go later.
+func (r *Repository) releaseKept(ctx context.Context, bytes int64) (released Emptied, err error) {
+	for released.Bytes < bytes {
+		results, err := r.apply(ctx, index.ReleaseKept{Bytes: bytes - released.Bytes, Most: reclaimBatch, Now: r.env.Now()})
+		if err != nil {
+			return released, err
+		}
+		if results[0].Items == 0 {
+			break
+		}
+		released.Items += results[0].Items
+		released.Bytes += results[0].Bytes
+	}
+	if released.Items > 0 {
+		r.kick()
+		r.env.Logger.Info("packs kept after compactions were given up", "repository", filepath.Base(r.dir), "packs", released.Items, "bytes", released.Bytes)
+	}
+	return released, nil
+}
+
+// EmptyKept gives up all that is kept after compactions, and removes its files.
+func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
+	released, err := r.releaseKept(ctx, 1<<62)
+	for err == nil {
+		var gone int
+		if gone, err = r.reclaimOnce(ctx); gone == 0 {
+			break
+		}
+	}
+	return released, r.translate(err)
+}
+
+// spareDisk removes files of what is kept after compactions, in all repositories that share the disk, the oldest
+// first, until so many bytes are free of them or nothing is kept any more. It returns whether any went.
+func (r *Repository) spareDisk(bytes int64) bool {
+	ctx := context.Background() // a request must not end it half way: others wait for the same
+	freed := int64(0)
+	for freed < bytes {
+		owner := r.room.oldestKept()
+		if owner == nil {
+			break
+		}
+		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30))
+		if err != nil || released.Items == 0 {
+			r.env.Logger.Warn("kept packs cannot be given up", "repository", filepath.Base(owner.dir), "error", err)
+			break
+		}
+		freed += released.Bytes
+		for {
+			gone, err := owner.reclaimOnce(ctx)
+			if err != nil {
+				r.env.Logger.Warn("trash stays for now", "repository", filepath.Base(owner.dir), "error", err)
+			}
+			if gone == 0 || err != nil {
+				break
+			}
+		}
+	}
+	return freed > 0
+}
+
+// Plans calls fn for the open plans, the oldest first.
+func (r *Repository) Plans(fn func(index.Plan) error) error { return r.translate(r.index.Plans(fn)) }
