@@ -65,7 +65,7 @@ type committed struct {
 	deleted int // items of Deletes
 	opened  Opened
 	removed bool // something is in the trash that was not
-	kept    bool // something is kept that was not
+	held    bool // something is kept, or stays as a source of an open plan, that did not
 }
 
 // commit is Commit and CommitOpen, and says all that was done.
@@ -81,7 +81,7 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	}
 	live := c.live
 	done, err := a.commitThen(ctx, b, &c.mu)
-	if err == nil && done.kept {
+	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
 			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "error", err)
 		}
@@ -130,9 +130,9 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 	done := a.settle(b, results[:own])
 	if ic != nil {
 		a.r.compactions.afterIndex(a.r, ic, now, results[own:])
-		done.kept = len(ic.proves) > 0
+		done.held = len(ic.proves) > 0
 	}
-	if done.removed || done.kept {
+	if done.removed || done.held {
 		a.r.kick()
 	}
 	return done, nil
@@ -279,7 +279,7 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 		delta += results[0].Delta
 		results = results[1:]
 	}
-	done.removed, done.kept = done.deleted > 0 || b.whole, done.opened.Removed > 0
+	done.removed, done.held = done.deleted > 0 || b.whole, done.opened.Removed > 0 || done.opened.Plan != 0
 	done.puts = make([]PutResult, len(b.Puts))
 	for i, put := range b.Puts {
 		u := put.Upload
