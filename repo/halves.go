@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -127,7 +128,11 @@ func (a *Access) BeginCompaction(id string, makes bool) (*Compaction, error) {
 	}
 	known := c.calls[id]
 	if known == nil && len(c.calls) >= maxCalls {
-		return k, nil
+		// Locks that have ended by the clock are noticed here.
+		maps.DeleteFunc(c.calls, func(_ string, old *call) bool { return old.lock != lock })
+		if len(c.calls) >= maxCalls {
+			return k, nil
+		}
 	}
 	k.call = &call{by: a.sender(), lock: lock, makes: makes, owner: k}
 	if known != nil && known.lock == lock && !known.ended {
