@@ -53,12 +53,16 @@ func (r *run) survey() (*survey, error) {
 		}
 	}
 	s.net = r.output
-	for _, src := range s.sources {
-		if src.delete && src.found {
+	for key, src := range s.sources {
+		if !src.delete || !src.found {
+			continue
+		}
+		// What may be stored beyond the quota is no place for what may not.
+		if _, made := s.targets[key]; made || !r.a.Repository().CommitKey(key) {
 			s.net -= src.item.Counted() // of an open plan it stays, but does not count
-			if src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
-				s.opens += src.item.Size
-			}
+		}
+		if src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
+			s.opens += src.item.Size
 		}
 	}
 	for target, item := range s.old {
