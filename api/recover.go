@@ -13,9 +13,11 @@ func (s *Server) recovered(w *response, r *http.Request, x *exchange, fault any)
 	case fault == nil:
 		return false
 	case fault == any(http.ErrAbortHandler):
-		x.log.Reason = "aborted"
-		if w.cut != nil {
+		switch {
+		case w.cut != nil:
 			x.log.Reason = w.cut.Error()
+		case x.log.Reason == "": // else the handler has said why
+			x.log.Reason = "aborted"
 		}
 		return true
 	}

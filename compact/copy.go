@@ -35,14 +35,7 @@ func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out 
 	if op.Target == "" && op.Naming.Algorithm.Name != digest.BLAKE3 {
 		naming = op.Naming.Algorithm.New()
 	}
-	src := newExtents(r, s, i, op)
-	defer src.close()
-	if size <= bufferSize {
-		err = r.copySmall(ctx, src, naming, u)
-	} else {
-		err = r.copyLarge(ctx, src, naming, u)
-	}
-	if err != nil {
+	if err := r.copy(ctx, s, i, op, naming, written{r, u}); err != nil {
 		return err
 	}
 	if u.Size() != size {
@@ -67,8 +60,30 @@ func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out 
 	return u.Finish(ctx, out.key, repo.Verified{Algorithm: op.Naming.Algorithm.Name, Sum: out.sum})
 }
 
+// written counts what goes into an upload.
+type written struct {
+	r *run
+	u *repo.Upload
+}
+
+func (w written) Write(p []byte) (int, error) {
+	n, err := w.u.Write(p)
+	w.r.written.Add(int64(n))
+	return n, err
+}
+
+// copy reads the output of an operation into w, and into naming if that is not nil.
+func (r *run) copy(ctx context.Context, s *survey, i int, op *Operation, naming hash.Hash, w io.Writer) error {
+	src := newExtents(r, s, i, op)
+	defer src.close()
+	if op.size() <= bufferSize {
+		return copySmall(ctx, src, naming, w)
+	}
+	return copyLarge(ctx, src, naming, w)
+}
+
 // copySmall goes through one buffer, one step after the other.
-func (r *run) copySmall(ctx context.Context, src *extents, naming hash.Hash, u *repo.Upload) error {
+func copySmall(ctx context.Context, src *extents, naming hash.Hash, w io.Writer) error {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
 	for {
@@ -77,7 +92,7 @@ func (r *run) copySmall(ctx context.Context, src *extents, naming hash.Hash, u *
 			if naming != nil {
 				naming.Write((*buffer)[:n])
 			}
-			if err := r.write(u, (*buffer)[:n]); err != nil {
+			if _, err := w.Write((*buffer)[:n]); err != nil {
 				return err
 			}
 		}
@@ -90,14 +105,8 @@ func (r *run) copySmall(ctx context.Context, src *extents, naming hash.Hash, u *
 	}
 }
 
-func (r *run) write(u *repo.Upload, p []byte) error {
-	n, err := u.Write(p)
-	r.written.Add(int64(n))
-	return err
-}
-
 // copyLarge reads, hashes and writes at the same time.
-func (r *run) copyLarge(ctx context.Context, src *extents, naming hash.Hash, u *repo.Upload) error {
+func copyLarge(ctx context.Context, src *extents, naming hash.Hash, w io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	type chunk struct {
 		buffer *[]byte
@@ -143,7 +152,7 @@ func (r *run) copyLarge(ctx context.Context, src *extents, naming hash.Hash, u *
 		var failed error
 		for c := range hashed {
 			if failed == nil {
-				failed = r.write(u, (*c.buffer)[:c.n])
+				_, failed = w.Write((*c.buffer)[:c.n])
 			}
 			free <- c.buffer
 			if failed != nil {
@@ -165,27 +174,37 @@ func (r *run) copyLarge(ctx context.Context, src *extents, naming hash.Hash, u *
 // adopt looks whether the content stands under its name already. Then its bytes are hashed once, and
 // kept if they are right: the upload is given up. Damaged bytes are replaced.
 func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
-	entry, err := r.own.Lookup(ctx, out.key)
+	ref, right, err := r.standing(ctx, naming, out.key, out.sum)
 	switch {
-	case errors.Is(err, repo.ErrNotFound):
-		return nil
 	case err != nil:
 		return err
-	case entry.Dir:
-		return repo.ErrIsDir
+	case right:
+		out.kept, out.existed = ref, true
+		out.upload.Discard()
+		out.upload = nil
+	default:
+		out.replace = ref
 	}
-	if entry.Item.Flags&index.FlagDamaged == 0 {
-		sum, err := r.own.Hash(ctx, out.key, naming.Algorithm)
-		switch {
-		case err == nil && string(sum) == string(out.sum):
-			out.kept, out.existed = entry.Item.Ref, true
-			out.upload.Discard()
-			out.upload = nil
-			return nil
-		case err != nil && !errors.Is(err, repo.ErrCorrupt):
-			return err
-		}
-	}
-	out.replace = entry.Item.Ref
 	return nil
+}
+
+// standing is the reference of the item that stands under the key that sum gives, and whether its bytes are right; empty when there
+// is none.
+func (r *run) standing(ctx context.Context, naming Naming, key string, sum []byte) (ref string, right bool, err error) {
+	entry, err := r.own.Lookup(ctx, key)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		return "", false, nil
+	case err != nil:
+		return "", false, err
+	case entry.Dir:
+		return "", false, repo.ErrIsDir
+	case entry.Item.Flags&index.FlagDamaged != 0:
+		return entry.Item.Ref, false, nil
+	}
+	got, err := r.own.Hash(ctx, key, naming.Algorithm)
+	if err != nil && !errors.Is(err, repo.ErrCorrupt) {
+		return "", false, err
+	}
+	return entry.Item.Ref, err == nil && string(got) == string(sum), nil
 }

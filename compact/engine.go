@@ -306,7 +306,8 @@ const (
 func (e *Engine) refuseLocked(key string, r *run) {
 	now := e.o.Now()
 	maps.DeleteFunc(e.refused, func(_ string, last refusal) bool { return !now.Before(last.until) })
-	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt)
+	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt) ||
+		errors.Is(r.err, repo.ErrNoSpace) || errors.Is(r.err, repo.ErrQuota)
 	if !r.background && (errors.Is(r.err, errCancelled) || wrong && now.Sub(r.first.Started) >= late) {
 		e.refused[key] = refusal{r.err, now.Add(refusalTime)}
 	}

@@ -64,6 +64,14 @@ func (o *Operation) size() int64 {
 	return n
 }
 
+// reads is how many bytes are read to make the output.
+func (o *Operation) reads() int64 {
+	if o.Frame == VGerPack && o.makes() {
+		return o.size() - int64(len(packHeader))
+	}
+	return o.size()
+}
+
 // names is how often the operation names an item to read or delete; ranges of one item behind one another count once.
 func (o *Operation) names() int {
 	n := len(o.Deletes)

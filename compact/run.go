@@ -54,6 +54,7 @@ func (r *run) progress() Progress {
 type output struct {
 	op      int
 	key     string
+	size    int64        // of one that was found before anything was written
 	sum     []byte       // nil: named explicitly
 	upload  *repo.Upload // nil: kept is what stands at key already
 	kept    string       // reference of what stands there
@@ -89,14 +90,7 @@ func (r *run) carryOut() (*result, error) {
 			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
 		}
 	}
-	var reservation *repo.Reservation
-	if r.makes > 0 {
-		if reservation, err = r.a.Reserve(s.net, r.output); err != nil {
-			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
-		}
-		defer reservation.Release()
-	}
-	outputs := make([]output, 0, r.makes)
+	outputs := make([]output, r.makes)
 	defer func() {
 		for i := range outputs {
 			if outputs[i].upload != nil {
@@ -104,8 +98,12 @@ func (r *run) carryOut() (*result, error) {
 			}
 		}
 	}()
+	var reservation *repo.Reservation
 	if r.makes > 0 {
-		outputs = outputs[:r.makes]
+		if reservation, err = r.reserve(s, outputs); err != nil {
+			return nil, err
+		}
+		defer reservation.Release()
 		if err := r.copyAll(s, outputs, reservation); err != nil {
 			return nil, err
 		}
@@ -139,8 +137,23 @@ func (r *run) acquire(ctx context.Context) bool {
 	}
 }
 
-// copyAll fills outputs, with as many operations at once as the engine has workers.
+// copyAll fills the outputs that were not found.
 func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation) error {
+	r.operations.Add(int64(r.spool.len() - r.makes))
+	return r.each(outputs, func(ctx context.Context, i int, op *Operation, out *output) error {
+		if out.kept == "" {
+			if err := r.perform(ctx, s, i, op, out, reservation); err != nil {
+				return err
+			}
+		}
+		r.operations.Add(1)
+		return nil
+	})
+}
+
+// each calls fn for the operations that have an output, as many at once as the engine has workers. It ends with the first error, which
+// then says in which operation it came up.
+func (r *run) each(outputs []output, fn func(ctx context.Context, i int, op *Operation, out *output) error) error {
 	group, ctx := errgroup.WithContext(r.ctx)
 	cursors := sync.Pool{New: func() any { return &cursor{spool: r.spool} }}
 	first := &cursor{spool: r.spool}
@@ -152,7 +165,6 @@ func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation
 			break
 		}
 		if !op.makes() {
-			r.operations.Add(1)
 			continue
 		}
 		if !r.acquire(ctx) {
@@ -168,10 +180,9 @@ func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation
 			if err != nil {
 				return err
 			}
-			if err := r.perform(ctx, s, i, op, out, reservation); err != nil {
+			if err := fn(ctx, i, op, out); err != nil {
 				return r.inOperation(i, op, err)
 			}
-			r.operations.Add(1)
 			return nil
 		})
 	}

@@ -53,12 +53,10 @@ func (r *run) survey() (*survey, error) {
 		}
 	}
 	s.net = r.output
-	for _, src := range s.sources {
-		if src.delete && src.found {
-			s.net -= src.item.Counted() // of an open plan it stays, but does not count
-			if src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
-				s.opens += src.item.Size
-			}
+	for key, src := range s.sources {
+		s.net -= r.frees(s, key) // of an open plan it stays, but does not count
+		if src.delete && src.found && src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
+			s.opens += src.item.Size
 		}
 	}
 	for target, item := range s.old {
@@ -88,9 +86,7 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 			return err
 		}
 	}
-	if s.read += op.size(); op.Frame == VGerPack && op.makes() {
-		s.read -= int64(len(packHeader))
-	}
+	s.read += op.reads()
 	for _, key := range op.Deletes {
 		err := r.a.May(key, "D")
 		if err == nil && r.open.Load() != nil && !op.makes() {
@@ -133,6 +129,19 @@ func (r *run) surveyUnused(s *survey, key string) error {
 		s.closes += entry.Item.Size
 	}
 	return nil
+}
+
+// frees is how many bytes of quota the deletion of an item gives back to the plan. What may be stored beyond the quota
+// is no place for what may not.
+func (r *run) frees(s *survey, key string) int64 {
+	src := s.sources[key]
+	if src == nil || !src.delete || !src.found {
+		return 0
+	}
+	if _, made := s.targets[key]; !made && r.a.Repository().CommitKey(key) {
+		return 0
+	}
+	return src.item.Counted()
 }
 
 // freed are the bytes of the items that the plan deletes, as far as it is known before the outputs have their names.

@@ -4,12 +4,17 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"math"
 	"time"
 )
 
 // apply carries out a group. On error the caller undoes it.
 func (t *tx) apply(muts []Mutation) ([]Result, error) {
 	results := make([]Result, len(muts))
+	t.began = math.MinInt64
+	if c, err := t.total(); err == nil { // else who counts finds out
+		t.began = c.Counted()
+	}
 	for i, m := range muts {
 		r, err := t.one(m)
 		if err != nil {
@@ -42,6 +47,12 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return r, t.setFlags(m)
 	case SetMeta:
 		t.setMeta(m)
+	case MarkCommit:
+		_, mark, err := t.commitTotal(&m.Class)
+		if err != nil {
+			return r, err
+		}
+		return r, t.markCommit(&m.Class, mark, m.Limit)
 	case AcquireLock:
 		return t.acquireLock(m)
 	case ReleaseLock:
@@ -130,6 +141,12 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
 		return r, ErrRefUsed
 	}
+	var mark int64
+	if m.Commit != nil {
+		if _, mark, err = t.commitTotal(m.Commit); err != nil {
+			return r, err
+		}
+	}
 
 	item := m.Item
 	item.Modified, item.Plan, item.Found = m.Now, 0, time.Time{}
@@ -151,7 +168,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if m.Backup {
 		t.recordBackup(item.Writer, m.Now)
 	}
-	return r, t.checkLimit(&item, m.Limit)
+	return r, t.admitPut(&m, &item, mark)
 }
 
 func (t *tx) deleteItem(m Delete) (r Result, err error) {
@@ -217,7 +234,8 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 	if err := t.attach(m.To, &item, m.Now); err != nil {
 		return r, err
 	}
-	if err := t.detach(m.From, moved); err != nil || r.Begins == 0 {
+	leaves := m.Commit != nil && m.Commit.Has(m.From) && !m.Commit.Has(m.To) && item.Counted() > 0
+	if err := t.detach(m.From, moved); err != nil || r.Begins == 0 && !leaves {
 		return r, err
 	}
 	return r, t.checkLimit(&item, m.Limit)

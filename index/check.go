@@ -303,7 +303,11 @@ func (c *checker) checkRest(b *bolt.Tx) error {
 		decode func(row, value []byte) error
 	}{
 		{bucketMeta, func(row, value []byte) (err error) {
-			if !bytes.Equal(row, formatRow) {
+			switch {
+			case bytes.Equal(row, formatRow):
+			case bytes.Equal(row, markRow):
+				_, err = decodeMark(value)
+			default:
 				_, err = decodeOpaque("meta", metaV1, value)
 			}
 			return err

@@ -49,6 +49,7 @@ func TestCheckFinds(t *testing.T) {
 		{"job damaged", "jobs", "j", []byte{9}, `jobs "j"`},
 		{"writer damaged", "writers", "\x01w", []byte{1}, "writers"},
 		{"meta damaged", "meta", "m", []byte{9}, `meta "m"`},
+		{"commit mark damaged", "meta", "\x00commit mark", []byte{1, 2}, "commit mark"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {

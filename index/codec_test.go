@@ -42,6 +42,7 @@ var (
 		{"counters-2", goldenCounters2, func() []byte { return encodeCounters(goldenCounters2) }, func(b []byte) (any, error) { return decodeCounters(b) }},
 		{"kept-1", goldenKept, func() []byte { return encodeKept(&goldenKept) }, func(b []byte) (any, error) { return decodeKept(b) }},
 		{"plan-1", goldenPlan, func() []byte { return encodePlan(&goldenPlan) }, func(b []byte) (any, error) { return decodePlan(planKey(goldenPlan.ID), b) }},
+		{"commit-mark-1", int64(5 << 30), func() []byte { return encodeMark(5 << 30) }, func(b []byte) (any, error) { return decodeMark(b) }},
 		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},
 	}
 	goldenRefs   = [3]refTarget{{row: []byte("packs\x00ab")}, {inTrash, trashKey(goldenTime, 7)}, {inKept, trashKey(goldenTime, 8)}}

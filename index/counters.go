@@ -101,17 +101,23 @@ func readCounters(bucket *bolt.Bucket, row []byte) (Counters, error) {
 
 // checkLimit is called when item is counted. Exempt items are not limited.
 func (t *tx) checkLimit(item *Item, limit int64) error {
-	if limit < 0 || item.Flags&FlagExempt != 0 {
+	if item.Flags&FlagExempt != 0 {
 		return nil
 	}
+	within, err := t.within(limit)
+	if err == nil && !within {
+		err = ErrQuota
+	}
+	return err
+}
+
+// within tells whether what is counted exceeds no limit; a negative one is none.
+func (t *tx) within(limit int64) (bool, error) {
+	if limit < 0 {
+		return true, nil
+	}
 	c, err := t.total()
-	if err != nil {
-		return err
-	}
-	if c.Counted() > limit {
-		return ErrQuota
-	}
-	return nil
+	return err == nil && c.Counted() <= limit, err
 }
 
 // Counters returns the totals of the last commit. It takes no lock.

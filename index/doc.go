@@ -28,6 +28,7 @@
 // # Buckets
 //
 //	meta      0x00 "format"       -> format version u32 of the file, now 2
+//	          0x00 "commit mark"  -> commit mark record; missing until an item of a CommitClass is stored
 //	          <name>              -> meta record
 //	items     <row key>           -> item record, or directory record if the key ends with 0x00
 //	refs      <ref>               -> ref record; each ref occurs once, in an item, in the trash or among the kept
@@ -71,6 +72,7 @@
 //	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
 //	writer 1     version u8 | last backup i64 ms
 //	meta 1       version u8 | value
+//	commit mark 1  version u8 | bytes i64
 //	job 1        version u8 | record
 //	plan 1       version u8 | at i64 ms | live i64 | sources i64 | bytes i64 | <u16 n>principal | <u16 n>address
 //	             | <u16 n>lock | <u16 n>job

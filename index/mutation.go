@@ -14,8 +14,13 @@ type Put struct {
 	IfAbsent bool   // ErrExists when an item is there
 	IfRef    string // if not empty: ErrConflict unless the item there has this Ref
 	// Limit refuses with ErrQuota when Bytes-Exempt after this mutation would
-	// exceed it, even by a mutation that shrinks an item. Negative: no limit.
+	// exceed it, unless the group has taken away at least what it added until then:
+	// an overwrite that makes an item no larger is not refused. Negative: no limit.
 	Limit int64
+	// Commit, if not nil, is the class that the item belongs to: its items are admitted beyond Limit up to CommitBound.
+	// A Put that leaves usage within Limit raises the mark of the class to what its items then hold. Where there
+	// is no mark it begins with what they held before.
+	Commit *CommitClass
 	// Exempt marks a small coordination object (locks, sessions): its bytes are
 	// counted in Counters.Exempt and Limit is not tested. The flag is stored with the item.
 	Exempt bool
@@ -52,9 +57,11 @@ type Move struct {
 	IfAbsent bool // ErrExists when To is an item
 	// Exempt leaves an item exempt that a Put made so. It makes no other item exempt.
 	Exempt bool
-	// Limit is as in Put, for an item that was exempt and no longer is. The others add nothing to what
+	// Limit is as in Put, for an item that was exempt and no longer is, also if it replaces a larger one, and for one that leaves the class
+	// Commit (nil: none), which may be beyond the limit. The others add nothing to what
 	// counts, and can be moved while the limit is exceeded.
 	Limit      int64
+	Commit     *CommitClass
 	TrashUntil time.Time
 	Now        time.Time
 }
@@ -84,7 +91,7 @@ type Restore struct {
 	ID     string
 	Key    string
 	Exempt bool  // as in Move
-	Limit  int64 // as in Put
+	Limit  int64 // as in Put, also if the group takes something away
 	Now    time.Time
 }
 

@@ -26,7 +26,14 @@ type model struct {
 	plans map[uint64]int64     // what counted when each began
 	kept  map[string]modelKept // by key
 	order int                  // of what was kept
+	mark  int64                // of modelClass; negative: none yet
+	began int64                // what counted when the group began
 }
+
+// unit makes of the small numbers that are drawn sizes that meet CommitBound.
+const unit = 4 << 20
+
+var modelClass = index.CommitClass{Keys: []string{"b", "a!/b"}, Dirs: []string{"a", "a0"}}
 
 // modelKept is what is kept, with its place among those that expire at the same time.
 type modelKept struct {
@@ -37,12 +44,12 @@ type modelKept struct {
 func newModel() *model {
 	return &model{
 		items: map[string]index.Item{}, dirs: map[string]bool{}, trash: map[string]index.Removed{}, locks: map[string]index.Lock{},
-		plans: map[uint64]int64{}, kept: map[string]modelKept{},
+		plans: map[uint64]int64{}, kept: map[string]modelKept{}, mark: -1,
 	}
 }
 
 func (m *model) clone() *model {
-	return &model{maps.Clone(m.items), maps.Clone(m.dirs), maps.Clone(m.trash), maps.Clone(m.locks), maps.Clone(m.plans), maps.Clone(m.kept), m.order}
+	return &model{maps.Clone(m.items), maps.Clone(m.dirs), maps.Clone(m.trash), maps.Clone(m.locks), maps.Clone(m.plans), maps.Clone(m.kept), m.order, m.mark, m.began}
 }
 
 // sources are the keys of a plan's sources, sorted.
@@ -186,6 +193,41 @@ func (m *model) overLimit(item index.Item, limit int64) bool {
 	return limit >= 0 && item.Flags&index.FlagExempt == 0 && c.Counted() > limit
 }
 
+// commitTotal is what the items of modelClass hold; what is exempt is taken to be among them.
+func (m *model) commitTotal() (n int64) {
+	for key, item := range m.items {
+		switch {
+		case slices.Contains(modelClass.Keys, key):
+			n += item.Counted()
+		case modelClass.Has(key):
+			n += item.Size
+		}
+	}
+	return max(0, n-m.counters().Exempt)
+}
+
+// markOr is the mark, or what begins one.
+func (m *model) markOr() int64 {
+	if m.mark < 0 {
+		return m.commitTotal()
+	}
+	return m.mark
+}
+
+// admits tells whether a Put is within its limit, or beyond it as it may be, and raises the mark; mark is from before it.
+func (m *model) admits(mut index.Put, item index.Item, mark int64) bool {
+	within, total := !m.overLimit(item, mut.Limit), m.commitTotal()
+	allowed := within || m.counters().Counted() <= m.began || mut.Commit != nil && total <= max(64<<20, 2*mark)
+	if mut.Commit == nil || !allowed {
+		return allowed
+	}
+	m.mark = mark
+	if within && !mut.Exempt {
+		m.mark = max(mark, total)
+	}
+	return true
+}
+
 // apply is one mutation. r is what the index returned, or zero when it failed.
 func (m *model) apply(mut index.Mutation, r index.Result) error {
 	switch mut := mut.(type) {
@@ -201,7 +243,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		case m.refUsed(mut.Item.Ref):
 			return index.ErrRefUsed
 		}
-		item := mut.Item
+		item, mark := mut.Item, m.markOr()
 		item.Created, item.Modified = mut.Now, mut.Now
 		if exists {
 			item.Created = old.Created
@@ -213,8 +255,13 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if err := m.attach(mut.Key, item, mut.Now); err != nil {
 			return err
 		}
-		if m.overLimit(item, mut.Limit) {
+		if !m.admits(mut, item, mark) {
 			return index.ErrQuota
+		}
+	case index.MarkCommit:
+		mark := m.markOr()
+		if m.mark = mark; !m.overLimit(index.Item{}, mut.Limit) {
+			m.mark = max(mark, m.commitTotal())
 		}
 	case index.Delete:
 		old, exists := m.items[mut.Key]
@@ -340,7 +387,8 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return err
 		}
 		delete(m.items, mut.From)
-		if item.Counted() > before && m.overLimit(item, mut.Limit) {
+		leaves := mut.Commit != nil && modelClass.Has(mut.From) && !modelClass.Has(mut.To) && item.Counted() > 0
+		if (item.Counted() > before || leaves) && m.overLimit(item, mut.Limit) {
 			return index.ErrQuota
 		}
 	case index.Require:
@@ -527,6 +575,10 @@ func (m *model) compare(t *rapid.T, x *index.Index) {
 			t.Fatalf("lock: got %+v, want %+v", l, want)
 		}
 	}
+	total, mark, err := x.CommitTotal(modelClass)
+	if err != nil || total != m.commitTotal() || mark != m.markOr() {
+		t.Fatalf("commit class: got %d bytes, mark %d, %v, want %d and %d", total, mark, err, m.commitTotal(), m.markOr())
+	}
 	report, err := x.Check(background)
 	if err != nil || len(report.Problems) > 0 {
 		t.Fatalf("check: %q, %v", report.Problems, err)
@@ -551,7 +603,9 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		}
 		return ""
 	}
-	limit := func() int64 { return rapid.SampledFrom([]int64{-1, -1, 100, 30}).Draw(t, "limit") }
+	limit := func() int64 {
+		return rapid.SampledFrom([]int64{-1, -1, 100 * unit, 30 * unit, 8 * unit}).Draw(t, "limit")
+	}
 	flag := func(name string) bool { return rapid.IntRange(0, 4).Draw(t, name) == 0 }
 	id := func() string {
 		if len(g.ids) == 0 {
@@ -560,10 +614,20 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		return rapid.SampledFrom(g.ids).Draw(t, "id")
 	}
 	until := g.now.Add(time.Hour)
-	switch rapid.IntRange(0, 22).Draw(t, "mutation") {
+	class := func(key string) *index.CommitClass {
+		if !modelClass.Has(key) || flag("no class") {
+			return nil
+		}
+		return &modelClass
+	}
+	switch rapid.IntRange(0, 23).Draw(t, "mutation") {
 	case 0, 1, 2, 3:
-		item := index.Item{Size: rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
-		return index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
+		item := index.Item{Size: unit * rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
+		m := index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
+		m.Commit = class(m.Key)
+		return m
+	case 23:
+		return index.MarkCommit{Class: modelClass, Limit: limit()}
 	case 4, 5:
 		return index.Delete{Key: key(), IfRef: maybeRef(), IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
 	case 16:
@@ -573,7 +637,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		}
 		return index.Delete{Key: key(), Keep: true, IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
 	case 17, 18:
-		m := index.OpenPlan{Plan: index.Plan{Principal: "p", At: g.now}, Limit: rapid.SampledFrom([]int64{-1, 30, 1000}).Draw(t, "bound")}
+		m := index.OpenPlan{Plan: index.Plan{Principal: "p", At: g.now}, Limit: rapid.SampledFrom([]int64{-1, 30 * unit, 1000 * unit}).Draw(t, "bound")}
 		for range rapid.IntRange(1, 3).Draw(t, "sources") {
 			m.Sources = append(m.Sources, key())
 		}
@@ -586,14 +650,16 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		if flag("all") {
 			return index.ReturnProven{Since: g.now.Add(-5 * time.Minute), Now: g.now}
 		}
-		return index.ReleaseKept{Bytes: rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
+		return index.ReleaseKept{Bytes: unit * rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
 	case 22:
 		if flag("end") {
 			return index.EndPlans{Now: g.now}
 		}
 		return index.Found{Key: key(), Ref: ref(), Now: g.now}
 	case 6, 7:
-		return index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Exempt: flag("exempt"), Limit: limit(), Now: g.now, TrashUntil: until}
+		m := index.Move{From: key(), To: key(), IfAbsent: flag("absent"), Exempt: flag("exempt"), Limit: limit(), Now: g.now, TrashUntil: until}
+		m.Commit = class(m.From)
+		return m
 	case 8:
 		return index.Require{Key: key(), Ref: ref()}
 	case 9:
@@ -622,6 +688,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 // applyGroup returns the model after the group, and holds the outcome against it.
 func (m *model) applyGroup(t *rapid.T, g *generator, group []index.Mutation, results []index.Result, err error) *model {
 	next := m.clone()
+	next.began = next.counters().Counted()
 	for i, mut := range group {
 		r := index.Result{}
 		if err == nil {

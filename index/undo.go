@@ -13,6 +13,7 @@ type tx struct {
 	meta, items, refs, trash, counters, locks, jobs, writers *bolt.Bucket
 	plans, sources, kept, keptKeys                           *bolt.Bucket
 
+	began  int64  // what counted against limits when the current group began
 	log    []step // of the current group, in order
 	broken error  // bbolt refused something it never should: the transaction cannot go on
 }

@@ -28,11 +28,11 @@ const maxLocks = 1000
 func validate(m Mutation) error {
 	switch m := m.(type) {
 	case Put:
-		return firstError(checkKey(m.Key), validateItem(&m.Item))
+		return firstError(checkKey(m.Key), validateItem(&m.Item), validateCommit(m.Commit, m.Key))
 	case Delete:
 		return checkKey(m.Key)
 	case Move:
-		return firstError(checkKey(m.From), checkKey(m.To))
+		return firstError(checkKey(m.From), checkKey(m.To), validateCommit(m.Commit, ""))
 	case Require:
 		return checkKey(m.Key)
 	case MakeDir:
@@ -48,6 +48,8 @@ func validate(m Mutation) error {
 		return checkKey(m.Key)
 	case SetMeta:
 		return validateMeta(m.Name, m.Value)
+	case MarkCommit:
+		return validateClass(&m.Class)
 	case AcquireLock:
 		if m.TTL < 0 {
 			return fmt.Errorf("%w: negative TTL of a lock", ErrInvalid)

@@ -65,8 +65,7 @@ func (a *Access) refusal(n int64) *QuotaError {
 // promise is one of nothing yet.
 func (a *Access) promise() *reservation { return &reservation{q: &a.r.quota, ceiling: a.ceiling()} }
 
-// reserve promises n bytes more (n may be negative for a write that shrinks: then it
-// only tests the limit, as a write above the limit must bring usage back to it).
+// reserve promises n bytes more. A write that adds nothing (n is 0 or negative) needs no promise.
 func (a *Access) reserve(n int64) (*reservation, error) {
 	res := a.promise()
 	if err := res.grow(n); err != nil {

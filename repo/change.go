@@ -40,7 +40,8 @@ func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
 // Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).
 //
 // A lock or session that is exempt from the quota stays so among its like. Anywhere else it counts from then on and must
-// fit, as a *QuotaError says: else a rename would be the way around the quota. What counts never becomes exempt.
+// fit, as a *QuotaError says: else a rename would be the way around the quota. What counts never becomes exempt. Nor does an item
+// leave the commit keys while the quota is exceeded.
 func (a *Access) Move(ctx context.Context, from, to string) error {
 	for _, key := range []string{from, to} {
 		if err := CheckKey(key); err != nil {
@@ -61,7 +62,8 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	defer res.release()
 	results, err := a.r.apply(ctx, index.Move{
-		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), TrashUntil: a.r.trashUntil(now), Now: now,
+		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), Commit: a.r.commit.of(),
+		TrashUntil: a.r.trashUntil(now), Now: now,
 	})
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}
@@ -73,12 +75,14 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
-	added := results[0].Begins
+	counted, added := results[0].Moved.Counted(), results[0].Begins
+	commits := a.r.commit.counts(to, counted) - a.r.commit.counts(from, counted-added)
 	if previous := results[0].Previous; previous != nil {
 		added -= previous.Counted()
+		commits -= a.r.commit.counts(to, previous.Counted())
 		a.r.kick()
 	}
-	res.commit(added)
+	res.commit(added, commits)
 	return nil
 }
 

@@ -213,6 +213,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
 			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
+			Commit: a.commitClass(b, u),
 		})
 	}
 	if b.Open != nil {
@@ -230,6 +231,14 @@ func (b Batch) openAt() int {
 		return -1
 	}
 	return len(b.Requires) + len(b.Deletes) + len(b.Open.Unused)
+}
+
+// commitClass is that of the one upload of a batch, if it is one of a commit key. What a plan makes is held against the limit as a whole.
+func (a *Access) commitClass(b Batch, u *Upload) *index.CommitClass {
+	if len(b.Puts) > 1 || !u.commit {
+		return nil
+	}
+	return a.r.commit.of()
 }
 
 // mayChange is May of a key that comes from a plan.
@@ -263,10 +272,11 @@ func (a *Access) limits(b Batch) []int64 {
 // settle does what follows a durable commit: counts, markers, trash.
 func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	results = results[len(b.Requires):]
-	var delta int64
-	for i := range b.Deletes {
+	var delta, commits int64
+	for i, d := range b.Deletes {
 		if previous := results[i].Previous; previous != nil {
 			delta -= previous.Counted()
+			commits -= a.r.commit.counts(d.Key, previous.Counted())
 			done.deleted++
 		}
 	}
@@ -289,7 +299,9 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 		}
 		out := PutResult{Item: stored, Created: results[i].Previous == nil}
 		added := stored.Counted()
+		ofCommit := a.r.commit.counts(u.o.Key, added)
 		if previous := results[i].Previous; previous != nil {
+			ofCommit -= a.r.commit.counts(u.o.Key, previous.Counted())
 			added -= previous.Counted()
 			out.PreviousSize = previous.Size
 			done.removed = true
@@ -298,9 +310,12 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 		u.ended = true
 		u.claim.end()
 		if u.res != nil {
-			u.res.commit(added)
+			u.res.commit(added, ofCommit)
 		} else {
-			delta += added
+			delta, commits = delta+added, commits+ofCommit
+		}
+		if u.commit && a.r.commit.isIndex(u.o.Key) {
+			a.r.indexStored()
 		}
 		if err := a.r.blobs.Settle(u.ref); err != nil {
 			a.r.env.Logger.Warn("marker of a stored blob stays until the next start", "error", err)
@@ -308,10 +323,11 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	}
 	// In one step: between two, others would be promised the bytes of one of them.
 	if b.Reservation != nil {
-		b.Reservation.r.commit(delta)
+		b.Reservation.r.commit(delta, commits)
 		b.Reservation.claim.end()
+		b.Reservation.endPlan(true)
 	} else {
-		a.r.quota.add(delta)
+		a.r.quota.add(delta, commits)
 	}
 	return done
 }

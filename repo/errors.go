@@ -56,6 +56,29 @@ func (e *QuotaError) Error() string {
 }
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
+// ShortError refuses a plan before it begins: what it makes, or the index that its client stores after it, would not fit.
+// It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
+type ShortError struct {
+	Kind   error // ErrNoSpace or ErrQuota
+	Short  int64 // that are missing
+	Output int64 // that the plan makes
+	Index  int64 // that the index may need beside what it holds until then; 0 where no client stores one
+}
+
+func (e *ShortError) Error() string {
+	if e.Kind == ErrQuota {
+		return fmt.Sprintf("quota exceeded: %d bytes short for the index that is stored after this compaction, which may need %d; "+
+			"nothing was changed: delete snapshots or raise the quota, then compact again", e.Short, e.Index)
+	}
+	index := ""
+	if e.Index > 0 {
+		index = fmt.Sprintf(" and %d for the index that is stored after them", e.Index)
+	}
+	return fmt.Sprintf("no space left on the server: %d bytes short for %d bytes of new items%s, beside what is kept free for deleting; "+
+		"nothing was changed: delete something else or enlarge the disk, then compact again", e.Short, e.Output, index)
+}
+func (e *ShortError) Is(target error) bool { return target == e.Kind }
+
 // DeniedError is an ErrDenied: none of Letters is granted on Key.
 type DeniedError struct {
 	Letters string

@@ -1,6 +1,9 @@
 package repo
 
-import "context"
+import (
+	"context"
+	"testing"
+)
 
 // ReclaimSome is one round of the reclaimer.
 func (r *Repository) ReclaimSome(ctx context.Context) error {
@@ -15,4 +18,25 @@ func Promised(r *Repository) int64 {
 	r.room.mu.Lock()
 	defer r.room.mu.Unlock()
 	return r.room.promised
+}
+
+// Shared is the disk space that is set aside for indexes that clients have yet to store, in the whole set; in bytes.
+func Shared(r *Repository) int64 {
+	r.room.mu.Lock()
+	defer r.room.mu.Unlock()
+	return r.room.sharedLocked(r.env.Now())
+}
+
+// CommitBytes is what the items of commit keys hold, as it is counted and as the index has it, and what is reserved for more.
+func CommitBytes(t testing.TB, r *Repository) (counted, reserved, stored int64) {
+	t.Helper()
+	counted, reserved = r.quota.commits()
+	if r.commit == nil {
+		return counted, reserved, 0
+	}
+	stored, _, err := r.index.CommitTotal(r.commit.class)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return counted, reserved, stored
 }

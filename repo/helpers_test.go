@@ -46,6 +46,9 @@ func checkAll(t testing.TB, s *repo.Set) {
 		if u := r.Usage(); u.Used != report.Counted.Counted() || u.Reserved != 0 {
 			t.Errorf("usage of %q: used %d, reserved %d, counted %+v", name, u.Used, u.Reserved, report.Counted)
 		}
+		if counted, reserved, stored := repo.CommitBytes(t, r); counted != stored || reserved != 0 {
+			t.Errorf("commit keys of %q: counted %d, reserved %d, stored %d", name, counted, reserved, stored)
+		}
 		if n := repo.Promised(r); n != 0 {
 			t.Errorf("%d bytes of the disk are still promised", n)
 		}

@@ -12,12 +12,13 @@ import (
 
 // model is what a repository should be, in the simplest terms.
 type model struct {
-	items map[string]modelItem
-	dirs  map[string]bool
-	trash []modelRow // what can be restored
-	limit int64
-	grace time.Duration
-	now   time.Time
+	dialect string
+	items   map[string]modelItem
+	dirs    map[string]bool
+	trash   []modelRow // what can be restored
+	limit   int64
+	grace   time.Duration
+	now     time.Time
 }
 
 type modelItem struct {
@@ -81,6 +82,24 @@ func (m *model) usage() (n int64) {
 // exceeds tells whether usage is above the limit when it is more by so many bytes.
 func (m *model) exceeds(more int64) bool { return m.limit >= 0 && m.usage()+more > m.limit }
 
+// commitKey tells whether a client's next step depends on what it stores at key. The sizes here are far below the bound of those.
+func (m *model) commitKey(key string) bool {
+	var keys, dirs []string
+	switch m.dialect {
+	case "vger":
+		keys, dirs = []string{"index", "index.gen", "manifest"}, []string{"locks", "sessions"}
+	case "borgstore":
+		keys, dirs = []string{"config/manifest"}, []string{"index", "cache", "locks", "sessions"}
+	}
+	top, _, below := strings.Cut(key, "/")
+	return slices.Contains(keys, key) || below && slices.Contains(dirs, top)
+}
+
+// refuses tells whether storing an item at key is refused when usage is more by so many bytes then.
+func (m *model) refuses(key string, more int64) bool {
+	return more > 0 && m.exceeds(more) && !m.commitKey(key)
+}
+
 // room tells whether key may become an item.
 func (m *model) room(key string) error {
 	if m.dirs[key] {
@@ -99,7 +118,7 @@ func (m *model) put(key, body string) error {
 		return repo.ErrIsDir
 	}
 	item := modelItem{body, ephemeral(key)}
-	if !item.exempt && m.exceeds(item.counted()-m.items[key].counted()) {
+	if !item.exempt && m.refuses(key, item.counted()-m.items[key].counted()) {
 		return repo.ErrQuota
 	}
 	if err := m.room(key); err != nil {
@@ -203,9 +222,12 @@ func (m *model) move(from, to string) error {
 	if m.dirs[to] {
 		return repo.ErrIsDir
 	}
+	leaves := item.counted() > 0 && m.commitKey(from) && !m.commitKey(to)
+	more := -m.items[to].counted()
 	if item.exempt && !ephemeral(to) {
 		item.exempt = false
-		if more := item.counted(); more > 0 && m.exceeds(more-m.items[to].counted()) {
+		leaves = leaves || item.counted() > 0
+		if more += item.counted(); more > 0 && m.exceeds(more) {
 			return repo.ErrQuota
 		}
 	}
@@ -216,6 +238,9 @@ func (m *model) move(from, to string) error {
 		if p == from {
 			return repo.ErrNotDir
 		}
+	}
+	if leaves && m.exceeds(more) {
+		return repo.ErrQuota
 	}
 	if _, ok := m.items[to]; ok {
 		m.discard(to)

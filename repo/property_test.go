@@ -30,6 +30,9 @@ func TestModel(t *testing.T) {
 		return strings.Join(rapid.SliceOfN(component, 1, 3).Draw(t, "components"), "/")
 	})
 	key := rapid.Custom(func(t *rapid.T) string {
+		if rapid.IntRange(0, 4).Draw(t, "commit key") == 0 {
+			return rapid.SampledFrom([]string{"index", "index.gen", "index/a", "cache/a", "config/manifest", "sessions/a"}).Draw(t, "name")
+		}
 		return rapid.SampledFrom([]string{"", "", "", "locks/"}).Draw(t, "top") + path.Draw(t, "path")
 	})
 	body := rapid.Custom(func(t *rapid.T) string {
@@ -42,7 +45,8 @@ func TestModel(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		m := &model{
-			items: map[string]modelItem{}, dirs: map[string]bool{}, limit: limits.Draw(rt, "limit"),
+			dialect: rapid.SampledFrom([]string{"test", "vger", "borgstore"}).Draw(rt, "dialect"),
+			items:   map[string]modelItem{}, dirs: map[string]bool{}, limit: limits.Draw(rt, "limit"),
 			grace: rapid.SampledFrom([]time.Duration{0, time.Hour}).Draw(rt, "grace"), now: time.Now().Truncate(time.Millisecond),
 		}
 		var clock atomic.Pointer[time.Time] // of m.now; the reclaimer reads it too
@@ -53,7 +57,7 @@ func TestModel(t *testing.T) {
 		o.Now = func() time.Time { return *clock.Load() }
 		set := repo.OpenSet(o)
 		defer func() { set.Close() }()
-		r, err := set.Create(ctx, "r", "test")
+		r, err := set.Create(ctx, "r", m.dialect)
 		if err != nil {
 			rt.Fatal(err)
 		}

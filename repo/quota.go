@@ -11,6 +11,10 @@ type quota struct {
 	limit    int64      // bytes; negative: none
 	used     int64      // bytes of items that count, as of the last settled commit
 	reserved int64      // promised to uploads and plans under way
+
+	// Of these two, what belongs to commit keys; see commitKeys.
+	commitUsed     int64
+	commitReserved int64
 }
 
 // reservation is a promise of bytes. It ends once, by commit or release.
@@ -19,6 +23,9 @@ type reservation struct {
 	ceiling int64 // of who asks, beside q.limit; negative: none
 	bytes   int64
 	ended   bool
+	// bound, if not nil, makes it one for a commit key: it is admitted beyond the limit while all commit keys together
+	// hold no more than bound says.
+	bound func() (int64, error)
 }
 
 func (q *quota) setLimit(limit int64) {
@@ -31,6 +38,13 @@ func (q *quota) current() (used, reserved, limit int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.used, q.reserved, q.limit
+}
+
+// commits is what commit keys hold, and what uploads of them under way may yet add.
+func (q *quota) commits() (used, reserved int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.commitUsed, q.commitReserved
 }
 
 // lower is the stricter of two limits; a negative one is none.
@@ -47,32 +61,62 @@ func (q *quota) refusal(n int64) *QuotaError {
 	return &QuotaError{Used: used, Wanted: used + n, Limit: limit, Request: n}
 }
 
-// grow adds n bytes to the promise, or refuses and leaves it as it was.
+// grow adds n bytes to the promise, or refuses and leaves it as it was. What adds nothing is never refused: so items can be made
+// smaller above a limit that was lowered.
 func (r *reservation) grow(n int64) error {
+	err := r.growWithin(n, 0)
+	if err == nil || r.bound == nil {
+		return err
+	}
+	// The bound is asked for without the mutex, as the index may wait for its disk. It only grows.
+	bound, boundErr := r.bound()
+	if boundErr != nil {
+		return boundErr
+	}
+	return r.growWithin(n, bound)
+}
+
+// growWithin is grow with the bytes that all commit keys may hold beyond the limit.
+func (r *reservation) growWithin(n, bound int64) error {
+	if n <= 0 {
+		return nil
+	}
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	limit := lower(q.limit, r.ceiling)
-	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used && n > 0) {
+	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used) && n > bound-q.commitUsed-q.commitReserved {
 		return &QuotaError{Used: q.used, Wanted: want, Limit: limit, Request: n}
 	}
-	if n > 0 {
-		q.reserved += n
-		r.bytes += n
+	q.reserved += n
+	r.bytes += n
+	if r.bound != nil {
+		q.commitReserved += n
 	}
 	return nil
 }
 
-// commit turns the promise into usage: delta is what the commit really added, may be negative.
-func (r *reservation) commit(delta int64) {
+// leaveClass makes it a reservation like others: the upload has become larger than a commit key of its kind may be.
+// What it has reserved beyond the limit it keeps; it does not grow there.
+func (r *reservation) leaveClass() {
+	q := r.q
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if r.bound != nil {
+		q.commitReserved -= r.bytes
+		r.bound = nil
+	}
+}
+
+// commit turns the promise into usage: delta is what the commit really added, may be negative; commits is how much of that
+// belongs to commit keys.
+func (r *reservation) commit(delta, commits int64) {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.used += delta
-	if !r.ended {
-		r.ended = true
-		q.reserved -= r.bytes
-	}
+	q.commitUsed += commits
+	r.endLocked()
 }
 
 // release gives the promise back; after commit it does nothing.
@@ -80,15 +124,24 @@ func (r *reservation) release() {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if !r.ended {
-		r.ended = true
-		q.reserved -= r.bytes
+	r.endLocked()
+}
+
+func (r *reservation) endLocked() {
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.q.reserved -= r.bytes
+	if r.bound != nil {
+		r.q.commitReserved -= r.bytes
 	}
 }
 
 // add records a change of usage that needed no promise.
-func (q *quota) add(delta int64) {
+func (q *quota) add(delta, commits int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	q.used += delta
+	q.commitUsed += commits
 }

@@ -69,13 +69,20 @@ func TestQuotaEdges(t *testing.T) {
 	if err := a.Repository().SetQuota(ctx, 50); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := put(a, "a", strings.Repeat("z", 60)); !errors.As(err, &q) {
-		t.Errorf("shrinking, but still above the limit: got %v", err)
+	for _, size := range []int64{100, 90, 80, 70, 60, 50} { // also above the limit, and announced or not
+		for _, announced := range []int64{size, -1} {
+			body := strings.NewReader(strings.Repeat("z", int(size)))
+			if _, err := a.Put(ctx, repo.PutRequest{Key: "a", Body: body, Size: announced}); err != nil {
+				t.Errorf("shrinking to %d (%d announced): %v", size, announced, err)
+			}
+		}
+		if _, err := put(a, "a", strings.Repeat("z", int(size)+1)); !errors.As(err, &q) {
+			t.Errorf("growing from %d: got %v", size, err)
+		}
+		if _, err := a.Put(ctx, repo.PutRequest{Key: "a", Body: strings.NewReader(strings.Repeat("z", int(size)+1)), Size: -1}); !errors.As(err, &q) {
+			t.Errorf("growing from %d, of unknown length: got %v", size, err)
+		}
 	}
-	if _, err := a.Put(ctx, repo.PutRequest{Key: "a", Body: strings.NewReader(strings.Repeat("z", 50)), Size: -1}); err != nil {
-		t.Errorf("shrinking to the limit, of unknown length: %v", err)
-	}
-	mustPut(t, a, "a", strings.Repeat("z", 50))
 	if err := a.Delete(ctx, "a"); err != nil {
 		t.Error(err)
 	}
@@ -260,8 +267,10 @@ func TestCeiling(t *testing.T) {
 	mustPut(t, large, "b", strings.Repeat("x", 100))
 	_, err = put(large, "c", "y")
 	refused("above the limit, below the ceiling", err, 200)
-	_, err = put(small, "a", "y")
-	refused("shrinking, but still above the ceiling", err, 100)
+	mustPut(t, small, "a", strings.Repeat("x", 99)) // smaller, if still above the ceiling
+	_, err = put(small, "a", strings.Repeat("x", 100))
+	refused("growing above the ceiling", err, 100)
+	mustPut(t, large, "a", strings.Repeat("x", 100))
 	if err := small.Delete(ctx, "a"); err != nil {
 		t.Errorf("delete above the ceiling: %v", err)
 	}

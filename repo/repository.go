@@ -88,6 +88,7 @@ type Repository struct {
 	room    *room     // of the whole set
 	hashes  *hashings // by reference and algorithm
 	dialect string
+	commit  *commitKeys // of the dialect; nil: none
 	id      string
 	created time.Time
 
@@ -174,6 +175,7 @@ func (r *Repository) load(ctx context.Context) error {
 		return fmt.Errorf("meta value %s: %w", metaCreated, index.ErrCorrupt)
 	}
 	r.dialect, r.id, r.created = values[metaDialect], values[metaID], time.UnixMilli(created)
+	r.commit = commitKeysOf(r.dialect)
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
 	if err != nil {
@@ -196,6 +198,11 @@ func (r *Repository) load(ctx context.Context) error {
 	counters := r.index.Counters()
 	r.quota.used = counters.Counted()
 	r.compactions.keys = halvesOf[r.dialect]
+	if r.commit != nil {
+		if r.quota.commitUsed, _, err = r.index.CommitTotal(r.commit.class); err != nil {
+			return errors.Join(err, r.blobs.Close())
+		}
+	}
 	return nil
 }
 

@@ -1,36 +1,90 @@
 package repo
 
+import (
+	"sync/atomic"
+
+	"packhouse/index"
+)
+
 // Reservation is a promise of quota and disk space for a whole plan; see Access.Reserve.
 type Reservation struct {
 	r     *reservation
 	claim *claim
 	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
 	atMost int64
+	waits  atomic.Bool // disk space is set aside for an index, and endPlan was not called yet
 }
 
 // Release gives back what was not used; after a Commit with it, nothing.
 func (r *Reservation) Release() {
 	r.r.release()
 	r.claim.end()
+	r.endPlan(false)
+}
+
+// endPlan tells, once, how the plan ended for which disk space was set aside.
+func (r *Reservation) endPlan(carriedOut bool) {
+	if r.waits.CompareAndSwap(true, false) {
+		r.claim.r.endPlan(carriedOut)
+	}
 }
 
 // Reserve promises bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
 // outputs. A plan that adds nothing is not refused above the limit: it is how a repository
-// gets below it again. Errors: ErrQuota, ErrNoSpace.
+// gets below it again.
+//
+// The index that the client stores after the plan must fit too, a quarter larger than it is and 1 MiB: within the quota, or
+// within what commit keys may hold beyond it; and on the disk, where that much is set aside until it is stored, the plan has
+// failed, or an hour has passed. Else the client would have an index of packs that are gone.
+//
+// Errors: ErrQuota as a *QuotaError for the plan itself, else a *ShortError that is an ErrNoSpace or an ErrQuota.
 func (a *Access) Reserve(net, peak int64) (*Reservation, error) {
-	// Compacting is how a full disk gets room again: of the reserve it leaves what deleting needs.
-	c, err := a.r.claim(peak, a.r.reserve.Load()/4)
+	stored, needs, err := a.r.indexAfter()
 	if err != nil {
 		return nil, err
 	}
+	c, err := a.r.claimPlan(peak, needs)
+	if err != nil {
+		return nil, err
+	}
+	plan := &Reservation{r: a.promise(), claim: c}
+	plan.waits.Store(needs > 0)
 	if net <= 0 {
 		used, _, _ := a.r.quota.current()
-		return &Reservation{a.promise(), c, max(used, a.limit())}, nil
+		plan.atMost = max(used, a.limit())
 	}
-	res, err := a.reserve(net)
+	if err = plan.r.grow(net); err == nil {
+		err = a.admitsIndex(min(net, 0), peak, needs-stored, needs)
+	}
 	if err != nil {
-		c.end()
+		plan.Release()
 		return nil, err
 	}
-	return &Reservation{res, c, 0}, nil
+	return plan, nil
+}
+
+// admitsIndex tells whether the quota has place for an index that grows by more bytes, after a plan that makes output bytes and takes
+// freed away (negative; what it adds is reserved already).
+func (a *Access) admitsIndex(freed, output, more, needs int64) error {
+	limit := a.limit()
+	if a.r.commit == nil || limit < 0 {
+		return nil
+	}
+	total, mark, err := a.r.index.CommitTotal(a.r.commit.class)
+	if err != nil {
+		return a.r.translate(err)
+	}
+	_, uploads := a.r.quota.commits()
+	beyond := total + uploads + more - index.CommitBound(mark)
+	if beyond <= 0 {
+		return nil
+	}
+	used, reserved, _ := a.r.quota.current()
+	above := used + reserved + freed + more - limit
+	if above > 0 {
+		return &ShortError{Kind: ErrQuota, Short: min(beyond, above), Output: output, Index: needs}
+	}
+	// It fits within the quota, which others may fill before it comes. What is stored now was stored within it: so it may be
+	// twice that whatever comes.
+	return a.r.markCommit(limit)
 }

@@ -10,6 +10,7 @@ import (
 type room struct {
 	mu       sync.Mutex // held for a few additions and one look at the file system
 	promised int64      // bytes; what is written counts no longer, as it is missing from the free space
+	shares   map[*Repository]*share
 
 	sparing sync.Mutex // held while kept packs are given up for want of space: one at a time is enough; before members
 
@@ -27,6 +28,7 @@ func (m *room) enlist(r *Repository) {
 }
 
 func (m *room) dismiss(r *Repository) {
+	m.endShare(r)
 	m.members.Lock()
 	defer m.members.Unlock()
 	delete(m.open, r)
@@ -50,9 +52,11 @@ func (m *room) oldestKept() (owner *Repository) {
 
 // claim is a promise of disk space. It ends once. It is safe for concurrent use: the outputs of a plan share one.
 type claim struct {
-	r    *Repository
-	keep int64 // bytes of the disk that stay free
-	left int64 // bytes promised and not yet written; guarded by room.mu
+	r      *Repository
+	keep   int64 // bytes of the disk that stay free
+	commit bool  // of a commit key: what it needs beyond that is taken from the share of its repository
+	left   int64 // bytes promised and not yet written; guarded by room.mu
+	drawn  int64 // bytes taken from the share; guarded by room.mu
 }
 
 // claim promises bytes of the disk, or refuses with ErrNoSpace when that would leave less than keep of it free.
@@ -64,37 +68,80 @@ func (r *Repository) claim(bytes, keep int64) (*claim, error) {
 	return c, nil
 }
 
+// claimCommit is claim for a commit key, which leaves what deleting needs.
+func (r *Repository) claimCommit(bytes int64) (*claim, error) {
+	c := &claim{r: r, keep: r.deleting(), commit: true}
+	if err := c.grow(bytes); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// deleting is what stays free of the disk whatever is stored, so that the index can grow while items are deleted; in bytes.
+func (r *Repository) deleting() int64 { return r.reserve.Load() / 8 }
+
 // grow promises more bytes, or refuses and leaves the promise as it was. Before it refuses, what is kept after
 // compactions gives way.
 func (c *claim) grow(bytes int64) error {
-	short, err := c.tryGrow(bytes)
+	return c.r.orSpare(func() (int64, error) { return c.tryGrow(bytes) })
+}
+
+// orSpare calls try, which also says by how many bytes the disk is short when it refuses for that. Then what is kept after
+// compactions gives way, and it is tried again.
+func (r *Repository) orSpare(try func() (short int64, err error)) error {
+	short, err := try()
 	if short <= 0 {
 		return err
 	}
-	m := c.r.room
+	m := r.room
 	m.sparing.Lock()
 	defer m.sparing.Unlock()
-	if short, err = c.tryGrow(bytes); short > 0 && c.r.spareDisk(short) {
-		_, err = c.tryGrow(bytes)
+	if short, err = try(); short > 0 && r.spareDisk(short) {
+		_, err = try()
 	}
 	return err
 }
 
-// tryGrow also says by how many bytes the disk is short, when it refuses for that.
 func (c *claim) tryGrow(bytes int64) (short int64, err error) {
 	m := c.r.room
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	free, _, err := c.r.blobs.Space()
+	short, err = m.shortLocked(c.r, bytes, c.keep, m.sharedLocked(c.r.env.Now()))
 	if err != nil {
-		return 0, c.r.translate(err)
+		return 0, err
 	}
-	if short := bytes - (free - c.keep - m.promised); short > 0 {
-		return short, &messageError{"no space left on the server: delete or compact first, or enlarge its disk", ErrNoSpace}
+	s, drawn := m.shares[c.r], int64(0)
+	if s != nil && c.commit {
+		drawn = min(max(short, 0), s.bytes)
+	}
+	if short > drawn {
+		return short - drawn, &messageError{"no space left on the server: delete or compact first, or enlarge its disk", ErrNoSpace}
+	}
+	if drawn > 0 {
+		s.bytes -= drawn
+		c.drawn += drawn
 	}
 	c.left += bytes
 	m.promised += bytes
 	return 0, nil
+}
+
+// shortLocked is by how many bytes the disk is too small for bytes more of r: beside them keep stays free, and in any case what
+// deleting needs and the shares. Not positive: they fit.
+func (m *room) shortLocked(r *Repository, bytes, keep, shares int64) (int64, error) {
+	free, _, err := r.blobs.Space()
+	if err != nil {
+		return 0, r.translate(err)
+	}
+	return bytes + m.promised + max(keep, r.deleting()+shares) - free, nil
+}
+
+// leaveClass makes it a claim like others, for an upload that is no commit key's any more.
+func (c *claim) leaveClass() {
+	m := c.r.room
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	c.keep, c.commit = c.r.reserve.Load(), false
 }
 
 // wrote counts bytes of the promise as kept.
@@ -116,5 +163,20 @@ func (c *claim) end() {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.promised -= c.left
-	c.left = 0
+	c.left, c.drawn = 0, 0
+}
+
+// cancel is end for bytes that were not stored: what they took of the share is there for the next try.
+func (c *claim) cancel() {
+	if c == nil {
+		return
+	}
+	m := c.r.room
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.shares[c.r]; s != nil {
+		s.bytes += c.drawn
+	}
+	m.promised -= c.left
+	c.left, c.drawn = 0, 0
 }

@@ -35,11 +35,16 @@ func (f diskFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
+func newFreeDisk(free int64) *disk {
+	d := &disk{FS: vfs.OS()}
+	d.free.Store(free)
+	return d
+}
+
 // newDisk makes a set on a disk with that many bytes free, of which uploads leave 100.
 func newDisk(t *testing.T, free int64) (*disk, *repo.Set) {
 	t.Helper()
-	d := &disk{FS: vfs.OS()}
-	d.free.Store(free)
+	d := newFreeDisk(free)
 	return d, newSet(t, func(o *repo.SetOptions) {
 		o.FS = d
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 100} }

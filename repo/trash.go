@@ -215,7 +215,8 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if err != nil {
 		return index.Item{}, err
 	}
-	r.quota.add(results[0].Moved.Counted())
+	counted := results[0].Moved.Counted()
+	r.quota.add(counted, r.commit.counts(key, counted))
 	return *results[0].Moved, nil
 }
 

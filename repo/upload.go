@@ -46,6 +46,7 @@ type Upload struct {
 	res      *reservation // nil under a plan's reservation
 	credit   int64        // counted bytes of the item it replaces
 	exempt   bool
+	commit   bool   // of a commit key
 	claim    *claim // on the disk; nil while exempt
 	claimed  int64  // bytes that claim has promised in all
 	ref      blobstore.Ref
@@ -65,6 +66,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	}
 	u := &Upload{a: a, o: o}
 	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
+	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
 	if err := u.reserve(); err != nil {
 		return nil, err
 	}
@@ -93,8 +95,11 @@ func (u *Upload) reserve() error {
 	if u.o.Reservation != nil {
 		return nil
 	}
+	u.res = u.a.promise()
+	if u.commit {
+		u.res.bound = u.a.r.commitBound
+	}
 	if u.exempt {
-		u.res = u.a.promise()
 		return nil
 	}
 	if u.o.Key != "" {
@@ -106,12 +111,7 @@ func (u *Upload) reserve() error {
 	if u.o.Size < 0 {
 		more = -u.credit // of unknown length: the promise grows with the body
 	}
-	res, err := u.a.reserve(more)
-	if err != nil {
-		return err
-	}
-	u.res = res
-	return nil
+	return u.res.grow(more)
 }
 
 // Write appends to the blob. Errors: ErrQuota, ErrTooLarge, ErrNoSpace, ErrReadOnly.
@@ -123,6 +123,13 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if u.exempt && size > maxExempt {
 		u.exempt = false
 	}
+	if u.commit && !u.a.r.commit.has(u.o.Key, size) {
+		u.commit = false
+		u.res.leaveClass()
+		if u.claim != nil {
+			u.claim.leaveClass()
+		}
+	}
 	if u.res != nil && !u.exempt {
 		if more := size - u.credit - u.res.bytes; more > 0 {
 			if err := u.res.grow(more); err != nil {
@@ -131,7 +138,11 @@ func (u *Upload) Write(p []byte) (int, error) {
 		}
 	}
 	if u.o.Reservation == nil && !u.exempt && size > u.claimed {
-		if err := u.claimTo(max(size, u.claimed+spaceStep)); err != nil {
+		err := u.claimTo(max(size, u.claimed+spaceStep))
+		if err != nil && size < u.claimed+spaceStep {
+			err = u.claimTo(size) // what has come may fit where a whole step does not
+		}
+		if err != nil {
 			return 0, err
 		}
 	}
@@ -147,10 +158,13 @@ func (u *Upload) Write(p []byte) (int, error) {
 
 // claimTo makes the upload's own claim on the disk one of so many bytes in all.
 func (u *Upload) claimTo(bytes int64) (err error) {
-	if u.claim == nil {
-		u.claim, err = u.a.r.claim(bytes, u.a.r.reserve.Load())
-	} else {
+	switch {
+	case u.claim != nil:
 		err = u.claim.grow(bytes - u.claimed)
+	case u.commit:
+		u.claim, err = u.a.r.claimCommit(bytes)
+	default:
+		u.claim, err = u.a.r.claim(bytes, u.a.r.reserve.Load())
 	}
 	if err == nil {
 		u.claimed = bytes
@@ -235,5 +249,5 @@ func (u *Upload) release() {
 	if u.res != nil {
 		u.res.release()
 	}
-	u.claim.end()
+	u.claim.cancel()
 }

@@ -85,6 +85,9 @@ func aboutPlan(err error) error {
 	if !errors.As(err, &plan) {
 		return err
 	}
+	if short, ok := errors.AsType[*repo.ShortError](err); ok {
+		return &statusError{http.StatusInsufficientStorage, short.Error()}
+	}
 	name := printable(plan.Key)
 	switch {
 	case errors.Is(err, repo.ErrRange) && plan.Range >= 0:

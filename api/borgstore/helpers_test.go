@@ -12,6 +12,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/apitest"
 	"packhouse/api/borgstore"
+	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
 )
@@ -24,6 +25,7 @@ type options struct {
 	dir    string // of the data; "": a new one
 	many   bool   // many repositories: paths begin with a name
 	quota  int64
+	fs     vfs.FS // nil: the operating system's
 	auth   *api.AuthOptions
 	limits api.Limits
 	root   string
@@ -36,7 +38,7 @@ func start(t testing.TB, o options) *apitest.Fixture {
 	}
 	set := repo.OpenSet(repo.SetOptions{
 		Dir: cmp.Or(o.dir, t.TempDir()), Single: !o.many,
-		Environment: repo.Environment{Now: func() time.Time { return now }},
+		Environment: repo.Environment{FS: o.fs, Now: func() time.Time { return now }},
 		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },
 	})
 	engine := compact.New(compact.Options{})

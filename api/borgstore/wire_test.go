@@ -17,10 +17,12 @@ import (
 	"runtime"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"packhouse/api"
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
 
@@ -571,4 +573,54 @@ func TestMoveCannotPassTheQuota(t *testing.T) {
 	c.want("POST", "/locks/small", "held", 200, "")
 	c.want("POST", "/?cmd=move&current=locks/small&new=packs/small", "", 200, "")
 	c.want("POST", "/?cmd=quota", "", 200, `{"limit": 1000, "usage": 4}`)
+}
+
+// full is a file system that has so many bytes free.
+type full struct {
+	vfs.FS
+	free *atomic.Int64
+}
+
+func (d full) Space(string) (free, total int64, err error) { return d.free.Load(), 1 << 40, nil }
+
+// A full disk refuses a defrag before it begins, and says how much is short, to the client and in the log; the index of the
+// client would have to fit after it.
+func TestDefragOnFullDisk(t *testing.T) {
+	free := new(atomic.Int64)
+	free.Store(1 << 40)
+	f := start(t, options{fs: full{vfs.OS(), free}})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	c.want("POST", "/packs/a", strings.Repeat("x", 1000), 200, "")
+	c.want("POST", "/index/a", strings.Repeat("x", 4000), 200, "")
+	free.Store(500 + 4096 + 5000 + 1<<20 - 77)
+	const text = "no space left on the server: 77 bytes short for 4596 bytes of new items and 1053576 for the index that is stored after them, " +
+		"beside what is kept free for deleting; nothing was changed: delete something else or enlarge the disk, then compact again"
+	c.want("POST", "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["packs/a",0,500]]`, 507, text)
+	for range 500 {
+		if strings.Contains(f.Log.String(), text) {
+			break
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	if !strings.Contains(f.Log.String(), text) {
+		t.Errorf("the log does not say it: %s", f.Log.String())
+	}
+	free.Add(77)
+	c.want("POST", "/?cmd=defrag&target=packs/b", `[["packs/a",0,500]]`, 200, "packs/b")
+	c.want("POST", "/index/b", strings.Repeat("x", 5000), 200, "")
+}
+
+// What borg compact stores last, and its caches, is stored beyond a quota that was lowered.
+func TestIndexBeyondTheQuota(t *testing.T) {
+	f := start(t, options{quota: 10})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	c.want("POST", "/packs/a", strings.Repeat("x", 11), 507, "Quota exceeded: 11 > 10")
+	for _, name := range []string{"locks/l", "cache/referenced-by-archive.x", "index/a", "config/manifest"} {
+		c.want("POST", "/"+name, strings.Repeat("x", 1000), 200, "")
+		c.want("POST", "/"+name, strings.Repeat("x", 900), 200, "")
+	}
+	c.want("POST", "/config/id", strings.Repeat("x", 11), 507, "Quota exceeded: 2711 > 10")
+	c.want("POST", "/?cmd=move&current=index/a&new=packs/a", "", 507, "Quota exceeded: 2700 > 10")
 }

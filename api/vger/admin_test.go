@@ -161,11 +161,11 @@ func TestQuota(t *testing.T) {
 	})
 	s.put("/r/index", strings.Repeat("x", 60))
 	s.put("/r/index", strings.Repeat("x", 80))
-	if r := s.do("PUT", "/r/manifest", strings.Repeat("x", 21)); r.status != 413 || r.body != "quota exceeded: used 80, limit 100, request 21" {
+	if r := s.do("PUT", "/r/keys/m", strings.Repeat("x", 21)); r.status != 413 || r.body != "quota exceeded: used 80, limit 100, request 21" {
 		t.Errorf("got %d %q", r.status, r.body)
 	}
 	// Of unknown length: refused while it is read.
-	r, err := s.try("PUT", "/r/manifest", strings.NewReader(strings.Repeat("x", 1<<20)), -1)
+	r, err := s.try("PUT", "/r/keys/m", strings.NewReader(strings.Repeat("x", 1<<20)), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -173,12 +173,12 @@ func TestQuota(t *testing.T) {
 	if n, err := fmt.Sscanf(r.body, "quota exceeded during upload: used 80, limit 100, written %d", &written); r.status != 413 || n != 1 || err != nil || written < 21 {
 		t.Errorf("got %d %q", r.status, r.body)
 	}
-	s.put("/r/manifest", strings.Repeat("x", 20)) // exactly full
+	s.put("/r/keys/m", strings.Repeat("x", 20)) // exactly full
 	s.want(413, s.do("PUT", "/r/keys/a", "x"))
 	s.put("/r/locks/"+strings.Repeat("0", 20)+"-"+strings.Repeat("0", 32)+".json", "{}")
 	s.put("/r/sessions/"+strings.Repeat("0", 32)+".json", "{}")
 	s.want(201, s.do("POST", "/r/locks/repo-lock", `{"hostname":"h"}`, "Content-Type", "application/json; charset=utf-8"))
-	s.want(204, s.do("POST", "/r?batch-delete", quoted("manifest")))
+	s.want(204, s.do("POST", "/r?batch-delete", quoted("keys/m")))
 	s.put("/r/keys/a", "x")
 }
 

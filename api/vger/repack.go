@@ -102,11 +102,16 @@ func conflict(operation int, text string) error {
 func repackError(err error, output int64) error {
 	var quota *repo.QuotaError
 	var pending *repo.PendingError
+	var short *repo.ShortError
+	// None of them is a 5xx: clients would send the plan five times more.
 	switch {
 	case errors.As(err, &pending):
 		return status(http.StatusRequestEntityTooLarge, "%v", pending)
+	case errors.As(err, &short):
+		return status(http.StatusRequestEntityTooLarge, "%v", short)
 	case errors.As(err, &quota):
-		return status(http.StatusRequestEntityTooLarge, "quota exceeded: used %d, limit %d, repack output %d", quota.Used, quota.Limit, output)
+		return status(http.StatusRequestEntityTooLarge, "quota exceeded: used %d, limit %d, repack output %d: %d bytes short; delete snapshots or raise the quota",
+			quota.Used, quota.Limit, output, quota.Wanted-quota.Limit)
 	}
 	var wrong *compact.PlanError
 	if !errors.As(err, &wrong) {

@@ -225,7 +225,7 @@ func TestRepackRefusals(t *testing.T) {
 		{"beyond the end", "/r", plan(operation(key, true, 19, 4)), 409, "repack failed at operation 0"},
 		{"beyond any file", "/r", strings.Replace(plan(operation(key, true, 13, 2)), "13", "9223372036854775807", 1), 409, "is beyond the end"},
 		{"hash of another format", "/v3", plan(), 409, "hash blake2b contradicts the repository: packs of format 3 are named by blake3"},
-		{"quota", "/full", plan(operation(key, false, 13, 2)), 413, "quota exceeded: used 30, limit 30, repack output 15"},
+		{"quota", "/full", plan(operation(key, false, 13, 2)), 413, "quota exceeded: used 30, limit 30, repack output 15: 15 bytes short"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			r := s.do("POST", c.target+"?repack", c.body)

@@ -1,0 +1,103 @@
+package repo
+
+import "time"
+
+// share is the disk space for the index that a client stores after its plans. It is set aside when the first of them is admitted,
+// and ends when the index is stored, when no plan was carried out after all, or indexWait after the last one that was. All fields are
+// guarded by room.mu.
+type share struct {
+	bytes int64
+	plans int       // under way
+	until time.Time // plans that were carried out wait for their index until then; zero: none does
+}
+
+// indexWait is how long disk space is kept for the index that follows a plan. Clients store it at once, or not any more.
+const indexWait = time.Hour
+
+// sharedLocked is the sum of the shares; those whose time is over end.
+func (m *room) sharedLocked(now time.Time) (bytes int64) {
+	for r, s := range m.shares {
+		if s.plans == 0 && !now.Before(s.until) {
+			delete(m.shares, r)
+			continue
+		}
+		bytes += s.bytes
+	}
+	return bytes
+}
+
+// claimPlan is claim for a plan that makes so many bytes, after which the client stores an index that may need index bytes more. The plan leaves
+// a quarter of the reserve: compacting is how a full disk gets space again. What is set aside for the index is
+// more than deleting needs. Refusals are a *ShortError.
+func (r *Repository) claimPlan(bytes, index int64) (*claim, error) {
+	c := &claim{r: r, keep: r.reserve.Load() / 4}
+	return c, r.orSpare(func() (int64, error) { return c.tryPlan(bytes, index) })
+}
+
+func (c *claim) tryPlan(bytes, index int64) (short int64, err error) {
+	r, m := c.r, c.r.room
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	shares, own := m.sharedLocked(r.env.Now()), int64(0)
+	if s := m.shares[r]; s != nil {
+		own = s.bytes // of plans before, for the same index
+	}
+	short, err = m.shortLocked(r, bytes, c.keep, shares-own+max(own, index))
+	if err != nil {
+		return 0, err
+	}
+	if short > 0 {
+		return short, &ShortError{Kind: ErrNoSpace, Short: short, Output: bytes, Index: index}
+	}
+	if index > 0 {
+		s := m.shares[r]
+		if s == nil {
+			s = new(share)
+			if m.shares == nil {
+				m.shares = make(map[*Repository]*share)
+			}
+			m.shares[r] = s
+		}
+		s.bytes = max(own, index)
+		s.plans++
+	}
+	c.left = bytes
+	m.promised += bytes
+	return 0, nil
+}
+
+// endPlan is called once for each plan whose claim set something aside for an index. carriedOut: a client is about to store it.
+func (r *Repository) endPlan(carriedOut bool) {
+	m := r.room
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	s := m.shares[r]
+	if s == nil {
+		return
+	}
+	s.plans--
+	if carriedOut {
+		s.until = r.env.Now().Add(indexWait)
+	} else if s.plans == 0 && s.until.IsZero() {
+		delete(m.shares, r)
+	}
+}
+
+// indexStored ends the wait for the index of plans that were carried out.
+func (r *Repository) indexStored() {
+	m := r.room
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if s := m.shares[r]; s != nil {
+		if s.until = (time.Time{}); s.plans == 0 {
+			delete(m.shares, r)
+		}
+	}
+}
+
+// endShare ends the share of a repository that is closed.
+func (m *room) endShare(r *Repository) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.shares, r)
+}
