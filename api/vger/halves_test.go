@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"packhouse/api"
 	"packhouse/api/vger"
 	"packhouse/compact"
@@ -727,5 +729,65 @@ func TestHeldIsBounded(t *testing.T) {
 	c.a.repackAs(plan(operation(key, true, 13+1000+4, 4)))
 	if u := c.usage(); u.OpenBytes+u.ReturnedBytes+u.KeptBytes > 10_000 {
 		t.Errorf("held beyond the bound: %+v", u.Counters)
+	}
+}
+
+// TestLaterBatchOnFullDisk: on a disk that is nearly full a later batch is refused while the sources of the first
+// stand; its client then stores the index for the first, and the next run goes on.
+func TestLaterBatchOnFullDisk(t *testing.T) {
+	t.Parallel()
+	const mib = 1 << 20
+	dir := t.TempDir()
+	if err := unix.Mount("tmpfs", dir, "tmpfs", 0, fmt.Sprintf("size=%d", 64*mib)); err != nil {
+		t.Skipf("a small file system cannot be mounted here (are we root?): %v", err)
+	}
+	t.Cleanup(func() {
+		if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
+			t.Error(err)
+		}
+	})
+	c := newCompaction(t, func(o *setup) {
+		o.set.Dir = dir
+		o.set.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 8 * mib} }
+	})
+	var ops []string
+	var outputs []string
+	for i := range 9 {
+		live := strings.Repeat(fmt.Sprintf("%07d", i), 3*mib/7)
+		c.putPack("/r", makePack(strings.Repeat("dead", mib/2), live))
+		ops = append(ops, operation(packKey(b2(makePack(strings.Repeat("dead", mib/2), live))), true, 13+2*mib+4, len(live)))
+		outputs = append(outputs, packKey(b2(makePack(live))))
+	}
+	run := func(name string, remaining []string) (left []string) {
+		c.a.get("/r/index")
+		c.a.put(lockA, "{}")
+		applied := 0
+		for ; applied < len(remaining); applied++ { // a batch for each
+			r := c.a.do("POST", "/r?repack", plan(remaining[applied]))
+			if r.status == 413 {
+				break
+			}
+			c.want(200, r)
+		}
+		if applied > 0 {
+			c.a.put("/r/index", name)
+		}
+		c.a.delete(lockA)
+		return remaining[applied:]
+	}
+	left := run("first", ops)
+	if len(left) == 0 || len(left) == len(ops) {
+		t.Fatalf("%d of %d batches were refused: the disk is not the size this test needs", len(left), len(ops))
+	}
+	for n := 2; len(left) > 0; n++ {
+		if n > 5 {
+			t.Fatalf("%d batches are left after %d runs", len(left), n)
+		}
+		left = run(fmt.Sprint(n), left)
+	}
+	for i, key := range outputs {
+		if r := c.a.do("GET", "/r/"+key, ""); r.status != 200 || r.body != makePack(strings.Repeat(fmt.Sprintf("%07d", i), 3*mib/7)) {
+			t.Errorf("output %d: status %d, %d bytes", i, r.status, len(r.body))
+		}
 	}
 }
