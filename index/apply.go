@@ -156,6 +156,9 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	}
 	if r.Previous != nil {
 		item.Created = r.Previous.Created
+		if !m.Exempt && r.Previous.uncounted() && r.Previous.Size == item.Size && r.Previous.BLAKE3 == item.BLAKE3 {
+			item.Flags |= FlagReturned // the same bytes again
+		}
 		if r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil); err != nil {
 			return r, err
 		}
@@ -165,6 +168,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if err := t.attach(m.Key, &item, m.Now); err != nil {
 		return r, err
 	}
+	r.Moved = &item
 	if m.Backup {
 		t.recordBackup(item.Writer, m.Now)
 	}

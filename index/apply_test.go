@@ -166,6 +166,10 @@ func TestPutAndOverwrite(t *testing.T) {
 		Modified: clock.Add(time.Hour), // not the caller's to say
 	}
 	r := apply(t, x, index.Put{Key: "a/b/c", Item: first, Limit: -1, Now: clock.Add(1500 * time.Microsecond)})[0]
+	if r.Moved == nil || r.Moved.Flags != index.FlagDamaged {
+		t.Errorf("stored: got %+v", r.Moved)
+	}
+	r.Moved = nil
 	equal(t, "result", r, index.Result{})
 
 	want := first

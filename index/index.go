@@ -67,6 +67,9 @@ func (i Item) Counted() int64 {
 	return i.Size
 }
 
+// uncounted tells whether the item would count but for an open plan whose source it is, or because it came back.
+func (i *Item) uncounted() bool { return i.Flags&FlagExempt == 0 && i.Size > 0 && i.Counted() == 0 }
+
 // Entry is one row of a listing or the answer of Get: a directory or an item.
 type Entry struct {
 	Key  string // full key; never a trailing slash
@@ -158,7 +161,7 @@ type Mutation interface{ mutation() }
 type Result struct {
 	Previous *Item  // Put, Delete, Move: what stood at the key (Move: at To) before; nil if nothing
 	TrashID  string // its trash row, empty when there is none
-	Moved    *Item  // Move, Restore: the item at its new key
+	Moved    *Item  // Put, Move, Restore, ReturnKept: the item as it is at its new key
 	Begins   int64  // Move: bytes of Moved that count against a limit and did not before
 	// Delta is by how many bytes OpenPlan and EndPlans change what a limit counts.
 	Delta int64

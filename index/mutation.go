@@ -7,7 +7,8 @@ import "time"
 // or a trash row has already, be it the item at Key, is ErrRefUsed.
 //
 // Item.Created of a new key is Now unless it is set; an overwrite keeps that of
-// the item replaced. Of Item.Flags, FlagExempt is that of Exempt.
+// the item replaced. Of Item.Flags, FlagExempt is that of Exempt. The bytes of a source of an open plan, or of an item
+// that came back, stored again, count as little as before: the new item has FlagReturned.
 type Put struct {
 	Key      string
 	Item     Item

@@ -247,6 +247,9 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		item.Created, item.Modified = mut.Now, mut.Now
 		if exists {
 			item.Created = old.Created
+			if !mut.Exempt && old.Flags&index.FlagExempt == 0 && old.Size > 0 && old.Counted() == 0 && old.Size == item.Size {
+				item.Flags |= index.FlagReturned
+			}
 		}
 		if mut.Exempt {
 			item.Flags |= index.FlagExempt

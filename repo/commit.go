@@ -293,10 +293,7 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	done.puts = make([]PutResult, len(b.Puts))
 	for i, put := range b.Puts {
 		u := put.Upload
-		stored := u.item
-		if u.exempt {
-			stored.Flags |= index.FlagExempt
-		}
+		stored := *results[i].Moved
 		out := PutResult{Item: stored, Created: results[i].Previous == nil}
 		added := stored.Counted()
 		ofCommit := a.r.commit.counts(u.o.Key, added)

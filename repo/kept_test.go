@@ -262,3 +262,23 @@ func TestChangeClock(t *testing.T) {
 		}
 	}
 }
+
+// TestSameBytesAgain: a client that stores a pack again which a compaction left uncounted needs no quota for it.
+func TestSameBytesAgain(t *testing.T) {
+	_, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 1050} }
+	})
+	body := strings.Repeat("x", 1000)
+	mustPut(t, a, "index", "1")
+	mustPut(t, a, "locks/l", "{}")
+	mustPut(t, a, "packs/a", body)
+	compaction(t, a, "job", []string{"packs/a"}, nil)
+	mustPut(t, a, "packs/b", body) // in place of it
+	mustPut(t, a, "packs/a", body)
+	if u := a.Repository().Usage(); u.Used != 1001 || u.ReturnedBytes != 1000 {
+		t.Errorf("usage: %+v", u)
+	}
+	if _, err := put(a, "packs/a", strings.Repeat("y", 1000)); !errors.Is(err, repo.ErrQuota) {
+		t.Errorf("other bytes: got %v, want ErrQuota", err)
+	}
+}

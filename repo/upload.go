@@ -105,6 +105,9 @@ func (u *Upload) reserve() error {
 	if u.o.Key != "" {
 		if entry, err := u.a.r.index.Get(u.o.Key); err == nil && !entry.Dir {
 			u.credit = entry.Item.Counted()
+			if entry.Item.Flags&index.FlagExempt == 0 {
+				u.credit = entry.Item.Size // that of a pack which a compaction left uncounted is taken back, if it is other bytes
+			}
 		}
 	}
 	more := u.o.Size - u.credit
