@@ -134,3 +134,68 @@ func TestLoweredQuota(t *testing.T) {
 		s.want(204, s.do("PUT", "/r/"+name, strings.Repeat("x", 1000)))
 	}
 }
+
+// giving is a narrow disk that gets bytes back with each blob that is removed.
+type giving struct {
+	narrow
+	bytes int64
+}
+
+func (d giving) Remove(name string) error {
+	err := d.narrow.Remove(name)
+	if err == nil && strings.Contains(name, "/blobs/") {
+		d.free.Add(d.bytes)
+	}
+	return err
+}
+
+// TestKeptGivesWayToPlan: before a plan is refused for want of space, what is kept after compactions goes.
+func TestKeptGivesWayToPlan(t *testing.T) {
+	t.Parallel()
+	const need = 20 + 4096 + 1 + 1<<20 // of an output, and of the index
+	for short, status := range map[int64]int{999: 200, 1000: 200, 1001: 413} {
+		free := new(atomic.Int64)
+		free.Store(1 << 40)
+		c := newCompaction(t, func(o *setup) { o.set.FS = giving{narrow{unsynced{vfs.OS()}, free}, 1000} })
+		c.a.put(lockA, "{}")
+		c.a.repackAs(plan(operation(c.key, true, 19, 3)))
+		c.a.put("/r/index", "2")
+		if u := c.usage(); u.KeptItems != 1 {
+			t.Fatalf("usage: %+v, want one pack kept", u)
+		}
+		other := c.putPack("/r", makePack("another", "one"))
+		free.Store(need - short)
+		r := c.want(status, c.a.do("POST", "/r?repack", plan(operation(other, true, 13, 7))))
+		if status != 200 && !strings.Contains(r.body, " 1 bytes short") {
+			t.Errorf("%d bytes short: got %q", short, r.body)
+		}
+		if u := c.usage(); u.KeptItems != 0 {
+			t.Errorf("%d bytes short: %+v, want nothing kept", short, u)
+		}
+	}
+}
+
+// TestKeptOutputNeedsNoQuota: an output that is kept after a compaction is found like those that are listed.
+func TestKeptOutputNeedsNoQuota(t *testing.T) {
+	t.Parallel()
+	c := newCompaction(t, nil)
+	text := plan(operation(c.key, false, 19, 3))
+	c.a.put(lockA, "{}")
+	c.a.repackAs(text)
+	made := packKey(b2(makePack("\xbe\xefB")))
+	c.pass(time.Hour)
+	c.a.get("/r/index")
+	c.a.repackAs(plan(operation(made, true)))
+	if u := c.usage(); u.KeptItems != 1 || c.listed(made) {
+		t.Fatalf("usage: %+v, want the output kept", u)
+	}
+	r := c.repository("r").Repository()
+	if err := r.SetQuota(t.Context(), r.Usage().Used); err != nil {
+		t.Fatal(err)
+	}
+	c.want(413, c.a.do("POST", "/r?repack", plan(operation(c.key, false, 13, 2))))
+	c.a.repackAs(text)
+	if u := c.usage(); u.KeptItems != 0 || u.Used != u.Limit || !c.listed(made) {
+		t.Errorf("usage: %+v, want the output listed", u)
+	}
+}
