@@ -145,7 +145,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	// A deadline that an earlier response of this connection left behind.
 	_ = rc.SetWriteDeadline(time.Time{})
-	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall}
+	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, stop: s.stop}
 	in := s.wrapBody(r, rc)
 	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	path, query := splitTarget(r.RequestURI)
@@ -158,6 +158,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	defer func() {
 		s.touch(-1)
 		abort := s.recovered(out, r, x, recover())
+		if !abort {
+			out.began() // a handler that wrote nothing answers 200
+		}
 		if in != nil {
 			in.leave()
 		}
