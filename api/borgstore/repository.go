@@ -64,6 +64,7 @@ func (q *request) destroy() error {
 
 // quota answers ?cmd=quota, which needs no permission.
 func (q *request) quota() error {
+	q.t.Log.Reads = true
 	if err := q.open(); err != nil {
 		return err
 	}
