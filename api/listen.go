@@ -80,7 +80,7 @@ func (s *Server) Serve(l Listener) error {
 		s.mu.Unlock()
 		return errors.Join(http.ErrServerClosed, l.Close())
 	}
-	s.serving = append(s.serving, serving{server, bounded})
+	s.serving = append(s.serving, serving{server, bounded, s.o.Limits.Last})
 	s.mu.Unlock()
 	err := server.Serve(bounded)
 	if errors.Is(err, net.ErrClosed) {
