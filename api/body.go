@@ -109,11 +109,13 @@ func (b *body) leave() {
 }
 
 // response counts what is sent, and lets the client stand still only so long. It
-// passes on what the connection can do better (sendfile, Flush).
+// passes on what the connection can do better (sendfile, Flush). When the server stops it tells the client that
+// the connection ends with it.
 type response struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	stall  time.Duration
+	stop   <-chan struct{} // closed when the server stops
 	status int
 	n      int64 // bytes of body
 	cut    error // why the response ended before its length
@@ -128,6 +130,7 @@ func (w *response) Unwrap() http.ResponseWriter { return w.ResponseWriter }
 func (w *response) WriteHeader(status int) {
 	if w.status == 0 && status >= 200 {
 		w.status = status
+		w.closeLast()
 	}
 	// Headers without a body are sent when the handler has returned, under the deadline that is set last.
 	_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
@@ -137,6 +140,17 @@ func (w *response) WriteHeader(status int) {
 func (w *response) began() {
 	if w.status == 0 {
 		w.status = http.StatusOK
+		w.closeLast()
+	}
+}
+
+// closeLast makes this the connection's last response if the server stops: the next request is for a new connection, which
+// whoever holds the listening socket keeps for the next process.
+func (w *response) closeLast() {
+	select {
+	case <-w.stop:
+		w.Header().Set("Connection", "close")
+	default:
 	}
 }
 

@@ -61,6 +61,7 @@ type Record struct {
 	// Repository is for requests that name it otherwise than by their path. "": as the path says.
 	Repository string
 	Reason     string // why it was refused, for the log; may be more than the client is told
+	Reads      bool   // nothing is changed, although the method is not GET or HEAD
 }
 
 // OpenRepository opens the repository a request is about, for clients of dialect. Errors:

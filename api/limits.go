@@ -17,6 +17,10 @@ type Limits struct {
 	Streams     int           // of events at once, which are not among Requests: see Stream; default 64
 	Connections int           // open at once; idle ones give way to new ones, which else wait; default 4096
 	Wait        time.Duration // for a place among Requests; then 503; default 25 s, below the 30 s of borg clients
+	// Last is how long a stop waits for the next request of a connection whose last one was answered. A client at work
+	// sends it within this time, and the answer tells it to open another connection; one that was idle for longer finds its
+	// connection closed before it uses it. Default 500 ms.
+	Last time.Duration
 }
 
 func (l Limits) withDefaults() Limits {
@@ -31,6 +35,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.Streams, 64)
 	setDefault(&l.Connections, 4096)
 	setDefault(&l.Wait, 25*time.Second)
+	setDefault(&l.Last, 500*time.Millisecond)
 	return l
 }
 

@@ -80,7 +80,7 @@ func (s *Server) Serve(l Listener) error {
 		s.mu.Unlock()
 		return errors.Join(http.ErrServerClosed, l.Close())
 	}
-	s.serving = append(s.serving, serving{server, bounded})
+	s.serving = append(s.serving, serving{server, bounded, s.o.Limits.Last})
 	s.mu.Unlock()
 	err := server.Serve(bounded)
 	if errors.Is(err, net.ErrClosed) {
@@ -132,16 +132,24 @@ type boundedListener struct {
 	closed chan struct{}
 	fault  error // of closing; set by once
 
-	mu     sync.Mutex            // held over a change of what follows
-	busy   map[net.Conn]struct{} // new, or with a request under way
-	idle   *list.List            // of net.Conn: waiting for a request, the longest first
+	mu     sync.Mutex             // held over a change of what follows
+	silent map[net.Conn]time.Time // accepted then, and without a request so far
+	busy   map[net.Conn]struct{}  // with a request under way
+	idle   *list.List             // of idleConn: waiting for the next request, the longest first
 	idleAt map[net.Conn]*list.Element
 	hungry bool // a connection waits for a place
 }
 
+// idleConn is a connection that waits for a request, and since when.
+type idleConn struct {
+	net.Conn
+	since time.Time
+}
+
 func newBoundedListener(l net.Listener, connections int) *boundedListener {
 	return &boundedListener{Listener: l, places: make(chan struct{}, connections), closed: make(chan struct{}),
-		busy: make(map[net.Conn]struct{}), idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
+		silent: make(map[net.Conn]time.Time), busy: make(map[net.Conn]struct{}),
+		idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
 }
 
 // Accept waits for a connection, then for a place.
@@ -191,7 +199,7 @@ func (l *boundedListener) makeRoom() {
 	l.hungry = true
 	var victim net.Conn
 	if first := l.idle.Front(); first != nil {
-		victim, l.hungry = first.Value.(net.Conn), false
+		victim, l.hungry = first.Value.(idleConn).Conn, false
 		l.forget(victim)
 	}
 	l.mu.Unlock()
@@ -212,12 +220,15 @@ func (l *boundedListener) forget(conn net.Conn) {
 func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	l.forget(conn)
+	delete(l.silent, conn)
 	delete(l.busy, conn)
 	switch state {
-	case http.StateNew, http.StateActive:
+	case http.StateNew:
+		l.silent[conn] = time.Now()
+	case http.StateActive:
 		l.busy[conn] = struct{}{}
 	case http.StateIdle:
-		l.idleAt[conn] = l.idle.PushBack(conn)
+		l.idleAt[conn] = l.idle.PushBack(idleConn{conn, time.Now()})
 	}
 	hungry := l.hungry
 	l.mu.Unlock()

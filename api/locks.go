@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"regexp"
+	"strings"
+	"time"
+)
 
 // Kinds of what clients hold.
 const (
@@ -21,4 +25,40 @@ type LockInfo struct {
 	Refreshed time.Time `json:"refreshed"` // last sign of life; what staleness is counted from
 	Stale     bool      `json:"stale"`     // by the client's own rule, as far as it can be judged from here
 	Why       string    `json:"why"`       // one line: what makes it stale, or what keeps it
+	// Who took it: the principal, and where that is known the address of its client. Empty: not known.
+	Principal string `json:"principal,omitempty"`
+	Address   string `json:"address,omitempty"`
+	// What the server has seen of them. Only a server that has been running can tell.
+	LastRequest *time.Time `json:"last_request,omitempty"` // absent: none since SeenSince
+	LastChange  *time.Time `json:"last_change,omitempty"`  // the last that stored or removed something
+	SeenSince   *time.Time `json:"seen_since,omitempty"`
+	Silence     string     `json:"silence,omitempty"` // one line: for how long no request came
+	Break       string     `json:"break,omitempty"`   // the command that breaks it
 }
+
+// LockList is the answer of our own API.
+type LockList struct {
+	Locks []LockInfo `json:"locks"`
+}
+
+// BreakCommand is the command that breaks a lock of a repository ("" where there is one only); options are those of the
+// command. It is as a shell reads it.
+func BreakCommand(repository, id string, options ...string) string {
+	words := append([]string{"packhouse", "lock", "break"}, options...)
+	if strings.HasPrefix(repository, "-") || repository == "" && strings.HasPrefix(id, "-") {
+		words = append(words, "--")
+	}
+	if repository != "" {
+		words = append(words, repository)
+	}
+	words = append(words, id)
+	for i, word := range words {
+		if !plainWord.MatchString(word) {
+			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+	}
+	return strings.Join(words, " ")
+}
+
+// plainWord is what a shell takes as it is.
+var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)

@@ -54,6 +54,7 @@ type Server struct {
 	streams chan struct{} // a token per response without an end of its own: see Stream
 	started time.Time
 	health  healthCache
+	clients *clients
 	ids     requestIDs
 
 	active     atomic.Int64 // requests being answered
@@ -95,6 +96,7 @@ func New(o Options) (*Server, error) {
 		o: o, places: make(chan struct{}, o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
+	s.clients = newClients(s.started)
 	s.auth.Store(o.Auth)
 	s.lastActive.Store(s.started.UnixNano())
 	if s.metrics, err = newMetrics(s.o, s.Active); err != nil {
@@ -145,7 +147,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	// A deadline that an earlier response of this connection left behind.
 	_ = rc.SetWriteDeadline(time.Time{})
-	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall}
+	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, stop: s.stop}
 	in := s.wrapBody(r, rc)
 	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	path, query := splitTarget(r.RequestURI)
@@ -158,6 +160,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	defer func() {
 		s.touch(-1)
 		abort := s.recovered(out, r, x, recover())
+		if !abort {
+			out.began() // a handler that wrote nothing answers 200
+		}
 		if in != nil {
 			in.leave()
 		}
@@ -240,6 +245,7 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	defer x.leave()
+	defer s.watch(r, x)()
 	x.dialect.Serve(w, r, Target{
 		Set: s.o.Set, Name: x.name, Path: x.rest, Query: x.query, Principal: s.authorized(r, x, x.name), Limits: s.o.Limits, Log: &x.log,
 		Lists: func(name string) bool { return s.authorized(r, x, name).Permissions.Allows("", "l") },

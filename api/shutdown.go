@@ -3,6 +3,7 @@ package api
 import (
 	"context"
 	"errors"
+	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -12,20 +13,18 @@ import (
 type serving struct {
 	server   *http.Server
 	listener *boundedListener
+	last     time.Duration // see Limits
 }
 
-// stopPatience is how long a connection that has not sent a request yet keeps a stop waiting.
-const stopPatience = 2 * time.Second
+// firstRequest is how long a stop waits for a connection that has not sent any request yet.
+const firstRequest = 2 * time.Second
 
-// stop ends it. net/http's Shutdown drops a connection whose first request it is about to read or has just
-// read. A client that opens one for each request, on a socket that outlives us, would see that as a failed
-// request, so we first stop accepting and let what was accepted be answered, and only then shut down.
+// stop ends it. net/http's Shutdown drops each connection that waits for a request, also when one is on its way to us
+// or has just been read: a client would see it fail. So we first stop accepting, answer what comes on the
+// connections that are there (with "Connection: close", see response), and only then shut down.
 func (v serving) stop(ctx context.Context) error {
-	v.server.SetKeepAlivesEnabled(false)
 	fault := v.listener.Close()
-	accepted, cancel := context.WithTimeout(ctx, stopPatience)
-	defer cancel()
-	v.listener.quiet(accepted)
+	v.listener.drain(ctx, v.last)
 	if v.server.Shutdown(ctx) != nil && ctx.Err() != nil {
 		return errors.Join(errors.New("requests were cut off when the time to stop was over"), v.server.Close())
 	}
@@ -33,7 +32,8 @@ func (v serving) stop(ctx context.Context) error {
 }
 
 // Shutdown stops accepting, lets requests under way finish until ctx ends, and cuts the rest: then
-// it returns an error. Connections that wait for a request are closed at once.
+// it returns an error. Every answer from now on is the last of its connection; one that waits for a request
+// is closed when it has waited for Limits.Last.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopping {
@@ -51,19 +51,39 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(ended...)
 }
 
-// quiet returns when no connection is busy, or ctx ends.
-func (l *boundedListener) quiet(ctx context.Context) {
-	for {
-		l.mu.Lock()
-		busy := len(l.busy)
-		l.mu.Unlock()
-		if busy == 0 {
-			return
-		}
+// drain returns when no connection is left, or ctx ends. Those that have waited for a request long enough it closes.
+func (l *boundedListener) drain(ctx context.Context, last time.Duration) {
+	for l.closeWaiting(time.Now(), last) > 0 {
 		select {
 		case <-ctx.Done():
 			return
 		case <-time.After(2 * time.Millisecond):
 		}
 	}
+}
+
+// closeWaiting closes the connections whose time to send a request is over, and returns how many others there are.
+func (l *boundedListener) closeWaiting(now time.Time, last time.Duration) int {
+	l.mu.Lock()
+	var over []net.Conn
+	for first := l.idle.Front(); first != nil; first = l.idle.Front() {
+		waiting := first.Value.(idleConn)
+		if now.Sub(waiting.since) < last {
+			break
+		}
+		l.forget(waiting.Conn)
+		over = append(over, waiting.Conn)
+	}
+	for conn, since := range l.silent {
+		if now.Sub(since) >= firstRequest {
+			delete(l.silent, conn)
+			over = append(over, conn)
+		}
+	}
+	left := len(l.silent) + len(l.busy) + l.idle.Len()
+	l.mu.Unlock()
+	for _, conn := range over {
+		_ = conn.Close() // net/http notices
+	}
+	return left
 }

@@ -118,12 +118,8 @@ func (l lru[V]) remove(key string) {
 // clientAddress is who a request comes from: the peer, or whom a proxy on this machine names. Of
 // IPv6 the network of 64 bits counts, as whoever has one address has them all.
 func clientAddress(r *http.Request) string {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil || address.IsLoopback() {
+	address := peerAddress(r)
+	if mayBeProxy(address) {
 		forwarded := r.Header.Values("X-Forwarded-For")
 		if len(forwarded) > 0 {
 			all := strings.Split(forwarded[len(forwarded)-1], ",")
@@ -144,3 +140,19 @@ func clientAddress(r *http.Request) string {
 	}
 	return address.String()
 }
+
+// peerAddress is the other end of a request's connection; invalid: it has no address.
+func peerAddress(r *http.Request) netip.Addr {
+	host, _, err := net.SplitHostPort(r.RemoteAddr)
+	if err != nil {
+		host = r.RemoteAddr
+	}
+	address, err := netip.ParseAddr(host)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return address
+}
+
+// mayBeProxy tells whether a peer is on this machine: what it says of whom it speaks for then counts.
+func mayBeProxy(peer netip.Addr) bool { return !peer.IsValid() || peer.IsLoopback() }

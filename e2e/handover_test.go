@@ -5,7 +5,6 @@ package e2e
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -20,29 +19,7 @@ import (
 // must not see one fail; borg must end its backup.
 func TestRestartUnderLoad(t *testing.T) {
 	s := newServer(t)
-	l, err := net.Listen("tcp", s.addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	socket, err := l.(*net.TCPListener).File()
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close() // the descriptor keeps the socket
-	defer socket.Close()
-	tokenFile := filepath.Join(s.dir, "token")
-	writeFile(t, tokenFile, token+"\n", 0o600)
-	s.program = "/bin/sh"
-	s.args = []string{"-c", `LISTEN_FDS=1 LISTEN_PID=$$ exec "$@"`, "sh", packhouse(), "serve", "--data-dir", s.data,
-		"--token-file", tokenFile, "--log-format", "json"}
-	probe := &http.Client{Transport: &http.Transport{DisableKeepAlives: true}, Timeout: time.Minute}
-	start := func() {
-		s.launch(socket)
-		// The connection waits in the socket's queue until the server is ready.
-		if _, err := s.health(probe); err != nil {
-			t.Fatalf("the server that was started: %v", err)
-		}
-	}
+	start := s.keepSocket()
 	start()
 	once := newStoreClient(s, "restarts", 1)
 	once.http.Transport = &http.Transport{DisableKeepAlives: true}

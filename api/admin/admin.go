@@ -27,6 +27,9 @@ type Options struct {
 	// repository's dialect. nil: the lists are empty.
 	Locks func(ctx context.Context, a *repo.Access) ([]api.LockInfo, error)
 	Break func(ctx context.Context, a *repo.Access, l api.LockInfo) error
+	// Activity is what was seen of the clients of a repository, by principal and address; an empty one means any. nil: nothing
+	// is known.
+	Activity func(repository, principal, address string) api.Activity
 	// Limits of plans; zero fields mean the defaults of package compact.
 	Limits compact.Limits
 	// Heartbeat is how often a stream of events says something; 0 means 15 s.

@@ -11,6 +11,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"reflect"
 	"regexp"
 	"runtime"
 	"strings"
@@ -675,6 +676,42 @@ func TestEmptyTrash(t *testing.T) {
 	w.want("kept", "live")
 }
 
+// What was seen of who took a lock stands beside it.
+func TestLocksTellOfSilence(t *testing.T) {
+	ago := func(d time.Duration) time.Time { return time.Now().Add(-d).UTC().Truncate(time.Second) }
+	started, request, change := ago(5*time.Hour), ago(12*time.Minute+30*time.Second), ago(40*time.Minute+30*time.Second)
+	w := newWorld(t, func(o *admin.Options) {
+		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+			return []api.LockInfo{
+				{Kind: api.LockTTL, ID: "repo-lock", Principal: "alice", Address: "10.0.0.7"},
+				{Kind: api.LockTTL, ID: "silent", Principal: "bob", Address: "10.0.0.7"},
+				{Kind: api.LockTTL, ID: "old"},
+			}, nil
+		}
+		o.Activity = func(repository, principal, address string) api.Activity {
+			a := api.Activity{Since: started, Started: true}
+			if repository == "r" && principal == "alice" && address == "10.0.0.7" {
+				a.Request, a.Change = request, change
+			}
+			return a
+		}
+	})
+	_, text := w.call("reader", "GET", "/r/-/locks", "")
+	var got api.LockList
+	if err := json.Unmarshal([]byte(text), &got); err != nil {
+		t.Fatalf("got %s, %v", text, err)
+	}
+	want := []api.LockInfo{
+		{Kind: "ttl", ID: "repo-lock", Principal: "alice", Address: "10.0.0.7", LastRequest: &request, LastChange: &change, SeenSince: &started,
+			Silence: "no request for 12 min; nothing stored or removed for 40 min"},
+		{Kind: "ttl", ID: "silent", Principal: "bob", Address: "10.0.0.7", SeenSince: &started, Silence: "no request since the server started, 5 h ago"},
+		{Kind: "ttl", ID: "old", Silence: "not known who took it"},
+	}
+	if !reflect.DeepEqual(got.Locks, want) {
+		t.Errorf("got %s", text)
+	}
+}
+
 func TestLocks(t *testing.T) {
 	broken := ""
 	w := newWorld(t, func(o *admin.Options) {
@@ -688,6 +725,8 @@ func TestLocks(t *testing.T) {
 	})
 	if locks := w.document("reader", "GET", "/r/-/locks", "", 200)["locks"].([]any); len(locks) != 1 {
 		t.Errorf("locks: got %v", locks)
+	} else if lock := locks[0].(map[string]any); lock["break"] != "packhouse lock break r 'locks/x y'" || lock["silence"] != nil {
+		t.Errorf("a lock of which nothing is known: got %v", lock)
 	}
 	w.document("reader", "POST", "/r/-/locks/break", `{"id":"locks/x y"}`, 403)
 	w.document("root", "POST", "/r/-/locks/break", `{"id":"other"}`, 404)

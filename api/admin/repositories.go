@@ -150,7 +150,32 @@ func (q *request) listLocks(string) error {
 		}
 		locks = append(locks, held...)
 	}
-	return q.reply(http.StatusOK, map[string]any{"locks": locks})
+	for i := range locks {
+		q.judge(&locks[i])
+	}
+	return q.reply(http.StatusOK, api.LockList{Locks: locks})
+}
+
+// judge adds to a lock what was seen of who took it, and how to break it.
+func (q *request) judge(l *api.LockInfo) {
+	if q.h.o.Break != nil {
+		l.Break = api.BreakCommand(q.name, l.ID)
+	}
+	switch {
+	case q.h.o.Activity == nil:
+		return
+	case l.Principal == "":
+		l.Silence = "not known who took it"
+		return
+	}
+	a := q.h.o.Activity(q.name, l.Principal, l.Address)
+	l.SeenSince, l.Silence = &a.Since, a.Silence(q.repo.Now())
+	if !a.Request.IsZero() {
+		l.LastRequest = &a.Request
+	}
+	if !a.Change.IsZero() {
+		l.LastChange = &a.Change
+	}
 }
 
 // breakLock ends what a client holds.

@@ -48,6 +48,9 @@ func Start(t testing.TB, o api.Options) *Fixture {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.NewTextHandler(f.Log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	}
+	if o.Limits.Last == 0 {
+		o.Limits.Last = time.Millisecond // clients of tests keep connections and send nothing more
+	}
 	if o.Version == "" {
 		o.Version = "test"
 	}

@@ -3,6 +3,7 @@ package borgstore
 import (
 	"errors"
 	"net/http"
+	"strings"
 
 	"packhouse/api"
 	"packhouse/compact"
@@ -152,11 +153,38 @@ func (q *request) unsupported() error {
 // open gives access to the repository, for the request's principal.
 func (q *request) open() error {
 	r, err := api.OpenRepository(q.Context(), q.t, Name)
+	if q.nameless(err) {
+		return api.Nameless(q.Request)
+	}
 	if err != nil {
 		return err
 	}
 	q.access = r.As(q.t.Principal)
 	return nil
+}
+
+// nameless tells of a request whose repository could not be opened whether its URL names none: the first segment of its
+// path is where borg keeps something, and what follows it is not.
+func (q *request) nameless(err error) bool {
+	switch {
+	case q.t.Set.Single():
+		return false
+	case q.t.Name == "":
+		return true
+	case !errors.Is(err, repo.ErrNoRepository) && !errors.Is(err, repo.ErrDenied), !api.Reserved(q.t.Name), q.whole(), q.t.Path == "//":
+		return false
+	}
+	first, _, _ := strings.Cut(q.raw, "/")
+	return !api.Reserved(first)
+}
+
+// whole tells whether the request is about the repository, not about something in it.
+func (q *request) whole() bool {
+	switch q.query["cmd"] {
+	case "create", "destroy", "move", "quota", "defrag", "gather":
+		return true
+	}
+	return false
 }
 
 // openAt is open for an operation on the name in the path, which it returns in its one spelling. The

@@ -16,6 +16,7 @@ import (
 // gather answers ?cmd=gather (borgstore 0.7): ranges of objects, one after the other, in one response.
 // All are checked against the index before the first is read.
 func (q *request) gather() error {
+	q.t.Log.Reads = true
 	if err := q.open(); err != nil {
 		return err
 	}

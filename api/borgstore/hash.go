@@ -11,6 +11,7 @@ import (
 
 // hash answers ?cmd=hash, from the bytes on disk.
 func (q *request) hash() error {
+	q.t.Log.Reads = true
 	if q.raw == "" {
 		return badRequest("Missing name for hash")
 	}

@@ -69,6 +69,7 @@ func readLock(ctx context.Context, a *repo.Access, key string) ([]byte, error) {
 func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
 	info := api.LockInfo{
 		Kind: api.LockObject, ID: entry.Key, Since: entry.Item.Created, Refreshed: entry.Item.Modified,
+		Principal: entry.Item.Writer,
 	}
 	var document lockDocument
 	if err := json.Unmarshal(text, &document); err != nil {

@@ -24,7 +24,7 @@ func (q *request) create() error {
 		return err
 	}
 	if q.t.Name == "" && !q.t.Set.Single() {
-		return badRequest("the URL's path must begin with the name of a repository")
+		return api.Nameless(q.Request)
 	}
 	_, err := q.t.Set.Create(q.Context(), q.t.Name, Name)
 	if errors.Is(err, repo.ErrExists) {
@@ -64,6 +64,7 @@ func (q *request) destroy() error {
 
 // quota answers ?cmd=quota, which needs no permission.
 func (q *request) quota() error {
+	q.t.Log.Reads = true
 	if err := q.open(); err != nil {
 		return err
 	}

@@ -27,6 +27,10 @@ func (x *exchange) batchDelete() error {
 		}
 	}
 	a, err := x.access()
+	if errors.Is(err, repo.ErrNoRepository) {
+		x.empty(http.StatusNoContent) // all of them are missing
+		return nil
+	}
 	if err != nil {
 		return err
 	}

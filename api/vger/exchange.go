@@ -47,8 +47,11 @@ func (x *exchange) serve() error {
 		return x.serveServer()
 	}
 	// Before anything is said about a key: those of another dialect look wrong from here.
-	if _, err := x.access(); errors.Is(err, repo.ErrDialect) {
+	switch _, err := x.access(); {
+	case errors.Is(err, repo.ErrDialect):
 		return err
+	case (errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDenied)) && x.nameless():
+		return badRequest("%v", api.Nameless(x.r))
 	}
 	switch {
 	case x.key.shape == rootKey:
@@ -64,17 +67,38 @@ func (x *exchange) serveServer() error {
 	if x.key.shape != rootKey {
 		return &statusError{code: http.StatusNotFound}
 	}
-	if !x.reads() {
-		return x.notAllowed("GET, HEAD")
+	switch {
+	case x.reads() && x.query.first(readRequests...) == "":
+		return x.repositories()
+	case x.reads(), x.r.Method == http.MethodPost:
+		return badRequest("%v", api.Nameless(x.r)) // of a client that takes the whole server for its repository
 	}
-	return x.repositories()
+	return x.notAllowed("GET, HEAD")
 }
 
-// serveRepository answers the admin requests. Their precedence is the contract's, 2.1.
+// nameless tells whether the first segment of the path is no repository's name but the begin of a key: of a client whose
+// URL has no path.
+func (x *exchange) nameless() bool {
+	if x.t.Set.Single() || !api.Reserved(x.t.Name) || parseKey(x.t.Name+"/"+x.key.text).shape == invalidKey {
+		return false
+	}
+	if x.key.shape == rootKey { // clients ask a repository for something without a slash behind its name
+		return x.key.slash || x.query.first(readRequests...) == "" && x.query.first(postRequests...) == ""
+	}
+	return x.key.shape == invalidKey
+}
+
+// The requests to a repository as a whole, by precedence (contract, 2.1).
+var (
+	readRequests = []string{"stats", "verify-structure", "list"}
+	postRequests = []string{"init", "batch-delete", "repack", "verify-packs"}
+)
+
+// serveRepository answers the admin requests.
 func (x *exchange) serveRepository() error {
 	switch {
 	case x.reads():
-		switch x.query.first("stats", "verify-structure", "list") {
+		switch x.query.first(readRequests...) {
 		case "stats":
 			return x.stats()
 		case "verify-structure":
@@ -84,7 +108,7 @@ func (x *exchange) serveRepository() error {
 		}
 		return badRequest("missing query parameter (stats, verify-structure, list)")
 	case x.r.Method == http.MethodPost:
-		switch x.query.first("init", "batch-delete", "repack", "verify-packs") {
+		switch x.query.first(postRequests...) {
 		case "init":
 			return x.init()
 		case "batch-delete":

@@ -13,6 +13,7 @@ import (
 	"sort"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/crypto/blake2b"
@@ -46,6 +47,7 @@ func newServer(t testing.TB, change func(*setup)) *server {
 	engine := compact.New(compact.Options{TempDir: t.TempDir()})
 	c.dialect.Engine = engine
 	c.server.Version = "test"
+	c.server.Limits.Last = time.Millisecond
 	if change != nil {
 		change(&c)
 	}

@@ -25,7 +25,7 @@ func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 		by := lockHolder(lock)
 		infos = append(infos, api.LockInfo{
 			Kind: api.LockTTL, ID: lock.ID, Host: by.Hostname, Process: by.PID, Exclusive: true,
-			Since: lock.Since, Refreshed: lock.Acquired,
+			Since: lock.Since, Refreshed: lock.Acquired, Principal: by.Principal, Address: by.Address,
 			Why: fmt.Sprintf("ends by itself %s after %s", lock.TTL, lock.Acquired.UTC().Format(time.RFC3339)),
 		})
 	}
@@ -72,7 +72,7 @@ func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
 	document, refreshed := lockRefreshed(entry.Key, text, entry.Item.Modified)
 	info := api.LockInfo{
 		Kind: api.LockObject, ID: entry.Key, Host: document.Hostname, Process: document.PID, Exclusive: true,
-		Since: entry.Item.Created, Refreshed: refreshed,
+		Since: entry.Item.Created, Refreshed: refreshed, Principal: entry.Item.Writer,
 	}
 	if at, ok := lockKeyTime(entry.Key); ok {
 		info.Since = at
@@ -83,6 +83,7 @@ func describeLock(entry index.Entry, text []byte, now time.Time) api.LockInfo {
 func describeSession(entry index.Entry, text []byte, now time.Time) api.LockInfo {
 	info := api.LockInfo{
 		Kind: api.LockSession, ID: entry.Key, Since: entry.Item.Created, Refreshed: entry.Item.Modified,
+		Principal: entry.Item.Writer,
 	}
 	var document sessionDocument
 	if json.Unmarshal(text, &document) == nil {

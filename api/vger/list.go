@@ -37,14 +37,19 @@ func (x *exchange) list() error {
 	return l.walk(a, x.key.text)
 }
 
-// listAll answers GET ?list: every key of the repository, sorted bytewise.
+// listAll answers GET ?list: every key of the repository, sorted bytewise; [] where there is none, from which `delete`
+// of vykar sees that.
 func (x *exchange) listAll() error {
 	x.log("list")
+	l := newKeyList(x)
 	a, err := x.access()
+	if errors.Is(err, repo.ErrNoRepository) {
+		return l.end()
+	}
 	if err != nil {
 		return err
 	}
-	return newKeyList(x).walk(a, "")
+	return l.walk(a, "")
 }
 
 // listLocks lists the lock objects, and the shadow of a TTL lock as the first of them.

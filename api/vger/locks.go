@@ -23,10 +23,13 @@ const (
 	maxHostname = 1 << 10  // bytes
 )
 
-// holder is who acquires a TTL lock, as the client sends it and as it is stored with the lock.
+// holder is who acquires a TTL lock, as it is stored with the lock: what the client says of itself, and by whose rights and
+// from where it asked. Locks of earlier versions do not have these.
 type holder struct {
-	Hostname string `json:"hostname"`
-	PID      uint64 `json:"pid"`
+	Hostname  string `json:"hostname"`
+	PID       uint64 `json:"pid"`
+	Principal string `json:"principal,omitempty"`
+	Address   string `json:"address,omitempty"`
 }
 
 // id tells holders apart: the digits end at the first '@'.
@@ -50,7 +53,7 @@ func parseHolder(body []byte) (holder, error) {
 	case len(*fields.Hostname) > maxHostname:
 		return holder{}, status(http.StatusUnprocessableEntity, "invalid lock request: hostname is longer than %d bytes", maxHostname)
 	}
-	return holder{*fields.Hostname, fields.PID}, nil
+	return holder{Hostname: *fields.Hostname, PID: fields.PID}, nil
 }
 
 // isJSON tells whether a Content-Type is a JSON media type.
@@ -98,6 +101,7 @@ func (x *exchange) acquire() error {
 	if err != nil {
 		return err
 	}
+	by.Principal, by.Address = x.t.Principal.Name, x.t.Principal.Address
 	data, err := json.Marshal(by)
 	if err != nil {
 		return fmt.Errorf("encode a lock's holder: %w", err)

@@ -357,14 +357,20 @@ func TestInspectLocks(t *testing.T) {
 	s.put("/r/"+session('b'), sessionAt(begin, begin.Add(7*time.Hour-44*time.Minute)))
 	s.put("/r/sessions/"+strings.Repeat("a", 32)+".index", "journal")
 	c.pass(7 * time.Hour)
-	s.want(201, s.acquire("repo-lock", holder("ttl", 3)))
+	// Who takes it is not what the client says.
+	s.want(201, s.acquire("repo-lock", `{"hostname":"ttl","pid":3,"principal":"root","address":"10.0.0.7"}`))
 	a := s.repository("r")
+	// As an earlier version stored it.
+	if _, err := a.AcquireLock(t.Context(), "older", "4@old", []byte(holder("old", 4)), time.Hour); err != nil {
+		t.Fatal(err)
+	}
 	infos, err := vger.InspectLocks(t.Context(), a)
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := []api.LockInfo{
-		{Kind: "ttl", ID: "repo-lock", Host: "ttl", Process: 3, Since: c.now(), Refreshed: c.now(), Exclusive: true},
+		{Kind: "ttl", ID: "older", Host: "old", Process: 4, Since: c.now(), Refreshed: c.now(), Exclusive: true},
+		{Kind: "ttl", ID: "repo-lock", Host: "ttl", Process: 3, Since: c.now(), Refreshed: c.now(), Exclusive: true, Principal: "anonymous", Address: "127.0.0.1"},
 		{Kind: "lock", ID: lockAt(begin, 'a'), Host: "old", Process: 7, Since: begin, Refreshed: begin, Exclusive: true, Stale: true},
 		{Kind: "lock", ID: lockAt(begin, 'b'), Host: "refreshed", Process: 7, Since: begin, Refreshed: begin.Add(4 * time.Hour), Exclusive: true},
 		{Kind: "lock", ID: lockAt(begin, 'c'), Since: begin, Refreshed: begin, Exclusive: true, Stale: true},
@@ -378,6 +384,9 @@ func TestInspectLocks(t *testing.T) {
 	for i, got := range infos {
 		if got.Why == "" {
 			t.Errorf("%s: no reason", got.ID)
+		}
+		if want[i].Kind != api.LockTTL {
+			want[i].Principal = "anonymous" // who stored the object
 		}
 		same := got.Since.Equal(want[i].Since) && got.Refreshed.Equal(want[i].Refreshed)
 		got.Why, got.Since, got.Refreshed = "", want[i].Since, want[i].Refreshed

@@ -22,6 +22,7 @@ import (
 // request, of its first packs: clients count them.
 func (x *exchange) verifyPacks() error {
 	x.log("verify-packs")
+	x.t.Log.Reads = true
 	p := &verifyPlan{limits: x.d.o.Limits}
 	a, algorithm, err := x.receive("verify-packs plan", p)
 	if err != nil {

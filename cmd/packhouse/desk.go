@@ -179,7 +179,7 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 		return nil, errors.Join(err, claim.Release())
 	}
 	h, err := openHouse(ctx, houseOptions{
-		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn),
+		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
 		Policy: policy,
 		Yield:  func() {}, // when the command is done, which needs no telling
 	})

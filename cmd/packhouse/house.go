@@ -34,6 +34,8 @@ type houseOptions struct {
 	Maintenance config.Maintenance
 	Upkeep      bool
 	Tasks       []maintenance.Task
+	// Alone is for a command that holds the directory itself: no client of a server can have been seen.
+	Alone bool
 	// Stopping is called when the server begins to stop. nil: nobody wants to know.
 	Stopping func()
 	// Yield lets go of the repository because another process asks for it. nil: refused.
@@ -80,8 +82,14 @@ func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 		}
 		return 0
 	}
+	activity := func(repository, principal, address string) api.Activity {
+		return server.Load().Activity(repository, principal, address) // it is asked by requests to the server
+	}
+	if o.Alone {
+		activity = nil
+	}
 	var err error
-	if h.rooms, err = openRooms(o, busy); err != nil {
+	if h.rooms, err = openRooms(o, busy, activity); err != nil {
 		return nil, err
 	}
 	h.api, err = api.New(api.Options{

@@ -1,9 +1,11 @@
 package main
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -15,8 +17,9 @@ func lockCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "lock",
 		Short: "Show and break what clients hold",
-		Long: `Shows every lock and session in every dialect: who holds it, since when, and whether the
-client's own rule calls it stale.
+		Long: `Shows every lock and session in every dialect: who holds it, since when, whether the client's
+own rule calls it stale, for how long no request of its principal and address has come to
+the repository, and the command that breaks it.
 
   packhouse lock list laptop
   packhouse lock break laptop --stale`,
@@ -30,9 +33,20 @@ client's own rule calls it stale.
 
 // locksOf asks what is held in a repository.
 func (d *desk) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
-	var answer struct{ Locks []api.LockInfo }
+	var answer api.LockList
 	_, err := d.ask(cmd.Context(), http.MethodGet, of(name, "locks"), nil, &answer)
 	return answer.Locks, err
+}
+
+// where are the options that a command needs to be about the same directory.
+func (f *deskFlags) where(cmd *cobra.Command) (options []string) {
+	if f.config != "" {
+		options = append(options, "-c", f.config)
+	}
+	if cmd.Flags().Changed("data-dir") {
+		options = append(options, "-d", f.dataDir)
+	}
+	return options
 }
 
 func lockList(s streams, f *deskFlags) *cobra.Command {
@@ -46,24 +60,36 @@ func lockList(s streams, f *deskFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
+				locks, err := d.locksOf(cmd, name)
+				if err != nil {
+					return err
+				}
+				argument := name
+				if d.single {
+					argument = ""
+				}
+				for i, l := range locks {
+					locks[i].Break = api.BreakCommand(argument, l.ID, f.where(cmd)...)
+					if l.Silence == "" {
+						locks[i].Silence = "no server is running"
+					}
+				}
 				if f.json {
-					text, err := d.ask(cmd.Context(), http.MethodGet, of(name, "locks"), nil, nil)
+					text, err := json.Marshal(api.LockList{Locks: locks})
 					if err != nil {
 						return err
 					}
 					return printJSON(s.out, text)
 				}
-				locks, err := d.locksOf(cmd, name)
-				if err != nil {
-					return err
-				}
-				t := newTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY")
+				t := newTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY", "BY", "REQUESTS", "BREAK")
 				for _, l := range locks {
 					state := "held"
 					if l.Stale {
 						state = "stale"
 					}
-					t.row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.time(l.Since), t.time(l.Refreshed), state, l.Why)
+					by := strings.TrimSpace(l.Principal + " " + l.Address)
+					t.row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.time(l.Since), t.time(l.Refreshed), state, l.Why,
+						by, l.Silence, l.Break)
 				}
 				return t.end()
 			})

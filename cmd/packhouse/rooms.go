@@ -29,8 +29,8 @@ type rooms struct {
 }
 
 // openRooms puts together what a server is made of. Repositories are opened when first asked for. busy
-// tells how many requests are being answered.
-func openRooms(o houseOptions, busy func() int) (rooms, error) {
+// tells how many requests are being answered, activity what was seen of a client; nil: nothing is known.
+func openRooms(o houseOptions, busy func() int, activity func(repository, principal, address string) api.Activity) (rooms, error) {
 	upkeep, window, err := upkeepOf(o.Maintenance)
 	if err != nil {
 		return rooms{}, err
@@ -85,7 +85,7 @@ func openRooms(o houseOptions, busy func() int) (rooms, error) {
 		}))
 	}
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock,
+		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity,
 		Limits: compact.Limits{
 			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
 			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,

@@ -1,0 +1,34 @@
+package api
+
+import (
+	"fmt"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"packhouse/repo"
+)
+
+// NamelessError is an ErrInvalid: a client's URL has no repository's name in its path, on a server of many.
+type NamelessError struct{ URL string } // as it should be
+
+func (e *NamelessError) Error() string {
+	return fmt.Sprintf("the URL names no repository: it should look like %s", e.URL)
+}
+
+func (e *NamelessError) Is(target error) bool { return target == repo.ErrInvalid }
+
+// Nameless is the error for a request, with the scheme and the host that its client uses.
+func Nameless(r *http.Request) *NamelessError {
+	scheme, host := "http", r.Host
+	if r.TLS != nil || mayBeProxy(peerAddress(r)) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+		scheme = "https"
+	}
+	if len(host) > 255 || !plainHost.MatchString(host) {
+		host = "HOST"
+	}
+	return &NamelessError{scheme + "://" + host + "/NAME"}
+}
+
+// plainHost is a name or an address, with or without a port.
+var plainHost = regexp.MustCompile(`^([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]+)?$`)

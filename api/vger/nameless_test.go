@@ -1,0 +1,84 @@
+package vger_test
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"packhouse/api/apitest"
+	"packhouse/repo"
+)
+
+// TestNamelessURL: a client of any generation whose URL has no path, at a server of many repositories, is told what it
+// should look like, and leaves nothing behind; so is who may do nothing in a repository of such a name.
+func TestNamelessURL(t *testing.T) {
+	t.Parallel()
+	nothing, err := repo.NewPermissions(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hex := strings.Repeat("ab", 32)
+	for _, permissions := range []*repo.Permissions{nil, nothing} {
+		log := new(apitest.Log)
+		s := newServer(t, func(c *setup) {
+			c.server.Logger = slog.New(slog.NewTextHandler(log, nil))
+			c.auth.Permissions = permissions
+		})
+		want := "the URL names no repository: it should look like " + s.base + "/NAME"
+		for _, c := range []struct{ method, target, body string }{
+			{"HEAD", "/config", ""}, // init
+			{"POST", "/?init", ""},
+			{"PUT", "/config", "x"},
+			{"PUT", "/index", "x"},
+			{"PUT", "/keys/repokey", "x"},
+			{"PUT", "/manifest", "x"},
+			{"POST", "/keys/?mkdir", ""}, // init of V'Ger 0.7
+			{"POST", "/packs/00/?mkdir", ""},
+			{"GET", "/config", ""}, // open
+			{"GET", "/keys/repokey", ""},
+			{"GET", "/index.gen", ""},
+			{"GET", "/snapshots/?list", ""},
+			{"POST", "/locks/repo-lock", `{"hostname":"h","pid":1}`},
+			{"GET", "/locks/?list", ""},
+			{"PUT", "/locks/00000000001785492000000000-0123456789abcdef0123456789abcdef.json", "{}"},
+			{"PUT", "/sessions/00112233445566778899aabbccddeeff.json", "{}"},
+			{"DELETE", "/sessions/00112233445566778899aabbccddeeff.json", ""},
+			{"PUT", "/packs/ab/" + hex, "x"},
+			{"HEAD", "/packs/ab/" + hex, ""},
+			{"GET", "/packs/ab?list", ""},
+			{"POST", "/?repack", "{}"},
+			{"POST", "/?verify-packs", "{}"},
+			{"GET", "/?list", ""}, // delete: the names of repositories are no keys to delete
+			{"POST", "/?batch-delete&cleanup-dirs", `["config"]`},
+			{"GET", "/?stats", ""},
+		} {
+			r := s.do(c.method, c.target, c.body, "Content-Type", "application/json")
+			if r.status != 400 || c.method != "HEAD" && r.body != want {
+				t.Errorf("%s %s: got %d %q, want 400 %q", c.method, c.target, r.status, r.body, want)
+			}
+		}
+		if got, told := strings.Count(log.String(), "status=400"), strings.Count(log.String(), want); got != told {
+			t.Errorf("of %d refused requests %d say why in the log", got, told)
+		}
+		if names, err := s.set.Names(); err != nil || len(names) > 0 {
+			t.Errorf("there are %q, %v", names, err)
+		}
+	}
+}
+
+// TestRepositoryNamedAsKey: a repository may have the name of something that clients keep.
+func TestRepositoryNamedAsKey(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	for _, name := range []string{"config", "keys", "locks", "packs", "snapshots"} {
+		s.want(404, s.do("HEAD", "/"+name+"/config", ""))
+		s.want(404, s.do("GET", "/"+name+"/keys/repokey", ""))
+		s.want(200, s.do("GET", "/"+name+"?list", ""))
+		s.want(200, s.do("GET", "/"+name+"/locks/?list", ""))
+		s.want(201, s.do("POST", "/"+name+"?init", ""))
+		s.put("/"+name+"/config", "x")
+		if got := s.keys("/" + name + "?list"); len(got) != 1 || got[0] != "config" {
+			t.Errorf("%s: got %q", name, got)
+		}
+	}
+}
