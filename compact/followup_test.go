@@ -71,7 +71,7 @@ func TestIndexFitsAfterEveryPlan(t *testing.T) {
 		{repo.DefaultReserve, 36e6, 3e6, 60e6}, {repo.DefaultReserve, 36e6, 3e6, 66e6}, {repo.DefaultReserve, 36e6, 3e6, 75e6},
 		{repo.DefaultReserve, 36e6, 20e6, 60e6}, {repo.DefaultReserve, 36e6, 20e6, 66e6}, {repo.DefaultReserve, 36e6, 20e6, 75e6},
 	}
-	for free := int64(0); free <= 10*mib; free += 503e3 {
+	for free := int64(0); free <= 10*mib; free += 811e3 {
 		disks = append(disks, disk{4 * mib, 3e6, 200e3, free}, disk{4 * mib, 3e6, 3e6, free}, disk{0, 2e6, 1e6, free})
 	}
 	admitted, refused := 0, 0

@@ -65,7 +65,7 @@ func (a *Access) refusal(n int64) *QuotaError {
 // promise is one of nothing yet.
 func (a *Access) promise() *reservation { return &reservation{q: &a.r.quota, ceiling: a.ceiling()} }
 
-// reserve promises n bytes more. A write that adds nothing (n is 0 or negative) needs no promise.
+// reserve sets n bytes more aside. A write that adds nothing (n is 0 or negative) needs none.
 func (a *Access) reserve(n int64) (*reservation, error) {
 	res := a.promise()
 	if err := res.grow(n); err != nil {

@@ -47,7 +47,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
 	flags.BoolVar(&f.appendOnly, "append-only", false, "refuse to delete and overwrite backups")
 	flags.StringVar(&f.permissions, "permissions", "", "what clients may do at most: all, no-delete, write-only, read-only or a JSON `table` of prefix to letters")
-	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G; 0: no limit (default)")
+	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G (clients' indexes may exceed it by a bound); 0: no limit (default)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
 	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "life of a lock of old V'Ger clients, `seconds`")
