@@ -305,3 +305,22 @@ func TestCommitKeysUseTheReserve(t *testing.T) {
 		}
 	}
 }
+
+// Locks and sessions that are no longer exempt, for there are so many, count among the commit keys.
+func TestLocksBeyondWhatIsExempt(t *testing.T) {
+	a := newDialect(t, "vger", func(o *repo.SetOptions) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 10} }
+	})
+	const size, exempt = 64 << 10, 16 * mib / (64 << 10)
+	for i := range exempt + 3 {
+		if err := putZeros(a, fmt.Sprintf("sessions/%d", i), size, i%2 == 0); err != nil {
+			t.Fatalf("session %d: %v", i, err)
+		}
+	}
+	if u := a.Repository().Usage(); u.Exempt != exempt*size || u.Used != 3*size {
+		t.Errorf("usage: %+v", u)
+	}
+	if counted, _, _ := repo.CommitBytes(t, a.Repository()); counted != 3*size {
+		t.Errorf("commit keys: got %d bytes, want %d", counted, 3*size)
+	}
+}
