@@ -17,12 +17,12 @@ import (
 const (
 	DefaultCompactGrace = 48 * time.Hour
 	DefaultCompactYoung = 48 * time.Hour
-	minCompactGrace     = time.Hour
+	MinCompactGrace     = time.Hour // less than that is raised to it
 )
 
 // keptUntil is how long something is kept that a compaction removes now.
 func (r *Repository) keptUntil(now time.Time) time.Time {
-	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), minCompactGrace))
+	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), MinCompactGrace))
 }
 
 // recall makes what is kept under key an item again. ErrNotFound when nothing is. Where nothing can be written, of a
