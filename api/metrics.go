@@ -85,7 +85,11 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 // below all of them.
 type repositories struct{ set *repo.Set }
 
-var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc }{
+var repositoryMetrics = struct {
+	items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc
+
+	plans, open, returned, kept, keptBytes *prometheus.Desc
+}{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
@@ -95,6 +99,12 @@ var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, us
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+
+	plans:     describe("open_plans", "Compactions that wait for their client's index."),
+	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
+	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
+	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
+	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -103,7 +113,8 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size} {
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size,
+		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
 }
@@ -135,6 +146,8 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}{
 			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1},
+			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
+			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}

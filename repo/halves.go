@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -185,14 +184,14 @@ func (r *Repository) lockNow() (string, error) {
 	now := r.env.Now()
 	for _, l := range locks {
 		if now.Sub(l.Acquired) <= l.TTL {
-			return fmt.Sprintf("ttl %.1000s since %d", l.ID, l.Acquired.UnixMicro()), nil
+			return nameTTLLock(l.ID, l.Acquired), nil
 		}
 	}
 	found := errors.New("found")
 	name := ""
 	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true}
 	err = r.index.List(context.Background(), o, func(e index.Entry) error {
-		name = fmt.Sprintf("%.1000s since %d", e.Key, e.Item.Created.UnixMilli())
+		name = nameObjectLock(e.Key, e.Item.Created)
 		return found
 	})
 	if err == nil || errors.Is(err, found) || errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrNotDir) {
@@ -274,7 +273,7 @@ func (c *compactions) lockChanged(by sender, name string, gone bool) {
 		if old.by != by {
 			old.disturbed = true
 		}
-		if gone && (strings.HasPrefix(old.lock, name+" since ") || strings.HasPrefix(old.lock, "ttl "+name+" since ")) {
+		if gone && (strings.HasPrefix(old.lock, name+lockSince) || strings.HasPrefix(old.lock, ttlLock+name+lockSince)) {
 			old.ended = true
 			delete(c.calls, id)
 		}
