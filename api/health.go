@@ -44,17 +44,15 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
 		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
-	var kept int64
-	for _, repository := range s.o.Set.Opened() {
+	opened := s.o.Set.Opened()
+	for _, repository := range opened {
 		if state := repository.Health(); state.ReadOnly {
 			h.Status, h.Reason = "degraded", state.Reason
 			h.ReadOnlyRepos++
-			continue // it gives nothing back
 		}
-		kept += repository.Usage().KeptBytes
 	}
 	if free, _, err := s.o.Set.Space(); err == nil {
-		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+kept
+		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+keptBytes(opened)
 	}
 	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
 		h.Status = "degraded"

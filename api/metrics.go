@@ -86,7 +86,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *repo.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc
+	items, bytes, limit, trash, readOnly, backup, usable, free, freeWithKept, size *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
 }{
@@ -98,7 +98,9 @@ var repositoryMetrics = struct {
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
-	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
+		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
+	size: prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
@@ -113,7 +115,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.freeWithKept, m.size,
 		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
@@ -121,12 +123,13 @@ func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
-	if free, size, err := c.set.Space(); err == nil {
-		out <- prometheus.MustNewConstMetric(m.free, prometheus.GaugeValue, float64(free))
-		out <- prometheus.MustNewConstMetric(m.size, prometheus.GaugeValue, float64(size))
-	}
 	unusable := c.set.Unusable()
 	opened := c.set.Opened()
+	if free, size, err := c.set.Space(); err == nil {
+		for desc, n := range map[*prometheus.Desc]int64{m.free: free, m.freeWithKept: free + keptBytes(opened), m.size: size} {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
+		}
+	}
 	for name := range unusable {
 		if opened[name] == nil { // else it was opened this moment
 			out <- prometheus.MustNewConstMetric(m.usable, prometheus.GaugeValue, 0, name)
@@ -152,4 +155,14 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}
 	}
+}
+
+// keptBytes are those that repositories can give back: what they keep after compactions, unless they take no writes.
+func keptBytes(opened map[string]*repo.Repository) (n int64) {
+	for _, r := range opened {
+		if !r.Health().ReadOnly {
+			n += r.Usage().KeptBytes
+		}
+	}
+	return n
 }
