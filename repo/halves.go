@@ -381,7 +381,7 @@ func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, 
 	for i, k := range ic.proves {
 		c.proof = now
 		r.env.Logger.Info("compaction complete: its client has stored the index", "repository", filepath.Base(r.dir),
-			"principal", ic.by.name, "packs", results[i].Items, "bytes", results[i].Bytes)
+			"plan", k.plan, "principal", ic.by.name, "packs", results[i].Items, "bytes", results[i].Bytes)
 		k.plan = 0
 	}
 }
