@@ -72,9 +72,7 @@ func TestAdministration(t *testing.T) {
 				`repository=vault .*operation=create .*status=200`, `repository=vault .*operation=destroy .*status=200`,
 				`repository=laptop .*operation=check .*status=200`, `repository=vault .*operation=create .*status=409 .*reason="already exists`,
 			} {
-				if !regexp.MustCompile(want).MatchString(s.errs.String()) {
-					t.Errorf("the server's log has no line like %s:\n%s", want, s.errs)
-				}
+				s.errs.await(t, want) // the line is written when the answer is sent
 			}
 			if got := s.stop(t, syscall.SIGTERM); got != 0 {
 				t.Fatalf("exit code of the server: %d", got)
