@@ -10,16 +10,19 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
-	Version         string   `json:"version"`
-	UptimeSeconds   int64    `json:"uptime_seconds"`
-	DiskFreeBytes   int64    `json:"disk_free_bytes"`
-	Repos           int      `json:"repos"`
-	ProtocolVersion int      `json:"protocol_version"`
-	Hashes          []string `json:"hashes"`
-	ReadOnlyRepos   int      `json:"read_only_repos"`
-	UnusableRepos   int      `json:"unusable_repos"` // could not be opened when last asked for
-	Reason          string   `json:"reason,omitempty"`
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
+	Version       string `json:"version"`
+	UptimeSeconds int64  `json:"uptime_seconds"`
+	DiskFreeBytes int64  `json:"disk_free_bytes"`
+	// DiskFreeWithKept adds what repositories in use keep after compactions: that goes before anything is refused for
+	// want of space.
+	DiskFreeWithKept int64    `json:"disk_free_with_kept_bytes"`
+	Repos            int      `json:"repos"`
+	ProtocolVersion  int      `json:"protocol_version"`
+	Hashes           []string `json:"hashes"`
+	ReadOnlyRepos    int      `json:"read_only_repos"`
+	UnusableRepos    int      `json:"unusable_repos"` // could not be opened when last asked for
+	Reason           string   `json:"reason,omitempty"`
 }
 
 // healthFresh is how long the count of repositories is kept: counting looks at each directory.
@@ -41,14 +44,15 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
 		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
-	if free, _, err := s.o.Set.Space(); err == nil {
-		h.DiskFreeBytes = free
-	}
-	for _, repository := range s.o.Set.Opened() {
+	opened := s.o.Set.Opened()
+	for _, repository := range opened {
 		if state := repository.Health(); state.ReadOnly {
 			h.Status, h.Reason = "degraded", state.Reason
 			h.ReadOnlyRepos++
 		}
+	}
+	if free, _, err := s.o.Set.Space(); err == nil {
+		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+keptBytes(opened)
 	}
 	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
 		h.Status = "degraded"

@@ -85,7 +85,11 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 // below all of them.
 type repositories struct{ set *repo.Set }
 
-var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc }{
+var repositoryMetrics = struct {
+	items, bytes, limit, trash, readOnly, backup, usable, free, freeWithKept, size *prometheus.Desc
+
+	plans, open, returned, kept, keptBytes *prometheus.Desc
+}{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
@@ -94,7 +98,15 @@ var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, us
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
-	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
+		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
+	size: prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+
+	plans:     describe("open_plans", "Compactions that wait for their client's index."),
+	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
+	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
+	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
+	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -103,19 +115,21 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size} {
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.freeWithKept, m.size,
+		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
 }
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
-	if free, size, err := c.set.Space(); err == nil {
-		out <- prometheus.MustNewConstMetric(m.free, prometheus.GaugeValue, float64(free))
-		out <- prometheus.MustNewConstMetric(m.size, prometheus.GaugeValue, float64(size))
-	}
 	unusable := c.set.Unusable()
 	opened := c.set.Opened()
+	if free, size, err := c.set.Space(); err == nil {
+		for desc, n := range map[*prometheus.Desc]int64{m.free: free, m.freeWithKept: free + keptBytes(opened), m.size: size} {
+			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
+		}
+	}
 	for name := range unusable {
 		if opened[name] == nil { // else it was opened this moment
 			out <- prometheus.MustNewConstMetric(m.usable, prometheus.GaugeValue, 0, name)
@@ -135,8 +149,20 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}{
 			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1},
+			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
+			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}
 	}
+}
+
+// keptBytes are those that repositories can give back: what they keep after compactions, unless they take no writes.
+func keptBytes(opened map[string]*repo.Repository) (n int64) {
+	for _, r := range opened {
+		if !r.Health().ReadOnly {
+			n += r.Usage().KeptBytes
+		}
+	}
+	return n
 }

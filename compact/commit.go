@@ -22,18 +22,18 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation)
 		b := newBatch(s, outputs, r.open.Load())
 		b.Reservation = reservation
 		kept := r.newResult(s, outputs)
-		job := r.finished(b.freed)
+		job := r.finished(b)
 		b.Job = &index.Job{ID: r.id, Record: encodeJob(job, kept)}
 		// From here on the outcome is the index's to decide.
 		opened, err := r.a.CommitOpen(context.WithoutCancel(r.ctx), b.Batch)
 		if err == nil {
 			if b.Open != nil {
 				job.Progress.Freed = opened.Bytes
-				r.logOpened(b, opened)
+				r.logOpened(s, b, opened)
 			}
 			r.job = job
 			r.count(job.Progress)
-			r.e.o.Logger.Info("plan carried out", "job", r.id, "principal", job.Principal, "operations", r.spool.len(),
+			r.e.o.Logger.Info("plan carried out", "repository", r.a.Repository().Name(), "job", r.id, "principal", job.Principal, "operations", r.spool.len(),
 				"read", job.Progress.Read, "written", job.Progress.Written, "freed", job.Progress.Freed,
 				"seconds", job.Finished.Sub(job.Started).Seconds())
 			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.a.Repository(), job.Finished)
@@ -49,10 +49,20 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation)
 	}
 }
 
-// logOpened tells of what an open plan leaves to its client.
-func (r *run) logOpened(b *batch, opened repo.Opened) {
-	r.e.o.Logger.Info("compaction waits for its client's index", "job", r.id, "plan", opened.Plan, "principal", r.job.Principal,
-		"packs", len(b.Open.Sources), "lock", b.Open.Compaction.Lock(), "unused_removed", opened.Removed, "unused_left", int64(len(b.Open.Unused))-opened.Removed)
+// logOpened tells of what an open plan leaves to its client, and of what that calls unused.
+func (r *run) logOpened(s *survey, b *batch, opened repo.Opened) {
+	log := r.e.o.Logger.With("repository", r.a.Repository().Name(), "job", r.id, "principal", r.job.Principal)
+	if opened.Plan != 0 {
+		var bytes int64
+		for _, key := range b.Open.Sources {
+			bytes += s.sources[key].item.Size
+		}
+		log.Info("compaction waits for its client's index: its sources stay until then", "plan", opened.Plan,
+			"packs", len(b.Open.Sources), "bytes", bytes, "lock", b.Open.Compaction.Lock())
+	}
+	if unused := int64(len(b.Open.Unused)); unused > 0 {
+		log.Info("packs that a client calls unused", "removed", opened.Removed, "bytes", opened.Bytes, "left", unused-opened.Removed)
+	}
 }
 
 // unite gives outputs of the same name to the first of them, in the plan's order.
@@ -225,16 +235,19 @@ func (b *batch) explain(s *survey, err error) error {
 	return fmt.Errorf("store result: %w", err)
 }
 
-// finished is the job as the commit stores it.
-func (r *run) finished(freed int64) Job {
+// finished is the job as the commit of a batch stores it.
+func (r *run) finished(b *batch) Job {
 	job := r.job
 	job.State, job.Finished, job.Fault = Done, r.e.o.Now(), nil
 	if open := r.open.Load(); open != nil {
 		job.Lock = open.Lock()
 	}
+	if b.Open != nil {
+		job.Opened = int64(len(b.Open.Sources))
+	}
 	job.Progress = r.progress()
 	job.Progress.Operations = job.Progress.OperationsTotal
-	job.Progress.Freed = freed
+	job.Progress.Freed = b.freed
 	return job
 }
 

@@ -53,6 +53,8 @@ type Job struct {
 	Trusted     bool   `json:"-"`
 	// Lock is that under which a result of RunOpen is given again.
 	Lock string `json:"-"`
+	// Opened is how many items stayed as the sources of its open plan when it was done.
+	Opened int64 `json:"-"`
 }
 
 // Progress of a job. Totals are known once the plan was held against the index.
@@ -86,10 +88,11 @@ type jobHeader struct {
 	Permissions string `json:"permissions,omitempty"`
 	Trusted     bool   `json:"trusted,omitempty"`
 	Lock        string `json:"lock,omitempty"`
+	Opened      int64  `json:"opened,omitempty"`
 }
 
 func encodeJob(j Job, res *result) []byte {
-	text, err := json.Marshal(jobHeader{j, j.Permissions, j.Trusted, j.Lock})
+	text, err := json.Marshal(jobHeader{j, j.Permissions, j.Trusted, j.Lock, j.Opened})
 	if err != nil {
 		panic(err) // plain fields always encode
 	}
@@ -115,6 +118,6 @@ func decodeJob(b []byte) (j Job, rest []byte, err error) {
 	if err := json.Unmarshal(text, &h); err != nil {
 		return j, nil, fmt.Errorf("job row: %w", err)
 	}
-	h.Job.Permissions, h.Job.Trusted, h.Job.Lock = h.Permissions, h.Trusted, h.Lock
+	h.Job.Permissions, h.Job.Trusted, h.Job.Lock, h.Job.Opened = h.Permissions, h.Trusted, h.Lock, h.Opened
 	return h.Job, r.b, nil
 }

@@ -83,7 +83,7 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	done, err := a.commitThen(ctx, b, &c.mu)
 	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
-			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "error", err)
+			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "repository", a.r.Name(), "error", err)
 		}
 	}
 	return done, err

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"path/filepath"
 	"strings"
@@ -190,14 +189,14 @@ func (r *Repository) lockNow() (string, error) {
 	now := r.env.Now()
 	for _, l := range locks {
 		if now.Sub(l.Acquired) <= l.TTL {
-			return fmt.Sprintf("ttl %.1000s since %d", l.ID, l.Acquired.UnixMicro()), nil
+			return nameTTLLock(l.ID, l.Acquired), nil
 		}
 	}
 	found := errors.New("found")
 	name := ""
 	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true}
 	err = r.index.List(context.Background(), o, func(e index.Entry) error {
-		name = fmt.Sprintf("%.1000s since %d", e.Key, e.Item.Created.UnixMilli())
+		name = nameObjectLock(e.Key, e.Item.Created)
 		return found
 	})
 	if err == nil || errors.Is(err, found) || errors.Is(err, index.ErrNotFound) || errors.Is(err, index.ErrNotDir) {
@@ -279,7 +278,7 @@ func (c *compactions) lockChanged(by sender, name string, gone bool) {
 		if old.by != by {
 			old.disturbed = true
 		}
-		if gone && (strings.HasPrefix(old.lock, name+" since ") || strings.HasPrefix(old.lock, "ttl "+name+" since ")) {
+		if gone && (strings.HasPrefix(old.lock, name+lockSince) || strings.HasPrefix(old.lock, ttlLock+name+lockSince)) {
 			old.ended = true
 			delete(c.calls, id)
 		}
@@ -387,7 +386,7 @@ func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, 
 	for i, k := range ic.proves {
 		c.proof = now
 		r.env.Logger.Info("compaction complete: its client has stored the index", "repository", filepath.Base(r.dir),
-			"principal", ic.by.name, "packs", results[i].Items, "bytes", results[i].Bytes)
+			"plan", k.plan, "principal", ic.by.name, "packs", results[i].Items, "bytes", results[i].Bytes)
 		k.plan = 0
 	}
 }

@@ -17,12 +17,12 @@ import (
 const (
 	DefaultCompactGrace = 48 * time.Hour
 	DefaultCompactYoung = 48 * time.Hour
-	minCompactGrace     = time.Hour
+	MinCompactGrace     = time.Hour // less than that is raised to it
 )
 
 // keptUntil is how long something is kept that a compaction removes now.
 func (r *Repository) keptUntil(now time.Time) time.Time {
-	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), minCompactGrace))
+	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), MinCompactGrace))
 }
 
 // recall makes what is kept under key an item again. ErrNotFound when nothing is. Where nothing can be written, of a
@@ -70,12 +70,13 @@ func (r *Repository) trimKept(ctx context.Context, live int64) error {
 	if over <= 0 || c.KeptItems == 0 {
 		return nil
 	}
-	_, err = r.releaseKept(ctx, over)
+	_, err = r.releaseKept(ctx, over, "more than open plans and they may hold")
 	return err
 }
 
-// releaseKept gives up at least so many bytes of what is kept, the oldest first, if there are so many. Their files go later.
-func (r *Repository) releaseKept(ctx context.Context, bytes int64) (released Emptied, err error) {
+// releaseKept gives up at least so many bytes of what is kept, the oldest first, if there are so many. Their files go
+// later. why is for the log.
+func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (released Emptied, err error) {
 	for released.Bytes < bytes {
 		results, err := r.apply(ctx, index.ReleaseKept{Bytes: bytes - released.Bytes, Most: reclaimBatch, Now: r.env.Now()})
 		if err != nil {
@@ -89,14 +90,15 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64) (released Emp
 	}
 	if released.Items > 0 {
 		r.kick()
-		r.env.Logger.Info("packs kept after compactions were given up", "repository", filepath.Base(r.dir), "packs", released.Items, "bytes", released.Bytes)
+		r.env.Logger.Info("packs kept after compactions are given back", "repository", r.Name(), "why", why,
+			"packs", released.Items, "bytes", released.Bytes)
 	}
 	return released, nil
 }
 
 // EmptyKept gives up all that is kept after compactions, and removes its files.
 func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
-	released, err := r.releaseKept(ctx, 1<<62)
+	released, err := r.releaseKept(ctx, 1<<62, "an administrator asked for it")
 	for err == nil {
 		var gone int
 		if gone, err = r.reclaimOnce(ctx); gone == 0 {
@@ -116,9 +118,11 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		if owner == nil {
 			break
 		}
-		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30))
+		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30), "the disk is short")
+		if err != nil {
+			r.env.Logger.Warn("packs kept after compactions cannot be given back", "repository", owner.Name(), "error", err)
+		}
 		if err != nil || released.Items == 0 {
-			r.env.Logger.Warn("kept packs cannot be given up", "repository", filepath.Base(owner.dir), "error", err)
 			break
 		}
 		freed += released.Bytes

@@ -78,6 +78,9 @@ var serverRoutes = []route{
 
 var repositoryRoutes = []route{
 	{http.MethodGet, "", "l", "repository", (*request).showRepository},
+	{http.MethodGet, "plans", "l", "plans", (*request).listPlans},
+	{http.MethodGet, "kept", administrator, "kept", (*request).listKept},
+	{http.MethodDelete, "kept", administrator, "empty-kept", (*request).emptyKept},
 	{http.MethodPut, "quota", administrator, "set-quota", (*request).setQuota},
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},

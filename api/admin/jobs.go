@@ -153,7 +153,11 @@ func (q *request) showJob(id string) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, job)
+	shown, err := q.withPlan(job)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, shown)
 }
 
 // cancelJob ends a job: one's own, or any for an administrator.

@@ -22,6 +22,8 @@ type repository struct {
 	Created time.Time `json:"created"`
 	Usage   usage     `json:"usage"`
 	Health  health    `json:"health"`
+	// Plans are the oldest open plans, in the answer for one repository only.
+	Plans []openPlan `json:"plans,omitempty"`
 }
 
 // usage is in items and bytes.
@@ -35,6 +37,12 @@ type usage struct {
 	Counted    int64      `json:"bytes_counted"`
 	Reserved   int64      `json:"bytes_reserved"`
 	LastBackup *time.Time `json:"last_backup"`
+
+	OpenPlans int64 `json:"open_plans"`
+	Open      int64 `json:"bytes_open"`     // of their sources, part of Bytes
+	Returned  int64 `json:"bytes_returned"` // of items that had been removed by a compaction and are back, part of Bytes
+	KeptItems int64 `json:"kept_items"`     // after compactions
+	KeptBytes int64 `json:"kept_bytes"`
 }
 
 type health struct {
@@ -49,6 +57,7 @@ func describeRepository(name string, r *repo.Repository) repository {
 		Usage: usage{
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
 			Counted: u.Used, Reserved: u.Reserved,
+			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
 		Health: health{!h.ReadOnly, h.Reason},
 	}
@@ -97,7 +106,15 @@ func (q *request) listRepositories(string) error {
 }
 
 func (q *request) showRepository(string) error {
-	return q.reply(http.StatusOK, describeRepository(q.name, q.repo))
+	plans, err := q.repo.OldestPlans(plansShown)
+	if err != nil {
+		return err
+	}
+	d := describeRepository(q.name, q.repo)
+	for _, p := range plans {
+		d.Plans = append(d.Plans, describePlan(p))
+	}
+	return q.reply(http.StatusOK, d)
 }
 
 // small is the longest body of a request that is not a plan, in bytes.
@@ -218,6 +235,15 @@ type removed struct {
 
 // listTrash streams the items that can be restored, one JSON document each.
 func (q *request) listTrash(string) error {
+	return q.lines(func(say func(any) error) error {
+		return q.repo.Trash(func(row index.Removed) error {
+			return say(removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
+		})
+	})
+}
+
+// lines streams what each says, one JSON document a line.
+func (q *request) lines(each func(say func(v any) error) error) error {
 	api.Finish(q.w, q.Request)
 	q.w.Header().Set("Content-Type", "application/x-ndjson")
 	q.w.WriteHeader(http.StatusOK)
@@ -225,11 +251,11 @@ func (q *request) listTrash(string) error {
 		return nil
 	}
 	encoder := json.NewEncoder(q.w)
-	err := q.repo.Trash(func(row index.Removed) error {
+	err := each(func(v any) error {
 		if err := q.Context().Err(); err != nil {
 			return err
 		}
-		return encoder.Encode(removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
+		return encoder.Encode(v)
 	})
 	if err != nil {
 		api.Cut(q.Request, err) // so that the client does not take it for whole

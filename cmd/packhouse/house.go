@@ -45,7 +45,9 @@ type houseOptions struct {
 // settings is what the policy of a repository means to package repo.
 func (o *houseOptions) settings(name string) repo.Settings {
 	p := o.Policy(name)
-	return repo.Settings{Quota: p.Quota, Grace: p.Grace, Reserve: p.Reserve}
+	return repo.Settings{
+		Quota: p.Quota, Grace: p.Grace, Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
+	}
 }
 
 // authorize narrows a principal to what it may do in a repository. On the trusted side names are those of the system's

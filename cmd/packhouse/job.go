@@ -276,7 +276,9 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one job, as JSON",
-		Args:  exactly(1, "the ID of a job"),
+		Long: `Shows one job, as JSON. Of a compaction that vykar or V'Ger asked for (repack) "plan" tells whether it
+waits for its client's index, and how many packs stay until then, or no longer.`,
+		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(d *desk, name string) error {
 				text, err := d.ask(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)

@@ -32,7 +32,13 @@ type repositoryInfo struct {
 		Counted    int64      `json:"bytes_counted"`
 		Quota      *int64     `json:"quota"`
 		LastBackup *time.Time `json:"last_backup"`
+		OpenPlans  int64      `json:"open_plans"`
+		Open       int64      `json:"bytes_open"`
+		Returned   int64      `json:"bytes_returned"`
+		KeptItems  int64      `json:"kept_items"`
+		KeptBytes  int64      `json:"kept_bytes"`
 	}
+	Plans  []planInfo // the oldest that are open
 	Health struct {
 		Writable bool
 		Reason   string
@@ -59,6 +65,7 @@ func repoCommand(s streams) *cobra.Command {
 
   packhouse repo list
   packhouse repo info laptop --json
+  packhouse repo plans laptop
   packhouse repo quota laptop 500G
   packhouse repo info -d /srv/backup/laptop
 
@@ -67,7 +74,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f))
 	return parent
 }
 
@@ -109,8 +116,13 @@ func repoInfo(s streams, f *deskFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "info NAME",
 		Short: "Show one repository",
-		Long:  "Shows one repository. With -d DIRECTORY of a single repository there is no NAME.",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Shows one repository. With -d DIRECTORY of a single repository there is no NAME.
+
+Of V'Ger repositories it also shows what compactions have left: open plans, whose sources stay until
+their clients have stored their index (packhouse repo plans shows them all); what is kept after
+compactions, which is given back when the disk is needed (packhouse trash list --compactions); and
+what came back of it, as a client asked for it.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDesk(cmd, s, f, func(d *desk) error {
 				name, err := d.name(args)
@@ -139,12 +151,16 @@ func showRepository(s streams, r *repositoryInfo) error {
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
-	for _, line := range [][2]string{
+	lines := [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))},
-		{"last backup", backup}, {"state", r.state()},
-	} {
+		{"last backup", backup},
+	}
+	if r.Dialect == "vger" {
+		lines = append(lines, r.compactions()...)
+	}
+	for _, line := range append(lines, [2]string{"state", r.state()}) {
 		if line[1] == "" {
 			continue // a single repository has no name
 		}

@@ -72,9 +72,7 @@ func TestAdministration(t *testing.T) {
 				`repository=vault .*operation=create .*status=200`, `repository=vault .*operation=destroy .*status=200`,
 				`repository=laptop .*operation=check .*status=200`, `repository=vault .*operation=create .*status=409 .*reason="already exists`,
 			} {
-				if !regexp.MustCompile(want).MatchString(s.errs.String()) {
-					t.Errorf("the server's log has no line like %s:\n%s", want, s.errs)
-				}
+				s.errs.await(t, want) // the line is written when the answer is sent
 			}
 			if got := s.stop(t, syscall.SIGTERM); got != 0 {
 				t.Fatalf("exit code of the server: %d", got)
@@ -215,6 +213,9 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"serve", "--listen", "8484"}, 2, `--listen: "8484" is not an address`},
 		{[]string{"serve", "--quota", "10Q"}, 2, `--quota: "10Q" is not a size`},
 		{[]string{"serve", "--grace", "soon"}, 2, `--grace: "soon" is not a duration`},
+		{[]string{"serve", "--compact-grace", "59m"}, 2, `--compact-grace: "59m" is too short; the least is 1h0m0s`},
+		{[]string{"serve", "--compact-young", "0"}, 2, `--compact-young: "0" is too short; the least is 1s`},
+		{[]string{"serve", "--rest", "--compact-grace", "3h", "--backend", "FILE:x"}, 2, "--compact-grace has no meaning with --rest"},
 		{[]string{"serve", "--log-format", "xml"}, 2, `--log-format: "xml" is not one of pretty, json`},
 		{[]string{"serve", "--log-level", "inof"}, 2, `did you mean "info"?`},
 		{[]string{"serve", "--lock-ttl-seconds", "0"}, 2, "above 0"},

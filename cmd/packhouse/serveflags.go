@@ -24,6 +24,8 @@ type serveFlags struct {
 	quota     string
 	reserve   string
 	grace     string
+	keptFor   string
+	young     string
 	maxBody   string
 	drain     string
 
@@ -50,6 +52,8 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G (clients' indexes may exceed it by a bound); 0: no limit (default)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
+	flags.StringVar(&f.keptFor, "compact-grace", "", "`time` for which packs are kept that a client's compaction has removed, at least 1h (default 48h)")
+	flags.StringVar(&f.young, "compact-young", "", "`time` within which nothing is removed as unused by a V'Ger client if it is not known when it read the index (default 48h)")
 	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "life of a lock of old V'Ger clients, `seconds`")
 	flags.StringVar(&f.maxBody, "max-body", "", "largest item, `size` (default 1G)")
 	flags.StringVar(&f.drain, "drain", d.Drain.String(), "`time` that running requests have to finish at a stop")
@@ -77,7 +81,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "reserve", "grace", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "reserve", "grace", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s has no meaning with --rest, where one client speaks on stdin", name)
@@ -118,9 +122,9 @@ func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), erro
 		var n int64
 		on(name, func() (err error) { n, err = parse(text); return err }, func(c *config.Config) { *field(c) = n })
 	}
-	span := func(name, text string, field func(*config.Config) *time.Duration) {
+	span := func(name, text string, least time.Duration, field func(*config.Config) *time.Duration) {
 		var d time.Duration
-		on(name, func() (err error) { d, err = config.ParseDuration(text); return err }, func(c *config.Config) { *field(c) = d })
+		on(name, func() (err error) { d, err = config.ParseDurationFrom(text, least); return err }, func(c *config.Config) { *field(c) = d })
 	}
 
 	token := ""
@@ -156,8 +160,10 @@ func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), erro
 	size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
 	size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
 	size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
-	span("grace", f.grace, func(c *config.Config) *time.Duration { return &c.Grace })
-	span("drain", f.drain, func(c *config.Config) *time.Duration { return &c.Drain })
+	span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })
+	span("compact-grace", f.keptFor, repo.MinCompactGrace, func(c *config.Config) *time.Duration { return &c.CompactGrace })
+	span("compact-young", f.young, config.MinCompactYoung, func(c *config.Config) *time.Duration { return &c.CompactYoung })
+	span("drain", f.drain, 0, func(c *config.Config) *time.Duration { return &c.Drain })
 	on("lock-ttl-seconds", func() error {
 		if f.lockTTL <= 0 || f.lockTTL > 1<<31 {
 			return fmt.Errorf("expected a number of seconds above 0, got %d", f.lockTTL)

@@ -21,9 +21,14 @@ func trashCommand(s streams) *cobra.Command {
 		Long: `Items that clients removed can be restored for the repository's grace time (the setting
 grace; 0 by default, and always 0 for locks).
 
+Packs that a V'Ger client's compaction removed are not in the trash: they are kept by themselves
+(the setting compact_grace), need no restoring, as a client that asks for one gets it, and are given
+back when the disk is needed. --compactions shows them, or gives them back at once.
+
   packhouse trash list laptop
   packhouse trash restore laptop ID
-  packhouse trash empty laptop --older-than 7d`,
+  packhouse trash empty laptop --older-than 7d
+  packhouse trash empty laptop --compactions`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
@@ -33,32 +38,40 @@ grace; 0 by default, and always 0 for locks).
 }
 
 func trashList(s streams, f *deskFlags) *cobra.Command {
-	return &cobra.Command{
+	compactions := false
+	cmd := &cobra.Command{
 		Use:   "list NAME",
 		Short: "List what can be restored",
-		Long:  "Lists what can be restored, the next to expire first. With --json one document per line.",
-		Args:  cobra.MaximumNArgs(1),
+		Long: `Lists what can be restored, the next to expire first. With --json one document per line.
+
+With --compactions lists instead the packs that are kept after compactions, and why they were removed:
+replaced, as a compaction was completed that copied what lives of them, or unused, as a client said.`,
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withDesk(cmd, s, f, func(d *desk) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
-				t := newTable(s.out, "ID", "KEY", "BYTES", "REMOVED", "EXPIRES")
-				err = d.lines(cmd.Context(), http.MethodGet, of(name, "trash"), nil, func(line json.RawMessage) error {
+				path, columns := "trash", []string{"ID", "KEY", "BYTES", "REMOVED", "EXPIRES"}
+				if compactions {
+					path, columns = "kept", []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
+				}
+				t := newTable(s.out, columns...)
+				err = d.lines(cmd.Context(), http.MethodGet, of(name, path), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
 						return err
 					}
 					var row struct {
-						ID, Key          string
+						ID, Why, Key     string
 						Size             int64
 						Removed, Expires time.Time
 					}
 					if err := json.Unmarshal(line, &row); err != nil {
 						return err
 					}
-					t.row(row.ID, row.Key, t.size(row.Size), t.time(row.Removed), t.time(row.Expires))
+					t.row(row.ID+row.Why, row.Key, t.size(row.Size), t.time(row.Removed), t.time(row.Expires))
 					return nil
 				})
 				if err != nil || f.json {
@@ -68,6 +81,8 @@ func trashList(s streams, f *deskFlags) *cobra.Command {
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&compactions, "compactions", false, "what is kept after compactions, instead of the trash")
+	return cmd
 }
 
 func trashRestore(s streams, f *deskFlags) *cobra.Command {
@@ -111,7 +126,7 @@ func trashRestore(s streams, f *deskFlags) *cobra.Command {
 }
 
 func trashEmpty(s streams, f *deskFlags) *cobra.Command {
-	olderThan, yes := "", false
+	olderThan, compactions, yes := "", false, false
 	cmd := &cobra.Command{
 		Use:   "empty NAME",
 		Short: "Remove for good what can be restored",
@@ -119,10 +134,21 @@ func trashEmpty(s streams, f *deskFlags) *cobra.Command {
 Nothing of it can be restored then. With --older-than only what was removed that long ago. Asks
 first, unless --yes.
 
-  packhouse trash empty laptop --older-than 7d`,
+What is kept after compactions it leaves alone: that goes by itself when the disk is needed. With
+--compactions it gives back that, at once, and leaves the trash alone. A client whose index is older
+than the compaction then misses those packs; open plans are not affected.
+
+  packhouse trash empty laptop --older-than 7d
+  packhouse trash empty laptop --compactions`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			path := "trash"
+			if compactions {
+				path = "kept"
+				if cmd.Flags().Changed("older-than") {
+					return usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
+				}
+			}
 			if cmd.Flags().Changed("older-than") {
 				age, err := config.ParseDuration(olderThan)
 				if err != nil {
@@ -141,9 +167,12 @@ first, unless --yes.
 				}
 				if !yes {
 					what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
-					if olderThan == "" {
+					switch {
+					case compactions:
+						what = fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, inBytes(r.Usage.KeptBytes))
+					case olderThan == "":
 						what += "all of them."
-					} else {
+					default:
 						what += "those that were removed more than " + olderThan + " ago."
 					}
 					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes empties without asking"); err != nil {
@@ -158,12 +187,17 @@ first, unless --yes.
 				if f.json {
 					return printJSON(s.out, text)
 				}
+				if compactions {
+					_, err = fmt.Fprintf(s.out, "gave back %d packs kept after compactions, %s\n", emptied.Items, inBytes(emptied.Bytes))
+					return err
+				}
 				_, err = fmt.Fprintf(s.out, "removed %d items, %s\n", emptied.Items, inBytes(emptied.Bytes))
 				return err
 			})
 		},
 	}
 	cmd.Flags().StringVar(&olderThan, "older-than", "", "only what was removed this `time` ago, such as 7d")
+	cmd.Flags().BoolVar(&compactions, "compactions", false, "what is kept after compactions, instead of the trash")
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
 	return cmd
 }

@@ -41,6 +41,11 @@ type Policy struct {
 	LockTTL     time.Duration // of TTL locks
 	Grace       time.Duration // how long removed items can be restored
 	Permissions *repo.Permissions
+
+	// CompactGrace is how long packs are kept that a client's compaction has removed; or Grace, if that is longer.
+	CompactGrace time.Duration
+	// CompactYoung is the time within which a client removes nothing as unused if it is not known when it read the index.
+	CompactYoung time.Duration
 }
 
 // Repository is one [[repository]]: what it does not set it takes from [server].
@@ -87,7 +92,10 @@ func Defaults() Config {
 		LogFormat: "pretty",
 		LogLevel:  "info",
 		Drain:     30 * time.Second,
-		Policy:    Policy{Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour},
+		Policy: Policy{
+			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour,
+			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,
+		},
 	}
 }
 

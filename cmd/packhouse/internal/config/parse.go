@@ -111,12 +111,14 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 	if overrides != nil {
 		overrides(c)
 	}
+	c.warnOfGrace("", server, c.Policy)
 
 	for i, entry := range p.entries(document, "repository") {
 		r := Repository{Policy: c.Policy}
 		where := fmt.Sprintf("repository[%d]", i)
 		apply(p, where, entry, repositoryKeys(), &r)
 		p.exclusive(where, entry)
+		c.warnOfGrace(fmt.Sprintf("repository %q: ", r.Name), entry, r.Policy)
 		c.Repositories = append(c.Repositories, r)
 	}
 	p.repositories(c.Repositories)
@@ -179,6 +181,13 @@ func (p *parser) exclusive(where string, values map[string]any) {
 		if first && second {
 			p.add(where+"."+pair[1], "%s and %s are the same setting; keep one", pair[0], pair[1])
 		}
+	}
+}
+
+// warnOfGrace tells of a compact_grace, set in a table, that is shorter than what holds in its place.
+func (c *Config) warnOfGrace(where string, values map[string]any, p Policy) {
+	if _, set := values["compact_grace"]; set && p.CompactGrace < p.Grace {
+		c.Warnings = append(c.Warnings, fmt.Sprintf("%scompact_grace has no effect: grace is longer (%s), and also holds for packs that compactions remove", where, p.Grace))
 	}
 }
 

@@ -49,6 +49,8 @@ tls_key = "k"
 quota = "10G"
 reserve = "1G"
 grace = "14d"
+compact_grace = "3w"
+compact_young = "36h"
 lock_ttl = "90s"
 object_lock_ttl = "12h"
 drain = "5s"
@@ -67,6 +69,8 @@ mount = "/"
 [[repository]]
 name = "b"
 grace = "0"
+compact_grace = "1h"
+compact_young = "1s"
 [repository.permissions]
 "" = "lr"
 locks = "lrwD"
@@ -94,6 +98,10 @@ repositories = ["a", "b"]
 		{"append only", c.PolicyOf("a").AppendOnly, true},
 		{"overrides reach repositories", c.PolicyOf("a").Grace, time.Minute},
 		{"unless they say otherwise", c.PolicyOf("b").Grace, time.Duration(0)},
+		{"compact grace", c.PolicyOf("a").CompactGrace, 21 * 24 * time.Hour},
+		{"compact young", c.PolicyOf("a").CompactYoung, 36 * time.Hour},
+		{"compact grace of its own", c.PolicyOf("b").CompactGrace, time.Hour},
+		{"compact young of its own", c.PolicyOf("b").CompactYoung, time.Second},
 		{"inherited quota", c.PolicyOf("b").Quota, int64(10 << 30)},
 		{"inherited lock TTL", c.PolicyOf("b").LockTTL, 90 * time.Second},
 		{"of no repository", c.PolicyOf("other").Reserve, int64(1 << 30)},
@@ -140,6 +148,10 @@ func TestParseErrors(t *testing.T) {
 		{"duration", "[server]\ngrace = '14 days'", []string{`f:2: grace: "14 days" is not a duration; write a number with s, m, h, d or w, such as 90s, 36h or 30d`}},
 		{"lock TTL", "[server]\nlock_ttl_seconds = 0", []string{`f:2: lock_ttl_seconds: expected a number of seconds above 0, got 0`}},
 		{"no lock TTL", "[server]\nlock_ttl = '0'", []string{`f:2: lock_ttl: "0" is too short; the least is 1s`}},
+		{"compact grace", "[server]\ncompact_grace = '59m'", []string{`f:2: compact_grace: "59m" is too short; the least is 1h0m0s`}},
+		{"no compact grace", "[[repository]]\nname = 'x'\ncompact_grace = '0'", []string{`f:3: compact_grace: "0" is too short; the least is 1h0m0s`}},
+		{"no compact young", "[server]\ncompact_young = '0'", []string{`f:2: compact_young: "0" is too short; the least is 1s`}},
+		{"compact young elsewhere", "[maintenance]\ncompact_young = '1h'", []string{`f:2: unknown key "compact_young"; it belongs below [server] or [[repository]]`}},
 		{"listen", "[server]\nlisten = '8484'", []string{`f:2: listen: "8484" is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484`}},
 		{"log format", "[server]\nlog_format = 'jsn'", []string{`f:2: log_format: "jsn" is not one of pretty, json; did you mean "json"?`}},
 		{"empty token", "[server]\ntoken = ''", []string{`f:2: token: the token must not be empty`}},
@@ -191,6 +203,30 @@ func TestObjectLockTTL(t *testing.T) {
 		c, err := config.Parse("f", []byte("[server]\nobject_lock_ttl = '"+text+"'\n"), nil)
 		if got := c.ObjectLockTTL; (err == nil) != (want >= 0) || err == nil && got != want {
 			t.Errorf("%s: got %v, %v; want %v", text, got, err, want)
+		}
+	}
+}
+
+// TestCompactGrace: 48 hours unless it is set; what is shorter than grace has no effect, and is told.
+func TestCompactGrace(t *testing.T) {
+	for _, test := range []struct {
+		text     string
+		warnings []string
+	}{
+		{"", nil},
+		{"[server]\ngrace = '7d'", nil},
+		{"[server]\ngrace = '7d'\ncompact_grace = '7d'", nil},
+		{"[server]\ngrace = '7d'\ncompact_grace = '6d'", []string{
+			"compact_grace has no effect: grace is longer (168h0m0s), and also holds for packs that compactions remove"}},
+		{"[server]\ncompact_grace = '3h'\n[[repository]]\nname = 'x'\ngrace = '2h'\n[[repository]]\nname = 'y'\ngrace = '4h'\ncompact_grace = '3h'", []string{
+			`repository "y": compact_grace has no effect: grace is longer (4h0m0s), and also holds for packs that compactions remove`}},
+	} {
+		c, err := config.Parse("f", []byte(test.text), nil)
+		if err != nil || !reflect.DeepEqual(c.Warnings, test.warnings) {
+			t.Errorf("%q: got %q, %v; want %q", test.text, c.Warnings, err, test.warnings)
+		}
+		if want := 48 * time.Hour; c.CompactYoung != want || !strings.Contains(test.text, "compact_grace") && c.CompactGrace != want {
+			t.Errorf("%q: got %s and %s, want %s", test.text, c.CompactGrace, c.CompactYoung, want)
 		}
 	}
 }

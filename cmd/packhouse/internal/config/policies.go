@@ -46,26 +46,37 @@ type policyText struct {
 	LockTTL     string `json:"lock_ttl"`
 	Grace       string `json:"grace"`
 	Permissions string `json:"permissions"`
+
+	CompactGrace string `json:"compact_grace,omitempty"` // not in files of versions that did not know it
+	CompactYoung string `json:"compact_young,omitempty"`
 }
 
 // MarshalJSON is read back by UnmarshalJSON.
 func (p Policy) MarshalJSON() ([]byte, error) {
-	return json.Marshal(policyText{p.Quota, p.Reserve, p.AppendOnly, p.LockTTL.String(), p.Grace.String(), p.Permissions.String()})
+	return json.Marshal(policyText{
+		Quota: p.Quota, Reserve: p.Reserve, AppendOnly: p.AppendOnly, LockTTL: p.LockTTL.String(), Grace: p.Grace.String(),
+		Permissions: p.Permissions.String(), CompactGrace: p.CompactGrace.String(), CompactYoung: p.CompactYoung.String(),
+	})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (p *Policy) UnmarshalJSON(b []byte) error {
-	var t policyText
+	t := policyText{CompactGrace: DefaultPolicy().CompactGrace.String(), CompactYoung: DefaultPolicy().CompactYoung.String()}
 	if err := json.Unmarshal(b, &t); err != nil {
 		return err
 	}
 	lockTTL, lockErr := time.ParseDuration(t.LockTTL)
 	grace, graceErr := time.ParseDuration(t.Grace)
+	compactGrace, keepErr := time.ParseDuration(t.CompactGrace)
+	compactYoung, youngErr := time.ParseDuration(t.CompactYoung)
 	permissions, err := repo.ParsePermissions(t.Permissions)
-	if err := errors.Join(lockErr, graceErr, err); err != nil {
+	if err := errors.Join(lockErr, graceErr, keepErr, youngErr, err); err != nil {
 		return err
 	}
-	*p = Policy{Quota: t.Quota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions}
+	*p = Policy{
+		Quota: t.Quota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions,
+		CompactGrace: compactGrace, CompactYoung: compactYoung,
+	}
 	return nil
 }
 

@@ -113,12 +113,9 @@ func duration[T any](field func(*T) *time.Duration, least time.Duration) setter[
 		if !ok {
 			return expected(`a string such as "90s", "36h" or "30d"`, value)
 		}
-		d, err := ParseDuration(s)
+		d, err := ParseDurationFrom(s, least)
 		if err != nil {
 			return err
-		}
-		if d < least {
-			return fmt.Errorf("%q is too short; the least is %s", s, least)
 		}
 		*field(target) = d
 		return nil
@@ -202,6 +199,8 @@ func policyKeys[T any](policy func(*T) *Policy) table[T] {
 		"lock_ttl":         duration(func(t *T) *time.Duration { return &policy(t).LockTTL }, time.Second),
 		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &policy(t).LockTTL }),
 		"grace":            duration(func(t *T) *time.Duration { return &policy(t).Grace }, 0),
+		"compact_grace":    duration(func(t *T) *time.Duration { return &policy(t).CompactGrace }, repo.MinCompactGrace),
+		"compact_young":    duration(func(t *T) *time.Duration { return &policy(t).CompactYoung }, MinCompactYoung),
 		"permissions":      permissions(func(t *T) **repo.Permissions { return &policy(t).Permissions }),
 	}
 }

@@ -83,6 +83,19 @@ func ParseDuration(text string) (time.Duration, error) {
 	return d, nil
 }
 
+// MinCompactYoung is the least compact_young: without any, a client with an old index could remove what another has just
+// stored.
+const MinCompactYoung = time.Second
+
+// ParseDurationFrom is ParseDuration of a duration that is not shorter than least.
+func ParseDurationFrom(text string, least time.Duration) (time.Duration, error) {
+	d, err := ParseDuration(text)
+	if err == nil && d < least {
+		return 0, fmt.Errorf("%q is too short; the least is %s", text, least)
+	}
+	return d, err
+}
+
 // CheckListen tells whether address is one a server can listen on.
 func CheckListen(address string) error {
 	if path, ok := strings.CutPrefix(address, "unix:"); ok {

@@ -1,0 +1,51 @@
+package repo
+
+import (
+	"errors"
+	"path/filepath"
+
+	"packhouse/index"
+)
+
+// Name is what the log calls the repository: the last part of its directory.
+func (r *Repository) Name() string { return filepath.Base(r.dir) }
+
+// OldestPlans returns the open plans that began first, at most so many.
+func (r *Repository) OldestPlans(most int) (plans []index.Plan, err error) {
+	if r.index.Counters().Plans == 0 || most <= 0 {
+		return nil, nil
+	}
+	enough := errors.New("enough")
+	err = r.index.Plans(func(p index.Plan) error {
+		if plans = append(plans, p); len(plans) == most {
+			return enough
+		}
+		return nil
+	})
+	if errors.Is(err, enough) {
+		err = nil
+	}
+	return plans, r.translate(err)
+}
+
+// PlanOf returns the open plan of a job: of several, as the same request came under one lock and then another, the
+// latest, with the sources of all of them. ok is false when none is open.
+func (r *Repository) PlanOf(job string) (plan index.Plan, ok bool, err error) {
+	if r.index.Counters().Plans == 0 {
+		return plan, false, nil
+	}
+	err = r.index.Plans(func(p index.Plan) error {
+		if p.Job == job {
+			p.Sources += plan.Sources
+			p.Bytes += plan.Bytes
+			plan, ok = p, true
+		}
+		return nil
+	})
+	return plan, ok, r.translate(err)
+}
+
+// EachKept calls fn for all that is kept after compactions, in the order in which it expires.
+func (r *Repository) EachKept(fn func(index.Kept) error) error {
+	return r.translate(r.index.EachKept(fn))
+}
