@@ -3,9 +3,9 @@ package index
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
-
-	bolt "go.etcd.io/bbolt"
+	"time"
 )
 
 // maxProblems bounds CheckReport.Problems.
@@ -18,40 +18,117 @@ type CheckReport struct {
 	Problems []string // at most 100
 }
 
-// Check walks everything in one snapshot: counters against recomputation, refs
-// both ways, records decode, parents exist. It changes nothing. The memory it
-// uses does not depend on the number of items.
-// Damage is in the report; an error means that the walk could not be finished.
+// Check walks everything in one snapshot. First all pages, each once: see structureCheck. If they are right, the rows:
+// counters against recomputation, refs both ways, records decode, parents exist. It changes nothing. The memory it
+// uses does not depend on the number of items, but for a bit for each page.
+// Damage is in the report, also that of a page which cannot be read; an error means that the walk could not be finished.
+// Damage knows the outcome.
 func (x *Index) Check(ctx context.Context) (report CheckReport, err error) {
-	err = x.view(func(b *bolt.Tx) (err error) {
-		defer faultIsCorrupt(&err)()
-		c := checker{ctx: ctx, report: &report}
-		c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
-		c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
-		c.plans, c.sources = b.Bucket(bucketPlans), b.Bucket(bucketSources)
-		c.kept, c.keys = b.Bucket(bucketKept), b.Bucket(bucketKeptKeys)
-		if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
-			c.problem("counters of the repository: %v", err)
+	err = x.view(func(s *snapshot) error {
+		if err := x.checkPages(ctx, s, &report); err != nil {
+			return err
 		}
-		steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
-		for _, step := range steps {
-			if err := step(); err != nil {
-				return err
-			}
+		if len(report.Problems) > 0 {
+			report.Stored = x.Counters()
+			report.problem("the rows were not compared with each other, as pages are damaged")
+			return nil
 		}
-		if report.Counted != report.Stored {
-			c.problem("counters of the repository: stored %+v, counted %+v", report.Stored, report.Counted)
+		return checkRows(ctx, s, &report)
+	})
+	if errors.Is(err, ErrCorrupt) { // a page changed since, or the index was given up
+		report.problem("%v", err)
+		err = nil
+	}
+	switch {
+	case err != nil:
+	case len(report.Problems) == 0:
+		x.damage.Store(nil)
+	default:
+		x.note(fmt.Errorf("%w: %s", ErrCorrupt, report.Problems[0]))
+	}
+	return report, err
+}
+
+// checkPages looks at the meta pages, and at those of the snapshot.
+func (x *Index) checkPages(ctx context.Context, s *snapshot, report *CheckReport) error {
+	bad, err := x.checkMetas(ctx)
+	if err != nil {
+		return err
+	}
+	if bad != nil {
+		report.problem("%v", bad)
+	}
+	c := structureCheck{meta: s.meta, ctx: ctx, file: x.file, leaves: true, problem: func(err error) error {
+		if !report.problem("%v", err) {
+			return errEnd
 		}
 		return nil
-	})
-	return report, err
+	}}
+	if err := c.run(); !errors.Is(err, errEnd) {
+		return err
+	}
+	return nil
+}
+
+// checkMetas tells what is wrong with the meta pages. A commit may be writing one of them while it is read.
+func (x *Index) checkMetas(ctx context.Context) (bad, err error) {
+	for range 3 {
+		info, err := x.file.Stat()
+		if err != nil {
+			return nil, ErrClosed
+		}
+		var state error
+		if _, bad, state = readMetas(x.file, info.Size()); state != nil {
+			bad = corrupt(state)
+		}
+		if bad == nil {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return bad, nil
+}
+
+// checkRows looks at the rows of a snapshot whose pages are right.
+func checkRows(ctx context.Context, b *snapshot, report *CheckReport) (err error) {
+	c := checker{ctx: ctx, report: report}
+	c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
+	c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
+	c.plans, c.sources = b.Bucket(bucketPlans), b.Bucket(bucketSources)
+	c.kept, c.keys = b.Bucket(bucketKept), b.Bucket(bucketKeptKeys)
+	if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
+		c.problem("counters of the repository: %v", err)
+	}
+	steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
+	for _, step := range steps {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	if report.Counted != report.Stored {
+		c.problem("counters of the repository: stored %+v, counted %+v", report.Stored, report.Counted)
+	}
+	return nil
+}
+
+// problem adds one, unless there are enough.
+func (r *CheckReport) problem(format string, args ...any) bool {
+	if len(r.Problems) >= maxProblems {
+		return false
+	}
+	r.Problems = append(r.Problems, fmt.Sprintf(format, args...))
+	return true
 }
 
 type checker struct {
 	ctx                          context.Context
 	report                       *CheckReport
-	items, refs, trash, counters *bolt.Bucket
-	plans, sources, kept, keys   *bolt.Bucket
+	items, refs, trash, counters *tree
+	plans, sources, kept, keys   *tree
 
 	parent []byte // row of the last directory found to exist; nil: the root
 	top    string // top-level directory being counted
@@ -59,14 +136,10 @@ type checker struct {
 	inRoot Counters
 }
 
-func (c *checker) problem(format string, args ...any) {
-	if len(c.report.Problems) < maxProblems {
-		c.report.Problems = append(c.report.Problems, fmt.Sprintf(format, args...))
-	}
-}
+func (c *checker) problem(format string, args ...any) { c.report.problem(format, args...) }
 
 // each calls fn for the rows of a bucket and looks at ctx now and then.
-func (c *checker) each(bucket *bolt.Bucket, fn func(row, value []byte)) error {
+func (c *checker) each(bucket *tree, fn func(row, value []byte)) error {
 	cursor, n := bucket.Cursor(), 0
 	for row, value := cursor.First(); row != nil; row, value = cursor.Next() {
 		if n++; n%1024 == 0 {
@@ -297,7 +370,7 @@ func (r refTarget) String() string {
 }
 
 // checkRest decodes what nothing else refers to.
-func (c *checker) checkRest(b *bolt.Tx) error {
+func (c *checker) checkRest(b *snapshot) error {
 	rest := []struct {
 		bucket []byte
 		decode func(row, value []byte) error

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"runtime"
 	"syscall"
+	"time"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -117,16 +118,22 @@ func (x *Index) take(groups []*group) []*group {
 func (x *Index) commit(groups []*group) {
 	err := x.Failed()
 	if err == nil {
-		if err = x.transact(groups); err == nil {
+		if err = x.transact(groups); errors.Is(err, errNoRoom) {
+			err = x.remap(groups)
+		}
+		if err == nil {
 			return
 		}
 		err = withoutPath(err, x.dir)
-		if fullDisk(err) {
+		x.note(err)
+		var u *unbegun
+		switch {
+		case errors.As(err, &u):
+		case fullDisk(err):
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
-		} else {
+		default:
 			err = fmt.Errorf("%w: %w", ErrFailed, err)
 			x.failed.Store(&err)
-			x.durable.end()
 		}
 	}
 	for _, g := range groups {
@@ -142,49 +149,41 @@ func fullDisk(err error) bool {
 	return errors.As(err, &p) && p.Op == "write" && (errors.Is(p.Err, syscall.ENOSPC) || errors.Is(p.Err, syscall.EDQUOT))
 }
 
+// unbegun is the error of a transaction that was not begun: nothing was changed, and a later one may be.
+type unbegun struct{ error }
+
+func (e *unbegun) Unwrap() error { return e.error }
+
 // transact runs the groups in one transaction, and commits it if one of them
 // changed something. Failed groups have their error and left no trace. A returned
 // error is about the whole transaction.
-func (x *Index) transact(groups []*group) (err error) {
-	// A damaged page must end this repository's writes, not the process.
-	defer faultIsCorrupt(&err)()
-	btx, err := x.db.Begin(true)
-	if err != nil {
-		return err
-	}
-	defer btx.Rollback() // after Commit it does nothing
-
-	t, changed := newTx(btx), false
-	for _, g := range groups {
-		if g.results, g.err = t.apply(g.mutations); t.broken != nil {
-			return t.broken
+func (x *Index) transact(groups []*group) error {
+	var counters Counters
+	var lastBackup *time.Time
+	committed, err := x.write(func(btx *bolt.Tx, guard *guard) (changed bool, err error) {
+		t := newTx(btx, guard)
+		for _, g := range groups {
+			if g.results, g.err = t.apply(g.mutations); t.broken != nil {
+				return false, t.broken
+			}
+			if g.err == nil {
+				changed = changed || len(t.log) > 0
+				t.log = t.log[:0]
+			} else if t.undo(); t.broken != nil {
+				return false, t.broken
+			}
+			x.note(g.err)
 		}
-		if g.err == nil {
-			changed = changed || len(t.log) > 0
-			t.log = t.log[:0]
-		} else if t.undo(); t.broken != nil {
-			return t.broken
+		if !changed {
+			return false, nil
 		}
-	}
-	if !changed {
-		return nil
-	}
-	return x.publish(t, btx)
-}
-
-// publish commits, and then shows readers the totals of this commit.
-func (x *Index) publish(t *tx, btx *bolt.Tx) error {
-	counters, err := t.total()
-	if err != nil {
-		return err
-	}
-	lastBackup, id := readLastBackup(t.writers), btx.ID()
-	if x.opts.BeforeCommit != nil {
-		if err := x.opts.BeforeCommit(); err != nil {
-			return err
+		lastBackup = readLastBackup(t.writers)
+		if counters, err = t.total(); err == nil && x.opts.BeforeCommit != nil {
+			err = x.opts.BeforeCommit()
 		}
-	}
-	if err := btx.Commit(); err != nil {
+		return true, err
+	})
+	if err != nil || !committed {
 		return err
 	}
 	x.counters.Store(&counters)
@@ -194,6 +193,91 @@ func (x *Index) publish(t *tx, btx *bolt.Tx) error {
 			return err
 		}
 	}
-	x.durable.reached(id)
+	x.show()
 	return nil
+}
+
+// write runs fn in a transaction, and commits it if fn changed something. Readers do not see it before show.
+func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (committed bool, err error) {
+	if err := x.ready(); err != nil {
+		return false, &unbegun{corrupt(err)}
+	}
+	var btx *bolt.Tx
+	intact, err := attempt(func() error {
+		err := rollback(x.snapshots.unread())
+		if err != nil {
+			return err
+		}
+		if btx, err = x.db.Begin(true); err != nil {
+			return err
+		}
+		s, err := x.stateOf(btx)
+		if err != nil {
+			return err
+		}
+		g, err := newGuard(s)
+		if err != nil {
+			return err
+		}
+		if committed, err = fn(btx, g); err != nil || !committed {
+			return err
+		}
+		return btx.Commit()
+	})
+	if intact && btx != nil && (err != nil || !committed) {
+		intact, _ = attempt(btx.Rollback) // after a Commit that failed it does nothing
+	}
+	x.broken = x.broken || !intact
+	return committed && err == nil, err
+}
+
+// ready looks at the pages that bbolt reads while it holds its mutexes, to begin a transaction. They are those of the last
+// commit, or another process has written to the file.
+func (x *Index) ready() error {
+	info, err := x.file.Stat()
+	if err != nil {
+		return err
+	}
+	m, bad, err := readMetas(x.file, info.Size())
+	x.note(bad)
+	if err == nil && m.txid != x.txid {
+		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, m.txid, x.txid)
+	}
+	return err
+}
+
+// show gives readers what was committed.
+func (x *Index) show() {
+	one, err := x.snapshot()
+	if err != nil {
+		x.lose(err)
+		return
+	}
+	x.txid = one.txid
+	x.snapshots.publish(one)
+}
+
+// remapWait is how long a commit waits for readers so that the file can be mapped anew.
+const remapWait = time.Minute
+
+// remap is transact for what needs a larger mapping of the file: nobody may read meanwhile.
+func (x *Index) remap(groups []*group) error {
+	ended, drained := x.snapshots.drain(remapWait)
+	if !drained {
+		return &unbegun{fmt.Errorf("%w: the file is to be mapped anew, and readers take too long", ErrNoSpace)}
+	}
+	if err := rollback(ended); err != nil {
+		return err
+	}
+	x.db.MaxSize = 0
+	err := x.transact(groups)
+	if x.snapshots.none() && !x.broken {
+		x.show()
+	}
+	if s, stateErr := x.snapshots.acquire(); stateErr == nil {
+		x.mapped = max(x.mapped, mapSizeOf(int(s.end+1)*s.pageSize))
+		x.snapshots.release(s)
+		x.setRoom()
+	}
+	return err
 }

@@ -7,8 +7,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // CommitClass names the items with which clients complete what they have begun: the index of their packs, and the
@@ -67,7 +65,7 @@ func decodeMark(b []byte) (int64, error) {
 
 // commitTotal is what the items of a class hold together, as far as limits count it, and their mark. A repository of an
 // older version has no mark: it begins with what is stored.
-func commitTotal(meta, items, counters *bolt.Bucket, class *CommitClass) (total, mark int64, err error) {
+func commitTotal(meta, items, counters getter, class *CommitClass) (total, mark int64, err error) {
 	for _, key := range class.Keys {
 		value := items.Get(rowKey(key))
 		if value == nil {
@@ -104,7 +102,7 @@ func (x *Index) CommitTotal(class CommitClass) (total, mark int64, err error) {
 	if err := validateClass(&class); err != nil {
 		return 0, 0, err
 	}
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		total, mark, err = commitTotal(b.Bucket(bucketMeta), b.Bucket(bucketItems), b.Bucket(bucketCounters), &class)
 		return err
 	})

@@ -1,10 +1,6 @@
 package index
 
-import (
-	"fmt"
-
-	bolt "go.etcd.io/bbolt"
-)
+import "fmt"
 
 // totalRow is the row of the repository's counters.
 var totalRow = []byte{0x00}
@@ -90,8 +86,11 @@ func (t *tx) countRow(row []byte, d Counters) error {
 	return nil
 }
 
+// A getter is a bucket, to readers or in a write transaction.
+type getter interface{ Get(key []byte) []byte }
+
 // readCounters takes a missing row of a directory for zeros.
-func readCounters(bucket *bolt.Bucket, row []byte) (Counters, error) {
+func readCounters(bucket getter, row []byte) (Counters, error) {
 	value := bucket.Get(row)
 	if value == nil && row[0] != totalRow[0] {
 		return Counters{}, nil
@@ -129,7 +128,7 @@ func (x *Index) DirCounters(top string) (c Counters, err error) {
 	if len(top) > maxKey {
 		return Counters{}, nil
 	}
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		c, err = readCounters(b.Bucket(bucketCounters), topRow(top))
 		return err
 	})

@@ -13,14 +13,14 @@ func (x *Index) SetRenewAfter(d time.Duration) { x.renewAfter = d }
 
 // Tamper changes the file behind the index's back.
 func (x *Index) Tamper(fn func(*bolt.Tx) error) error {
-	defer func() { x.durable.reached(int(x.durable.last.Load()) + 1) }()
+	defer x.show()
 	return x.db.Update(fn)
 }
 
 // Commits is the number of the last transaction.
 func (x *Index) Commits() (n int, err error) {
-	err = x.view(func(tx *bolt.Tx) error {
-		n = tx.ID()
+	err = x.view(func(s *snapshot) error {
+		n = s.tx.ID()
 		return nil
 	})
 	return n, err

@@ -3,8 +3,6 @@ package index
 import (
 	"bytes"
 	"context"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 func (t *tx) putJob(m PutJob) error {
@@ -20,7 +18,7 @@ func (t *tx) putJob(m PutJob) error {
 
 // Job returns one job, or ErrNotFound.
 func (x *Index) Job(id string) (job Job, err error) {
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		value := b.Bucket(bucketJobs).Get([]byte(id))
 		if value == nil {
 			return ErrNotFound

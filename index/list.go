@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // ListOptions select what List visits.
@@ -130,15 +128,17 @@ func (x *Index) scan(ctx context.Context, w walk, visit func(row, value []byte) 
 
 // scanSnapshot is scan in one transaction: errEnd at the end, else where to go on.
 func (x *Index) scanSnapshot(ctx context.Context, w walk, visit func(row, value []byte) ([]byte, error)) (next []byte, err error) {
-	defer faultIsCorrupt(&err)()
-	tx, err := x.begin()
-	if err != nil {
-		return nil, err
-	}
-	defer tx.Rollback()
+	err = x.view(func(b *snapshot) error {
+		next, err = x.scanTree(ctx, b.Bucket(w.bucket), w, visit)
+		return err
+	})
+	return next, err
+}
 
+// scanTree is scanSnapshot in one that is at hand.
+func (x *Index) scanTree(ctx context.Context, t *tree, w walk, visit func(row, value []byte) ([]byte, error)) (next []byte, err error) {
 	begin := time.Now()
-	c := tx.Bucket(w.bucket).Cursor()
+	c := t.Cursor()
 	row, value := c.Seek(w.from)
 	for n := 1; row != nil; n++ {
 		skip, err := visit(row, value)
@@ -163,7 +163,7 @@ func (x *Index) scanSnapshot(ctx context.Context, w walk, visit func(row, value 
 
 // advance goes to the next row, not before skip. The next row often is not: an
 // empty directory needs no seek.
-func advance(c *bolt.Cursor, skip []byte) (row, value []byte) {
+func advance(c *cursor, skip []byte) (row, value []byte) {
 	row, value = c.Next()
 	if row != nil && bytes.Compare(row, skip) < 0 {
 		return c.Seek(skip)

@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // heldAt reports whether the lock is held at now, which has the precision of the record.
@@ -128,7 +126,7 @@ func (x *Index) Locks() (locks []Lock, err error) {
 
 // Lock returns one TTL lock, also an expired one, or ErrNotFound.
 func (x *Index) Lock(id string) (l Lock, err error) {
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		value := b.Bucket(bucketLocks).Get([]byte(id))
 		if value == nil {
 			return ErrNotFound

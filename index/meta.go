@@ -3,8 +3,6 @@ package index
 import (
 	"context"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 func (t *tx) setMeta(m SetMeta) {
@@ -20,7 +18,7 @@ func (x *Index) Meta(name string) (value []byte, err error) {
 	if err := validateMeta(name, nil); err != nil {
 		return nil, err
 	}
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		if row := b.Bucket(bucketMeta).Get([]byte(name)); row != nil {
 			value, err = decodeOpaque("meta", metaV1, row)
 		}
@@ -42,7 +40,7 @@ func (t *tx) recordBackup(writer string, now time.Time) {
 
 // readLastBackup takes a record that does not decode for none: Check reports it,
 // and the next backup replaces it.
-func readLastBackup(writers *bolt.Bucket) *time.Time {
+func readLastBackup(writers getter) *time.Time {
 	at, err := decodeWriter(writers.Get(lastBackupRow))
 	if err != nil {
 		return nil

@@ -4,23 +4,21 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 const (
 	// lockWait is how long Open waits for another holder of the file to let go:
-	// a process that is just ending, not one that serves.
+	// a process that is just ending, not one that serves; lockStep, between two tries.
 	lockWait = 500 * time.Millisecond
+	lockStep = 50 * time.Millisecond
 
 	// renewAfter is the age at which a walk changes to a newer snapshot, so that
 	// a slow reader does not keep the pages of an old one from being used again.
@@ -29,10 +27,16 @@ const (
 
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
-	db         *bolt.DB
 	dir        string // of the file; taken out of error texts
 	opts       Options
 	renewAfter time.Duration
+	file       *os.File // which db has too
+
+	// db is for the commit loop, and for Open and Close before and after it. So are the next three.
+	db     *bolt.DB
+	txid   uint64 // of the last commit
+	mapped int    // bytes of the file's memory mapping
+	broken bool   // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.
@@ -41,8 +45,10 @@ type Index struct {
 	queue  chan *group
 	ended  chan struct{} // closed when the commit loop has returned
 
+	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
-	durable    durable                   // what readers may see
+	lost       atomic.Pointer[error]     // why it was given up, sticky
+	damage     atomic.Pointer[error]     // the first that was found
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
 	lastBackup atomic.Pointer[time.Time] // of the last commit; nil: none yet
 
@@ -53,10 +59,15 @@ type Index struct {
 // Open opens the index at path, taking its file lock. A second open, by whatever
 // process, is ErrLocked after a short wait. A missing file is ErrNotFound.
 //
-// The cost does not depend on the number of items, also after a crash: each commit
-// writes the list of free pages (usually one page), which bbolt would else gather from all pages.
-// Errors: also ErrBadVersion, ErrCorrupt (not an index, or cut short), else I/O.
-func Open(path string, opts Options) (*Index, error) {
+// It reads the list of free pages and all branches: some three in a thousand pages, which is what it costs, also after
+// a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
+// they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
+//
+// Errors: also ErrBadVersion, ErrCorrupt (not an index, or damaged, and how), else I/O.
+func Open(path string, opts Options) (*Index, error) { return openSized(path, opts, hugeMap()) }
+
+// openSized is Open with a size of the memory mapping, if there is address space for it.
+func openSized(path string, opts Options, mapSize int) (*Index, error) {
 	x := &Index{
 		dir:        filepath.Dir(path),
 		opts:       opts,
@@ -64,209 +75,96 @@ func Open(path string, opts Options) (*Index, error) {
 		queue:      make(chan *group, maxGroups),
 		ended:      make(chan struct{}),
 	}
-	x.durable.changed.L = &x.durable.mu
-	if err := x.open(path); err != nil {
+	x.snapshots.changed.L = &x.snapshots.mu
+	if err := x.open(path, mapSize); err != nil {
 		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
 	}
 	go x.commitLoop()
 	return x, nil
 }
 
-func (x *Index) open(path string) error {
-	if err := probe(path); err != nil {
-		return err
-	}
-	o := bolt.Options{
-		Timeout:         lockWait,
-		FreelistType:    bolt.FreelistMapType,
-		InitialMmapSize: mapSize(),
-		NoStatistics:    true,
-	}
-	db, err := openFile(path, o)
-	if errors.Is(err, syscall.ENOMEM) { // a limit on address space
-		o.InitialMmapSize = 0
-		db, err = openFile(path, o)
+func (x *Index) open(path string, mapSize int) error {
+	bad, err := x.openFile(path, mapSize)
+	if mapSize > smallMap && errors.Is(err, syscall.ENOMEM) { // a limit on address space
+		bad, err = x.openFile(path, smallMap)
 	}
 	if err != nil {
 		return err
 	}
-	x.db = db
+	x.note(bad)
 	// A process that was killed may have left a commit that only the page cache has, or the file's name.
-	if err := errors.Join(db.Sync(), syncDir(x.dir), x.upgrade(), x.load()); err != nil {
-		return errors.Join(err, db.Close())
+	if err := errors.Join(x.db.Sync(), syncDir(x.dir), x.begin()); err != nil {
+		return errors.Join(err, x.end())
 	}
 	return nil
 }
 
-// upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
-// the other. What an older format has stays as it is, so that the cost does not depend on the number of items.
-func (x *Index) upgrade() (err error) {
-	defer faultIsCorrupt(&err)()
-	var today bool
-	err = x.db.View(func(tx *bolt.Tx) error {
-		today = binary.LittleEndian.Uint32(tx.Bucket(bucketMeta).Get(formatRow)) == format
-		return nil
+// begin makes the file one of today's format, and takes what is kept in memory of the last commit.
+func (x *Index) begin() error {
+	x.show()
+	var n uint32
+	err := x.view(func(b *snapshot) (err error) {
+		n, err = formatOf(b)
+		return err
 	})
-	if err != nil || today {
+	if err == nil && n != format {
+		err = x.upgrade()
+	}
+	if err != nil {
 		return err
 	}
-	err = x.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range buckets2 {
-			if _, err := tx.CreateBucket(name); err != nil {
-				return err
-			}
-		}
-		return tx.Bucket(bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
-	})
-	if err != nil {
-		return fmt.Errorf("upgrade to format %d: %w", format, err)
-	}
-	return nil
-}
-
-// load reads what is kept in memory of the last commit.
-func (x *Index) load() (err error) {
-	defer faultIsCorrupt(&err)()
-	return x.db.View(func(tx *bolt.Tx) error {
-		x.durable.reached(tx.ID())
-		counters, err := decodeCounters(tx.Bucket(bucketCounters).Get(totalRow))
+	return x.view(func(b *snapshot) error {
+		counters, err := decodeCounters(b.Bucket(bucketCounters).Get(totalRow))
 		if err != nil {
 			return err
 		}
 		x.counters.Store(&counters)
-		x.lastBackup.Store(readLastBackup(tx.Bucket(bucketWriters)))
+		x.lastBackup.Store(readLastBackup(b.Bucket(bucketWriters)))
 		return nil
 	})
 }
 
-// mapSize is how much address space an open index takes: when the file grows
-// beyond it, bbolt maps it anew, and for that the writer waits for all readers
-// and new readers for the writer. 16 GiB is some 40 million items; it costs no
-// memory, and a process has room for 8,000 such. 32-bit systems get bbolt's default.
-func mapSize() int {
-	size := 1
-	return size << 34 // 0 where an int has 32 bits
+// formatOf is the format of an index, which must have all its buckets.
+func formatOf(s *snapshot) (uint32, error) {
+	meta := s.Bucket(bucketMeta)
+	if meta == nil {
+		return 0, fmt.Errorf("%w: a database of something else", ErrCorrupt)
+	}
+	row := meta.Get(formatRow)
+	if len(row) != 4 {
+		return 0, fmt.Errorf("%w: a database of something else", ErrCorrupt)
+	}
+	n := binary.LittleEndian.Uint32(row)
+	if n < formatV1 || n > format {
+		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
+	}
+	for _, name := range bucketsOf(n) {
+		if s.Bucket(name) == nil {
+			return 0, missingBucket(name)
+		}
+	}
+	return n, nil
 }
 
-// openFile opens an existing file with bbolt, which by itself would make one, and
-// fill an empty one.
-func openFile(path string, o bolt.Options) (*bolt.DB, error) {
-	var opened os.FileInfo
-	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
-		file, err := os.OpenFile(name, flag&^os.O_CREATE, mode)
-		if err != nil {
-			return nil, err
-		}
-		info, err := file.Stat()
-		if err == nil && info.Size() == 0 {
-			err = fmt.Errorf("%w: the file is empty", ErrCorrupt)
-		}
-		if err != nil {
-			return nil, errors.Join(err, file.Close())
-		}
-		opened = info
-		return file, nil
-	}
-	db, err := bolt.Open(path, 0o600, &o)
-	switch {
-	case err == nil:
-		// While we waited for the lock its holder may have taken the file away: then the
-		// name is nobody's, or another index's.
-		if now, err := os.Stat(path); err != nil || !os.SameFile(now, opened) {
-			return nil, errors.Join(fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound), db.Close())
-		}
-		return db, nil
-	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: no index file", ErrNotFound)
-	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: the index is open elsewhere, perhaps by another process", ErrLocked)
-	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: not a database file: %w", ErrCorrupt, err)
-	}
-	return nil, err
-}
-
-// probe looks at the file without changing it: whether it is an index, of a
-// format we know, as long as its first pages say, and with a list of free pages that
-// can be right. What bbolt does not check when it opens a file for writing would
-// otherwise end the process, all its repositories with it.
-func probe(path string) (err error) {
-	defer faultIsCorrupt(&err)()
-	db, err := openFile(path, bolt.Options{Timeout: lockWait, ReadOnly: true})
-	if err != nil {
-		return err
-	}
-	defer db.Close()
-	file, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	return db.View(func(tx *bolt.Tx) error {
-		if info.Size() < tx.Size() {
-			return fmt.Errorf("%w: the file has %d bytes of %d", ErrCorrupt, info.Size(), tx.Size())
-		}
-		if err := checkFreelist(file, int64(db.Info().PageSize), tx); err != nil {
-			return err
-		}
-		meta := tx.Bucket(bucketMeta)
-		if meta == nil {
-			return fmt.Errorf("%w: a database of something else", ErrCorrupt)
-		}
-		row := meta.Get(formatRow)
-		if len(row) != 4 {
-			return fmt.Errorf("%w: a database of something else", ErrCorrupt)
-		}
-		n := binary.LittleEndian.Uint32(row)
-		if n < formatV1 || n > format {
-			return fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
-		}
-		for _, name := range bucketsOf(n) {
-			if tx.Bucket(name) == nil {
-				return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
+// upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
+// the other. What an older format has stays as it is, so that the cost does not depend on the number of items.
+func (x *Index) upgrade() error {
+	_, err := x.write(func(btx *bolt.Tx, g *guard) (bool, error) {
+		for _, name := range buckets2 {
+			if _, err := btx.CreateBucket(name); err != nil {
+				return false, err
 			}
 		}
-		return nil
+		return true, g.bucket(btx, bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
 	})
-}
-
-// faultIsCorrupt makes a panic of this goroutine, also one for a page that cannot
-// be read, into ErrCorrupt: that is how bbolt meets damaged pages. Call it
-// deferred, with its result called at the end: defer faultIsCorrupt(&err)().
-func faultIsCorrupt(err *error) func() {
-	before := debug.SetPanicOnFault(true)
-	return func() {
-		debug.SetPanicOnFault(before)
-		v := recover()
-		if p, ok := v.(callersPanic); ok {
-			panic(p.value)
-		}
-		if v != nil {
-			*err = fmt.Errorf("%w: %v", ErrCorrupt, v)
-		}
+	if err != nil {
+		return fmt.Errorf("upgrade to format %d: %w", format, err)
 	}
+	x.show()
+	return nil
 }
 
-// callersPanic is a panic of a function that was handed in: it is none of a damaged page, and goes on.
-type callersPanic struct{ value any }
-
-// callback marks the panics of fn as the caller's.
-func callback[T any](fn func(T) error) func(T) error {
-	return func(row T) error {
-		defer func() {
-			if v := recover(); v != nil {
-				panic(callersPanic{v})
-			}
-		}()
-		return fn(row)
-	}
-}
-
-// Close waits for the groups in the queue and for readers, and closes the file.
+// Close waits for the groups in the queue and for readers, but for those not longer than ten seconds, and closes the file.
 // Closing again returns the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
@@ -276,12 +174,22 @@ func (x *Index) Close() error {
 		x.mu.Unlock()
 		<-x.ended
 
-		err := x.db.Close()
-		if err != nil {
+		if err := x.end(); err != nil {
 			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
 		}
 	})
 	return x.closeErr
+}
+
+// end lets nobody read any more, and gives the file back.
+func (x *Index) end() error {
+	x.snapshots.end(ErrClosed)
+	ended, drained := x.snapshots.drain(closeWait)
+	var err error
+	if !x.broken && drained {
+		err = rollback(ended)
+	}
+	return errors.Join(err, x.closeFile(drained))
 }
 
 // Failed returns the write error that made the index read-only, or nil.

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // planKeySize is the length of a plan's row key: its ID. The row of a source is that and the row key of the item.
@@ -373,7 +371,7 @@ func (x *Index) Kept(key string) (kept Kept, err error) {
 	if err := checkKey(key); err != nil {
 		return Kept{}, err
 	}
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		row := b.Bucket(bucketKeptKeys).Get(rowKey(key))
 		if row == nil {
 			return ErrNotFound

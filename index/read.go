@@ -1,70 +1,21 @@
 package index
 
-import (
-	"errors"
-	"io"
-	"math"
-	"sync"
-	"sync/atomic"
+import "io"
 
-	bolt "go.etcd.io/bbolt"
-	bolterrors "go.etcd.io/bbolt/errors"
-)
-
-// durable is the last transaction that is on stable storage. bbolt shows a commit to
-// readers when it has written it, before the sync returns: they wait here for that.
-type durable struct {
-	last atomic.Int64 // its ID; math.MaxInt when nobody is to wait any more
-
-	mu      sync.Mutex
-	changed sync.Cond // of last; its lock is mu
-}
-
-// reached wakes the readers of transaction id.
-func (d *durable) reached(id int) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.last.Store(int64(id))
-	d.changed.Broadcast()
-}
-
-// end is for an index that has failed: what its readers see then may not be on the disk.
-func (d *durable) end() { d.reached(math.MaxInt) }
-
-// wait may be called with a read transaction open: a commit that can be seen no longer needs readers to end.
-func (d *durable) wait(id int) {
-	if int64(id) <= d.last.Load() {
-		return
-	}
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	for int64(id) > d.last.Load() {
-		d.changed.Wait()
-	}
-}
-
-// begin starts a read transaction, of a state that is on stable storage unless the index has failed.
-func (x *Index) begin() (*bolt.Tx, error) {
-	tx, err := x.db.Begin(false)
-	if errors.Is(err, bolterrors.ErrDatabaseNotOpen) {
-		return nil, ErrClosed
-	}
-	if err != nil {
-		return nil, err
-	}
-	x.durable.wait(tx.ID())
-	return tx, nil
-}
-
-// view runs fn in a read transaction.
-func (x *Index) view(fn func(*bolt.Tx) error) (err error) {
-	defer faultIsCorrupt(&err)()
-	tx, err := x.begin()
+// view runs fn with the last state that is on stable storage.
+func (x *Index) view(fn func(*snapshot) error) (err error) {
+	s, err := x.snapshots.acquire()
 	if err != nil {
 		return err
 	}
-	defer tx.Rollback()
-	return fn(tx)
+	defer x.snapshots.release(s)
+	return x.note(protect(func() error { return fn(s) }))
+}
+
+// protect runs fn, with damaged pages as errors.
+func protect(fn func() error) error {
+	_, err := attempt(fn)
+	return err
 }
 
 // Get returns the item or directory at key, or ErrNotFound. The root, "", is always a directory.
@@ -76,7 +27,7 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 		return Entry{}, err
 	}
 	entry.Key = key
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		items, row := b.Bucket(bucketItems), rowKey(key)
 		if value := items.Get(row); value != nil {
 			entry.Item, err = decodeItem(value)
@@ -99,7 +50,7 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 // HasRef reports whether an item or a trash row refers to ref, and under which
 // key, or which key it had.
 func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		value := b.Bucket(bucketRefs).Get([]byte(ref))
 		if value == nil {
 			return nil
@@ -133,8 +84,8 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 // the state at the call; it can be opened in place of the file. While it runs,
 // pages that changes free are not used again: w should not be slow.
 func (x *Index) WriteTo(w io.Writer) (n int64, err error) {
-	err = x.view(func(b *bolt.Tx) error {
-		n, err = b.WriteTo(w)
+	err = x.view(func(b *snapshot) error {
+		n, err = b.tx.WriteTo(w)
 		return err
 	})
 	return n, withoutPath(err, x.dir)

@@ -7,8 +7,6 @@ import (
 	"errors"
 	"math"
 	"time"
-
-	bolt "go.etcd.io/bbolt"
 )
 
 // trashKeySize is the length of a trash row's key: expiry and sequence.
@@ -69,7 +67,7 @@ func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
 }
 
 // nextRow is a new row key of a bucket whose rows lie in the order in which they expire.
-func (t *tx) nextRow(bucket *bolt.Bucket, expires time.Time) ([]byte, error) {
+func (t *tx) nextRow(bucket *bucket, expires time.Time) ([]byte, error) {
 	// Not taken back with a group that fails; a number left out is fine.
 	sequence, err := bucket.NextSequence()
 	if err != nil {
@@ -178,7 +176,7 @@ func (x *Index) Removed(id string) (removed Removed, err error) {
 	if row == nil {
 		return removed, ErrNotFound
 	}
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		value := b.Bucket(bucketTrash).Get(row)
 		if value == nil {
 			return ErrNotFound
@@ -194,7 +192,7 @@ func (x *Index) NextExpiry() (t time.Time, ok bool, err error) { return x.firstE
 
 // firstExpiry is that of the first row of a bucket whose rows lie in the order in which they expire.
 func (x *Index) firstExpiry(bucket []byte) (t time.Time, ok bool, err error) {
-	err = x.view(func(b *bolt.Tx) error {
+	err = x.view(func(b *snapshot) error {
 		row, _ := b.Bucket(bucket).Cursor().First()
 		if row == nil {
 			return nil

@@ -10,8 +10,8 @@ import (
 // which remember what was there: so a group that fails half way is taken back,
 // counters and all, while its neighbours in the transaction stand.
 type tx struct {
-	meta, items, refs, trash, counters, locks, jobs, writers *bolt.Bucket
-	plans, sources, kept, keptKeys                           *bolt.Bucket
+	meta, items, refs, trash, counters, locks, jobs, writers *bucket
+	plans, sources, kept, keptKeys                           *bucket
 
 	began  int64  // what counted against limits when the current group began
 	log    []step // of the current group, in order
@@ -20,22 +20,23 @@ type tx struct {
 
 // A step is the state of one row before it was changed.
 type step struct {
-	bucket *bolt.Bucket
+	bucket *bucket
 	key    []byte
 	before []byte // nil: there was no such row; no row of ours is empty
 }
 
-func newTx(b *bolt.Tx) *tx {
+func newTx(b *bolt.Tx, g *guard) *tx {
+	named := func(name []byte) *bucket { return g.bucket(b, name) }
 	return &tx{
-		meta: b.Bucket(bucketMeta), items: b.Bucket(bucketItems), refs: b.Bucket(bucketRefs), trash: b.Bucket(bucketTrash),
-		counters: b.Bucket(bucketCounters), locks: b.Bucket(bucketLocks), jobs: b.Bucket(bucketJobs), writers: b.Bucket(bucketWriters),
-		plans: b.Bucket(bucketPlans), sources: b.Bucket(bucketSources), kept: b.Bucket(bucketKept), keptKeys: b.Bucket(bucketKeptKeys),
+		meta: named(bucketMeta), items: named(bucketItems), refs: named(bucketRefs), trash: named(bucketTrash),
+		counters: named(bucketCounters), locks: named(bucketLocks), jobs: named(bucketJobs), writers: named(bucketWriters),
+		plans: named(bucketPlans), sources: named(bucketSources), kept: named(bucketKept), keptKeys: named(bucketKeptKeys),
 	}
 }
 
 // put sets a row. key and value must not be modified afterwards: bbolt keeps
 // value, the log keeps key. Setting what is there already is no change.
-func (t *tx) put(bucket *bolt.Bucket, key, value []byte) {
+func (t *tx) put(bucket *bucket, key, value []byte) {
 	before := bucket.Get(key)
 	if t.broken != nil || before != nil && bytes.Equal(before, value) {
 		return
@@ -46,7 +47,7 @@ func (t *tx) put(bucket *bolt.Bucket, key, value []byte) {
 }
 
 // remove deletes a row, if it is there.
-func (t *tx) remove(bucket *bolt.Bucket, key []byte) {
+func (t *tx) remove(bucket *bucket, key []byte) {
 	before := bucket.Get(key)
 	if t.broken != nil || before == nil {
 		return

@@ -1,0 +1,95 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"runtime/debug"
+)
+
+// attempt runs fn, with its panics as errors, also one for a page that cannot be read: that is how damaged pages are
+// met. intact is false where fn ended with a panic that is none of ours: bbolt, if fn called
+// it, may have left its mutexes locked and its lists half changed.
+func attempt(fn func() error) (intact bool, err error) {
+	before := debug.SetPanicOnFault(true)
+	defer func() {
+		debug.SetPanicOnFault(before)
+		if v := recover(); v != nil {
+			err = damageOf(v)
+			ours, ok := v.(error)
+			intact = ok && errors.Is(ours, ErrCorrupt)
+		}
+	}()
+	return true, fn()
+}
+
+// damageOf is the error of a panic, or that panic again, if it is one of a function that was handed in.
+func damageOf(v any) error {
+	switch v := v.(type) {
+	case callersPanic:
+		panic(v.value)
+	case interface {
+		runtime.Error
+		Addr() uintptr
+	}:
+		return fmt.Errorf("%w: a page cannot be read from the disk", ErrCorrupt)
+	case error:
+		if errors.Is(v, ErrCorrupt) {
+			return v
+		}
+	}
+	return fmt.Errorf("%w: %v", ErrCorrupt, v)
+}
+
+// callersPanic is a panic of a function that was handed in: it is none of a damaged page, and goes on.
+type callersPanic struct{ value any }
+
+// callback marks the panics of fn as the caller's.
+func callback[T any](fn func(T) error) func(T) error {
+	return func(row T) error {
+		defer func() {
+			if v := recover(); v != nil {
+				panic(callersPanic{v})
+			}
+		}()
+		return fn(row)
+	}
+}
+
+// note remembers an error that tells of damage, for whoever asks how the index is; it returns err.
+func (x *Index) note(err error) error {
+	if err != nil && errors.Is(err, ErrCorrupt) {
+		x.damage.CompareAndSwap(nil, &err)
+	}
+	return err
+}
+
+// Damage returns the first that was found to be wrong with the file, since it was opened or since a Check that
+// found nothing: ErrCorrupt, or nil. What does not need it can be read on.
+func (x *Index) Damage() error {
+	if err := x.damage.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// Lost returns why the index can be used no more although it was not closed, or nil: its file changed in a way that
+// nothing can be read of it safely, or a page of it could not be read in the midst of a change. Close it and open it again.
+func (x *Index) Lost() error {
+	if err := x.lost.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// lose gives the index up: from now on every call returns the error at once.
+func (x *Index) lose(err error) {
+	x.broken = true
+	if !errors.Is(err, ErrCorrupt) {
+		err = fmt.Errorf("%w: %w", ErrCorrupt, err)
+	}
+	err = withoutPath(err, x.dir)
+	x.note(err)
+	x.lost.CompareAndSwap(nil, &err)
+	x.snapshots.end(err)
+}

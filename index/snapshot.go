@@ -1,0 +1,191 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+	"unsafe"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+// closeWait is how long Close waits for readers. They read their own memory mapping on, if it was not long enough.
+const closeWait = 10 * time.Second
+
+// A snapshot is the state that readers see, and the bbolt transaction that keeps its pages from being used again.
+type snapshot struct {
+	*state
+	tx      *bolt.Tx
+	readers int // guarded by snapshots.mu
+}
+
+// snapshots hands the last state that is on stable storage to readers. Only the commit loop, and Open and Close before and
+// after it, call bbolt: where it meets a page that it cannot cope with, it leaves its mutexes locked, and nobody else
+// waits for those.
+type snapshots struct {
+	mu      sync.Mutex
+	changed sync.Cond   // of what follows; its lock is mu
+	current *snapshot   // nil before the first
+	former  []*snapshot // that still have readers, or had when they were looked at
+	paused  bool        // nobody gets a snapshot for a moment
+	err     error       // why nobody gets one any more
+}
+
+// acquire returns the current state, for which release must be called. It waits while the file is mapped anew.
+func (s *snapshots) acquire() (*snapshot, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.paused && s.err == nil {
+		s.changed.Wait()
+	}
+	if s.err != nil {
+		return nil, s.err
+	}
+	s.current.readers++
+	return s.current, nil
+}
+
+func (s *snapshots) release(one *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if one.readers--; one.readers == 0 {
+		s.changed.Broadcast()
+	}
+}
+
+// publish makes one the current snapshot, and lets acquire go on.
+func (s *snapshots) publish(one *snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.former = append(s.former, s.current)
+	}
+	s.current, s.paused = one, false
+	s.changed.Broadcast()
+}
+
+// end makes acquire return err from now on. The first err stays.
+func (s *snapshots) end(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.err == nil {
+		s.err = err
+	}
+	s.changed.Broadcast()
+}
+
+// unread takes away the former snapshots without readers, for the caller to end.
+func (s *snapshots) unread() (ended []*snapshot) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var rest []*snapshot
+	for _, one := range s.former {
+		if one.readers == 0 {
+			ended = append(ended, one)
+		} else {
+			rest = append(rest, one)
+		}
+	}
+	s.former = rest
+	return ended
+}
+
+// drain waits until nobody reads, but not longer than wait, and takes all snapshots away. Until publish or end
+// nobody gets another. It takes none away when it returns false.
+func (s *snapshots) drain(wait time.Duration) (ended []*snapshot, drained bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	late := false
+	timer := time.AfterFunc(wait, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		late = true
+		s.changed.Broadcast()
+	})
+	defer timer.Stop()
+	for s.paused = true; s.reading(); s.changed.Wait() {
+		if late {
+			s.paused = false
+			s.changed.Broadcast()
+			return nil, false
+		}
+	}
+	if s.current != nil {
+		s.former = append(s.former, s.current)
+	}
+	ended, s.former, s.current = s.former, nil, nil
+	return ended, true
+}
+
+// reading tells whether anyone does. s.mu is held.
+func (s *snapshots) reading() bool {
+	for _, one := range s.former {
+		if one.readers > 0 {
+			return true
+		}
+	}
+	return s.current != nil && s.current.readers > 0
+}
+
+// none tells whether there is nothing to read now.
+func (s *snapshots) none() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.current == nil
+}
+
+// rollback ends the transactions of snapshots that have no readers.
+func rollback(ended []*snapshot) error {
+	var all error
+	for _, one := range ended {
+		all = errors.Join(all, one.tx.Rollback())
+	}
+	return all
+}
+
+// snapshot makes a snapshot of the last commit.
+func (x *Index) snapshot() (one *snapshot, err error) {
+	var tx *bolt.Tx
+	intact, err := attempt(func() (err error) {
+		tx, err = x.db.Begin(false)
+		return err
+	})
+	x.broken = x.broken || !intact
+	if err != nil {
+		return nil, err
+	}
+	s, err := x.stateOf(tx)
+	if err != nil {
+		return nil, errors.Join(err, tx.Rollback())
+	}
+	return &snapshot{state: s, tx: tx}, nil
+}
+
+// stateOf is the state that a transaction has begun with.
+func (x *Index) stateOf(tx *bolt.Tx) (s *state, err error) {
+	return s, protect(func() error {
+		data, m := x.mapping(int(tx.Size())), meta{} // valid while the transaction is open, or, if it is for writing, until its commit
+		for at := range 2 {
+			found, err := parseMeta(data[at*x.db.Info().PageSize+pageHeader:][:metaSize])
+			if err == nil && (at == 0 || found.txid > m.txid) {
+				m = found
+			}
+		}
+		want := uint64(tx.ID())
+		if tx.Writable() {
+			want--
+		}
+		if m.txid != want || int64(m.end)*int64(m.pageSize) != tx.Size() || m.root != uint64(tx.Cursor().Bucket().Root()) {
+			return fmt.Errorf("%w: transaction %d is not the last one", ErrCorrupt, want)
+		}
+		s = newState(data, m)
+		return nil
+	})
+}
+
+// mapping is the file in bbolt's memory mapping.
+func (x *Index) mapping(size int) []byte {
+	info := x.db.Info()
+	return unsafe.Slice((*byte)(*(*unsafe.Pointer)(unsafe.Pointer(&info.Data))), size)
+}

@@ -1,0 +1,281 @@
+package index
+
+import (
+	"bytes"
+	"fmt"
+	"sync/atomic"
+)
+
+// maxHeight bounds the branches above a leaf. A tree has about four where a million rows are in it; one of the longest
+// keys, of which few fit into a page, would have a billion of them with these.
+const maxHeight = 40
+
+// A state is what one transaction has committed, read from the mapping of the file. Its methods, those of its trees and of
+// their cursors panic with an ErrCorrupt where a page cannot be right, and with a fault of the runtime where it cannot be read:
+// attempt makes an error of either. They hold every page that they come to against what led to it, each time, so
+// that a page that changes while the index is open leads to an error as well, never into a circle.
+type state struct {
+	meta
+	data  []byte           // the pages
+	trees map[string]*tree // by bucket
+}
+
+// newState reads the root bucket.
+func newState(data []byte, m meta) *state {
+	s := &state{meta: m, data: data, trees: make(map[string]*tree)}
+	root := &tree{s: s, root: m.root, buckets: true}
+	c := root.Cursor()
+	for c.first(); c.valid(); c.next() {
+		name, value := c.row()
+		t := &tree{s: s}
+		var err error
+		if t.root, err = bucketRoot(value); err == nil && t.root == 0 {
+			t.inline, err = parseInline(value)
+		}
+		if err != nil {
+			panic(err)
+		}
+		s.trees[string(name)] = t
+	}
+	return s
+}
+
+// bucketRoot is where the tree of a bucket begins; 0: it is a leaf in the bucket's value.
+func bucketRoot(value []byte) (uint64, error) {
+	if len(value) < bucketHeader {
+		return 0, fmt.Errorf("%w: a bucket has %d bytes", ErrCorrupt, len(value))
+	}
+	return byteOrder.Uint64(value), nil
+}
+
+// Bucket is the tree of that name, nil if there is none.
+func (s *state) Bucket(name []byte) *tree { return s.trees[string(name)] }
+
+// page is a branch or a leaf, as its place in a tree wants it.
+func (s *state) page(id uint64, leaf, buckets bool) page {
+	if id < firstUsablePage || id >= s.end {
+		panic(damagedPage(id, "there are pages %d to %d", firstUsablePage, s.end))
+	}
+	p, err := s.parse(s.data[id*uint64(s.pageSize):], id, buckets)
+	if err == nil && p.leaf != leaf {
+		err = damagedPage(id, "it has type %#x", byteOrder.Uint16(p.bytes[8:]))
+	}
+	if err != nil {
+		panic(err)
+	}
+	return p
+}
+
+// A tree is the rows of one bucket, in the order of their keys. It is safe for concurrent use.
+type tree struct {
+	s       *state
+	root    uint64 // 0: inline
+	inline  page
+	buckets bool         // it is the root bucket
+	levels  atomic.Int32 // 1 + the branches above each leaf; 0: not known yet
+}
+
+// height is the number of branches above each leaf. The first leaf says it, which a file of ours has no deeper than others.
+func (t *tree) height() int {
+	if n := t.levels.Load(); n > 0 {
+		return int(n) - 1
+	}
+	n := 0
+	if t.root != 0 {
+		for id := t.root; ; n++ {
+			if id < firstUsablePage || id >= t.s.end {
+				panic(damagedPage(id, "there are pages %d to %d", firstUsablePage, t.s.end))
+			}
+			p, err := t.s.parse(t.s.data[id*uint64(t.s.pageSize):], id, t.buckets)
+			if err == nil && n > maxHeight {
+				err = damagedPage(id, "there are %d pages above it", n)
+			}
+			if err != nil {
+				panic(err)
+			}
+			if p.leaf {
+				break
+			}
+			id = p.child(0)
+		}
+	}
+	t.levels.Store(int32(n) + 1)
+	return n
+}
+
+// Get returns the value of a key, nil when there is none. It is valid as long as the state is.
+func (t *tree) Get(key []byte) []byte {
+	var c cursor
+	c.begin(t)
+	c.seek(key)
+	if !c.valid() {
+		return nil
+	}
+	row, value := c.row()
+	if !bytes.Equal(row, key) {
+		return nil
+	}
+	return value
+}
+
+// Cursor walks over the rows. What it returns is valid as long as the state is.
+func (t *tree) Cursor() *cursor {
+	c := &cursor{}
+	c.begin(t)
+	return c
+}
+
+type cursor struct {
+	tree  *tree
+	stack []position // from the root to a leaf; empty: the cursor was not set yet, or has passed the end
+	array [5]position
+}
+
+// A position is an element of a page, whose keys are from lo on and before hi; nil: any.
+type position struct {
+	page   page
+	index  int
+	lo, hi []byte
+}
+
+func (c *cursor) begin(t *tree) { c.tree, c.stack = t, nil }
+
+// First, Seek and Next return a row; key is nil at the end.
+func (c *cursor) First() (key, value []byte) {
+	c.first()
+	return c.rowOrEnd()
+}
+
+// Seek goes to the first row that is not before key.
+func (c *cursor) Seek(key []byte) (row, value []byte) {
+	c.seek(key)
+	return c.rowOrEnd()
+}
+
+// Next goes to the row that follows.
+func (c *cursor) Next() (key, value []byte) {
+	c.next()
+	return c.rowOrEnd()
+}
+
+func (c *cursor) rowOrEnd() (key, value []byte) {
+	if !c.valid() {
+		return nil, nil
+	}
+	return c.row()
+}
+
+func (c *cursor) valid() bool { return len(c.stack) > 0 }
+
+func (c *cursor) row() (key, value []byte) {
+	top := &c.stack[len(c.stack)-1]
+	return top.page.key(top.index), top.page.value(top.index)
+}
+
+func (c *cursor) first() {
+	c.firstPage()
+	c.settle()
+}
+
+func (c *cursor) seek(key []byte) {
+	c.seekPage(key)
+	top := &c.stack[len(c.stack)-1]
+	top.index = top.page.search(key)
+	c.settle()
+}
+
+func (c *cursor) next() {
+	if c.valid() {
+		c.stack[len(c.stack)-1].index++
+		c.settle()
+	}
+}
+
+// settle goes on to the next leaf that has an element, if the one at hand has no more.
+func (c *cursor) settle() {
+	for c.valid() {
+		if top := &c.stack[len(c.stack)-1]; top.index < top.page.count {
+			return
+		}
+		c.nextPage()
+	}
+}
+
+// firstPage goes to the first leaf, before its first element.
+func (c *cursor) firstPage() {
+	c.root()
+	for c.down(0) {
+	}
+}
+
+// seekPage goes to the leaf that has key, or would have it.
+func (c *cursor) seekPage(key []byte) {
+	c.root()
+	for {
+		if top := &c.stack[len(c.stack)-1]; top.page.leaf || !c.down(top.page.search(key)) {
+			return
+		}
+	}
+}
+
+// nextPage goes to the next leaf, or passes the end.
+func (c *cursor) nextPage() {
+	for {
+		if c.stack = c.stack[:len(c.stack)-1]; len(c.stack) == 0 {
+			return
+		}
+		if top := &c.stack[len(c.stack)-1]; top.index+1 < top.page.count {
+			for i := top.index + 1; c.down(i); i = 0 {
+			}
+			return
+		}
+	}
+}
+
+// root puts the first page of the tree on the stack.
+func (c *cursor) root() {
+	c.stack = c.array[:0]
+	if c.tree.root == 0 {
+		c.push(c.tree.inline, nil, nil)
+		return
+	}
+	c.push(c.tree.s.page(c.tree.root, c.tree.height() == 0, c.tree.buckets), nil, nil)
+}
+
+// down puts child i of the branch on top onto the stack; false: a leaf is on top.
+func (c *cursor) down(i int) bool {
+	top := &c.stack[len(c.stack)-1]
+	if top.page.leaf {
+		return false
+	}
+	top.index = i
+	lo, hi := top.page.bounds(i, top.lo, top.hi)
+	c.push(c.tree.s.page(top.page.child(i), len(c.stack) == c.tree.height(), c.tree.buckets), lo, hi)
+	return true
+}
+
+// bounds are those of the keys of a branch's child, lo and hi those of the branch. As each child has bounds of its own, within
+// those of its parent, a walk comes to an end also where pages change meanwhile.
+func (p *page) bounds(i int, lo, hi []byte) (childLo, childHi []byte) {
+	childLo, childHi = p.key(i), hi
+	if i+1 < p.count {
+		childHi = p.key(i + 1)
+	}
+	if bytes.Compare(childLo, lo) < 0 || childHi != nil && bytes.Compare(childLo, childHi) >= 0 || hi != nil && bytes.Compare(childHi, hi) > 0 {
+		panic(damagedPage(p.id, "element %d is out of order", i))
+	}
+	return childLo, childHi
+}
+
+func (c *cursor) push(p page, lo, hi []byte) {
+	var err error
+	if p.leaf {
+		err = p.ordered(lo, hi)
+	} else if bytes.Compare(p.key(0), lo) < 0 {
+		err = damagedPage(p.id, "element 0 is out of order")
+	}
+	if err != nil {
+		panic(err)
+	}
+	c.stack = append(c.stack, position{p, 0, lo, hi})
+}
