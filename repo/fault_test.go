@@ -337,8 +337,8 @@ func TestEveryIndexCommitFails(t *testing.T) {
 	}
 }
 
-// TestUnknownCommitIsNotActedOn: a commit that was written, but not synced, shows to readers. The power may yet
-// take it back, so it is no reason to tell a client that its bytes are safe, nor to remove those they replaced.
+// TestUnknownCommitIsNotActedOn: of a commit that was written, but not synced, nobody knows whether it will be there after
+// a restart. So no client is told that its bytes are safe, nor that others are in their place, and neither are removed.
 func TestUnknownCommitIsNotActedOn(t *testing.T) {
 	dir := newRepository(t)
 	failing := false

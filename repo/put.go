@@ -74,6 +74,9 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 
 // compare reads the body without storing it and accepts it if it is what the item holds.
 func (a *Access) compare(ctx context.Context, req PutRequest, item index.Item) (PutResult, error) {
+	if err := a.r.Durable(); err != nil {
+		return PutResult{}, err // a commit of which nobody knows may have put other bytes there
+	}
 	denied := &DeniedError{Letters: "W", Key: req.Key, Exists: true}
 	if req.Size >= 0 && req.Size != item.Size {
 		return PutResult{}, denied

@@ -81,7 +81,7 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || err.Error() != "the index of the repository is damaged; packhouse repo rebuild r --replace makes it anew" {
 		t.Errorf("get: got %v, want ErrCorrupt, once, and what to do", err)
 	}
-	if !strings.Contains(text.String(), "invalid database") {
+	if !strings.Contains(text.String(), "not a database file") {
 		t.Errorf("the log does not say how it is damaged: %q", text.String())
 	}
 	// Maintenance asks every minute: once is enough.
