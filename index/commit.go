@@ -208,7 +208,7 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		if err != nil {
 			return err
 		}
-		if btx, err = x.db.Begin(true); err != nil {
+		if btx, err = x.beginWrite(); err != nil {
 			return err
 		}
 		s, err := x.stateOf(btx)
@@ -229,6 +229,25 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 	}
 	x.broken = x.broken || !intact
 	return committed && err == nil, err
+}
+
+// beginWrite begins a transaction for writing. bbolt then decides which pages it may use again: those of the last commit but
+// one, unless there is a transaction from before the new one. So where nobody reads, the one of the current snapshot
+// is not there for that moment.
+func (x *Index) beginWrite() (btx *bolt.Tx, err error) {
+	s := &x.snapshots
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current == nil || s.current.readers > 0 {
+		return x.db.Begin(true)
+	}
+	if err := s.current.tx.Rollback(); err != nil {
+		return nil, err
+	}
+	if btx, err = x.db.Begin(true); err == nil {
+		s.current.tx, err = x.db.Begin(false)
+	}
+	return btx, err
 }
 
 // ready looks at the pages that bbolt reads while it holds its mutexes, to begin a transaction. They are those of the last

@@ -46,3 +46,23 @@ func (x *Index) ApplyTogether(groups [][]Mutation) (results [][]Result, errs []e
 	}
 	return results, errs
 }
+
+// Broken tells whether bbolt met what it cannot cope with.
+func (x *Index) Broken() bool { return x.broken }
+
+// OpenSized is Open with a memory mapping of so many bytes.
+func OpenSized(path string, opts Options, size int) (*Index, error) {
+	return openSized(path, opts, size)
+}
+
+// LeafOf finds the page that has a row, and its first row.
+func (x *Index) LeafOf(bucket, row string) (page int, first string) {
+	_ = x.view(func(s *snapshot) error {
+		c := s.Bucket([]byte(bucket)).Cursor()
+		c.seekPage([]byte(row))
+		top := c.stack[len(c.stack)-1].page
+		page, first = int(top.id), string(top.key(0))
+		return nil
+	})
+	return page, first
+}

@@ -95,7 +95,7 @@ func (c *cursor) lookAround() {
 		for i := max(0, parent.index-1); i <= min(parent.index+1, parent.page.count-1); i++ {
 			lo, hi := parent.page.bounds(i, parent.lo, parent.hi)
 			p := c.tree.s.page(parent.page.child(i), depth+1 == c.tree.height(), c.tree.buckets)
-			if err := p.ordered(lo, hi); err != nil {
+			if err := p.inOrder(false, lo, hi); err != nil {
 				panic(err)
 			}
 		}

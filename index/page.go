@@ -178,8 +178,12 @@ func (p *page) search(key []byte) int {
 	return i
 }
 
-// ordered tells of keys that are out of order, or not from lo on (nil: any) and before hi (nil: any).
-func (p *page) ordered(lo, hi []byte) error {
+// inOrder wants keys in order, from lo on (nil: any) and before hi (nil: any). Only the root of a tree may have none: bbolt
+// takes others away when they become empty, and its lists get into disorder where there is one.
+func (p *page) inOrder(root bool, lo, hi []byte) error {
+	if p.count == 0 && !root {
+		return damagedPage(p.id, "it is empty")
+	}
 	for i := range p.count {
 		key := p.key(i)
 		if bytes.Compare(key, lo) < 0 {

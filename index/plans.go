@@ -165,6 +165,9 @@ func (t *tx) endPlans(m EndPlans) (r Result, err error) {
 	var plans []uint64
 	c := t.plans.Cursor()
 	for row, _ := c.First(); row != nil; row, _ = c.Next() {
+		if len(row) != planKeySize {
+			return r, damaged("plan key")
+		}
 		plans = append(plans, binary.BigEndian.Uint64(row))
 	}
 	for _, id := range plans {

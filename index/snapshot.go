@@ -8,6 +8,7 @@ import (
 	"unsafe"
 
 	bolt "go.etcd.io/bbolt"
+	bolterrors "go.etcd.io/bbolt/errors"
 )
 
 // closeWait is how long Close waits for readers. They read their own memory mapping on, if it was not long enough.
@@ -16,8 +17,8 @@ const closeWait = 10 * time.Second
 // A snapshot is the state that readers see, and the bbolt transaction that keeps its pages from being used again.
 type snapshot struct {
 	*state
-	tx      *bolt.Tx
-	readers int // guarded by snapshots.mu
+	tx      *bolt.Tx // replaced only while there are no readers; guarded by snapshots.mu
+	readers int      // guarded by snapshots.mu
 }
 
 // snapshots hands the last state that is on stable storage to readers. Only the commit loop, and Open and Close before and
@@ -135,13 +136,14 @@ func (s *snapshots) none() bool {
 	return s.current == nil
 }
 
-// rollback ends the transactions of snapshots that have no readers.
+// rollback ends the transactions of snapshots that have no readers, where they have one still.
 func rollback(ended []*snapshot) error {
-	var all error
 	for _, one := range ended {
-		all = errors.Join(all, one.tx.Rollback())
+		if err := one.tx.Rollback(); err != nil && !errors.Is(err, bolterrors.ErrTxClosed) {
+			return err
+		}
 	}
-	return all
+	return nil
 }
 
 // snapshot makes a snapshot of the last commit.

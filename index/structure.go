@@ -182,7 +182,7 @@ func (c *structureCheck) pageOnce(id uint64, depth int, lo, hi []byte) (page, er
 		}
 		return p, damagedPage(id, "it has %d bytes", p.used)
 	}
-	return p, p.ordered(lo, hi)
+	return p, p.inOrder(depth == 0, lo, hi)
 }
 
 // use marks a page as used.
@@ -221,7 +221,7 @@ func (c *structureCheck) leaf(p *page) error {
 		if err == nil && root == 0 {
 			var inline page
 			if inline, err = parseInline(p.value(i)); err == nil {
-				err = inline.ordered(nil, nil)
+				err = inline.inOrder(true, nil, nil)
 			}
 		} else if err == nil {
 			c.buckets = append(c.buckets, bucketTree{string(p.key(i)), root})
