@@ -1,6 +1,9 @@
 package index
 
 import (
+	"context"
+	"errors"
+	"os"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -50,6 +53,9 @@ func (x *Index) ApplyTogether(groups [][]Mutation) (results [][]Result, errs []e
 // Broken tells whether bbolt met what it cannot cope with.
 func (x *Index) Broken() bool { return x.broken }
 
+// Mapped is the size of the memory mapping, in bytes.
+func (x *Index) Mapped() int { return x.mapped }
+
 // OpenSized is Open with a memory mapping of so many bytes.
 func OpenSized(path string, opts Options, size int) (*Index, error) {
 	return openSized(path, opts, size)
@@ -65,4 +71,26 @@ func (x *Index) LeafOf(bucket, row string) (page int, first string) {
 		return nil
 	})
 	return page, first
+}
+
+// CheckStructure looks at all pages of a database, which nobody may be writing.
+func CheckStructure(path string) (problems []string, err error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	m, bad, err := readMetas(file, info.Size())
+	if err != nil || bad != nil {
+		return nil, errors.Join(err, bad)
+	}
+	c := structureCheck{meta: m, ctx: context.Background(), file: file, leaves: true, problem: func(err error) error {
+		problems = append(problems, err.Error())
+		return nil
+	}}
+	return problems, c.run()
 }

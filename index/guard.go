@@ -95,7 +95,11 @@ func (c *cursor) lookAround() {
 		for i := max(0, parent.index-1); i <= min(parent.index+1, parent.page.count-1); i++ {
 			lo, hi := parent.page.bounds(i, parent.lo, parent.hi)
 			p := c.tree.s.page(parent.page.child(i), depth+1 == c.tree.height(), c.tree.buckets)
-			if err := p.inOrder(false, lo, hi); err != nil {
+			err := p.begins(false, lo)
+			if err == nil {
+				err = p.inOrder(hi)
+			}
+			if err != nil {
 				panic(err)
 			}
 		}

@@ -182,7 +182,10 @@ func (c *structureCheck) pageOnce(id uint64, depth int, lo, hi []byte) (page, er
 		}
 		return p, damagedPage(id, "it has %d bytes", p.used)
 	}
-	return p, p.inOrder(depth == 0, lo, hi)
+	if err := p.begins(depth == 0, lo); err != nil {
+		return p, err
+	}
+	return p, p.inOrder(hi)
 }
 
 // use marks a page as used.
@@ -221,7 +224,7 @@ func (c *structureCheck) leaf(p *page) error {
 		if err == nil && root == 0 {
 			var inline page
 			if inline, err = parseInline(p.value(i)); err == nil {
-				err = inline.inOrder(true, nil, nil)
+				err = inline.inOrder(nil)
 			}
 		} else if err == nil {
 			c.buckets = append(c.buckets, bucketTree{string(p.key(i)), root})

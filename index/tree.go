@@ -268,11 +268,9 @@ func (p *page) bounds(i int, lo, hi []byte) (childLo, childHi []byte) {
 }
 
 func (c *cursor) push(p page, lo, hi []byte) {
-	var err error
-	if p.leaf {
-		err = p.inOrder(len(c.stack) == 0, lo, hi)
-	} else if bytes.Compare(p.key(0), lo) < 0 {
-		err = damagedPage(p.id, "element 0 is out of order")
+	err := p.begins(len(c.stack) == 0, lo)
+	if err == nil && p.leaf {
+		err = p.inOrder(hi)
 	}
 	if err != nil {
 		panic(err)
