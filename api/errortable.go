@@ -25,10 +25,13 @@ const InternalError = "internal server error; see the server's log"
 
 // Find returns the status and body for err. An error in no row is a 500 with a fixed body, since its
 // text may name files of the server; so is what the end of a client's connection caused,
-// as nobody reads that answer.
+// as nobody reads that answer. A damaged index is named, with what mends it.
 func (t ErrorTable) Find(err error) (status int, text string) {
 	for _, row := range t {
 		if errors.Is(err, row.Err) {
+			if damage, ok := errors.AsType[*repo.IndexError](err); ok && row.Err == repo.ErrCorrupt {
+				return row.Status, damage.Error() // it is not about the bytes of one item
+			}
 			if row.Text != "" {
 				return row.Status, row.Text
 			}

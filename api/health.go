@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, is damaged or cannot be opened
 	Version       string `json:"version"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	DiskFreeBytes int64  `json:"disk_free_bytes"`
@@ -21,7 +21,8 @@ type health struct {
 	ProtocolVersion  int      `json:"protocol_version"`
 	Hashes           []string `json:"hashes"`
 	ReadOnlyRepos    int      `json:"read_only_repos"`
-	UnusableRepos    int      `json:"unusable_repos"` // could not be opened when last asked for
+	UnusableRepos    int      `json:"unusable_repos"`  // could not be opened when last asked for
+	DamagedIndexes   int      `json:"damaged_indexes"` // of repositories in use: found to be so, served as far as they can be
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -46,9 +47,15 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 	opened := s.o.Set.Opened()
 	for _, repository := range opened {
-		if state := repository.Health(); state.ReadOnly {
+		state := repository.Health()
+		if state.Reason != "" {
 			h.Status, h.Reason = "degraded", state.Reason
+		}
+		if state.ReadOnly {
 			h.ReadOnlyRepos++
+		}
+		if state.Damaged {
+			h.DamagedIndexes++
 		}
 	}
 	if free, _, err := s.o.Set.Space(); err == nil {
@@ -57,7 +64,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
 		h.Status = "degraded"
 		if h.Reason == "" {
-			h.Reason = "a repository cannot be opened; the server's log says why"
+			h.Reason = "a repository cannot be opened: packhouse check says which, why, and what to do, and so does the server's log"
 		}
 	}
 	text, err := json.Marshal(h)

@@ -86,7 +86,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *repo.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, free, freeWithKept, size *prometheus.Desc
+	items, bytes, limit, trash, readOnly, backup, usable, damaged, free, freeWithKept, size *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
 }{
@@ -100,7 +100,8 @@ var repositoryMetrics = struct {
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
 		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
-	size: prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	damaged: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
+	size:    prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
@@ -115,7 +116,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.freeWithKept, m.size,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.damaged, m.free, m.freeWithKept, m.size,
 		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
@@ -136,9 +137,12 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, r := range opened {
-		usage, readOnly, backup := r.Usage(), 0.0, 0.0
-		if r.Health().ReadOnly {
+		usage, health, readOnly, damaged, backup := r.Usage(), r.Health(), 0.0, 0.0, 0.0
+		if health.ReadOnly {
 			readOnly = 1
+		}
+		if health.Damaged {
+			damaged = 1
 		}
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
@@ -148,7 +152,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			value float64
 		}{
 			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1},
+			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damaged, damaged},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
 		} {

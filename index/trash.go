@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"fmt"
 	"math"
 	"time"
 )
@@ -167,6 +168,21 @@ func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
 			return nil, errEnd
 		}
 		return nil, fn(removed)
+	})
+}
+
+// Confirm returns ErrCorrupt unless the ref of each row leads to that row: what a damaged page says is no reason to
+// remove bytes that an item has.
+func (x *Index) Confirm(rows []Removed) error {
+	return x.view(func(b *snapshot) error {
+		refs := b.Bucket(bucketRefs)
+		for _, row := range rows {
+			target, err := decodeRef(refs.Get([]byte(row.Item.Ref)))
+			if err != nil || target.in != inTrash || trashID(target.row) != row.ID {
+				return fmt.Errorf("%w: ref %x does not lead to trash row %s", ErrCorrupt, row.Item.Ref, row.ID)
+			}
+		}
+		return nil
 	})
 }
 

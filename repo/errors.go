@@ -3,6 +3,7 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"strings"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -114,6 +115,23 @@ func (e *ForeignError) Is(target error) bool { return target == ErrForeign }
 func invalid(format string, args ...any) error {
 	return &messageError{fmt.Sprintf(format, args...), ErrInvalid}
 }
+
+// IndexError is an ErrCorrupt of a repository's index. Its text is for clients too, and says what mends it.
+type IndexError struct {
+	Err     error  // what is wrong
+	Mend    string // the command that makes the index anew
+	opening bool   // the repository cannot be opened because of it: how it is damaged helps no client
+}
+
+func (e *IndexError) Error() string {
+	what := ""
+	if !e.opening {
+		what = ": " + strings.Replace(e.Err.Error(), index.ErrCorrupt.Error()+": ", "", 1)
+	}
+	return "the index of the repository is damaged" + what + "; " + e.Mend + " makes it anew"
+}
+func (e *IndexError) Unwrap() error        { return e.Err }
+func (e *IndexError) Is(target error) bool { return target == ErrCorrupt }
 
 // messageError shows message and matches kind.
 type messageError struct {

@@ -101,6 +101,7 @@ type Repository struct {
 	grace   atomic.Int64 // nanoseconds
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
+	mend    string       // the command that makes a damaged index anew
 
 	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
 
@@ -140,7 +141,7 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
-func open(ctx context.Context, env Environment, m *room, dir string, settings Settings) (*Repository, error) {
+func open(ctx context.Context, env Environment, m *room, dir, mend string, settings Settings) (*Repository, error) {
 	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errElsewhere
@@ -148,7 +149,7 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{dir: dir, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
+	r := &Repository{dir: dir, mend: mend, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
 	if err := r.load(ctx); err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
 	}
@@ -181,15 +182,8 @@ func (r *Repository) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
-		_, ok, err := r.index.HasRef(string(ref))
-		return ok, err
-	})
-	if err != nil {
+	if err := r.sweepUploads(ctx); err != nil {
 		return errors.Join(err, r.blobs.Close())
-	}
-	if removed > 0 {
-		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
 	}
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
@@ -204,6 +198,22 @@ func (r *Repository) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// sweepUploads settles what a crash left of uploads. An index that is damaged does not say which of them it has.
+func (r *Repository) sweepUploads(ctx context.Context) error {
+	if damage := r.index.Damage(); damage != nil {
+		r.env.Logger.Error("the index is damaged; unfinished uploads stay", "repository", filepath.Base(r.dir), "error", damage)
+		return nil
+	}
+	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
+		_, ok, err := r.index.HasRef(string(ref))
+		return ok, err
+	})
+	if err == nil && removed > 0 {
+		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
+	}
+	return err
 }
 
 // sweepIndex removes what a crash left of the making of an index, or of a rebuild. Who holds the index is alone with it.
@@ -284,6 +294,9 @@ func (r *Repository) ID() string { return r.id }
 // Created is when the repository was created.
 func (r *Repository) Created() time.Time { return r.created }
 
+// Mend is the command that makes the index anew, for when it is damaged.
+func (r *Repository) Mend() string { return r.mend }
+
 // Index gives the other parts of the server (jobs, checks) the index to read.
 // What changes items goes through this package.
 func (r *Repository) Index() *index.Index { return r.index }
@@ -351,7 +364,7 @@ func (r *Repository) translate(err error) error {
 	case errors.Is(err, index.ErrNoSpace):
 		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	case errors.Is(err, index.ErrCorrupt):
-		return fmt.Errorf("%w: %w", ErrCorrupt, err)
+		return &IndexError{Err: err, Mend: r.mend}
 	case errors.Is(err, index.ErrInvalid):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
@@ -360,22 +373,27 @@ func (r *Repository) translate(err error) error {
 	return err
 }
 
-// Health tells whether the repository takes writes.
+// Health tells whether the repository takes writes, and is whole as far as that is known.
 type Health struct {
 	ReadOnly bool
+	Damaged  bool   // the index is: what does not need the damaged part of it is served
 	Reason   string // one line, empty when all is well
 }
 
 // Health reports the sticky read-only state: it ends with a restart, after
 // whoever runs the server has looked at the disk.
 func (r *Repository) Health() Health {
-	if r.index.Failed() != nil {
-		return Health{true, "a commit of the index failed; check the disk, then restart the server"}
+	h := Health{Damaged: r.index.Damage() != nil}
+	switch {
+	case r.index.Failed() != nil:
+		h.ReadOnly, h.Reason = true, "a commit of the index failed; check the disk, then restart the server"
+	case r.blobs.Failed() != nil || r.failed.Load() != nil:
+		h.ReadOnly, h.Reason = true, "a write to stable storage failed; check the disk, then restart the server"
 	}
-	if r.blobs.Failed() != nil || r.failed.Load() != nil {
-		return Health{true, "a write to stable storage failed; check the disk, then restart the server"}
+	if h.Damaged {
+		h.Reason = "the index of a repository is damaged: packhouse check says which and where, packhouse repo rebuild NAME --replace makes it anew"
 	}
-	return Health{}
+	return h
 }
 
 // Usage is what a repository holds.

@@ -87,14 +87,33 @@ func (s *Set) path(name string) (string, error) {
 	return filepath.Join(s.o.Dir, name), nil
 }
 
-// opened returns the repository if it is open, nil if not.
+// opened returns the repository if it is open and can be used, nil if not.
 func (s *Set) opened(name string) (*Repository, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	if s.closed {
 		return nil, errStopping
 	}
-	return s.open[name], nil
+	if r := s.open[name]; r != nil && r.index.Lost() == nil {
+		return r, nil
+	}
+	return nil, nil
+}
+
+// dropLost closes a repository whose index was given up: it can be opened again, if its file can be read now. The
+// name is held.
+func (s *Set) dropLost(name string) {
+	s.mu.Lock()
+	r := s.open[name]
+	delete(s.open, name)
+	s.mu.Unlock()
+	if r == nil {
+		return
+	}
+	s.o.Logger.Error("index was given up", "repository", name, "error", r.index.Lost())
+	if err := r.close(); err != nil {
+		s.o.Logger.Warn("closing a repository whose index was given up", "repository", name, "error", err)
+	}
 }
 
 // Get returns the repository of that name: ErrNoRepository when there is none,
@@ -116,6 +135,7 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
+	s.dropLost(name)
 	r, err := s.openLocked(ctx, name, dir)
 	if errors.Is(err, index.ErrNotFound) {
 		// While we waited for its holder the index was taken away: destroyed, or rebuilt.
@@ -148,12 +168,17 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	} else if err != nil {
 		return nil, err
 	}
-	r, err := open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+	file, statErr := s.o.FS.Stat(filepath.Join(dir, indexFile))
+	if err := s.unusable.still(name, file, s.o.Now()); statErr == nil && err != nil {
+		return nil, err
+	}
+	mend := s.rebuildCommand(dir) + " --replace"
+	r, err := open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
 	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
 		if err := s.o.TakeOver(ctx, dir); err != nil {
 			return nil, err
 		}
-		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
+		r, err = open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
 	}
 	if err == nil {
 		// A stop or a crash may have left what lies here of the one before it.
@@ -162,11 +187,15 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		}
 	}
 	if errors.Is(err, index.ErrCorrupt) {
-		// How it is damaged helps nobody who has to mend it. Once, not with every look of maintenance.
+		// How it is damaged helps no client. Once, not with every look of maintenance.
 		if !s.unusable.knows(name) {
 			s.o.Logger.Error("index is damaged", "repository", name, "error", err)
 		}
-		return nil, &messageError{"the index of the repository is damaged; " + s.rebuildCommand(dir) + " --replace makes it anew", ErrCorrupt}
+		err = &IndexError{Err: err, Mend: mend, opening: true}
+		if statErr == nil {
+			s.unusable.refuse(name, err, file, s.o.Now())
+		}
+		return nil, err
 	}
 	return r, err
 }

@@ -94,6 +94,10 @@ func (r *Repository) purge(ctx context.Context, rows []index.Removed) ([]index.R
 	if err := r.writable(); err != nil {
 		return nil, err
 	}
+	// What a damaged index says is no reason to remove anything.
+	if err := errors.Join(r.index.Damage(), r.index.Confirm(rows)); err != nil {
+		return nil, r.translate(err)
+	}
 	removeErr := r.blobs.RemoveAll(refs)
 	if removeErr != nil {
 		if err := r.writable(); err != nil {

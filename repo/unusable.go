@@ -5,7 +5,9 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"os"
 	"sync"
+	"time"
 )
 
 // maxUnusable bounds what a Set remembers of repositories it could not open.
@@ -13,8 +15,43 @@ const maxUnusable = 10_000
 
 // unusable remembers why repositories could not be opened when they were last asked for.
 type unusable struct {
-	mu   sync.Mutex       // held for a look at the map only
-	errs map[string]error // guarded by mu
+	mu      sync.Mutex       // held for a look at the maps only
+	errs    map[string]error // guarded by mu
+	refused map[string]refusedFile
+}
+
+// A refusedFile is an index that was found to be damaged.
+type refusedFile struct {
+	err  error
+	file fs.FileInfo // as it was then
+	at   time.Time
+}
+
+// refusedFor is how long a damaged index is not looked at again, unless its file is another: requests that come in large
+// numbers are answered at once, and an error of the disk that has passed is forgotten soon.
+const refusedFor = 10 * time.Second
+
+// still returns the error of an index that was found to be damaged a moment ago.
+func (u *unusable) still(name string, file fs.FileInfo, now time.Time) error {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	known, ok := u.refused[name]
+	if !ok || file == nil || !os.SameFile(file, known.file) || file.Size() != known.file.Size() || !file.ModTime().Equal(known.file.ModTime()) ||
+		now.Sub(known.at).Abs() >= refusedFor {
+		delete(u.refused, name)
+		return nil
+	}
+	return known.err
+}
+
+// refuse remembers an index that was found to be damaged. file is from before it was opened.
+func (u *unusable) refuse(name string, err error, file fs.FileInfo, now time.Time) {
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	if u.refused == nil || len(u.refused) >= maxUnusable {
+		u.refused = make(map[string]refusedFile)
+	}
+	u.refused[name] = refusedFile{err, file, now}
 }
 
 // note keeps the outcome of an opening. What says nothing of the repository itself, as it may pass by the next

@@ -47,6 +47,7 @@ type usage struct {
 
 type health struct {
 	Writable bool   `json:"writable"`
+	Damaged  bool   `json:"damaged,omitempty"` // the index is
 	Reason   string `json:"reason,omitempty"`
 }
 
@@ -59,7 +60,7 @@ func describeRepository(name string, r *repo.Repository) repository {
 			Counted: u.Used, Reserved: u.Reserved,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
-		Health: health{!h.ReadOnly, h.Reason},
+		Health: health{!h.ReadOnly, h.Damaged, h.Reason},
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit

@@ -20,10 +20,11 @@ func checkCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
 		Short: "Check repositories: the index, and with --verify every stored byte",
-		Long: `Checks the index of the repositories (all, unless named): records, directories, counters and
-references. With --verify reads every item and compares it with the BLAKE3 recorded when it
-was stored; damaged items are marked, and not served until they are stored again.
-It changes nothing else, and clients may go on working.
+		Long: `Checks the index of the repositories (all, unless named): every page of its file, and then
+records, directories, counters and references. With --verify reads every item and compares it
+with the BLAKE3 recorded when it was stored; damaged items are marked, and not served until they
+are stored again. It changes nothing else, and clients may go on working. What is wrong with an
+index is shown with what mends it.
 
   packhouse check
   packhouse check laptop --verify
@@ -158,6 +159,9 @@ func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, v
 			bar.set(event.Bytes, event.Total)
 			return nil
 		}
+		if event.Broken != "" {
+			return fmt.Errorf("the check could not be finished: %s", event.Broken)
+		}
 		damaged = damaged || event.Problem != ""
 		ended = ended || event.Done
 		if f.json {
@@ -168,6 +172,8 @@ func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, v
 		switch {
 		case event.Problem != "":
 			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+		case event.Advice != "":
+			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), event.Advice)
 		case event.Done && verify:
 			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %s read, %d problems\n", shownName(name), event.Items, inBytes(event.Bytes), event.Problems)
 		case event.Done:

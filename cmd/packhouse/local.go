@@ -30,11 +30,13 @@ type localRequest struct {
 	Verify  bool   `json:"verify,omitempty"`
 }
 
-// checkEvent is one line of a check's answer: progress, a problem, or the end.
+// checkEvent is one line of a check's answer: progress, a problem, what to do, or the end.
 type checkEvent struct {
 	Repository string `json:"repository,omitempty"` // for scripts; the server leaves it out
 	Progress   bool   `json:"progress,omitempty"`
 	Problem    string `json:"problem,omitempty"`
+	Advice     string `json:"advice,omitempty"` // what mends the problems
+	Broken     string `json:"broken,omitempty"` // why the check could not be finished; it is the last
 	Done       bool   `json:"done,omitempty"`
 	Items      int64  `json:"items,omitempty"`
 	Bytes      int64  `json:"bytes,omitempty"` // read so far
@@ -101,12 +103,17 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil:
 				status = http.StatusServiceUnavailable // and nothing wrong with it, as far as we know
 			}
-			api.WriteText(w, r, status, err.Error())
+			text := err.Error()
+			if damage, ok := errors.AsType[*repo.IndexError](err); ok {
+				text += " (" + damage.Err.Error() + ")"
+			}
+			api.WriteText(w, r, status, text)
 			return
 		}
 		c := &checker{r: repository, out: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
 		w.Header().Set("Content-Type", "application/x-ndjson")
 		if err := c.run(r.Context(), q.Verify); err != nil {
+			_ = c.say(checkEvent{Broken: err.Error()})
 			panic(http.ErrAbortHandler) // cut short, so that the command does not take it for the whole
 		}
 	})
@@ -151,6 +158,14 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 		}
 	}
 	c.event.Items, c.event.Total = report.Counted.Items, report.Counted.Bytes
+	if len(report.Problems) > 0 {
+		if report.Counted == (index.Counters{}) { // its rows were not walked over
+			c.event.Items, c.event.Total = report.Stored.Items, report.Stored.Bytes
+		}
+		if err := c.say(checkEvent{Advice: c.r.Mend() + " makes the index anew"}); err != nil {
+			return err
+		}
+	}
 	if verify {
 		if err := c.verify(ctx); err != nil {
 			return err
@@ -175,9 +190,10 @@ func (c *checker) verify(ctx context.Context) error {
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, enough) {
+		if err != nil && !errors.Is(err, enough) && !errors.Is(err, index.ErrCorrupt) {
 			return err
 		}
+		damaged := errors.Is(err, index.ErrCorrupt)
 		for _, entry := range batch {
 			if err := c.item(ctx, entry); err != nil {
 				return err
@@ -188,6 +204,9 @@ func (c *checker) verify(ctx context.Context) error {
 					return err
 				}
 			}
+		}
+		if damaged {
+			return c.problem("items after these cannot be found: " + err.Error())
 		}
 		if len(batch) < verifyBatch {
 			return nil

@@ -41,6 +41,7 @@ type repositoryInfo struct {
 	Plans  []planInfo // the oldest that are open
 	Health struct {
 		Writable bool
+		Damaged  bool
 		Reason   string
 	}
 	Error *struct{ Detail, Title string } // instead of all but the name
@@ -50,6 +51,8 @@ func (r *repositoryInfo) state() string {
 	switch {
 	case r.Error != nil:
 		return "unusable: " + r.Error.Detail
+	case r.Health.Damaged:
+		return "damaged: " + r.Health.Reason
 	case !r.Health.Writable:
 		return "read-only: " + r.Health.Reason
 	}
