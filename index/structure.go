@@ -99,10 +99,15 @@ func (c *structureCheck) tree(b bucketTree) error {
 
 // findHeight goes from the root to the first leaf, which says how deep all of them are.
 func (c *structureCheck) findHeight(id uint64) (int, error) {
+	var above []uint64
 	for height := 0; ; height++ {
+		if slices.Contains(above, id) {
+			return 0, damagedPage(id, "it is below itself")
+		}
 		if height > maxHeight {
 			return 0, damagedPage(id, "there are %d pages above it", height)
 		}
+		above = append(above, id)
 		p, err := c.read(id, 0)
 		if err != nil || p.leaf {
 			return height, err
