@@ -35,7 +35,7 @@ type group struct {
 // When err is nil the group is on stable storage and there is one Result per
 // mutation. A failed precondition is a *GroupError that wraps the error and gives
 // the mutation's position. After a write or sync error, whose outcome is not known
-// until the index is opened again, Apply refuses with ErrFailed. ErrNoSpace:
+// until the index is opened again, Apply refuses with ErrFailed. ErrNoSpace, and ErrCorrupt without ErrFailed:
 // nothing was changed, and a later group may succeed.
 //
 // ctx counts only until the group is queued: from then on Apply waits for the outcome.
@@ -126,9 +126,13 @@ func (x *Index) commit(groups []*group) {
 		}
 		err = withoutPath(err, x.dir)
 		x.note(err)
-		var u *unbegun
-		switch {
-		case errors.As(err, &u):
+		switch _, none := errors.AsType[*unchanged](err); {
+		case none && len(groups) > 1: // a damaged page, perhaps: who does not need it must not suffer
+			for i := range groups {
+				x.commit(groups[i : i+1])
+			}
+			return
+		case none:
 		case fullDisk(err):
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
 		default:
@@ -149,10 +153,10 @@ func fullDisk(err error) bool {
 	return errors.As(err, &p) && p.Op == "write" && (errors.Is(p.Err, syscall.ENOSPC) || errors.Is(p.Err, syscall.EDQUOT))
 }
 
-// unbegun is the error of a transaction that was not begun: nothing was changed, and a later one may be.
-type unbegun struct{ error }
+// unchanged is the error of a transaction that surely changed nothing: another may do better.
+type unchanged struct{ error }
 
-func (e *unbegun) Unwrap() error { return e.error }
+func (e *unchanged) Unwrap() error { return e.error }
 
 // transact runs the groups in one transaction, and commits it if one of them
 // changed something. Failed groups have their error and left no trace. A returned
@@ -200,7 +204,7 @@ func (x *Index) transact(groups []*group) error {
 // write runs fn in a transaction, and commits it if fn changed something. Readers do not see it before show.
 func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (committed bool, err error) {
 	if err := x.ready(); err != nil {
-		return false, &unbegun{corrupt(err)}
+		return false, &unchanged{corrupt(err)}
 	}
 	var btx *bolt.Tx
 	intact, err := attempt(func() error {
@@ -228,6 +232,9 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		intact, _ = attempt(btx.Rollback) // after a Commit that failed it does nothing
 	}
 	x.broken = x.broken || !intact
+	if intact && errors.Is(err, ErrCorrupt) { // it was found before bbolt was led to it, and before Commit
+		err = &unchanged{err}
+	}
 	return committed && err == nil, err
 }
 
@@ -259,8 +266,8 @@ func (x *Index) ready() error {
 	}
 	m, bad, err := readMetas(x.file, info.Size())
 	x.note(bad)
-	if err == nil && m.txid != x.txid {
-		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, m.txid, x.txid)
+	if err == nil && m != x.last {
+		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, m.txid, x.last.txid)
 	}
 	return err
 }
@@ -272,7 +279,7 @@ func (x *Index) show() {
 		x.lose(err)
 		return
 	}
-	x.txid = one.txid
+	x.last = one.meta
 	x.snapshots.publish(one)
 }
 
@@ -283,14 +290,18 @@ const remapWait = time.Minute
 func (x *Index) remap(groups []*group) error {
 	ended, drained := x.snapshots.drain(remapWait)
 	if !drained {
-		return &unbegun{fmt.Errorf("%w: the file is to be mapped anew, and readers take too long", ErrNoSpace)}
+		return &unchanged{fmt.Errorf("%w: the file is to be mapped anew, and readers take too long", ErrNoSpace)}
 	}
-	if err := rollback(ended); err != nil {
-		return err
+	err := rollback(ended)
+	if err == nil {
+		x.db.MaxSize = 0
+		err = x.transact(groups)
 	}
-	x.db.MaxSize = 0
-	err := x.transact(groups)
-	if x.snapshots.none() && !x.broken {
+	switch {
+	case !x.snapshots.none():
+	case x.broken:
+		x.lose(err)
+	default:
 		x.show()
 	}
 	if s, stateErr := x.snapshots.acquire(); stateErr == nil {

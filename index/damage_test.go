@@ -146,6 +146,14 @@ func (m *image) damages() map[string]func(page []byte, n int) bool {
 			}
 			return false
 		},
+		"no list of free pages": func(page []byte, n int) bool { // which is no damage: bbolt makes it anew
+			if pageFlags(page) != flagMeta {
+				return false
+			}
+			fillWith(page[headerSize+32:headerSize+40], 0xff)
+			fixSum(page)
+			return true
+		},
 		"wrong root": func(page []byte, n int) bool {
 			if pageFlags(page) != flagMeta {
 				return false
@@ -582,6 +590,35 @@ func TestFaultInBegin(t *testing.T) {
 				t.Error(err)
 			}
 		})
+	}
+}
+
+// TestDamageFailsWhoNeedsIt: of groups that are committed together, those fail alone that need a damaged page.
+func TestDamageFailsWhoNeedsIt(t *testing.T) {
+	m := makeImage(t)
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.WriteFile(path, m.now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	x, err := index.Open(path, index.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer x.Close()
+	n, _ := x.LeafOf("items", "020\x00item")
+	damagePage(t, path, n, m.size)
+	flag := func(key string) []index.Mutation {
+		return []index.Mutation{index.SetFlags{Key: key, Ref: "ref-" + key, Flags: index.FlagDamaged}}
+	}
+	_, errs := x.ApplyTogether([][]index.Mutation{flag("000/item"), flag("020/item"), flag("003/item")})
+	if errs[0] != nil || !errors.Is(errs[1], index.ErrCorrupt) || errs[2] != nil {
+		t.Errorf("got %v, want ErrCorrupt for the second", errs)
+	}
+	if x.Failed() != nil || x.Damage() == nil {
+		t.Errorf("failed: %v, damage: %v", x.Failed(), x.Damage())
+	}
+	if entry, err := x.Get("003/item"); err != nil || entry.Item.Flags != index.FlagDamaged {
+		t.Errorf("got %+v, %v", entry, err)
 	}
 }
 

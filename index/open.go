@@ -34,9 +34,9 @@ type Index struct {
 
 	// db is for the commit loop, and for Open and Close before and after it. So are the next three.
 	db     *bolt.DB
-	txid   uint64 // of the last commit
-	mapped int    // bytes of the file's memory mapping
-	broken bool   // db met what it cannot cope with, and is called no more
+	last   meta // of the last commit
+	mapped int  // bytes of the file's memory mapping
+	broken bool // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.
