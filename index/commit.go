@@ -118,7 +118,7 @@ func (x *Index) take(groups []*group) []*group {
 func (x *Index) commit(groups []*group) {
 	err := x.Failed()
 	if err == nil {
-		if err = x.transact(groups); errors.Is(err, errNoRoom) {
+		if err = x.transact(groups); errors.Is(err, errMapFull) {
 			err = x.remap(groups)
 		}
 		if err == nil {
@@ -307,7 +307,7 @@ func (x *Index) remap(groups []*group) error {
 	if s, stateErr := x.snapshots.acquire(); stateErr == nil {
 		x.mapped = max(x.mapped, mapSizeOf(int(s.end+1)*s.pageSize))
 		x.snapshots.release(s)
-		x.setRoom()
+		x.limitGrowth()
 	}
 	return err
 }

@@ -86,6 +86,22 @@
 // that commit. Readers see a commit when it is on stable storage, not when it is
 // written. After a write or sync error the page cache may disagree with the
 // disk: the index then refuses every change (ErrFailed) until it is opened again,
-// and readers may see the change whose outcome is unknown.
+// and readers go on with the state before the change whose outcome is unknown.
 // A full disk found before anything was committed refuses only that transaction.
+//
+// # Damage
+//
+// bbolt trusts its file: a branch that leads to itself ends the process, an element asks for as much memory as it says,
+// a page that cannot be read while a transaction begins leaves mutexes locked for ever. So it never comes to a page
+// first. page.go has the part of its format that this package reads by itself.
+//
+//	Open     structureCheck: meta pages, list of free pages, all branches, with reads of the file
+//	readers  state, tree, cursor: their own way through the mapping; each page is held against what led to it
+//	writers  guard: reads ahead of bbolt what it will come to, up to the neighbours of pages that become small
+//	Check    structureCheck of every page, then the rows
+//
+// Only the commit loop calls bbolt; readers have a snapshot that it hands out. What is wrong with a page is
+// ErrCorrupt for who needs it, and is remembered (Damage). A fault that bbolt meets nevertheless ends its use: nothing more
+// is asked of it, and Close gives lock, file and mapping back beside it. If the last commit cannot be read then, the
+// index is given up (Lost).
 package index

@@ -18,7 +18,7 @@ const smallMap = 64 << 20
 
 // hugeMap is how much address space an open index takes: when the file grows
 // beyond it, the writer waits for all readers and new readers for the writer, while it is mapped
-// anew. 16 GiB is some 30 million items; it costs no memory, and a process has room for 8,000 such.
+// anew. 16 GiB is some 30 million items; it costs no memory, and a process can have 8,000 of them.
 func hugeMap() int {
 	size := 1
 	return max(size<<34, smallMap) // 0 where an int has 32 bits
@@ -56,7 +56,7 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 		return nil, errors.Join(err, x.closeFile(true))
 	}
 	x.broken = false
-	x.setRoom()
+	x.limitGrowth()
 	return bad, nil
 }
 
@@ -149,8 +149,8 @@ func mapSizeOf(n int) int {
 	return (n + step - 1) / step * step
 }
 
-// setRoom has bbolt refuse what does not fit into the mapping (errNoRoom), instead of waiting for our snapshots to end.
-func (x *Index) setRoom() { x.db.MaxSize = x.mapped + x.db.AllocSize - 1 }
+// limitGrowth has bbolt refuse what does not fit into the mapping (errMapFull), instead of waiting for our snapshots to end.
+func (x *Index) limitGrowth() { x.db.MaxSize = x.mapped + x.db.AllocSize - 1 }
 
-// errNoRoom is a commit that needs a larger mapping. It has changed nothing.
-var errNoRoom = bolterrors.ErrMaxSizeReached
+// errMapFull is a commit that needs a larger mapping. It has changed nothing.
+var errMapFull = bolterrors.ErrMaxSizeReached

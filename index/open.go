@@ -59,7 +59,7 @@ type Index struct {
 // Open opens the index at path, taking its file lock. A second open, by whatever
 // process, is ErrLocked after a short wait. A missing file is ErrNotFound.
 //
-// It reads the list of free pages and all branches: some three in a thousand pages, which is what it costs, also after
+// It reads the list of free pages and all branches: some 25 in a thousand pages, which is what it costs, also after
 // a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
 // they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
 //
