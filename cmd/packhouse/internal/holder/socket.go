@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync/atomic"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -67,14 +68,19 @@ func ListenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: l, path: path, made: info}, nil
 }
 
-// unixListener removes its socket, and only its own, when it is closed.
+// unixListener removes its socket, and only its own, when it is first closed: later the file system may have given the
+// inode to the socket of whoever came next.
 type unixListener struct {
 	*net.UnixListener
-	path string
-	made os.FileInfo
+	path   string
+	made   os.FileInfo
+	closed atomic.Bool
 }
 
 func (l *unixListener) Close() error {
+	if l.closed.Swap(true) {
+		return l.UnixListener.Close() // says that it is closed
+	}
 	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
 		_ = os.Remove(l.path)
 	}
