@@ -171,10 +171,10 @@ func (e *Engine) RunOpen(ctx context.Context, a *repo.Access, p *Plan, each func
 		return nil, p.err
 	}
 	open, err := a.BeginCompaction(identity(a.Principal(), p, true), p.makes > 0)
-	if err == nil {
-		err = e.call(ctx, a, p, open, each)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := e.call(ctx, a, p, open, each); err != nil {
 		return nil, err
 	}
 	return open, nil
@@ -198,6 +198,9 @@ func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.C
 	case <-r.done:
 	}
 	if r.err != nil {
+		if open != nil {
+			open.Failed()
+		}
 		return r.err
 	}
 	if open != nil && r.replayed {
@@ -239,7 +242,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 		other.open.Store(open) // the result belongs to who asked last
 		return other, nil
 	}
-	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) {
+	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) && last.lock == lockOf(open) {
 		return nil, last.err
 	}
 	if job != nil {
@@ -292,6 +295,14 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 type refusal struct {
 	err   error
 	until time.Time
+	lock  string // of RunOpen: under another one it is another run of the client, which may fit where this did not
+}
+
+func lockOf(open *repo.Compaction) string {
+	if open == nil {
+		return ""
+	}
+	return open.Lock()
 }
 
 // Clients send a plan again within seconds when their connection breaks, as it does when a call fails whose answer has
@@ -309,7 +320,7 @@ func (e *Engine) refuseLocked(key string, r *run) {
 	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt) ||
 		errors.Is(r.err, repo.ErrNoSpace) || errors.Is(r.err, repo.ErrQuota)
 	if !r.background && (errors.Is(r.err, errCancelled) || wrong && now.Sub(r.first.Started) >= late) {
-		e.refused[key] = refusal{r.err, now.Add(refusalTime)}
+		e.refused[key] = refusal{r.err, now.Add(refusalTime), lockOf(r.open.Load())}
 	}
 }
 

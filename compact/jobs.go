@@ -297,7 +297,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 		return Estimate{}, err
 	}
 	r := e.newRun(a, p, nil)
-	r.ctx = ctx
+	r.ctx, r.dry = ctx, true
 	s, leave, err := r.surveyIn(e.looks)
 	if err != nil {
 		return Estimate{}, err

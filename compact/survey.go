@@ -71,9 +71,14 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	var last *source
 	for j, rng := range op.Ranges {
 		if j == 0 || rng.Key != op.Ranges[j-1].Key {
-			src, err := r.look(s, rng.Key, i, j)
+			// Before it is looked for, which brings back what is kept.
+			err := r.a.May(rng.Key, "r")
+			var src *source
+			if err == nil {
+				src, err = r.look(s, rng.Key, i, j)
+			}
 			if err == nil && !src.read {
-				err = r.readable(src, rng.Key)
+				err = readable(src)
 			}
 			if err != nil {
 				return &PlanError{Operation: i, Range: j, Key: rng.Key, Offset: rng.Offset, Err: err}
@@ -167,7 +172,11 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
 	}
 	src := &source{op: i, rng: j}
-	switch entry, err := r.own.Lookup(r.ctx, key); {
+	find := r.own.Stat
+	if j >= 0 && !r.dry { // who reads it asks for it: what is kept returns
+		find = r.own.Lookup
+	}
+	switch entry, err := find(r.ctx, key); {
 	case err == nil && entry.Dir:
 		return nil, repo.ErrIsDir
 	case err == nil:
@@ -180,11 +189,8 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	return src, nil
 }
 
-// readable tells whether the plan may read src.
-func (r *run) readable(src *source, key string) error {
-	if err := r.a.May(key, "r"); err != nil {
-		return err
-	}
+// readable tells whether src can be read.
+func readable(src *source) error {
 	if !src.found {
 		return repo.ErrNotFound
 	}

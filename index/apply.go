@@ -184,7 +184,7 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 		// To its client it is there: GET and HEAD say so.
 		if !m.Keep && m.IfRef == "" {
 			if r.Previous, err = t.keptItem(rowKey(m.Key)); err != nil || r.Previous != nil {
-				return r, errors.Join(err, t.releaseKeptAt(rowKey(m.Key), m.Now))
+				return r, errors.Join(err, t.releaseKeptAt(rowKey(m.Key), m.TrashUntil))
 			}
 		}
 		if m.IgnoreMissing {

@@ -33,8 +33,8 @@ const (
 	// FlagExempt marks an item that Counters.Exempt counts. Put.Exempt alone
 	// sets it; it stays with the item through moves, the trash and SetFlags.
 	FlagExempt Flags = 1 << 1
-	// FlagReturned marks an item that was kept after a compaction and came back. ReturnKept and
-	// ReturnProven alone set it.
+	// FlagReturned marks an item that does not count, though it is no source of an open plan: it was kept after a compaction
+	// and came back, or it was such a source and was stored or found again. It cannot be set from outside.
 	FlagReturned Flags = 1 << 2
 )
 
@@ -53,8 +53,8 @@ type Item struct {
 	Flags     Flags
 	// Plan is the open plan whose source the item is, see OpenPlan; 0: of none. OpenPlan alone sets it.
 	Plan uint64
-	// Found is when a plan last found the item as an output of its own; zero: never. Millisecond precision.
-	// Found alone sets it.
+	// Found is when somebody last found the item there who would else have stored it: a plan whose output it is, or a client
+	// with the same bytes; zero: never. Millisecond precision. The mutation Found alone sets it.
 	Found time.Time
 }
 

@@ -100,15 +100,15 @@ type Restore struct {
 type PurgeTrash struct{ IDs []string }
 
 // OpenPlan makes the items of Sources the sources of a new open plan, and takes them from the plans whose sources
-// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. ErrQuota when the
-// sources of open plans and what has returned, with the new sources, would be more than what the oldest open plan
-// found when it began (without one: what is there now) and more than Limit (negative: none).
+// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. With a limit it is
+// ErrQuota when the sources of open plans and what has returned, with the new sources, would be more than Limit and more
+// than what the oldest open plan found when it began (without one: what is there now).
 //
-// Delete, an overwrite, and whatever else takes an item from its key take it from its plan. A Move does not.
+// Delete, an overwrite, and whatever else takes an item from its key take it from its plan; so does Found. A Move does not.
 type OpenPlan struct {
 	Plan    Plan // without ID, Live, Sources and Bytes
 	Sources []string
-	Limit   int64
+	Limit   int64 // negative: none
 }
 
 // ProvePlan removes the sources of an open plan to the kept ones, until Until, and so closes the plan. An unknown
@@ -144,7 +144,8 @@ type ReleaseKept struct {
 	Now   time.Time
 }
 
-// Found sets Item.Found of the item at Key. ErrNotFound when there is none, ErrConflict when it has another Ref.
+// Found sets Item.Found of the item at Key, and takes it from the plan whose source it is, with FlagReturned: somebody is
+// about to refer to it. ErrNotFound when there is none, ErrConflict when it has another Ref.
 type Found struct {
 	Key, Ref string
 	Now      time.Time

@@ -92,8 +92,10 @@ func (x *Index) open(path string) error {
 	}
 	x.db = db
 	// A process that was killed may have left a commit that only the page cache has, or the file's name.
-	if err := errors.Join(db.Sync(), syncDir(x.dir), x.upgrade(), x.load()); err != nil {
-		return errors.Join(err, db.Close())
+	for _, step := range []func() error{db.Sync, func() error { return syncDir(x.dir) }, x.upgrade, x.load} {
+		if err := step(); err != nil {
+			return errors.Join(err, db.Close())
+		}
 	}
 	return nil
 }

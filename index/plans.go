@@ -2,10 +2,12 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -85,7 +87,7 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 	}
 	p.Live, p.Sources, p.Bytes = c.Counted(), 0, 0
 	bound := p.Live
-	if row, value := t.plans.Cursor().First(); row != nil {
+	if row, value := t.plans.Cursor().First(); row != nil && m.Limit >= 0 {
 		oldest, err := decodePlan(row, value)
 		if err != nil {
 			return r, err
@@ -93,7 +95,8 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		bound = oldest.Live
 	}
 	more := int64(0)
-	for _, key := range m.Sources {
+	// In the order of their rows: bbolt takes time in proportion to what it has to move aside for each.
+	for _, key := range sortedByRow(m.Sources) {
 		row := rowKey(key)
 		item, err := t.itemAt(key)
 		if err != nil {
@@ -121,11 +124,35 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 			return r, err
 		}
 	}
-	if more > 0 && c.OpenBytes+c.ReturnedBytes+more > max(bound, m.Limit) {
+	if m.Limit >= 0 && more > 0 && c.OpenBytes+c.ReturnedBytes+more > max(bound, m.Limit) {
 		return r, ErrQuota
 	}
 	r.Plan = p.ID
 	return r, t.storePlan(&p)
+}
+
+// sortedByRow is a copy of keys in the order of their rows.
+func sortedByRow(keys []string) []string {
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, CompareKeys)
+	return keys
+}
+
+// CompareKeys compares keys by the order of their rows, which is that of listings.
+func CompareKeys(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1 // a separator comes before all else
+		case b[i] == '/':
+			return +1
+		}
+		return cmp.Compare(a[i], b[i])
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 // recount is for an item that stays at its key and counts otherwise.
@@ -198,9 +225,17 @@ func (t *tx) found(m Found) error {
 	if err != nil {
 		return err
 	}
+	before, row := *item, rowKey(m.Key)
 	item.Found = m.Now
-	t.put(t.items, rowKey(m.Key), encodeItem(item))
-	return nil
+	if item.Plan != 0 {
+		item.Plan = 0
+		item.Flags |= FlagReturned
+	}
+	t.put(t.items, row, encodeItem(item))
+	if err := t.countSource(row, &before, -1); err != nil {
+		return err
+	}
+	return t.recount(&before, item)
 }
 
 // Plans calls fn for the open plans, the oldest first. fn is under the rules of List.
@@ -246,23 +281,23 @@ func (t *tx) unkeep(row []byte) (keptRecord, error) {
 	return record, t.countKept(&record.item, -1)
 }
 
-// release moves a kept row to the trash, where it has expired. It returns the item's size.
-func (t *tx) release(row []byte, now time.Time) (int64, error) {
+// release moves a kept row to the trash, until a time. It returns the item's size.
+func (t *tx) release(row []byte, until time.Time) (int64, error) {
 	record, err := t.unkeep(row)
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.bury(&record.trashRecord, now)
+	_, err = t.bury(&record.trashRecord, until)
 	return record.item.Size, err
 }
 
 // releaseKeptAt releases what is kept under the key of an item row, if anything is.
-func (t *tx) releaseKeptAt(item []byte, now time.Time) error {
+func (t *tx) releaseKeptAt(item []byte, until time.Time) error {
 	row := t.keptKeys.Get(item)
 	if row == nil {
 		return nil
 	}
-	_, err := t.release(bytes.Clone(row), now)
+	_, err := t.release(bytes.Clone(row), until)
 	return err
 }
 

@@ -272,7 +272,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		case m.dirs[mut.Key]:
 			return index.ErrIsDir
 		case !exists && !mut.Keep && mut.IfRef == "" && m.kept[mut.Key].Key != "":
-			m.release(mut.Key, mut.Now)
+			m.release(mut.Key, mut.TrashUntil)
 			return nil
 		case !exists && mut.IgnoreMissing:
 			return nil
@@ -293,7 +293,9 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if len(m.plans) > 0 {
 			bound = m.plans[slices.Min(slices.Collect(maps.Keys(m.plans)))]
 		}
-		for _, key := range mut.Sources {
+		sources := slices.Clone(mut.Sources)
+		slices.SortFunc(sources, index.CompareKeys)
+		for _, key := range sources {
 			item, ok := m.items[key]
 			switch {
 			case m.dirs[key]:
@@ -309,7 +311,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		}
 		// What has returned and is exempt is counted otherwise, and so not here.
 		after := m.counters()
-		if len(mut.Sources) > 0 && after.OpenBytes+after.ReturnedBytes > max(bound, mut.Limit) && after.OpenBytes+after.ReturnedBytes > before.OpenBytes+before.ReturnedBytes {
+		if len(mut.Sources) > 0 && mut.Limit >= 0 && after.OpenBytes+after.ReturnedBytes > max(bound, mut.Limit) && after.OpenBytes+after.ReturnedBytes > before.OpenBytes+before.ReturnedBytes {
 			return index.ErrQuota
 		}
 		if len(mut.Sources) > 0 {
@@ -365,6 +367,10 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrConflict
 		}
 		item.Found = mut.Now
+		if item.Plan != 0 {
+			item.Plan = 0
+			item.Flags |= index.FlagReturned
+		}
 		m.items[mut.Key] = item
 	case index.Move:
 		item, exists := m.items[mut.From]

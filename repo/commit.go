@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"packhouse/index"
@@ -72,15 +71,19 @@ type committed struct {
 func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	c := &a.r.compactions
 	if !c.bears(&b) {
-		return a.commitThen(ctx, b, nil)
+		return a.commitThen(ctx, b, false)
 	}
 	// While mu is held nothing happens to locks, indexes or other plans.
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if b.Open != nil {
-		c.began(a.r.index.Counters())
+		c.began(a.r)
 	}
 	live := c.live
-	done, err := a.commitThen(ctx, b, &c.mu)
+	if oldest, open, err := a.r.oldestPlan(); err == nil && open {
+		live = max(live, oldest.Live)
+	}
+	done, err := a.commitThen(ctx, b, true)
 	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
 			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "repository", a.r.Name(), "error", err)
@@ -89,11 +92,8 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	return done, err
 }
 
-// commitThen commits a batch. mu is nil, or held and unlocked when the outcome is noted.
-func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (committed, error) {
-	if mu != nil {
-		defer mu.Unlock()
-	}
+// commitThen commits a batch. bears tells that it has something to do with open plans, and mu of the compactions is held.
+func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed, error) {
 	at := a.r.changes.begin(a.r.env.Now())
 	defer a.r.changes.end(at)
 	now := *at
@@ -103,7 +103,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 	}
 	own := len(muts)
 	var ic *indexCommit
-	if mu != nil {
+	if bears {
 		if muts, ic, err = a.alongside(b, now, muts); err != nil {
 			return committed{}, err
 		}
@@ -112,7 +112,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
-	if mu != nil && !refused(err) {
+	if bears && !refused(err) {
 		a.noteLocks(b) // also when the outcome is unknown
 	}
 	if err != nil {
@@ -170,7 +170,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	}
 	var refused *index.GroupError
 	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
-		return errors.Join(a.MayOpen(1, 0), err)
+		return errors.Join(a.MayOpen(nil, 1, 0), err)
 	}
 	var bytes int64
 	for _, put := range b.Puts {
@@ -209,7 +209,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		if err := a.mayChange(u.o.Key, "wW"); err != nil {
 			return nil, err
 		}
-		u.item.Modified = now
+		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
 			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,

@@ -3,6 +3,7 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"packhouse/index"
@@ -45,22 +46,39 @@ func (r *Repository) oldestPlan() (oldest index.Plan, ok bool, err error) {
 	return oldest, ok, r.translate(err)
 }
 
-// heldBound is how many bytes the sources of open plans, what came back and what is kept may have together: the limit,
-// or what there was when the oldest open plan began.
+// heldBound is how many bytes the sources of open plans, what came back and what is kept may have together: the limit, or
+// what counted when the oldest open plan began, if that was more. Without a limit it is what the repository holds.
 func (r *Repository) heldBound() (bound int64, oldest index.Plan, err error) {
 	oldest, ok, err := r.oldestPlan()
-	bound = r.index.Counters().Counted()
+	c := r.index.Counters()
+	_, _, limit := r.quota.current()
+	if limit < 0 {
+		return c.Bytes - c.Exempt, oldest, err // sources and what came back are part of it: only what is kept has a bound
+	}
+	bound = c.Counted()
 	if ok {
 		bound = oldest.Live
 	}
-	_, _, limit := r.quota.current()
 	return max(bound, limit), oldest, err
 }
 
 // MayOpen refuses a plan with a *PendingError if its sources would stay beyond what open plans may hold. freed are the bytes of
-// sources of other plans, and of what came back, that the plan takes over or removes. The index tests it
-// once more.
-func (a *Access) MayOpen(sources, freed int64) error {
+// sources of other plans, and of what came back, that the plan calls unused. The index tests it once more, when it is
+// known which of these go.
+func (a *Access) MayOpen(k *Compaction, sources, freed int64) error {
+	if k != nil && freed > 0 {
+		c := &a.r.compactions
+		c.mu.Lock()
+		before, err := c.unusedBefore(k, a.r.env.Now())
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if before.Equal(never) {
+			freed = 0
+		}
+	}
+
 	bound, oldest, err := a.r.heldBound()
 	if err != nil {
 		return err
@@ -82,14 +100,13 @@ func (a *Access) openMutations(o *OpenPlan, now time.Time) ([]index.Mutation, er
 		by, lock = k.by, k.lock
 	}
 	if len(o.Unused) > 0 {
-		stored, before, err := c.storedSince(a.r, by, now)
+		before, err := c.unusedBefore(o.Compaction, now)
 		if err != nil {
 			return nil, err
 		}
-		if stored {
-			before = time.UnixMilli(0) // nothing is older
-		}
-		for _, key := range o.Unused {
+		unused := slices.Clone(o.Unused)
+		slices.SortFunc(unused, index.CompareKeys) // bbolt takes less time for rows in their order
+		for _, key := range unused {
 			if err := a.mayChange(key, "D"); err != nil {
 				return nil, err
 			}

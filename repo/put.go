@@ -103,12 +103,16 @@ func (a *Access) compare(ctx context.Context, req PutRequest, item index.Item) (
 	if n != item.Size || !bytes.Equal(sum.Sum(nil), item.BLAKE3[:]) {
 		return PutResult{}, denied
 	}
-	if a.r.compactions.keys != nil {
-		// Who stores it is about to refer to it: no client that has not heard of that may call it unused.
+	return a.unchanged(ctx, req.Key, item)
+}
+
+// unchanged is the answer to a body whose bytes are there already. Who stores them is about to refer to them: no client
+// that has not heard of that may call them unused, and they are no plan's to remove.
+func (a *Access) unchanged(ctx context.Context, key string, item index.Item) (PutResult, error) {
+	if h := a.r.compactions.keys; h != nil && h.isPack(key) {
 		at := a.r.changes.begin(a.r.env.Now())
 		defer a.r.changes.end(at)
-		_, err := a.r.apply(ctx, index.Found{Key: req.Key, Ref: item.Ref, Now: *at})
-		if err != nil && !refused(err) {
+		if _, err := a.r.apply(ctx, index.Found{Key: key, Ref: item.Ref, Now: *at}); err != nil && !refused(err) {
 			return PutResult{}, err
 		}
 	}
@@ -155,7 +159,7 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 	}
 	results, err := a.Commit(ctx, Batch{Puts: []BatchPut{put}})
 	if errors.Is(err, ErrExists) {
-		return a.lostRace(u)
+		return a.lostRace(ctx, u)
 	}
 	if err != nil {
 		return PutResult{}, err
@@ -164,10 +168,10 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 }
 
 // lostRace answers for a new item that somebody else stored first.
-func (a *Access) lostRace(u *Upload) (PutResult, error) {
+func (a *Access) lostRace(ctx context.Context, u *Upload) (PutResult, error) {
 	entry, err := a.r.index.Get(u.o.Key)
 	if err == nil && !entry.Dir && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
-		return PutResult{Item: entry.Item, PreviousSize: entry.Item.Size, Unchanged: true}, a.r.Durable()
+		return a.unchanged(ctx, u.o.Key, entry.Item)
 	}
 	return PutResult{}, &DeniedError{Letters: "W", Key: u.o.Key, Exists: true}
 }

@@ -34,6 +34,19 @@ func (m *room) dismiss(r *Repository) {
 	delete(m.open, r)
 }
 
+// keptBytes is how many bytes are kept in all repositories that can give them up.
+func (m *room) keptBytes() (bytes int64) {
+	m.members.Lock()
+	defer m.members.Unlock()
+	for r := range m.open {
+		if r.writable() == nil {
+			c := r.index.Counters()
+			bytes += c.KeptBytes + keptOverhead*c.KeptItems
+		}
+	}
+	return bytes
+}
+
 // oldestKept is the repository whose kept packs expire first, nil when nothing is kept.
 func (m *room) oldestKept() (owner *Repository) {
 	m.members.Lock()
@@ -96,10 +109,12 @@ func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	m := r.room
 	m.sparing.Lock()
 	defer m.sparing.Unlock()
-	if short, err = try(); short > 0 && r.spareDisk(short) {
-		_, err = try()
+	for {
+		if short, err = try(); short <= 0 || !r.spareDisk(short) {
+			return err
+		}
+		// Others may take what has become free: then more gives way.
 	}
-	return err
 }
 
 func (c *claim) tryGrow(bytes int64) (short int64, err error) {

@@ -47,6 +47,7 @@ type Upload struct {
 	credit   int64        // counted bytes of the item it replaces
 	exempt   bool
 	commit   bool   // of a commit key
+	begun    uint64 // step at which an index began to be stored, see compactions
 	claim    *claim // on the disk; nil while exempt
 	claimed  int64  // bytes that claim has promised in all
 	ref      blobstore.Ref
@@ -65,6 +66,9 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 		return nil, errTooLarge
 	}
 	u := &Upload{a: a, o: o}
+	if h := a.r.compactions.keys; h != nil && o.Key == h.index {
+		u.begun = a.r.compactions.indexBegins()
+	}
 	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
 	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
 	if err := u.reserve(); err != nil {
