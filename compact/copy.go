@@ -30,7 +30,7 @@ func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out 
 	if err != nil {
 		return err
 	}
-	out.op, out.upload = i, u
+	out.op, out.upload, out.uncounted = i, u, r.uncounted(s, op)
 	var naming hash.Hash
 	if op.Target == "" && op.Naming.Algorithm.Name != digest.BLAKE3 {
 		naming = op.Naming.Algorithm.New()

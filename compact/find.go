@@ -59,7 +59,7 @@ func (r *run) find(s *survey, outputs []output) (found int, err error) {
 		case err != nil:
 			return err
 		case right:
-			*out = output{op: i, key: key, size: op.size(), sum: sum, kept: ref, existed: true}
+			*out = output{op: i, key: key, size: op.size(), sum: sum, kept: ref, existed: true, uncounted: r.uncounted(s, op)}
 		default:
 			r.readTotal.Add(op.reads()) // it is read once more
 		}
@@ -138,7 +138,10 @@ func (r *run) unfound(s *survey, outputs []output) (net, bytes int64) {
 		if out.kept == "" {
 			continue
 		}
-		net, bytes = net-out.size, bytes-out.size
+		bytes -= out.size
+		if !out.uncounted {
+			net -= out.size
+		}
 		if !stays[out.key] {
 			stays[out.key] = true
 			net += r.frees(s, out.key) // a source that is its own output is not deleted

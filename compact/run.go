@@ -61,6 +61,8 @@ type output struct {
 	kept    string       // reference of what stands there
 	replace string       // reference of damaged bytes that stand there, to be replaced
 	existed bool
+
+	uncounted bool // see run.uncounted
 }
 
 // carryOut is the whole of a run: a kept result, or survey, copying and commit. From the commit

@@ -33,6 +33,8 @@ type survey struct {
 	opens  int64    // bytes that stay beside the outputs and did not before
 	closes int64    // bytes of unused that did
 	gone   int64    // sizes of unused
+
+	uncounted int64 // sizes of the outputs that do not count
 }
 
 // survey checks the whole plan against the index: existence, ranges, permissions. Of the
@@ -52,7 +54,7 @@ func (r *run) survey() (*survey, error) {
 			return nil, err
 		}
 	}
-	s.net = r.output
+	s.net = r.output - s.uncounted
 	for key, src := range s.sources {
 		s.net -= r.frees(s, key) // of an open plan it stays, but does not count
 		if src.delete && src.found && src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
@@ -109,9 +111,23 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 		src.delete = true
 	}
 	if op.makes() {
+		if r.uncounted(s, op) {
+			s.uncounted += op.size()
+		}
 		return r.surveyName(s, i, op)
 	}
 	return nil
+}
+
+// uncounted tells whether an operation of an open plan makes its output of an item that does not count, as it is the
+// source of another open plan or came back after a compaction: then the output does not count either. Else a
+// repository with its quota full could not be compacted any more.
+func (r *run) uncounted(s *survey, op *Operation) bool {
+	if r.open.Load() == nil || len(op.Ranges) == 0 {
+		return false
+	}
+	src := s.sources[op.Ranges[0].Key] // V'Ger has one for each operation
+	return src != nil && src.found && (src.item.Plan != 0 || src.item.Flags&index.FlagReturned != 0)
 }
 
 // surveyUnused takes note of an item that the client of an open plan calls unused.

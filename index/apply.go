@@ -151,8 +151,11 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	item := m.Item
 	item.Modified, item.Plan, item.Found = m.Now, 0, time.Time{}
 	item.Flags &^= FlagExempt | FlagReturned
-	if m.Exempt {
+	switch {
+	case m.Exempt:
 		item.Flags |= FlagExempt
+	case m.Uncounted:
+		item.Flags |= FlagReturned
 	}
 	if r.Previous != nil {
 		item.Created = r.Previous.Created

@@ -25,6 +25,8 @@ type Put struct {
 	// Exempt marks a small coordination object (locks, sessions): its bytes are
 	// counted in Counters.Exempt and Limit is not tested. The flag is stored with the item.
 	Exempt bool
+	// Uncounted gives the item FlagReturned: it is made of a pack that does not count either. Not with Exempt.
+	Uncounted bool
 	// TrashUntil is the expiry of the trash row of a replaced item; exempt ones expire at once.
 	TrashUntil time.Time
 	Now        time.Time // Item.Modified of the new, removal time of the replaced

@@ -251,8 +251,11 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 				item.Flags |= index.FlagReturned
 			}
 		}
-		if mut.Exempt {
+		switch {
+		case mut.Exempt:
 			item.Flags |= index.FlagExempt
+		case mut.Uncounted:
+			item.Flags |= index.FlagReturned
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
 		if err := m.attach(mut.Key, item, mut.Now); err != nil {
@@ -632,7 +635,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	switch rapid.IntRange(0, 23).Draw(t, "mutation") {
 	case 0, 1, 2, 3:
 		item := index.Item{Size: unit * rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
-		m := index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
+		m := index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Uncounted: flag("uncounted"), Now: g.now, TrashUntil: until}
 		m.Commit = class(m.Key)
 		return m
 	case 23:

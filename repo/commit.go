@@ -28,6 +28,8 @@ type BatchPut struct {
 	IfAbsent bool   // ErrExists when an item is there
 	IfRef    string // if not empty: ErrConflict unless the item there has this reference
 	Backup   bool   // counts as a completed backup of the principal
+	// Uncounted makes the item one that does not count, as what it is made of does not.
+	Uncounted bool
 }
 
 // BatchDelete removes an item, if it still has Ref (when Ref is not empty).
@@ -212,7 +214,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
 			Commit: a.commitClass(b, u),
 		})
 	}
