@@ -71,8 +71,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return t.endPlans(m)
 	case ReturnKept:
 		return t.returnKept(m)
-	case ReturnProven:
-		return t.returnProven(m)
+	case ReturnSince:
+		return t.returnSince(m)
 	case ReleaseKept:
 		return t.releaseKept(m)
 	case Found:
@@ -202,7 +202,7 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 		return Result{}, nil
 	}
 	if m.Keep {
-		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false)
+		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false, m.By)
 	}
 	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil)
 	return r, err

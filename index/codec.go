@@ -242,6 +242,7 @@ func decodeLock(id string, b []byte) (Lock, error) {
 type keptRecord struct {
 	trashRecord
 	proven bool
+	by     string
 }
 
 func encodeKept(r *keptRecord) []byte {
@@ -249,15 +250,17 @@ func encodeKept(r *keptRecord) []byte {
 	if r.proven {
 		proven = 1
 	}
-	return append([]byte{keptV1, proven}, encodeTrash(&r.trashRecord)...)
+	return append(appendLong([]byte{keptV1, proven}, r.by), encodeTrash(&r.trashRecord)...)
 }
 
 func decodeKept(b []byte) (r keptRecord, err error) {
-	if len(b) < 2 || b[0] != keptV1 || b[1] > 1 {
+	f := fields{b: b}
+	version, proven, by := f.u8(), f.u8(), string(f.long())
+	if version != keptV1 || proven > 1 || f.bad {
 		return keptRecord{}, damaged("kept")
 	}
-	r.proven = b[1] == 1
-	r.trashRecord, err = decodeTrash(b[2:])
+	r.proven, r.by = proven == 1, by
+	r.trashRecord, err = decodeTrash(f.b)
 	return r, err
 }
 

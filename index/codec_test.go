@@ -50,7 +50,7 @@ var (
 		Size: 3, Created: goldenTime, Modified: goldenTime, Ref: "ref", Writer: "alice", Flags: FlagReturned, Plan: 9, Found: goldenTime.Add(time.Minute),
 	}
 	goldenCounters2 = Counters{Items: 1, Bytes: 2, Plans: 6, OpenBytes: 7, ReturnedBytes: 8, KeptItems: 9, KeptBytes: 1 << 40}
-	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true}
+	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true, "alice"}
 	goldenPlan      = Plan{
 		ID: 9, Principal: "alice", Address: "192.0.2.1", Lock: "object locks/00.json", Job: "0123", At: goldenTime, Live: 10, Sources: 2, Bytes: 7,
 	}

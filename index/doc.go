@@ -76,7 +76,7 @@
 //	job 1        version u8 | record
 //	plan 1       version u8 | at i64 ms | live i64 | sources i64 | bytes i64 | <u16 n>principal | <u16 n>address
 //	             | <u16 n>lock | <u16 n>job
-//	kept 1       version u8 | 1 u8 if the plan was proven, else 0 | trash record
+//	kept 1       version u8 | 1 u8 if a plan was proven, else 0 | <u16 n>who calls it unused | trash record
 //
 // testdata holds each record of each version, and a whole file of each format.
 //

@@ -107,7 +107,8 @@ type Removed struct {
 // Kept is an item that a compaction removed and that is still served under its key.
 type Kept struct {
 	Removed
-	Proven bool // it was a source of a plan that was proven; false: a client called it unused
+	Proven bool   // it was a source of a plan that was proven; false: a client called it unused
+	By     string // that client, as Delete.By
 }
 
 // Plan is an open plan: a compaction whose outputs and sources are both items, as nobody knows yet which of them the
@@ -166,7 +167,7 @@ type Result struct {
 	// Delta is by how many bytes OpenPlan and EndPlans change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
-	Items int64  // ProvePlan, ReturnProven, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
+	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
 	Bytes int64  // their sizes
 	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }

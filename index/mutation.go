@@ -43,6 +43,7 @@ type Delete struct {
 	// Keep removes the item to the kept ones instead of the trash, until TrashUntil: it is no item any more, and
 	// counts as none, but Kept finds it under its key. Without Keep an item that is kept under Key is released.
 	Keep bool
+	By   string // with Keep: who calls the item unused; at most 512 bytes
 	// IfBefore, if not zero, leaves an item alone that was stored or found (Item.Modified, Item.Found) then or later:
 	// Result.Previous is nil.
 	IfBefore   time.Time
@@ -131,11 +132,12 @@ type ReturnKept struct {
 	Now time.Time
 }
 
-// ReturnProven is ReturnKept of all that plans which were proven at Since or later have removed. What cannot
-// return, for its key is a directory by now, stays kept.
-type ReturnProven struct {
-	Since time.Time
-	Now   time.Time
+// ReturnSince is ReturnKept of all that was removed at Since or later: by plans that were proven, and as unused by others
+// than Except. What cannot return, for its key is a directory by now, stays kept.
+type ReturnSince struct {
+	Since  time.Time
+	Except string // as Delete.By
+	Now    time.Time
 }
 
 // ReleaseKept moves what is kept to the trash, where it expires at once: the oldest first, all that expire at Now or
@@ -212,10 +214,10 @@ func (ExpireLocks) mutation() {}
 func (PutJob) mutation()      {}
 func (DeleteJob) mutation()   {}
 
-func (OpenPlan) mutation()     {}
-func (ProvePlan) mutation()    {}
-func (EndPlans) mutation()     {}
-func (ReturnKept) mutation()   {}
-func (ReturnProven) mutation() {}
-func (ReleaseKept) mutation()  {}
-func (Found) mutation()        {}
+func (OpenPlan) mutation()    {}
+func (ProvePlan) mutation()   {}
+func (EndPlans) mutation()    {}
+func (ReturnKept) mutation()  {}
+func (ReturnSince) mutation() {}
+func (ReleaseKept) mutation() {}
+func (Found) mutation()       {}

@@ -183,7 +183,7 @@ func (t *tx) provePlan(m ProvePlan) (r Result, err error) {
 		}
 		r.Items++
 		r.Bytes += item.Size
-		if err := t.keep(key, item, m.Now, m.Until, true); err != nil {
+		if err := t.keep(key, item, m.Now, m.Until, true, ""); err != nil {
 			return r, err
 		}
 	}
@@ -251,7 +251,7 @@ func (x *Index) Plans(fn func(Plan) error) error {
 }
 
 // keep takes the item from its key, and makes a row among the kept ones of it.
-func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool) error {
+func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool, by string) error {
 	if err := t.detach(key, item); err != nil {
 		return err
 	}
@@ -259,7 +259,7 @@ func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool) err
 	if err != nil {
 		return err
 	}
-	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven}
+	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven, by}
 	t.put(t.kept, row, encodeKept(&record))
 	t.put(t.keptKeys, rowKey(key), row)
 	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{inKept, row}))
@@ -337,7 +337,7 @@ func (t *tx) returnKept(m ReturnKept) (r Result, err error) {
 	return r, err
 }
 
-func (t *tx) returnProven(m ReturnProven) (r Result, err error) {
+func (t *tx) returnSince(m ReturnSince) (r Result, err error) {
 	var rows [][]byte
 	c := t.kept.Cursor()
 	for row, value := c.First(); row != nil; row, value = c.Next() {
@@ -345,7 +345,7 @@ func (t *tx) returnProven(m ReturnProven) (r Result, err error) {
 		if err != nil {
 			return r, err
 		}
-		if record.proven && !record.at.Before(m.Since.Truncate(time.Millisecond)) && t.mayAttach(record.key) {
+		if (record.proven || record.by != m.Except) && !record.at.Before(m.Since.Truncate(time.Millisecond)) && t.mayAttach(record.key) {
 			rows = append(rows, bytes.Clone(row))
 		}
 	}
@@ -428,7 +428,7 @@ func decodeKeptRow(row, value []byte) (Kept, error) {
 	if err != nil {
 		return Kept{}, err
 	}
-	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven}, nil
+	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven, record.by}, nil
 }
 
 // EachKept calls fn for all that is kept, in order of expiry. fn is under the rules of List.

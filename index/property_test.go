@@ -74,9 +74,9 @@ func bare(item index.Item) index.Item {
 	return item
 }
 
-func (m *model) keep(key string, now, until time.Time, proven bool) {
+func (m *model) keep(key string, now, until time.Time, proven bool, by string) {
 	m.order++
-	m.kept[key] = modelKept{index.Kept{Removed: index.Removed{Key: key, Item: bare(m.items[key]), At: now, Expires: until}, Proven: proven}, m.order}
+	m.kept[key] = modelKept{index.Kept{Removed: index.Removed{Key: key, Item: bare(m.items[key]), At: now, Expires: until}, Proven: proven, By: by}, m.order}
 	delete(m.items, key)
 }
 
@@ -286,7 +286,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		case !mut.IfBefore.IsZero() && (!old.Modified.Before(mut.IfBefore) || !old.Found.Before(mut.IfBefore)):
 			return nil
 		case mut.Keep:
-			m.keep(mut.Key, mut.Now, mut.TrashUntil, false)
+			m.keep(mut.Key, mut.Now, mut.TrashUntil, false, mut.By)
 			return nil
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
@@ -323,7 +323,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 	case index.ProvePlan:
 		for _, key := range m.sources(mut.ID) {
 			if mut.ID != 0 {
-				m.keep(key, mut.Now, mut.Until, true)
+				m.keep(key, mut.Now, mut.Until, true, "")
 			}
 		}
 	case index.EndPlans:
@@ -342,10 +342,10 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrNotFound
 		}
 		return m.giveBack(mut.Key)
-	case index.ReturnProven:
+	case index.ReturnSince:
 		for _, key := range m.oldestKept() {
 			k := m.kept[key]
-			if k.Proven && !k.At.Before(mut.Since) && !m.dirs[key] && m.clone().giveBack(key) == nil {
+			if (k.Proven || k.By != mut.Except) && !k.At.Before(mut.Since) && !m.dirs[key] && m.clone().giveBack(key) == nil {
 				if err := m.giveBack(key); err != nil {
 					return err
 				}
@@ -647,7 +647,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		if flag("before") {
 			before = g.now.Add(-3 * time.Minute)
 		}
-		return index.Delete{Key: key(), Keep: true, IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
+		return index.Delete{Key: key(), Keep: true, By: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "by"), IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
 	case 17, 18:
 		m := index.OpenPlan{Plan: index.Plan{Principal: "p", At: g.now}, Limit: rapid.SampledFrom([]int64{-1, 30 * unit, 1000 * unit}).Draw(t, "bound")}
 		for range rapid.IntRange(1, 3).Draw(t, "sources") {
@@ -660,7 +660,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		return index.ReturnKept{Key: key(), Now: g.now}
 	case 21:
 		if flag("all") {
-			return index.ReturnProven{Since: g.now.Add(-5 * time.Minute), Now: g.now}
+			return index.ReturnSince{Except: "x", Since: g.now.Add(-5 * time.Minute), Now: g.now}
 		}
 		return index.ReleaseKept{Bytes: unit * rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
 	case 22:

@@ -129,7 +129,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 		}
 		return committed{}, a.withFigures(err, b)
 	}
-	done := a.settle(b, results[:own])
+	done := a.settle(b, now, results[:own])
 	if ic != nil {
 		a.r.compactions.afterIndex(a.r, ic, now, results[own:])
 		done.held = len(ic.proves) > 0
@@ -272,7 +272,7 @@ func (a *Access) limits(b Batch) []int64 {
 }
 
 // settle does what follows a durable commit: counts, markers, trash.
-func (a *Access) settle(b Batch, results []index.Result) (done committed) {
+func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done committed) {
 	results = results[len(b.Requires):]
 	var delta, commits int64
 	for i, d := range b.Deletes {
@@ -284,7 +284,9 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	}
 	results = results[len(b.Deletes):]
 	if b.Open != nil {
-		done.opened, delta = a.openedWith(b.Open, results, delta)
+		var more int64
+		done.opened, more = a.opened(b.Open, now, results)
+		delta += more
 		results = results[len(b.Open.Unused)+1:]
 	}
 	if b.whole {
@@ -329,9 +331,4 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 		a.r.quota.add(delta, commits)
 	}
 	return done
-}
-
-func (a *Access) openedWith(o *OpenPlan, results []index.Result, delta int64) (Opened, int64) {
-	done, more := a.opened(o, results)
-	return done, delta + more
 }

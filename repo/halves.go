@@ -56,17 +56,36 @@ type compactions struct {
 	// stored, a plan carried out. It comes before all other locks of the repository.
 	mu     sync.Mutex
 	reads  map[sender]time.Time // when each began its last whole read of one of keys.reads
-	stored [2]indexStored       // the last index stored, and the last by another sender than that one's
+	stored latest               // who stored an index last
+	unused latest               // who removed packs as unused last
 	calls  map[string]*call     // by job ID: plans that may be proven
 	steps  uint64               // counts what is in order: answers, and indexes that begin to be stored
 	proof  time.Time            // the last one; zero: none since the start
 	live   int64                // see began
 }
 
-type indexStored struct {
+// latest is who did something last, and who was the last other than that one.
+type latest [2]struct {
 	by sender
 	at time.Time
 }
+
+func (l *latest) note(by sender, at time.Time) {
+	if l[0].by != by {
+		l[1] = l[0]
+	}
+	l[0].by, l[0].at = by, at
+}
+
+// byOther is when another than by did it last; zero: never.
+func (l *latest) byOther(by sender) time.Time {
+	if l[0].by == by {
+		return l[1].at
+	}
+	return l[0].at
+}
+
+func (s sender) String() string { return s.name + "\x00" + s.address }
 
 // began takes note of what there was when a plan began, for which what it removes may be kept. mu is held.
 func (c *compactions) began(r *Repository) {
@@ -281,14 +300,9 @@ func (a *Access) IndexRead(key string, at time.Time) {
 // (index.gen) may tell its client that the copy in its cache is right. Else the client reads the index, or has a copy of
 // another: index.gen is stored after the index. mu is held.
 func (c *compactions) current(r *Repository, by sender) bool {
-	other := c.stored[0]
-	if other.by == by {
-		other = c.stored[1]
-	}
 	read, known := c.reads[by]
-	if !other.at.IsZero() {
-		own := c.stored[0].by == by && !c.stored[0].at.IsZero()
-		return own || known && other.at.Before(read)
+	if other := c.stored.byOther(by); !other.IsZero() {
+		return c.stored[0].by == by || known && other.Before(read)
 	}
 	if known {
 		return true
@@ -421,14 +435,15 @@ func (a *Access) beforeIndex(u *Upload, now time.Time, muts []index.Mutation) ([
 		return nil, nil, a.r.translate(err)
 	}
 	ic := &indexCommit{by: a.sender()}
-	muts = append(muts, index.SetMeta{Name: metaIndexSender, Value: []byte(ic.by.name + "\x00" + ic.by.address)})
+	muts = append(muts, index.SetMeta{Name: metaIndexSender, Value: []byte(ic.by.String())})
 	if err == nil && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
 		return muts, ic, nil // a retry, which says no more than the first did
 	}
 	read, known := c.reads[ic.by]
-	if a.r.index.Counters().KeptItems > 0 && (!known || !c.proof.IsZero() && !c.proof.Before(read)) {
+	removed := later(c.proof, c.unused.byOther(ic.by))
+	if a.r.index.Counters().KeptItems > 0 && (!known || !removed.IsZero() && !removed.Before(read)) {
 		ic.doubt = true
-		muts = append(muts, index.ReturnProven{Since: read, Now: now})
+		muts = append(muts, index.ReturnSince{Since: read, Except: ic.by.String(), Now: now})
 	}
 	lock, err := a.r.lockNow()
 	if err != nil {
@@ -446,10 +461,7 @@ func (a *Access) beforeIndex(u *Upload, now time.Time, muts []index.Mutation) ([
 
 // afterIndex notes a new index that is stored. results are those of the mutations that beforeIndex added. mu is held.
 func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, results []index.Result) {
-	if c.stored[0].by != ic.by {
-		c.stored[1] = c.stored[0]
-	}
-	c.stored[0] = indexStored{ic.by, now}
+	c.stored.note(ic.by, now)
 	for _, k := range c.calls {
 		if k.by != ic.by {
 			k.disturbed = true
@@ -485,11 +497,7 @@ func (c *compactions) unusedBefore(k *Compaction, now time.Time) (time.Time, err
 		return never, err
 	}
 	if k.known {
-		last := c.stored[0]
-		if last.by == by {
-			last = c.stored[1]
-		}
-		if !last.at.IsZero() && !last.at.Before(k.read) {
+		if last := c.stored.byOther(by); !last.IsZero() && !last.Before(k.read) {
 			return never, nil
 		}
 		return k.read, nil

@@ -110,7 +110,7 @@ func (a *Access) openMutations(o *OpenPlan, now time.Time) ([]index.Mutation, er
 			if err := a.mayChange(key, "D"); err != nil {
 				return nil, err
 			}
-			muts = append(muts, index.Delete{Key: key, IgnoreMissing: true, Keep: true, IfBefore: before, TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now})
+			muts = append(muts, index.Delete{Key: key, IgnoreMissing: true, Keep: true, By: a.sender().String(), IfBefore: before, TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now})
 		}
 	}
 	for _, key := range o.Sources {
@@ -145,13 +145,16 @@ type Opened struct {
 
 // opened takes account of an open plan that is committed. results are those of openMutations. It returns by how many
 // bytes they change what counts. mu of the compactions is held.
-func (a *Access) opened(o *OpenPlan, results []index.Result) (done Opened, delta int64) {
+func (a *Access) opened(o *OpenPlan, now time.Time, results []index.Result) (done Opened, delta int64) {
 	for i := range o.Unused {
 		if previous := results[i].Previous; previous != nil {
 			delta -= previous.Counted()
 			done.Removed++
 			done.Bytes += previous.Size
 		}
+	}
+	if done.Removed > 0 {
+		a.r.compactions.unused.note(a.sender(), now)
 	}
 	last := results[len(o.Unused)]
 	done.Plan = last.Plan
