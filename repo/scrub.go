@@ -23,7 +23,7 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 			return nil
 		}
 		r.env.Logger.Warn("damaged item is whole again", "key", entry.Key)
-		return r.mark(ctx, entry, entry.Item.Flags&^index.FlagDamaged)
+		return r.mark(ctx, entry, 0, index.FlagDamaged)
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, blobstore.ErrNotFound):
@@ -41,15 +41,15 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 			ErrCorrupt, info.Size, info.BLAKE3, entry.Item.Size, entry.Item.BLAKE3)
 	}
 	r.env.Logger.Error("item is damaged", "key", entry.Key, "error", err)
-	if err := r.mark(ctx, entry, now.Item.Flags|index.FlagDamaged); err != nil {
+	if err := r.mark(ctx, entry, index.FlagDamaged, 0); err != nil {
 		return errors.Join(ErrCorrupt, err)
 	}
 	return &messageError{"stored bytes are damaged", ErrCorrupt}
 }
 
-// mark sets the flags of an item, if it is still the same.
-func (r *Repository) mark(ctx context.Context, entry index.Entry, flags index.Flags) error {
-	_, err := r.apply(ctx, index.SetFlags{Key: entry.Key, Ref: entry.Item.Ref, Flags: flags})
+// mark sets and clears flags of an item, if it is still the same.
+func (r *Repository) mark(ctx context.Context, entry index.Entry, set, clear index.Flags) error {
+	_, err := r.apply(ctx, index.SetFlags{Key: entry.Key, Ref: entry.Item.Ref, Set: set, Clear: clear})
 	if errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
 		return nil
 	}
