@@ -158,7 +158,7 @@ func (s *survey) freed() int64 {
 // maxSources bounds the memory of a survey: some 400 bytes for each item that a plan names.
 const maxSources = 1_000_000
 
-// look finds the item of a key once. A missing one is not an error here.
+// look finds the item of a key once. One that is not there is not an error here, nor one whose file is missing: it can be deleted.
 func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	if src := s.sources[key]; src != nil {
 		return src, nil
@@ -167,7 +167,7 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
 	}
 	src := &source{op: i, rng: j}
-	switch entry, err := r.own.Lookup(r.ctx, key); {
+	switch entry, err := r.own.Row(r.ctx, key); {
 	case err == nil && entry.Dir:
 		return nil, repo.ErrIsDir
 	case err == nil:
@@ -188,10 +188,7 @@ func (r *run) readable(src *source, key string) error {
 	if !src.found {
 		return repo.ErrNotFound
 	}
-	if src.item.Flags&index.FlagDamaged != 0 {
-		return repo.ErrCorrupt
-	}
-	return nil
+	return r.a.Readable(src.item)
 }
 
 // checkRange tests a range against the size of its item.
@@ -239,7 +236,7 @@ func (r *run) surveyName(s *survey, i int, op *Operation) error {
 	if err := r.a.May(op.Target, "wW"); err != nil {
 		return wrong(err, "")
 	}
-	switch entry, err := r.own.Stat(r.ctx, op.Target); {
+	switch entry, err := r.own.Row(r.ctx, op.Target); {
 	case errors.Is(err, repo.ErrNotFound):
 	case err != nil:
 		return wrong(err, "")

@@ -195,7 +195,7 @@ func (r *Repository) lockNow() (string, error) {
 	}
 	found := errors.New("found")
 	name := ""
-	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true}
+	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true, Present: true}
 	err = r.index.List(context.Background(), o, func(e index.Entry) error {
 		name = fmt.Sprintf("%.1000s since %d", e.Key, e.Item.Created.UnixMilli())
 		return found

@@ -32,6 +32,9 @@ type repositoryInfo struct {
 		Counted    int64      `json:"bytes_counted"`
 		Quota      *int64     `json:"quota"`
 		LastBackup *time.Time `json:"last_backup"`
+		Missing    int64      `json:"missing_items"`
+		Lost       int64      `json:"missing_bytes"`
+		Damaged    int64      `json:"damaged_items"`
 	}
 	Health struct {
 		Writable bool
@@ -46,6 +49,8 @@ func (r *repositoryInfo) state() string {
 		return "unusable: " + r.Error.Detail
 	case !r.Health.Writable:
 		return "read-only: " + r.Health.Reason
+	case r.Health.Reason != "":
+		return "degraded: " + r.Health.Reason
 	}
 	return "ok"
 }
@@ -61,13 +66,15 @@ func repoCommand(s streams) *cobra.Command {
   packhouse repo info laptop --json
   packhouse repo quota laptop 500G
   packhouse repo info -d /srv/backup/laptop
+  packhouse repo salvage laptop --for 2h
+  packhouse repo accept-loss laptop
 
 Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 
@@ -139,14 +146,18 @@ func showRepository(s streams, r *repositoryInfo) error {
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
+	lost := ""
+	if r.Usage.Missing > 0 || r.Usage.Damaged > 0 {
+		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, inBytes(r.Usage.Lost), r.Usage.Damaged)
+	}
 	for _, line := range [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))},
-		{"last backup", backup}, {"state", r.state()},
+		{"last backup", backup}, {"lost", lost}, {"state", r.state()},
 	} {
 		if line[1] == "" {
-			continue // a single repository has no name
+			continue // a single repository has no name, and most have lost nothing
 		}
 		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], printable(line[1])); err != nil {
 			return err
