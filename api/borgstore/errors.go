@@ -33,8 +33,8 @@ var errorTable = api.ErrorTable{
 	{Err: repo.ErrTooLarge, Status: http.StatusRequestEntityTooLarge},
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest},
-	{Err: repo.ErrDamaged, Status: http.StatusPreconditionFailed},
-	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable},
+	{Err: repo.ErrDamaged, Status: http.StatusPreconditionFailed, Text: api.DamagedText},
+	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes are damaged; see the server's log"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "the repository is read-only after a disk error; see the server's log"},
 	{Err: repo.ErrNoSpace, Status: http.StatusInsufficientStorage, Text: "no space left on the server: delete or compact first"},
@@ -96,7 +96,7 @@ func aboutPlan(err error) error {
 	switch {
 	case errors.Is(err, repo.ErrDamaged):
 		// Of a defrag borg knows this error to mean damage, and says so.
-		return &statusError{http.StatusRequestedRangeNotSatisfiable, name + ": " + err.Error()}
+		return &statusError{http.StatusRequestedRangeNotSatisfiable, name + ": " + api.DamagedText}
 	case errors.Is(err, repo.ErrRange) && plan.Range >= 0:
 		return &namedError{rangeText(name, plan.Want, plan.Offset, plan.Got), err}
 	case errors.Is(err, repo.ErrQuota), errors.Is(err, repo.ErrDenied):
