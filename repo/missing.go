@@ -82,6 +82,7 @@ func (r *Repository) here(ref blobstore.Ref) error {
 	if err != nil {
 		return r.translate(err)
 	}
+	r.sweepSoon()
 	return r.suspend(&LossError{Shards: shards, Total: r.index.Counters().Items})
 }
 
@@ -163,7 +164,7 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 			continue
 		}
 		if err != nil {
-			if !refused(err) {
+			if !refused(err) && !errors.Is(err, ErrReadOnly) {
 				r.env.Logger.Warn("items cannot be marked", "repository", filepath.Base(r.dir), "error", err)
 			}
 			continue

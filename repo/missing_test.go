@@ -195,6 +195,51 @@ func TestMissingShard(t *testing.T) {
 	checkAll(t, s)
 }
 
+// TestLossEnds: a repository serves again by itself when its files are back, also one that found itself so at its
+// opening within the time of the last sweep.
+func TestLossEnds(t *testing.T) {
+	o := repo.SetOptions{Dir: t.TempDir()}
+	s := repo.OpenSet(o)
+	r, _ := filled(t, s, "r", 40)
+	loseFiles(t, r, 0, 30)
+	reopen := func() {
+		t.Helper()
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		s = repo.OpenSet(o)
+		var err error
+		if r, err = s.Get(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	defer func() { s.Close() }()
+	o.Sweep = 50 * time.Millisecond
+	reopen()
+	waitFor(t, "the loss to be noticed", func() bool { return r.Health().ReadOnly })
+	bringBack(t, r, 0, 30)
+	waitFor(t, "the loss to end", func() bool { return !r.Health().Degraded() })
+	wantContent(t, r.As(repo.Principal{}), "packs/000", "content 0")
+
+	shard := filepath.Dir(blobFile(t, r, "packs/007"))
+	aside := filepath.Join(o.Dir, "aside")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Rename(shard, aside); err != nil {
+		t.Fatal(err)
+	}
+	reopen()
+	if !r.Health().ReadOnly {
+		t.Errorf("open without a shard: %+v", r.Health())
+	}
+	if err := os.Rename(aside, shard); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the loss to end", func() bool { return !r.Health().ReadOnly })
+	wantContent(t, r.As(repo.Principal{}), "packs/007", "content 7")
+}
+
 // TestAway: while the volume is another one nothing is called missing.
 func TestAway(t *testing.T) {
 	away := errors.New("another volume")

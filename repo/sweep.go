@@ -41,7 +41,11 @@ type SweepReport struct {
 func (r *Repository) Sweep(ctx context.Context) (SweepReport, error) {
 	r.sweeps.mu.Lock()
 	defer r.sweeps.mu.Unlock()
-	return r.sweepLocked(ctx, nil)
+	report, err := r.sweepLocked(ctx, nil)
+	if errors.Is(err, ErrLoss) {
+		r.sweepSoon() // the background looks more often from now on
+	}
+	return report, err
 }
 
 // findings are what a sweep finds to differ.
@@ -119,6 +123,9 @@ func (r *Repository) compareNames(ctx context.Context, rest func(context.Context
 	}
 	// What was stored or removed while names and index were read looks like a loss.
 	for _, e := range gone {
+		if err := ctx.Err(); err != nil {
+			return f, err
+		}
 		there, err := r.blobs.Has(refOf(e.Item))
 		if err != nil {
 			return f, err
@@ -242,7 +249,7 @@ func (r *Repository) startSweeps(ctx context.Context) {
 	}
 	last := r.lastSweep()
 	due := last.Add(r.env.Sweep)
-	if due.After(r.env.Now()) {
+	if due.After(r.env.Now()) && r.lost() == nil {
 		close(r.sweeps.first)
 	} else {
 		due = r.env.Now()
