@@ -67,12 +67,19 @@ func (r *Repository) suspend(l *LossError) error {
 	return l
 }
 
+// inPlace tells whether what lies below the directory is what was opened, as far as anybody is asked; else nothing
+// is called missing.
+func (r *Repository) inPlace() error {
+	if r.env.Here == nil {
+		return nil
+	}
+	return r.env.Here()
+}
+
 // here refuses to call a blob lost while the place where it should lie is not there.
 func (r *Repository) here(ref blobstore.Ref) error {
-	if r.env.Here != nil {
-		if err := r.env.Here(); err != nil {
-			return err
-		}
+	if err := r.inPlace(); err != nil {
+		return err
 	}
 	there, err := r.blobs.HasShard(ref)
 	if err != nil || there {

@@ -61,10 +61,8 @@ const maxFound = 200_000
 
 // sweepLocked is one sweep. mu of the sweeps is held.
 func (r *Repository) sweepLocked(ctx context.Context, rest func(context.Context, time.Duration) error) (report SweepReport, err error) {
-	if r.env.Here != nil {
-		if err := r.env.Here(); err != nil {
-			return report, err
-		}
+	if err := r.inPlace(); err != nil {
+		return report, err
 	}
 	shards, err := r.blobs.MissingShards()
 	if err != nil {
@@ -171,10 +169,8 @@ type LossReport struct {
 func (r *Repository) AcceptLoss(ctx context.Context, forget, dry bool) (report LossReport, err error) {
 	r.sweeps.mu.Lock()
 	defer r.sweeps.mu.Unlock()
-	if r.env.Here != nil {
-		if err := r.env.Here(); err != nil {
-			return report, err
-		}
+	if err := r.inPlace(); err != nil {
+		return report, err
 	}
 	if report.Shards, err = r.blobs.MissingShards(); err != nil {
 		return report, r.translate(err)
