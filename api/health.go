@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, has lost something or cannot be opened
 	Version       string `json:"version"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	DiskFreeBytes int64  `json:"disk_free_bytes"`
@@ -22,6 +22,8 @@ type health struct {
 	Hashes           []string `json:"hashes"`
 	ReadOnlyRepos    int      `json:"read_only_repos"`
 	UnusableRepos    int      `json:"unusable_repos"` // could not be opened when last asked for
+	MissingItems     int64    `json:"missing_items"`  // whose file is gone
+	DamagedItems     int64    `json:"damaged_items"`  // whose bytes are wrong
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -46,8 +48,16 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 	opened := s.o.Set.Opened()
 	for _, repository := range opened {
-		if state := repository.Health(); state.ReadOnly {
-			h.Status, h.Reason = "degraded", state.Reason
+		state := repository.Health()
+		h.MissingItems += state.Missing
+		h.DamagedItems += state.Damaged
+		if state.Degraded() {
+			h.Status = "degraded"
+			if state.ReadOnly && h.ReadOnlyRepos == 0 || h.Reason == "" {
+				h.Reason = state.Reason
+			}
+		}
+		if state.ReadOnly {
 			h.ReadOnlyRepos++
 		}
 	}

@@ -86,7 +86,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *repo.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, free, freeWithKept, size *prometheus.Desc
+	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, free, freeWithKept, size *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
 }{
@@ -94,8 +94,11 @@ var repositoryMetrics = struct {
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
-	readOnly: describe("read_only", "1 after a disk error, until the server is restarted."),
+	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, and while too many files are missing."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
+	missing:  describe("missing_items", "Items whose file is gone, as far as known."),
+	damaged:  describe("damaged_items", "Items whose bytes are wrong, as far as known."),
+	salvage:  describe("salvage", "1 while damaged items are served as they lie."),
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
@@ -115,7 +118,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.freeWithKept, m.size,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.free, m.freeWithKept, m.size,
 		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
@@ -136,9 +139,12 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, r := range opened {
-		usage, readOnly, backup := r.Usage(), 0.0, 0.0
+		usage, readOnly, backup, salvage := r.Usage(), 0.0, 0.0, 0.0
 		if r.Health().ReadOnly {
 			readOnly = 1
+		}
+		if r.Salvaging() {
+			salvage = 1
 		}
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
@@ -151,6 +157,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
+			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}

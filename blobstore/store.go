@@ -74,7 +74,7 @@ func Init(fsys vfs.FS, dir string) error {
 }
 
 // Open opens a store that Init made; its cost does not depend on the number of blobs.
-// A missing directory is fs.ErrNotExist.
+// A missing directory is fs.ErrNotExist, but those of shards: see MissingShards.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open blob store: no directory given")
@@ -95,31 +95,11 @@ func Open(o Options) (*Store, error) {
 		dir := s.shardDir(byte(i))
 		s.shards[i] = newGroupSync(func() error { return s.syncDir(dir) })
 	}
-	if err := s.checkDirs(); err != nil {
-		return nil, err
+	// Found now, rather than by the first blob that needs it.
+	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
+		return nil, wrap("open blob store: directory incoming", err)
 	}
 	return s, nil
-}
-
-// checkDirs finds a missing directory now, rather than by the first blob that needs it.
-func (s *Store) checkDirs() error {
-	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
-		return wrap("open blob store: directory incoming", err)
-	}
-	entries, err := s.fs.ReadDir(blobsDir(s.dir))
-	if err != nil {
-		return wrap("open blob store: directory blobs", err)
-	}
-	found := make(map[string]bool, len(entries))
-	for _, entry := range entries {
-		found[entry.Name()] = entry.IsDir()
-	}
-	for shard := range 256 {
-		if name := shardName(byte(shard)); !found[name] {
-			return fmt.Errorf("open blob store: directory blobs/%s: %w", name, fs.ErrNotExist)
-		}
-	}
-	return nil
 }
 
 // Close ends the store: Create, Commit and Remove then refuse with ErrClosed. Blobs that are

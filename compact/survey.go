@@ -80,7 +80,7 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 				src, err = r.look(s, rng.Key, i, j)
 			}
 			if err == nil && !src.read {
-				err = readable(src)
+				err = r.readable(src)
 			}
 			if err != nil {
 				return &PlanError{Operation: i, Range: j, Key: rng.Key, Offset: rng.Offset, Err: err}
@@ -179,7 +179,7 @@ func (s *survey) freed() int64 {
 // maxSources bounds the memory of a survey: some 400 bytes for each item that a plan names.
 const maxSources = 1_000_000
 
-// look finds the item of a key once. A missing one is not an error here.
+// look finds the item of a key once. One that is not there is not an error here, nor one whose file is missing: it can be deleted.
 func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	if src := s.sources[key]; src != nil {
 		return src, nil
@@ -188,9 +188,9 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
 	}
 	src := &source{op: i, rng: j}
-	find := r.own.Stat
-	if j >= 0 && !r.dry { // who reads it asks for it: what is kept returns
-		find = r.own.Lookup
+	find := r.own.Row
+	if j < 0 || r.dry { // who reads it asks for it, and what is kept returns; who does not, does not
+		find = r.own.RowHere
 	}
 	switch entry, err := find(r.ctx, key); {
 	case err == nil && entry.Dir:
@@ -206,14 +206,11 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 }
 
 // readable tells whether src can be read.
-func readable(src *source) error {
+func (r *run) readable(src *source) error {
 	if !src.found {
 		return repo.ErrNotFound
 	}
-	if src.item.Flags&index.FlagDamaged != 0 {
-		return repo.ErrCorrupt
-	}
-	return nil
+	return r.a.Readable(src.item)
 }
 
 // checkRange tests a range against the size of its item.
@@ -261,7 +258,7 @@ func (r *run) surveyName(s *survey, i int, op *Operation) error {
 	if err := r.a.May(op.Target, "wW"); err != nil {
 		return wrong(err, "")
 	}
-	switch entry, err := r.own.Stat(r.ctx, op.Target); {
+	switch entry, err := r.own.Row(r.ctx, op.Target); {
 	case errors.Is(err, repo.ErrNotFound):
 	case err != nil:
 		return wrong(err, "")

@@ -44,7 +44,7 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 	case PurgeTrash:
 		return r, t.purge(m)
 	case SetFlags:
-		return r, t.setFlags(m)
+		return t.setFlags(m)
 	case SetMeta:
 		t.setMeta(m)
 	case MarkCommit:
@@ -263,23 +263,24 @@ func (t *tx) require(m Require) error {
 	return nil
 }
 
-func (t *tx) setFlags(m SetFlags) error {
+func (t *tx) setFlags(m SetFlags) (r Result, err error) {
 	row := rowKey(m.Key)
 	value := t.items.Get(row)
 	if value == nil {
-		return ErrConflict
+		return r, ErrConflict
 	}
 	item, err := decodeItem(value)
 	if err != nil {
-		return err
+		return r, err
 	}
 	if item.Ref != m.Ref {
-		return ErrConflict
+		return r, ErrConflict
 	}
-	const own = FlagExempt | FlagReturned
-	item.Flags = item.Flags&own | m.Flags&^own
+	before := item
+	item.Flags = item.Flags&^(m.Clear&^ownFlags) | m.Set&^ownFlags
+	r.Delta = item.Counted() - before.Counted()
 	t.put(t.items, row, encodeItem(&item))
-	return nil
+	return r, t.recount(m.Key, &before, &item)
 }
 
 // ensureDir makes key a directory, with its parents; the root is one.

@@ -84,7 +84,7 @@ func commitTotal(meta, items, counters *bolt.Bucket, class *CommitClass) (total,
 		if err != nil {
 			return 0, 0, err
 		}
-		total += c.Bytes
+		total += c.Bytes - c.MissingBytes
 	}
 	c, err := decodeCounters(counters.Get(totalRow))
 	if err != nil {

@@ -82,6 +82,9 @@ func goldenGroup2() []index.Mutation {
 		index.Delete{Key: "packs/unused", Keep: true, Now: clock, TrashUntil: clock.Add(time.Hour)},
 		index.OpenPlan{Plan: index.Plan{Principal: "alice", Address: "192.0.2.1", Lock: "lock", Job: "job", At: clock}, Sources: []string{"packs/s"}, Limit: -1},
 		index.Found{Key: "packs/n", Ref: "ref-packs/n", Now: clock},
+		put("packs/lost", 9), put("packs/bad", 10),
+		index.SetFlags{Key: "packs/lost", Ref: "ref-packs/lost", Set: index.FlagMissing},
+		index.SetFlags{Key: "packs/bad", Ref: "ref-packs/bad", Set: index.FlagDamaged},
 	}
 }
 

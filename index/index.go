@@ -36,7 +36,13 @@ const (
 	// FlagReturned marks an item that does not count, though it is no source of an open plan: it was kept after a compaction
 	// and came back, or it was such a source and was stored or found again. It cannot be set from outside.
 	FlagReturned Flags = 1 << 2
+	// FlagMissing marks an item whose blob is gone. Its row stays, so that an administrator sees it and the
+	// same bytes can mend it, but a limit does not count it. What goes to the trash or is kept loses it.
+	FlagMissing Flags = 1 << 3
 )
+
+// ownFlags are those that SetFlags leaves alone.
+const ownFlags = FlagExempt | FlagReturned
 
 // Item is what the index knows of one key, besides the key.
 type Item struct {
@@ -59,16 +65,18 @@ type Item struct {
 }
 
 // Counted is how many of the item's bytes a limit counts. It is none of an exempt one, of a source of an open
-// plan, whose bytes the outputs replace, and of one that came back after a compaction.
+// plan, whose bytes the outputs replace, of one that came back after a compaction, and of one whose blob is gone.
 func (i Item) Counted() int64 {
-	if i.Flags&(FlagExempt|FlagReturned) != 0 || i.Plan != 0 {
+	if i.Flags&(FlagExempt|FlagReturned|FlagMissing) != 0 || i.Plan != 0 {
 		return 0
 	}
 	return i.Size
 }
 
 // uncounted tells whether the item would count but for an open plan whose source it is, or because it came back.
-func (i *Item) uncounted() bool { return i.Flags&FlagExempt == 0 && i.Size > 0 && i.Counted() == 0 }
+func (i *Item) uncounted() bool {
+	return i.Flags&FlagExempt == 0 && i.Size > 0 && (i.Plan != 0 || i.Flags&FlagReturned != 0)
+}
 
 // Entry is one row of a listing or the answer of Get: a directory or an item.
 type Entry struct {
@@ -90,10 +98,16 @@ type Counters struct {
 	ReturnedBytes int64 // bytes of items with FlagReturned, part of Bytes; a limit does not count them
 	KeptItems     int64 // kept after a compaction, see Delete.Keep
 	KeptBytes     int64
+
+	MissingItems int64 // items with FlagMissing
+	MissingBytes int64 // their sizes, part of Bytes and of none of the above; a limit does not count them
+	DamagedItems int64 // items with FlagDamaged and without FlagMissing
 }
 
 // Counted is what a limit counts.
-func (c Counters) Counted() int64 { return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes }
+func (c Counters) Counted() int64 {
+	return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes - c.MissingBytes
+}
 
 // Removed is an item in the trash.
 type Removed struct {
@@ -164,7 +178,7 @@ type Result struct {
 	TrashID  string // its trash row, empty when there is none
 	Moved    *Item  // Put, Move, Restore, ReturnKept: the item as it is at its new key
 	Begins   int64  // Move: bytes of Moved that count against a limit and did not before
-	// Delta is by how many bytes OpenPlan and EndPlans change what a limit counts.
+	// Delta is by how many bytes OpenPlan, EndPlans and SetFlags change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
 	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved

@@ -155,11 +155,11 @@ type Found struct {
 	Now      time.Time
 }
 
-// SetFlags replaces the flags of the item at Key, but FlagExempt and FlagReturned, if an item with
-// Ref is still there (else ErrConflict).
+// SetFlags sets and clears flags of the item at Key, never FlagExempt and FlagReturned, if an item with
+// Ref is still there (else ErrConflict). No limit refuses it.
 type SetFlags struct {
-	Key, Ref string
-	Flags    Flags
+	Key, Ref   string
+	Set, Clear Flags
 }
 
 // SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.

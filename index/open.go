@@ -101,7 +101,7 @@ func (x *Index) open(path string) error {
 }
 
 // upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
-// the other. What an older format has stays as it is, so that the cost does not depend on the number of items.
+// the other. What an older format has stays as it is; its items are read once, for their marks.
 func (x *Index) upgrade() (err error) {
 	defer faultIsCorrupt(&err)()
 	var today bool
@@ -117,6 +117,9 @@ func (x *Index) upgrade() (err error) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
 			}
+		}
+		if err := countMarks(tx); err != nil {
+			return err
 		}
 		return tx.Bucket(bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
 	})

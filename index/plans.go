@@ -120,7 +120,7 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		if err := t.countSource(row, &before, -1); err != nil {
 			return r, err
 		}
-		if err := t.recount(&before, item); err != nil {
+		if err := t.recount(key, &before, item); err != nil {
 			return r, err
 		}
 	}
@@ -153,13 +153,6 @@ func CompareKeys(a, b string) int {
 		return cmp.Compare(a[i], b[i])
 	}
 	return cmp.Compare(len(a), len(b))
-}
-
-// recount is for an item that stays at its key and counts otherwise.
-func (t *tx) recount(before, after *Item) error {
-	d := live(after)
-	d.add(live(before).times(-1))
-	return t.countRow(totalRow, d)
 }
 
 // sourcesOf are the keys of a plan's sources: first found, then changed, as a cursor does not like both at once.
@@ -207,7 +200,7 @@ func (t *tx) endPlans(m EndPlans) (r Result, err error) {
 			r.Delta += item.Counted()
 			row := rowKey(key)
 			t.put(t.items, row, encodeItem(item))
-			if err := errors.Join(t.countSource(row, &before, -1), t.recount(&before, item)); err != nil {
+			if err := errors.Join(t.countSource(row, &before, -1), t.recount(key, &before, item)); err != nil {
 				return r, err
 			}
 		}
@@ -235,7 +228,7 @@ func (t *tx) found(m Found) error {
 	if err := t.countSource(row, &before, -1); err != nil {
 		return err
 	}
-	return t.recount(&before, item)
+	return t.recount(m.Key, &before, item)
 }
 
 // Plans calls fn for the open plans, the oldest first. fn is under the rules of List.

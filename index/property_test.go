@@ -70,7 +70,7 @@ func (m *model) closePlans() {
 
 func bare(item index.Item) index.Item {
 	item.Plan, item.Found = 0, time.Time{}
-	item.Flags &^= index.FlagReturned
+	item.Flags &^= index.FlagReturned | index.FlagMissing
 	return item
 }
 
@@ -108,7 +108,13 @@ func (m *model) counters() (c index.Counters) {
 	for _, item := range m.items {
 		c.Items++
 		c.Bytes += item.Size
+		if item.Flags&index.FlagDamaged != 0 && item.Flags&index.FlagMissing == 0 {
+			c.DamagedItems++
+		}
 		switch {
+		case item.Flags&index.FlagMissing != 0:
+			c.MissingItems++
+			c.MissingBytes += item.Size
 		case item.Flags&index.FlagExempt != 0:
 			c.Exempt += item.Size
 		case item.Plan != 0:
@@ -199,7 +205,7 @@ func (m *model) commitTotal() (n int64) {
 		switch {
 		case slices.Contains(modelClass.Keys, key):
 			n += item.Counted()
-		case modelClass.Has(key):
+		case modelClass.Has(key) && item.Flags&index.FlagMissing == 0:
 			n += item.Size
 		}
 	}
@@ -247,7 +253,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		item.Created, item.Modified = mut.Now, mut.Now
 		if exists {
 			item.Created = old.Created
-			if !mut.Exempt && old.Flags&index.FlagExempt == 0 && old.Size > 0 && old.Counted() == 0 && old.Size == item.Size {
+			if !mut.Exempt && old.Flags&index.FlagExempt == 0 && (old.Plan != 0 || old.Flags&index.FlagReturned != 0) && old.Size > 0 && old.Size == item.Size {
 				item.Flags |= index.FlagReturned
 			}
 		}
@@ -414,7 +420,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !ok || item.Ref != mut.Ref {
 			return index.ErrConflict
 		}
-		item.Flags = item.Flags&(index.FlagExempt|index.FlagReturned) | mut.Flags
+		item.Flags = item.Flags&^mut.Clear | mut.Set
 		m.items[mut.Key] = item
 	case index.MakeDir:
 		return m.mkdir(mut.Key)
@@ -675,7 +681,8 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	case 8:
 		return index.Require{Key: key(), Ref: ref()}
 	case 9:
-		return index.SetFlags{Key: key(), Ref: ref(), Flags: index.FlagDamaged}
+		marks := rapid.SampledFrom([]index.Flags{0, index.FlagDamaged, index.FlagMissing, index.FlagMissing | index.FlagDamaged})
+		return index.SetFlags{Key: key(), Ref: ref(), Set: marks.Draw(t, "set"), Clear: marks.Draw(t, "clear")}
 	case 10:
 		return index.MakeDir{Key: key(), Now: g.now}
 	case 11:

@@ -251,7 +251,7 @@ func (r *Repository) lockNow() (string, error) {
 	}
 	found := errors.New("found")
 	name := ""
-	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true}
+	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true, Present: true}
 	err = r.index.List(context.Background(), o, func(e index.Entry) error {
 		name = nameObjectLock(e.Key, e.Item.Created)
 		return found

@@ -26,7 +26,7 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 	}
 	defer object.Close()
 	return a.r.hashes.do(ctx, algorithm.Name+" "+object.Item.Ref, func() ([]byte, error) {
-		own, err := a.r.blobs.Open(refOf(object.Item), object.Item.Size)
+		own, err := a.r.blobs.OpenAsIs(refOf(object.Item), object.Item.Size)
 		if errors.Is(err, blobstore.ErrNotFound) {
 			return nil, ErrNotFound // removed since we looked
 		}

@@ -54,9 +54,9 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 
 // Lookup is Stat for a client that wants the item at key: what is kept under it returns.
 func (a *Access) Lookup(ctx context.Context, key string) (index.Entry, error) {
-	entry, err := a.Stat(ctx, key)
-	if errors.Is(err, ErrNotFound) && key != "" {
-		return a.r.recall(ctx, key)
+	entry, err := a.Row(ctx, key)
+	if err == nil && entry.Item.Flags&index.FlagMissing != 0 {
+		return index.Entry{}, ErrNotFound
 	}
 	return entry, err
 }

@@ -59,15 +59,19 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 		return a.store(ctx, req, nil)
 	}
 	// Bytes are there only if they can be read.
-	object, err := a.r.open(ctx, req.Key)
+	object, err := a.r.openSound(ctx, req.Key)
 	switch {
 	case err == nil:
 		_ = object.Close() // nothing was read
 		return a.compare(ctx, req, object.Item)
 	case errors.Is(err, ErrCorrupt):
 		return a.store(ctx, req, &entry.Item)
-	case errors.Is(err, ErrNotFound): // deleted since we looked
-		return a.store(ctx, req, nil)
+	case errors.Is(err, ErrNotFound):
+		now, err := a.r.index.Get(req.Key)
+		if err == nil && now.Item.Ref == entry.Item.Ref { // its file is gone
+			return a.store(ctx, req, &entry.Item)
+		}
+		return a.store(ctx, req, nil) // deleted since we looked
 	}
 	return PutResult{}, err
 }
@@ -119,7 +123,7 @@ func (a *Access) unchanged(ctx context.Context, key string, item index.Item) (Pu
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }
 
-// store is the path of one write. damaged, if set, is the item there, which may not be overwritten but
+// store is the path of one write. damaged, if set, is the item there, whose bytes are wrong or gone. It may not be overwritten but
 // mended: with the very bytes that were lost.
 func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item) (PutResult, error) {
 	algorithms := make([]digest.Algorithm, len(req.Expect))
@@ -169,9 +173,12 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 
 // lostRace answers for a new item that somebody else stored first.
 func (a *Access) lostRace(ctx context.Context, u *Upload) (PutResult, error) {
-	entry, err := a.r.index.Get(u.o.Key)
-	if err == nil && !entry.Dir && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
-		return a.unchanged(ctx, u.o.Key, entry.Item)
+	object, err := a.r.openSound(ctx, u.o.Key)
+	if err == nil {
+		_ = object.Close() // nothing was read
+		if item := object.Item; item.BLAKE3 == u.item.BLAKE3 && item.Size == u.item.Size {
+			return a.unchanged(ctx, u.o.Key, item)
+		}
 	}
 	return PutResult{}, &DeniedError{Letters: "W", Key: u.o.Key, Exists: true}
 }

@@ -59,6 +59,11 @@ type Environment struct {
 	Rand   io.Reader        // nil means crypto/rand
 	Logger *slog.Logger     // nil means silence
 	Index  index.Options    // for tests that fail commits
+	// Sweep is how often the names of the files are compared with the index in the background; 0: never.
+	Sweep time.Duration
+	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
+	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
+	Here func() error
 }
 
 func (e Environment) withDefaults() Environment {
@@ -102,6 +107,11 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
+	loss    atomic.Pointer[LossError] // nil: none
+	noticed atomic.Int64              // items that requests found missing since the last sweep
+	salvage atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
+	sweeps  sweeps
+
 	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
 
 	// trashMu is held over one round of the reclaimer and over one Restore: an
@@ -114,9 +124,9 @@ type Repository struct {
 	settingsMu sync.Mutex
 	configured int64 // Settings.Quota; guarded by settingsMu
 
-	stop      context.CancelFunc // of the reclaimer
-	reclaimed sync.WaitGroup
-	wake      chan struct{} // the reclaimer has work; capacity 1
+	stop       context.CancelFunc // of what runs in the background: the reclaimer, the sweeps
+	background sync.WaitGroup
+	wake       chan struct{} // the reclaimer has work; capacity 1
 }
 
 // create makes the files of a repository in dir, which exists. The rename of the index
@@ -153,10 +163,11 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
 	}
 	r.Configure(settings)
-	reclaimCtx, stop := context.WithCancel(context.Background())
+	background, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	m.enlist(r)
-	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
+	r.background.Go(func() { r.reclaim(background) })
+	r.startSweeps(background)
 	return r, nil
 }
 
@@ -181,16 +192,23 @@ func (r *Repository) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
-		_, ok, err := r.index.HasRef(string(ref))
-		return ok, err
-	})
+	shards, err := r.blobs.MissingShards()
+	switch {
+	case err != nil:
+	case len(shards) > 0:
+		r.sweeps.unsettled = true
+		_ = r.suspend(&LossError{Shards: shards, Total: r.index.Counters().Items})
+	default:
+		err = r.settleIncoming(ctx)
+	}
 	if err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
-	if removed > 0 {
-		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
+	salvage, err := r.index.Meta(metaSalvage)
+	if err != nil {
+		return errors.Join(err, r.blobs.Close())
 	}
+	r.setSalvage(salvage)
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
@@ -204,6 +222,18 @@ func (r *Repository) load(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settleIncoming settles or removes the blobs whose upload a crash ended.
+func (r *Repository) settleIncoming(ctx context.Context) error {
+	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
+		_, ok, err := r.index.HasRef(string(ref))
+		return ok, err
+	})
+	if removed > 0 {
+		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
+	}
+	return err
 }
 
 // sweepIndex removes what a crash left of the making of an index, or of a rebuild. Who holds the index is alone with it.
@@ -288,10 +318,10 @@ func (r *Repository) Created() time.Time { return r.created }
 // What changes items goes through this package.
 func (r *Repository) Index() *index.Index { return r.index }
 
-// close stops the reclaimer and closes the files. Requests under way fail.
+// close stops what runs in the background and closes the files. Requests under way fail.
 func (r *Repository) close() error {
 	r.stop()
-	r.reclaimed.Wait()
+	r.background.Wait()
 	r.room.dismiss(r)
 	return errors.Join(r.index.Close(), r.blobs.Close())
 }
@@ -325,8 +355,12 @@ func (r *Repository) Durable() error {
 }
 
 // writable refuses with ErrReadOnly when index or blobs have failed, or a sync of the files beside them. They are on one
-// disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored.
+// disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored. Nor is
+// anything stored or removed while so much is missing that it may be another disk: ErrLoss.
 func (r *Repository) writable() error {
+	if err := r.lost(); err != nil {
+		return err
+	}
 	if err := r.Durable(); err != nil {
 		return err
 	}
@@ -360,22 +394,38 @@ func (r *Repository) translate(err error) error {
 	return err
 }
 
-// Health tells whether the repository takes writes.
+// Health tells what is wrong with a repository.
 type Health struct {
-	ReadOnly bool
+	ReadOnly bool   // it takes no writes
 	Reason   string // one line, empty when all is well
+
+	Missing  int64     // items whose file is gone
+	Damaged  int64     // items whose bytes are wrong, as far as known
+	Salvaged time.Time // until then damaged items are served as they lie; zero: they are not
 }
 
-// Health reports the sticky read-only state: it ends with a restart, after
-// whoever runs the server has looked at the disk.
+// Degraded tells whether somebody has to look.
+func (h Health) Degraded() bool { return h.Reason != "" }
+
+// Health reports the sticky read-only state, which ends with a restart after whoever runs the server has looked at the
+// disk, and known damage.
 func (r *Repository) Health() Health {
-	if r.index.Failed() != nil {
-		return Health{true, "a commit of the index failed; check the disk, then restart the server"}
+	c := r.index.Counters()
+	h := Health{Missing: c.MissingItems, Damaged: c.DamagedItems, Salvaged: r.SalvagedUntil()}
+	switch {
+	case r.index.Failed() != nil:
+		h.ReadOnly, h.Reason = true, "a commit of the index failed; check the disk, then restart the server"
+	case r.blobs.Failed() != nil || r.failed.Load() != nil:
+		h.ReadOnly, h.Reason = true, "a write to stable storage failed; check the disk, then restart the server"
+	case r.lost() != nil:
+		h.ReadOnly, h.Reason = true, r.lost().Error()
+	case h.Missing > 0 || h.Damaged > 0:
+		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
 	}
-	if r.blobs.Failed() != nil || r.failed.Load() != nil {
-		return Health{true, "a write to stable storage failed; check the disk, then restart the server"}
+	if !h.Salvaged.IsZero() && !h.ReadOnly {
+		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served as they lie until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
 	}
-	return Health{}
+	return h
 }
 
 // Usage is what a repository holds.

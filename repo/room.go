@@ -12,6 +12,8 @@ type room struct {
 	promised int64      // bytes; what is written counts no longer, as it is missing from the free space
 	shares   map[*Repository]*share
 
+	sweeping sync.Mutex // held over a sweep of one repository that nobody waits for
+
 	sparing sync.Mutex // held while kept packs are given up for want of space: one at a time is enough; before members
 
 	members sync.Mutex           // held for a look at the map only

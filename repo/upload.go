@@ -112,6 +112,9 @@ func (u *Upload) reserve() error {
 			if entry.Item.Flags&index.FlagExempt == 0 {
 				u.credit = entry.Item.Size // that of a pack which a compaction left uncounted is taken back, if it is other bytes
 			}
+			if entry.Item.Flags&(index.FlagMissing|index.FlagReturned) == index.FlagMissing && entry.Item.Plan == 0 {
+				u.credit = 0 // a missing item holds nothing
+			}
 		}
 	}
 	more := u.o.Size - u.credit

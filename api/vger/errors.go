@@ -52,6 +52,9 @@ var table = api.ErrorTable{
 	{Err: repo.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "larger than one object may be"},
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable, Text: "range beyond file size"},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest, Text: "unsupported hash algorithm"},
+	// Not repeated, and not taken for a pack that is not there.
+	{Err: repo.ErrDamaged, Status: http.StatusUnprocessableEntity, Text: api.DamagedText},
+	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes of this object are damaged; the server's administrator must look"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "repository is read-only after a disk error"},
 	{Err: repo.ErrNoSpace, Status: http.StatusRequestEntityTooLarge, Text: "no space left on the server: prune and compact still work"},

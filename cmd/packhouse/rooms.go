@@ -69,6 +69,9 @@ func openRooms(o houseOptions, busy func() int, activity func(repository, princi
 	options := repo.SetOptions{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
 	}
+	if !o.Alone { // a command looks when it is asked to
+		options.Environment.Sweep = sweepInterval
+	}
 	if !o.Single { // the holder of a single one would ask itself
 		options.TakeOver = takeOver
 	}
@@ -136,6 +139,9 @@ func takeOver(ctx context.Context, dir string) error {
 	}
 	return nil
 }
+
+// sweepInterval is how often the names of the files of each repository are compared with its index.
+const sweepInterval = time.Hour
 
 // takeOverPatience is below what clients wait for an answer.
 const takeOverPatience = 20 * time.Second

@@ -296,7 +296,7 @@ func (k *keeper) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 func (k *keeper) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
 	k.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
-	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) {
+	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
 		k.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
 	}
 }
