@@ -152,6 +152,9 @@ func (s *Store) ready() error {
 
 // fail makes the store read-only because of err, and returns what to tell the caller.
 func (s *Store) fail(op string, err error) error {
+	if s.closed.Load() && errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("%w: %s", ErrClosed, op) // the directory was let go of; the disk is not to blame
+	}
 	cause := wrap(op, err)
 	if noSpace(err) {
 		cause = fmt.Errorf("%w: %w", ErrNoSpace, cause)
