@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened
+	Status          string   `json:"status"` // "ok", or "degraded" when a repository takes no writes or cannot be opened, or none is served
 	Version         string   `json:"version"`
 	UptimeSeconds   int64    `json:"uptime_seconds"`
 	DiskFreeBytes   int64    `json:"disk_free_bytes"`
@@ -19,6 +19,7 @@ type health struct {
 	Hashes          []string `json:"hashes"`
 	ReadOnlyRepos   int      `json:"read_only_repos"`
 	UnusableRepos   int      `json:"unusable_repos"` // could not be opened when last asked for
+	Detached        bool     `json:"detached"`       // the data directory is not in its place: every request is refused
 	Reason          string   `json:"reason,omitempty"`
 }
 
@@ -43,6 +44,10 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 	if free, _, err := s.o.Set.Space(); err == nil {
 		h.DiskFreeBytes = free
+	}
+	if err := s.o.Set.Attached(); err != nil {
+		h.Status, h.Detached = "degraded", true
+		h.Reason = "the data directory is not in its place: mount its volume again, and the server goes on; its log says what it found"
 	}
 	for _, repository := range s.o.Set.Opened() {
 		if state := repository.Health(); state.ReadOnly {
@@ -72,7 +77,7 @@ func (s *Server) countRepositories() int {
 	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
 		names, err := s.o.Set.Names()
 		if err != nil {
-			names = nil
+			return 0 // and the next to ask looks again
 		}
 		s.health.at, s.health.repos = now, len(names)
 	}

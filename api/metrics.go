@@ -85,7 +85,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 // below all of them.
 type repositories struct{ set *repo.Set }
 
-var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, usable, free, size *prometheus.Desc }{
+var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, usable, free, size, attached *prometheus.Desc }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
@@ -95,6 +95,7 @@ var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, us
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	attached: prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not in its place, and every request is refused.", nil, nil),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -103,13 +104,18 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size} {
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.free, m.size, m.attached} {
 		out <- desc
 	}
 }
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
+	attached := 1.0
+	if c.set.Attached() != nil {
+		attached = 0
+	}
+	out <- prometheus.MustNewConstMetric(m.attached, prometheus.GaugeValue, attached)
 	if free, size, err := c.set.Space(); err == nil {
 		out <- prometheus.MustNewConstMetric(m.free, prometheus.GaugeValue, float64(free))
 		out <- prometheus.MustNewConstMetric(m.size, prometheus.GaugeValue, float64(size))

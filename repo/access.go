@@ -202,6 +202,9 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 			return nil, r.translate(err)
 		}
 		if last == entry.Item.Ref {
+			if err := r.Attached(); err != nil {
+				return nil, err
+			}
 			r.env.Logger.Error("blob is missing", "key", key)
 			return nil, &messageError{"the stored bytes of this item are missing; see the server's log", ErrCorrupt}
 		}

@@ -41,7 +41,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	delete(s.open, name)
 	s.mu.Unlock()
 	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := s.o.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
+	renameErr := r.env.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
 	if err := r.close(); err != nil {
 		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
 	}

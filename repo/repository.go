@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -101,6 +102,10 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
+	displaced atomic.Bool  // given up: it is not what lies under its name
+	info      fs.FileInfo  // of dir as it was opened; nil: not known
+	letGo     func() error // of dir
+
 	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
 
 	// trashMu is held over one round of the reclaimer and over one Restore: an
@@ -140,16 +145,27 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
 func open(ctx context.Context, env Environment, m *room, dir string, settings Settings) (*Repository, error) {
-	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
-	if errors.Is(err, index.ErrLocked) {
-		return nil, errElsewhere
+	fsys, letGo, err := holdOn(env.FS, dir)
+	if errors.Is(err, fs.ErrNotExist) {
+		err = index.ErrNotFound // as of the file in it
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{dir: dir, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
-	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
+	env.FS = fsys
+	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
+	if errors.Is(err, index.ErrLocked) {
+		return nil, errors.Join(errElsewhere, letGo())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
+	}
+	r := &Repository{dir: dir, env: env, room: m, index: ix, letGo: letGo, hashes: newHashings(), wake: make(chan struct{}, 1)}
+	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
+		err = r.load(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
 	r.Configure(settings)
 	reclaimCtx, stop := context.WithCancel(context.Background())
@@ -286,7 +302,7 @@ func (r *Repository) close() error {
 	r.stop()
 	r.reclaimed.Wait()
 	r.room.dismiss(r)
-	return errors.Join(r.index.Close(), r.blobs.Close())
+	return errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
 }
 
 // apply is the way into the index for all that clients and administrators change.
@@ -320,6 +336,9 @@ func (r *Repository) Durable() error {
 // writable refuses with ErrReadOnly when index or blobs have failed, or a sync of the files beside them. They are on one
 // disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored.
 func (r *Repository) writable() error {
+	if r.displaced.Load() {
+		return errDisplaced
+	}
 	if err := r.Durable(); err != nil {
 		return err
 	}
@@ -339,6 +358,8 @@ func (r *Repository) translate(err error) error {
 		return nil
 	case r.gone.Load():
 		return ErrNoRepository
+	case errors.Is(err, index.ErrMoved), r.displaced.Load() && (errors.Is(err, index.ErrClosed) || errors.Is(err, blobstore.ErrClosed) || errors.Is(err, fs.ErrClosed)):
+		return fmt.Errorf("%w: %w", ErrDetached, err)
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):
@@ -347,7 +368,7 @@ func (r *Repository) translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case errors.Is(err, index.ErrInvalid):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
+	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed), errors.Is(err, fs.ErrClosed):
 		return errStopping
 	}
 	return err

@@ -12,7 +12,8 @@ import (
 // Verify reads the item's bytes and compares them with the size and BLAKE3 that the index
 // recorded. Damaged bytes are ErrCorrupt: the item is then marked, and not served from then on
 // (storing the same bytes again mends it). One that is marked and turns out to be whole, because somebody has brought
-// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine.
+// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine. When the repository
+// is not in its place (ErrDetached) nothing is marked.
 // pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its
 // error ends the reading, nothing is marked, and it is returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
@@ -35,6 +36,9 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	}
 	if getErr != nil {
 		return r.translate(getErr)
+	}
+	if err := r.Attached(); err != nil {
+		return err // of bytes that were taken away nothing is known
 	}
 	if err == nil {
 		err = fmt.Errorf("%w: %d bytes, BLAKE3 %x; recorded %d bytes, BLAKE3 %x",

@@ -14,6 +14,7 @@ import (
 // clients make of a status: 400 is a ValueError whose text the user sees, so it stands where the
 // reference's 500 tells nothing; 409 would mean "repository exists", 410 "repository missing".
 var errorTable = api.ErrorTable{
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not in its place; try again later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusGone, Text: "repository does not exist; create it first"},
 	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory holds something else than a repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusBadRequest},
