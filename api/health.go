@@ -46,7 +46,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		h.DiskFreeBytes = free
 	}
 	if err := s.o.Set.Attached(); err != nil {
-		h.Status, h.Detached = "degraded", true
+		h.Status, h.Detached, h.Repos = "degraded", true, 0
 		h.Reason = "the data directory is not in its place: mount its volume again, and the server goes on; its log says what it found"
 	}
 	for _, repository := range s.o.Set.Opened() {

@@ -20,7 +20,7 @@ var (
 	ErrFailed     = errors.New("index is read-only after a write error")
 	ErrReadOnly   = errors.New("index was opened for reading only")
 	ErrMoved      = errors.New("index is not in its place any more") // its file was moved, removed or replaced; open it again
-	ErrNoSpace    = errors.New("no space for the index") // nothing was changed; may be tried again
+	ErrNoSpace    = errors.New("no space for the index")             // nothing was changed; may be tried again
 	ErrClosed     = errors.New("index is closed")
 	ErrRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
 	ErrInvalid    = errors.New("invalid argument")              // malformed key, name or value; a fault of the caller

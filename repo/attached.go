@@ -84,10 +84,16 @@ var errDisplaced = fmt.Errorf("%w: it was given up", ErrDetached)
 // attachment is what a Set knows of its directory. The directory of a single repository is none of its business: that
 // is looked at with the repository.
 type attachment struct {
-	mu   sync.Mutex
-	info fs.FileInfo // of the directory as it was opened; nil: it was not there yet
-	away error       // why it is detached, a *DetachedError; nil: it is attached
+	mu    sync.Mutex
+	info  fs.FileInfo // of the directory as it was opened; nil: it was not there yet
+	away  error       // why it is detached, an ErrDetached; nil: it is attached
+	tried time.Time   // when SetOptions.Reattach was last called
+
+	trying sync.Mutex // held over one call of SetOptions.Reattach
 }
+
+// reattachAfter is the time between two calls of SetOptions.Reattach.
+const reattachAfter = 250 * time.Millisecond
 
 // Attached tells whether the data directory is the one that was opened, by device and inode: else it is an
 // ErrDetached, which it stays until Attach. Then every repository is given up, and every method of the set that
@@ -101,14 +107,15 @@ func (s *Set) look(thorough bool) error {
 	away, info := s.attached.away, s.attached.info
 	s.attached.mu.Unlock()
 	if away != nil {
-		return away
+		return s.reattach()
 	}
 	err := s.examine(info, thorough)
 	if err == nil {
 		return nil
 	}
 	s.attached.mu.Lock()
-	if s.attached.away == nil && s.attached.info == info {
+	first := s.attached.away == nil && s.attached.info == info
+	if first {
 		s.attached.away = err
 		s.o.Logger.Error("the data directory is not in its place: no request is served until it is", "error", err)
 	}
@@ -120,19 +127,86 @@ func (s *Set) look(thorough bool) error {
 	for name, r := range s.Opened() {
 		s.giveUp(name, r, err)
 	}
+	if first && s.o.Detached != nil {
+		s.o.Detached()
+	}
+	return s.reattach()
+}
+
+// reattach asks for the directory, if it is time to, and returns why it is detached; nil: it is not any more.
+func (s *Set) reattach() error {
+	if s.o.Reattach == nil || !s.attached.trying.TryLock() {
+		return s.detached()
+	}
+	defer s.attached.trying.Unlock()
+	s.attached.mu.Lock()
+	away, soon := s.attached.away, time.Since(s.attached.tried) < reattachAfter
+	if !soon {
+		s.attached.tried = time.Now()
+	}
+	s.attached.mu.Unlock()
+	if away == nil || soon {
+		return away
+	}
+	err := s.recognize()
+	if err == nil {
+		err = s.o.Reattach()
+	}
+	if err == nil {
+		err = s.Attach()
+	}
+	if err == nil {
+		return nil
+	}
+	if !errors.Is(err, ErrDetached) {
+		err = fmt.Errorf("%w: %w", ErrDetached, err)
+	}
+	s.attached.mu.Lock()
+	defer s.attached.mu.Unlock()
+	if err.Error() != s.attached.away.Error() {
+		s.o.Logger.Error("the data directory is still not in its place", "error", err)
+	}
+	s.attached.away = err
 	return err
+}
+
+// recognize tells whether the set's data directory, or another with its identity, lies under the path.
+func (s *Set) recognize() error {
+	if s.o.Single {
+		return nil
+	}
+	now, err := s.o.FS.Stat(s.o.Dir)
+	if err != nil {
+		return s.detachedError(err)
+	}
+	if s.o.Identity == "" {
+		s.attached.mu.Lock()
+		defer s.attached.mu.Unlock()
+		if s.attached.info != nil && !os.SameFile(now, s.attached.info) {
+			return s.attached.away
+		}
+		return nil
+	}
+	if id, err := Identity(s.o.FS, s.o.Dir); err != nil || id != s.o.Identity {
+		return s.detachedError(nil)
+	}
+	return nil
 }
 
 // examine compares the directory with info and with the identity it must have.
 func (s *Set) examine(info fs.FileInfo, thorough bool) error {
-	if s.o.InPlace != nil {
-		if err := s.o.InPlace(); err != nil {
+	if !s.o.Single {
+		if err := s.examineData(info, thorough); err != nil {
 			return err
 		}
 	}
-	if s.o.Single {
-		return nil
+	if s.o.InPlace != nil {
+		return s.o.InPlace()
 	}
+	return nil
+}
+
+func (s *Set) examineData(info fs.FileInfo, thorough bool) error {
 	now, err := s.o.FS.Stat(s.o.Dir)
 	if info == nil {
 		if err == nil {
@@ -167,7 +241,14 @@ func (s *Set) detachedError(err error) error {
 		e.Expected = "the data directory with the identity " + s.o.Identity
 	}
 	id, idErr := Identity(s.o.FS, s.o.Dir)
+	now, statErr := s.o.FS.Stat(s.o.Dir)
+	s.attached.mu.Lock()
+	same := statErr == nil && s.attached.info != nil && os.SameFile(now, s.attached.info)
+	s.attached.mu.Unlock()
 	switch {
+	case same && idErr != nil:
+		e.Found = fmt.Sprintf("the identity of the data directory is lost: %v", vfs.WithoutPath(idErr))
+		e.Do = "mount its volume again, or, if this is the right one, restart the server"
 	case errors.Is(err, fs.ErrNotExist):
 		e.Found = "the data directory is gone"
 	case err != nil:
@@ -185,17 +266,15 @@ func (s *Set) detachedError(err error) error {
 }
 
 // Attach takes the directory that lies under the path now for the set's, after a look has found it detached. Whoever
-// calls it has made sure that it is the right one, and that no other process works in it. ErrDetached when it has
-// not the set's identity.
+// calls it has made sure that no other process works in it. ErrDetached when it has not the set's identity, or, where
+// it has none, when it is not the same directory.
 func (s *Set) Attach() error {
+	if err := s.recognize(); err != nil {
+		return err
+	}
 	now, err := s.o.FS.Stat(s.o.Dir)
 	if err != nil {
 		return s.detachedError(err)
-	}
-	if s.o.Identity != "" {
-		if id, err := Identity(s.o.FS, s.o.Dir); err != nil || id != s.o.Identity {
-			return s.detachedError(nil)
-		}
 	}
 	s.attached.mu.Lock()
 	defer s.attached.mu.Unlock()

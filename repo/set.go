@@ -33,6 +33,12 @@ type SetOptions struct {
 	// InPlace tells whether this process still has the right to the directory that lies under the path: an ErrDetached
 	// else. nil: it has.
 	InPlace func() error
+	// Detached is called when the directory has been found not to be in its place: to let go of what is open in it, so that
+	// its volume can be unmounted. nil: nobody wants to know.
+	Detached func()
+	// Reattach takes the right to the directory that lies there now, and has the Identity. nil error: all works again, with
+	// that. It is called now and then until it succeeds, one call at a time. nil: whoever made the set calls Attach.
+	Reattach func() error
 	// GaveUp is told of each repository that is given up because it is not in its place; nil: nobody wants to know.
 	GaveUp func(*Repository)
 }

@@ -29,7 +29,7 @@ func TestLeaveIsCertain(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestPipesMeetLeaving(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -157,7 +157,7 @@ func TestLeaveWaits(t *testing.T) {
 	s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-finish
-	}))
+	}), nil)
 	l, err := holder.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
