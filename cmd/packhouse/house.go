@@ -47,7 +47,7 @@ type houseOptions struct {
 	// GaveUp is called when a repository has been given up that is not in its place. nil: nobody wants to know.
 	GaveUp func()
 
-	detached func()       // of the house, like reattach; nil: with Moved
+	detached func() // of the house, like reattach; nil: with Moved
 	reattach func() error
 }
 
