@@ -157,6 +157,10 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 	if d.resumed {
 		return nil
 	}
+	if r.ReadOnlyDisk() {
+		d.resumed = true // no job can begin, or end
+		return nil
+	}
 	var waiting []*task
 	known := make(map[string]bool)
 	err := r.Jobs(func(row index.Job) error {

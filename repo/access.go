@@ -88,7 +88,7 @@ func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
 	if err := a.May(key, "lr"); err != nil {
 		return index.Entry{}, err
 	}
-	entry, err := a.r.index.Get(key)
+	entry, err := a.at(key).r.index.Get(key)
 	return entry, a.r.translate(err)
 }
 
@@ -112,7 +112,7 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 			return all(e)
 		}
 	}
-	return a.r.translate(a.r.index.List(ctx, o, fn))
+	return a.r.translate(a.r.list(ctx, o, fn))
 }
 
 // pageSize is how many entries Each holds at once.
@@ -163,7 +163,7 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
-	return a.r.open(ctx, key)
+	return a.at(key).r.open(ctx, key)
 }
 
 // open is openAny but for what is known to be damaged: that is not served.

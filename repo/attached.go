@@ -294,12 +294,32 @@ func (s *Set) Refresh() error {
 		return err
 	}
 	for name, r := range s.Opened() {
-		if _, err := s.stillOpen(name, r); err != nil {
+		if r, err := s.stillOpen(name, r); err != nil {
 			return err
+		} else if r != nil && r.remounted() {
+			s.reopen(name, r)
 		}
 	}
 	return nil
 }
+
+// reopen gives up a repository whose file system takes writes now and did not, or the other way round: it is opened again
+// when it is asked for. After a write that failed nobody but a restart makes it one that takes writes.
+func (s *Set) reopen(name string, r *Repository) {
+	s.mu.Lock()
+	if !r.readOnlyDisk && r.Health().ReadOnly {
+		s.failed[name] = true
+	}
+	failed := s.failed[name]
+	s.mu.Unlock()
+	if r.readOnlyDisk && failed {
+		return
+	}
+	s.o.Logger.Warn("the file system of the repository was mounted otherwise: the repository is opened again", "repository", name, "path", r.dir, "read-only", !r.readOnlyDisk)
+	s.giveUp(name, r, errRemounted)
+}
+
+var errRemounted = fmt.Errorf("%w: its file system was mounted otherwise", ErrDetached)
 
 // stillOpen returns r if it is what lies under its name, and gives it up if it is not: nil. An error is that of a
 // data directory that is detached.
@@ -339,7 +359,7 @@ func (s *Set) giveUp(name string, r *Repository, why error) {
 	s.leavings.Add(1)
 	s.mu.Unlock()
 	r.displaced.Store(true)
-	if !errors.As(why, new(*DetachedError)) { // of the data directory it was said once
+	if why != errRemounted && !errors.As(why, new(*DetachedError)) { // of these it was said
 		s.o.Logger.Warn("the repository's directory was moved, removed or replaced: what lies under its name is opened when it is asked for",
 			"repository", name, "path", r.dir, "error", why)
 	}

@@ -36,6 +36,9 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if r.readOnlyDisk {
+		return errReadOnlyDisk
+	}
 	r.gone.Store(true)
 	s.mu.Lock()
 	delete(s.open, name)
@@ -85,7 +88,7 @@ func (s *Set) clear(name, dir string) (err error) {
 func (s *Set) clearLater(name, dir string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.sweeping[dir] != nil {
+	if s.closed || s.sweeping[dir] != nil || s.onReadOnlyDisk(dir) {
 		return
 	}
 	s.sweeps.Go(func() {

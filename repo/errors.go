@@ -30,6 +30,7 @@ var (
 	ErrAlgorithm    = digest.ErrUnsupported                                    // a hash nobody knows
 	ErrCorrupt      = blobstore.ErrCorrupt                                     // our stored bytes are damaged
 	ErrReadOnly     = errors.New("repository is read-only after a disk error") // see Repository.Health
+	ErrReadOnlyDisk = errors.New("file system is read-only")                   // reading goes on, and locks are kept in memory
 	ErrNoSpace      = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
 	ErrBusy         = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
 	ErrForeign      = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
@@ -41,7 +42,7 @@ var (
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
-	ErrCorrupt, ErrReadOnly, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
+	ErrCorrupt, ErrReadOnly, ErrReadOnlyDisk, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
 }
 
 // QuotaError is an ErrQuota with its figures, in bytes.

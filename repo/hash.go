@@ -20,6 +20,7 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
+	a = a.at(key)
 	object, err := a.r.openAny(ctx, key)
 	if err != nil {
 		return nil, err

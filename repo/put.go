@@ -41,6 +41,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 	if err := CheckKey(req.Key); err != nil {
 		return PutResult{}, err
 	}
+	a = a.at(req.Key)
 	mayReplace := a.May(req.Key, "W") == nil
 	entry, err := a.r.index.Get(req.Key)
 	switch {

@@ -102,6 +102,10 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
+	readOnlyDisk bool        // its file system takes no writes
+	overlay      *Repository // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool        // it is an overlay
+
 	displaced atomic.Bool  // given up: it is not what lies under its name
 	info      fs.FileInfo  // of dir as it was opened; nil: not known
 	letGo     func() error // of dir
@@ -153,6 +157,8 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	env.FS = fsys
+	readOnly := onReadOnlyDisk(fsys, dir)
+	env.Index.ReadOnly = readOnly
 	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
@@ -160,7 +166,10 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
 	}
-	r := &Repository{dir: dir, env: env, room: m, index: ix, letGo: letGo, hashes: newHashings(), wake: make(chan struct{}, 1)}
+	r := &Repository{
+		dir: dir, env: env, room: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		hashes: newHashings(), wake: make(chan struct{}, 1),
+	}
 	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
 		err = r.load(ctx)
 	}
@@ -168,11 +177,23 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
 	r.Configure(settings)
-	reclaimCtx, stop := context.WithCancel(context.Background())
-	r.stop = stop
+	if readOnly {
+		r.stop = func() {}
+		if err := r.openOverlay(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.close())
+		}
+		return r, nil
+	}
 	m.enlist(r)
-	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
+	r.start()
 	return r, nil
+}
+
+// start lets the reclaimer begin.
+func (r *Repository) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.reclaimed.Go(func() { r.reclaim(ctx) })
 }
 
 // load reads the meta values and settles what a crash left in the blob store.
@@ -195,6 +216,9 @@ func (r *Repository) load(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if r.readOnlyDisk {
+		return r.loadCounters()
+	}
 	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
 		_, ok, err := r.index.HasRef(string(ref))
 		return ok, err
@@ -205,10 +229,15 @@ func (r *Repository) load(ctx context.Context) error {
 	if removed > 0 {
 		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
 	}
+	r.sweepIndex()
+	return r.loadCounters()
+}
+
+// loadCounters ends load.
+func (r *Repository) loadCounters() error {
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
-	r.sweepIndex()
 	counters := r.index.Counters()
 	r.quota.used = counters.Counted()
 	r.compactions.keys = halvesOf[r.dialect]
@@ -302,7 +331,11 @@ func (r *Repository) close() error {
 	r.stop()
 	r.reclaimed.Wait()
 	r.room.dismiss(r)
-	return errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
+	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
+	if r.overlay != nil {
+		err = errors.Join(err, r.overlay.close())
+	}
+	return err
 }
 
 // apply is the way into the index for all that clients and administrators change.
@@ -336,8 +369,11 @@ func (r *Repository) Durable() error {
 // writable refuses with ErrReadOnly when index or blobs have failed, or a sync of the files beside them. They are on one
 // disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored.
 func (r *Repository) writable() error {
-	if r.displaced.Load() {
+	switch {
+	case r.displaced.Load():
 		return errDisplaced
+	case r.readOnlyDisk:
+		return errReadOnlyDisk
 	}
 	if err := r.Durable(); err != nil {
 		return err
@@ -360,6 +396,8 @@ func (r *Repository) translate(err error) error {
 		return ErrNoRepository
 	case errors.Is(err, index.ErrMoved), r.displaced.Load() && (errors.Is(err, index.ErrClosed) || errors.Is(err, blobstore.ErrClosed) || errors.Is(err, fs.ErrClosed)):
 		return fmt.Errorf("%w: %w", ErrDetached, err)
+	case errors.Is(err, index.ErrReadOnly):
+		return errReadOnlyDisk
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):
@@ -383,6 +421,9 @@ type Health struct {
 // Health reports the sticky read-only state: it ends with a restart, after
 // whoever runs the server has looked at the disk.
 func (r *Repository) Health() Health {
+	if r.readOnlyDisk {
+		return Health{true, "the file system is read-only: clients can read, and their locks are kept in memory"}
+	}
 	if r.index.Failed() != nil {
 		return Health{true, "a commit of the index failed; check the disk, then restart the server"}
 	}

@@ -20,7 +20,7 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
 	switch {
 	case err == nil && info.Size == entry.Item.Size && info.BLAKE3 == entry.Item.BLAKE3:
-		if entry.Item.Flags&index.FlagDamaged == 0 {
+		if entry.Item.Flags&index.FlagDamaged == 0 || r.readOnlyDisk {
 			return nil
 		}
 		r.env.Logger.Warn("damaged item is whole again", "key", entry.Key)
@@ -45,6 +45,9 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 			ErrCorrupt, info.Size, info.BLAKE3, entry.Item.Size, entry.Item.BLAKE3)
 	}
 	r.env.Logger.Error("item is damaged", "key", entry.Key, "error", err)
+	if r.readOnlyDisk {
+		return &messageError{"stored bytes are damaged", ErrCorrupt}
+	}
 	if err := r.mark(ctx, entry, now.Item.Flags|index.FlagDamaged); err != nil {
 		return errors.Join(ErrCorrupt, err)
 	}

@@ -58,6 +58,7 @@ type Set struct {
 	closed  bool                          // guarded by mu
 	leaving map[*Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
 	devices map[string]uint64             // of repositories that were given up and had a volume of their own. Guarded by mu
+	failed  map[string]bool               // repositories whose disk failed before its file system became read-only. Guarded by mu
 
 	leavings sync.WaitGroup // the goroutines of leaving
 
@@ -74,7 +75,7 @@ func OpenSet(o SetOptions) *Set {
 	}
 	s := &Set{
 		o: o, open: make(map[string]*Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
-		leaving: make(map[*Repository]chan struct{}), devices: make(map[string]uint64),
+		leaving: make(map[*Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
 	}
 	if info, err := o.FS.Stat(o.Dir); err == nil {
 		s.bind(info)
@@ -173,6 +174,9 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		return nil, err
 	}
 	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
+		if s.onReadOnlyDisk(dir) {
+			return nil, ErrNoRepository
+		}
 		if err := s.clear(name, dir); err != nil {
 			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
 		}
@@ -191,7 +195,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		}
 		r, err = open(ctx, s.o.Environment, &s.room, dir, s.o.Settings(name))
 	}
-	if err == nil {
+	if err == nil && !r.readOnlyDisk {
 		// A stop or a crash may have left what lies here of the one before it.
 		if _, err := s.o.FS.Stat(filepath.Join(dir, graveDir)); err == nil {
 			s.sweepLater(name, dir)
@@ -227,6 +231,8 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	switch err := s.inspect(dir); {
 	case err == nil:
 		return nil, ErrExists
+	case s.onReadOnlyDisk(dir):
+		return nil, errReadOnlyDisk
 	case errors.Is(err, errDestroyed):
 		if err := s.clear(name, dir); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)

@@ -52,6 +52,7 @@ var kinds = []struct {
 	{repo.ErrRange, http.StatusUnprocessableEntity, "range"},
 	{repo.ErrAlgorithm, http.StatusBadRequest, "algorithm"},
 	{repo.ErrCorrupt, http.StatusUnprocessableEntity, "damaged"},
+	{repo.ErrReadOnlyDisk, http.StatusServiceUnavailable, "read-only-disk"},
 	{repo.ErrReadOnly, http.StatusServiceUnavailable, "read-only"},
 	{repo.ErrNoSpace, http.StatusInsufficientStorage, "no-space"},
 	{repo.ErrBusy, http.StatusServiceUnavailable, "busy"},

@@ -33,6 +33,7 @@ var errorTable = api.ErrorTable{
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes are damaged; see the server's log"},
+	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: the repository can be read, and not written"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "the repository is read-only after a disk error; see the server's log"},
 	{Err: repo.ErrNoSpace, Status: http.StatusInsufficientStorage, Text: "no space left on the server: delete or compact first"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "the repository is busy or the server is stopping; try again"},

@@ -58,7 +58,7 @@ func (g *gathering) survey() (total int64, err error) {
 		r := &g.ranges[i]
 		item, ok := items[r.Key]
 		if !ok {
-			entry, err := g.access.Repository().Index().Get(r.Key)
+			entry, err := g.access.Repository().Entry(r.Key)
 			if err != nil {
 				return 0, notBelow(r.Key, err)
 			}

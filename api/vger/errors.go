@@ -54,6 +54,7 @@ var table = api.ErrorTable{
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable, Text: "range beyond file size"},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest, Text: "unsupported hash algorithm"},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes of this object are damaged; the server's administrator must look"},
+	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: it can be read, and not written"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "repository is read-only after a disk error"},
 	{Err: repo.ErrNoSpace, Status: http.StatusRequestEntityTooLarge, Text: "no space left on the server: prune and compact still work"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "busy, retry later"},

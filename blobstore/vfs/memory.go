@@ -213,8 +213,12 @@ func (m *memoryFS) info(name string, node *memoryNode) fs.FileInfo {
 }
 
 func (m *memoryFS) SyncDir(name string) error {
-	_, err := m.ReadDir(name)
-	return err
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if node := m.look(name); node == nil || !node.dir {
+		return pathError("open", name, syscall.ENOENT)
+	}
+	return nil
 }
 
 func (m *memoryFS) Space(string) (free, total int64, err error) {
