@@ -74,7 +74,7 @@ func Init(fsys vfs.FS, dir string) error {
 }
 
 // Open opens a store that Init made; its cost does not depend on the number of blobs.
-// A missing directory is fs.ErrNotExist.
+// A directory that is missing or cannot be read is a *DirError.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open blob store: no directory given")
@@ -104,11 +104,11 @@ func Open(o Options) (*Store, error) {
 // checkDirs finds a missing directory now, rather than by the first blob that needs it.
 func (s *Store) checkDirs() error {
 	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
-		return wrap("open blob store: directory incoming", err)
+		return &DirError{"incoming", vfs.WithoutPath(err)}
 	}
 	entries, err := s.fs.ReadDir(blobsDir(s.dir))
 	if err != nil {
-		return wrap("open blob store: directory blobs", err)
+		return &DirError{"blobs", vfs.WithoutPath(err)}
 	}
 	found := make(map[string]bool, len(entries))
 	for _, entry := range entries {
@@ -116,7 +116,7 @@ func (s *Store) checkDirs() error {
 	}
 	for shard := range 256 {
 		if name := shardName(byte(shard)); !found[name] {
-			return fmt.Errorf("open blob store: directory blobs/%s: %w", name, fs.ErrNotExist)
+			return &DirError{"blobs/" + name, fs.ErrNotExist}
 		}
 	}
 	return nil

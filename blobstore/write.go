@@ -253,6 +253,8 @@ func (s *Store) link(id blobID) error {
 		return fs.ErrExist
 	case noSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("link blob", err))
+	case errors.Is(err, fs.ErrPermission):
+		return &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // nothing was done, nor lost
 	}
 	return s.fail("link blob", err)
 }

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
@@ -470,3 +471,29 @@ func inItsPlace(fsys vfs.FS, dir string, x *index.Index) (fs.FileInfo, error) {
 
 // errMovedMeanwhile is index.ErrNotFound: whoever opens a repository tries once more.
 var errMovedMeanwhile = fmt.Errorf("%w: the directory was moved while it was opened", index.ErrNotFound)
+
+// dirError says of a directory of the blob store that cannot be used where it is and what mends it: a part of the
+// repository may lie on a volume of its own, or have been taken away. What is in it is not known to be missing.
+func dirError(dir string, err error) error {
+	var e *blobstore.DirError
+	if !errors.As(err, &e) {
+		return err
+	}
+	path := filepath.Join(dir, filepath.FromSlash(e.Dir))
+	if errors.Is(err, fs.ErrPermission) {
+		return unreadable(path, err)
+	}
+	found := e.Err.Error()
+	if errors.Is(err, fs.ErrNotExist) {
+		found = "the directory is missing"
+	}
+	return &DetachedError{Path: path, Found: found, Expected: "the directory that the repository was made with", Do: "put it back, or mount what belongs there"}
+}
+
+// unreadable is the DetachedError of what this process may not read.
+func unreadable(path string, err error) error {
+	return &DetachedError{
+		Path: path, Found: fmt.Sprintf("it cannot be used: %v", vfs.WithoutPath(err)), Expected: "a file or directory of this server's user",
+		Do: "give that user the right to read and write it",
+	}
+}

@@ -576,3 +576,87 @@ func BenchmarkGet(b *testing.B) {
 		}
 	}
 }
+
+// A directory of the blob store that is missing, or may not be read, says where it is and what to do: to those who run the server.
+// It is no damage: nothing is known of what lies in it.
+func TestUnusableShard(t *testing.T) {
+	dir := newRepository(t)
+	for _, part := range []string{"blobs/7f", "blobs", "incoming"} {
+		path := filepath.Join(dir, "r", part)
+		mustRename(t, path, path+".away")
+		s := repo.OpenSet(repo.SetOptions{Dir: dir})
+		_, err := s.Get(ctx, "r")
+		want := "open repository: " + path + ": the directory is missing; expected the directory that the repository was made with; put it back, or mount what belongs there"
+		if !errors.Is(err, repo.ErrDetached) || err.Error() != want {
+			t.Errorf("without %s: got %v, want %s", part, err, want)
+		}
+		if s.Unusable()["r"] == nil {
+			t.Errorf("without %s: the repository is not among those that cannot be used", part)
+		}
+		mustRename(t, path+".away", path)
+		if _, err := s.Get(ctx, "r"); err != nil {
+			t.Errorf("with %s again: %v", part, err)
+		}
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+
+	fsys := &forbidding{FS: vfs.OS()}
+	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.FS = dir, fsys })
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	mustPut(t, a, "packs/a", "a")
+	entry, err := a.Stat(ctx, "packs/a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	fsys.below = filepath.Join(dir, "r", "blobs")
+	for what, do := range map[string]func() error{
+		"read":   func() error { _, err := get(a, "packs/a"); return err },
+		"verify": func() error { return r.Verify(ctx, entry, nil) },
+		"write":  func() error { _, err := put(a, "packs/b", "b"); return err },
+	} {
+		err := do()
+		var detached *repo.DetachedError
+		if !errors.As(err, &detached) || !strings.HasPrefix(detached.Path, fsys.below+"/") || !strings.Contains(err.Error(), "permission denied") || !strings.Contains(err.Error(), "give that user the right") {
+			t.Errorf("%s: got %v, want the path and what to do", what, err)
+		}
+	}
+	fsys.below = ""
+	wantContent(t, a, "packs/a", "a")
+	mustPut(t, a, "packs/b", "b") // it was no disk error
+	if entry, err := a.Stat(ctx, "packs/a"); err != nil || entry.Item.Flags != 0 {
+		t.Errorf("an item was marked: %+v, %v", entry, err)
+	}
+}
+
+// forbidding refuses what lies below a directory, as the system does to a user without the right.
+type forbidding struct {
+	vfs.FS
+	below string
+}
+
+func (f *forbidding) refuse(op, name string) error {
+	if f.below != "" && strings.HasPrefix(name, f.below+"/") {
+		return &fs.PathError{Op: op, Path: name, Err: fs.ErrPermission}
+	}
+	return nil
+}
+
+func (f *forbidding) Open(name string) (vfs.File, error) {
+	if err := f.refuse("open", name); err != nil {
+		return nil, err
+	}
+	return f.FS.Open(name)
+}
+
+func (f *forbidding) Link(from, to string) error {
+	if err := f.refuse("link", to); err != nil {
+		return err
+	}
+	return f.FS.Link(from, to)
+}

@@ -183,25 +183,28 @@ func readOnlyStory(t *testing.T, s *repo.Set) {
 
 	// Everything else is refused, before a byte is read.
 	for what, do := range map[string]func() error{
-		"put":           func() error { _, err := put(a, "packs/b", "b"); return err },
-		"overwrite":     func() error { _, err := put(a, "config", "b"); return err },
-		"delete":        func() error { return a.Delete(ctx, "packs/a") },
-		"delete both":   func() error { _, err := a.DeleteAll(ctx, []string{"packs/a", "locks/new.json.del"}); return err },
-		"move out":      func() error { return a.Move(ctx, "locks/new.json.del", "packs/c") },
-		"move in":       func() error { return a.Move(ctx, "packs/a", "locks/c") },
-		"mkdir":         func() error { return a.MakeDir(ctx, "data") },
-		"rmdir":         func() error { return a.RemoveDir(ctx, "packs") },
-		"upload":        func() error { _, err := a.NewUpload(ctx, repo.UploadOptions{Key: "packs/b", Size: 1}); return err },
-		"quota":         func() error { return r.SetQuota(ctx, 1) },
-		"snapshot":      func() error { _, err := r.Snapshot(ctx, 1); return err },
-		"empty trash":   func() error { _, err := r.EmptyTrash(ctx, time.Now()); return err },
-		"job":           func() error { return r.PutJob(ctx, index.Job{ID: "j", Record: []byte("x")}) },
-		"destroy":       func() error { return s.Destroy(ctx, "r") },
-		"create":        func() error { _, err := s.Create(ctx, "new", "test"); return err },
-		"expire":        func() error { return errors.Join(r.ExpireLocks(ctx), repo.ErrReadOnlyDisk) },
-		"file":          func() error { return r.WriteFile(repo.JobsFolder, "x", nil) },
-		"reclaim":       func() error { return errors.Join(r.ReclaimSome(ctx), repo.ErrReadOnlyDisk) },
-		"a large lock":  func() error { _, err := put(a, "locks/large", strings.Repeat("x", 1<<20)); return asReadOnly(err, repo.ErrQuota) },
+		"put":         func() error { _, err := put(a, "packs/b", "b"); return err },
+		"overwrite":   func() error { _, err := put(a, "config", "b"); return err },
+		"delete":      func() error { return a.Delete(ctx, "packs/a") },
+		"delete both": func() error { _, err := a.DeleteAll(ctx, []string{"packs/a", "locks/new.json.del"}); return err },
+		"move out":    func() error { return a.Move(ctx, "locks/new.json.del", "packs/c") },
+		"move in":     func() error { return a.Move(ctx, "packs/a", "locks/c") },
+		"mkdir":       func() error { return a.MakeDir(ctx, "data") },
+		"rmdir":       func() error { return a.RemoveDir(ctx, "packs") },
+		"upload":      func() error { _, err := a.NewUpload(ctx, repo.UploadOptions{Key: "packs/b", Size: 1}); return err },
+		"quota":       func() error { return r.SetQuota(ctx, 1) },
+		"snapshot":    func() error { _, err := r.Snapshot(ctx, 1); return err },
+		"empty trash": func() error { _, err := r.EmptyTrash(ctx, time.Now()); return err },
+		"job":         func() error { return r.PutJob(ctx, index.Job{ID: "j", Record: []byte("x")}) },
+		"destroy":     func() error { return s.Destroy(ctx, "r") },
+		"create":      func() error { _, err := s.Create(ctx, "new", "test"); return err },
+		"expire":      func() error { return errors.Join(r.ExpireLocks(ctx), repo.ErrReadOnlyDisk) },
+		"file":        func() error { return r.WriteFile(repo.JobsFolder, "x", nil) },
+		"reclaim":     func() error { return errors.Join(r.ReclaimSome(ctx), repo.ErrReadOnlyDisk) },
+		"a large lock": func() error {
+			_, err := put(a, "locks/large", strings.Repeat("x", 1<<20))
+			return asReadOnly(err, repo.ErrQuota)
+		},
 		"get afterward": func() error { _, err := get(a, "packs/a"); return errors.Join(err, repo.ErrReadOnlyDisk) },
 	} {
 		if err := do(); !errors.Is(err, repo.ErrReadOnlyDisk) && what != "reclaim" {

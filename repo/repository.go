@@ -150,8 +150,11 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 // unfinished, not on what the repository holds.
 func open(ctx context.Context, env Environment, m *room, dir string, settings Settings) (*Repository, error) {
 	fsys, letGo, err := holdOn(env.FS, dir)
-	if errors.Is(err, fs.ErrNotExist) {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		err = index.ErrNotFound // as of the file in it
+	case errors.Is(err, fs.ErrPermission):
+		return nil, unreadable(dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
@@ -162,6 +165,9 @@ func open(ctx context.Context, env Environment, m *room, dir string, settings Se
 	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(unreadable(filepath.Join(dir, indexFile), err), letGo())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
@@ -214,7 +220,7 @@ func (r *Repository) load(ctx context.Context) error {
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
 	if err != nil {
-		return err
+		return r.translate(err)
 	}
 	if r.readOnlyDisk {
 		return r.loadCounters()
@@ -398,6 +404,8 @@ func (r *Repository) translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrDetached, err)
 	case errors.Is(err, index.ErrReadOnly):
 		return errReadOnlyDisk
+	case errors.As(err, new(*blobstore.DirError)):
+		return dirError(r.dir, err)
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):

@@ -373,7 +373,7 @@ func TestRestDirectoryTakenAway(t *testing.T) {
 			if c.name == "replaced" {
 				older(t, dir)
 			}
-			s := startRest(t, "/", "--backend", "FILE:"+dir)
+			s := startRest(t, dir)
 			s.expect(t, http.StatusOK, "POST", "/?cmd=create", "")
 			s.expect(t, http.StatusOK, "POST", "/config/a", "hello")
 			if err := c.do(dir); err != nil {

@@ -111,6 +111,9 @@ type server struct {
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
 	cert    *certificate                  // nil: no TLS
 	house   *house
+
+	readOnly bool   // the data directory's file system was, at the start
+	unkept   string // the token of this run, which could not be kept; "": there is none
 }
 
 func (sv *server) run(ctx context.Context, s streams) (err error) {
@@ -144,6 +147,7 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
 
+	sv.readOnly = claim.ReadOnly
 	id, made, err := identify(claim, sv.c.DataID)
 	if err != nil {
 		return err
@@ -214,9 +218,14 @@ func (sv *server) token() (string, tokenSource, error) {
 	}
 	path := tokenPath(c)
 	token, made, err := keptToken(path)
-	if errors.Is(err, syscall.EROFS) {
-		token, err = newToken()
-		return token, tokenSource{made: true}, err
+	if sv.readOnly && (errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrNotExist)) {
+		first := sv.unkept == ""
+		if first {
+			sv.unkept, err = newToken()
+		} else {
+			err = nil
+		}
+		return sv.unkept, tokenSource{made: first}, err
 	}
 	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm()&0o077 != 0 {
 		sv.log.Warn("others can read the file of the token; make its mode 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
