@@ -88,7 +88,7 @@ func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
 	if err := a.May(key, "lr"); err != nil {
 		return index.Entry{}, err
 	}
-	entry, err := a.at(key).r.index.Get(key)
+	entry, err := a.r.read(key).index.Get(key)
 	return entry, a.r.translate(err)
 }
 
@@ -163,7 +163,7 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
-	return a.at(key).r.open(ctx, key)
+	return a.r.read(key).open(ctx, key)
 }
 
 // open is openAny but for what is known to be damaged: that is not served.

@@ -16,6 +16,9 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	if err := a.May(key, "D"); err != nil {
 		return err
 	}
+	if done, err := a.uncache(ctx, key); done {
+		return err
+	}
 	_, err := a.Commit(ctx, Batch{Deletes: []BatchDelete{{Key: key}}})
 	return err
 }
@@ -53,7 +56,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	if err := a.May(to, "wW"); err != nil {
 		return err
 	}
-	if overlaid(to) {
+	if copied(from) && copied(to) {
 		a = a.at(from)
 	}
 	now := a.r.env.Now()

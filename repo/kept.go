@@ -53,7 +53,7 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 func (a *Access) Lookup(ctx context.Context, key string) (index.Entry, error) {
 	entry, err := a.Stat(ctx, key)
 	if errors.Is(err, ErrNotFound) && key != "" {
-		return a.at(key).r.recall(ctx, key)
+		return a.r.read(key).recall(ctx, key)
 	}
 	return entry, err
 }

@@ -58,7 +58,7 @@ func (a *Access) Locks(ctx context.Context) ([]index.Lock, error) {
 // ExpireLocks forgets TTL locks that have ended.
 func (r *Repository) ExpireLocks(ctx context.Context) error {
 	if r.overlay != nil {
-		r = r.overlay
+		r = r.overlay.Repository
 	}
 	_, err := r.apply(ctx, index.ExpireLocks{Now: r.env.Now()})
 	return err

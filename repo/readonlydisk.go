@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 
 	"packhouse/blobstore"
@@ -17,18 +19,44 @@ import (
 )
 
 // A repository on a read-only file system is opened without a write: the index as it is, without the sweep of what a
-// crash left, without the reclaimer. Clients that restore or check must be able to lock, and V'Ger's to register a
-// session: what they store below locks/ and sessions/, and TTL locks, lies in memory, in a small repository of its own,
-// the overlay, which begins with what is on the disk and is forgotten with the last of this process. Every other change is refused.
+// crash left, without the reclaimer. Clients that restore or check must be able to lock, V'Ger's to register a
+// session, and borg's to note in cache/ what they have checked. What they store there, and TTL locks, lies in
+// memory, in a small repository of its own, the overlay, and is forgotten when the repository is closed. Of locks/ and
+// sessions/ it begins with a copy of what is on the disk; cache/, which can be large, is read from the disk where
+// the overlay has nothing of the name. Every other change is refused.
 
-// memoryBytes and memoryItems bound an overlay.
+// Bounds of the overlays. Locks and sessions of one have exemptTotal bytes, like those on a disk.
 const (
-	memoryBytes = 2 * exemptTotal // of its files: trailers, and what is removed and not yet gone
-	memoryItems = 10_000
+	memoryItems = 10_000    // of one
+	memoryCache = 64 << 20  // bytes below cache/, of one
+	memoryBytes = 256 << 20 // of the files of all in a set: a trailer each, and what is removed and not gone yet
 )
 
-// memoryDir is where an overlay's files are in its file system.
-const memoryDir = "/overlay"
+// cacheOf is the directory of what the clients of a dialect only store to be faster the next time; "": they have none.
+var cacheOf = map[string]string{"borgstore": "cache"}
+
+// memory is where the files of the overlays of a set are.
+type memory struct {
+	once  sync.Once
+	fs    vfs.FS
+	given atomic.Int64 // directories
+}
+
+// dir makes a directory for one overlay.
+func (m *memory) dir() (fsys vfs.FS, dir string, err error) {
+	m.once.Do(func() { m.fs = vfs.NewMemory(memoryBytes) })
+	dir = fmt.Sprintf("/%d", m.given.Add(1))
+	return m.fs, dir, m.fs.Mkdir(dir)
+}
+
+// overlay is what clients have stored of a repository on a read-only file system.
+type overlay struct {
+	*Repository
+	cache string // directory whose items lie over those of the disk; "": none
+
+	mu   sync.Mutex      // held for a look at gone
+	gone map[string]bool // keys below cache that are on the disk and were removed; guarded by mu
+}
 
 // readOnlyDiskError is an ErrReadOnlyDisk, and the ErrReadOnly of who does not care why.
 type readOnlyDiskError struct{}
@@ -40,7 +68,7 @@ func (readOnlyDiskError) Is(target error) bool {
 
 var (
 	errReadOnlyDisk error = readOnlyDiskError{}
-	errMemoryFull   error = &messageError{"no more locks and sessions fit into the server's memory; the disk takes none, it is read-only", ErrNoSpace}
+	errMemoryFull   error = &messageError{"no more fits into the server's memory, and its disk is read-only", ErrNoSpace}
 )
 
 // onReadOnlyDisk tells whether dir lies on a file system that takes no writes; what cannot say so takes them.
@@ -67,18 +95,80 @@ func (r *Repository) ReadOnlyDisk() bool { return r.readOnlyDisk }
 // remounted tells whether the file system takes writes now although it did not, or the other way round.
 func (r *Repository) remounted() bool { return onReadOnlyDisk(r.env.FS, r.dir) != r.readOnlyDisk }
 
-// overlaid tells whether a key is one of the overlay's, or a directory of them.
-func overlaid(key string) bool {
-	top, _, _ := strings.Cut(key, "/")
+// copied tells whether a key is one of those that the overlay has a copy of, or a directory of them.
+func copied(key string) bool {
+	top := topOf(key)
 	return top == "locks" || top == "sessions"
 }
 
-// at is the access to where a key lies: the repository, or its overlay.
+func topOf(key string) string {
+	top, _, _ := strings.Cut(key, "/")
+	return top
+}
+
+// layered tells whether a key is of the cache, or its directory.
+func (o *overlay) layered(key string) bool { return o.cache != "" && topOf(key) == o.cache }
+
+// hides tells whether a key of the cache was removed, although it is on the disk.
+func (o *overlay) hides(key string) bool {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.gone[key]
+}
+
+// hide makes a key of the cache one that was removed; hidden false: one that was stored again.
+func (o *overlay) hide(key string, hidden bool) error {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case !hidden:
+		delete(o.gone, key)
+	case len(o.gone) >= memoryItems:
+		return errMemoryFull
+	default:
+		if o.gone == nil {
+			o.gone = make(map[string]bool)
+		}
+		o.gone[key] = true
+	}
+	return nil
+}
+
+// at is the access to where a key is written: the repository, or its overlay.
 func (a *Access) at(key string) *Access {
-	if a.r.overlay != nil && overlaid(key) {
-		return &Access{a.r.overlay, a.p}
+	if o := a.r.overlay; o != nil && (copied(key) || o.layered(key)) {
+		return &Access{o.Repository, a.p}
 	}
 	return a
+}
+
+// read is the repository in which a key is read.
+func (r *Repository) read(key string) *Repository {
+	o := r.overlay
+	switch {
+	case o == nil:
+	case copied(key):
+		return o.Repository
+	case o.layered(key):
+		if _, err := o.index.Get(key); err == nil || o.hides(key) {
+			return o.Repository
+		}
+	}
+	return r
+}
+
+// uncache removes a key of the cache, on the disk too as far as clients can see. done is false when it is none.
+func (a *Access) uncache(ctx context.Context, key string) (done bool, err error) {
+	o := a.r.overlay
+	if o == nil || !o.layered(key) {
+		return false, nil
+	}
+	below, belowErr := a.r.index.Get(key)
+	err = a.at(key).Delete(ctx, key)
+	if belowErr != nil || below.Dir || o.hides(key) || err != nil && !errors.Is(err, ErrNotFound) {
+		return true, err
+	}
+	return true, o.hide(key, true)
 }
 
 // ofBatch is at for all keys of a batch. One that is not all of the overlay is of the repository, which refuses it.
@@ -86,11 +176,11 @@ func (a *Access) ofBatch(b *Batch) *Access {
 	if a.r.overlay == nil || b.Open != nil || b.Job != nil || len(b.Puts)+len(b.Deletes) == 0 {
 		return a
 	}
-	all := !slices.ContainsFunc(b.Puts, func(p BatchPut) bool { return !overlaid(p.Upload.o.Key) }) &&
-		!slices.ContainsFunc(b.Deletes, func(d BatchDelete) bool { return !overlaid(d.Key) }) &&
-		!slices.ContainsFunc(b.Requires, func(q index.Require) bool { return !overlaid(q.Key) })
+	all := !slices.ContainsFunc(b.Puts, func(p BatchPut) bool { return !copied(p.Upload.o.Key) }) &&
+		!slices.ContainsFunc(b.Deletes, func(d BatchDelete) bool { return !copied(d.Key) }) &&
+		!slices.ContainsFunc(b.Requires, func(q index.Require) bool { return !copied(q.Key) })
 	if all {
-		return &Access{a.r.overlay, a.p}
+		return &Access{a.r.overlay.Repository, a.p}
 	}
 	return a
 }
@@ -98,31 +188,29 @@ func (a *Access) ofBatch(b *Batch) *Access {
 // Entry is index.Get for a dialect that looks at an item with the server's own eyes. Of what a client may see,
 // Access.Stat tells.
 func (r *Repository) Entry(key string) (index.Entry, error) {
-	if r.overlay != nil && overlaid(key) {
-		r = r.overlay
-	}
+	r = r.read(key)
 	entry, err := r.index.Get(key)
 	return entry, r.translate(err)
 }
 
-// list is index.List, with the overlay in the place of what it covers.
+// list is index.List, with the overlay over what it covers.
 func (r *Repository) list(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
-	if r.overlay == nil {
+	v := r.overlay
+	switch {
+	case v == nil:
 		return r.index.List(ctx, o, fn)
-	}
-	if o.Dir != "" {
-		if overlaid(o.Dir) {
-			r = r.overlay
-		}
+	case copied(o.Dir):
+		return v.index.List(ctx, o, fn)
+	case o.Dir != "" && !v.layered(o.Dir):
 		return r.index.List(ctx, o, fn)
 	}
 	var above []index.Entry // bounded by memoryItems
-	err := r.overlay.index.List(ctx, o, func(e index.Entry) error {
+	missing := v.index.List(ctx, o, func(e index.Entry) error {
 		above = append(above, e)
 		return nil
 	})
-	if err != nil {
-		return err
+	if missing != nil && !errors.Is(missing, index.ErrNotFound) {
+		return missing
 	}
 	emit := func(before string) error {
 		for len(above) > 0 && (before == "" || compareKeys(above[0].Key, before) < 0) {
@@ -133,15 +221,21 @@ func (r *Repository) list(ctx context.Context, o index.ListOptions, fn func(inde
 		}
 		return nil
 	}
-	err = r.index.List(ctx, o, func(e index.Entry) error {
-		if overlaid(e.Key) {
+	err := r.index.List(ctx, o, func(e index.Entry) error {
+		if copied(e.Key) {
 			return nil
 		}
 		if err := emit(e.Key); err != nil {
 			return err
 		}
+		if len(above) > 0 && above[0].Key == e.Key || v.layered(e.Key) && v.hides(e.Key) {
+			return nil
+		}
 		return fn(e)
 	})
+	if errors.Is(err, index.ErrNotFound) && missing == nil {
+		err = nil // the directory is in the overlay alone
+	}
 	if err != nil {
 		return err
 	}
@@ -173,31 +267,37 @@ func compareBool(a, b bool) int {
 
 // openOverlay makes the overlay of a repository that is open for reading.
 func (r *Repository) openOverlay(ctx context.Context) error {
+	fsys, dir, err := r.env.memory.dir()
+	if err != nil {
+		return err
+	}
 	env := r.env
-	env.FS, env.Index = vfs.NewMemory(memoryBytes), index.Options{}
+	env.FS, env.Index = fsys, index.Options{}
 	ix, err := index.NewMemory(map[string][]byte{metaDialect: []byte(r.dialect), metaID: []byte(r.id)})
 	if err != nil {
 		return err
 	}
 	m := &Repository{
-		dir: memoryDir, env: env, room: &room{}, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1),
-		dialect: r.dialect, id: r.id, created: r.created, inMemory: true, letGo: func() error { return nil },
+		dir: dir, env: env, room: &room{}, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1),
+		dialect: r.dialect, id: r.id, created: r.created, inMemory: true, letGo: func() error { return fsys.RemoveAll(dir) },
 	}
-	if err = env.FS.Mkdir(memoryDir); err == nil {
-		err = blobstore.Init(env.FS, memoryDir)
-	}
-	if err == nil {
-		m.blobs, err = blobstore.Open(blobstore.Options{Dir: memoryDir, FS: env.FS, Rand: env.Rand, Now: env.Now})
+	if err = blobstore.Init(fsys, dir); err == nil {
+		m.blobs, err = blobstore.Open(blobstore.Options{Dir: dir, FS: fsys, Rand: env.Rand, Now: env.Now})
 	}
 	if err != nil {
-		return errors.Join(err, ix.Close())
+		return errors.Join(err, ix.Close(), m.letGo())
 	}
-	m.Configure(Settings{}) // nothing that is not exempt, and nothing that can be restored
+	o := &overlay{Repository: m, cache: cacheOf[r.dialect]}
+	settings := Settings{} // nothing that is not exempt, and nothing that can be restored
+	if o.cache != "" {
+		settings.Quota = memoryCache
+	}
+	m.Configure(settings)
 	m.start()
 	if err := r.fillOverlay(ctx, m); err != nil {
 		return errors.Join(err, m.close())
 	}
-	r.overlay = m
+	r.overlay = o
 	return nil
 }
 

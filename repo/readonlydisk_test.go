@@ -371,3 +371,95 @@ func TestRemountAfterFailure(t *testing.T) {
 		t.Error("a disk that failed takes writes again without a restart")
 	}
 }
+
+// What borg stores below cache/ to be faster the next time lies over what the disk has there.
+func TestOverlayOfTheCache(t *testing.T) {
+	dir := t.TempDir()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r, err := s.Create(ctx, "r", "borgstore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"archives/a", "cache/a", "cache/b", "cache/sub/c", "packs/a"} {
+		mustPut(t, r.As(repo.Principal{}), key, "disk")
+	}
+	if r, err = s.Create(ctx, "without", "borgstore"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, r.As(repo.Principal{}), "packs/a", "disk")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before := state(t, dir)
+	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
+	s = repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+	defer s.Close()
+	if r, err = s.Get(ctx, "r"); err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	wantList := func(dir string, recursive bool, want ...string) {
+		t.Helper()
+		if got := list(t, a, dir, recursive); !slices.Equal(got, want) {
+			t.Errorf("list %q: got %q, want %q", dir, got, want)
+		}
+	}
+	wantContent(t, a, "cache/a", "disk")
+	wantList("cache", false, "cache/a", "cache/b", "cache/sub/")
+	mustPut(t, a, "cache/b", "memory")
+	mustPut(t, a, "cache/d", "memory")
+	mustPut(t, a, "locks/l", "memory")
+	wantContent(t, a, "cache/b", "memory")
+	wantContent(t, a, "cache/d", "memory")
+	wantContent(t, a, "cache/sub/c", "disk")
+	wantList("cache", false, "cache/a", "cache/b", "cache/d", "cache/sub/")
+	wantList("cache", true, "cache/a", "cache/b", "cache/d", "cache/sub/c")
+	wantList("", true, "archives/a", "cache/a", "cache/b", "cache/d", "cache/sub/c", "locks/l", "packs/a")
+	wantList("", false, "archives/", "cache/", "locks/", "packs/")
+	for _, key := range []string{"cache/a", "cache/b", "cache/d"} {
+		if err := a.Delete(ctx, key); err != nil {
+			t.Errorf("delete %s: %v", key, err)
+		}
+		if _, err := get(a, key); !errors.Is(err, repo.ErrNotFound) {
+			t.Errorf("get of %s, which was deleted: %v", key, err)
+		}
+		if err := a.Delete(ctx, key); !errors.Is(err, repo.ErrNotFound) {
+			t.Errorf("delete of %s again: %v", key, err)
+		}
+	}
+	wantList("cache", true, "cache/sub/c")
+	mustPut(t, a, "cache/a", "again")
+	wantContent(t, a, "cache/a", "again")
+	wantList("cache", true, "cache/a", "cache/sub/c")
+	if entry, err := r.Entry("cache/sub/c"); err != nil || entry.Item.Size != 4 {
+		t.Errorf("entry: %+v, %v", entry, err)
+	}
+	permissions, err := repo.NewPermissions(map[string]string{"": "lrw"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []string{"cache/a", "cache/sub/c"} {
+		if _, err := put(r.As(repo.Principal{Permissions: permissions}), key, "other"); !errors.Is(err, repo.ErrDenied) {
+			t.Errorf("overwriting %s without the right: got %v, want ErrDenied", key, err)
+		}
+	}
+	if _, err := put(a, "cache/large", strings.Repeat("x", 65<<20)); !errors.Is(err, repo.ErrQuota) {
+		t.Errorf("more than fits: got %v, want ErrQuota", err)
+	}
+	if _, err := put(a, "packs/b", "b"); !errors.Is(err, repo.ErrReadOnlyDisk) {
+		t.Errorf("put: %v", err)
+	}
+
+	if r, err = s.Get(ctx, "without"); err != nil {
+		t.Fatal(err)
+	}
+	a = r.As(repo.Principal{})
+	if err := a.List(ctx, index.ListOptions{Dir: "cache"}, nil); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("list of a cache that is not there: %v", err)
+	}
+	mustPut(t, a, "cache/new", "memory")
+	wantList("cache", false, "cache/new")
+	if calls := fsys.Calls(); len(calls) > 0 || state(t, dir) != before {
+		t.Errorf("the disk was written to: %v", calls)
+	}
+}

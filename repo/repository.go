@@ -60,6 +60,8 @@ type Environment struct {
 	Rand   io.Reader        // nil means crypto/rand
 	Logger *slog.Logger     // nil means silence
 	Index  index.Options    // for tests that fail commits
+
+	memory *memory // of a Set
 }
 
 func (e Environment) withDefaults() Environment {
@@ -102,9 +104,9 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
-	readOnlyDisk bool        // its file system takes no writes
-	overlay      *Repository // what clients store nevertheless; nil unless readOnlyDisk
-	inMemory     bool        // it is an overlay
+	readOnlyDisk bool     // its file system takes no writes
+	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool     // it is an overlay
 
 	displaced atomic.Bool  // given up: it is not what lies under its name
 	info      fs.FileInfo  // of dir as it was opened; nil: not known
