@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -176,6 +177,8 @@ func (s *Store) syncDir(dir string) error {
 		return nil
 	case notBegun(err):
 		return wrap("sync a directory of blobs", err)
+	case errors.Is(err, fs.ErrNotExist): // somebody has removed it, with what was in it
+		return &DirError{strings.TrimPrefix(dir, s.dir+"/"), vfs.WithoutPath(err)}
 	}
 	return s.fail("sync a directory of blobs", err)
 }

@@ -418,6 +418,10 @@ func (r *Repository) translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed), errors.Is(err, fs.ErrClosed):
 		return errStopping
+	case errors.Is(err, fs.ErrNotExist):
+		if away := r.Attached(); away != nil {
+			return fmt.Errorf("%w: %w", away, err)
+		}
 	}
 	return err
 }
