@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, has lost something or cannot be opened
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, has lost something or cannot be opened, or none is served
 	Version       string `json:"version"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	DiskFreeBytes int64  `json:"disk_free_bytes"`
@@ -24,6 +24,7 @@ type health struct {
 	UnusableRepos    int      `json:"unusable_repos"` // could not be opened when last asked for
 	MissingItems     int64    `json:"missing_items"`  // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`  // whose bytes are wrong
+	Detached         bool     `json:"detached"`       // the data directory is not in its place: every request is refused
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -45,6 +46,10 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	h := health{
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
 		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
+	}
+	if err := s.o.Set.Attached(); err != nil {
+		h.Status, h.Detached, h.Repos = "degraded", true, 0
+		h.Reason = "the data directory is not in its place: mount its volume again, and the server goes on; its log says what it found"
 	}
 	opened := s.o.Set.Opened()
 	for _, repository := range opened {
@@ -86,7 +91,7 @@ func (s *Server) countRepositories() int {
 	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
 		names, err := s.o.Set.Names()
 		if err != nil {
-			names = nil
+			return 0 // and the next to ask looks again
 		}
 		s.health.at, s.health.repos = now, len(names)
 	}

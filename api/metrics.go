@@ -86,7 +86,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *repo.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, free, freeWithKept, size *prometheus.Desc
+	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, free, freeWithKept, size, attached *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
 }{
@@ -103,7 +103,8 @@ var repositoryMetrics = struct {
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
 		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
-	size: prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	size:     prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	attached: prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not in its place, and every request is refused.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
@@ -118,7 +119,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.free, m.freeWithKept, m.size,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.free, m.freeWithKept, m.size, m.attached,
 		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
@@ -126,6 +127,11 @@ func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
+	attached := 1.0
+	if c.set.Attached() != nil {
+		attached = 0
+	}
+	out <- prometheus.MustNewConstMetric(m.attached, prometheus.GaugeValue, attached)
 	unusable := c.set.Unusable()
 	opened := c.set.Opened()
 	if free, size, err := c.set.Space(); err == nil {

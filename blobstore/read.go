@@ -68,6 +68,9 @@ func (s *Store) open(ref Ref) (file vfs.File, fileSize int64, err error) {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, ErrNotFound
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, 0, &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // its files are all of one mode
+	}
 	if err != nil {
 		return nil, 0, wrap("open blob", err)
 	}

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,17 +69,24 @@ type Engine struct {
 	ctx  context.Context // of all runs
 	stop context.CancelFunc
 
-	mu      sync.Mutex         // held for a look at the fields below only
-	doors   map[string]*door   // by repository
-	runs    map[string]*run    // by repository and identity; under way
+	mu      sync.Mutex // held for a look at the fields below only
+	doors   map[*repo.Repository]*door
+	runs    map[jobKey]*run    // under way
 	tasks   []*task            // background jobs, in order; one of each kind may be under way
-	ended   map[string]Job     // by repository and identity; how jobs ended whose rows could not say so
+	ended   map[jobKey]Job     // how jobs ended whose rows could not say so
 	working map[Kind]bool      // the queue's goroutine for that kind is there
 	changed chan struct{}      // closed and replaced when the state of a job changes
-	refused map[string]refusal // by repository and identity; calls whose retry would fail as they did
-	pruned  map[string]time.Time
+	refused map[jobKey]refusal // calls whose retry would fail as they did
+	pruned  map[*repo.Repository]time.Time
 	closed  bool
 	active  sync.WaitGroup // runs and the queue's goroutines
+}
+
+// jobKey names a job among those of all repositories. A repository is meant as it was opened: two copies of one
+// have the same ID, and so has one that is opened again after it was given up.
+type jobKey struct {
+	repo *repo.Repository
+	id   string
 }
 
 // door is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
@@ -91,10 +99,10 @@ type door struct {
 func (e *Engine) door(r *repo.Repository) *door {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.doors[r.ID()]
+	d := e.doors[r]
 	if d == nil {
 		d = new(door)
-		e.doors[r.ID()] = d
+		e.doors[r] = d
 	}
 	return d
 }
@@ -105,8 +113,8 @@ func New(o Options) *Engine {
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
 		calls: newRoom(roomSize), jobs: newRoom(roomSize), looks: newRoom(roomSize),
-		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
-		refused: make(map[string]refusal), doors: make(map[string]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
+		runs: make(map[jobKey]*run), working: make(map[Kind]bool), ended: make(map[jobKey]Job), pruned: make(map[*repo.Repository]time.Time),
+		refused: make(map[jobKey]refusal), doors: make(map[*repo.Repository]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
 	e.metrics = newMetrics(func() float64 {
@@ -133,13 +141,39 @@ func (e *Engine) Close() error {
 	return nil
 }
 
+// Abandon ends what is under way in a repository that is not in its place any more, and forgets what waits. The rows
+// of both say so: whoever opens the repository again, wherever it is, takes them up.
+func (e *Engine) Abandon(r *repo.Repository) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for key, run := range e.runs {
+		if key.repo == r {
+			run.cancel(errAbandoned)
+		}
+	}
+	for _, t := range e.tasks {
+		if t.repo == r && t.cancel != nil {
+			t.cancel(errAbandoned)
+		}
+	}
+	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool { return t.repo == r })
+	ofIt := func(key jobKey) bool { return key.repo == r }
+	maps.DeleteFunc(e.ended, func(key jobKey, _ Job) bool { return ofIt(key) })
+	maps.DeleteFunc(e.refused, func(key jobKey, _ refusal) bool { return ofIt(key) })
+	delete(e.pruned, r)
+	delete(e.doors, r)
+	e.wakeLocked()
+}
+
+var errAbandoned = &PlanError{Operation: -1, Range: -1, Err: repo.ErrDetached, Detail: "the repository was moved or removed while it worked"}
+
 // Active is the number of plans and jobs being carried out now, also of those whose clients have left.
 func (e *Engine) Active() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := len(e.runs)
 	for _, t := range e.tasks {
-		if t.cancel != nil && e.runs[t.repo.ID()+t.job.ID] == nil {
+		if t.cancel != nil && e.runs[jobKey{t.repo, t.job.ID}] == nil {
 			n++
 		}
 	}
@@ -232,7 +266,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 	if job != nil {
 		r.id = job.ID // of the permissions it was submitted with; a may have fewer
 	}
-	key := a.Repository().ID() + r.id
+	key := jobKey{a.Repository(), r.id}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -314,9 +348,9 @@ const (
 )
 
 // refuseLocked remembers how r ended, if its retry would not do better.
-func (e *Engine) refuseLocked(key string, r *run) {
+func (e *Engine) refuseLocked(key jobKey, r *run) {
 	now := e.o.Now()
-	maps.DeleteFunc(e.refused, func(_ string, last refusal) bool { return !now.Before(last.until) })
+	maps.DeleteFunc(e.refused, func(_ jobKey, last refusal) bool { return !now.Before(last.until) })
 	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt) ||
 		errors.Is(r.err, repo.ErrNoSpace) || errors.Is(r.err, repo.ErrQuota)
 	if !r.background && (errors.Is(r.err, errCancelled) || wrong && now.Sub(r.first.Started) >= late) {

@@ -67,6 +67,9 @@ func (c *checker) problem(format string, args ...any) {
 
 // each calls fn for the rows of a bucket and looks at ctx now and then.
 func (c *checker) each(bucket *bolt.Bucket, fn func(row, value []byte)) error {
+	if bucket == nil { // see rowIn
+		return nil
+	}
 	cursor, n := bucket.Cursor(), 0
 	for row, value := cursor.First(); row != nil; row, value = cursor.Next() {
 		if n++; n%1024 == 0 {
@@ -107,7 +110,7 @@ func (c *checker) checkItems() error {
 			return
 		}
 		c.checkRef(item.Ref, refTarget{row: row})
-		if item.Plan != 0 && c.sources.Get(sourceKey(item.Plan, row)) == nil {
+		if item.Plan != 0 && rowIn(c.sources, sourceKey(item.Plan, row)) == nil {
 			c.problem("item %q is a source of plan %d, which does not know it", key, item.Plan)
 		}
 		n := live(&item)
@@ -275,7 +278,7 @@ func (c *checker) checkRefs() error {
 			item = record.item
 		case inKept:
 			var record keptRecord
-			record, err = decodeKept(c.kept.Get(target.row))
+			record, err = decodeKept(rowIn(c.kept, target.row))
 			item = record.item
 		default:
 			item, err = decodeItem(c.items.Get(target.row))

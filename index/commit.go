@@ -35,10 +35,14 @@ type group struct {
 // mutation. A failed precondition is a *GroupError that wraps the error and gives
 // the mutation's position. After a write or sync error, whose outcome is not known
 // until the index is opened again, Apply refuses with ErrFailed. ErrNoSpace:
-// nothing was changed, and a later group may succeed.
+// nothing was changed, and a later group may succeed. ErrMoved: the file is not, or no longer,
+// what lies under its name. The file that was opened may have the group, wherever it is; the index takes no others.
 //
 // ctx counts only until the group is queued: from then on Apply waits for the outcome.
 func (x *Index) Apply(ctx context.Context, muts ...Mutation) ([]Result, error) {
+	if x.opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
 	for i, m := range muts {
 		if err := validate(m); err != nil {
 			return nil, &GroupError{Position: i, Err: err}
@@ -117,13 +121,18 @@ func (x *Index) take(groups []*group) []*group {
 func (x *Index) commit(groups []*group) {
 	err := x.Failed()
 	if err == nil {
+		err = x.moved()
+	}
+	if err == nil {
 		if err = x.transact(groups); err == nil {
 			return
 		}
 		err = withoutPath(err, x.dir)
-		if fullDisk(err) {
+		switch {
+		case fullDisk(err):
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
-		} else {
+		case errors.Is(err, ErrMoved): // what was written is durable, where it is
+		default:
 			err = fmt.Errorf("%w: %w", ErrFailed, err)
 			x.failed.Store(&err)
 			x.durable.end()
@@ -195,5 +204,11 @@ func (x *Index) publish(t *tx, btx *bolt.Tx) error {
 		}
 	}
 	x.durable.reached(id)
+	// Last, for an acknowledgement says that the file which lies under the name has the change: one that
+	// is moved away after this takes it along.
+	if err := x.InPlace(); err != nil {
+		x.gone.Store(&err)
+		return err
+	}
 	return nil
 }

@@ -47,7 +47,7 @@
 //	kept      <expiry u64 BE, Unix ms> <sequence u64 BE> -> kept record
 //	keptkeys  <row key>           -> key of the kept row, 16 B; a row key is in items or here, never in both
 //
-// A file of format 1 is made one of format 2 when it is opened: four empty buckets, another number, and the number of
+// A file of format 1 is made one of format 2 when it is opened for writing: four empty buckets, another number, and the number of
 // damaged items in the counters, in one transaction.
 //
 // # Records
@@ -90,4 +90,7 @@
 // disk: the index then refuses every change (ErrFailed) until it is opened again,
 // and readers may see the change whose outcome is unknown.
 // A full disk found before anything was committed refuses only that transaction.
+//
+// After each commit, and before it is acknowledged, the file is looked for under its path: when it has been moved, removed
+// or replaced the commit is not acknowledged, and the index takes no others (ErrMoved).
 package index

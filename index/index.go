@@ -18,7 +18,9 @@ var (
 	ErrBadVersion = errors.New("unknown format version") // the file is of a format this program does not know
 	ErrCorrupt    = errors.New("index is damaged")       // a record does not decode
 	ErrFailed     = errors.New("index is read-only after a write error")
-	ErrNoSpace    = errors.New("no space for the index") // nothing was changed; may be tried again
+	ErrReadOnly   = errors.New("index was opened for reading only")
+	ErrMoved      = errors.New("index is not in its place any more") // its file was moved, removed or replaced; open it again
+	ErrNoSpace    = errors.New("no space for the index")             // nothing was changed; may be tried again
 	ErrClosed     = errors.New("index is closed")
 	ErrRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
 	ErrInvalid    = errors.New("invalid argument")              // malformed key, name or value; a fault of the caller
@@ -164,6 +166,10 @@ type Freshness struct {
 // Options of Open. The zero value of each field works. The hooks let a test
 // fail a commit before or after it took effect; both leave the index read-only.
 type Options struct {
+	// ReadOnly opens a file without a write to the disk, as it is, whatever its format: Apply is then ErrReadOnly. Any
+	// number of processes may have it open so, and none that changes it.
+	ReadOnly bool
+
 	BeforeCommit func() error // called before each commit: on error nothing was changed
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
 }

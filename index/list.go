@@ -143,7 +143,11 @@ func (x *Index) scanSnapshot(ctx context.Context, w walk, visit func(row, value 
 	defer tx.Rollback()
 
 	begin := time.Now()
-	c := tx.Bucket(w.bucket).Cursor()
+	bucket := tx.Bucket(w.bucket)
+	if bucket == nil { // see rowIn
+		return nil, errEnd
+	}
+	c := bucket.Cursor()
 	row, value := c.Seek(w.from)
 	for n := 1; row != nil; n++ {
 		skip, err := visit(row, value)

@@ -31,6 +31,7 @@ const (
 type Index struct {
 	db         *bolt.DB
 	dir        string // of the file; taken out of error texts
+	place      place
 	opts       Options
 	renewAfter time.Duration
 
@@ -42,6 +43,7 @@ type Index struct {
 	ended  chan struct{} // closed when the commit loop has returned
 
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
+	gone       atomic.Pointer[error]     // the file is not in its place any more, sticky; set by the commit loop
 	durable    durable                   // what readers may see
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
 	lastBackup atomic.Pointer[time.Time] // of the last commit; nil: none yet
@@ -57,19 +59,29 @@ type Index struct {
 // writes the list of free pages (usually one page), which bbolt would else gather from all pages.
 // Errors: also ErrBadVersion, ErrCorrupt (not an index, or cut short), else I/O.
 func Open(path string, opts Options) (*Index, error) {
+	x := newIndex(filepath.Dir(path), opts)
+	open := x.open
+	if opts.ReadOnly {
+		open = x.openReadOnly
+	}
+	if err := open(path); err != nil {
+		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
+	}
+	go x.commitLoop()
+	return x, nil
+}
+
+// newIndex is one that is not open yet.
+func newIndex(dir string, opts Options) *Index {
 	x := &Index{
-		dir:        filepath.Dir(path),
+		dir:        dir,
 		opts:       opts,
 		renewAfter: renewAfter,
 		queue:      make(chan *group, maxGroups),
 		ended:      make(chan struct{}),
 	}
 	x.durable.changed.L = &x.durable.mu
-	if err := x.open(path); err != nil {
-		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
-	}
-	go x.commitLoop()
-	return x, nil
+	return x
 }
 
 func (x *Index) open(path string) error {
@@ -82,15 +94,15 @@ func (x *Index) open(path string) error {
 		InitialMmapSize: mapSize(),
 		NoStatistics:    true,
 	}
-	db, err := openFile(path, o)
+	db, opened, err := openFile(path, o)
 	if errors.Is(err, syscall.ENOMEM) { // a limit on address space
 		o.InitialMmapSize = 0
-		db, err = openFile(path, o)
+		db, opened, err = openFile(path, o)
 	}
 	if err != nil {
 		return err
 	}
-	x.db = db
+	x.db, x.place = db, place{path, opened}
 	// A process that was killed may have left a commit that only the page cache has, or the file's name.
 	for _, step := range []func() error{db.Sync, func() error { return syncDir(x.dir) }, x.upgrade, x.load} {
 		if err := step(); err != nil {
@@ -154,9 +166,8 @@ func mapSize() int {
 }
 
 // openFile opens an existing file with bbolt, which by itself would make one, and
-// fill an empty one.
-func openFile(path string, o bolt.Options) (*bolt.DB, error) {
-	var opened os.FileInfo
+// fill an empty one. It says which file it is.
+func openFile(path string, o bolt.Options) (db *bolt.DB, opened os.FileInfo, err error) {
 	o.OpenFile = func(name string, flag int, mode os.FileMode) (*os.File, error) {
 		file, err := os.OpenFile(name, flag&^os.O_CREATE, mode)
 		if err != nil {
@@ -172,23 +183,23 @@ func openFile(path string, o bolt.Options) (*bolt.DB, error) {
 		opened = info
 		return file, nil
 	}
-	db, err := bolt.Open(path, 0o600, &o)
+	db, err = bolt.Open(path, 0o600, &o)
 	switch {
 	case err == nil:
 		// While we waited for the lock its holder may have taken the file away: then the
 		// name is nobody's, or another index's.
-		if now, err := os.Stat(path); err != nil || !os.SameFile(now, opened) {
-			return nil, errors.Join(fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound), db.Close())
+		if (place{path, opened}).check() != nil {
+			return nil, nil, errors.Join(fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound), db.Close())
 		}
-		return db, nil
+		return db, opened, nil
 	case errors.Is(err, fs.ErrNotExist):
-		return nil, fmt.Errorf("%w: no index file", ErrNotFound)
+		return nil, nil, fmt.Errorf("%w: no index file", ErrNotFound)
 	case errors.Is(err, bolterrors.ErrTimeout):
-		return nil, fmt.Errorf("%w: the index is open elsewhere, perhaps by another process", ErrLocked)
+		return nil, nil, fmt.Errorf("%w: the index is open elsewhere, perhaps by another process", ErrLocked)
 	case errors.Is(err, bolterrors.ErrInvalid), errors.Is(err, bolterrors.ErrChecksum), errors.Is(err, bolterrors.ErrVersionMismatch):
-		return nil, fmt.Errorf("%w: not a database file: %w", ErrCorrupt, err)
+		return nil, nil, fmt.Errorf("%w: not a database file: %w", ErrCorrupt, err)
 	}
-	return nil, err
+	return nil, nil, err
 }
 
 // probe looks at the file without changing it: whether it is an index, of a
@@ -197,7 +208,7 @@ func openFile(path string, o bolt.Options) (*bolt.DB, error) {
 // otherwise end the process, all its repositories with it.
 func probe(path string) (err error) {
 	defer faultIsCorrupt(&err)()
-	db, err := openFile(path, bolt.Options{Timeout: lockWait, ReadOnly: true})
+	db, _, err := openFile(path, bolt.Options{Timeout: lockWait, ReadOnly: true})
 	if err != nil {
 		return err
 	}

@@ -402,7 +402,7 @@ func (x *Index) Kept(key string) (kept Kept, err error) {
 		return Kept{}, err
 	}
 	err = x.view(func(b *bolt.Tx) error {
-		row := b.Bucket(bucketKeptKeys).Get(rowKey(key))
+		row := rowIn(b.Bucket(bucketKeptKeys), rowKey(key))
 		if row == nil {
 			return ErrNotFound
 		}

@@ -118,7 +118,7 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 			key = record.key
 		case inKept:
 			var record keptRecord
-			record, err = decodeKept(b.Bucket(bucketKept).Get(target.row))
+			record, err = decodeKept(rowIn(b.Bucket(bucketKept), target.row))
 			key = record.key
 		}
 		return err

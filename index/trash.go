@@ -195,7 +195,7 @@ func (x *Index) NextExpiry() (t time.Time, ok bool, err error) { return x.firstE
 // firstExpiry is that of the first row of a bucket whose rows lie in the order in which they expire.
 func (x *Index) firstExpiry(bucket []byte) (t time.Time, ok bool, err error) {
 	err = x.view(func(b *bolt.Tx) error {
-		row, _ := b.Bucket(bucket).Cursor().First()
+		row := firstIn(b.Bucket(bucket))
 		if row == nil {
 			return nil
 		}

@@ -83,7 +83,7 @@ func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
 	if err := a.mayStat(key); err != nil {
 		return index.Entry{}, err
 	}
-	entry, err := a.r.find(ctx, key)
+	entry, err := a.r.read(key).find(ctx, key)
 	if err != nil {
 		return index.Entry{}, err
 	}
@@ -124,7 +124,7 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 			return all(e)
 		}
 	}
-	return a.r.translate(a.r.index.List(ctx, o, fn))
+	return a.r.translate(a.r.list(ctx, o, fn))
 }
 
 // pageSize is how many entries Each holds at once.
@@ -175,7 +175,7 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
-	return a.r.open(ctx, key)
+	return a.r.read(key).open(ctx, key)
 }
 
 // open is openAny but for what is known to be damaged: that is served only while it is to be salvaged.
@@ -232,6 +232,9 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 			return nil, r.translate(err)
 		}
 		if last == entry.Item.Ref {
+			if err := r.Attached(); err != nil {
+				return nil, err
+			}
 			return nil, r.missing(ctx, entry)
 		}
 		last = entry.Item.Ref

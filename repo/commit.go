@@ -71,6 +71,7 @@ type committed struct {
 
 // commit is Commit and CommitOpen, and says all that was done.
 func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
+	a = a.ofBatch(&b)
 	c := &a.r.compactions
 	if !c.bears(&b) {
 		return a.commitThen(ctx, b, false)

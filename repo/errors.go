@@ -32,17 +32,19 @@ var (
 	ErrDamaged      = errors.New("item is damaged")                            // an ErrCorrupt: the bytes of one item, see Repository.Salvage
 	ErrLoss         = errors.New("files are missing")                          // more than is believed to be lost; see LossError
 	ErrReadOnly     = errors.New("repository is read-only after a disk error") // see Repository.Health
+	ErrReadOnlyDisk = errors.New("file system is read-only")                   // reading goes on, and locks are kept in memory
 	ErrNoSpace      = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
 	ErrBusy         = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
 	ErrForeign      = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
 	ErrDialect      = errors.New("repository of another dialect")              // created by clients of another protocol
+	ErrDetached     = errors.New("storage is not in its place, retry later")   // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
-	ErrDamaged, ErrLoss, ErrCorrupt, ErrReadOnly, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect,
+	ErrDamaged, ErrLoss, ErrCorrupt, ErrReadOnly, ErrReadOnlyDisk, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
 }
 
 // QuotaError is an ErrQuota with its figures, in bytes.

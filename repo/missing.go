@@ -70,8 +70,8 @@ func (r *Repository) suspend(l *LossError) error {
 // inPlace tells whether what lies below the directory is what was opened, as far as anybody is asked; else nothing
 // is called missing.
 func (r *Repository) inPlace() error {
-	if r.env.Here == nil {
-		return nil
+	if err := r.Attached(); err != nil || r.env.Here == nil {
+		return err
 	}
 	return r.env.Here()
 }
@@ -156,6 +156,9 @@ const markBatch = 500
 // setMarks changes flags of items that are still the same, and takes account of what counts then. A repository that
 // takes no changes has them unmarked: what they are is seen with every look. It returns how many it changed.
 func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
+	if r.readOnlyDisk {
+		return 0
+	}
 	for len(all) > 0 {
 		part := all[:min(len(all), markBatch)]
 		all = all[len(part):]
@@ -237,24 +240,25 @@ func (a *Access) row(ctx context.Context, key string, recall bool) (index.Entry,
 	if err := a.mayStat(key); err != nil {
 		return index.Entry{}, err
 	}
-	entry, err := a.r.find(ctx, key)
+	r := a.r.read(key)
+	entry, err := r.find(ctx, key)
 	switch {
 	case errors.Is(err, ErrNotFound) && entry.Item.Ref != "":
 		return entry, nil
 	case errors.Is(err, ErrNotFound) && key != "" && recall:
-		entry, err = a.r.recall(ctx, key)
+		entry, err = r.recall(ctx, key)
 		if err != nil {
 			return entry, err
 		}
-		there, err := a.r.blobs.Has(refOf(entry.Item))
+		there, err := r.blobs.Has(refOf(entry.Item))
 		if err == nil && !there {
-			err = a.r.missing(ctx, entry)
+			err = r.missing(ctx, entry)
 			entry.Item.Flags |= index.FlagMissing
 			if errors.Is(err, ErrNotFound) {
 				err = nil
 			}
 		}
-		return entry, a.r.translate(err)
+		return entry, r.translate(err)
 	}
 	return entry, err
 }

@@ -37,10 +37,21 @@ type PutRequest struct {
 //
 // Who may only write new items (w without W) gets success for bytes that are there
 // already: a client that lost the first answer asks again.
-func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
+func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err error) {
 	if err := CheckKey(req.Key); err != nil {
 		return PutResult{}, err
 	}
+	if o := a.r.overlay; o != nil && o.layered(req.Key) {
+		if entry, err := a.r.Entry(req.Key); err == nil && !entry.Dir && a.May(req.Key, "W") != nil {
+			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
+		}
+		defer func() {
+			if err == nil {
+				err = o.hide(req.Key, false)
+			}
+		}()
+	}
+	a = a.at(req.Key)
 	mayReplace := a.May(req.Key, "W") == nil
 	entry, err := a.r.index.Get(req.Key)
 	switch {

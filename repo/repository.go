@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -64,6 +65,8 @@ type Environment struct {
 	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
 	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
 	Here func() error
+
+	memory *memory // of a Set
 }
 
 func (e Environment) withDefaults() Environment {
@@ -107,10 +110,17 @@ type Repository struct {
 	reserve atomic.Int64 // bytes
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 
-	loss    atomic.Pointer[LossError] // nil: none
-	noticed atomic.Int64              // items that requests found missing since the last sweep
-	salvage atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
-	sweeps  sweeps
+	loss         atomic.Pointer[LossError] // nil: none
+	noticed      atomic.Int64              // items that requests found missing since the last sweep
+	salvage      atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
+	sweeps       sweeps
+	readOnlyDisk bool     // its file system takes no writes
+	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool     // it is an overlay
+
+	displaced atomic.Bool  // given up: it is not what lies under its name
+	info      fs.FileInfo  // of dir as it was opened; nil: not known
+	letGo     func() error // of dir
 
 	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
 
@@ -151,24 +161,60 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
 func open(ctx context.Context, env Environment, m *room, dir string, settings Settings) (*Repository, error) {
-	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
-	if errors.Is(err, index.ErrLocked) {
-		return nil, errElsewhere
+	fsys, letGo, err := holdOn(env.FS, dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = index.ErrNotFound // as of the file in it
+	case errors.Is(err, fs.ErrPermission):
+		return nil, unreadable(dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{dir: dir, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
-	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
+	env.FS = fsys
+	readOnly := onReadOnlyDisk(fsys, dir)
+	env.Index.ReadOnly = readOnly
+	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
+	if errors.Is(err, index.ErrLocked) {
+		return nil, errors.Join(errElsewhere, letGo())
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(unreadable(filepath.Join(dir, indexFile), err), letGo())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
+	}
+	r := &Repository{
+		dir: dir, env: env, room: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		hashes: newHashings(), wake: make(chan struct{}, 1),
+	}
+	r.sweeps.init()
+	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
+		err = r.load(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
 	r.Configure(settings)
-	background, stop := context.WithCancel(context.Background())
-	r.stop = stop
+	if readOnly {
+		r.stop = func() {}
+		close(r.sweeps.first) // nothing could be marked: each file is looked at when it is asked for
+		if err := r.openOverlay(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.close())
+		}
+		return r, nil
+	}
 	m.enlist(r)
-	r.background.Go(func() { r.reclaim(background) })
-	r.startSweeps(background)
+	r.start()
 	return r, nil
+}
+
+// start lets what goes on in the background begin.
+func (r *Repository) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.background.Go(func() { r.reclaim(ctx) })
+	r.startSweeps(ctx)
 }
 
 // load reads the meta values and settles what a crash left in the blob store.
@@ -190,7 +236,10 @@ func (r *Repository) load(ctx context.Context) error {
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
 	if err != nil {
-		return err
+		return r.translate(err)
+	}
+	if r.readOnlyDisk {
+		return r.loadCounters()
 	}
 	shards, err := r.blobs.MissingShards()
 	switch {
@@ -209,17 +258,24 @@ func (r *Repository) load(ctx context.Context) error {
 		return errors.Join(err, r.blobs.Close())
 	}
 	r.setSalvage(salvage)
+	r.sweepIndex()
+	return r.loadCounters()
+}
+
+// loadCounters ends load.
+func (r *Repository) loadCounters() error {
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
-	r.sweepIndex()
 	counters := r.index.Counters()
 	r.quota.used = counters.Counted()
 	r.compactions.keys = halvesOf[r.dialect]
 	if r.commit != nil {
-		if r.quota.commitUsed, _, err = r.index.CommitTotal(r.commit.class); err != nil {
+		total, _, err := r.index.CommitTotal(r.commit.class)
+		if err != nil {
 			return errors.Join(err, r.blobs.Close())
 		}
+		r.quota.commitUsed = total
 	}
 	return nil
 }
@@ -323,7 +379,11 @@ func (r *Repository) close() error {
 	r.stop()
 	r.background.Wait()
 	r.room.dismiss(r)
-	return errors.Join(r.index.Close(), r.blobs.Close())
+	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
+	if r.overlay != nil {
+		err = errors.Join(err, r.overlay.close())
+	}
+	return err
 }
 
 // apply is the way into the index for all that clients and administrators change.
@@ -358,6 +418,12 @@ func (r *Repository) Durable() error {
 // disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored. Nor is
 // anything stored or removed while so much is missing that it may be another disk: ErrLoss.
 func (r *Repository) writable() error {
+	switch {
+	case r.displaced.Load():
+		return errDisplaced
+	case r.readOnlyDisk:
+		return errReadOnlyDisk
+	}
 	if err := r.lost(); err != nil {
 		return err
 	}
@@ -380,6 +446,12 @@ func (r *Repository) translate(err error) error {
 		return nil
 	case r.gone.Load():
 		return ErrNoRepository
+	case errors.Is(err, index.ErrMoved), r.displaced.Load() && (errors.Is(err, index.ErrClosed) || errors.Is(err, blobstore.ErrClosed) || errors.Is(err, fs.ErrClosed)):
+		return fmt.Errorf("%w: %w", ErrDetached, err)
+	case errors.Is(err, index.ErrReadOnly):
+		return errReadOnlyDisk
+	case errors.As(err, new(*blobstore.DirError)):
+		return dirError(r.dir, err)
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):
@@ -388,8 +460,12 @@ func (r *Repository) translate(err error) error {
 		return fmt.Errorf("%w: %w", ErrCorrupt, err)
 	case errors.Is(err, index.ErrInvalid):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
+	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed), errors.Is(err, fs.ErrClosed):
 		return errStopping
+	case errors.Is(err, fs.ErrNotExist):
+		if away := r.Attached(); away != nil {
+			return fmt.Errorf("%w: %w", away, err)
+		}
 	}
 	return err
 }
@@ -413,6 +489,8 @@ func (r *Repository) Health() Health {
 	c := r.index.Counters()
 	h := Health{Missing: c.MissingItems, Damaged: c.DamagedItems, Salvaged: r.SalvagedUntil()}
 	switch {
+	case r.readOnlyDisk:
+		h.ReadOnly, h.Reason = true, "the file system is read-only: clients can read, and their locks are kept in memory"
 	case r.index.Failed() != nil:
 		h.ReadOnly, h.Reason = true, "a commit of the index failed; check the disk, then restart the server"
 	case r.blobs.Failed() != nil || r.failed.Load() != nil:

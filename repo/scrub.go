@@ -13,14 +13,15 @@ import (
 // recorded. Damaged bytes are ErrCorrupt, ErrDamaged as a rule: the item is then marked, and not served from then on
 // (storing the same bytes again mends it). An item whose file is gone is ErrCorrupt too, and marked as missing; ErrLoss when
 // too much is for that. One that is marked and turns out to be whole, because somebody has brought
-// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine.
+// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine. When
+// the repository is not in its place (ErrDetached) nothing is marked.
 // pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its
 // error ends the reading, nothing is marked, and it is returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
 	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
 	switch {
 	case err == nil && info.Size == entry.Item.Size && info.BLAKE3 == entry.Item.BLAKE3:
-		if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 {
+		if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 && !r.readOnlyDisk {
 			r.setMarks(context.WithoutCancel(ctx), []marking{{entry, 0, index.FlagDamaged | index.FlagMissing}})
 		}
 		return nil
@@ -35,6 +36,9 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	}
 	if getErr != nil {
 		return r.translate(getErr)
+	}
+	if err := r.Attached(); err != nil {
+		return err // of bytes that were taken away nothing is known
 	}
 	if errors.Is(err, blobstore.ErrNotFound) {
 		if err := r.missing(ctx, now); !errors.Is(err, ErrNotFound) {

@@ -29,6 +29,8 @@ type sweeps struct {
 	wake    chan struct{} // one is wanted now; capacity 1
 }
 
+func (s *sweeps) init() { s.first, s.wake = make(chan struct{}), make(chan struct{}, 1) }
+
 // SweepReport is what a sweep found.
 type SweepReport struct {
 	Items    int64 // looked at
@@ -238,8 +240,7 @@ func (r *Repository) forgetMissing(ctx context.Context) (removed int64, err erro
 
 // startSweeps begins to sweep in the background, if Environment.Sweep says so.
 func (r *Repository) startSweeps(ctx context.Context) {
-	r.sweeps.first, r.sweeps.wake = make(chan struct{}), make(chan struct{}, 1)
-	if r.env.Sweep <= 0 {
+	if r.env.Sweep <= 0 || r.inMemory {
 		close(r.sweeps.first)
 		return
 	}

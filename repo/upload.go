@@ -59,8 +59,12 @@ type Upload struct {
 // NewUpload starts a blob. It promises itself quota and disk space for the announced size; it does
 // not check permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
+	a = a.at(o.Key)
 	if err := a.r.writable(); err != nil {
 		return nil, err
+	}
+	if c := a.r.index.Counters(); a.r.inMemory && c.Items+c.TrashItems >= memoryItems {
+		return nil, errMemoryFull
 	}
 	if o.MaxSize > 0 && o.Size > o.MaxSize {
 		return nil, errTooLarge

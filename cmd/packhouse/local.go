@@ -144,7 +144,7 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 				status = http.StatusNotFound
 			case errors.Is(err, repo.ErrInvalid):
 				status = http.StatusBadRequest
-			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil:
+			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil, set.Attached() != nil:
 				status = http.StatusServiceUnavailable // and nothing wrong with it, as far as we know
 			}
 			api.WriteText(w, r, status, err.Error())

@@ -225,6 +225,10 @@ func (k *keeper) round(ctx context.Context) (next time.Time, there bool) {
 	}
 	next = k.o.Now().Add(lookInterval)
 	r, err := k.o.Set.Get(ctx, k.name)
+	if err == nil && r.ReadOnlyDisk() {
+		k.trouble = ""
+		return next, true // until it is mounted otherwise
+	}
 	if err == nil {
 		err = k.o.Engine.Resume(ctx, r)
 	}

@@ -30,7 +30,7 @@ func TestLeaveIsCertain(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -129,7 +129,7 @@ func TestPipesMeetLeaving(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -158,7 +158,7 @@ func TestLeaveWaits(t *testing.T) {
 	s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-finish
-	}))
+	}), nil)
 	l, err := holder.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
