@@ -96,9 +96,8 @@ func Open(o Options) (*Store, error) {
 		dir := s.shardDir(byte(i))
 		s.shards[i] = newGroupSync(func() error { return s.syncDir(dir) })
 	}
-	// Found now, rather than by the first blob that needs it.
-	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
-		return nil, wrap("open blob store: directory incoming", err)
+	if err := s.checkDirs(); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
