@@ -90,7 +90,7 @@ var repositoryMetrics = struct{ items, bytes, limit, trash, readOnly, backup, us
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
-	readOnly: describe("read_only", "1 after a disk error, until the server is restarted."),
+	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
