@@ -94,7 +94,7 @@ var repositoryMetrics = struct {
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
-	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, and while too many files are missing."),
+	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, while too many files are missing, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
 	missing:  describe("missing_items", "Items whose file is gone, as far as known."),
 	damaged:  describe("damaged_items", "Items whose bytes are wrong, as far as known."),

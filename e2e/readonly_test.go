@@ -53,7 +53,7 @@ func TestReadOnlyClients(t *testing.T) {
 		t.Fatal(err)
 	}
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", s.data).CombinedOutput(); err != nil {
-		leave(t, fmt.Sprintf("a file system is mounted read-only, which takes root: %s", strings.TrimSpace(string(out))))
+		leave(t, fmt.Sprintf("a file system is mounted read-only, which takes root: %s", strings.Join(strings.Fields(string(out)), " ")))
 	}
 	t.Cleanup(func() { _ = exec.Command("umount", "-l", s.data).Run() })
 	tokenFile := filepath.Join(s.dir, "token")
