@@ -47,7 +47,7 @@ func TestCutBorg(t *testing.T) {
 		b, _, cutter := begin(t)
 		cutter.Choose = m.choose
 		b.run("compact", "--threshold", "0")
-		cutter.Choose = nil
+		cutter.Stop()
 		b.goOn(tr)
 	})
 	t.Logf("it sends %q", m.seen)
@@ -80,13 +80,13 @@ func TestCutBorg(t *testing.T) {
 					cutter.Choose = m.choose
 				}
 				out, err := cmd.CombinedOutput()
-				if m.hit == "" {
+				if m.was() == "" {
 					t.Errorf("nothing was cut: %v\n%s", err, lastLines(string(out), 20))
 				}
 				if err != nil && !way.killsBorg {
 					t.Errorf("borg did not survive it: %v\n%s", err, lastLines(string(out), 20))
 				}
-				cutter.Choose = nil
+				cutter.Stop()
 				b.goOn(tr)
 			})
 		}

@@ -13,6 +13,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -169,11 +170,22 @@ type mutations struct {
 	n    int
 	cut  vykartest.Cut
 	once bool // not all its tries, but one
-	hit  string
+
+	mu   sync.Mutex
+	hit  string // the n-th; empty: it has not come yet
 	seen []string
 }
 
+// was tells which request was cut.
+func (m *mutations) was() string {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.hit
+}
+
 func (m *mutations) choose(_ int, r *http.Request) vykartest.Cut {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	target := r.Method + " " + r.URL.RequestURI()
 	switch {
 	case m.hit != "" && m.hit == target && !m.once:
@@ -210,7 +222,7 @@ func TestCutCompaction(t *testing.T) {
 					c := v.copyOf(t, serverOn(t, data))
 					m := &mutations{n: n + 1, cut: cut}
 					done, err := c.client(&vykartest.Cutter{Next: c.next, Choose: m.choose}).Compact()
-					if m.hit == "" {
+					if m.was() == "" {
 						t.Errorf("nothing was cut; compact: %+v, %v", done, err)
 					}
 					c.goOn()
@@ -230,10 +242,9 @@ type dying struct {
 }
 
 func (d *dying) RoundTrip(r *http.Request) (*http.Response, error) {
-	if d.choose.hit != "" || d.choose.choose(0, r) == vykartest.Whole {
-		if d.choose.hit != "" && d.client {
-			return nil, vykartest.ErrKilled
-		}
+	if over := d.choose.was() != ""; over && d.client {
+		return nil, vykartest.ErrKilled
+	} else if over || d.choose.choose(0, r) == vykartest.Whole {
 		return d.next.RoundTrip(r)
 	}
 	killed := make(chan struct{})
@@ -277,7 +288,7 @@ func TestKilledInCompaction(t *testing.T) {
 					c := v.copyOf(t, serverOn(t, data))
 					d := &dying{s: c.s, next: c.next, choose: &mutations{n: n, cut: vykartest.Late}, late: late, client: client}
 					_, err := c.client(d).Compact()
-					if d.choose.hit == "" {
+					if d.choose.was() == "" {
 						t.Fatalf("no request %d: %v", n, err)
 					}
 					if err != nil != client {

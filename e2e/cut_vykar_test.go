@@ -103,7 +103,7 @@ func TestCutVykar(t *testing.T) {
 		if out := v.run("compact"); !strings.Contains(out, "packs repacked") {
 			t.Errorf("compact repacked nothing: %s", out)
 		}
-		cutter.Choose = nil
+		cutter.Stop()
 		v.whole("--verify-data")
 	})
 	t.Logf("it sends %q", m.seen)
@@ -121,10 +121,10 @@ func TestCutVykar(t *testing.T) {
 						cutter.Choose = m.choose
 					}
 					out, err := cmd.CombinedOutput()
-					if m.hit == "" {
+					if m.was() == "" {
 						t.Errorf("nothing was cut: %v\n%s", err, out)
 					}
-					cutter.Choose = nil
+					cutter.Stop()
 					v.goOn()
 				})
 			}
@@ -144,6 +144,7 @@ func TestCutVykar(t *testing.T) {
 // deadly kills a client, before the request that m chooses is sent on or when it was answered.
 func deadly(cutter *vykartest.Cutter, m *mutations, kill func()) {
 	next := cutter.Next
+	m.once = true
 	cutter.Next = roundTripper(func(r *http.Request) (*http.Response, error) {
 		cut := m.choose(0, r)
 		if cut == vykartest.KilledBefore {

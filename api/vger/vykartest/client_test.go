@@ -37,7 +37,7 @@ func newHost(m *machine, seed uint64, name, address string) *host {
 	h := &host{m: m, name: name, seed: seed, link: &link{m: m, address: address}}
 	h.o = vykartest.Options{
 		Base: base, Transport: h.link, Cache: &h.cache, Host: name, BootID: "boot of " + name, Now: m.now.Now,
-		Sleep: m.now.advance, OneList: true,
+		Sleep: m.now.advance, OneList: true, Header: http.Header{"Authorization": {"Bearer " + secret("alpha")}},
 	}
 	return h
 }

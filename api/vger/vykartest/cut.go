@@ -64,6 +64,13 @@ type Cutter struct {
 	dead bool
 }
 
+// Stop ends the cutting. Requests under way may still be cut.
+func (c *Cutter) Stop() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.Choose = nil
+}
+
 // Requests is how many requests there were.
 func (c *Cutter) Requests() int {
 	c.mu.Lock()

@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"path/filepath"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -73,7 +74,7 @@ func (m *machine) start() {
 	m.starts++
 	failing := vfstest.NewFailing(m.disk)
 	m.power.fs = failing
-	auth, err := api.NewAuth(api.AuthOptions{NoAuth: true, Now: m.now.Now})
+	auth, err := api.NewAuth(api.AuthOptions{Now: m.now.Now, Tokens: []api.Token{{Name: "alpha", Secret: secret("alpha")}, {Name: "beta", Secret: secret("beta")}}})
 	if err != nil {
 		m.t.Fatal(err)
 	}
@@ -90,6 +91,9 @@ func (m *machine) start() {
 		m.t.Fatal(err)
 	}
 }
+
+// secret is the token of a principal.
+func secret(name string) string { return strings.Repeat(name, 8) }
 
 // stop ends the server in order.
 func (m *machine) stop() {
