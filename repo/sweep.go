@@ -200,8 +200,8 @@ func (r *Repository) AcceptLoss(ctx context.Context, forget, dry bool) (report L
 		if err := r.Durable(); err != nil {
 			return report, err
 		}
-		if r.setMarks(ctx, marks); again && len(marks) == 0 {
-			return report, errors.New("items that are missing cannot be marked")
+		if n := r.setMarks(ctx, marks); n == 0 && (again || len(marks) > 0) {
+			return report, errors.New("items that are missing cannot be marked; the server's log says why")
 		}
 	}
 	if len(report.Shards) > 0 {
