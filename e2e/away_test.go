@@ -1,4 +1,4 @@
-//go:build e2e
+//go:build e2e && linux
 
 package e2e
 
@@ -14,6 +14,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // What lies below a running server is taken away while clients write: the volume of the data directory is unmounted, the
@@ -342,7 +344,9 @@ var takings = []taking{
 		return err
 	}, false},
 	{"replaced", func(dir string) error {
-		return errors.Join(os.Rename(dir, dir+".away"), os.Rename(dir+".older", dir))
+		// In one step: between two a client would make a new repository.
+		err := unix.Renameat2(unix.AT_FDCWD, dir+".older", unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE)
+		return errors.Join(err, os.Rename(dir+".older", dir+".away"))
 	}, true},
 }
 

@@ -389,6 +389,7 @@ func (s *Set) endDisplaced(ctx context.Context) (any bool) {
 	for name, r := range s.Opened() {
 		if err := r.Attached(); err != nil {
 			s.giveUp(name, r, err)
+			any = true // and may be closed before we look
 		}
 	}
 	s.mu.RLock()
@@ -407,7 +408,7 @@ func (s *Set) endDisplaced(ctx context.Context) (any bool) {
 			return true
 		}
 	}
-	return len(ends) > 0
+	return any || len(ends) > 0
 }
 
 // foreignDevice is the device of a repository that lies on another than the data directory does: on a volume of its

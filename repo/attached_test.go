@@ -1,3 +1,5 @@
+//go:build linux
+
 package repo_test
 
 import (
@@ -15,6 +17,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
@@ -103,8 +107,12 @@ var displacements = []struct {
 		}
 	}},
 	{"replaced", "away", true, func(t *testing.T, dir string) {
-		mustRename(t, dir, filepath.Join(filepath.Dir(dir), "away"))
-		mustRename(t, filepath.Join(filepath.Dir(dir), "older"), dir)
+		// In one step: between two a client would make a new repository.
+		older := filepath.Join(filepath.Dir(dir), "older")
+		if err := unix.Renameat2(unix.AT_FDCWD, older, unix.AT_FDCWD, dir, unix.RENAME_EXCHANGE); err != nil {
+			t.Fatal(err)
+		}
+		mustRename(t, older, filepath.Join(filepath.Dir(dir), "away"))
 	}},
 	{"index replaced", "", true, func(t *testing.T, dir string) {
 		mustRename(t, filepath.Join(filepath.Dir(dir), "older", "index.db"), filepath.Join(dir, "index.db"))

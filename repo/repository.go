@@ -263,7 +263,7 @@ func (r *Repository) load(ctx context.Context) error {
 }
 
 // loadCounters ends load.
-func (r *Repository) loadCounters() error {
+func (r *Repository) loadCounters() (err error) {
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}

@@ -241,23 +241,31 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	case !errors.Is(err, ErrNoRepository):
 		return nil, err
 	}
-	if err := mkdirAll(s.o.FS, dir); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	if err := finishDestroy(s.o.FS, dir); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	// Once more, just before the step that makes it a repository: what was made until now is empty.
-	if err := s.look(true); err != nil {
-		return nil, err
-	}
-	if err := create(s.o.Environment, dir, dialect); err != nil {
+	if err := s.make(dir, dialect); err != nil {
 		if away := s.look(true); away != nil {
 			return nil, away
+		}
+		if errors.Is(err, fs.ErrNotExist) { // somebody removes the directory this moment
+			err = fmt.Errorf("%w: %w", ErrDetached, err)
 		}
 		return nil, err
 	}
 	return s.getLocked(ctx, name, dir)
+}
+
+// make makes the files of a repository.
+func (s *Set) make(dir, dialect string) error {
+	if err := mkdirAll(s.o.FS, dir); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	if err := finishDestroy(s.o.FS, dir); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	// Once more, just before the step that makes it a repository: what was made until now is empty.
+	if err := s.look(true); err != nil {
+		return err
+	}
+	return create(s.o.Environment, dir, dialect)
 }
 
 // Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt. ErrDetached when the

@@ -66,6 +66,7 @@ type desk struct {
 	only   string // the repository when the directory is one: its name where the question goes; else ""
 	single bool
 	own    bool // this process holds the directory
+	reads  bool // for reading only: its file system takes no writes
 	end    func() error
 
 	data     string // the data directory; "": the directory is one repository, or far away
@@ -200,7 +201,7 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	ended := make(chan error, 1)
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
 	client := claim.Client()
-	return &desk{client: client, single: single, own: true, end: func() error {
+	return &desk{client: client, single: single, own: true, reads: claim.ReadOnly, end: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
 		for h.rooms.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)

@@ -70,7 +70,7 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	s := startServer(t, top, "--data-dir", data)
 	s.expect(t, http.StatusOK, "POST", "/laptop/?cmd=create", "")
 	s.expect(t, http.StatusOK, "POST", "/laptop/config/a", "hello")
-	s.expect(t, http.StatusOK, "POST", "/laptop/locks/stale", "old")
+	s.expect(t, http.StatusOK, "POST", "/laptop/locks/stale", `{"hostid":"h","processid":1}`)
 	kept := s.token
 	if code := s.stop(t, syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code %d\n%s", code, s.errs)
@@ -109,6 +109,11 @@ func TestReadOnlyFileSystem(t *testing.T) {
 	for _, args := range [][]string{{"check", "--verify"}, {"repo", "list"}, {"repo", "info", "laptop"}, {"lock", "list", "laptop"}} {
 		if code, out, errs := runHere(t, append(args, "-d", data)...); code != 0 {
 			t.Errorf("%v: exit code %d, %s%s", args, code, out, errs)
+		}
+	}
+	for _, args := range [][]string{{"lock", "break", "laptop", "locks/stale"}, {"repo", "create", "new"}, {"repo", "destroy", "laptop", "--yes"}, {"scrub", "--repo", "laptop"}} {
+		if code, out, errs := runHere(t, append(args, "-d", data)...); code == 0 || code == 1 && !strings.Contains(out+errs, "read-only") {
+			t.Errorf("%v: exit code %d, %s%s; want a refusal", args, code, out, errs)
 		}
 	}
 	for range 2 {
