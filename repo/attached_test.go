@@ -283,6 +283,26 @@ func TestReclaimerLeavesTheReplacementAlone(t *testing.T) {
 	wantContent(t, again.As(repo.Principal{}), "a", "a")
 }
 
+// What the server keeps beside the blobs is not there any more either, and no disk error.
+func TestFilesOfWhatWasGivenUp(t *testing.T) {
+	dir := t.TempDir()
+	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	r := create(t, s, "r")
+	mustRename(t, filepath.Join(dir, "r"), filepath.Join(dir, "away"))
+	if err := s.Refresh(); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Close(); err != nil { // waits until it is closed
+		t.Fatal(err)
+	}
+	if _, err := r.Files(repo.JobsFolder); !errors.Is(err, repo.ErrDetached) {
+		t.Errorf("list: got %v, want ErrDetached", err)
+	}
+	if f, err := r.OpenFile(repo.JobsFolder, "any"); !errors.Is(err, repo.ErrDetached) {
+		t.Errorf("open: got %v, %v, want ErrDetached", f, err)
+	}
+}
+
 // Renaming a repository and asking for it under its new name works at once, although it is open under the old one.
 func TestRenamedRepositoryIsFoundAtOnce(t *testing.T) {
 	dir := t.TempDir()
