@@ -90,11 +90,7 @@ func (s sender) String() string { return s.name + "\x00" + s.address }
 // began takes note of what there was when a plan began, for which what it removes may be kept. mu is held.
 func (c *compactions) began(r *Repository) {
 	now := r.index.Counters()
-	_, _, limit := r.quota.current()
-	live := now.Counted()
-	if limit < 0 {
-		live = now.Bytes - now.Exempt
-	}
+	live := now.Bytes - now.Exempt
 	switch {
 	case now.Plans == 0 && now.KeptItems == 0:
 		c.live = live

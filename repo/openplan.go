@@ -47,7 +47,7 @@ func (r *Repository) oldestPlan() (oldest index.Plan, ok bool, err error) {
 }
 
 // heldBound is how many bytes the sources of open plans, what came back and what is kept may have together: the limit, or
-// what counted when the oldest open plan began, if that was more. Without a limit it is what the repository holds.
+// what lived, counted or not, when the oldest open plan began, if that was more. Without a limit it is what the repository holds.
 func (r *Repository) heldBound() (bound int64, oldest index.Plan, err error) {
 	oldest, ok, err := r.oldestPlan()
 	c := r.index.Counters()
