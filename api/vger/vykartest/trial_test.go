@@ -771,6 +771,16 @@ func TestCompactionCutAnywhere(t *testing.T) {
 	t.Log(strings.Join(summary, ", "))
 }
 
+// TestTrialsThatLost are trials that found a fault which few others find. 52149: a plan freed at once what it had just
+// removed, as the bound of what is kept did not count all that lived.
+func TestTrialsThatLost(t *testing.T) {
+	for _, seed := range []uint64{52149} {
+		if found := newTrial(t, seed).run(); found != "" {
+			t.Errorf("trial %d: %s", seed, found)
+		}
+	}
+}
+
 // TestJudgeSees: on a server that removes the sources of a plan as soon as it has answered, as the reference does, and
 // as this one did, trials end with lost data. A judge that finds nothing there proves nothing.
 func TestJudgeSees(t *testing.T) {
