@@ -7,11 +7,12 @@ VERSION     ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo 
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 CRASHROUNDS ?= 30
+TRIALS      ?= 20000
 SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit e2e clients bench fuzz crash clean
+.PHONY: help build test skipped check unit e2e clients bench fuzz crash trials clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -59,6 +60,9 @@ fuzz: ## every fuzz target for FUZZTIME (default 10s)
 
 crash: ## many rounds of kill -9 under load, CRASHROUNDS of them
 	go test -tags e2e -count=1 -timeout 24h -run 'TestCrash$$' -v ./e2e -crash.rounds=$(CRASHROUNDS)
+
+trials: ## interrupted compactions drawn by seed, TRIALS of them
+	$(MEMORY) go test -timeout 24h -run 'TestCompactionCutAnywhere$$' -v ./api/vger/vykartest -args -trials $(TRIALS)
 
 clean: ## remove what the other targets made
 	rm -rf bin .venv

@@ -23,6 +23,12 @@ type ErrorTable []ErrorRow
 // InternalError is the body of what no row matches.
 const InternalError = "internal server error; see the server's log"
 
+// Texts of what a dialect says of lost bytes: they name the command that helps.
+const (
+	DamagedText = `the stored bytes are damaged; while "packhouse repo salvage" is on, the server sends what is left of them`
+	LossText    = `too many files of this repository are missing; the server's administrator must look: "packhouse check" says which`
+)
+
 // Find returns the status and body for err. An error in no row is a 500 with a fixed body, since its
 // text may name files of the server; so is what the end of a client's connection caused,
 // as nobody reads that answer. A damaged index is named, with what mends it.

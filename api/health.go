@@ -10,7 +10,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, is damaged or cannot be opened
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, has lost something or cannot be opened, or none is served
 	Version       string `json:"version"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	DiskFreeBytes int64  `json:"disk_free_bytes"`
@@ -23,6 +23,9 @@ type health struct {
 	ReadOnlyRepos    int      `json:"read_only_repos"`
 	UnusableRepos    int      `json:"unusable_repos"`  // could not be opened when last asked for
 	DamagedIndexes   int      `json:"damaged_indexes"` // of repositories in use: found to be so, served as far as they can be
+	MissingItems     int64    `json:"missing_items"`   // whose file is gone
+	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
+	Detached         bool     `json:"detached"`        // the data directory is not in its place: every request is refused
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -45,16 +48,25 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
 		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
+	if err := s.o.Set.Attached(); err != nil {
+		h.Status, h.Detached, h.Repos = "degraded", true, 0
+		h.Reason = "the data directory is not in its place: mount its volume again, and the server goes on; its log says what it found"
+	}
 	opened := s.o.Set.Opened()
 	for _, repository := range opened {
 		state := repository.Health()
-		if state.Reason != "" {
-			h.Status, h.Reason = "degraded", state.Reason
+		h.MissingItems += state.Missing
+		h.DamagedItems += state.Damaged
+		if state.Degraded() {
+			h.Status = "degraded"
+			if state.ReadOnly && h.ReadOnlyRepos == 0 || h.Reason == "" {
+				h.Reason = state.Reason
+			}
 		}
 		if state.ReadOnly {
 			h.ReadOnlyRepos++
 		}
-		if state.Damaged {
+		if state.IndexDamaged {
 			h.DamagedIndexes++
 		}
 	}
@@ -83,7 +95,7 @@ func (s *Server) countRepositories() int {
 	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
 		names, err := s.o.Set.Names()
 		if err != nil {
-			names = nil
+			return 0 // and the next to ask looks again
 		}
 		s.health.at, s.health.repos = now, len(names)
 	}

@@ -86,7 +86,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *repo.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, damaged, free, freeWithKept, size *prometheus.Desc
+	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
 }{
@@ -94,14 +94,18 @@ var repositoryMetrics = struct {
 	bytes:    describe("bytes", "Bytes of all items."),
 	limit:    describe("quota_bytes", "Quota; -1 for none."),
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
-	readOnly: describe("read_only", "1 after a disk error, until the server is restarted."),
+	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, while too many files are missing, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
+	missing:  describe("missing_items", "Items whose file is gone, as far as known."),
+	damaged:  describe("damaged_items", "Items whose bytes are wrong, as far as known."),
+	salvage:  describe("salvage", "1 while damaged items are served as they lie."),
 	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
 		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
-	damaged: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
-	size:    prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	damagedIndex: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
+	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not in its place, and every request is refused.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
@@ -116,7 +120,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.damaged, m.free, m.freeWithKept, m.size,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
 		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
 		out <- desc
 	}
@@ -124,6 +128,11 @@ func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 
 func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	m := repositoryMetrics
+	attached := 1.0
+	if c.set.Attached() != nil {
+		attached = 0
+	}
+	out <- prometheus.MustNewConstMetric(m.attached, prometheus.GaugeValue, attached)
 	unusable := c.set.Unusable()
 	opened := c.set.Opened()
 	if free, size, err := c.set.Space(); err == nil {
@@ -137,12 +146,15 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, r := range opened {
-		usage, health, readOnly, damaged, backup := r.Usage(), r.Health(), 0.0, 0.0, 0.0
+		usage, health, readOnly, backup, salvage, damagedIndex := r.Usage(), r.Health(), 0.0, 0.0, 0.0, 0.0
 		if health.ReadOnly {
 			readOnly = 1
 		}
-		if health.Damaged {
-			damaged = 1
+		if health.IndexDamaged {
+			damagedIndex = 1
+		}
+		if r.Salvaging() {
+			salvage = 1
 		}
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
@@ -152,9 +164,10 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			value float64
 		}{
 			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damaged, damaged},
+			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
+			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}

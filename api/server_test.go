@@ -119,7 +119,7 @@ func TestUnusableRepository(t *testing.T) {
 				t.Errorf("metrics have no %s", want)
 			}
 		}
-		if strings.Contains(body, "missing") {
+		if strings.Contains(body, `repository="missing"`) {
 			t.Error("metrics have a repository that is not there")
 		}
 	}

@@ -2,6 +2,8 @@ package bench
 
 import (
 	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -28,8 +30,8 @@ func (c Many) name(i int) string {
 // directory is where the items of Many are.
 const directory = "many"
 
-// SeedIndex puts the items into the index of a Packhouse repository that no process holds. They have no blobs:
-// a listing does not need them.
+// SeedIndex puts the items into the index of a Packhouse repository that no process holds, with an empty file for
+// each: the server looks whether there is one, but not into it.
 func (c Many) SeedIndex(ctx context.Context, dir string) (err error) {
 	x, err := index.Open(filepath.Join(dir, "index.db"), index.Options{})
 	if err != nil {
@@ -45,10 +47,14 @@ func (c Many) SeedIndex(ctx context.Context, dir string) (err error) {
 	for i := 0; i < c.Items; {
 		group := make([]index.Mutation, 0, batch)
 		for ; i < c.Items && len(group) < batch; i++ {
-			group = append(group, index.Put{
-				Key: c.name(i), Limit: -1, Now: now,
-				Item: index.Item{Ref: fmt.Sprintf("seed-%08d", i)},
-			})
+			var id [16]byte
+			binary.BigEndian.PutUint64(id[:], uint64(i))
+			binary.BigEndian.PutUint64(id[8:], uint64(i)*0x9e3779b97f4a7c15)
+			name := hex.EncodeToString(id[:])
+			if err := os.WriteFile(filepath.Join(dir, "blobs", name[len(name)-2:], name), nil, 0o600); err != nil {
+				return fmt.Errorf("seed: %w", err)
+			}
+			group = append(group, index.Put{Key: c.name(i), Limit: -1, Now: now, Item: index.Item{Ref: "\x01" + string(id[:])}})
 		}
 		if _, err := x.Apply(ctx, group...); err != nil {
 			return fmt.Errorf("seed: %w", err)

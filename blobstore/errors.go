@@ -20,6 +20,17 @@ var (
 	ErrClosed   = errors.New("blob store is closed")
 )
 
+// DirError is an error of one of the store's directories: it is missing (fs.ErrNotExist), or cannot be used.
+type DirError struct {
+	Dir string // as seen from the store's own directory, such as "blobs/7f"
+	Err error  // without a path
+}
+
+func (e *DirError) Error() string {
+	return "directory " + e.Dir + " of the blob store: " + e.Err.Error()
+}
+func (e *DirError) Unwrap() error { return e.Err }
+
 var errEnded = errors.New("blob was committed or given up before")
 
 // wrap says what was attempted, without the path.

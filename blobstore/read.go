@@ -37,6 +37,16 @@ func (s *Store) Open(ref Ref, size int64) (*Blob, error) {
 	return &Blob{file: file, size: size}, nil
 }
 
+// OpenAsIs opens what there is of a blob that has size bytes of payload: a file that is cut short gives a shorter Blob.
+// Errors: ErrNotFound, else I/O.
+func (s *Store) OpenAsIs(ref Ref, size int64) (*Blob, error) {
+	file, fileSize, err := s.open(ref)
+	if err != nil {
+		return nil, err
+	}
+	return &Blob{file: file, size: min(size, fileSize)}, nil
+}
+
 // Label returns what a blob says of itself, from its trailer alone: the label given
 // to Commit, and its size and BLAKE3 as they were then.
 // Errors: ErrNotFound, ErrCorrupt, else I/O.
@@ -57,6 +67,9 @@ func (s *Store) open(ref Ref) (file vfs.File, fileSize int64, err error) {
 	file, err = s.fs.Open(s.blobPath(id))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, 0, ErrNotFound
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, 0, &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // its files are all of one mode
 	}
 	if err != nil {
 		return nil, 0, wrap("open blob", err)

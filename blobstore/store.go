@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -74,7 +75,7 @@ func Init(fsys vfs.FS, dir string) error {
 }
 
 // Open opens a store that Init made; its cost does not depend on the number of blobs.
-// A missing directory is fs.ErrNotExist.
+// A directory that is missing or cannot be read is a *DirError, but a missing one of a shard: see MissingShards.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open blob store: no directory given")
@@ -101,23 +102,14 @@ func Open(o Options) (*Store, error) {
 	return s, nil
 }
 
-// checkDirs finds a missing directory now, rather than by the first blob that needs it.
+// checkDirs finds a missing directory now, rather than by the first blob that needs it. Those of shards are looked at
+// by MissingShards.
 func (s *Store) checkDirs() error {
 	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
-		return wrap("open blob store: directory incoming", err)
+		return &DirError{"incoming", vfs.WithoutPath(err)}
 	}
-	entries, err := s.fs.ReadDir(blobsDir(s.dir))
-	if err != nil {
-		return wrap("open blob store: directory blobs", err)
-	}
-	found := make(map[string]bool, len(entries))
-	for _, entry := range entries {
-		found[entry.Name()] = entry.IsDir()
-	}
-	for shard := range 256 {
-		if name := shardName(byte(shard)); !found[name] {
-			return fmt.Errorf("open blob store: directory blobs/%s: %w", name, fs.ErrNotExist)
-		}
+	if _, err := s.fs.ReadDir(blobsDir(s.dir)); err != nil {
+		return &DirError{"blobs", vfs.WithoutPath(err)}
 	}
 	return nil
 }
@@ -152,6 +144,9 @@ func (s *Store) ready() error {
 
 // fail makes the store read-only because of err, and returns what to tell the caller.
 func (s *Store) fail(op string, err error) error {
+	if s.closed.Load() && errors.Is(err, fs.ErrClosed) {
+		return fmt.Errorf("%w: %s", ErrClosed, op) // the directory was let go of; the disk is not to blame
+	}
 	cause := wrap(op, err)
 	if noSpace(err) {
 		cause = fmt.Errorf("%w: %w", ErrNoSpace, cause)
@@ -173,6 +168,8 @@ func (s *Store) syncDir(dir string) error {
 		return nil
 	case notBegun(err):
 		return wrap("sync a directory of blobs", err)
+	case errors.Is(err, fs.ErrNotExist): // somebody has removed it, with what was in it
+		return &DirError{strings.TrimPrefix(dir, s.dir+"/"), vfs.WithoutPath(err)}
 	}
 	return s.fail("sync a directory of blobs", err)
 }

@@ -520,14 +520,30 @@ func TestInitAndOpen(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "blobs", "7f")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := blobstore.Open(blobstore.Options{Dir: dir}); !errors.Is(err, fs.ErrNotExist) || !strings.Contains(err.Error(), "blobs/7f") {
-		t.Errorf("open without a shard: got %v, want not exist of blobs/7f", err)
+	s := open(t, dir, nil)
+	missing := func(want ...string) {
+		t.Helper()
+		if got, err := s.MissingShards(); err != nil || !slices.Equal(got, want) {
+			t.Errorf("missing shards: got %q, %v, want %q", got, err, want)
+		}
+	}
+	missing("7f")
+	if err := s.MakeShards(); err != nil {
+		t.Fatal(err)
+	}
+	missing()
+	if err := os.Remove(filepath.Join(dir, "blobs", "7f")); err != nil {
+		t.Fatal(err)
 	}
 	if err := os.WriteFile(filepath.Join(dir, "blobs", "7f"), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := blobstore.Open(blobstore.Options{Dir: dir}); err == nil {
-		t.Error("open with a file for a shard: no error")
+	missing("7f")
+	if err := os.RemoveAll(filepath.Join(dir, "blobs")); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.MissingShards(); err != nil || len(got) != 256 {
+		t.Errorf("missing shards of nothing: got %d, %v", len(got), err)
 	}
 }
 

@@ -130,6 +130,9 @@ func (s *Store) walkShard(ctx context.Context, shard byte, buffer []byte, fn fun
 		return err
 	}
 	entries, err := s.fs.ReadDir(s.shardDir(shard))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // see MissingShards
+	}
 	if err != nil {
 		return wrap("walk blobs", err)
 	}

@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"strings"
 
 	"github.com/zeebo/blake3"
 
@@ -41,6 +42,9 @@ func (s *Store) Create(ctx context.Context) (*Writer, error) {
 		file, err := s.fs.Create(s.incomingPath(id))
 		if err == nil {
 			return &Writer{s: s, id: id, file: file, hasher: s.hashers.Get().(*blake3.Hasher)}, nil
+		}
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, &DirError{"incoming", vfs.WithoutPath(err)}
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, s.changeError("create blob", err)
@@ -253,6 +257,15 @@ func (s *Store) link(id blobID) error {
 		return fs.ErrExist
 	case noSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("link blob", err))
+	case errors.Is(err, fs.ErrPermission):
+		return &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // nothing was done; the disk is not to blame
+	case errors.Is(err, fs.ErrNotExist):
+		// Somebody has removed a directory; or the disk has lost a file.
+		for _, dir := range []string{incomingDir(s.dir), s.shardDir(id.shard())} {
+			if _, statErr := s.fs.Stat(dir); errors.Is(statErr, fs.ErrNotExist) {
+				return &DirError{strings.TrimPrefix(dir, s.dir+"/"), vfs.WithoutPath(err)}
+			}
+		}
 	}
 	return s.fail("link blob", err)
 }

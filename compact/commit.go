@@ -123,7 +123,7 @@ func newBatch(s *survey, outputs []output, open *repo.Compaction) *batch {
 			}
 		case out.upload == nil: // made by an operation before it
 		default:
-			put := repo.BatchPut{Upload: out.upload, IfRef: out.replace, IfAbsent: out.sum != nil && out.replace == ""}
+			put := repo.BatchPut{Upload: out.upload, Uncounted: out.uncounted, IfRef: out.replace, IfAbsent: out.sum != nil && out.replace == ""}
 			if src := s.sources[out.key]; src != nil && src.read {
 				put.IfRef = src.item.Ref
 			}

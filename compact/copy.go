@@ -30,7 +30,7 @@ func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out 
 	if err != nil {
 		return err
 	}
-	out.op, out.upload = i, u
+	out.op, out.upload, out.uncounted = i, u, r.uncounted(s, op)
 	var naming hash.Hash
 	if op.Target == "" && op.Naming.Algorithm.Name != digest.BLAKE3 {
 		naming = op.Naming.Algorithm.New()
@@ -191,7 +191,7 @@ func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
 // standing is the reference of the item that stands under the key that sum gives, and whether its bytes are right; empty when there
 // is none.
 func (r *run) standing(ctx context.Context, naming Naming, key string, sum []byte) (ref string, right bool, err error) {
-	entry, err := r.own.Lookup(ctx, key)
+	entry, err := r.own.Row(ctx, key)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
 		return "", false, nil
@@ -199,11 +199,11 @@ func (r *run) standing(ctx context.Context, naming Naming, key string, sum []byt
 		return "", false, err
 	case entry.Dir:
 		return "", false, repo.ErrIsDir
-	case entry.Item.Flags&index.FlagDamaged != 0:
+	case entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0:
 		return entry.Item.Ref, false, nil
 	}
 	got, err := r.own.Hash(ctx, key, naming.Algorithm)
-	if err != nil && !errors.Is(err, repo.ErrCorrupt) {
+	if err != nil && !errors.Is(err, repo.ErrCorrupt) && !errors.Is(err, repo.ErrNotFound) {
 		return "", false, err
 	}
 	return entry.Item.Ref, err == nil && string(got) == string(sum), nil

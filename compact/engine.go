@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"maps"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -68,17 +69,24 @@ type Engine struct {
 	ctx  context.Context // of all runs
 	stop context.CancelFunc
 
-	mu      sync.Mutex         // held for a look at the fields below only
-	doors   map[string]*door   // by repository
-	runs    map[string]*run    // by repository and identity; under way
+	mu      sync.Mutex // held for a look at the fields below only
+	doors   map[*repo.Repository]*door
+	runs    map[jobKey]*run    // under way
 	tasks   []*task            // background jobs, in order; one of each kind may be under way
-	ended   map[string]Job     // by repository and identity; how jobs ended whose rows could not say so
+	ended   map[jobKey]Job     // how jobs ended whose rows could not say so
 	working map[Kind]bool      // the queue's goroutine for that kind is there
 	changed chan struct{}      // closed and replaced when the state of a job changes
-	refused map[string]refusal // by repository and identity; calls whose retry would fail as they did
-	pruned  map[string]time.Time
+	refused map[jobKey]refusal // calls whose retry would fail as they did
+	pruned  map[*repo.Repository]time.Time
 	closed  bool
 	active  sync.WaitGroup // runs and the queue's goroutines
+}
+
+// jobKey names a job among those of all repositories. A repository is meant as it was opened: two copies of one
+// have the same ID, and so has one that is opened again after it was given up.
+type jobKey struct {
+	repo *repo.Repository
+	id   string
 }
 
 // door is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
@@ -91,10 +99,10 @@ type door struct {
 func (e *Engine) door(r *repo.Repository) *door {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.doors[r.ID()]
+	d := e.doors[r]
 	if d == nil {
 		d = new(door)
-		e.doors[r.ID()] = d
+		e.doors[r] = d
 	}
 	return d
 }
@@ -105,8 +113,8 @@ func New(o Options) *Engine {
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
 		calls: newRoom(roomSize), jobs: newRoom(roomSize), looks: newRoom(roomSize),
-		runs: make(map[string]*run), working: make(map[Kind]bool), ended: make(map[string]Job), pruned: make(map[string]time.Time),
-		refused: make(map[string]refusal), doors: make(map[string]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
+		runs: make(map[jobKey]*run), working: make(map[Kind]bool), ended: make(map[jobKey]Job), pruned: make(map[*repo.Repository]time.Time),
+		refused: make(map[jobKey]refusal), doors: make(map[*repo.Repository]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
 	e.metrics = newMetrics(func() float64 {
@@ -133,13 +141,39 @@ func (e *Engine) Close() error {
 	return nil
 }
 
+// Abandon ends what is under way in a repository that is not in its place any more, and forgets what waits. The rows
+// of both say so: whoever opens the repository again, wherever it is, takes them up.
+func (e *Engine) Abandon(r *repo.Repository) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for key, run := range e.runs {
+		if key.repo == r {
+			run.cancel(errAbandoned)
+		}
+	}
+	for _, t := range e.tasks {
+		if t.repo == r && t.cancel != nil {
+			t.cancel(errAbandoned)
+		}
+	}
+	e.tasks = slices.DeleteFunc(e.tasks, func(t *task) bool { return t.repo == r })
+	ofIt := func(key jobKey) bool { return key.repo == r }
+	maps.DeleteFunc(e.ended, func(key jobKey, _ Job) bool { return ofIt(key) })
+	maps.DeleteFunc(e.refused, func(key jobKey, _ refusal) bool { return ofIt(key) })
+	delete(e.pruned, r)
+	delete(e.doors, r)
+	e.wakeLocked()
+}
+
+var errAbandoned = &PlanError{Operation: -1, Range: -1, Err: repo.ErrDetached, Detail: "the repository was moved or removed while it worked"}
+
 // Active is the number of plans and jobs being carried out now, also of those whose clients have left.
 func (e *Engine) Active() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	n := len(e.runs)
 	for _, t := range e.tasks {
-		if t.cancel != nil && e.runs[t.repo.ID()+t.job.ID] == nil {
+		if t.cancel != nil && e.runs[jobKey{t.repo, t.job.ID}] == nil {
 			n++
 		}
 	}
@@ -171,10 +205,10 @@ func (e *Engine) RunOpen(ctx context.Context, a *repo.Access, p *Plan, each func
 		return nil, p.err
 	}
 	open, err := a.BeginCompaction(identity(a.Principal(), p, true), p.makes > 0)
-	if err == nil {
-		err = e.call(ctx, a, p, open, each)
-	}
 	if err != nil {
+		return nil, err
+	}
+	if err := e.call(ctx, a, p, open, each); err != nil {
 		return nil, err
 	}
 	return open, nil
@@ -198,6 +232,9 @@ func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.C
 	case <-r.done:
 	}
 	if r.err != nil {
+		if open != nil {
+			open.Failed()
+		}
 		return r.err
 	}
 	if open != nil && r.replayed {
@@ -229,7 +266,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 	if job != nil {
 		r.id = job.ID // of the permissions it was submitted with; a may have fewer
 	}
-	key := a.Repository().ID() + r.id
+	key := jobKey{a.Repository(), r.id}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
@@ -239,7 +276,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 		other.open.Store(open) // the result belongs to who asked last
 		return other, nil
 	}
-	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) {
+	if last, ok := e.refused[key]; ok && job == nil && e.o.Now().Before(last.until) && last.lock == lockOf(open) {
 		return nil, last.err
 	}
 	if job != nil {
@@ -292,6 +329,14 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 type refusal struct {
 	err   error
 	until time.Time
+	lock  string // of RunOpen: under another one it is another run of the client, which may fit where this did not
+}
+
+func lockOf(open *repo.Compaction) string {
+	if open == nil {
+		return ""
+	}
+	return open.Lock()
 }
 
 // Clients send a plan again within seconds when their connection breaks, as it does when a call fails whose answer has
@@ -303,13 +348,13 @@ const (
 )
 
 // refuseLocked remembers how r ended, if its retry would not do better.
-func (e *Engine) refuseLocked(key string, r *run) {
+func (e *Engine) refuseLocked(key jobKey, r *run) {
 	now := e.o.Now()
-	maps.DeleteFunc(e.refused, func(_ string, last refusal) bool { return !now.Before(last.until) })
+	maps.DeleteFunc(e.refused, func(_ jobKey, last refusal) bool { return !now.Before(last.until) })
 	wrong := errors.Is(r.err, repo.ErrInvalid) || errors.Is(r.err, repo.ErrCorrupt) ||
 		errors.Is(r.err, repo.ErrNoSpace) || errors.Is(r.err, repo.ErrQuota)
 	if !r.background && (errors.Is(r.err, errCancelled) || wrong && now.Sub(r.first.Started) >= late) {
-		e.refused[key] = refusal{r.err, now.Add(refusalTime)}
+		e.refused[key] = refusal{r.err, now.Add(refusalTime), lockOf(r.open.Load())}
 	}
 }
 

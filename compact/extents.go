@@ -201,7 +201,7 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 		return nil
 	}
 	x.whole.Write(part)
-	if x.now.start == x.now.end && [32]byte(x.whole.Sum(nil)) != object.Item.BLAKE3 {
+	if x.now.start == x.now.end && object.Item.Flags&index.FlagDamaged == 0 && [32]byte(x.whole.Sum(nil)) != object.Item.BLAKE3 {
 		// Verify reads it again, and marks it if it is damaged indeed.
 		entry := index.Entry{Key: key, Item: object.Item}
 		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }

@@ -16,16 +16,17 @@ const perOutput = 4 << 10
 // hash already are found first: they need none, so that a plan that was carried out, and whose answer was lost, is not refused.
 func (r *run) reserve(s *survey, outputs []output) (*repo.Reservation, error) {
 	net, peak := s.net, r.output+perOutput*int64(r.makes)
-	reservation, err := r.a.Reserve(net, peak)
+	reservation, err := r.a.Reserve(net, peak, false)
 	if errors.Is(err, repo.ErrNoSpace) || errors.Is(err, repo.ErrQuota) {
 		found, findErr := r.find(s, outputs)
 		if findErr != nil {
 			return nil, findErr
 		}
 		if found > 0 {
-			left, bytes := r.unfound(s, outputs)
-			reservation, err = r.a.Reserve(left, bytes+perOutput*int64(r.makes-found))
+			net, peak = r.unfound(s, outputs)
+			peak += perOutput * int64(r.makes-found)
 		}
+		reservation, err = r.a.Reserve(net, peak, true)
 	}
 	if err != nil {
 		return nil, &PlanError{Operation: -1, Range: -1, Err: err}
@@ -58,7 +59,7 @@ func (r *run) find(s *survey, outputs []output) (found int, err error) {
 		case err != nil:
 			return err
 		case right:
-			*out = output{op: i, key: key, size: op.size(), sum: sum, kept: ref, existed: true}
+			*out = output{op: i, key: key, size: op.size(), sum: sum, kept: ref, existed: true, uncounted: r.uncounted(s, op)}
 		default:
 			r.readTotal.Add(op.reads()) // it is read once more
 		}
@@ -137,7 +138,10 @@ func (r *run) unfound(s *survey, outputs []output) (net, bytes int64) {
 		if out.kept == "" {
 			continue
 		}
-		net, bytes = net-out.size, bytes-out.size
+		bytes -= out.size
+		if !out.uncounted {
+			net -= out.size
+		}
 		if !stays[out.key] {
 			stays[out.key] = true
 			net += r.frees(s, out.key) // a source that is its own output is not deleted

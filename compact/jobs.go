@@ -94,7 +94,7 @@ func (e *Engine) live(r *repo.Repository) map[string]Job {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	for key, job := range e.ended {
-		if key == r.ID()+job.ID {
+		if key.repo == r {
 			jobs[job.ID] = job
 		}
 	}
@@ -129,7 +129,7 @@ func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job
 			t.cancel(errCancelled)
 		}
 	}
-	run := e.runs[r.ID()+id]
+	run := e.runs[jobKey{r, id}]
 	if run != nil {
 		run.cancel(errCancelled)
 	}
@@ -219,7 +219,7 @@ func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, inter
 // the caller has met it before: it may have ended and left no row.
 func (e *Engine) now(r *repo.Repository, id string, call *run) (Job, *run, error) {
 	e.mu.Lock()
-	if run := e.runs[r.ID()+id]; run != nil {
+	if run := e.runs[jobKey{r, id}]; run != nil {
 		call = run
 	}
 	e.mu.Unlock()
@@ -297,7 +297,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 		return Estimate{}, err
 	}
 	r := e.newRun(a, p, nil)
-	r.ctx = ctx
+	r.ctx, r.dry = ctx, true
 	s, leave, err := r.surveyIn(e.looks)
 	if err != nil {
 		return Estimate{}, err

@@ -115,7 +115,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	delete(e.ended, r.ID()+job.ID)
+	delete(e.ended, jobKey{r, job.ID})
 	e.tasks = append(e.tasks, &task{repo: r, job: job})
 	e.wakeLocked()
 }
@@ -155,6 +155,10 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 	d.resuming.Lock()
 	defer d.resuming.Unlock()
 	if d.resumed {
+		return nil
+	}
+	if r.ReadOnlyDisk() {
+		d.resumed = true // no job can begin, or end
 		return nil
 	}
 	var waiting []*task
@@ -265,6 +269,14 @@ func (e *Engine) perform(t *task) {
 	if e.ctx.Err() != nil && err != nil {
 		return // the row still says running: it starts over
 	}
+	if err != nil && (context.Cause(ctx) == errAbandoned || errors.Is(err, repo.ErrDetached)) {
+		// So it does where the repository is opened next.
+		e.mu.Lock()
+		defer e.mu.Unlock()
+		e.dropLocked(t)
+		e.wakeLocked()
+		return
+	}
 	if err != nil {
 		if context.Cause(ctx) == errCancelled {
 			err = errCancelled
@@ -280,7 +292,7 @@ func (e *Engine) perform(t *task) {
 		if err := storeEnd(context.WithoutCancel(ctx), t.repo, job); err != nil {
 			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
 			e.mu.Lock()
-			e.ended[t.repo.ID()+job.ID] = job // who waits for it must learn of it all the same
+			e.ended[jobKey{t.repo, job.ID}] = job // who waits for it must learn of it all the same
 			e.mu.Unlock()
 		}
 	}

@@ -74,9 +74,9 @@ func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error {
 // pruneSometimes is Prune, at most once an hour for each repository.
 func (e *Engine) pruneSometimes(ctx context.Context, r *repo.Repository, now time.Time) {
 	e.mu.Lock()
-	due := now.Sub(e.pruned[r.ID()]) >= time.Hour
+	due := now.Sub(e.pruned[r]) >= time.Hour
 	if due {
-		e.pruned[r.ID()] = now
+		e.pruned[r] = now
 	}
 	e.mu.Unlock()
 	if !due {

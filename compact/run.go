@@ -16,6 +16,7 @@ import (
 type run struct {
 	e      *Engine
 	a      *repo.Access
+	dry    bool                            // nothing is to change
 	open   atomic.Pointer[repo.Compaction] // of the last request of RunOpen; nil: what the plan deletes goes with its commit
 	own    *repo.Access                    // the same repository, for looks that need no permission of the principal
 	id     string                          // identity of the plan
@@ -60,6 +61,8 @@ type output struct {
 	kept    string       // reference of what stands there
 	replace string       // reference of damaged bytes that stand there, to be replaced
 	existed bool
+
+	uncounted bool // see run.uncounted
 }
 
 // carryOut is the whole of a run: a kept result, or survey, copying and commit. From the commit
@@ -85,8 +88,8 @@ func (r *run) carryOut() (*result, error) {
 	}
 	defer leave()
 	r.readTotal.Store(s.read)
-	if r.open.Load() != nil {
-		if err := r.a.MayOpen(s.opens, s.closes); err != nil {
+	if open := r.open.Load(); open != nil {
+		if err := r.a.MayOpen(open, s.opens, s.closes); err != nil {
 			return nil, &PlanError{Operation: -1, Range: -1, Err: err}
 		}
 	}

@@ -204,7 +204,7 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 
 // unreadable goes on behind an item that the disk does not give, or tells why the scrub must end.
 func (s *scrub) unreadable(ctx context.Context, key string, err error) error {
-	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) {
+	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDetached) {
 		return err
 	}
 	s.e.o.Logger.Error("item cannot be read", "job", s.job.ID, "key", key, "error", err)

@@ -33,6 +33,8 @@ type survey struct {
 	opens  int64    // bytes that stay beside the outputs and did not before
 	closes int64    // bytes of unused that did
 	gone   int64    // sizes of unused
+
+	uncounted int64 // sizes of the outputs that do not count
 }
 
 // survey checks the whole plan against the index: existence, ranges, permissions. Of the
@@ -52,7 +54,7 @@ func (r *run) survey() (*survey, error) {
 			return nil, err
 		}
 	}
-	s.net = r.output
+	s.net = r.output - s.uncounted
 	for key, src := range s.sources {
 		s.net -= r.frees(s, key) // of an open plan it stays, but does not count
 		if src.delete && src.found && src.item.Plan == 0 && src.item.Flags&index.FlagReturned == 0 {
@@ -71,9 +73,14 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	var last *source
 	for j, rng := range op.Ranges {
 		if j == 0 || rng.Key != op.Ranges[j-1].Key {
-			src, err := r.look(s, rng.Key, i, j)
+			// Before it is looked for, which brings back what is kept.
+			err := r.a.May(rng.Key, "r")
+			var src *source
+			if err == nil {
+				src, err = r.look(s, rng.Key, i, j)
+			}
 			if err == nil && !src.read {
-				err = r.readable(src, rng.Key)
+				err = r.readable(src)
 			}
 			if err != nil {
 				return &PlanError{Operation: i, Range: j, Key: rng.Key, Offset: rng.Offset, Err: err}
@@ -104,9 +111,23 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 		src.delete = true
 	}
 	if op.makes() {
+		if r.uncounted(s, op) {
+			s.uncounted += op.size()
+		}
 		return r.surveyName(s, i, op)
 	}
 	return nil
+}
+
+// uncounted tells whether an operation of an open plan makes its output of an item that does not count, as it is the
+// source of another open plan or came back after a compaction: then the output does not count either. Else a
+// repository with its quota full could not be compacted any more.
+func (r *run) uncounted(s *survey, op *Operation) bool {
+	if r.open.Load() == nil || len(op.Ranges) == 0 {
+		return false
+	}
+	src := s.sources[op.Ranges[0].Key] // V'Ger has one for each operation
+	return src != nil && src.found && (src.item.Plan != 0 || src.item.Flags&index.FlagReturned != 0)
 }
 
 // surveyUnused takes note of an item that the client of an open plan calls unused.
@@ -158,7 +179,7 @@ func (s *survey) freed() int64 {
 // maxSources bounds the memory of a survey: some 400 bytes for each item that a plan names.
 const maxSources = 1_000_000
 
-// look finds the item of a key once. A missing one is not an error here.
+// look finds the item of a key once. One that is not there is not an error here, nor one whose file is missing: it can be deleted.
 func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	if src := s.sources[key]; src != nil {
 		return src, nil
@@ -167,7 +188,11 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 		return nil, fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
 	}
 	src := &source{op: i, rng: j}
-	switch entry, err := r.own.Lookup(r.ctx, key); {
+	find := r.own.Row
+	if j < 0 || r.dry { // who reads it asks for it, and what is kept returns; who does not, does not
+		find = r.own.RowHere
+	}
+	switch entry, err := find(r.ctx, key); {
 	case err == nil && entry.Dir:
 		return nil, repo.ErrIsDir
 	case err == nil:
@@ -180,18 +205,12 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	return src, nil
 }
 
-// readable tells whether the plan may read src.
-func (r *run) readable(src *source, key string) error {
-	if err := r.a.May(key, "r"); err != nil {
-		return err
-	}
+// readable tells whether src can be read.
+func (r *run) readable(src *source) error {
 	if !src.found {
 		return repo.ErrNotFound
 	}
-	if src.item.Flags&index.FlagDamaged != 0 {
-		return repo.ErrCorrupt
-	}
-	return nil
+	return r.a.Readable(src.item)
 }
 
 // checkRange tests a range against the size of its item.
@@ -239,7 +258,7 @@ func (r *run) surveyName(s *survey, i int, op *Operation) error {
 	if err := r.a.May(op.Target, "wW"); err != nil {
 		return wrong(err, "")
 	}
-	switch entry, err := r.own.Stat(r.ctx, op.Target); {
+	switch entry, err := r.own.Row(r.ctx, op.Target); {
 	case errors.Is(err, repo.ErrNotFound):
 	case err != nil:
 		return wrong(err, "")

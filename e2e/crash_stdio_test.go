@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io"
@@ -43,11 +44,12 @@ func TestCrashStdio(t *testing.T) {
 type holderProcess struct {
 	t         *testing.T
 	home, dir string         // login directory; that of the repository in it
+	backend   string         // the latter as seen from the former; "": repository
 	pipes     sync.WaitGroup // stdio processes started by launch
 }
 
 func (h *holderProcess) command() *exec.Cmd {
-	cmd := exec.Command(packhouse(), "borgstore-server-rest", "--stdio", "--quota", "1T", "--backend", "FILE:repository")
+	cmd := exec.Command(packhouse(), "borgstore-server-rest", "--stdio", "--quota", "1T", "--backend", "FILE:"+cmp.Or(h.backend, "repository"))
 	cmd.Dir = h.home
 	cmd.Env = append(os.Environ(), "PACKHOUSE_HOLD_IDLE=20s")
 	return cmd

@@ -25,6 +25,8 @@ type crashProtocol interface {
 	found(w *crashWorker) (map[string][]byte, error)
 	// usage is how many bytes the server counts in the worker's repository.
 	usage(w *crashWorker) (int64, error)
+	// left is how many blobs the server has, when found has returned, beside those of the worker's items.
+	left() int
 }
 
 // victim is a process that has the repositories open.
@@ -67,6 +69,7 @@ func crash(t *testing.T, s victim, data string, workers []*crashWorker, random *
 			w.compare()
 			acknowledged += w.acknowledged
 			w.acknowledged = 0
+			items[w.repository] += w.protocol.left()
 			for name, value := range w.items {
 				if w.counts(name) {
 					bytes[w.repository] += int64(len(value))

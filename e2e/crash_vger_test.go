@@ -24,7 +24,9 @@ import (
 
 // TestCrashVger is TestCrash for clients of the V'Ger protocol over TLS, each with a repository of its own, half of them of
 // format 3: packs, other objects, refreshed locks and sessions, deletes, batch deletes, repacks of several packs, and TTL locks. A repack whose
-// answer was lost is sent again, as clients do, and must be answered as if it had not been.
+// answer was lost is sent again, as clients do, and must be answered as if it had not been. Its sources may stay until
+// the index is stored after it, whole and not counted; when the client removes those it does not use any more, and
+// what is kept is given back, nothing is left of them.
 func TestCrashVger(t *testing.T) {
 	seed, random := crashRandom(t)
 	certificate, key := selfSigned(t)
@@ -34,7 +36,8 @@ func TestCrashVger(t *testing.T) {
 	}
 	workers := make([]*crashWorker, 4)
 	for i := range workers {
-		c := &crashVger{base: "https://" + s.addr, http: client, hash: []string{"blake2b", "blake3"}[i%2]}
+		c := &crashVger{base: "https://" + s.addr, http: client, hash: []string{"blake2b", "blake3"}[i%2],
+			data: s.data, sources: make(map[string][]byte)}
 		w := &crashWorker{t: t, protocol: c, repository: fmt.Sprintf("vault%d", i),
 			random: rand.New(rand.NewPCG(seed, uint64(i+1))), items: make(map[string][]byte),
 			counts: func(name string) bool { return !strings.HasPrefix(name, ttlLock) }}
@@ -45,7 +48,9 @@ func TestCrashVger(t *testing.T) {
 	}
 	crash(t, s, s.data, workers, random)
 	for _, w := range workers {
-		t.Logf("%s: %d repacks were sent again, %d of them without an answer before", w.repository, w.protocol.(*crashVger).again, w.protocol.(*crashVger).lost)
+		c := w.protocol.(*crashVger)
+		t.Logf("%s: %d repacks were sent again, %d of them without an answer before; %d sources were there still and removed",
+			w.repository, c.again, c.lost, c.removed)
 	}
 }
 
@@ -57,6 +62,11 @@ type crashVger struct {
 
 	sent        *sentRepack // the last request, if it was a repack
 	again, lost int         // repacks sent again, and those of them that had no answer
+
+	data    string            // the server's directory
+	sources map[string][]byte // of all repacks that were sent; the server may have them still
+	open    map[string][]byte // those of the last repack that it has still
+	removed int               // sources that it had still, and was asked to remove
 }
 
 // sentRepack is a repack as it was sent.
@@ -244,6 +254,11 @@ func (c *crashVger) repack(w *crashWorker, packs []string) (map[string][]byte, e
 
 // sendRepack sends the last repack, maybe again: nothing else came between, so the answer is the same.
 func (c *crashVger) sendRepack(w *crashWorker) (map[string][]byte, error) {
+	for name, made := range c.sent.change {
+		if value, there := w.items[name]; made == nil && there {
+			c.sources[name] = value
+		}
+	}
 	answer, err := c.do("POST", w.repository+"?repack", c.sent.body, map[string]string{"Content-Type": "application/json"})
 	if err != nil {
 		return c.sent.change, err
@@ -257,6 +272,18 @@ func (c *crashVger) sendRepack(w *crashWorker) (map[string][]byte, error) {
 }
 
 func (c *crashVger) found(w *crashWorker) (map[string][]byte, error) {
+	found, err := c.listed(w)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.withoutSources(w, found); err != nil {
+		return nil, err
+	}
+	return found, c.locks(w, found)
+}
+
+// listed reads all objects that are listed.
+func (c *crashVger) listed(w *crashWorker) (map[string][]byte, error) {
 	answer, err := c.do("GET", w.repository+"?list", nil, nil)
 	if err != nil {
 		return nil, err
@@ -271,13 +298,68 @@ func (c *crashVger) found(w *crashWorker) (map[string][]byte, error) {
 			w.t.Errorf("%s is listed: %v", key, err)
 		}
 	}
-	answer, err = c.do("GET", w.repository+"/locks", nil, nil)
+	return found, nil
+}
+
+// withoutSources takes out of found what earlier repacks have replaced and the server has still, and removes it, as a
+// client does at its next compaction. The sources of the last repack stay, as it may be sent again. What the
+// server keeps after compactions is given back, so that no files are left but those of items.
+func (c *crashVger) withoutSources(w *crashWorker, found map[string][]byte) error {
+	c.open = make(map[string][]byte)
+	unused := []string{}
+	for name, value := range c.sources {
+		got, there := found[name]
+		ofLast := c.sent != nil && c.sent.replaces(name)
+		if _, used := w.items[name]; !there || used && !(ofLast && c.sent.happened(found)) {
+			continue
+		}
+		if !bytes.Equal(got, value) {
+			w.t.Errorf("%s, which a repack has replaced, has %d bytes that are not its %d", name, len(got), len(value))
+		}
+		delete(found, name)
+		if ofLast {
+			c.open[name] = value
+		} else {
+			unused = append(unused, name)
+		}
+	}
+	body, err := json.Marshal(unused)
 	if err != nil {
-		return nil, err
+		return err
+	}
+	if _, err := c.do("POST", w.repository+"?batch-delete", body, map[string]string{"Content-Type": "application/json"}); err != nil {
+		return err
+	}
+	run(w.t, nil, packhouse(), "trash", "empty", w.repository, "--compactions", "--yes", "--data-dir", c.data)
+	c.removed += len(unused)
+	return nil
+}
+
+// replaces tells whether the repack removes the pack.
+func (s *sentRepack) replaces(name string) bool {
+	made, changed := s.change[name]
+	return changed && made == nil
+}
+
+// happened tells whether all packs that the repack makes are among the objects.
+func (s *sentRepack) happened(found map[string][]byte) bool {
+	for name, made := range s.change {
+		if _, there := found[name]; made != nil && !there {
+			return false
+		}
+	}
+	return true
+}
+
+// locks adds the TTL locks to found, and tries that each is held.
+func (c *crashVger) locks(w *crashWorker, found map[string][]byte) error {
+	answer, err := c.do("GET", w.repository+"/locks", nil, nil)
+	if err != nil {
+		return err
 	}
 	var locks []struct{ ID, Hostname string }
 	if err := json.Unmarshal(answer, &locks); err != nil {
-		return nil, err
+		return err
 	}
 	for _, lock := range locks {
 		found[ttlLock+lock.ID] = []byte(lock.Hostname)
@@ -287,8 +369,11 @@ func (c *crashVger) found(w *crashWorker) (map[string][]byte, error) {
 			w.t.Errorf("lock %s, which %s holds, asked for by another: got %v, want 409", lock.ID, lock.Hostname, err)
 		}
 	}
-	return found, nil
+	return nil
 }
+
+// left is how many packs the server has beside the worker's items.
+func (c *crashVger) left() int { return len(c.open) }
 
 func (c *crashVger) usage(w *crashWorker) (int64, error) {
 	answer, err := c.do("GET", w.repository+"?stats", nil, nil)
@@ -301,6 +386,9 @@ func (c *crashVger) usage(w *crashWorker) (int64, error) {
 	}
 	if err := json.Unmarshal(answer, &stats); err != nil {
 		return 0, err
+	}
+	for _, value := range c.open {
+		stats.Total -= int64(len(value)) // nor does it count these, which are there
 	}
 	for name, value := range w.items {
 		if strings.HasPrefix(name, "locks/") || strings.HasPrefix(name, "sessions/") {

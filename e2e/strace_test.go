@@ -52,9 +52,9 @@ var (
 	bytesCall = regexp.MustCompile(`^p?writev?(64)?\(\d+<[^>]*/incoming/`)
 	bytesSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/incoming/[^>]+>`)
 	entrySync = regexp.MustCompile(`^fsync\(\d+<[^>]*/incoming>`)
-	nameCall  = regexp.MustCompile(`^(linkat|renameat2?|rename)\(.*/blobs/[0-9a-f]{2}`)
+	nameCall  = regexp.MustCompile(`^(linkat|renameat2?|rename)\(.*["/]blobs/[0-9a-f]{2}`)
 	shardSync = regexp.MustCompile(`^fsync\(\d+<[^>]*/blobs/[0-9a-f]{2}>`)
-	blobGone  = regexp.MustCompile(`^unlink(at)?\(.*/blobs/[0-9a-f]{2}/`)
+	blobGone  = regexp.MustCompile(`^unlink(at)?\(.*["/]blobs/[0-9a-f]{2}/`)
 )
 
 // calls sends one request, which must succeed, and returns the system calls from its beginning until its

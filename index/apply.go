@@ -44,7 +44,7 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 	case PurgeTrash:
 		return r, t.purge(m)
 	case SetFlags:
-		return r, t.setFlags(m)
+		return t.setFlags(m)
 	case SetMeta:
 		t.setMeta(m)
 	case MarkCommit:
@@ -71,8 +71,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return t.endPlans(m)
 	case ReturnKept:
 		return t.returnKept(m)
-	case ReturnProven:
-		return t.returnProven(m)
+	case ReturnSince:
+		return t.returnSince(m)
 	case ReleaseKept:
 		return t.releaseKept(m)
 	case Found:
@@ -151,8 +151,11 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	item := m.Item
 	item.Modified, item.Plan, item.Found = m.Now, 0, time.Time{}
 	item.Flags &^= FlagExempt | FlagReturned
-	if m.Exempt {
+	switch {
+	case m.Exempt:
 		item.Flags |= FlagExempt
+	case m.Uncounted:
+		item.Flags |= FlagReturned
 	}
 	if r.Previous != nil {
 		item.Created = r.Previous.Created
@@ -184,7 +187,7 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 		// To its client it is there: GET and HEAD say so.
 		if !m.Keep && m.IfRef == "" {
 			if r.Previous, err = t.keptItem(rowKey(m.Key)); err != nil || r.Previous != nil {
-				return r, errors.Join(err, t.releaseKeptAt(rowKey(m.Key), m.Now))
+				return r, errors.Join(err, t.releaseKeptAt(rowKey(m.Key), m.TrashUntil))
 			}
 		}
 		if m.IgnoreMissing {
@@ -199,7 +202,7 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 		return Result{}, nil
 	}
 	if m.Keep {
-		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false)
+		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false, m.By)
 	}
 	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil)
 	return r, err
@@ -260,23 +263,24 @@ func (t *tx) require(m Require) error {
 	return nil
 }
 
-func (t *tx) setFlags(m SetFlags) error {
+func (t *tx) setFlags(m SetFlags) (r Result, err error) {
 	row := rowKey(m.Key)
 	value := t.items.Get(row)
 	if value == nil {
-		return ErrConflict
+		return r, ErrConflict
 	}
 	item, err := decodeItem(value)
 	if err != nil {
-		return err
+		return r, err
 	}
 	if item.Ref != m.Ref {
-		return ErrConflict
+		return r, ErrConflict
 	}
-	const own = FlagExempt | FlagReturned
-	item.Flags = item.Flags&own | m.Flags&^own
+	before := item
+	item.Flags = item.Flags&^(m.Clear&^ownFlags) | m.Set&^ownFlags
+	r.Delta = item.Counted() - before.Counted()
 	t.put(t.items, row, encodeItem(&item))
-	return nil
+	return r, t.recount(m.Key, &before, &item)
 }
 
 // ensureDir makes key a directory, with its parents; the root is one.

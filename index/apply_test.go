@@ -110,7 +110,7 @@ func TestPreconditions(t *testing.T) {
 		{"restore malformed", index.Restore{ID: "x"}, index.ErrNotFound},
 		{"purge unknown and malformed", index.PurgeTrash{IDs: []string{strings.Repeat("00", 16), "x", ""}}, nil},
 
-		{"set flags", index.SetFlags{Key: "x", Ref: "ref-x", Flags: index.FlagDamaged}, nil},
+		{"set flags", index.SetFlags{Key: "x", Ref: "ref-x", Set: index.FlagDamaged}, nil},
 		{"set flags, other ref", index.SetFlags{Key: "x", Ref: "r"}, index.ErrConflict},
 		{"set flags, missing", index.SetFlags{Key: "y", Ref: "r"}, index.ErrConflict},
 		{"set flags, directory", index.SetFlags{Key: "d", Ref: "r"}, index.ErrConflict},
@@ -254,9 +254,9 @@ func TestExemptStaysWithItem(t *testing.T) {
 	}{
 		{lock, index.Counters{Items: 1, Bytes: 10, Exempt: 10}},
 		{put("data", 1), index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
-		{index.SetFlags{Key: "locks/l", Ref: "ref-locks/l", Flags: index.FlagDamaged}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
-		{index.SetFlags{Key: "data", Ref: "ref-data", Flags: index.FlagExempt}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
-		{index.Move{From: "locks/l", To: "m", Exempt: true, Now: clock}, index.Counters{Items: 2, Bytes: 11, Exempt: 10}},
+		{index.SetFlags{Key: "locks/l", Ref: "ref-locks/l", Set: index.FlagDamaged}, index.Counters{Items: 2, Bytes: 11, Exempt: 10, DamagedItems: 1}},
+		{index.SetFlags{Key: "data", Ref: "ref-data", Set: index.FlagExempt}, index.Counters{Items: 2, Bytes: 11, Exempt: 10, DamagedItems: 1}},
+		{index.Move{From: "locks/l", To: "m", Exempt: true, Now: clock}, index.Counters{Items: 2, Bytes: 11, Exempt: 10, DamagedItems: 1}},
 		{index.Delete{Key: "m", Now: clock, TrashUntil: clock}, index.Counters{Items: 1, Bytes: 1, TrashItems: 1, TrashBytes: 10}},
 	}
 	for _, s := range steps {
@@ -268,7 +268,7 @@ func TestExemptStaysWithItem(t *testing.T) {
 	x.Trash(time.Time{}, func(r index.Removed) error { id = r.ID; return nil })
 	refuse(t, x, index.ErrQuota, 0, index.Restore{ID: id, Limit: 10, Now: clock})
 	apply(t, x, index.Restore{ID: id, Exempt: true, Limit: 1, Now: clock}) // limit 1 is met: the item is exempt
-	equal(t, "restored", x.Counters(), index.Counters{Items: 2, Bytes: 11, Exempt: 10})
+	equal(t, "restored", x.Counters(), index.Counters{Items: 2, Bytes: 11, Exempt: 10, DamagedItems: 1})
 	got, _ := x.Get("m")
 	equal(t, "flags", got.Item.Flags, index.FlagDamaged|index.FlagExempt)
 	apply(t, x, putRef("m", "r2", 4))

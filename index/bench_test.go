@@ -179,3 +179,29 @@ func BenchmarkOpen(b *testing.B) {
 		b.ReportMetric(float64(total.Milliseconds())/float64(b.N), "open-ms")
 	})
 }
+
+// BenchmarkLargePlan isolates the one transaction of a plan of many packs: all of them become sources, and are proven. Its
+// time should be in proportion to their number.
+func BenchmarkLargePlan(b *testing.B) {
+	for _, n := range []int{20_000, 80_000} {
+		b.Run(fmt.Sprintf("packs=%d", n), func(b *testing.B) {
+			for b.Loop() {
+				b.StopTimer()
+				x := create(b)
+				keys := make([]string, n)
+				muts := make([]index.Mutation, n)
+				for i := range keys {
+					keys[i] = fmt.Sprintf("packs/%02x/%02x%060x", i%256, i%256, i)
+					m := put(keys[i], 1)
+					m.Item.Ref = keys[i][len(keys[i])-16:]
+					muts[i] = m
+				}
+				apply(b, x, muts...)
+				b.StartTimer()
+				opened := apply(b, x, index.OpenPlan{Plan: index.Plan{At: clock}, Sources: keys, Limit: -1})[0]
+				apply(b, x, index.ProvePlan{ID: opened.Plan, Now: clock, Until: clock.Add(time.Hour)})
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/float64(n), "µs/pack")
+		})
+	}
+}

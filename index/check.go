@@ -185,7 +185,7 @@ func (c *checker) checkItems() error {
 		}
 		n := live(&item)
 		c.report.Counted.add(n)
-		n = Counters{Items: n.Items, Bytes: n.Bytes}
+		n = n.ofTop()
 		top := topOf(key)
 		if top == "" {
 			c.inRoot.add(n)

@@ -16,6 +16,7 @@ const (
 	trashV1    = 1
 	countersV1 = 1
 	countersV2 = 2 // adds open plans and what is kept
+	countersV3 = 3 // adds what is missing and what is damaged
 	lockV1     = 1
 	writerV1   = 1
 	metaV1     = 1
@@ -183,16 +184,25 @@ func decodeTrash(b []byte) (r trashRecord, err error) {
 }
 
 func encodeCounters(c Counters) []byte {
-	b := append(make([]byte, 0, 1+10*8), countersV1)
+	b := append(make([]byte, 0, 1+13*8), countersV1)
 	for _, n := range [...]int64{c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes} {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
-	more := [...]int64{c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes}
-	if more == [len(more)]int64{} {
+	plans := [...]int64{c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes}
+	marks := [...]int64{c.MissingItems, c.MissingBytes, c.DamagedItems}
+	marked := marks != [len(marks)]int64{}
+	if !marked && plans == [len(plans)]int64{} {
 		return b
 	}
 	b[0] = countersV2
-	for _, n := range more {
+	for _, n := range plans {
+		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	}
+	if !marked {
+		return b
+	}
+	b[0] = countersV3
+	for _, n := range marks {
 		b = binary.LittleEndian.AppendUint64(b, uint64(n))
 	}
 	return b
@@ -202,12 +212,18 @@ func decodeCounters(b []byte) (c Counters, err error) {
 	f := fields{b: b}
 	version := f.u8()
 	c = Counters{Items: f.i64(), Bytes: f.i64(), Exempt: f.i64(), TrashItems: f.i64(), TrashBytes: f.i64()}
-	if version == countersV2 {
+	first := c
+	if version == countersV2 || version == countersV3 {
 		c.Plans, c.OpenBytes, c.ReturnedBytes = f.i64(), f.i64(), f.i64()
 		c.KeptItems, c.KeptBytes = f.i64(), f.i64()
-		f.bad = f.bad || c == Counters{Items: c.Items, Bytes: c.Bytes, Exempt: c.Exempt, TrashItems: c.TrashItems, TrashBytes: c.TrashBytes}
+		f.bad = f.bad || version == countersV2 && c == first
 	}
-	if version != countersV1 && version != countersV2 || !f.done() || c.negative() {
+	if version == countersV3 {
+		before := c
+		c.MissingItems, c.MissingBytes, c.DamagedItems = f.i64(), f.i64(), f.i64()
+		f.bad = f.bad || c == before
+	}
+	if version < countersV1 || version > countersV3 || !f.done() || c.negative() {
 		return Counters{}, damaged("counters")
 	}
 	return c, nil
@@ -242,6 +258,7 @@ func decodeLock(id string, b []byte) (Lock, error) {
 type keptRecord struct {
 	trashRecord
 	proven bool
+	by     string
 }
 
 func encodeKept(r *keptRecord) []byte {
@@ -249,15 +266,17 @@ func encodeKept(r *keptRecord) []byte {
 	if r.proven {
 		proven = 1
 	}
-	return append([]byte{keptV1, proven}, encodeTrash(&r.trashRecord)...)
+	return append(appendLong([]byte{keptV1, proven}, r.by), encodeTrash(&r.trashRecord)...)
 }
 
 func decodeKept(b []byte) (r keptRecord, err error) {
-	if len(b) < 2 || b[0] != keptV1 || b[1] > 1 {
+	f := fields{b: b}
+	version, proven, by := f.u8(), f.u8(), string(f.long())
+	if version != keptV1 || proven > 1 || f.bad {
 		return keptRecord{}, damaged("kept")
 	}
-	r.proven = b[1] == 1
-	r.trashRecord, err = decodeTrash(b[2:])
+	r.proven, r.by = proven == 1, by
+	r.trashRecord, err = decodeTrash(f.b)
 	return r, err
 }
 

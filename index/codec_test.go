@@ -40,6 +40,7 @@ var (
 		{"item-2", goldenSource, func() []byte { return encodeItem(&goldenSource) }, func(b []byte) (any, error) { return decodeItem(b) }},
 		{"ref-1-kept", goldenRefs[2], func() []byte { return encodeRef(goldenRefs[2]) }, func(b []byte) (any, error) { return decodeRef(b) }},
 		{"counters-2", goldenCounters2, func() []byte { return encodeCounters(goldenCounters2) }, func(b []byte) (any, error) { return decodeCounters(b) }},
+		{"counters-3", goldenCounters3, func() []byte { return encodeCounters(goldenCounters3) }, func(b []byte) (any, error) { return decodeCounters(b) }},
 		{"kept-1", goldenKept, func() []byte { return encodeKept(&goldenKept) }, func(b []byte) (any, error) { return decodeKept(b) }},
 		{"plan-1", goldenPlan, func() []byte { return encodePlan(&goldenPlan) }, func(b []byte) (any, error) { return decodePlan(planKey(goldenPlan.ID), b) }},
 		{"commit-mark-1", int64(5 << 30), func() []byte { return encodeMark(5 << 30) }, func(b []byte) (any, error) { return decodeMark(b) }},
@@ -50,7 +51,8 @@ var (
 		Size: 3, Created: goldenTime, Modified: goldenTime, Ref: "ref", Writer: "alice", Flags: FlagReturned, Plan: 9, Found: goldenTime.Add(time.Minute),
 	}
 	goldenCounters2 = Counters{Items: 1, Bytes: 2, Plans: 6, OpenBytes: 7, ReturnedBytes: 8, KeptItems: 9, KeptBytes: 1 << 40}
-	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true}
+	goldenCounters3 = Counters{Items: 3, Bytes: 20, MissingItems: 1, MissingBytes: 10, DamagedItems: 2}
+	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true, "alice"}
 	goldenPlan      = Plan{
 		ID: 9, Principal: "alice", Address: "192.0.2.1", Lock: "object locks/00.json", Job: "0123", At: goldenTime, Live: 10, Sources: 2, Bytes: 7,
 	}

@@ -36,10 +36,14 @@ type group struct {
 // mutation. A failed precondition is a *GroupError that wraps the error and gives
 // the mutation's position. After a write or sync error, whose outcome is not known
 // until the index is opened again, Apply refuses with ErrFailed. ErrNoSpace, and ErrCorrupt without ErrFailed:
-// nothing was changed, and a later group may succeed.
+// nothing was changed, and a later group may succeed. ErrMoved: the file is not, or no longer,
+// what lies under its name. The file that was opened may have the group, wherever it is; the index takes no others.
 //
 // ctx counts only until the group is queued: from then on Apply waits for the outcome.
 func (x *Index) Apply(ctx context.Context, muts ...Mutation) ([]Result, error) {
+	if x.opts.ReadOnly {
+		return nil, ErrReadOnly
+	}
 	for i, m := range muts {
 		if err := validate(m); err != nil {
 			return nil, &GroupError{Position: i, Err: err}
@@ -118,6 +122,9 @@ func (x *Index) take(groups []*group) []*group {
 func (x *Index) commit(groups []*group) {
 	err := x.Failed()
 	if err == nil {
+		err = x.moved()
+	}
+	if err == nil {
 		if err = x.transact(groups); errors.Is(err, errMapFull) {
 			err = x.remap(groups)
 		}
@@ -135,6 +142,7 @@ func (x *Index) commit(groups []*group) {
 		case none:
 		case fullDisk(err):
 			err = fmt.Errorf("%w: %w", ErrNoSpace, err)
+		case errors.Is(err, ErrMoved): // what was written is durable, where it is
 		default:
 			err = fmt.Errorf("%w: %w", ErrFailed, err)
 			x.failed.Store(&err)
@@ -198,6 +206,12 @@ func (x *Index) transact(groups []*group) error {
 		}
 	}
 	x.show()
+	// Last, for an acknowledgement says that the file which lies under the name has the change: one that
+	// is moved away after this takes it along.
+	if err := x.InPlace(); err != nil {
+		x.gone.Store(&err)
+		return err
+	}
 	return nil
 }
 

@@ -82,7 +82,7 @@ func commitTotal(meta, items, counters getter, class *CommitClass) (total, mark 
 		if err != nil {
 			return 0, 0, err
 		}
-		total += c.Bytes
+		total += c.Bytes - c.MissingBytes
 	}
 	c, err := decodeCounters(counters.Get(totalRow))
 	if err != nil {

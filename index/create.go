@@ -100,7 +100,12 @@ func build(path string, meta map[string][]byte) error {
 	if err != nil {
 		return err
 	}
-	err = db.Update(func(tx *bolt.Tx) error {
+	return errors.Join(fill(db, meta), db.Close())
+}
+
+// fill makes an empty database an empty index.
+func fill(db *bolt.DB, meta map[string][]byte) error {
+	return db.Update(func(tx *bolt.Tx) error {
 		for _, name := range bucketsOf(format) {
 			if _, err := tx.CreateBucket(name); err != nil {
 				return err
@@ -120,7 +125,6 @@ func build(path string, meta map[string][]byte) error {
 		}
 		return b.Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
 	})
-	return errors.Join(err, db.Close())
 }
 
 func syncDir(dir string) error {

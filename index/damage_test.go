@@ -42,6 +42,7 @@ func (m *image) page(b []byte, n int) []byte { return b[n*m.size : (n+1)*m.size]
 
 func pageFlags(page []byte) uint16             { return binary.NativeEndian.Uint16(page[8:]) }
 func pageCount(page []byte) int                { return int(binary.NativeEndian.Uint16(page[10:])) }
+func pageOverflow(page []byte) uint32          { return binary.NativeEndian.Uint32(page[12:]) }
 func setPageID(page []byte, n int)             { binary.NativeEndian.PutUint64(page, uint64(n)) }
 func setElement(page []byte, i int, b ...byte) { copy(page[headerSize+i*elementSize:], b) }
 
@@ -318,7 +319,7 @@ func useDamaged(t *testing.T, x *index.Index, want string) {
 		for _, m := range []index.Mutation{
 			put(id+"/new", 1), index.Delete{Key: id + "/item", TrashUntil: clock, IgnoreMissing: true}, index.MakeDir{Key: fmt.Sprint("d", i)},
 			index.AcquireLock{ID: "new" + id, Now: clock}, index.ExpireLocks{Now: clock.Add(time.Hour)}, index.DeleteJob{ID: id},
-			index.ReleaseKept{Bytes: 1, Most: 2, Now: clock}, index.ReturnProven{Now: clock}, index.ProvePlan{ID: uint64(i), Now: clock, Until: clock},
+			index.ReleaseKept{Bytes: 1, Most: 2, Now: clock}, index.ReturnSince{Now: clock}, index.ProvePlan{ID: uint64(i), Now: clock, Until: clock},
 		} {
 			if _, err := x.Apply(background, m); errors.Is(err, index.ErrFailed) {
 				wantCorrupt("apply", err)
@@ -450,9 +451,10 @@ func TestPagesChangeWhileOpen(t *testing.T) {
 				bad := bytes.Clone(m.now)
 				if damage(m.page(bad, n), n) {
 					say("%s in page %d", name, n)
-					// Where a page is free and used, or used twice, by a branch or the list of free pages, bbolt finds that by itself.
+					// Where a page is free and used, or used twice, by a branch, a page that takes several or the list of free pages, bbolt
+					// finds that by itself.
 					kind := pageFlags(m.page(bad, n))
-					use(kind == flagBranch || kind == flagFreelist, func(f *os.File) {
+					use(kind == flagBranch || kind == flagFreelist || pageOverflow(m.page(bad, n)) > 0, func(f *os.File) {
 						if _, err := f.WriteAt(m.page(bad, n), int64(n*m.size)); err != nil {
 							t.Fatal(err)
 						}
@@ -609,7 +611,7 @@ func TestDamageFailsWhoNeedsIt(t *testing.T) {
 	n, _ := x.LeafOf("items", "010\x00item")
 	damagePage(t, path, n, m.size)
 	flag := func(key string) []index.Mutation {
-		return []index.Mutation{index.SetFlags{Key: key, Ref: "ref-" + key, Flags: index.FlagDamaged}}
+		return []index.Mutation{index.SetFlags{Key: key, Ref: "ref-" + key, Set: index.FlagDamaged}}
 	}
 	_, errs := x.ApplyTogether([][]index.Mutation{flag("000/item"), flag("010/item"), flag("003/item")})
 	if errs[0] != nil || !errors.Is(errs[1], index.ErrCorrupt) || errs[2] != nil {

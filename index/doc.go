@@ -47,8 +47,8 @@
 //	kept      <expiry u64 BE, Unix ms> <sequence u64 BE> -> kept record
 //	keptkeys  <row key>           -> key of the kept row, 16 B; a row key is in items or here, never in both
 //
-// A file of format 1 is made one of format 2 when it is opened: four empty buckets and another number, in
-// one transaction.
+// A file of format 1 is made one of format 2 when it is opened for writing: four empty buckets, another number, and the number of
+// damaged items in the counters, in one transaction.
 //
 // # Records
 //
@@ -69,6 +69,8 @@
 //	counters 1   version u8 | items i64 | bytes i64 | exempt i64 | trash items i64 | trash bytes i64
 //	counters 2   as counters 1, and | plans i64 | open bytes i64 | returned bytes i64 | kept items i64 | kept bytes i64;
 //	             where all of them are 0, counters 1 is written
+//	counters 3   as counters 2, and | missing items i64 | missing bytes i64 | damaged items i64;
+//	             where all of these are 0, one of the others is written
 //	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
 //	writer 1     version u8 | last backup i64 ms
 //	meta 1       version u8 | value
@@ -76,7 +78,7 @@
 //	job 1        version u8 | record
 //	plan 1       version u8 | at i64 ms | live i64 | sources i64 | bytes i64 | <u16 n>principal | <u16 n>address
 //	             | <u16 n>lock | <u16 n>job
-//	kept 1       version u8 | 1 u8 if the plan was proven, else 0 | trash record
+//	kept 1       version u8 | 1 u8 if a plan was proven, else 0 | <u16 n>who calls it unused | trash record
 //
 // testdata holds each record of each version, and a whole file of each format.
 //
@@ -88,6 +90,9 @@
 // disk: the index then refuses every change (ErrFailed) until it is opened again,
 // and readers go on with the state before the change whose outcome is unknown.
 // A full disk found before anything was committed refuses only that transaction.
+//
+// After each commit, and before it is acknowledged, the file is looked for under its path: when it has been moved, removed
+// or replaced the commit is not acknowledged, and the index takes no others (ErrMoved).
 //
 // # Damage
 //

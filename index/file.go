@@ -27,11 +27,12 @@ func hugeMap() int {
 // openFile locks, checks and opens an existing file, which bbolt by itself would make, and fill an empty one. bad is what is wrong
 // with it and can be lived with.
 func (x *Index) openFile(path string, mapSize int) (bad, err error) {
-	file, size, err := lockFile(path)
+	file, info, err := lockFile(path, x.opts.ReadOnly)
 	if err != nil {
 		return nil, err
 	}
-	x.file, x.broken = file, true // until bbolt has it
+	size := info.Size()
+	x.file, x.place, x.broken = file, place{path, info}, true // until bbolt has it
 	m, bad, err := readMetas(file, size)
 	if err == nil {
 		c := structureCheck{meta: m, ctx: context.Background(), file: file, problem: func(err error) error { return err }}
@@ -49,6 +50,7 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 			FreelistType:    bolt.FreelistMapType,
 			InitialMmapSize: x.mapped,
 			NoStatistics:    true,
+			ReadOnly:        x.opts.ReadOnly,
 		})
 		return err
 	})
@@ -69,19 +71,23 @@ func corrupt(err error) error {
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
-// lockFile opens the file and takes its lock.
-func lockFile(path string) (file *os.File, size int64, err error) {
-	file, err = os.OpenFile(path, os.O_RDWR, 0)
+// lockFile opens the file and takes its lock: for reading alone a shared one, which needs no right to write.
+func lockFile(path string, readOnly bool) (file *os.File, opened os.FileInfo, err error) {
+	flag, how := os.O_RDWR, unix.LOCK_EX
+	if readOnly {
+		flag, how = os.O_RDONLY, unix.LOCK_SH
+	}
+	file, err = os.OpenFile(path, flag, 0)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, 0, fmt.Errorf("%w: no index file", ErrNotFound)
+		return nil, nil, fmt.Errorf("%w: no index file", ErrNotFound)
 	}
 	if err != nil {
-		return nil, 0, err
+		return nil, nil, err
 	}
-	if err := lock(file); err != nil {
-		return nil, 0, errors.Join(err, file.Close())
+	if err := lock(file, how); err != nil {
+		return nil, nil, errors.Join(err, file.Close())
 	}
-	opened, err := file.Stat()
+	opened, err = file.Stat()
 	switch {
 	case err != nil:
 	case opened.Size() == 0:
@@ -89,20 +95,20 @@ func lockFile(path string) (file *os.File, size int64, err error) {
 	default:
 		// While we waited for the lock its holder may have taken the file away: then the
 		// name is nobody's, or another index's.
-		if now, statErr := os.Stat(path); statErr != nil || !os.SameFile(now, opened) {
+		if (place{path, opened}).check() != nil {
 			err = fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound)
 		}
 	}
 	if err != nil {
-		return nil, 0, errors.Join(err, file.Close())
+		return nil, nil, errors.Join(err, file.Close())
 	}
-	return file, opened.Size(), nil
+	return file, opened, nil
 }
 
 // lock takes the lock that bbolt takes too.
-func lock(file *os.File) error {
+func lock(file *os.File, how int) error {
 	for begin := time.Now(); ; time.Sleep(lockStep) {
-		err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		err := unix.Flock(int(file.Fd()), how|unix.LOCK_NB)
 		switch {
 		case err == nil:
 			return nil

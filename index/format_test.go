@@ -28,19 +28,7 @@ func readGoldenFile(t *testing.T, name string, group []index.Mutation) {
 	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
 		writeGoldenFile(t, name, group)
 	}
-	compressed, err := os.Open(name)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer compressed.Close()
-	r, err := gzip.NewReader(compressed)
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := io.ReadAll(r)
-	if err != nil {
-		t.Fatal(err)
-	}
+	content := unzip(t, name)
 	path := filepath.Join(t.TempDir(), "index.db")
 	if err := os.WriteFile(path, content, 0o600); err != nil {
 		t.Fatal(err)
@@ -57,6 +45,25 @@ func readGoldenFile(t *testing.T, name string, group []index.Mutation) {
 	// And it can be written to.
 	apply(t, x, put("new", 1), index.Delete{Key: "packs/a", TrashUntil: clock})
 	checkWhole(t, x)
+}
+
+// unzip reads a compressed file of testdata.
+func unzip(t *testing.T, name string) []byte {
+	t.Helper()
+	compressed, err := os.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer compressed.Close()
+	r, err := gzip.NewReader(compressed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	content, err := io.ReadAll(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
 }
 
 // goldenGroup puts something into every bucket.
@@ -82,6 +89,9 @@ func goldenGroup2() []index.Mutation {
 		index.Delete{Key: "packs/unused", Keep: true, Now: clock, TrashUntil: clock.Add(time.Hour)},
 		index.OpenPlan{Plan: index.Plan{Principal: "alice", Address: "192.0.2.1", Lock: "lock", Job: "job", At: clock}, Sources: []string{"packs/s"}, Limit: -1},
 		index.Found{Key: "packs/n", Ref: "ref-packs/n", Now: clock},
+		put("packs/lost", 9), put("packs/bad", 10),
+		index.SetFlags{Key: "packs/lost", Ref: "ref-packs/lost", Set: index.FlagMissing},
+		index.SetFlags{Key: "packs/bad", Ref: "ref-packs/bad", Set: index.FlagDamaged},
 	}
 }
 

@@ -32,11 +32,10 @@ func newGuard(s *state) (*guard, error) {
 
 // bucket returns one that must be there.
 func (g *guard) bucket(b *bolt.Tx, name []byte) *bucket {
-	t := g.s.Bucket(name)
-	if t == nil {
+	if !g.s.has(name) {
 		panic(missingBucket(name))
 	}
-	return &bucket{g: g, bolt: b.Bucket(name), tree: t}
+	return &bucket{g: g, bolt: b.Bucket(name), tree: g.s.Bucket(name)}
 }
 
 func missingBucket(name []byte) error {

@@ -18,7 +18,9 @@ var (
 	ErrBadVersion = errors.New("unknown format version") // the file is of a format this program does not know
 	ErrCorrupt    = errors.New("index is damaged")       // a record does not decode
 	ErrFailed     = errors.New("index is read-only after a write error")
-	ErrNoSpace    = errors.New("no space for the index") // nothing was changed; may be tried again
+	ErrReadOnly   = errors.New("index was opened for reading only")
+	ErrMoved      = errors.New("index is not in its place any more") // its file was moved, removed or replaced; open it again
+	ErrNoSpace    = errors.New("no space for the index")             // nothing was changed; may be tried again
 	ErrClosed     = errors.New("index is closed")
 	ErrRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
 	ErrInvalid    = errors.New("invalid argument")              // malformed key, name or value; a fault of the caller
@@ -33,10 +35,16 @@ const (
 	// FlagExempt marks an item that Counters.Exempt counts. Put.Exempt alone
 	// sets it; it stays with the item through moves, the trash and SetFlags.
 	FlagExempt Flags = 1 << 1
-	// FlagReturned marks an item that was kept after a compaction and came back. ReturnKept and
-	// ReturnProven alone set it.
+	// FlagReturned marks an item that does not count, though it is no source of an open plan: it was kept after a compaction
+	// and came back, or it was such a source and was stored or found again. It cannot be set from outside.
 	FlagReturned Flags = 1 << 2
+	// FlagMissing marks an item whose blob is gone. Its row stays, so that an administrator sees it and the
+	// same bytes can mend it, but a limit does not count it. What goes to the trash or is kept loses it.
+	FlagMissing Flags = 1 << 3
 )
+
+// ownFlags are those that SetFlags leaves alone.
+const ownFlags = FlagExempt | FlagReturned
 
 // Item is what the index knows of one key, besides the key.
 type Item struct {
@@ -53,22 +61,24 @@ type Item struct {
 	Flags     Flags
 	// Plan is the open plan whose source the item is, see OpenPlan; 0: of none. OpenPlan alone sets it.
 	Plan uint64
-	// Found is when a plan last found the item as an output of its own; zero: never. Millisecond precision.
-	// Found alone sets it.
+	// Found is when somebody last found the item there who would else have stored it: a plan whose output it is, or a client
+	// with the same bytes; zero: never. Millisecond precision. The mutation Found alone sets it.
 	Found time.Time
 }
 
 // Counted is how many of the item's bytes a limit counts. It is none of an exempt one, of a source of an open
-// plan, whose bytes the outputs replace, and of one that came back after a compaction.
+// plan, whose bytes the outputs replace, of one that came back after a compaction, and of one whose blob is gone.
 func (i Item) Counted() int64 {
-	if i.Flags&(FlagExempt|FlagReturned) != 0 || i.Plan != 0 {
+	if i.Flags&(FlagExempt|FlagReturned|FlagMissing) != 0 || i.Plan != 0 {
 		return 0
 	}
 	return i.Size
 }
 
 // uncounted tells whether the item would count but for an open plan whose source it is, or because it came back.
-func (i *Item) uncounted() bool { return i.Flags&FlagExempt == 0 && i.Size > 0 && i.Counted() == 0 }
+func (i *Item) uncounted() bool {
+	return i.Flags&FlagExempt == 0 && i.Size > 0 && (i.Plan != 0 || i.Flags&FlagReturned != 0)
+}
 
 // Entry is one row of a listing or the answer of Get: a directory or an item.
 type Entry struct {
@@ -90,10 +100,16 @@ type Counters struct {
 	ReturnedBytes int64 // bytes of items with FlagReturned, part of Bytes; a limit does not count them
 	KeptItems     int64 // kept after a compaction, see Delete.Keep
 	KeptBytes     int64
+
+	MissingItems int64 // items with FlagMissing
+	MissingBytes int64 // their sizes, part of Bytes and of none of the above; a limit does not count them
+	DamagedItems int64 // items with FlagDamaged and without FlagMissing
 }
 
 // Counted is what a limit counts.
-func (c Counters) Counted() int64 { return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes }
+func (c Counters) Counted() int64 {
+	return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes - c.MissingBytes
+}
 
 // Removed is an item in the trash.
 type Removed struct {
@@ -107,7 +123,8 @@ type Removed struct {
 // Kept is an item that a compaction removed and that is still served under its key.
 type Kept struct {
 	Removed
-	Proven bool // it was a source of a plan that was proven; false: a client called it unused
+	Proven bool   // it was a source of a plan that was proven; false: a client called it unused
+	By     string // that client, as Delete.By
 }
 
 // Plan is an open plan: a compaction whose outputs and sources are both items, as nobody knows yet which of them the
@@ -149,6 +166,10 @@ type Freshness struct {
 // Options of Open. The zero value of each field works. The hooks let a test
 // fail a commit before or after it took effect; both leave the index read-only.
 type Options struct {
+	// ReadOnly opens a file without a write to the disk, as it is, whatever its format: Apply is then ErrReadOnly. Any
+	// number of processes may have it open so, and none that changes it.
+	ReadOnly bool
+
 	BeforeCommit func() error // called before each commit: on error nothing was changed
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
 }
@@ -163,10 +184,10 @@ type Result struct {
 	TrashID  string // its trash row, empty when there is none
 	Moved    *Item  // Put, Move, Restore, ReturnKept: the item as it is at its new key
 	Begins   int64  // Move: bytes of Moved that count against a limit and did not before
-	// Delta is by how many bytes OpenPlan and EndPlans change what a limit counts.
+	// Delta is by how many bytes OpenPlan, EndPlans and SetFlags change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
-	Items int64  // ProvePlan, ReturnProven, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
+	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
 	Bytes int64  // their sizes
 	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }

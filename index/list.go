@@ -13,6 +13,7 @@ type ListOptions struct {
 	Dir       string // directory; "" is the root
 	Recursive bool   // all items below Dir (directories themselves are left out); else one level with its sub-directories
 	After     string // continue after this full key ("" = from the start)
+	Present   bool   // leave out items with FlagMissing
 }
 
 // List calls fn for each entry in order: by name, level by level (a directory's
@@ -34,7 +35,7 @@ func (x *Index) List(ctx context.Context, o ListOptions, fn func(Entry) error) e
 	if err := x.isDir(o.Dir); err != nil {
 		return err
 	}
-	l := lister{prefix: dirRow(o.Dir), recursive: o.Recursive, fn: callback(fn)}
+	l := lister{prefix: dirRow(o.Dir), recursive: o.Recursive, present: o.Present, fn: callback(fn)}
 	return x.scan(ctx, l.walk(o.After), l.visit)
 }
 
@@ -50,6 +51,7 @@ func (x *Index) isDir(key string) error {
 type lister struct {
 	prefix    []byte // what the rows below the directory begin with
 	recursive bool
+	present   bool
 	fn        func(Entry) error
 	decoder   decoder
 	skip      []byte // reused
@@ -83,6 +85,9 @@ func (l *lister) visit(row, value []byte) (skip []byte, err error) {
 		item, err := l.decoder.item(value)
 		if err != nil {
 			return nil, fmt.Errorf("item %q: %w", keyOf(row), err)
+		}
+		if l.present && item.Flags&FlagMissing != 0 {
+			return nil, nil
 		}
 		return nil, l.fn(Entry{Key: keyOf(row), Item: item})
 	}

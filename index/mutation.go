@@ -25,6 +25,8 @@ type Put struct {
 	// Exempt marks a small coordination object (locks, sessions): its bytes are
 	// counted in Counters.Exempt and Limit is not tested. The flag is stored with the item.
 	Exempt bool
+	// Uncounted gives the item FlagReturned: it is made of a pack that does not count either. Not with Exempt.
+	Uncounted bool
 	// TrashUntil is the expiry of the trash row of a replaced item; exempt ones expire at once.
 	TrashUntil time.Time
 	Now        time.Time // Item.Modified of the new, removal time of the replaced
@@ -41,6 +43,7 @@ type Delete struct {
 	// Keep removes the item to the kept ones instead of the trash, until TrashUntil: it is no item any more, and
 	// counts as none, but Kept finds it under its key. Without Keep an item that is kept under Key is released.
 	Keep bool
+	By   string // with Keep: who calls the item unused; at most 512 bytes
 	// IfBefore, if not zero, leaves an item alone that was stored or found (Item.Modified, Item.Found) then or later:
 	// Result.Previous is nil.
 	IfBefore   time.Time
@@ -100,15 +103,15 @@ type Restore struct {
 type PurgeTrash struct{ IDs []string }
 
 // OpenPlan makes the items of Sources the sources of a new open plan, and takes them from the plans whose sources
-// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. ErrQuota when the
-// sources of open plans and what has returned, with the new sources, would be more than what the oldest open plan
-// found when it began (without one: what is there now) and more than Limit (negative: none).
+// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. With a limit it is
+// ErrQuota when the sources of open plans and what has returned, with the new sources, would be more than Limit and more
+// than what the oldest open plan found when it began (without one: what is there now).
 //
-// Delete, an overwrite, and whatever else takes an item from its key take it from its plan. A Move does not.
+// Delete, an overwrite, and whatever else takes an item from its key take it from its plan; so does Found. A Move does not.
 type OpenPlan struct {
 	Plan    Plan // without ID, Live, Sources and Bytes
 	Sources []string
-	Limit   int64
+	Limit   int64 // negative: none
 }
 
 // ProvePlan removes the sources of an open plan to the kept ones, until Until, and so closes the plan. An unknown
@@ -129,11 +132,12 @@ type ReturnKept struct {
 	Now time.Time
 }
 
-// ReturnProven is ReturnKept of all that plans which were proven at Since or later have removed. What cannot
-// return, for its key is a directory by now, stays kept.
-type ReturnProven struct {
-	Since time.Time
-	Now   time.Time
+// ReturnSince is ReturnKept of all that was removed at Since or later: by plans that were proven, and as unused by others
+// than Except. What cannot return, for its key is a directory by now, stays kept.
+type ReturnSince struct {
+	Since  time.Time
+	Except string // as Delete.By
+	Now    time.Time
 }
 
 // ReleaseKept moves what is kept to the trash, where it expires at once: the oldest first, all that expire at Now or
@@ -144,17 +148,18 @@ type ReleaseKept struct {
 	Now   time.Time
 }
 
-// Found sets Item.Found of the item at Key. ErrNotFound when there is none, ErrConflict when it has another Ref.
+// Found sets Item.Found of the item at Key, and takes it from the plan whose source it is, with FlagReturned: somebody is
+// about to refer to it. ErrNotFound when there is none, ErrConflict when it has another Ref.
 type Found struct {
 	Key, Ref string
 	Now      time.Time
 }
 
-// SetFlags replaces the flags of the item at Key, but FlagExempt and FlagReturned, if an item with
-// Ref is still there (else ErrConflict).
+// SetFlags sets and clears flags of the item at Key, never FlagExempt and FlagReturned, if an item with
+// Ref is still there (else ErrConflict). No limit refuses it.
 type SetFlags struct {
-	Key, Ref string
-	Flags    Flags
+	Key, Ref   string
+	Set, Clear Flags
 }
 
 // SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.
@@ -209,10 +214,10 @@ func (ExpireLocks) mutation() {}
 func (PutJob) mutation()      {}
 func (DeleteJob) mutation()   {}
 
-func (OpenPlan) mutation()     {}
-func (ProvePlan) mutation()    {}
-func (EndPlans) mutation()     {}
-func (ReturnKept) mutation()   {}
-func (ReturnProven) mutation() {}
-func (ReleaseKept) mutation()  {}
-func (Found) mutation()        {}
+func (OpenPlan) mutation()    {}
+func (ProvePlan) mutation()   {}
+func (EndPlans) mutation()    {}
+func (ReturnKept) mutation()  {}
+func (ReturnSince) mutation() {}
+func (ReleaseKept) mutation() {}
+func (Found) mutation()       {}

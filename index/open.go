@@ -28,6 +28,7 @@ const (
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
 	dir        string // of the file; taken out of error texts
+	place      place
 	opts       Options
 	renewAfter time.Duration
 	file       *os.File // which db has too
@@ -47,6 +48,7 @@ type Index struct {
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
+	gone       atomic.Pointer[error]     // the file is not in its place any more, sticky; set by the commit loop
 	lost       atomic.Pointer[error]     // why it was given up, sticky
 	damage     atomic.Pointer[error]     // the first that was found
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
@@ -68,19 +70,25 @@ func Open(path string, opts Options) (*Index, error) { return openSized(path, op
 
 // openSized is Open with a size of the memory mapping, if there is address space for it.
 func openSized(path string, opts Options, mapSize int) (*Index, error) {
+	x := newIndex(filepath.Dir(path), opts)
+	if err := x.open(path, mapSize); err != nil {
+		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
+	}
+	go x.commitLoop()
+	return x, nil
+}
+
+// newIndex is one that is not open yet.
+func newIndex(dir string, opts Options) *Index {
 	x := &Index{
-		dir:        filepath.Dir(path),
+		dir:        dir,
 		opts:       opts,
 		renewAfter: renewAfter,
 		queue:      make(chan *group, maxGroups),
 		ended:      make(chan struct{}),
 	}
 	x.snapshots.changed.L = &x.snapshots.mu
-	if err := x.open(path, mapSize); err != nil {
-		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
-	}
-	go x.commitLoop()
-	return x, nil
+	return x
 }
 
 func (x *Index) open(path string, mapSize int) error {
@@ -92,14 +100,17 @@ func (x *Index) open(path string, mapSize int) error {
 		return err
 	}
 	x.note(bad)
-	// A process that was killed may have left a commit that only the page cache has, or the file's name.
-	if err := errors.Join(x.db.Sync(), syncDir(x.dir), x.begin()); err != nil {
+	if !x.opts.ReadOnly {
+		// A process that was killed may have left a commit that only the page cache has, or the file's name.
+		err = errors.Join(x.db.Sync(), syncDir(x.dir))
+	}
+	if err := errors.Join(err, x.begin()); err != nil {
 		return errors.Join(err, x.end())
 	}
 	return nil
 }
 
-// begin makes the file one of today's format, and takes what is kept in memory of the last commit.
+// begin makes the file one of today's format, if it may be changed, and takes what is kept in memory of the last commit.
 func (x *Index) begin() error {
 	x.show()
 	var n uint32
@@ -107,7 +118,7 @@ func (x *Index) begin() error {
 		n, err = formatOf(b)
 		return err
 	})
-	if err == nil && n != format {
+	if err == nil && n != format && !x.opts.ReadOnly {
 		err = x.upgrade()
 	}
 	if err != nil {
@@ -126,11 +137,7 @@ func (x *Index) begin() error {
 
 // formatOf is the format of an index, which must have all its buckets.
 func formatOf(s *snapshot) (uint32, error) {
-	meta := s.Bucket(bucketMeta)
-	if meta == nil {
-		return 0, fmt.Errorf("%w: a database of something else", ErrCorrupt)
-	}
-	row := meta.Get(formatRow)
+	row := s.Bucket(bucketMeta).Get(formatRow)
 	if len(row) != 4 {
 		return 0, fmt.Errorf("%w: a database of something else", ErrCorrupt)
 	}
@@ -139,7 +146,7 @@ func formatOf(s *snapshot) (uint32, error) {
 		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
 	}
 	for _, name := range bucketsOf(n) {
-		if s.Bucket(name) == nil {
+		if !s.has(name) {
 			return 0, missingBucket(name)
 		}
 	}
@@ -147,13 +154,16 @@ func formatOf(s *snapshot) (uint32, error) {
 }
 
 // upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
-// the other. What an older format has stays as it is, so that the cost does not depend on the number of items.
+// the other. What an older format has stays as it is; its items are read once, for their marks.
 func (x *Index) upgrade() error {
 	_, err := x.write(func(btx *bolt.Tx, g *guard) (bool, error) {
 		for _, name := range buckets2 {
 			if _, err := btx.CreateBucket(name); err != nil {
 				return false, err
 			}
+		}
+		if err := countMarks(g, g.bucket(btx, bucketCounters)); err != nil {
+			return false, err
 		}
 		return true, g.bucket(btx, bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
 	})

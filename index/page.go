@@ -91,7 +91,19 @@ func (l layout) parse(b []byte, id uint64, buckets bool) (page, error) {
 		return page{}, damagedPage(id, "it has %d bytes and takes %d pages", p.used, overflow+1)
 	}
 	p.bytes = b[:min(len(b), int(overflow+1)*l.pageSize)]
-	return p, nil
+	return p, l.follow(&p)
+}
+
+// follow wants the pages that belong to one to be no pages by themselves: bbolt would give them away with it. What a row
+// has at such a place does not look like the header of just that page.
+func (l layout) follow(p *page) error {
+	for at := l.pageSize; at+pageHeader <= len(p.bytes); at += l.pageSize {
+		id, flags := byteOrder.Uint64(p.bytes[at:]), byteOrder.Uint16(p.bytes[at+8:])
+		if id == p.id+uint64(at/l.pageSize) && (flags == flagBranch || flags == flagLeaf || flags == flagFreelist) {
+			return damagedPage(p.id, "page %d, which belongs to it, is one by itself", id)
+		}
+	}
+	return nil
 }
 
 // parse is for a page that lies where it says.

@@ -2,10 +2,12 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -83,7 +85,7 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 	}
 	p.Live, p.Sources, p.Bytes = c.Counted(), 0, 0
 	bound := p.Live
-	if row, value := t.plans.Cursor().First(); row != nil {
+	if row, value := t.plans.Cursor().First(); row != nil && m.Limit >= 0 {
 		oldest, err := decodePlan(row, value)
 		if err != nil {
 			return r, err
@@ -91,7 +93,8 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		bound = oldest.Live
 	}
 	more := int64(0)
-	for _, key := range m.Sources {
+	// In the order of their rows: bbolt takes time in proportion to what it has to move aside for each.
+	for _, key := range sortedByRow(m.Sources) {
 		row := rowKey(key)
 		item, err := t.itemAt(key)
 		if err != nil {
@@ -115,22 +118,39 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		if err := t.countSource(row, &before, -1); err != nil {
 			return r, err
 		}
-		if err := t.recount(&before, item); err != nil {
+		if err := t.recount(key, &before, item); err != nil {
 			return r, err
 		}
 	}
-	if more > 0 && c.OpenBytes+c.ReturnedBytes+more > max(bound, m.Limit) {
+	if m.Limit >= 0 && more > 0 && c.OpenBytes+c.ReturnedBytes+more > max(bound, m.Limit) {
 		return r, ErrQuota
 	}
 	r.Plan = p.ID
 	return r, t.storePlan(&p)
 }
 
-// recount is for an item that stays at its key and counts otherwise.
-func (t *tx) recount(before, after *Item) error {
-	d := live(after)
-	d.add(live(before).times(-1))
-	return t.countRow(totalRow, d)
+// sortedByRow is a copy of keys in the order of their rows.
+func sortedByRow(keys []string) []string {
+	keys = slices.Clone(keys)
+	slices.SortFunc(keys, CompareKeys)
+	return keys
+}
+
+// CompareKeys compares keys by the order of their rows, which is that of listings.
+func CompareKeys(a, b string) int {
+	for i := range min(len(a), len(b)) {
+		if a[i] == b[i] {
+			continue
+		}
+		switch {
+		case a[i] == '/':
+			return -1 // a separator comes before all else
+		case b[i] == '/':
+			return +1
+		}
+		return cmp.Compare(a[i], b[i])
+	}
+	return cmp.Compare(len(a), len(b))
 }
 
 // sourcesOf are the keys of a plan's sources: first found, then changed, as a cursor does not like both at once.
@@ -154,7 +174,7 @@ func (t *tx) provePlan(m ProvePlan) (r Result, err error) {
 		}
 		r.Items++
 		r.Bytes += item.Size
-		if err := t.keep(key, item, m.Now, m.Until, true); err != nil {
+		if err := t.keep(key, item, m.Now, m.Until, true, ""); err != nil {
 			return r, err
 		}
 	}
@@ -181,7 +201,7 @@ func (t *tx) endPlans(m EndPlans) (r Result, err error) {
 			r.Delta += item.Counted()
 			row := rowKey(key)
 			t.put(t.items, row, encodeItem(item))
-			if err := errors.Join(t.countSource(row, &before, -1), t.recount(&before, item)); err != nil {
+			if err := errors.Join(t.countSource(row, &before, -1), t.recount(key, &before, item)); err != nil {
 				return r, err
 			}
 		}
@@ -199,9 +219,17 @@ func (t *tx) found(m Found) error {
 	if err != nil {
 		return err
 	}
+	before, row := *item, rowKey(m.Key)
 	item.Found = m.Now
-	t.put(t.items, rowKey(m.Key), encodeItem(item))
-	return nil
+	if item.Plan != 0 {
+		item.Plan = 0
+		item.Flags |= FlagReturned
+	}
+	t.put(t.items, row, encodeItem(item))
+	if err := t.countSource(row, &before, -1); err != nil {
+		return err
+	}
+	return t.recount(m.Key, &before, item)
 }
 
 // Plans calls fn for the open plans, the oldest first. fn is under the rules of List.
@@ -217,7 +245,7 @@ func (x *Index) Plans(fn func(Plan) error) error {
 }
 
 // keep takes the item from its key, and makes a row among the kept ones of it.
-func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool) error {
+func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool, by string) error {
 	if err := t.detach(key, item); err != nil {
 		return err
 	}
@@ -225,7 +253,7 @@ func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool) err
 	if err != nil {
 		return err
 	}
-	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven}
+	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven, by}
 	t.put(t.kept, row, encodeKept(&record))
 	t.put(t.keptKeys, rowKey(key), row)
 	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{inKept, row}))
@@ -247,23 +275,23 @@ func (t *tx) unkeep(row []byte) (keptRecord, error) {
 	return record, t.countKept(&record.item, -1)
 }
 
-// release moves a kept row to the trash, where it has expired. It returns the item's size.
-func (t *tx) release(row []byte, now time.Time) (int64, error) {
+// release moves a kept row to the trash, until a time. It returns the item's size.
+func (t *tx) release(row []byte, until time.Time) (int64, error) {
 	record, err := t.unkeep(row)
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.bury(&record.trashRecord, now)
+	_, err = t.bury(&record.trashRecord, until)
 	return record.item.Size, err
 }
 
 // releaseKeptAt releases what is kept under the key of an item row, if anything is.
-func (t *tx) releaseKeptAt(item []byte, now time.Time) error {
+func (t *tx) releaseKeptAt(item []byte, until time.Time) error {
 	row := t.keptKeys.Get(item)
 	if row == nil {
 		return nil
 	}
-	_, err := t.release(bytes.Clone(row), now)
+	_, err := t.release(bytes.Clone(row), until)
 	return err
 }
 
@@ -303,7 +331,7 @@ func (t *tx) returnKept(m ReturnKept) (r Result, err error) {
 	return r, err
 }
 
-func (t *tx) returnProven(m ReturnProven) (r Result, err error) {
+func (t *tx) returnSince(m ReturnSince) (r Result, err error) {
 	var rows [][]byte
 	c := t.kept.Cursor()
 	for row, value := c.First(); row != nil; row, value = c.Next() {
@@ -311,7 +339,7 @@ func (t *tx) returnProven(m ReturnProven) (r Result, err error) {
 		if err != nil {
 			return r, err
 		}
-		if record.proven && !record.at.Before(m.Since.Truncate(time.Millisecond)) && t.mayAttach(record.key) {
+		if (record.proven || record.by != m.Except) && !record.at.Before(m.Since.Truncate(time.Millisecond)) && t.mayAttach(record.key) {
 			rows = append(rows, bytes.Clone(row))
 		}
 	}
@@ -394,7 +422,7 @@ func decodeKeptRow(row, value []byte) (Kept, error) {
 	if err != nil {
 		return Kept{}, err
 	}
-	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven}, nil
+	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven, record.by}, nil
 }
 
 // EachKept calls fn for all that is kept, in order of expiry. fn is under the rules of List.

@@ -70,13 +70,13 @@ func (m *model) closePlans() {
 
 func bare(item index.Item) index.Item {
 	item.Plan, item.Found = 0, time.Time{}
-	item.Flags &^= index.FlagReturned
+	item.Flags &^= index.FlagReturned | index.FlagMissing
 	return item
 }
 
-func (m *model) keep(key string, now, until time.Time, proven bool) {
+func (m *model) keep(key string, now, until time.Time, proven bool, by string) {
 	m.order++
-	m.kept[key] = modelKept{index.Kept{Removed: index.Removed{Key: key, Item: bare(m.items[key]), At: now, Expires: until}, Proven: proven}, m.order}
+	m.kept[key] = modelKept{index.Kept{Removed: index.Removed{Key: key, Item: bare(m.items[key]), At: now, Expires: until}, Proven: proven, By: by}, m.order}
 	delete(m.items, key)
 }
 
@@ -108,7 +108,13 @@ func (m *model) counters() (c index.Counters) {
 	for _, item := range m.items {
 		c.Items++
 		c.Bytes += item.Size
+		if item.Flags&index.FlagDamaged != 0 && item.Flags&index.FlagMissing == 0 {
+			c.DamagedItems++
+		}
 		switch {
+		case item.Flags&index.FlagMissing != 0:
+			c.MissingItems++
+			c.MissingBytes += item.Size
 		case item.Flags&index.FlagExempt != 0:
 			c.Exempt += item.Size
 		case item.Plan != 0:
@@ -199,7 +205,7 @@ func (m *model) commitTotal() (n int64) {
 		switch {
 		case slices.Contains(modelClass.Keys, key):
 			n += item.Counted()
-		case modelClass.Has(key):
+		case modelClass.Has(key) && item.Flags&index.FlagMissing == 0:
 			n += item.Size
 		}
 	}
@@ -247,12 +253,15 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		item.Created, item.Modified = mut.Now, mut.Now
 		if exists {
 			item.Created = old.Created
-			if !mut.Exempt && old.Flags&index.FlagExempt == 0 && old.Size > 0 && old.Counted() == 0 && old.Size == item.Size {
+			if !mut.Exempt && old.Flags&index.FlagExempt == 0 && (old.Plan != 0 || old.Flags&index.FlagReturned != 0) && old.Size > 0 && old.Size == item.Size {
 				item.Flags |= index.FlagReturned
 			}
 		}
-		if mut.Exempt {
+		switch {
+		case mut.Exempt:
 			item.Flags |= index.FlagExempt
+		case mut.Uncounted:
+			item.Flags |= index.FlagReturned
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
 		if err := m.attach(mut.Key, item, mut.Now); err != nil {
@@ -272,7 +281,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		case m.dirs[mut.Key]:
 			return index.ErrIsDir
 		case !exists && !mut.Keep && mut.IfRef == "" && m.kept[mut.Key].Key != "":
-			m.release(mut.Key, mut.Now)
+			m.release(mut.Key, mut.TrashUntil)
 			return nil
 		case !exists && mut.IgnoreMissing:
 			return nil
@@ -283,7 +292,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		case !mut.IfBefore.IsZero() && (!old.Modified.Before(mut.IfBefore) || !old.Found.Before(mut.IfBefore)):
 			return nil
 		case mut.Keep:
-			m.keep(mut.Key, mut.Now, mut.TrashUntil, false)
+			m.keep(mut.Key, mut.Now, mut.TrashUntil, false, mut.By)
 			return nil
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
@@ -293,7 +302,9 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if len(m.plans) > 0 {
 			bound = m.plans[slices.Min(slices.Collect(maps.Keys(m.plans)))]
 		}
-		for _, key := range mut.Sources {
+		sources := slices.Clone(mut.Sources)
+		slices.SortFunc(sources, index.CompareKeys)
+		for _, key := range sources {
 			item, ok := m.items[key]
 			switch {
 			case m.dirs[key]:
@@ -309,7 +320,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		}
 		// What has returned and is exempt is counted otherwise, and so not here.
 		after := m.counters()
-		if len(mut.Sources) > 0 && after.OpenBytes+after.ReturnedBytes > max(bound, mut.Limit) && after.OpenBytes+after.ReturnedBytes > before.OpenBytes+before.ReturnedBytes {
+		if len(mut.Sources) > 0 && mut.Limit >= 0 && after.OpenBytes+after.ReturnedBytes > max(bound, mut.Limit) && after.OpenBytes+after.ReturnedBytes > before.OpenBytes+before.ReturnedBytes {
 			return index.ErrQuota
 		}
 		if len(mut.Sources) > 0 {
@@ -318,7 +329,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 	case index.ProvePlan:
 		for _, key := range m.sources(mut.ID) {
 			if mut.ID != 0 {
-				m.keep(key, mut.Now, mut.Until, true)
+				m.keep(key, mut.Now, mut.Until, true, "")
 			}
 		}
 	case index.EndPlans:
@@ -337,10 +348,10 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrNotFound
 		}
 		return m.giveBack(mut.Key)
-	case index.ReturnProven:
+	case index.ReturnSince:
 		for _, key := range m.oldestKept() {
 			k := m.kept[key]
-			if k.Proven && !k.At.Before(mut.Since) && !m.dirs[key] && m.clone().giveBack(key) == nil {
+			if (k.Proven || k.By != mut.Except) && !k.At.Before(mut.Since) && !m.dirs[key] && m.clone().giveBack(key) == nil {
 				if err := m.giveBack(key); err != nil {
 					return err
 				}
@@ -365,6 +376,10 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrConflict
 		}
 		item.Found = mut.Now
+		if item.Plan != 0 {
+			item.Plan = 0
+			item.Flags |= index.FlagReturned
+		}
 		m.items[mut.Key] = item
 	case index.Move:
 		item, exists := m.items[mut.From]
@@ -405,7 +420,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !ok || item.Ref != mut.Ref {
 			return index.ErrConflict
 		}
-		item.Flags = item.Flags&(index.FlagExempt|index.FlagReturned) | mut.Flags
+		item.Flags = item.Flags&^mut.Clear | mut.Set
 		m.items[mut.Key] = item
 	case index.MakeDir:
 		return m.mkdir(mut.Key)
@@ -626,7 +641,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	switch rapid.IntRange(0, 23).Draw(t, "mutation") {
 	case 0, 1, 2, 3:
 		item := index.Item{Size: unit * rapid.Int64Range(0, 20).Draw(t, "size"), Ref: ref()}
-		m := index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Now: g.now, TrashUntil: until}
+		m := index.Put{Key: key(), Item: item, IfAbsent: flag("absent"), IfRef: maybeRef(), Limit: limit(), Exempt: flag("exempt"), Uncounted: flag("uncounted"), Now: g.now, TrashUntil: until}
 		m.Commit = class(m.Key)
 		return m
 	case 23:
@@ -638,7 +653,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		if flag("before") {
 			before = g.now.Add(-3 * time.Minute)
 		}
-		return index.Delete{Key: key(), Keep: true, IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
+		return index.Delete{Key: key(), Keep: true, By: rapid.SampledFrom([]string{"x", "y"}).Draw(t, "by"), IfBefore: before, IgnoreMissing: flag("ignore missing"), Now: g.now, TrashUntil: until}
 	case 17, 18:
 		m := index.OpenPlan{Plan: index.Plan{Principal: "p", At: g.now}, Limit: rapid.SampledFrom([]int64{-1, 30 * unit, 1000 * unit}).Draw(t, "bound")}
 		for range rapid.IntRange(1, 3).Draw(t, "sources") {
@@ -651,7 +666,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		return index.ReturnKept{Key: key(), Now: g.now}
 	case 21:
 		if flag("all") {
-			return index.ReturnProven{Since: g.now.Add(-5 * time.Minute), Now: g.now}
+			return index.ReturnSince{Except: "x", Since: g.now.Add(-5 * time.Minute), Now: g.now}
 		}
 		return index.ReleaseKept{Bytes: unit * rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
 	case 22:
@@ -666,7 +681,8 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	case 8:
 		return index.Require{Key: key(), Ref: ref()}
 	case 9:
-		return index.SetFlags{Key: key(), Ref: ref(), Flags: index.FlagDamaged}
+		marks := rapid.SampledFrom([]index.Flags{0, index.FlagDamaged, index.FlagMissing, index.FlagMissing | index.FlagDamaged})
+		return index.SetFlags{Key: key(), Ref: ref(), Set: marks.Draw(t, "set"), Clear: marks.Draw(t, "clear")}
 	case 10:
 		return index.MakeDir{Key: key(), Now: g.now}
 	case 11:

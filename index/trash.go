@@ -48,11 +48,11 @@ func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, e
 	return t.bury(&trashRecord{at: now, key: key, item: removed(item)}, until)
 }
 
-// removed is the item without what it has as part of a plan.
+// removed is the item without what it has as part of a plan. Whether its blob is there is seen when it is restored.
 func removed(item *Item) Item {
 	r := *item
 	r.Plan, r.Found = 0, time.Time{}
-	r.Flags &^= FlagReturned
+	r.Flags &^= FlagReturned | FlagMissing
 	return r
 }
 

@@ -11,6 +11,7 @@ const (
 	maxAlgorithm = 32
 	maxSum       = 64
 	maxWriter    = 128
+	maxBy        = 512  // of who calls an item unused
 	maxLockName  = 2048 // of the lock that a plan remembers
 	maxID        = 1024 // of a lock or job
 	maxHolder    = 4096
@@ -30,7 +31,7 @@ func validate(m Mutation) error {
 	case Put:
 		return firstError(checkKey(m.Key), validateItem(&m.Item), validateCommit(m.Commit, m.Key))
 	case Delete:
-		return checkKey(m.Key)
+		return firstError(checkKey(m.Key), bounded("sender", len(m.By), 0, maxBy))
 	case Move:
 		return firstError(checkKey(m.From), checkKey(m.To), validateCommit(m.Commit, ""))
 	case Require:
@@ -68,7 +69,7 @@ func validate(m Mutation) error {
 		return checkKey(m.Key)
 	case Found:
 		return checkKey(m.Key)
-	case PurgeTrash, ExpireLocks, ProvePlan, EndPlans, ReturnProven, ReleaseKept:
+	case PurgeTrash, ExpireLocks, ProvePlan, EndPlans, ReturnSince, ReleaseKept:
 		return nil
 	}
 	return fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)

@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"path/filepath"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -77,21 +78,29 @@ func (a *Access) reserve(n int64) (*reservation, error) {
 // May tells whether any of letters is granted on key.
 func (a *Access) May(key, letters string) error { return a.p.Permissions.check(key, letters) }
 
-// Stat returns the item or directory at key; "" is the root.
+// Stat returns the item or directory at key; "" is the root. An item whose file is gone is ErrNotFound.
 func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
-	if key != "" {
-		if err := CheckKey(key); err != nil {
-			return index.Entry{}, err
-		}
-	}
-	if err := a.May(key, "lr"); err != nil {
+	if err := a.mayStat(key); err != nil {
 		return index.Entry{}, err
 	}
-	entry, err := a.r.index.Get(key)
-	return entry, a.r.translate(err)
+	entry, err := a.r.read(key).find(ctx, key)
+	if err != nil {
+		return index.Entry{}, err
+	}
+	return entry, nil
 }
 
-// List calls fn for the entries of a directory; see index.ListOptions for order and consistency.
+func (a *Access) mayStat(key string) error {
+	if key != "" {
+		if err := CheckKey(key); err != nil {
+			return err
+		}
+	}
+	return a.May(key, "lr")
+}
+
+// List calls fn for the entries of a directory; see index.ListOptions for order and consistency. Missing items are left
+// out. The first list of packs waits for a sweep; see sweep.go.
 func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
 	if o.Dir != "" {
 		if err := CheckKey(o.Dir); err != nil {
@@ -101,6 +110,10 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 	if err := a.May(o.Dir, "l"); err != nil {
 		return err
 	}
+	if err := a.r.awaitNames(ctx, o.Dir); err != nil {
+		return err
+	}
+	o.Present = true
 	if p := a.p.Permissions; o.Recursive && p != nil {
 		// A rule below the directory may hide what is there.
 		all := fn
@@ -111,7 +124,7 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 			return all(e)
 		}
 	}
-	return a.r.translate(a.r.index.List(ctx, o, fn))
+	return a.r.translate(a.r.list(ctx, o, fn))
 }
 
 // pageSize is how many entries Each holds at once.
@@ -162,21 +175,36 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
-	return a.r.open(ctx, key)
+	return a.r.read(key).open(ctx, key)
 }
 
-// open is openAny but for what is known to be damaged: that is not served.
+// open is openAny but for what is known to be damaged: that is served only while it is to be salvaged.
 func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
+	object, err := r.openAny(ctx, key)
+	if err != nil || object.Item.Flags&index.FlagDamaged == 0 {
+		return object, err
+	}
+	if r.Salvaging() {
+		r.env.Logger.Warn("damaged item is served as it lies", "repository", filepath.Base(r.dir), "key", key)
+		return object, nil
+	}
+	_ = object.Close() // nothing was read
+	return nil, errDamaged
+}
+
+// openSound is open that knows no salvage.
+func (r *Repository) openSound(ctx context.Context, key string) (*Object, error) {
 	object, err := r.openAny(ctx, key)
 	if err == nil && object.Item.Flags&index.FlagDamaged != 0 {
 		_ = object.Close() // nothing was read
-		return nil, &messageError{"the stored bytes of this item are damaged; see the server's log", ErrCorrupt}
+		return nil, errDamaged
 	}
 	return object, err
 }
 
 // openAny finds the item and its blob. Between the two the item may be
-// replaced and its old blob reclaimed; then the index has a newer reference.
+// replaced and its old blob reclaimed; then the index has a newer reference. Of a file that is cut short it is what there
+// is: such an item has FlagDamaged, and the size of that.
 func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 	last := ""
 	for {
@@ -193,17 +221,37 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 		if entry.Dir {
 			return nil, ErrIsDir
 		}
-		blob, err := r.blobs.Open(blobstore.Ref(entry.Item.Ref), entry.Item.Size)
-		if err == nil {
+		blob, err := r.blobs.Open(refOf(entry.Item), entry.Item.Size)
+		switch {
+		case err == nil:
+			entry = r.returned(ctx, entry)
 			return &Object{Key: key, Item: entry.Item, Blob: blob}, nil
-		}
-		if !errors.Is(err, blobstore.ErrNotFound) {
+		case errors.Is(err, blobstore.ErrCorrupt):
+			return r.openCut(ctx, entry)
+		case !errors.Is(err, blobstore.ErrNotFound):
 			return nil, r.translate(err)
 		}
 		if last == entry.Item.Ref {
-			r.env.Logger.Error("blob is missing", "key", key)
-			return nil, &messageError{"the stored bytes of this item are missing; see the server's log", ErrCorrupt}
+			if err := r.Attached(); err != nil {
+				return nil, err
+			}
+			return nil, r.missing(ctx, entry)
 		}
 		last = entry.Item.Ref
 	}
+}
+
+// openCut opens a blob whose file has not the length that it should have, and marks the item.
+func (r *Repository) openCut(ctx context.Context, entry index.Entry) (*Object, error) {
+	blob, err := r.blobs.OpenAsIs(refOf(entry.Item), entry.Item.Size)
+	if err != nil {
+		return nil, r.translate(err)
+	}
+	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != index.FlagDamaged {
+		r.env.Logger.Error("item is damaged: its file has not the length that it had", "repository", filepath.Base(r.dir), "key", entry.Key)
+		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, index.FlagDamaged, index.FlagMissing}})
+	}
+	entry.Item.Flags |= index.FlagDamaged
+	entry.Item.Size = blob.Size()
+	return &Object{Key: entry.Key, Item: entry.Item, Blob: blob}, nil
 }

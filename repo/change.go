@@ -16,6 +16,9 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	if err := a.May(key, "D"); err != nil {
 		return err
 	}
+	if done, err := a.uncache(ctx, key); done {
+		return err
+	}
 	_, err := a.Commit(ctx, Batch{Deletes: []BatchDelete{{Key: key}}})
 	return err
 }
@@ -53,6 +56,9 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	if err := a.May(to, "wW"); err != nil {
 		return err
+	}
+	if copied(from) && copied(to) {
+		a = a.at(from)
 	}
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
@@ -119,6 +125,7 @@ func (a *Access) MakeDir(ctx context.Context, key string) error {
 	if key == "" {
 		return nil
 	}
+	a = a.at(key)
 	_, err := a.r.apply(ctx, index.MakeDir{Key: key, Now: a.r.env.Now()})
 	return err
 }
@@ -136,12 +143,13 @@ func (a *Access) RemoveDir(ctx context.Context, key string) error {
 	}
 	if key == "" {
 		stop := errors.New("not empty")
-		err := a.r.index.List(ctx, index.ListOptions{}, func(index.Entry) error { return stop })
+		err := a.r.list(ctx, index.ListOptions{}, func(index.Entry) error { return stop })
 		if errors.Is(err, stop) {
 			return ErrNotEmpty
 		}
 		return a.r.translate(err)
 	}
+	a = a.at(key)
 	_, err := a.r.apply(ctx, index.RemoveDir{Key: key})
 	return err
 }

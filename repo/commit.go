@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"sync"
 	"time"
 
 	"packhouse/index"
@@ -29,6 +28,8 @@ type BatchPut struct {
 	IfAbsent bool   // ErrExists when an item is there
 	IfRef    string // if not empty: ErrConflict unless the item there has this reference
 	Backup   bool   // counts as a completed backup of the principal
+	// Uncounted makes the item one that does not count, as what it is made of does not.
+	Uncounted bool
 }
 
 // BatchDelete removes an item, if it still has Ref (when Ref is not empty).
@@ -70,17 +71,22 @@ type committed struct {
 
 // commit is Commit and CommitOpen, and says all that was done.
 func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
+	a = a.ofBatch(&b)
 	c := &a.r.compactions
 	if !c.bears(&b) {
-		return a.commitThen(ctx, b, nil)
+		return a.commitThen(ctx, b, false)
 	}
 	// While mu is held nothing happens to locks, indexes or other plans.
 	c.mu.Lock()
+	defer c.mu.Unlock()
 	if b.Open != nil {
-		c.began(a.r.index.Counters())
+		c.began(a.r)
 	}
 	live := c.live
-	done, err := a.commitThen(ctx, b, &c.mu)
+	if oldest, open, err := a.r.oldestPlan(); err == nil && open {
+		live = max(live, oldest.Live)
+	}
+	done, err := a.commitThen(ctx, b, true)
 	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
 			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "repository", a.r.Name(), "error", err)
@@ -89,11 +95,8 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	return done, err
 }
 
-// commitThen commits a batch. mu is nil, or held and unlocked when the outcome is noted.
-func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (committed, error) {
-	if mu != nil {
-		defer mu.Unlock()
-	}
+// commitThen commits a batch. bears tells that it has something to do with open plans, and mu of the compactions is held.
+func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed, error) {
 	at := a.r.changes.begin(a.r.env.Now())
 	defer a.r.changes.end(at)
 	now := *at
@@ -103,7 +106,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 	}
 	own := len(muts)
 	var ic *indexCommit
-	if mu != nil {
+	if bears {
 		if muts, ic, err = a.alongside(b, now, muts); err != nil {
 			return committed{}, err
 		}
@@ -112,7 +115,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
-	if mu != nil && !refused(err) {
+	if bears && !refused(err) {
 		a.noteLocks(b) // also when the outcome is unknown
 	}
 	if err != nil {
@@ -127,7 +130,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, mu *sync.Mutex) (commi
 		}
 		return committed{}, a.withFigures(err, b)
 	}
-	done := a.settle(b, results[:own])
+	done := a.settle(b, now, results[:own])
 	if ic != nil {
 		a.r.compactions.afterIndex(a.r, ic, now, results[own:])
 		done.held = len(ic.proves) > 0
@@ -170,7 +173,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 	}
 	var refused *index.GroupError
 	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
-		return errors.Join(a.MayOpen(1, 0), err)
+		return errors.Join(a.MayOpen(nil, 1, 0), err)
 	}
 	var bytes int64
 	for _, put := range b.Puts {
@@ -209,10 +212,10 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		if err := a.mayChange(u.o.Key, "wW"); err != nil {
 			return nil, err
 		}
-		u.item.Modified = now
+		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
 			Commit: a.commitClass(b, u),
 		})
 	}
@@ -270,7 +273,7 @@ func (a *Access) limits(b Batch) []int64 {
 }
 
 // settle does what follows a durable commit: counts, markers, trash.
-func (a *Access) settle(b Batch, results []index.Result) (done committed) {
+func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done committed) {
 	results = results[len(b.Requires):]
 	var delta, commits int64
 	for i, d := range b.Deletes {
@@ -282,7 +285,9 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 	}
 	results = results[len(b.Deletes):]
 	if b.Open != nil {
-		done.opened, delta = a.openedWith(b.Open, results, delta)
+		var more int64
+		done.opened, more = a.opened(b.Open, now, results)
+		delta += more
 		results = results[len(b.Open.Unused)+1:]
 	}
 	if b.whole {
@@ -327,9 +332,4 @@ func (a *Access) settle(b Batch, results []index.Result) (done committed) {
 		a.r.quota.add(delta, commits)
 	}
 	return done
-}
-
-func (a *Access) openedWith(o *OpenPlan, results []index.Result, delta int64) (Opened, int64) {
-	done, more := a.opened(o, results)
-	return done, delta + more
 }

@@ -109,7 +109,7 @@ func TestDamageInUse(t *testing.T) {
 		t.Errorf("get: got %v, want ErrCorrupt and %q", err, rebuildHint)
 	}
 	wantContent(t, a, good, "content")
-	if h := r.Health(); !h.Damaged || h.ReadOnly || !strings.Contains(h.Reason, "repo rebuild") || strings.Contains(h.Reason, " r ") {
+	if h := r.Health(); !h.IndexDamaged || h.ReadOnly || !strings.Contains(h.Reason, "repo rebuild") || strings.Contains(h.Reason, " r ") {
 		t.Errorf("health: %+v", h)
 	}
 	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrCorrupt) {
@@ -267,7 +267,7 @@ func TestLostIndexIsOpenedAgain(t *testing.T) {
 	create(t, s, "other")
 	armed = true
 	mustPut(t, r.As(repo.Principal{}), "packs/a", "acknowledged")
-	if h := r.Health(); !h.Damaged {
+	if h := r.Health(); !h.IndexDamaged {
 		t.Errorf("health: %+v", h)
 	}
 	begin := time.Now()

@@ -36,12 +36,15 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
+	if r.readOnlyDisk {
+		return errReadOnlyDisk
+	}
 	r.gone.Store(true)
 	s.mu.Lock()
 	delete(s.open, name)
 	s.mu.Unlock()
 	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := s.o.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
+	renameErr := r.env.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
 	if err := r.close(); err != nil {
 		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
 	}
@@ -85,7 +88,7 @@ func (s *Set) clear(name, dir string) (err error) {
 func (s *Set) clearLater(name, dir string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.sweeping[dir] != nil {
+	if s.closed || s.sweeping[dir] != nil || s.onReadOnlyDisk(dir) {
 		return
 	}
 	s.sweeps.Go(func() {

@@ -30,18 +30,22 @@ var (
 	ErrRange        = blobstore.ErrRange                                       // offset or length beyond the end
 	ErrAlgorithm    = digest.ErrUnsupported                                    // a hash nobody knows
 	ErrCorrupt      = blobstore.ErrCorrupt                                     // our stored bytes are damaged
+	ErrDamaged      = errors.New("item is damaged")                            // an ErrCorrupt: the bytes of one item, see Repository.Salvage
+	ErrLoss         = errors.New("files are missing")                          // more than is believed to be lost; see LossError
 	ErrReadOnly     = errors.New("repository is read-only after a disk error") // see Repository.Health
+	ErrReadOnlyDisk = errors.New("file system is read-only")                   // reading goes on, and locks are kept in memory
 	ErrNoSpace      = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
 	ErrBusy         = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
 	ErrForeign      = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
 	ErrDialect      = errors.New("repository of another dialect")              // created by clients of another protocol
+	ErrDetached     = errors.New("storage is not in its place, retry later")   // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
-	ErrCorrupt, ErrReadOnly, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect,
+	ErrDamaged, ErrLoss, ErrCorrupt, ErrReadOnly, ErrReadOnlyDisk, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
 }
 
 // QuotaError is an ErrQuota with its figures, in bytes.
@@ -110,6 +114,15 @@ type ForeignError struct {
 
 func (e *ForeignError) Error() string        { return "not a Packhouse repository: " + e.Found }
 func (e *ForeignError) Is(target error) bool { return target == ErrForeign }
+
+// errDamaged answers a read of an item whose bytes are known to be wrong.
+var errDamaged error = &damagedError{`the stored bytes of this item are damaged; while "packhouse repo salvage" is on, the server sends what is left of them`}
+
+// damagedError is an ErrDamaged, and so an ErrCorrupt.
+type damagedError struct{ message string }
+
+func (e *damagedError) Error() string        { return e.message }
+func (e *damagedError) Is(target error) bool { return target == ErrDamaged || target == ErrCorrupt }
 
 // invalid makes an ErrInvalid whose text is the message alone.
 func invalid(format string, args ...any) error {

@@ -141,7 +141,7 @@ func replace(a *repo.Access, deletes []string, key, body string) error {
 
 // plan is replace with the bytes that it adds to the usage.
 func plan(a *repo.Access, net int64, deletes []string, key, body string) error {
-	reservation, err := a.Reserve(net, int64(len(body)))
+	reservation, err := a.Reserve(net, int64(len(body)), true)
 	if err != nil {
 		return err
 	}

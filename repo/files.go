@@ -137,6 +137,9 @@ func (r *Repository) fileError(verb, name string, err error) error {
 	if errors.Is(err, ErrReadOnly) { // logged, and without paths
 		return fmt.Errorf("%s %s: %w", verb, name, err)
 	}
+	if errors.Is(err, fs.ErrClosed) { // of a repository that was given up, or of a server that stops
+		return fmt.Errorf("%s %s: %w", verb, name, r.translate(err))
+	}
 	r.env.Logger.Error(verb+" file", "repository", filepath.Base(r.dir), "file", name, "error", err)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%s %s: %w", verb, name, ErrNoSpace)

@@ -23,13 +23,14 @@ type twoHalves struct {
 	index  string   // storing it is the second half
 	reads  []string // who has read one of these knows the index, or what led to it
 	locks  string   // the directory of their locks
+	packs  string   // the directory of what plans are about
 	config string   // removing it together with others removes the repository
 }
 
 // halvesOf has the dialects whose compactions have two halves. BorgBackup deletes its index before the first change
 // and makes it anew from the list of packs: it needs none of this.
 var halvesOf = map[string]*twoHalves{
-	"vger": {index: "index", reads: []string{"index", "index.gen", "manifest"}, locks: "locks", config: "config"},
+	"vger": {index: "index", reads: []string{"index", "index.gen", "manifest"}, locks: "locks", packs: "packs", config: "config"},
 }
 
 // metaIndexSender is the name of the meta value that says who stored the index last: principal, a zero byte, address.
@@ -55,26 +56,48 @@ type compactions struct {
 	// stored, a plan carried out. It comes before all other locks of the repository.
 	mu     sync.Mutex
 	reads  map[sender]time.Time // when each began its last whole read of one of keys.reads
-	stored [2]indexStored       // the last index stored, and the last by another sender than that one's
+	stored latest               // who stored an index last
+	unused latest               // who removed packs as unused last
 	calls  map[string]*call     // by job ID: plans that may be proven
+	steps  uint64               // counts what is in order: answers, and indexes that begin to be stored
 	proof  time.Time            // the last one; zero: none since the start
 	live   int64                // see began
 }
 
-type indexStored struct {
+// latest is who did something last, and who was the last other than that one.
+type latest [2]struct {
 	by sender
 	at time.Time
 }
 
-// began takes note of what counted when a plan began. mu is held.
-func (c *compactions) began(now index.Counters) {
+func (l *latest) note(by sender, at time.Time) {
+	if l[0].by != by {
+		l[1] = l[0]
+	}
+	l[0].by, l[0].at = by, at
+}
+
+// byOther is when another than by did it last; zero: never.
+func (l *latest) byOther(by sender) time.Time {
+	if l[0].by == by {
+		return l[1].at
+	}
+	return l[0].at
+}
+
+func (s sender) String() string { return s.name + "\x00" + s.address }
+
+// began takes note of what there was when a plan began, for which what it removes may be kept. mu is held.
+func (c *compactions) began(r *Repository) {
+	now := r.index.Counters()
+	live := now.Bytes - now.Exempt
 	switch {
 	case now.Plans == 0 && now.KeptItems == 0:
-		c.live = now.Counted()
+		c.live = live
 	case c.live == 0: // not known since the start
-		c.live = now.Counted() + now.KeptBytes
+		c.live = live + now.KeptBytes
 	default:
-		c.live = max(c.live, now.Counted())
+		c.live = max(c.live, live)
 	}
 }
 
@@ -86,7 +109,7 @@ type call struct {
 	plan  uint64 // its open plan; 0: not committed, or it has no sources
 
 	owner     *Compaction // the last request for it
-	answered  bool        // its answer has been written whole
+	answered  uint64      // the step at which its answer has been written whole; 0: it has not
 	followed  bool        // its client has sent another plan since
 	disturbed bool        // another client has changed locks or stored an index since
 	ended     bool        // its lock has gone
@@ -99,6 +122,9 @@ type Compaction struct {
 	id   string
 	lock string
 	call *call // nil: it cannot be proven
+
+	read  time.Time // when its client had begun its last read of the index when the request came
+	known bool      // that is known
 }
 
 // BeginCompaction notes that a client asks for a plan. id is that of its job: the same for the same plan of the same
@@ -116,9 +142,10 @@ func (a *Access) BeginCompaction(id string, makes bool) (*Compaction, error) {
 		return nil, err
 	}
 	k.lock = lock
+	k.read, k.known = c.reads[a.sender()]
 	// Who sends another plan has had the answers to those before it.
 	for other, old := range c.calls {
-		if other != id && old.by == a.sender() && old.lock == lock && old.answered {
+		if other != id && old.by == a.sender() && old.lock == lock && old.answered != 0 {
 			old.followed = true
 		}
 	}
@@ -174,9 +201,35 @@ func (k *Compaction) setAnswered(answered bool) {
 	c := &k.a.r.compactions
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if k.call.owner == k {
-		k.call.answered = answered
+	switch {
+	case k.call.owner != k:
+	case answered:
+		c.steps++
+		k.call.answered = c.steps
+	default:
+		k.call.answered = 0
 	}
+}
+
+// Failed notes that the plan was not carried out: it has made nothing that its client could refer to.
+func (k *Compaction) Failed() {
+	if k.call == nil {
+		return
+	}
+	c := &k.a.r.compactions
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if k.call.owner == k && k.call.plan == 0 && c.calls[k.id] == k.call {
+		delete(c.calls, k.id)
+	}
+}
+
+// indexBegins notes that an index begins to be stored, and returns the step: what it proves was answered before.
+func (c *compactions) indexBegins() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.steps++
+	return c.steps
 }
 
 // lockNow names the lock that object clients would find first, or the TTL lock, which comes before all of those. The
@@ -194,7 +247,7 @@ func (r *Repository) lockNow() (string, error) {
 	}
 	found := errors.New("found")
 	name := ""
-	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true}
+	o := index.ListOptions{Dir: r.compactions.keys.locks, Recursive: true, Present: true}
 	err = r.index.List(context.Background(), o, func(e index.Entry) error {
 		name = nameObjectLock(e.Key, e.Item.Created)
 		return found
@@ -205,9 +258,12 @@ func (r *Repository) lockNow() (string, error) {
 	return "", r.translate(err)
 }
 
+// LeadsToIndex tells whether who reads key knows something of the index: IndexRead is to be told.
+func (a *Access) LeadsToIndex(key string) bool { return a.r.compactions.keys.leadsToIndex(key) }
+
 // ReadTime is when a read of a key begins, for IndexRead.
 func (a *Access) ReadTime() time.Time {
-	return a.r.changes.read(a.r.env.Now())
+	return a.r.changes.begins(a.r.env.Now())
 }
 
 // IndexRead notes that the client has been sent the whole of a key, which it began to read at a time. Of keys that
@@ -219,6 +275,9 @@ func (a *Access) IndexRead(key string, at time.Time) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if key != c.keys.index && !c.current(a.r, a.sender()) {
+		return
+	}
 	if _, known := c.reads[a.sender()]; !known && len(c.reads) >= maxReaders {
 		for some := range c.reads { // any: then it is as after a restart
 			delete(c.reads, some)
@@ -231,6 +290,31 @@ func (a *Access) IndexRead(key string, at time.Time) {
 	if at.After(c.reads[a.sender()]) {
 		c.reads[a.sender()] = at
 	}
+}
+
+// current tells whether the index that is there is one that a sender has read or stored: then a look at what leads to it
+// (index.gen) may tell its client that the copy in its cache is right. Else the client reads the index, or has a copy of
+// another: index.gen is stored after the index. mu is held.
+func (c *compactions) current(r *Repository, by sender) bool {
+	read, known := c.reads[by]
+	if other := c.stored.byOther(by); !other.IsZero() {
+		return c.stored[0].by == by || known && other.Before(read)
+	}
+	if known {
+		return true
+	}
+	last, ok, err := r.indexSender()
+	return err == nil && ok && last == by
+}
+
+// indexSender is who stored the index last; not ok: nobody since there is a note of it.
+func (r *Repository) indexSender() (sender, bool, error) {
+	value, err := r.index.Meta(metaIndexSender)
+	if err != nil || value == nil {
+		return sender{}, false, r.translate(err)
+	}
+	name, address, _ := strings.Cut(string(value), "\x00")
+	return sender{name, address}, true, nil
 }
 
 // leadsToIndex tells whether who reads key knows of the index.
@@ -246,8 +330,11 @@ func (h *twoHalves) leadsToIndex(key string) bool {
 	return false
 }
 
-func (h *twoHalves) isLock(key string) bool {
-	rest, ok := strings.CutPrefix(key, h.locks)
+func (h *twoHalves) isLock(key string) bool { return below(h.locks, key) }
+func (h *twoHalves) isPack(key string) bool { return below(h.packs, key) }
+
+func below(dir, key string) bool {
+	rest, ok := strings.CutPrefix(key, dir)
 	return ok && strings.HasPrefix(rest, "/")
 }
 
@@ -305,26 +392,28 @@ func refused(err error) bool { return errors.As(err, new(*index.GroupError)) }
 
 // provable tells whether an index that the sender of k stores now shows that it has the answer to the plan. It has if
 //
-//   - that was written whole to a connection that was there still, and
+//   - that was written whole to a connection that was there still, before the index began to come, and
 //   - the lock is the same as then, and
 //   - nobody else has changed a lock or stored an index since, and
 //   - the plan is the only one with outputs under this lock, or its client has sent another one after the answer:
 //     a client whose answer was lost in a proxy stores an index for the plans before that one.
 //
 // mu is held.
-func (c *compactions) provable(k *call, lock string) bool {
-	if k.plan == 0 || !k.answered || k.disturbed || k.ended || k.lock != lock {
+func (c *compactions) provable(k *call, lock string, makers int, begun uint64) bool {
+	if k.plan == 0 || k.answered == 0 || k.answered > begun || k.disturbed || k.ended || k.lock != lock {
 		return false
 	}
-	if k.followed {
-		return true
-	}
-	for _, other := range c.calls {
-		if other != k && other.makes && other.lock == k.lock {
-			return false
+	return k.followed || makers == 1 && k.makes
+}
+
+// makers is how many plans with outputs have come under a lock. mu is held.
+func (c *compactions) makers(lock string) (n int) {
+	for _, k := range c.calls {
+		if k.makes && k.lock == lock {
+			n++
 		}
 	}
-	return true
+	return n
 }
 
 // indexCommit is what a new index brings with it.
@@ -342,21 +431,23 @@ func (a *Access) beforeIndex(u *Upload, now time.Time, muts []index.Mutation) ([
 		return nil, nil, a.r.translate(err)
 	}
 	ic := &indexCommit{by: a.sender()}
-	muts = append(muts, index.SetMeta{Name: metaIndexSender, Value: []byte(ic.by.name + "\x00" + ic.by.address)})
+	muts = append(muts, index.SetMeta{Name: metaIndexSender, Value: []byte(ic.by.String())})
 	if err == nil && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
 		return muts, ic, nil // a retry, which says no more than the first did
 	}
 	read, known := c.reads[ic.by]
-	if a.r.index.Counters().KeptItems > 0 && (!known || !c.proof.IsZero() && !c.proof.Before(read)) {
+	removed := later(c.proof, c.unused.byOther(ic.by))
+	if a.r.index.Counters().KeptItems > 0 && (!known || !removed.IsZero() && !removed.Before(read)) {
 		ic.doubt = true
-		muts = append(muts, index.ReturnProven{Since: read, Now: now})
+		muts = append(muts, index.ReturnSince{Since: read, Except: ic.by.String(), Now: now})
 	}
 	lock, err := a.r.lockNow()
 	if err != nil {
 		return nil, nil, err
 	}
+	makers := c.makers(lock)
 	for _, k := range c.calls {
-		if k.by == ic.by && c.provable(k, lock) {
+		if k.by == ic.by && c.provable(k, lock, makers, u.begun) {
 			ic.proves = append(ic.proves, k)
 			muts = append(muts, index.ProvePlan{ID: k.plan, Now: now, Until: a.r.keptUntil(a.r.env.Now())})
 		}
@@ -366,10 +457,7 @@ func (a *Access) beforeIndex(u *Upload, now time.Time, muts []index.Mutation) ([
 
 // afterIndex notes a new index that is stored. results are those of the mutations that beforeIndex added. mu is held.
 func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, results []index.Result) {
-	if c.stored[0].by != ic.by {
-		c.stored[1] = c.stored[0]
-	}
-	c.stored[0] = indexStored{ic.by, now}
+	c.stored.note(ic.by, now)
 	for _, k := range c.calls {
 		if k.by != ic.by {
 			k.disturbed = true
@@ -391,30 +479,36 @@ func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, 
 	}
 }
 
-// storedSince tells whether another sender has stored an index since by began to read it, or, where no read is known,
-// within the time of Settings.CompactYoung; and before which time a pack must have been stored to be older than that.
-// mu is held.
-func (c *compactions) storedSince(r *Repository, by sender, now time.Time) (stored bool, before time.Time, err error) {
-	if read, known := c.reads[by]; known {
-		last := c.stored[0]
-		if last.by == by {
-			last = c.stored[1]
-		}
-		return !last.at.IsZero() && !last.at.Before(read), read, nil
+// never is before all packs.
+var never = time.UnixMilli(0)
+
+// unusedBefore is the time before which a pack must have been stored, made and found that goes because the client of k
+// calls it unused; never: none goes. It is when that client had begun to read the index when its request came, unless
+// another sender has stored one since, or the client's lock has gone. Where no read is known it is the time of
+// Settings.CompactYoung ago, unless another sender has stored an index since then. mu is held.
+func (c *compactions) unusedBefore(k *Compaction, now time.Time) (time.Time, error) {
+	r, by := k.a.r, k.a.sender()
+	lock, err := r.lockNow()
+	if err != nil || lock != k.lock {
+		return never, err
 	}
-	before = now.Add(-time.Duration(r.compactYoung.Load()))
+	if k.known {
+		if last := c.stored.byOther(by); !last.IsZero() && !last.Before(k.read) {
+			return never, nil
+		}
+		return k.read, nil
+	}
+	before := now.Add(-time.Duration(r.compactYoung.Load()))
 	entry, err := r.index.Get(c.keys.index)
 	switch {
 	case errors.Is(err, index.ErrNotFound):
-		return false, before, nil
+		return before, nil
 	case err != nil:
-		return false, before, r.translate(err)
+		return never, r.translate(err)
 	}
-	value, err := r.index.Meta(metaIndexSender)
-	if err != nil {
-		return false, before, r.translate(err)
+	last, ok, err := r.indexSender()
+	if err == nil && (!ok || last != by) && !entry.Item.Modified.Before(before) {
+		return never, nil
 	}
-	name, address, _ := strings.Cut(string(value), "\x00")
-	other := value == nil || sender{name, address} != by
-	return other && !entry.Item.Modified.Before(before), before, nil
+	return before, err
 }

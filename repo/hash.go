@@ -20,18 +20,19 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 	if err := a.May(key, "r"); err != nil {
 		return nil, err
 	}
-	object, err := a.r.openAny(ctx, key)
+	r := a.r.read(key)
+	object, err := r.openAny(ctx, key)
 	if err != nil {
 		return nil, err
 	}
 	defer object.Close()
-	return a.r.hashes.do(ctx, algorithm.Name+" "+object.Item.Ref, func() ([]byte, error) {
-		own, err := a.r.blobs.Open(refOf(object.Item), object.Item.Size)
+	return r.hashes.do(ctx, algorithm.Name+" "+object.Item.Ref, func() ([]byte, error) {
+		own, err := r.blobs.OpenAsIs(refOf(object.Item), object.Item.Size)
 		if errors.Is(err, blobstore.ErrNotFound) {
 			return nil, ErrNotFound // removed since we looked
 		}
 		if err != nil {
-			return nil, a.r.translate(err)
+			return nil, r.translate(err)
 		}
 		defer own.Close()
 		h := algorithm.New()

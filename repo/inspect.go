@@ -26,6 +26,9 @@ func (s *Set) inspect(dir string) error {
 		if statErr == nil && !info.IsDir() {
 			return &ForeignError{"it is a file, not a directory"}
 		}
+		if errors.Is(err, fs.ErrPermission) {
+			return unreadable(dir, err)
+		}
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	var foreign []string

@@ -25,6 +25,9 @@ func (r *Repository) keptUntil(now time.Time) time.Time {
 	return now.Add(max(time.Duration(r.compactGrace.Load()), time.Duration(r.grace.Load()), MinCompactGrace))
 }
 
+// keptOverhead is what a kept pack takes of the disk beside its bytes, at most: the trailer, and the rest of a block.
+const keptOverhead = 4 << 10
+
 // recall makes what is kept under key an item again. ErrNotFound when nothing is. Where nothing can be written, of a
 // disk that is full or has failed, the item is as it is kept.
 func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error) {
@@ -51,9 +54,9 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 
 // Lookup is Stat for a client that wants the item at key: what is kept under it returns.
 func (a *Access) Lookup(ctx context.Context, key string) (index.Entry, error) {
-	entry, err := a.Stat(ctx, key)
-	if errors.Is(err, ErrNotFound) && key != "" {
-		return a.r.recall(ctx, key)
+	entry, err := a.Row(ctx, key)
+	if err == nil && entry.Item.Flags&index.FlagMissing != 0 {
+		return index.Entry{}, ErrNotFound
 	}
 	return entry, err
 }
@@ -111,6 +114,9 @@ func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
 // spareDisk removes files of what is kept after compactions, in all repositories that share the disk, the oldest
 // first, until so many bytes are free of them or nothing is kept any more. It returns whether any went.
 func (r *Repository) spareDisk(bytes int64) bool {
+	if r.room.keptBytes() < bytes {
+		return false // it would be in vain
+	}
 	ctx := context.Background() // a request must not end it half way: others wait for the same
 	freed := int64(0)
 	for freed < bytes {

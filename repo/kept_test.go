@@ -202,11 +202,11 @@ func TestRebuildBringsBothSides(t *testing.T) {
 				}
 			}
 			mustPut(t, a, "index", "1")
-			mustPut(t, a, "locks/l", "{}")
 			for _, key := range []string{"packs/source", "packs/output", "packs/unused"} {
 				mustPut(t, a, key, key)
 			}
 			readIndex(t, a)
+			mustPut(t, a, "locks/l", "{}")
 			k, _ := compaction(t, a, "job", []string{"packs/source"}, []string{"packs/unused"})
 			k.Answering()
 			snapshot("open")

@@ -14,6 +14,7 @@ func (a *Access) AcquireLock(ctx context.Context, id, holder string, data []byte
 	if err := a.May("locks", "wW"); err != nil {
 		return index.Lock{}, err
 	}
+	a = a.at("locks")
 	results, err := a.changeTTL(ctx, id, index.AcquireLock{ID: id, Holder: holder, Data: data, TTL: ttl, Now: a.r.env.Now()})
 	var refused *index.GroupError
 	if errors.As(err, &refused) && refused.Result.Lock != nil {
@@ -30,6 +31,7 @@ func (a *Access) ReleaseLock(ctx context.Context, id, holder string) error {
 	if err := a.May("locks", "D"); err != nil {
 		return err
 	}
+	a = a.at("locks")
 	_, err := a.changeTTL(ctx, id, index.ReleaseLock{ID: id, Holder: holder})
 	return err
 }
@@ -39,6 +41,7 @@ func (a *Access) Locks(ctx context.Context) ([]index.Lock, error) {
 	if err := a.May("locks", "l"); err != nil {
 		return nil, err
 	}
+	a = a.at("locks")
 	locks, err := a.r.index.Locks()
 	if err != nil {
 		return nil, a.r.translate(err)
@@ -54,6 +57,9 @@ func (a *Access) Locks(ctx context.Context) ([]index.Lock, error) {
 
 // ExpireLocks forgets TTL locks that have ended.
 func (r *Repository) ExpireLocks(ctx context.Context) error {
+	if r.overlay != nil {
+		r = r.overlay.Repository
+	}
 	_, err := r.apply(ctx, index.ExpireLocks{Now: r.env.Now()})
 	return err
 }

@@ -3,6 +3,7 @@ package repo
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"packhouse/index"
@@ -45,22 +46,39 @@ func (r *Repository) oldestPlan() (oldest index.Plan, ok bool, err error) {
 	return oldest, ok, r.translate(err)
 }
 
-// heldBound is how many bytes the sources of open plans, what came back and what is kept may have together: the limit,
-// or what there was when the oldest open plan began.
+// heldBound is how many bytes the sources of open plans, what came back and what is kept may have together: the limit, or
+// what lived, counted or not, when the oldest open plan began, if that was more. Without a limit it is what the repository holds.
 func (r *Repository) heldBound() (bound int64, oldest index.Plan, err error) {
 	oldest, ok, err := r.oldestPlan()
-	bound = r.index.Counters().Counted()
+	c := r.index.Counters()
+	_, _, limit := r.quota.current()
+	if limit < 0 {
+		return c.Bytes - c.Exempt, oldest, err // sources and what came back are part of it: only what is kept has a bound
+	}
+	bound = c.Counted()
 	if ok {
 		bound = oldest.Live
 	}
-	_, _, limit := r.quota.current()
 	return max(bound, limit), oldest, err
 }
 
 // MayOpen refuses a plan with a *PendingError if its sources would stay beyond what open plans may hold. freed are the bytes of
-// sources of other plans, and of what came back, that the plan takes over or removes. The index tests it
-// once more.
-func (a *Access) MayOpen(sources, freed int64) error {
+// sources of other plans, and of what came back, that the plan calls unused. The index tests it once more, when it is
+// known which of these go.
+func (a *Access) MayOpen(k *Compaction, sources, freed int64) error {
+	if k != nil && freed > 0 {
+		c := &a.r.compactions
+		c.mu.Lock()
+		before, err := c.unusedBefore(k, a.r.env.Now())
+		c.mu.Unlock()
+		if err != nil {
+			return err
+		}
+		if before.Equal(never) {
+			freed = 0
+		}
+	}
+
 	bound, oldest, err := a.r.heldBound()
 	if err != nil {
 		return err
@@ -82,18 +100,17 @@ func (a *Access) openMutations(o *OpenPlan, now time.Time) ([]index.Mutation, er
 		by, lock = k.by, k.lock
 	}
 	if len(o.Unused) > 0 {
-		stored, before, err := c.storedSince(a.r, by, now)
+		before, err := c.unusedBefore(o.Compaction, now)
 		if err != nil {
 			return nil, err
 		}
-		if stored {
-			before = time.UnixMilli(0) // nothing is older
-		}
-		for _, key := range o.Unused {
+		unused := slices.Clone(o.Unused)
+		slices.SortFunc(unused, index.CompareKeys) // bbolt takes less time for rows in their order
+		for _, key := range unused {
 			if err := a.mayChange(key, "D"); err != nil {
 				return nil, err
 			}
-			muts = append(muts, index.Delete{Key: key, IgnoreMissing: true, Keep: true, IfBefore: before, TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now})
+			muts = append(muts, index.Delete{Key: key, IgnoreMissing: true, Keep: true, By: a.sender().String(), IfBefore: before, TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now})
 		}
 	}
 	for _, key := range o.Sources {
@@ -128,13 +145,16 @@ type Opened struct {
 
 // opened takes account of an open plan that is committed. results are those of openMutations. It returns by how many
 // bytes they change what counts. mu of the compactions is held.
-func (a *Access) opened(o *OpenPlan, results []index.Result) (done Opened, delta int64) {
+func (a *Access) opened(o *OpenPlan, now time.Time, results []index.Result) (done Opened, delta int64) {
 	for i := range o.Unused {
 		if previous := results[i].Previous; previous != nil {
 			delta -= previous.Counted()
 			done.Removed++
 			done.Bytes += previous.Size
 		}
+	}
+	if done.Removed > 0 {
+		a.r.compactions.unused.note(a.sender(), now)
 	}
 	last := results[len(o.Unused)]
 	done.Plan = last.Plan

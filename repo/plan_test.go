@@ -33,7 +33,7 @@ func TestPlanThatShrinksAboveTheQuota(t *testing.T) {
 	if err := a.Repository().SetQuota(ctx, 50); err != nil {
 		t.Fatal(err)
 	}
-	reservation, err := a.Reserve(-20, 80)
+	reservation, err := a.Reserve(-20, 80, true)
 	if err != nil {
 		t.Fatalf("reserve for a plan that shrinks: %v", err)
 	}
@@ -46,11 +46,11 @@ func TestPlanThatShrinksAboveTheQuota(t *testing.T) {
 	if u := a.Repository().Usage(); u.Used != 180 || u.Reserved != 0 {
 		t.Errorf("usage: %+v", u)
 	}
-	if _, err := a.Reserve(1, 1); !errors.Is(err, repo.ErrQuota) {
+	if _, err := a.Reserve(1, 1, true); !errors.Is(err, repo.ErrQuota) {
 		t.Errorf("reserve for a plan that grows: got %v, want ErrQuota", err)
 	}
 	// What was deleted by somebody else meanwhile is no room for the plan.
-	if reservation, err = a.Reserve(0, 100); err != nil {
+	if reservation, err = a.Reserve(0, 100, true); err != nil {
 		t.Fatal(err)
 	}
 	defer reservation.Release()
@@ -69,7 +69,7 @@ func TestBatchMeetsTheQuotaAsAWhole(t *testing.T) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 200} }
 	})
 	mustPut(t, a, "b", strings.Repeat("x", 200))
-	reservation, err := a.Reserve(0, 200)
+	reservation, err := a.Reserve(0, 200, true)
 	if err != nil {
 		t.Fatal(err)
 	}

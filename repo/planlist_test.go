@@ -51,6 +51,7 @@ func TestPlansAreShown(t *testing.T) {
 	if plans, err := r.OldestPlans(3); len(plans) != 0 || err != nil {
 		t.Errorf("before any plan: got %v, %v", plans, err)
 	}
+	a.IndexRead("index", a.ReadTime())
 	openPlan(t, a, "free", "packs/n0", "packs/0")
 	lock := mustPut(t, a, "locks/l.json", "{}").Item.Created.Truncate(time.Millisecond)
 	openPlan(t, a, "a", "packs/n1", "packs/1", "packs/2")
@@ -82,7 +83,6 @@ func TestPlansAreShown(t *testing.T) {
 		t.Errorf("usage: got %+v", u)
 	}
 
-	a.IndexRead("index", a.ReadTime())
 	mustPut(t, a, "index", "2")
 	if _, ok, err := r.PlanOf("b"); ok || err != nil {
 		t.Errorf("complete: got %v, %v", ok, err)

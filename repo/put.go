@@ -37,10 +37,21 @@ type PutRequest struct {
 //
 // Who may only write new items (w without W) gets success for bytes that are there
 // already: a client that lost the first answer asks again.
-func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
+func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err error) {
 	if err := CheckKey(req.Key); err != nil {
 		return PutResult{}, err
 	}
+	if o := a.r.overlay; o != nil && o.layered(req.Key) {
+		if entry, err := a.r.Entry(req.Key); err == nil && !entry.Dir && a.May(req.Key, "W") != nil {
+			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
+		}
+		defer func() {
+			if err == nil {
+				err = o.hide(req.Key, false)
+			}
+		}()
+	}
+	a = a.at(req.Key)
 	mayReplace := a.May(req.Key, "W") == nil
 	entry, err := a.r.index.Get(req.Key)
 	switch {
@@ -59,15 +70,19 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (PutResult, error) {
 		return a.store(ctx, req, nil)
 	}
 	// Bytes are there only if they can be read.
-	object, err := a.r.open(ctx, req.Key)
+	object, err := a.r.openSound(ctx, req.Key)
 	switch {
 	case err == nil:
 		_ = object.Close() // nothing was read
 		return a.compare(ctx, req, object.Item)
 	case errors.Is(err, ErrCorrupt):
 		return a.store(ctx, req, &entry.Item)
-	case errors.Is(err, ErrNotFound): // deleted since we looked
-		return a.store(ctx, req, nil)
+	case errors.Is(err, ErrNotFound):
+		now, err := a.r.index.Get(req.Key)
+		if err == nil && now.Item.Ref == entry.Item.Ref { // its file is gone
+			return a.store(ctx, req, &entry.Item)
+		}
+		return a.store(ctx, req, nil) // deleted since we looked
 	}
 	return PutResult{}, err
 }
@@ -106,19 +121,23 @@ func (a *Access) compare(ctx context.Context, req PutRequest, item index.Item) (
 	if n != item.Size || !bytes.Equal(sum.Sum(nil), item.BLAKE3[:]) {
 		return PutResult{}, denied
 	}
-	if a.r.compactions.keys != nil {
-		// Who stores it is about to refer to it: no client that has not heard of that may call it unused.
+	return a.unchanged(ctx, req.Key, item)
+}
+
+// unchanged is the answer to a body whose bytes are there already. Who stores them is about to refer to them: no client
+// that has not heard of that may call them unused, and they are no plan's to remove.
+func (a *Access) unchanged(ctx context.Context, key string, item index.Item) (PutResult, error) {
+	if h := a.r.compactions.keys; h != nil && h.isPack(key) {
 		at := a.r.changes.begin(a.r.env.Now())
 		defer a.r.changes.end(at)
-		_, err := a.r.apply(ctx, index.Found{Key: req.Key, Ref: item.Ref, Now: *at})
-		if err != nil && !refused(err) {
+		if _, err := a.r.apply(ctx, index.Found{Key: key, Ref: item.Ref, Now: *at}); err != nil && !refused(err) {
 			return PutResult{}, err
 		}
 	}
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }
 
-// store is the path of one write. damaged, if set, is the item there, which may not be overwritten but
+// store is the path of one write. damaged, if set, is the item there, whose bytes are wrong or gone. It may not be overwritten but
 // mended: with the very bytes that were lost.
 func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item) (PutResult, error) {
 	algorithms := make([]digest.Algorithm, len(req.Expect))
@@ -158,7 +177,7 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 	}
 	results, err := a.Commit(ctx, Batch{Puts: []BatchPut{put}})
 	if errors.Is(err, ErrExists) {
-		return a.lostRace(u)
+		return a.lostRace(ctx, u)
 	}
 	if err != nil {
 		return PutResult{}, err
@@ -167,10 +186,13 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 }
 
 // lostRace answers for a new item that somebody else stored first.
-func (a *Access) lostRace(u *Upload) (PutResult, error) {
-	entry, err := a.r.index.Get(u.o.Key)
-	if err == nil && !entry.Dir && entry.Item.BLAKE3 == u.item.BLAKE3 && entry.Item.Size == u.item.Size {
-		return PutResult{Item: entry.Item, PreviousSize: entry.Item.Size, Unchanged: true}, a.r.Durable()
+func (a *Access) lostRace(ctx context.Context, u *Upload) (PutResult, error) {
+	object, err := a.r.openSound(ctx, u.o.Key)
+	if err == nil {
+		_ = object.Close() // nothing was read
+		if item := object.Item; item.BLAKE3 == u.item.BLAKE3 && item.Size == u.item.Size {
+			return a.unchanged(ctx, u.o.Key, item)
+		}
 	}
 	return PutResult{}, &DeniedError{Letters: "W", Key: u.o.Key, Exists: true}
 }

@@ -258,7 +258,7 @@ func TestCeiling(t *testing.T) {
 	refused("above the ceiling", err, 100)
 	_, err = small.Put(ctx, repo.PutRequest{Key: "b", Body: strings.NewReader("y"), Size: -1})
 	refused("above the ceiling, of unknown length", err, 100)
-	_, err = small.Reserve(1, 1)
+	_, err = small.Reserve(1, 1, true)
 	refused("a plan above the ceiling", err, 100)
 	mustPut(t, small, "locks/l", "lock")
 	refused("a lock renamed above the ceiling", small.Move(ctx, "locks/l", "b"), 100)

@@ -34,17 +34,18 @@ type RebuildOptions struct {
 // RebuildReport says what a rebuild found.
 type RebuildReport struct {
 	Snapshot   string // the index snapshot it began with; empty: none was usable
-	Items      int64  // in the rebuilt index
+	Items      int64  // in the rebuilt index, without those that are missing
 	Bytes      int64
 	Recovered  int64 // items that no snapshot knew, from what their blobs say
-	Dropped    int64 // items of the snapshot whose blob is gone: they were deleted since
+	Missing    int64 // items whose blob is gone: they were deleted since the snapshot, or lost; they are marked as missing
 	Superseded int64 // blobs that gave way to a newer item of their key: they can be restored for 30 days
 	Unreadable int64 // blobs whose trailer is damaged; their files stay
 }
 
 // Rebuild makes the index of the repository in dir anew: from the newest index snapshot that is whole,
 // and from what the blobs say of themselves. Nobody may have the repository open. It may bring
-// deleted items back, and items that were moved since the snapshot under their former key. It
+// deleted items back, and items that were moved since the snapshot under their former key; what was deleted together with its
+// file is missing. It
 // loses no acknowledged one: where two blobs claim a key, the older is in the trash for rebuildGrace, and so
 // is what was in the trash of the snapshot, as it may have been restored since. Until its last step,
 // a rename, nothing of the old state has changed; it can be repeated.
@@ -92,7 +93,8 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 	b := &rebuilder{ctx: ctx, env: env, store: store, index: ix, report: &report, progress: o.Progress, keys: make(map[string]bool)}
 	err = b.run()
 	counters := ix.Counters()
-	report.Items, report.Bytes = counters.Items, counters.Bytes
+	report.Items, report.Bytes = counters.Items-counters.MissingItems, counters.Bytes-counters.MissingBytes
+	report.Missing = counters.MissingItems
 	if err := errors.Join(err, ix.Close()); err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}

@@ -43,7 +43,7 @@ type adoption struct {
 }
 
 func (b *rebuilder) run() error {
-	if err := b.dropMissing(); err != nil {
+	if err := b.markMissing(); err != nil {
 		return err
 	}
 	if err := b.returnKept(); err != nil {
@@ -67,21 +67,25 @@ func (b *rebuilder) run() error {
 	return b.flush()
 }
 
-// dropMissing removes the items whose blob is gone.
-func (b *rebuilder) dropMissing() error {
-	var gone []index.Mutation
-	now := b.env.Now()
+// markMissing marks the items whose blob is gone, and takes the mark from those whose blob is there. Whether they were
+// deleted since the snapshot or lost nobody knows.
+func (b *rebuilder) markMissing() error {
+	var marks []index.Mutation
 	err := b.index.List(b.ctx, index.ListOptions{Recursive: true}, func(e index.Entry) error {
-		if !b.exists(e.Item) {
-			gone = append(gone, index.Delete{Key: e.Key, IfRef: e.Item.Ref, Now: now, TrashUntil: now})
+		m := index.SetFlags{Key: e.Key, Ref: e.Item.Ref, Set: index.FlagMissing}
+		there := b.exists(e.Item)
+		if there {
+			m.Set, m.Clear = 0, index.FlagMissing
+		}
+		if there == (e.Item.Flags&index.FlagMissing != 0) {
+			marks = append(marks, m)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	b.report.Dropped = int64(len(gone))
-	for part := range slices.Chunk(gone, rebuildBatch) {
+	for part := range slices.Chunk(marks, rebuildBatch) {
 		if _, err := b.index.Apply(b.ctx, part...); err != nil {
 			return err
 		}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log/slog"
 	"path/filepath"
 	"strconv"
@@ -59,6 +60,13 @@ type Environment struct {
 	Rand   io.Reader        // nil means crypto/rand
 	Logger *slog.Logger     // nil means silence
 	Index  index.Options    // for tests that fail commits
+	// Sweep is how often the names of the files are compared with the index in the background; 0: never.
+	Sweep time.Duration
+	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
+	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
+	Here func() error
+
+	memory *memory // of a Set
 }
 
 func (e Environment) withDefaults() Environment {
@@ -103,6 +111,18 @@ type Repository struct {
 	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
 	mend    string       // the command that makes a damaged index anew
 
+	loss         atomic.Pointer[LossError] // nil: none
+	noticed      atomic.Int64              // items that requests found missing since the last sweep
+	salvage      atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
+	sweeps       sweeps
+	readOnlyDisk bool     // its file system takes no writes
+	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool     // it is an overlay
+
+	displaced atomic.Bool  // given up: it is not what lies under its name
+	info      fs.FileInfo  // of dir as it was opened; nil: not known
+	letGo     func() error // of dir
+
 	failed atomic.Pointer[error] // the first sync of a plan or a snapshot that failed, sticky
 
 	// trashMu is held over one round of the reclaimer and over one Restore: an
@@ -115,9 +135,9 @@ type Repository struct {
 	settingsMu sync.Mutex
 	configured int64 // Settings.Quota; guarded by settingsMu
 
-	stop      context.CancelFunc // of the reclaimer
-	reclaimed sync.WaitGroup
-	wake      chan struct{} // the reclaimer has work; capacity 1
+	stop       context.CancelFunc // of what runs in the background: the reclaimer, the sweeps
+	background sync.WaitGroup
+	wake       chan struct{} // the reclaimer has work; capacity 1
 }
 
 // create makes the files of a repository in dir, which exists. The rename of the index
@@ -142,23 +162,60 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
 func open(ctx context.Context, env Environment, m *room, dir, mend string, settings Settings) (*Repository, error) {
-	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
-	if errors.Is(err, index.ErrLocked) {
-		return nil, errElsewhere
+	fsys, letGo, err := holdOn(env.FS, dir)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		err = index.ErrNotFound // as of the file in it
+	case errors.Is(err, fs.ErrPermission):
+		return nil, unreadable(dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
-	r := &Repository{dir: dir, mend: mend, env: env, room: m, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1)}
-	if err := r.load(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close())
+	env.FS = fsys
+	readOnly := onReadOnlyDisk(fsys, dir)
+	env.Index.ReadOnly = readOnly
+	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
+	if errors.Is(err, index.ErrLocked) {
+		return nil, errors.Join(errElsewhere, letGo())
+	}
+	if errors.Is(err, fs.ErrPermission) {
+		return nil, errors.Join(unreadable(filepath.Join(dir, indexFile), err), letGo())
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
+	}
+	r := &Repository{
+		dir: dir, mend: mend, env: env, room: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		hashes: newHashings(), wake: make(chan struct{}, 1),
+	}
+	r.sweeps.init()
+	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
+		err = r.load(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
 	r.Configure(settings)
-	reclaimCtx, stop := context.WithCancel(context.Background())
-	r.stop = stop
+	if readOnly {
+		r.stop = func() {}
+		close(r.sweeps.first) // nothing could be marked: each file is looked at when it is asked for
+		if err := r.openOverlay(ctx); err != nil {
+			return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.close())
+		}
+		return r, nil
+	}
 	m.enlist(r)
-	r.reclaimed.Go(func() { r.reclaim(reclaimCtx) })
+	r.start()
 	return r, nil
+}
+
+// start lets what goes on in the background begin.
+func (r *Repository) start() {
+	ctx, stop := context.WithCancel(context.Background())
+	r.stop = stop
+	r.background.Go(func() { r.reclaim(ctx) })
+	r.startSweeps(ctx)
 }
 
 // load reads the meta values and settles what a crash left in the blob store.
@@ -180,28 +237,53 @@ func (r *Repository) load(ctx context.Context) error {
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
 	if err != nil {
-		return err
+		return r.translate(err)
 	}
-	if err := r.sweepUploads(ctx); err != nil {
+	if r.readOnlyDisk {
+		return r.loadCounters()
+	}
+	shards, err := r.blobs.MissingShards()
+	switch {
+	case err != nil:
+	case len(shards) > 0:
+		r.sweeps.unsettled = true
+		_ = r.suspend(&LossError{Shards: shards, Total: r.index.Counters().Items})
+	default:
+		err = r.settleIncoming(ctx)
+	}
+	if err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
+	salvage, err := r.index.Meta(metaSalvage)
+	if err != nil {
+		return errors.Join(err, r.blobs.Close())
+	}
+	r.setSalvage(salvage)
+	r.sweepIndex()
+	return r.loadCounters()
+}
+
+// loadCounters ends load.
+func (r *Repository) loadCounters() (err error) {
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
-	r.sweepIndex()
 	counters := r.index.Counters()
 	r.quota.used = counters.Counted()
 	r.compactions.keys = halvesOf[r.dialect]
 	if r.commit != nil {
-		if r.quota.commitUsed, _, err = r.index.CommitTotal(r.commit.class); err != nil {
+		total, _, err := r.index.CommitTotal(r.commit.class)
+		if err != nil {
 			return errors.Join(err, r.blobs.Close())
 		}
+		r.quota.commitUsed = total
 	}
 	return nil
 }
 
-// sweepUploads settles what a crash left of uploads. An index that is damaged does not say which of them it has.
-func (r *Repository) sweepUploads(ctx context.Context) error {
+// settleIncoming settles or removes the blobs whose upload a crash ended. An index that is damaged does not say which of them
+// it has.
+func (r *Repository) settleIncoming(ctx context.Context) error {
 	if damage := r.index.Damage(); damage != nil {
 		r.env.Logger.Error("the index is damaged; unfinished uploads stay", "repository", filepath.Base(r.dir), "error", damage)
 		return nil
@@ -210,7 +292,7 @@ func (r *Repository) sweepUploads(ctx context.Context) error {
 		_, ok, err := r.index.HasRef(string(ref))
 		return ok, err
 	})
-	if err == nil && removed > 0 {
+	if removed > 0 {
 		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
 	}
 	return err
@@ -301,12 +383,16 @@ func (r *Repository) Mend() string { return r.mend }
 // What changes items goes through this package.
 func (r *Repository) Index() *index.Index { return r.index }
 
-// close stops the reclaimer and closes the files. Requests under way fail.
+// close stops what runs in the background and closes the files. Requests under way fail.
 func (r *Repository) close() error {
 	r.stop()
-	r.reclaimed.Wait()
+	r.background.Wait()
 	r.room.dismiss(r)
-	return errors.Join(r.index.Close(), r.blobs.Close())
+	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
+	if r.overlay != nil {
+		err = errors.Join(err, r.overlay.close())
+	}
+	return err
 }
 
 // apply is the way into the index for all that clients and administrators change.
@@ -338,8 +424,18 @@ func (r *Repository) Durable() error {
 }
 
 // writable refuses with ErrReadOnly when index or blobs have failed, or a sync of the files beside them. They are on one
-// disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored.
+// disk: after an error of any nothing more is asked of it, and a body that could not become an item is not stored. Nor is
+// anything stored or removed while so much is missing that it may be another disk: ErrLoss.
 func (r *Repository) writable() error {
+	switch {
+	case r.displaced.Load():
+		return errDisplaced
+	case r.readOnlyDisk:
+		return errReadOnlyDisk
+	}
+	if err := r.lost(); err != nil {
+		return err
+	}
 	if err := r.Durable(); err != nil {
 		return err
 	}
@@ -359,6 +455,12 @@ func (r *Repository) translate(err error) error {
 		return nil
 	case r.gone.Load():
 		return ErrNoRepository
+	case errors.Is(err, index.ErrMoved), r.displaced.Load() && (errors.Is(err, index.ErrClosed) || errors.Is(err, blobstore.ErrClosed) || errors.Is(err, fs.ErrClosed)):
+		return fmt.Errorf("%w: %w", ErrDetached, err)
+	case errors.Is(err, index.ErrReadOnly):
+		return errReadOnlyDisk
+	case errors.As(err, new(*blobstore.DirError)):
+		return dirError(r.dir, err)
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
 	case errors.Is(err, index.ErrNoSpace):
@@ -367,31 +469,53 @@ func (r *Repository) translate(err error) error {
 		return &IndexError{Err: err, Mend: r.mend}
 	case errors.Is(err, index.ErrInvalid):
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
-	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed):
+	case errors.Is(err, index.ErrClosed), errors.Is(err, blobstore.ErrClosed), errors.Is(err, fs.ErrClosed):
 		return errStopping
+	case errors.Is(err, fs.ErrNotExist):
+		if away := r.Attached(); away != nil {
+			return fmt.Errorf("%w: %w", away, err)
+		}
 	}
 	return err
 }
 
-// Health tells whether the repository takes writes, and is whole as far as that is known.
+// Health tells what is wrong with a repository.
 type Health struct {
-	ReadOnly bool
-	Damaged  bool   // the index is: what does not need the damaged part of it is served
+	ReadOnly     bool   // it takes no writes
+	IndexDamaged bool   // what does not need the damaged part of the index is served
 	Reason   string // one line, empty when all is well
+
+	Missing  int64     // items whose file is gone
+	Damaged  int64     // items whose bytes are wrong, as far as known
+	Salvaged time.Time // until then damaged items are served as they lie; zero: they are not
 }
 
-// Health reports the sticky read-only state: it ends with a restart, after
-// whoever runs the server has looked at the disk.
+// Degraded tells whether somebody has to look.
+func (h Health) Degraded() bool { return h.Reason != "" }
+
+// Health reports the sticky read-only state, which ends with a restart after whoever runs the server has looked at the
+// disk, and known damage.
 func (r *Repository) Health() Health {
-	h := Health{Damaged: r.index.Damage() != nil}
+	c := r.index.Counters()
+	h := Health{Missing: c.MissingItems, Damaged: c.DamagedItems, IndexDamaged: r.index.Damage() != nil, Salvaged: r.SalvagedUntil()}
 	switch {
+	case r.readOnlyDisk:
+		h.ReadOnly, h.Reason = true, "the file system is read-only: clients can read, and their locks are kept in memory"
 	case r.index.Failed() != nil:
 		h.ReadOnly, h.Reason = true, "a commit of the index failed; check the disk, then restart the server"
 	case r.blobs.Failed() != nil || r.failed.Load() != nil:
 		h.ReadOnly, h.Reason = true, "a write to stable storage failed; check the disk, then restart the server"
+	case h.IndexDamaged: // said below
+	case r.lost() != nil:
+		h.ReadOnly, h.Reason = true, r.lost().Error()
+	case h.Missing > 0 || h.Damaged > 0:
+		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
 	}
-	if h.Damaged {
-		h.Reason = "the index of a repository is damaged: packhouse check says which and where, packhouse repo rebuild NAME --replace makes it anew"
+	if h.IndexDamaged {
+		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check says which and where, packhouse repo rebuild NAME --replace makes it anew", "; ")
+	}
+	if !h.Salvaged.IsZero() && !h.ReadOnly {
+		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served as they lie until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
 	}
 	return h
 }

@@ -37,13 +37,15 @@ func (r *Reservation) endPlan(carriedOut bool) {
 // within what commit keys may hold beyond it; and on the disk, where that much is set aside until it is stored, the plan has
 // failed, or an hour has passed. Else the client would have an index of packs that are gone.
 //
+// With spare, what is kept after compactions gives way on a full disk.
+//
 // Errors: ErrQuota as a *QuotaError for the plan itself, else a *ShortError that is an ErrNoSpace or an ErrQuota.
-func (a *Access) Reserve(net, peak int64) (*Reservation, error) {
+func (a *Access) Reserve(net, peak int64, spare bool) (*Reservation, error) {
 	stored, needs, err := a.r.indexAfter()
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.r.claimPlan(peak, needs)
+	c, err := a.r.claimPlan(peak, needs, spare)
 	if err != nil {
 		return nil, err
 	}

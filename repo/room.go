@@ -12,6 +12,8 @@ type room struct {
 	promised int64      // bytes; what is written counts no longer, as it is missing from the free space
 	shares   map[*Repository]*share
 
+	sweeping sync.Mutex // held over a sweep of one repository that nobody waits for
+
 	sparing sync.Mutex // held while kept packs are given up for want of space: one at a time is enough; before members
 
 	members sync.Mutex           // held for a look at the map only
@@ -32,6 +34,19 @@ func (m *room) dismiss(r *Repository) {
 	m.members.Lock()
 	defer m.members.Unlock()
 	delete(m.open, r)
+}
+
+// keptBytes is how many bytes are kept in all repositories that can give them up.
+func (m *room) keptBytes() (bytes int64) {
+	m.members.Lock()
+	defer m.members.Unlock()
+	for r := range m.open {
+		if r.writable() == nil {
+			c := r.index.Counters()
+			bytes += c.KeptBytes + keptOverhead*c.KeptItems
+		}
+	}
+	return bytes
 }
 
 // oldestKept is the repository whose kept packs expire first, nil when nothing is kept.
@@ -96,10 +111,12 @@ func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	m := r.room
 	m.sparing.Lock()
 	defer m.sparing.Unlock()
-	if short, err = try(); short > 0 && r.spareDisk(short) {
-		_, err = try()
+	for {
+		if short, err = try(); short <= 0 || !r.spareDisk(short) {
+			return err
+		}
+		// Others may take what has become free: then more gives way.
 	}
-	return err
 }
 
 func (c *claim) tryGrow(bytes int64) (short int64, err error) {

@@ -117,11 +117,11 @@ func TestWrittenBytesAreNotPromised(t *testing.T) {
 func TestPlanReservesItsPeak(t *testing.T) {
 	d, s := newDisk(t, 100+1000)
 	a := create(t, s, "r").As(repo.Principal{})
-	reservation, err := a.Reserve(0, 900)
+	reservation, err := a.Reserve(0, 900, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := a.Reserve(0, 900); !errors.Is(err, repo.ErrNoSpace) {
+	if _, err := a.Reserve(0, 900, true); !errors.Is(err, repo.ErrNoSpace) {
 		t.Errorf("a second plan: got %v, want ErrNoSpace", err)
 	}
 	if _, err := put(a, "x", string(make([]byte, 200))); !errors.Is(err, repo.ErrNoSpace) {
@@ -137,7 +137,7 @@ func TestPlanReservesItsPeak(t *testing.T) {
 	}
 	reservation.Release()
 	d.free.Store(1100)
-	if reservation, err = a.Reserve(0, 1000); err != nil {
+	if reservation, err = a.Reserve(0, 1000, true); err != nil {
 		t.Fatalf("no promise is left behind: %v", err)
 	}
 	reservation.Release()

@@ -10,20 +10,21 @@ import (
 )
 
 // Verify reads the item's bytes and compares them with the size and BLAKE3 that the index
-// recorded. Damaged bytes are ErrCorrupt: the item is then marked, and not served from then on
-// (storing the same bytes again mends it). One that is marked and turns out to be whole, because somebody has brought
-// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine.
+// recorded. Damaged bytes are ErrCorrupt, ErrDamaged as a rule: the item is then marked, and not served from then on
+// (storing the same bytes again mends it). An item whose file is gone is ErrCorrupt too, and marked as missing; ErrLoss when
+// too much is for that. One that is marked and turns out to be whole, because somebody has brought
+// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine. When
+// the repository is not in its place (ErrDetached) nothing is marked.
 // pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its
 // error ends the reading, nothing is marked, and it is returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
 	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
 	switch {
 	case err == nil && info.Size == entry.Item.Size && info.BLAKE3 == entry.Item.BLAKE3:
-		if entry.Item.Flags&index.FlagDamaged == 0 {
-			return nil
+		if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 && !r.readOnlyDisk {
+			r.setMarks(context.WithoutCancel(ctx), []marking{{entry, 0, index.FlagDamaged | index.FlagMissing}})
 		}
-		r.env.Logger.Warn("damaged item is whole again", "key", entry.Key)
-		return r.mark(ctx, entry, entry.Item.Flags&^index.FlagDamaged)
+		return nil
 	case ctx.Err() != nil:
 		return ctx.Err()
 	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, blobstore.ErrNotFound):
@@ -36,22 +37,22 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	if getErr != nil {
 		return r.translate(getErr)
 	}
+	if err := r.Attached(); err != nil {
+		return err // of bytes that were taken away nothing is known
+	}
+	if errors.Is(err, blobstore.ErrNotFound) {
+		if err := r.missing(ctx, now); !errors.Is(err, ErrNotFound) {
+			return err
+		}
+		return errMissing
+	}
 	if err == nil {
 		err = fmt.Errorf("%w: %d bytes, BLAKE3 %x; recorded %d bytes, BLAKE3 %x",
 			ErrCorrupt, info.Size, info.BLAKE3, entry.Item.Size, entry.Item.BLAKE3)
 	}
 	r.env.Logger.Error("item is damaged", "key", entry.Key, "error", err)
-	if err := r.mark(ctx, entry, now.Item.Flags|index.FlagDamaged); err != nil {
-		return errors.Join(ErrCorrupt, err)
-	}
-	return &messageError{"stored bytes are damaged", ErrCorrupt}
+	r.setMarks(context.WithoutCancel(ctx), []marking{{now, index.FlagDamaged, index.FlagMissing}})
+	return &damagedError{"stored bytes are damaged"}
 }
 
-// mark sets the flags of an item, if it is still the same.
-func (r *Repository) mark(ctx context.Context, entry index.Entry, flags index.Flags) error {
-	_, err := r.apply(ctx, index.SetFlags{Key: entry.Key, Ref: entry.Item.Ref, Flags: flags})
-	if errors.Is(err, ErrConflict) || errors.Is(err, ErrNotFound) {
-		return nil
-	}
-	return err
-}
+var errMissing = &messageError{"its file is missing", ErrCorrupt}

@@ -54,7 +54,7 @@ func TestDamageShowsAndHeals(t *testing.T) {
 	wantContent(t, a, "x", "precious")
 }
 
-// An item whose file somebody has brought back is served again once it was verified.
+// An item whose file somebody has brought back is served again, by whatever notices it.
 func TestRepairedFileIsServedAgain(t *testing.T) {
 	dir := t.TempDir()
 	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
@@ -66,7 +66,7 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 		t.Fatal(found, err)
 	}
 	verify := func() error {
-		entry, err := a.Stat(ctx, "x")
+		entry, err := r.Index().Get("x")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -81,11 +81,14 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 	if err := os.Rename(found[0]+".away", found[0]); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := get(a, "x"); !errors.Is(err, repo.ErrCorrupt) {
-		t.Errorf("get before it was verified: got %v, want ErrCorrupt", err)
+	if n := r.Usage().MissingItems; n != 1 {
+		t.Errorf("%d missing items, want 1", n)
 	}
 	if err := verify(); err != nil {
 		t.Fatal(err)
+	}
+	if n := r.Usage().MissingItems; n != 0 {
+		t.Errorf("%d missing items after the file was verified, want none", n)
 	}
 	wantContent(t, a, "x", "precious")
 }

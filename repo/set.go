@@ -27,6 +27,20 @@ type SetOptions struct {
 	// TakeOver asks a process that holds the repository in dir to let go of it.
 	// nil: such a repository is ErrBusy.
 	TakeOver func(ctx context.Context, dir string) error
+
+	// Identity is the one that the data directory must have, see MakeIdentity. "": it is known by device and inode alone.
+	Identity string
+	// InPlace tells whether this process still has the right to the directory that lies under the path: an ErrDetached
+	// else. nil: it has.
+	InPlace func() error
+	// Detached is called when the directory has been found not to be in its place: to let go of what is open in it, so that
+	// its volume can be unmounted. nil: nobody wants to know.
+	Detached func()
+	// Reattach takes the right to the directory that lies there now, and has the Identity. nil error: all works again, with
+	// that. It is called now and then until it succeeds, one call at a time. nil: whoever made the set calls Attach.
+	Reattach func() error
+	// GaveUp is told of each repository that is given up because it is not in its place; nil: nobody wants to know.
+	GaveUp func(*Repository)
 }
 
 // Set is the repositories of one data directory. They are opened when first asked
@@ -37,10 +51,16 @@ type Set struct {
 	room  room
 
 	unusable unusable
+	attached attachment
 
-	mu     sync.RWMutex           // held for a look at the map only
-	open   map[string]*Repository // guarded by mu
-	closed bool                   // guarded by mu
+	mu      sync.RWMutex                  // held for a look at the maps only
+	open    map[string]*Repository        // guarded by mu
+	closed  bool                          // guarded by mu
+	leaving map[*Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
+	devices map[string]uint64             // of repositories that were given up and had a volume of their own. Guarded by mu
+	failed  map[string]bool               // repositories whose disk failed before its file system became read-only. Guarded by mu
+
+	leavings sync.WaitGroup // the goroutines of leaving
 
 	sweeping map[string]*atomic.Bool // directories whose graves are being emptied; true: look again. Guarded by mu
 	sweeps   sync.WaitGroup          // the goroutines of sweeping
@@ -50,12 +70,18 @@ type Set struct {
 // OpenSet makes a set of what is in o.Dir, which need not exist yet. It opens nothing.
 func OpenSet(o SetOptions) *Set {
 	o.Environment = o.Environment.withDefaults()
+	o.memory = new(memory)
 	if o.Settings == nil {
 		o.Settings = func(string) Settings { return Settings{Quota: -1} }
 	}
-	return &Set{
+	s := &Set{
 		o: o, open: make(map[string]*Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
+		leaving: make(map[*Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
 	}
+	if info, err := o.FS.Stat(o.Dir); err == nil {
+		s.bind(info)
+	}
+	return s
 }
 
 // Single tells whether the set is one repository under the name "".
@@ -87,37 +113,23 @@ func (s *Set) path(name string) (string, error) {
 	return filepath.Join(s.o.Dir, name), nil
 }
 
-// opened returns the repository if it is open and can be used, nil if not.
+// opened returns the repository if it is open and in its place, nil if not.
 func (s *Set) opened(name string) (*Repository, error) {
 	s.mu.RLock()
-	defer s.mu.RUnlock()
-	if s.closed {
+	r, closed := s.open[name], s.closed
+	s.mu.RUnlock()
+	switch {
+	case closed:
 		return nil, errStopping
+	case r == nil:
+		return nil, s.look(false)
 	}
-	if r := s.open[name]; r != nil && r.index.Lost() == nil {
-		return r, nil
-	}
-	return nil, nil
-}
-
-// dropLost closes a repository whose index was given up: it can be opened again, if its file can be read now. The
-// name is held.
-func (s *Set) dropLost(name string) {
-	s.mu.Lock()
-	r := s.open[name]
-	delete(s.open, name)
-	s.mu.Unlock()
-	if r == nil {
-		return
-	}
-	s.o.Logger.Error("index was given up", "repository", name, "error", r.index.Lost())
-	if err := r.close(); err != nil {
-		s.o.Logger.Warn("closing a repository whose index was given up", "repository", name, "error", err)
-	}
+	return s.stillOpen(name, r)
 }
 
 // Get returns the repository of that name: ErrNoRepository when there is none,
-// ErrForeign when its directory holds something else, ErrCorrupt when its index is lost or damaged.
+// ErrForeign when its directory holds something else, ErrCorrupt when its index is lost or damaged,
+// ErrDetached when the data directory, or the repository's own volume, is not in its place.
 func (s *Set) Get(ctx context.Context, name string) (*Repository, error) {
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
@@ -135,7 +147,6 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
-	s.dropLost(name)
 	r, err := s.openLocked(ctx, name, dir)
 	if errors.Is(err, index.ErrNotFound) {
 		// While we waited for its holder the index was taken away: destroyed, or rebuilt.
@@ -160,7 +171,13 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
+	if err := s.volumeOf(name, dir); err != nil {
+		return nil, err
+	}
 	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
+		if s.onReadOnlyDisk(dir) {
+			return nil, ErrNoRepository
+		}
 		if err := s.clear(name, dir); err != nil {
 			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
 		}
@@ -174,13 +191,17 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	}
 	mend := s.rebuildCommand(dir) + " --replace"
 	r, err := open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
+	if errors.Is(err, ErrBusy) && s.endDisplaced(ctx) {
+		// It may have been ours, under another name.
+		r, err = open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
+	}
 	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
 		if err := s.o.TakeOver(ctx, dir); err != nil {
 			return nil, err
 		}
 		r, err = open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
 	}
-	if err == nil {
+	if err == nil && !r.readOnlyDisk {
 		// A stop or a crash may have left what lies here of the one before it.
 		if _, err := s.o.FS.Stat(filepath.Join(dir, graveDir)); err == nil {
 			s.sweepLater(name, dir)
@@ -211,9 +232,17 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	if _, err := s.opened(name); err != nil {
 		return nil, err
 	}
+	if err := s.look(true); err != nil {
+		return nil, err
+	}
+	if err := s.volumeOf(name, dir); err != nil {
+		return nil, err
+	}
 	switch err := s.inspect(dir); {
 	case err == nil:
 		return nil, ErrExists
+	case s.onReadOnlyDisk(dir):
+		return nil, errReadOnlyDisk
 	case errors.Is(err, errDestroyed):
 		if err := s.clear(name, dir); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
@@ -221,20 +250,39 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	case !errors.Is(err, ErrNoRepository):
 		return nil, err
 	}
-	if err := mkdirAll(s.o.FS, dir); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	if err := finishDestroy(s.o.FS, dir); err != nil {
-		return nil, fmt.Errorf("create repository: %w", err)
-	}
-	if err := create(s.o.Environment, dir, dialect); err != nil {
+	if err := s.make(dir, dialect); err != nil {
+		if away := s.look(true); away != nil {
+			return nil, away
+		}
+		if errors.Is(err, fs.ErrNotExist) { // somebody removes the directory this moment
+			err = fmt.Errorf("%w: %w", ErrDetached, err)
+		}
 		return nil, err
 	}
 	return s.getLocked(ctx, name, dir)
 }
 
-// Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt.
+// make makes the files of a repository.
+func (s *Set) make(dir, dialect string) error {
+	if err := mkdirAll(s.o.FS, dir); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	if err := finishDestroy(s.o.FS, dir); err != nil {
+		return fmt.Errorf("create repository: %w", err)
+	}
+	// Once more, just before the step that makes it a repository: what was made until now is empty.
+	if err := s.look(true); err != nil {
+		return err
+	}
+	return create(s.o.Environment, dir, dialect)
+}
+
+// Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt. ErrDetached when the
+// data directory is not in its place.
 func (s *Set) Names() ([]string, error) {
+	if err := s.look(false); err != nil {
+		return nil, err
+	}
 	if s.o.Single {
 		if err := s.inspect(s.o.Dir); err != nil {
 			return nil, err
@@ -288,7 +336,12 @@ func (s *Set) Reconfigure() {
 }
 
 // Space returns the free and total bytes of the file system below.
-func (s *Set) Space() (free, total int64, err error) { return s.o.FS.Space(s.o.Dir) }
+func (s *Set) Space() (free, total int64, err error) {
+	if err := s.look(false); err != nil {
+		return 0, 0, err // not those of the file system that the volume was mounted on
+	}
+	return s.o.FS.Space(s.o.Dir)
+}
 
 // Close closes all repositories. Requests under way fail with ErrBusy. The removal of destroyed ones
 // has 10 s more, and goes on at the next start.
@@ -303,6 +356,7 @@ func (s *Set) Close() error {
 	for _, r := range open {
 		all = errors.Join(all, r.close())
 	}
+	s.leavings.Wait()
 	if !again {
 		s.endSweeps()
 	}

@@ -50,13 +50,13 @@ func TestPlanLeavesPlaceForTheIndex(t *testing.T) {
 				}
 			}
 			d.free.Store(tt.free - 7)
-			_, err := a.Reserve(0, peak)
+			_, err := a.Reserve(0, peak, true)
 			wantShort(t, "a little less", err, repo.ErrNoSpace, 7, tt.need)
 			if n := repo.Promised(a.Repository()) + repo.Shared(a.Repository()); n != 0 {
 				t.Errorf("refused: %d bytes are set aside", n)
 			}
 			d.free.Store(tt.free)
-			reservation, err := a.Reserve(0, peak)
+			reservation, err := a.Reserve(0, peak, true)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -77,7 +77,7 @@ func TestPlanLeavesPlaceForTheIndex(t *testing.T) {
 			if err := putZeros(a, "packs/other", 1, true); !errors.Is(err, repo.ErrNoSpace) {
 				t.Errorf("an upload: got %v, want ErrNoSpace", err)
 			}
-			_, err = a.Reserve(0, 1)
+			_, err = a.Reserve(0, 1, true)
 			wantShort(t, "another plan", err, repo.ErrNoSpace, 1, tt.need)
 			if tt.key != "index/a" {
 				if err := putZeros(a, "index.gen", 8, true); err != nil {
@@ -105,7 +105,7 @@ func TestPlanLeavesPlaceForTheIndex(t *testing.T) {
 // carryOut reserves for a plan of one byte and commits it.
 func carryOut(t *testing.T, a *repo.Access, key string) {
 	t.Helper()
-	reservation, err := a.Reserve(0, 1)
+	reservation, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,11 +130,11 @@ func TestShareEnds(t *testing.T) {
 			t.Errorf("%s: %d bytes are set aside, want %d", what, got, want)
 		}
 	}
-	first, err := a.Reserve(0, 1)
+	first, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := a.Reserve(0, 1)
+	second, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func TestShareEnds(t *testing.T) {
 
 	carryOut(t, a, "packs/a")
 	shared("a plan was carried out", mib)
-	failing, err := a.Reserve(0, 1)
+	failing, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -161,7 +161,7 @@ func TestShareEnds(t *testing.T) {
 	shared("the index was stored", 0)
 
 	carryOut(t, a, "packs/b")
-	running, err := a.Reserve(0, 1)
+	running, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -176,7 +176,7 @@ func TestShareEnds(t *testing.T) {
 	shared("nearly an hour later", 2500+mib)
 	offset.Store(int64(time.Hour))
 	shared("an hour later", 0)
-	long, err := a.Reserve(0, 1)
+	long, err := a.Reserve(0, 1, true)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestShareEnds(t *testing.T) {
 			t.Fatal(err)
 		}
 		shared("the index takes it", 0)
-		if _, err := a.Reserve(0, 1); !errors.Is(err, repo.ErrNoSpace) {
+		if _, err := a.Reserve(0, 1, true); !errors.Is(err, repo.ErrNoSpace) {
 			t.Errorf("a plan meanwhile: got %v, want ErrNoSpace", err)
 		}
 		u.Discard()
@@ -228,7 +228,7 @@ func TestShareIsNotForOthers(t *testing.T) {
 		t.Errorf("index of another beside it: %v", err)
 	}
 	d.free.Store(mib)
-	_, err := b.Reserve(0, 1)
+	_, err := b.Reserve(0, 1, true)
 	wantShort(t, "plan of another", err, repo.ErrNoSpace, mib+12+1, mib+12)
 	if err := putZeros(a, "index", mib, true); err != nil {
 		t.Errorf("index: %v", err)
@@ -260,7 +260,7 @@ func TestPlanLeavesQuotaForTheIndex(t *testing.T) {
 	if err := putZeros(a, "index", 40*mib, true); err != nil { // 50 + 1 MiB after a plan
 		t.Fatal(err)
 	}
-	reservation, err := a.Reserve(-100*mib, 1)
+	reservation, err := a.Reserve(-100*mib, 1, true)
 	if err != nil {
 		t.Fatalf("51 of 64 MiB: %v", err)
 	}
@@ -268,7 +268,7 @@ func TestPlanLeavesQuotaForTheIndex(t *testing.T) {
 	if err := putZeros(a, "manifest", 13*mib+1, true); err != nil {
 		t.Fatal(err)
 	}
-	_, err = a.Reserve(-100*mib, 1)
+	_, err = a.Reserve(-100*mib, 1, true)
 	wantShort(t, "64 MiB and a byte", err, repo.ErrQuota, 1, 51*mib)
 	u, err := a.NewUpload(ctx, repo.UploadOptions{Key: "manifest", Size: 13 * mib}) // under way, and smaller
 	if err != nil {
@@ -281,10 +281,10 @@ func TestPlanLeavesQuotaForTheIndex(t *testing.T) {
 	if u, err = a.NewUpload(ctx, repo.UploadOptions{Key: "index.gen", Size: 8}); err != nil {
 		t.Fatal(err)
 	}
-	_, err = a.Reserve(-100*mib, 1)
+	_, err = a.Reserve(-100*mib, 1, true)
 	wantShort(t, "with what an upload under way may add", err, repo.ErrQuota, 8, 51*mib)
 	u.Discard()
-	if reservation, err = a.Reserve(-100*mib, 1); err != nil {
+	if reservation, err = a.Reserve(-100*mib, 1, true); err != nil {
 		t.Fatalf("64 MiB: %v", err)
 	}
 	reservation.Release()
@@ -299,9 +299,9 @@ func TestPlanLeavesQuotaForTheIndex(t *testing.T) {
 	if err := r.SetQuota(ctx, 153*mib+11*mib+5); err != nil { // 253 less 100, and 11 more for the index
 		t.Fatal(err)
 	}
-	_, err = a.Reserve(-100*mib+1, 1)
+	_, err = a.Reserve(-100*mib+1, 1, true)
 	wantShort(t, "a byte less", err, repo.ErrQuota, 1, 51*mib)
-	if reservation, err = a.Reserve(-100*mib, 1); err != nil {
+	if reservation, err = a.Reserve(-100*mib, 1, true); err != nil {
 		t.Fatalf("within the quota after it: %v", err)
 	}
 	reservation.Release()
@@ -310,7 +310,7 @@ func TestPlanLeavesQuotaForTheIndex(t *testing.T) {
 	if err := r.SetQuota(ctx, 400*mib); err != nil {
 		t.Fatal(err)
 	}
-	if reservation, err = a.Reserve(0, 1); err != nil {
+	if reservation, err = a.Reserve(0, 1, true); err != nil {
 		t.Fatal(err)
 	}
 	reservation.Release()

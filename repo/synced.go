@@ -58,6 +58,9 @@ func (r *Repository) fail(what string, err error) error {
 	if err == nil {
 		return nil
 	}
+	if r.displaced.Load() {
+		return errDisplaced
+	}
 	r.env.Logger.Error(what, "repository", filepath.Base(r.dir), "error", err)
 	cause := fmt.Errorf("%w: %s: %w", ErrReadOnly, what, vfs.WithoutPath(err))
 	r.failed.CompareAndSwap(nil, &cause)

@@ -47,6 +47,7 @@ type Upload struct {
 	credit   int64        // counted bytes of the item it replaces
 	exempt   bool
 	commit   bool   // of a commit key
+	begun    uint64 // step at which an index began to be stored, see compactions
 	claim    *claim // on the disk; nil while exempt
 	claimed  int64  // bytes that claim has promised in all
 	ref      blobstore.Ref
@@ -58,13 +59,20 @@ type Upload struct {
 // NewUpload starts a blob. It promises itself quota and disk space for the announced size; it does
 // not check permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
+	a = a.at(o.Key)
 	if err := a.r.writable(); err != nil {
 		return nil, err
+	}
+	if c := a.r.index.Counters(); a.r.inMemory && c.Items+c.TrashItems >= memoryItems {
+		return nil, errMemoryFull
 	}
 	if o.MaxSize > 0 && o.Size > o.MaxSize {
 		return nil, errTooLarge
 	}
 	u := &Upload{a: a, o: o}
+	if h := a.r.compactions.keys; h != nil && o.Key == h.index {
+		u.begun = a.r.compactions.indexBegins()
+	}
 	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
 	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
 	if err := u.reserve(); err != nil {
@@ -107,6 +115,9 @@ func (u *Upload) reserve() error {
 			u.credit = entry.Item.Counted()
 			if entry.Item.Flags&index.FlagExempt == 0 {
 				u.credit = entry.Item.Size // that of a pack which a compaction left uncounted is taken back, if it is other bytes
+			}
+			if entry.Item.Flags&(index.FlagMissing|index.FlagReturned) == index.FlagMissing && entry.Item.Plan == 0 {
+				u.credit = 0 // a missing item holds nothing
 			}
 		}
 	}

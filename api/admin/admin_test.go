@@ -543,7 +543,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 			}
 		}
 	}
-	if _, text := w.call("alice", "GET", "/-/repositories", ""); strings.Contains(text, "damaged") || strings.Count(text, `"name"`) != 1 {
+	if _, text := w.call("alice", "GET", "/-/repositories", ""); strings.Contains(text, `"damaged"`) || strings.Count(text, `"name"`) != 1 {
 		t.Errorf("repositories: got %s, want r alone", text)
 	}
 	if list := w.document("root", "GET", "/-/repositories", "", 200)["repositories"].([]any); len(list) != 3 {

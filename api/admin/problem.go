@@ -34,6 +34,7 @@ var kinds = []struct {
 	status int
 	kind   string
 }{
+	{repo.ErrDetached, http.StatusServiceUnavailable, "detached"},
 	{repo.ErrNoRepository, http.StatusNotFound, "no-repository"},
 	{repo.ErrNotFound, http.StatusNotFound, "not-found"},
 	{repo.ErrExists, http.StatusConflict, "exists"},
@@ -50,7 +51,10 @@ var kinds = []struct {
 	{repo.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large"},
 	{repo.ErrRange, http.StatusUnprocessableEntity, "range"},
 	{repo.ErrAlgorithm, http.StatusBadRequest, "algorithm"},
-	{repo.ErrCorrupt, http.StatusUnprocessableEntity, "damaged"},
+	{repo.ErrLoss, http.StatusServiceUnavailable, "loss"},
+	{repo.ErrDamaged, http.StatusUnprocessableEntity, "damaged"},
+	{repo.ErrCorrupt, http.StatusUnprocessableEntity, "corrupt"},
+	{repo.ErrReadOnlyDisk, http.StatusServiceUnavailable, "read-only-disk"},
 	{repo.ErrReadOnly, http.StatusServiceUnavailable, "read-only"},
 	{repo.ErrNoSpace, http.StatusInsufficientStorage, "no-space"},
 	{repo.ErrBusy, http.StatusServiceUnavailable, "busy"},
@@ -80,7 +84,7 @@ func describe(err error) problem {
 	for _, k := range kinds {
 		if errors.Is(err, k.err) {
 			p.Type, p.Status, p.Detail = "urn:packhouse:problem:"+k.kind, k.status, err.Error()
-			if namesFile(err) || k.err == repo.ErrForeign {
+			if namesFile(err) || k.err == repo.ErrForeign || k.err == repo.ErrDetached {
 				p.Detail = k.err.Error()
 			}
 			break
@@ -127,8 +131,12 @@ func namesFile(err error) bool {
 func (q *request) problem(err error) {
 	p := describe(err)
 	var foreign *repo.ForeignError
-	if errors.As(err, &foreign) && api.IsTrusted(q.Context()) {
-		p.Detail = shorten(foreign.Error()) // whoever owns the disk may know what lies there
+	var detached *repo.DetachedError
+	switch trusted := api.IsTrusted(q.Context()); { // whoever owns the disk may know what lies there
+	case trusted && errors.As(err, &foreign):
+		p.Detail = shorten(foreign.Error())
+	case trusted && errors.As(err, &detached):
+		p.Detail = shorten(detached.Error())
 	}
 	body, marshalErr := json.Marshal(p)
 	if marshalErr != nil {

@@ -37,6 +37,9 @@ type usage struct {
 	Counted    int64      `json:"bytes_counted"`
 	Reserved   int64      `json:"bytes_reserved"`
 	LastBackup *time.Time `json:"last_backup"`
+	Missing    int64      `json:"missing_items"` // whose file is gone; quota does not count them
+	Lost       int64      `json:"missing_bytes"`
+	Damaged    int64      `json:"damaged_items"` // whose bytes are wrong, as far as known
 
 	OpenPlans int64 `json:"open_plans"`
 	Open      int64 `json:"bytes_open"`     // of their sources, part of Bytes
@@ -46,9 +49,10 @@ type usage struct {
 }
 
 type health struct {
-	Writable bool   `json:"writable"`
-	Damaged  bool   `json:"damaged,omitempty"` // the index is
-	Reason   string `json:"reason,omitempty"`
+	Writable bool       `json:"writable"`
+	Damaged  bool       `json:"damaged,omitempty"` // the index is
+	Reason   string     `json:"reason,omitempty"`
+	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
 }
 
 func describeRepository(name string, r *repo.Repository) repository {
@@ -57,10 +61,13 @@ func describeRepository(name string, r *repo.Repository) repository {
 		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
 		Usage: usage{
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
-			Counted: u.Used, Reserved: u.Reserved,
+			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
-		Health: health{!h.ReadOnly, h.Damaged, h.Reason},
+		Health: health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
+	}
+	if !h.Salvaged.IsZero() {
+		d.Health.Salvage = &h.Salvaged
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit

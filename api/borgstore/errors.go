@@ -12,8 +12,11 @@ import (
 
 // errorTable is the dialect's contract for errors. Source: borgstore-rest 2.4 and 3.12, which says what
 // clients make of a status: 400 is a ValueError whose text the user sees, so it stands where the
-// reference's 500 tells nothing; 409 would mean "repository exists", 410 "repository missing".
+// reference's 500 tells nothing; 409 would mean "repository exists", 410 "repository missing". A damaged object is 412, a
+// BackendError whose text the user sees, too: of all statuses but 404 borg ends its command, and after 404 it writes zeros
+// into the file that it restores and goes on.
 var errorTable = api.ErrorTable{
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not in its place; try again later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusGone, Text: "repository does not exist; create it first"},
 	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory holds something else than a repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusBadRequest},
@@ -31,7 +34,10 @@ var errorTable = api.ErrorTable{
 	{Err: repo.ErrTooLarge, Status: http.StatusRequestEntityTooLarge},
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest},
+	{Err: repo.ErrDamaged, Status: http.StatusPreconditionFailed, Text: api.DamagedText},
+	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes are damaged; see the server's log"},
+	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: the repository can be read, and not written"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "the repository is read-only after a disk error; see the server's log"},
 	{Err: repo.ErrNoSpace, Status: http.StatusInsufficientStorage, Text: "no space left on the server: delete or compact first"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "the repository is busy or the server is stopping; try again"},
@@ -90,6 +96,9 @@ func aboutPlan(err error) error {
 	}
 	name := printable(plan.Key)
 	switch {
+	case errors.Is(err, repo.ErrDamaged):
+		// Of a defrag borg knows this error to mean damage, and says so.
+		return &statusError{http.StatusRequestedRangeNotSatisfiable, name + ": " + api.DamagedText}
 	case errors.Is(err, repo.ErrRange) && plan.Range >= 0:
 		return &namedError{rangeText(name, plan.Want, plan.Offset, plan.Got), err}
 	case errors.Is(err, repo.ErrQuota), errors.Is(err, repo.ErrDenied):

@@ -59,15 +59,15 @@ func (g *gathering) survey() (total int64, err error) {
 		r := &g.ranges[i]
 		item, ok := items[r.Key]
 		if !ok {
-			entry, err := g.access.Repository().Index().Get(r.Key)
+			entry, err := g.access.Row(g.ctx, r.Key)
 			if err != nil {
 				return 0, notBelow(r.Key, err)
 			}
 			if entry.Dir {
 				return 0, about(r.Key, repo.ErrIsDir)
 			}
-			if entry.Item.Flags&index.FlagDamaged != 0 {
-				return 0, repo.ErrCorrupt
+			if err := g.access.Readable(entry.Item); err != nil {
+				return 0, notBelow(r.Key, err)
 			}
 			item = entry.Item
 			items[r.Key], g.refs[r.Key] = item, item.Ref

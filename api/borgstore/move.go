@@ -37,7 +37,7 @@ func (q *request) aboutMove(from, current, target string, err error) error {
 	case http.StatusNotFound:
 		return about(current, err)
 	case http.StatusBadRequest:
-		if entry, statErr := q.access.Repository().Index().Get(from); statErr == nil && entry.Dir {
+		if entry, statErr := q.access.Repository().Entry(from); statErr == nil && entry.Dir {
 			return &namedError{"directories cannot be moved: " + printable(current), err}
 		}
 	}

@@ -71,7 +71,7 @@ func (x *exchange) stats() error {
 	}
 	u := a.Usage()
 	s := statistics{
-		TotalBytes: u.Bytes, TotalObjects: u.Items, TotalPacks: packs.Items,
+		TotalBytes: u.Bytes - u.MissingBytes, TotalObjects: u.Items - u.MissingItems, TotalPacks: packs.Items - packs.MissingItems,
 		QuotaUsed: u.Used, QuotaSource: "unlimited",
 	}
 	if u.Limit >= 0 {

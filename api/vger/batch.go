@@ -84,7 +84,7 @@ func deletable(a *repo.Access, names []string) ([]string, error) {
 		}
 		// The one key that can be an item or a directory.
 		if k.text == "pending_index" {
-			entry, err := a.Repository().Index().Get(k.text)
+			entry, err := a.Repository().Entry(k.text)
 			if err != nil && !errors.Is(err, repo.ErrNotFound) {
 				return nil, err
 			}

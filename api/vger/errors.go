@@ -36,6 +36,7 @@ var errPath = badRequest("invalid path")
 // table is this dialect's contract for errors: 4xx for what stays wrong, 5xx for what a
 // retry may cure, as clients retry every 5xx for about 70 s and no 4xx.
 var table = api.ErrorTable{
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not in its place, retry later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusNotFound, Text: "no such repository"},
 	{Err: repo.ErrNotFound, Status: http.StatusNotFound, Text: "not found"},
 	{Err: repo.ErrExists, Status: http.StatusConflict, Text: "already exists"},
@@ -52,7 +53,11 @@ var table = api.ErrorTable{
 	{Err: repo.ErrTooLarge, Status: http.StatusRequestEntityTooLarge, Text: "larger than one object may be"},
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable, Text: "range beyond file size"},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest, Text: "unsupported hash algorithm"},
+	// Not repeated, and not taken for a pack that is not there.
+	{Err: repo.ErrDamaged, Status: http.StatusUnprocessableEntity, Text: api.DamagedText},
+	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes of this object are damaged; the server's administrator must look"},
+	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: it can be read, and not written"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "repository is read-only after a disk error"},
 	{Err: repo.ErrNoSpace, Status: http.StatusRequestEntityTooLarge, Text: "no space left on the server: prune and compact still work"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "busy, retry later"},

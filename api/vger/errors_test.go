@@ -37,7 +37,7 @@ func TestErrorTable(t *testing.T) {
 
 // TestRetriedErrors: clients retry every 5xx for about 70 s and no 4xx; 5xx is for what may pass by itself.
 func TestRetriedErrors(t *testing.T) {
-	transient := []error{repo.ErrReadOnly, repo.ErrBusy, repo.ErrCorrupt}
+	transient := []error{repo.ErrReadOnly, repo.ErrBusy, repo.ErrCorrupt, repo.ErrLoss, repo.ErrDetached}
 	for _, err := range repo.All {
 		want := false
 		for _, other := range transient {

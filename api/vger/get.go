@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"packhouse/api"
 	"packhouse/repo"
@@ -28,7 +29,11 @@ func (x *exchange) get() error {
 	if err != nil {
 		return err
 	}
-	begun := a.ReadTime()
+	var begun time.Time
+	leads := a.LeadsToIndex(x.key.text)
+	if leads {
+		begun = a.ReadTime()
+	}
 	o, err := x.open(a)
 	if err != nil {
 		return err
@@ -52,7 +57,7 @@ func (x *exchange) get() error {
 	if err := api.SendReader(x.w, x.r, code, section, length); err != nil {
 		return err
 	}
-	if length == o.Size() {
+	if leads && length == o.Size() {
 		a.IndexRead(x.key.text, begun)
 	}
 	return nil

@@ -84,7 +84,7 @@ func (x *exchange) completesBackup(a *repo.Access) (bool, error) {
 	if !strings.HasPrefix(x.key.text, "snapshots/") {
 		return false, nil
 	}
-	entry, err := a.Repository().Index().Get(x.key.text)
+	entry, err := a.Repository().Entry(x.key.text)
 	if errors.Is(err, repo.ErrNotFound) {
 		return true, nil
 	}

@@ -61,7 +61,7 @@ func TestRepackIsLogged(t *testing.T) {
 	// What lives of each is small.
 	var packs []string
 	for n := range 3 {
-		packs = append(packs, s.putPack("/laptop", makePack(fmt.Sprintf("%04d", n), strings.Repeat("x", 1000+n))))
+		packs = append(packs, s.putPack("/laptop", makePack(fmt.Sprintf("%04d", n), strings.Repeat("x", []int{3000, 1001, 1002}[n]))))
 	}
 	s.want(200, s.do("GET", "/laptop/index", ""))
 	repack := func(status int, operations ...string) {
@@ -72,21 +72,24 @@ func TestRepackIsLogged(t *testing.T) {
 	repack(200, operation(packs[2], true))
 	wantLog(`level=INFO msg="packs that a client calls unused" repository=laptop job=\w+ principal=\S+ removed=1 bytes=1023 left=0`)
 	repack(200, operation(packs[0], true, 13, 4))
-	wantLog(`level=INFO msg="compaction waits for its client's index: its sources stay until then" repository=laptop job=\w+ principal=\S+ plan=1 packs=1 bytes=1021 lock="locks/l.json since \d+"`,
+	wantLog(`level=INFO msg="compaction waits for its client's index: its sources stay until then" repository=laptop job=\w+ principal=\S+ plan=1 packs=1 bytes=3021 lock="locks/l.json since \d+"`,
 		`level=INFO msg="plan carried out" repository=laptop job=`)
 
-	// The sources of open plans are not more than what there was when the oldest of them began.
+	// The sources of open plans are not more than the quota.
+	if err := s.repository("laptop").Repository().SetQuota(t.Context(), 7000); err != nil {
+		t.Fatal(err)
+	}
 	large := s.putPack("/laptop", makePack("live", strings.Repeat("x", 5000)))
 	repack(413, operation(large, true, 13, 4))
 	wantLog(`level=INFO msg=request .* repository=laptop .* operation=repack .* status=413 .* reason="the compaction that .* began at .* still waits for its index, \d+ bytes short: .*"`)
-	free.Store(1 << 10)
+	free.Store(1183762 - 500) // what was removed at first is enough, but its place is not given back here
 	repack(413, operation(packs[1], false, 13, 4))
 	wantLog(`level=INFO msg=request .* repository=laptop .* operation=repack .* status=413 .* reason=".*no space left on the server.*"`,
 		`level=INFO msg="packs kept after compactions are given back" repository=laptop why="the disk is short" packs=1 bytes=1023`)
 	free.Store(1 << 30)
 
 	s.put("/laptop/index", "2")
-	wantLog(`level=INFO msg="compaction complete: its client has stored the index" repository=laptop plan=1 principal=\S+ packs=1 bytes=1021`)
+	wantLog(`level=INFO msg="compaction complete: its client has stored the index" repository=laptop plan=1 principal=\S+ packs=1 bytes=3021`)
 	s.want(200, s.do("GET", "/laptop/"+packs[0], ""))
 	wantLog(`level=INFO msg="a pack that a compaction had removed is back: a client asked for it" repository=laptop key=` + packs[0])
 	s.want(200, s.do("GET", "/laptop/index", ""))

@@ -156,7 +156,7 @@ func checkPack(ctx context.Context, a *repo.Access, entry index.Entry) (problem 
 	case err != nil && !errors.Is(err, repo.ErrCorrupt):
 		return "", err
 	case err != nil:
-		return fmt.Sprintf("read error for %s: the stored bytes are damaged or missing", entry.Key), nil
+		return fmt.Sprintf("read error for %s: the stored bytes are damaged", entry.Key), nil
 	case string(head[:magic]) != packHeader[:magic]:
 		return "invalid pack magic: " + entry.Key, nil
 	case head[magic] != packHeader[magic]:

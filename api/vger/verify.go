@@ -117,7 +117,7 @@ func verifyOne(ctx context.Context, a *repo.Access, p verifyPack, algorithm dige
 	case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrIsDir):
 		return problem("stat failed: no such pack")
 	case errors.Is(err, repo.ErrCorrupt):
-		return problem("read failed: the stored bytes are damaged or missing")
+		return problem("read failed: the stored bytes are damaged")
 	case err != nil:
 		return result, err
 	}

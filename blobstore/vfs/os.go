@@ -15,9 +15,10 @@ func OS() FS { return osFS{} }
 type osFS struct{}
 
 var (
-	_ FS      = osFS{}
-	_ File    = osFile{}
-	_ OSFiler = osFile{}
+	_ FS             = osFS{}
+	_ ReadOnlyTeller = osFS{}
+	_ File           = osFile{}
+	_ OSFiler        = osFile{}
 )
 
 func (osFS) Create(name string) (File, error) {
@@ -49,17 +50,36 @@ func (osFS) SyncDir(name string) error {
 }
 
 func (osFS) Space(name string) (free, total int64, err error) {
-	var st unix.Statfs_t
+	st, err := statfs(name)
+	if err != nil {
+		return 0, 0, err
+	}
+	free, total = spaceOf(&st)
+	return free, total, nil
+}
+
+// ReadOnly implements ReadOnlyTeller.
+func (osFS) ReadOnly(name string) (bool, error) {
+	st, err := statfs(name)
+	return readOnly(&st), err
+}
+
+func statfs(name string) (st unix.Statfs_t, err error) {
 	for {
 		if err = unix.Statfs(name, &st); err != unix.EINTR {
 			break
 		}
 	}
 	if err != nil {
-		return 0, 0, &fs.PathError{Op: "statfs", Path: name, Err: err}
+		err = &fs.PathError{Op: "statfs", Path: name, Err: err}
 	}
-	unit := blockUnit(&st)
-	return int64(st.Bavail) * unit, int64(st.Blocks) * unit, nil
+	return st, err
+}
+
+// spaceOf are the bytes that an unprivileged user may still write, and all of the file system.
+func spaceOf(st *unix.Statfs_t) (free, total int64) {
+	unit := blockUnit(st)
+	return int64(st.Bavail) * unit, int64(st.Blocks) * unit
 }
 
 // osFile is an *os.File whose Sync is fdatasync where there is one. package os opens

@@ -85,3 +85,6 @@ func blockUnit(st *unix.Statfs_t) int64 {
 	}
 	return int64(st.Bsize)
 }
+
+// readOnly tells of a mount, or of a file system that is read-only as a whole.
+func readOnly(st *unix.Statfs_t) bool { return st.Flags&unix.ST_RDONLY != 0 }

@@ -25,6 +25,10 @@ func of(name, rest string) string {
 
 // send asks and returns the response if it is good; else its error's text.
 func (d *desk) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	if d.reads && method != http.MethodGet && path != pathCheck {
+		// Of a lock that is broken here a running server would not hear.
+		return nil, &refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
+	}
 	var reader io.Reader
 	if body != nil {
 		text, err := json.Marshal(body)

@@ -21,10 +21,11 @@ func checkCommand(s streams) *cobra.Command {
 		Use:   "check [NAME…]",
 		Short: "Check repositories: the index, and with --verify every stored byte",
 		Long: `Checks the index of the repositories (all, unless named): every page of its file, and then
-records, directories, counters and references. With --verify reads every item and compares it
-with the BLAKE3 recorded when it was stored; damaged items are marked, and not served until they
-are stored again. It changes nothing else, and clients may go on working. What is wrong with an
-index is shown with what mends it.
+records, directories, counters and references; and whether every item has its file. Names what is
+missing and what is known to be damaged. With --verify reads every item and compares it with the
+BLAKE3 recorded when it was stored. Missing and damaged items are marked, and not served until they
+are whole again. It changes nothing else, and clients may go on working. What is wrong with an index
+is shown with what mends it. docs/trouble.md says what to do.
 
   packhouse check
   packhouse check laptop --verify

@@ -24,7 +24,8 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 		Use:   "check FILE",
 		Short: "Tell whether a configuration file is right",
 		Long: `Reads a configuration file as serve would. Each thing that is wrong is one line with file and
-line number, and what would be right.
+line number, and what would be right. It also looks at the data directory, if it is there: it
+prints its data_id, which a file may demand, or that it is not the one that the file demands.
 
   packhouse config check /etc/packhouse.toml`,
 		Args: exactly(1, "a FILE"),
@@ -35,6 +36,13 @@ line number, and what would be right.
 			}
 			for _, warning := range c.Warnings {
 				fmt.Fprintf(s.out, "%s: warning: %s\n", args[0], warning)
+			}
+			lines, err := describeDataDir(&c)
+			for _, line := range lines {
+				fmt.Fprintf(s.out, "%s: %s\n", args[0], line)
+			}
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			_, err = fmt.Fprintf(s.out, "%s: fine\n", args[0])
 			return err

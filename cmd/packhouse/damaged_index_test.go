@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -172,26 +171,6 @@ func TestDamagedIndex(t *testing.T) {
 			}
 		})
 	}
-}
-
-// page is a page of the server itself.
-func page(t *testing.T, s *running, path string) string {
-	t.Helper()
-	req, err := http.NewRequestWithContext(t.Context(), "GET", s.url+path, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	req.SetBasicAuth("packhouse", s.token)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil || resp.StatusCode != http.StatusOK {
-		t.Fatalf("%s: %d %s, %v", path, resp.StatusCode, text, err)
-	}
-	return string(text)
 }
 
 func match(pattern, text string) bool { return regexp.MustCompile(pattern).MatchString(text) }

@@ -21,11 +21,12 @@ func TestDeployedConfiguration(t *testing.T) {
 	}
 	all := regexp.MustCompile(`(?m)^# (\[|[a-z_]+ = )`).ReplaceAllString(string(text), "$1")
 	all = strings.ReplaceAll(strings.ReplaceAll(all, `"$2y$10$…"`, `"`+hashOf(t, "x")+`"`), `"…"`, `"t"`)
+	all = strings.ReplaceAll(all, `"0123…"`, `"`+strings.Repeat("0", 32)+`"`)
 	c, err := config.Parse("packhouse.toml", []byte(all), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Users) != 1 || len(c.Repositories) != 1 || c.Token != "t" {
+	if len(c.Users) != 1 || len(c.Repositories) != 1 || c.Token != "t" || c.DataID == "" {
 		t.Errorf("not all examples were switched on: %+v", c)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
+	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
@@ -37,13 +38,13 @@ func (f *deskFlags) add(cmd *cobra.Command) {
 
 // dir is the directory, absolute.
 func (f *deskFlags) dir(cmd *cobra.Command) (string, error) {
-	dir := f.dataDir
+	dir, id := f.dataDir, ""
 	if f.config != "" && !cmd.Flags().Changed("data-dir") {
 		c, err := config.Load(f.config, nil)
 		if err != nil {
 			return "", err
 		}
-		dir = c.DataDir
+		dir, id = c.DataDir, c.DataID
 	}
 	real, err := resolve(dir)
 	if err == nil {
@@ -51,6 +52,9 @@ func (f *deskFlags) dir(cmd *cobra.Command) (string, error) {
 	}
 	if errors.Is(err, os.ErrNotExist) {
 		return "", fmt.Errorf("there is no directory %s; say which with --data-dir or --config", dir)
+	}
+	if err == nil && !holder.Held(real) { // else the server has looked
+		err = checkDataID(real, id)
 	}
 	return real, err
 }
@@ -62,6 +66,7 @@ type desk struct {
 	only   string // the repository when the directory is one: its name where the question goes; else ""
 	single bool
 	own    bool // this process holds the directory
+	reads  bool // for reading only: its file system takes no writes
 	end    func() error
 
 	data     string // the data directory; "": the directory is one repository, or far away
@@ -178,10 +183,16 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	if err != nil {
 		return nil, errors.Join(err, claim.Release())
 	}
+	id := ""
+	if !single {
+		if id, err = repo.Identity(vfs.OS(), claim.Dir); err != nil && !errors.Is(err, repo.ErrNoIdentity) {
+			return nil, errors.Join(err, claim.Release())
+		}
+	}
 	h, err := openHouse(ctx, houseOptions{
 		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
-		Policy: policy,
-		Yield:  func() {}, // when the command is done, which needs no telling
+		Policy: policy, Identity: id,
+		Yield: func() {}, // when the command is done, which needs no telling
 	})
 	if err != nil {
 		return nil, errors.Join(err, claim.Release())
@@ -189,8 +200,8 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
-	client := holder.Client(claim.Dir)
-	return &desk{client: client, single: single, own: true, end: func() error {
+	client := claim.Client()
+	return &desk{client: client, single: single, own: true, reads: claim.ReadOnly, end: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
 		for h.rooms.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)

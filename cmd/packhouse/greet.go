@@ -11,7 +11,8 @@ import (
 
 // greet prints where the server is and how to use it. The token is shown only if the server made it or
 // keeps it in a file of its own, and not to a journal that others read.
-func greet(w io.Writer, sv *server, listeners []net.Listener, token string, source tokenSource) error {
+// newID is the identity of the data directory, if this start gave it one.
+func greet(w io.Writer, sv *server, listeners []net.Listener, token string, source tokenSource, newID string) error {
 	var b strings.Builder
 	urls := make([]string, 0, len(listeners))
 	first := ""
@@ -25,6 +26,8 @@ func greet(w io.Writer, sv *server, listeners []net.Listener, token string, sour
 	fmt.Fprintf(&b, "Packhouse %s serves %s at %s\n", version(), sv.c.DataDir, strings.Join(urls, ", "))
 	shown := token
 	switch {
+	case source.made && source.path == "":
+		fmt.Fprintf(&b, "\n  token   %s\n          of this run alone: it cannot be kept on a read-only file system\n", token)
 	case source.path == "":
 		shown = "TOKEN"
 		fmt.Fprintf(&b, "\n  token   as configured\n")
@@ -33,6 +36,9 @@ func greet(w io.Writer, sv *server, listeners []net.Listener, token string, sour
 		fmt.Fprintf(&b, "\n  token   kept in %s\n", source.path)
 	default:
 		fmt.Fprintf(&b, "\n  token   %s\n          kept in %s\n", token, source.path)
+	}
+	if newID != "" {
+		fmt.Fprintf(&b, "  data_id %s\n          of the data directory; with it in the configuration no other directory is\n          taken for this one, such as an empty mount point\n", newID)
 	}
 	if first != "" {
 		login, err := url.Parse(first)

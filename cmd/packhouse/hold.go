@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -76,11 +77,11 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 		return public(err)
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
-	existed := false // a repository, at some time
+	var existed atomic.Bool // a repository, at some time, that was not taken away by others than us
 	var h *house
 	defer func() {
 		if h == nil || h.empty() {
-			claim.Tidy(existed)
+			claim.Tidy(existed.Load())
 		}
 	}()
 	file, err := claim.OpenLog()
@@ -102,7 +103,8 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 		return public(err)
 	}
 	h, err = openHouse(ctx, houseOptions{
-		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave,
+		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave, Moved: leave,
+		GaveUp: func() { existed.Store(false) },
 		Policy: func(string) config.Policy { return policy },
 	})
 	if err != nil {
@@ -120,7 +122,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 			if h.empty() {
 				limit = min(idle, emptyIdle)
 			} else {
-				existed = true
+				existed.Store(true)
 			}
 			rest := limit - time.Since(h.api.LastActive())
 			// A compaction goes on although its client has left: the next one asks for its result.

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -40,6 +41,16 @@ type houseOptions struct {
 	Stopping func()
 	// Yield lets go of the repository because another process asks for it. nil: refused.
 	Yield func()
+	// Identity is that of the data directory; "": it has none.
+	Identity string
+	// Moved is called when the directory is not what lies under its path any more. nil: the server refuses requests until it is,
+	// and goes on then.
+	Moved func()
+	// GaveUp is called when a repository has been given up that is not in its place. nil: nobody wants to know.
+	GaveUp func()
+
+	detached func() // of the house, like reattach; nil: with Moved
+	reattach func() error
 }
 
 // settings is what the policy of a repository means to package repo.
@@ -71,12 +82,20 @@ type house struct {
 	rooms rooms
 	api   *api.Server
 	local *holder.Server
-	door  net.Listener // of local
+
+	mu        sync.Mutex         // held while the claim is given up or taken again
+	door      net.Listener       // of local; nil: the directory was never in its place. Guarded by mu
+	serve     func(net.Listener) // has local answer; nil: run has not begun. Guarded by mu
+	suspended bool               // the claim is given up; guarded by mu
+	ended     bool               // close has begun; guarded by mu
 }
 
 // openHouse prepares a server and opens its socket for other processes. It answers from run on.
 func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 	h := &house{o: o}
+	if o.Moved == nil {
+		h.o.detached, h.o.reattach = h.letGo, h.reattach
+	}
 	var server atomic.Pointer[api.Server] // nil until there is one
 	busy := func() int {
 		if s := server.Load(); s != nil {
@@ -91,7 +110,7 @@ func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 		activity = nil
 	}
 	var err error
-	if h.rooms, err = openRooms(o, busy, activity); err != nil {
+	if h.rooms, err = openRooms(h.o, busy, activity); err != nil {
 		return nil, err
 	}
 	h.api, err = api.New(api.Options{
@@ -104,11 +123,32 @@ func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 		return nil, errors.Join(err, h.rooms.close())
 	}
 	server.Store(h.api)
-	h.local = holder.NewServer(h.api.Trusted())
-	if h.door, err = o.Claim.Listen(); err != nil {
+	var inPlace func() error
+	if o.Moved != nil {
+		inPlace = func() error {
+			err := o.Claim.InPlace()
+			if err != nil {
+				o.Moved()
+			}
+			return err
+		}
+	}
+	h.local = holder.NewServer(h.api.Trusted(), inPlace)
+	if err := h.listen(); err != nil {
 		return nil, errors.Join(err, h.rooms.close())
 	}
 	return h, nil
+}
+
+// listen opens the socket. Maintenance is at work by now: it may have found that the directory is not in its place.
+func (h *house) listen() (err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.door == nil && !h.suspended {
+		h.door, err = h.o.Claim.Listen()
+	}
+	h.ended = err != nil
+	return err
 }
 
 // run answers on listeners until ctx ends or one of them fails; then it finishes what is under
@@ -120,7 +160,25 @@ func (h *house) run(ctx context.Context, listeners []net.Listener, drain time.Du
 			failed <- fmt.Errorf("serve %s: %w", what, err)
 		}
 	}
-	go serve("other processes", func() error { return h.local.Serve(h.door) })
+	h.mu.Lock()
+	h.serve = func(l net.Listener) {
+		go serve("other processes", func() error {
+			err := h.local.Serve(l)
+			h.mu.Lock()
+			defer h.mu.Unlock()
+			if h.suspended || h.door != l {
+				return nil // closed by reattach
+			}
+			return err
+		})
+	}
+	if h.door != nil {
+		h.serve(h.door)
+	}
+	h.mu.Unlock()
+	watching, stop := context.WithCancel(ctx)
+	var watch sync.WaitGroup
+	watch.Go(func() { h.watch(watching) })
 	for _, l := range listeners {
 		go serve(l.Addr().String(), func() error { return h.api.Serve(api.Listener{Listener: l}) })
 	}
@@ -129,10 +187,77 @@ func (h *house) run(ctx context.Context, listeners []net.Listener, drain time.Du
 	case <-ctx.Done():
 	case fault = <-failed:
 	}
+	stop()
+	watch.Wait()
 	if h.o.Stopping != nil {
 		h.o.Stopping()
 	}
 	return errors.Join(fault, h.close(drain))
+}
+
+// watchInterval is how often a server looks whether its directory and its repositories are in their place, when nobody asks
+// for them.
+const watchInterval = time.Second
+
+// watch looks until ctx ends.
+func (h *house) watch(ctx context.Context) {
+	ticker := time.NewTicker(watchInterval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		if err := h.rooms.set.Refresh(); err != nil && h.o.Moved != nil {
+			h.o.Log.Warn("the directory is not in its place any more", "error", err)
+			h.o.Moved()
+			return
+		}
+	}
+}
+
+// reattachPatience is how long an attempt to take the directory again waits for processes that have it.
+const reattachPatience = 2 * time.Second
+
+// letGo gives up the claim of a directory that is not in its place, with the socket in it, so that its volume is free.
+func (h *house) letGo() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended || h.suspended {
+		return
+	}
+	h.suspended = true
+	var err error
+	if h.door != nil {
+		err = h.door.Close()
+	}
+	if err := errors.Join(err, h.o.Claim.Suspend()); err != nil {
+		h.o.Log.Warn("letting go of the directory", "error", err)
+	}
+}
+
+// reattach claims what lies in the directory's place now, after letGo.
+func (h *house) reattach() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.ended {
+		return fmt.Errorf("%w: the server is stopping", repo.ErrBusy)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), reattachPatience)
+	defer cancel()
+	if err := h.o.Claim.Resume(ctx); err != nil {
+		return err
+	}
+	door, err := h.o.Claim.Listen()
+	if err != nil {
+		return errors.Join(err, h.o.Claim.Suspend())
+	}
+	h.door, h.suspended = door, false
+	if h.serve != nil {
+		h.serve(door)
+	}
+	return nil
 }
 
 // close ends a server, whether it has run or not.
@@ -145,6 +270,11 @@ func (h *house) close(drain time.Duration) error {
 	if err := errors.Join(h.api.Shutdown(ctx), <-left); err != nil {
 		h.o.Log.Warn("stopping: not every request could finish", "error", err)
 	}
-	_ = h.door.Close() // again, if it was served
+	h.mu.Lock()
+	h.ended = true
+	if h.door != nil {
+		_ = h.door.Close() // again, if it was served
+	}
+	h.mu.Unlock()
 	return h.rooms.close()
 }

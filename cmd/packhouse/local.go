@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"time"
 
 	"packhouse/api"
 	"packhouse/api/borgstore"
@@ -20,7 +21,9 @@ import (
 const (
 	pathCreate  = "/-/local/create"
 	pathDestroy = "/-/local/destroy"
-	pathCheck   = "/-/local/check" // answers with checkEvents, one a line; 409: there is such a repository, but it cannot be opened
+	pathSalvage = "/-/local/salvage"     // answers with a salvageAnswer
+	pathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
+	pathCheck   = "/-/local/check"       // answers with checkEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
 // localRequest is what a command asks.
@@ -28,6 +31,14 @@ type localRequest struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
 	Verify  bool   `json:"verify,omitempty"`
+	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
+	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
+	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
+}
+
+// salvageAnswer tells until when damaged items are served.
+type salvageAnswer struct {
+	Until time.Time `json:"until"` // zero: they are not
 }
 
 // checkEvent is one line of a check's answer: progress, a problem, what to do, or the end.
@@ -45,7 +56,7 @@ type checkEvent struct {
 }
 
 // localOperations are the names of what they do, for the log and the metrics.
-var localOperations = map[string]string{pathCreate: "create", pathDestroy: "destroy", pathCheck: "check"}
+var localOperations = map[string]string{pathCreate: "create", pathDestroy: "destroy", pathCheck: "check", pathSalvage: "salvage", pathLoss: "accept-loss"}
 
 // localHandler answers what our own commands ask on the socket of a holder.
 func localHandler(set *repo.Set, yield func()) http.Handler {
@@ -85,6 +96,41 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 		return err
 	})
 	handle(pathDestroy, func(ctx context.Context, q localRequest) error { return set.Destroy(ctx, q.Name) })
+	answer := func(path string, do func(context.Context, *repo.Repository, localRequest) (any, error)) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) {
+			var q localRequest
+			var result any
+			err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q)
+			if err == nil {
+				var repository *repo.Repository
+				if repository, err = set.Get(r.Context(), q.Name); err == nil {
+					result, err = do(r.Context(), repository, q)
+				}
+			}
+			note(r, path, q, err)
+			if err != nil {
+				api.WriteText(w, r, http.StatusConflict, err.Error())
+				return
+			}
+			text, err := json.Marshal(result)
+			if err != nil {
+				api.WriteText(w, r, http.StatusInternalServerError, api.InternalError)
+				return
+			}
+			api.WriteBytes(w, r, http.StatusOK, "application/json", text)
+		})
+	}
+	answer(pathSalvage, func(ctx context.Context, r *repo.Repository, q localRequest) (any, error) {
+		d, err := time.ParseDuration(q.For)
+		if err != nil {
+			return nil, err
+		}
+		until, err := r.Salvage(ctx, d)
+		return salvageAnswer{until}, err
+	})
+	answer(pathLoss, func(ctx context.Context, r *repo.Repository, q localRequest) (any, error) {
+		return r.AcceptLoss(ctx, q.Forget, q.Dry)
+	})
 	mux.HandleFunc("POST "+pathCheck, func(w http.ResponseWriter, r *http.Request) {
 		var q localRequest
 		err := json.NewDecoder(io.LimitReader(r.Body, 64<<10)).Decode(&q)
@@ -100,7 +146,7 @@ func localHandler(set *repo.Set, yield func()) http.Handler {
 				status = http.StatusNotFound
 			case errors.Is(err, repo.ErrInvalid):
 				status = http.StatusBadRequest
-			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil:
+			case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil, set.Attached() != nil:
 				status = http.StatusServiceUnavailable // and nothing wrong with it, as far as we know
 			}
 			text := err.Error()
@@ -166,12 +212,38 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 			return err
 		}
 	}
+	if err := c.files(ctx, verify); err != nil {
+		return err
+	}
 	if verify {
 		if err := c.verify(ctx); err != nil {
 			return err
 		}
 	}
 	return c.say(checkEvent{Done: true})
+}
+
+// files compares the names of the files with the index, and tells what is lost. With verify what is damaged is found
+// anyway, and may turn out to be whole.
+func (c *checker) files(ctx context.Context, verify bool) error {
+	_, err := c.r.Sweep(ctx)
+	switch {
+	case errors.Is(err, repo.ErrLoss):
+		if err := c.problem(err.Error()); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	return c.r.Marked(ctx, func(e index.Entry) error {
+		switch {
+		case e.Item.Flags&index.FlagMissing != 0:
+			return c.problem(e.Key + ": its file is missing")
+		case !verify:
+			return c.problem(e.Key + ": its stored bytes are damaged")
+		}
+		return nil
+	})
 }
 
 // verifyBatch is how many items are looked up at once. They are read outside the walk of the index: marking a
@@ -219,7 +291,10 @@ func (c *checker) verify(ctx context.Context) error {
 func (c *checker) item(ctx context.Context, entry index.Entry) error {
 	c.event.Bytes += entry.Item.Size
 	err := c.r.Verify(ctx, entry, nil)
-	if errors.Is(err, repo.ErrCorrupt) {
+	switch {
+	case errors.Is(err, repo.ErrLoss), err != nil && entry.Item.Flags&index.FlagMissing != 0:
+		return nil // said already
+	case errors.Is(err, repo.ErrCorrupt):
 		return c.problem(entry.Key + ": " + err.Error())
 	}
 	return err

@@ -98,7 +98,7 @@ func rebuild(cmd *cobra.Command, s streams, f *deskFlags, dir string, replace bo
 		var text []byte
 		if text, err = json.Marshal(map[string]any{
 			"snapshot": report.Snapshot, "items": report.Items, "bytes": report.Bytes, "recovered": report.Recovered,
-			"dropped": report.Dropped, "superseded": report.Superseded, "unreadable": report.Unreadable,
+			"missing": report.Missing, "superseded": report.Superseded, "unreadable": report.Unreadable,
 		}); err == nil {
 			err = printJSON(s.out, text)
 		}
@@ -116,8 +116,11 @@ func showRebuilt(s streams, report repo.RebuildReport) error {
 	if report.Snapshot != "" {
 		from = "snapshot " + report.Snapshot
 	}
-	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d gone since the snapshot, %d blobs superseded, %d unreadable\n",
-		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Dropped, report.Superseded, report.Unreadable)
+	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d missing, %d blobs superseded, %d unreadable\n",
+		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Missing, report.Superseded, report.Unreadable)
+	if err == nil && report.Missing > 0 {
+		_, err = fmt.Fprintln(s.out, "what is missing was deleted since the snapshot, or lost: packhouse check names it, packhouse repo accept-loss --forget removes it")
+	}
 	if err == nil && report.Superseded > 0 {
 		_, err = fmt.Fprintln(s.out, "what was superseded gave way to newer items of the same names; it can be restored for 30 days: packhouse trash list")
 	}

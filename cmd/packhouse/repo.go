@@ -37,6 +37,9 @@ type repositoryInfo struct {
 		Returned   int64      `json:"bytes_returned"`
 		KeptItems  int64      `json:"kept_items"`
 		KeptBytes  int64      `json:"kept_bytes"`
+		Missing    int64      `json:"missing_items"`
+		Lost       int64      `json:"missing_bytes"`
+		Damaged    int64      `json:"damaged_items"`
 	}
 	Plans  []planInfo // the oldest that are open
 	Health struct {
@@ -55,6 +58,8 @@ func (r *repositoryInfo) state() string {
 		return "damaged: " + r.Health.Reason
 	case !r.Health.Writable:
 		return "read-only: " + r.Health.Reason
+	case r.Health.Reason != "":
+		return "degraded: " + r.Health.Reason
 	}
 	return "ok"
 }
@@ -71,13 +76,15 @@ func repoCommand(s streams) *cobra.Command {
   packhouse repo plans laptop
   packhouse repo quota laptop 500G
   packhouse repo info -d /srv/backup/laptop
+  packhouse repo salvage laptop --for 2h
+  packhouse repo accept-loss laptop
 
 Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 
@@ -154,6 +161,10 @@ func showRepository(s streams, r *repositoryInfo) error {
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
+	lost := ""
+	if r.Usage.Missing > 0 || r.Usage.Damaged > 0 {
+		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, inBytes(r.Usage.Lost), r.Usage.Damaged)
+	}
 	lines := [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
@@ -163,9 +174,9 @@ func showRepository(s streams, r *repositoryInfo) error {
 	if r.Dialect == "vger" {
 		lines = append(lines, r.compactions()...)
 	}
-	for _, line := range append(lines, [2]string{"state", r.state()}) {
+	for _, line := range append(lines, [2]string{"lost", lost}, [2]string{"state", r.state()}) {
 		if line[1] == "" {
-			continue // a single repository has no name
+			continue // a single repository has no name, and most have lost nothing
 		}
 		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], printable(line[1])); err != nil {
 			return err

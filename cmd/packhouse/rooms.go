@@ -42,6 +42,9 @@ func openRooms(o houseOptions, busy func() int, activity func(repository, princi
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
 	temporary := filepath.Join(o.Claim.Dir, holder.OwnDir)
+	if o.Claim.ReadOnly {
+		temporary = ""
+	}
 	var r rooms
 	authorize := func(repository *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal {
 		if trusted {
@@ -68,6 +71,16 @@ func openRooms(o houseOptions, busy func() int, activity func(repository, princi
 	})
 	options := repo.SetOptions{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
+		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
+		GaveUp: func(repository *repo.Repository) {
+			r.engine.Abandon(repository)
+			if o.GaveUp != nil {
+				o.GaveUp()
+			}
+		},
+	}
+	if !o.Alone { // a command looks when it is asked to
+		options.Environment.Sweep = sweepInterval
 	}
 	if !o.Single { // the holder of a single one would ask itself
 		options.TakeOver = takeOver
@@ -136,6 +149,9 @@ func takeOver(ctx context.Context, dir string) error {
 	}
 	return nil
 }
+
+// sweepInterval is how often the names of the files of each repository are compared with its index.
+const sweepInterval = time.Hour
 
 // takeOverPatience is below what clients wait for an answer.
 const takeOverPatience = 20 * time.Second

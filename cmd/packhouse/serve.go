@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -110,6 +111,9 @@ type server struct {
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
 	cert    *certificate                  // nil: no TLS
 	house   *house
+
+	readOnly bool   // the data directory's file system was, at the start
+	unkept   string // the token of this run, which could not be kept; "": there is none
 }
 
 func (sv *server) run(ctx context.Context, s streams) (err error) {
@@ -117,6 +121,9 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	dir, err := resolve(sv.c.DataDir)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
+	}
+	if err := checkDataID(dir, sv.c.DataID); err != nil {
+		return err
 	}
 	if err := lookAround(dir, sv.log); err != nil {
 		return err
@@ -140,7 +147,18 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
 
-	if err := sv.c.Policies().Keep(filepath.Join(dir, holder.OwnDir)); err != nil {
+	sv.readOnly = claim.ReadOnly
+	id, made, err := identify(claim, sv.c.DataID)
+	if err != nil {
+		return err
+	}
+	if missing := missingRepositories(dir, &sv.c); len(missing) > 0 {
+		sv.log.Warn("the configuration names repositories that are not in the data directory; is this the right one?",
+			"path", dir, "repositories", strings.Join(missing, ", "))
+	}
+	if claim.ReadOnly {
+		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", dir)
+	} else if err := sv.c.Policies().Keep(filepath.Join(dir, holder.OwnDir)); err != nil {
 		return err
 	}
 	token, where, err := sv.token()
@@ -159,12 +177,16 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(),
 		Limits: api.Limits{ItemBytes: sv.c.MaxBody, PlanBytes: sv.c.Maintenance.PlanBytes}, Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
-		Maintenance: sv.c.Maintenance, Upkeep: true, Tasks: sv.tasks(),
+		Maintenance: sv.c.Maintenance, Upkeep: true, Tasks: sv.tasks(), Identity: id,
 	})
 	if err != nil {
 		return errors.Join(err, closeAll(listeners))
 	}
-	if err := greet(s.out, sv, listeners, token, where); err != nil {
+	newID := ""
+	if made {
+		newID = id
+	}
+	if err := greet(s.out, sv, listeners, token, where, newID); err != nil {
 		return errors.Join(err, closeAll(listeners), sv.house.close(0))
 	}
 	for i, l := range listeners {
@@ -184,7 +206,7 @@ const claimPatience = 60 * time.Second
 
 // tokenSource is where the token came from.
 type tokenSource struct {
-	path string // of the file it is kept in; empty: configured
+	path string // of the file it is kept in; empty: configured, or not kept
 	made bool   // just now
 }
 
@@ -196,6 +218,15 @@ func (sv *server) token() (string, tokenSource, error) {
 	}
 	path := tokenPath(c)
 	token, made, err := keptToken(path)
+	if sv.readOnly && (errors.Is(err, syscall.EROFS) || errors.Is(err, os.ErrNotExist)) {
+		first := sv.unkept == ""
+		if first {
+			sv.unkept, err = newToken()
+		} else {
+			err = nil
+		}
+		return sv.unkept, tokenSource{made: first}, err
+	}
 	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm()&0o077 != 0 {
 		sv.log.Warn("others can read the file of the token; make its mode 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
@@ -266,6 +297,7 @@ func (sv *server) reload() {
 	}{
 		{"listen", old.Listen, c.Listen, func() { c.Listen = old.Listen }},
 		{"data_dir", old.DataDir, c.DataDir, func() { c.DataDir = old.DataDir }},
+		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
@@ -285,10 +317,18 @@ func (sv *server) reload() {
 		}
 	}
 	sv.current.Store(&c)
-	if err := c.Policies().Keep(filepath.Join(sv.house.o.Claim.Dir, holder.OwnDir)); err != nil {
-		sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+	// Nothing is made in what lies in the place of the data directory.
+	err = sv.house.rooms.set.Attached()
+	var token string
+	var source tokenSource
+	if err == nil && !sv.house.o.Claim.ReadOnly {
+		if err := c.Policies().Keep(filepath.Join(sv.house.o.Claim.Dir, holder.OwnDir)); err != nil {
+			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+		}
 	}
-	token, source, err := sv.token()
+	if err == nil || c.Token != "" {
+		token, source, err = sv.token()
+	}
 	if source.made {
 		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
 	}

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"strconv"
+	"sync"
 	"syscall"
 	"time"
 
@@ -32,6 +33,8 @@ type stdioProcess struct {
 	parsed
 	username, password string
 	find, end          time.Duration // findPatience and endPatience
+
+	mu sync.Mutex // held while this process begins, or ends, to serve the repository itself
 }
 
 func serveStdio(ctx context.Context, s streams, p parsed, username, password string) error {
@@ -43,9 +46,42 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	log := slog.New(slog.NewTextHandler(s.err, nil))
+	var alone *holder.Claim // of this process
+	var end func() error    // lets go of it
+	defer func() {
+		cancel(nil)
+		// Also when the client's last request does not end: there is a socket to be removed.
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if alone != nil {
+			_ = end() // nothing was written
+		}
+	}()
+	// self is this process as the one that serves the repository; nil: it does not.
+	self := func() (*holder.Claim, error) {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if alone != nil || ctx.Err() != nil || !readsAlone(p.dir) {
+			return alone, nil
+		}
+		var err error
+		alone, end, err = readAlone(ctx, s, p.dir)
+		return alone, err
+	}
 	connect := func(ctx context.Context) (*pipe.Link, error) {
 		ctx, cancel := context.WithTimeout(ctx, p.find)
 		defer cancel()
+		claim, err := self()
+		if err != nil {
+			return nil, err
+		}
+		if claim != nil {
+			conn, err := claim.DialSelf(ctx)
+			if err != nil {
+				return nil, err
+			}
+			return pipe.NewLink(conn, p.header("")), nil
+		}
 		found, err := holder.Find(ctx, p.dir, func(ctx context.Context) error { return startHolder(ctx, p.dir) })
 		if err != nil {
 			return nil, err

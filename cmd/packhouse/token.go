@@ -32,17 +32,23 @@ func keptToken(path string) (token string, made bool, err error) {
 	if !errors.Is(err, os.ErrNotExist) {
 		return token, false, err
 	}
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return "", false, fmt.Errorf("make a token: %w", err)
+	if token, err = newToken(); err != nil {
+		return "", false, err
 	}
-	token = hex.EncodeToString(secret)
 	if err := writeNew(path, token+"\n"); err != nil {
 		return "", false, fmt.Errorf("keep the token: %w", err)
 	}
 	// Another process may have been first; what the file holds counts.
 	token, err = readToken(path)
 	return token, true, err
+}
+
+func newToken() (string, error) {
+	secret := make([]byte, 32)
+	if _, err := rand.Read(secret); err != nil {
+		return "", fmt.Errorf("make a token: %w", err)
+	}
+	return hex.EncodeToString(secret), nil
 }
 
 // checkTokenFile tells whether keptToken will find a token, or a directory to keep one in.

@@ -225,6 +225,10 @@ func (k *keeper) round(ctx context.Context) (next time.Time, there bool) {
 	}
 	next = k.o.Now().Add(lookInterval)
 	r, err := k.o.Set.Get(ctx, k.name)
+	if err == nil && r.ReadOnlyDisk() {
+		k.trouble = ""
+		return next, true // until it is mounted otherwise
+	}
 	if err == nil {
 		err = k.o.Engine.Resume(ctx, r)
 	}
@@ -296,7 +300,7 @@ func (k *keeper) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 func (k *keeper) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
 	k.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
-	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) {
+	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
 		k.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
 	}
 }

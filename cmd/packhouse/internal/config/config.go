@@ -14,6 +14,7 @@ import (
 type Config struct {
 	Listen        []string // host:port or unix:PATH
 	DataDir       string
+	DataID        string // the identity that DataDir must have; empty: any, or none yet
 	Token         string // the server's token; empty: from TokenFile
 	TokenFile     string // empty: .packhouse/token in DataDir
 	TLSCert       string

@@ -9,9 +9,14 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/repo"
 )
 
 // Names below a held directory.
@@ -40,26 +45,102 @@ func (e *HeldError) Error() string {
 }
 
 // Claim is the right to open what is in a directory. It lasts until Release or the end
-// of the process.
+// of the process. Of a directory on a read-only file system it is the right to read, which any number of
+// processes may have. InPlace is safe for concurrent use with one call of the others.
 type Claim struct {
-	Dir    string
-	lock   *os.File
-	around *os.File // flock on the data directory: exclusive for its server, shared for a holder in it
-	made   []string // directories that did not exist before, outermost first
+	Dir string
+	// ReadOnly: the file system takes no writes. Nothing is made in the directory then, and its lock is shared, if
+	// there is a file to lock.
+	ReadOnly bool
+
+	what string // "data directory" or "repository"
+
+	mu     sync.RWMutex // held over a look at the path, and for writing while the files below change
+	held   bool         // guarded by mu, like the files
+	lock   *os.File     // nil: read-only, and there is none
+	own    *os.File     // Dir/.packhouse, wherever it lies by now; nil: read-only, and there is none
+	around *os.File     // flock on the data directory: exclusive for its server, shared for a holder in it
+	made   []string     // directories that did not exist before, outermost first
+
+	place os.FileInfo // Dir as it was claimed
+	above os.FileInfo // the directory above it, then
+	// private is a directory for the socket, where Dir takes none; "": not made.
+	private string
 }
 
 // ClaimData claims dir, which is made if it does not exist, for a server of many
 // repositories. Holders of single repositories in it are asked to let go, and waited for until ctx ends.
 // Errors: *HeldError, else I/O.
 func ClaimData(ctx context.Context, dir string) (*Claim, error) {
-	c, err := claim(dir, "data directory")
-	if err != nil {
+	c := &Claim{Dir: dir, what: dataDirectory}
+	if err := c.take(ctx, true); err != nil {
 		return nil, err
 	}
-	if err := c.takeAround(ctx); err != nil {
-		return nil, errors.Join(err, c.Release())
-	}
 	return c, nil
+}
+
+const (
+	dataDirectory = "data directory"
+	oneRepository = "repository"
+)
+
+// take is ClaimData and ClaimRepository. Without create the directory and all that a claim needs in it must be there.
+func (c *Claim) take(ctx context.Context, create bool) error {
+	err := c.takeAll(ctx, create)
+	if err == nil {
+		c.mu.Lock()
+		c.held = true
+		c.mu.Unlock()
+		return nil
+	}
+	if c.what == oneRepository {
+		c.Tidy(false)
+	}
+	return errors.Join(err, c.Release())
+}
+
+func (c *Claim) takeAll(ctx context.Context, create bool) error {
+	readOnly, err := onReadOnly(c.Dir)
+	if err != nil {
+		return err
+	}
+	if c.ReadOnly = readOnly; readOnly {
+		err = c.shareLock()
+	} else {
+		err = c.takeLock(create)
+	}
+	if err == nil {
+		err = c.remember()
+	}
+	switch {
+	case err != nil:
+		return err
+	case readOnly:
+		return c.shareData()
+	case c.what == dataDirectory:
+		return c.takeAround(ctx)
+	}
+	return c.shareAround()
+}
+
+// onReadOnly tells whether what exists of dir lies on a file system that takes no writes.
+func onReadOnly(dir string) (bool, error) {
+	for {
+		readOnly, err := vfs.OS().(vfs.ReadOnlyTeller).ReadOnly(dir)
+		if !errors.Is(err, os.ErrNotExist) || filepath.Dir(dir) == dir {
+			return readOnly, err
+		}
+		dir = filepath.Dir(dir)
+	}
+}
+
+// remember notes which directories were claimed.
+func (c *Claim) remember() (err error) {
+	if c.place, err = os.Stat(c.Dir); err != nil {
+		return err
+	}
+	c.above, err = os.Stat(filepath.Dir(c.Dir))
+	return err
 }
 
 // takeAround takes the data directory's exclusive flock from holders that share it.
@@ -113,13 +194,9 @@ func escape(path string) string {
 // ClaimRepository claims dir, which is made if it does not exist, as one repository.
 // Errors: *HeldError, else I/O.
 func ClaimRepository(dir string) (*Claim, error) {
-	c, err := claim(dir, "repository")
-	if err != nil {
+	c := &Claim{Dir: dir, what: oneRepository}
+	if err := c.take(context.Background(), true); err != nil {
 		return nil, err
-	}
-	if err := c.shareAround(); err != nil {
-		c.Tidy(false)
-		return nil, errors.Join(err, c.Release())
 	}
 	return c, nil
 }
@@ -145,47 +222,95 @@ func (c *Claim) shareAround() error {
 	return nil
 }
 
-// claim takes the lock of a directory.
-func claim(dir, what string) (*Claim, error) {
-	c := &Claim{Dir: dir}
-	if err := c.mkdirAll(filepath.Join(dir, OwnDir)); err != nil {
-		return nil, err
+// takeLock takes the lock of the directory; with create it makes what is missing for that.
+func (c *Claim) takeLock(create bool) error {
+	own := filepath.Join(c.Dir, OwnDir)
+	if create {
+		if err := c.mkdirAll(own); err != nil {
+			return err
+		}
 	}
-	path := filepath.Join(dir, OwnDir, lockFile)
+	path := filepath.Join(own, lockFile)
 	for {
 		f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|unix.O_CLOEXEC, 0o600)
-		if errors.Is(err, os.ErrNotExist) { // tidied away between
-			if err := c.mkdirAll(filepath.Join(dir, OwnDir)); err != nil {
-				return nil, err
+		if create && errors.Is(err, os.ErrNotExist) { // tidied away between
+			if err := c.mkdirAll(own); err != nil {
+				return err
 			}
 			continue
 		}
 		if err != nil {
-			return nil, err
+			return err
 		}
-		if err := lockExclusively(f); err != nil {
-			err = errors.Join(err, f.Close())
-			if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
-				return nil, &HeldError{What: what, PID: pidOf(dir)}
-			}
-			return nil, fmt.Errorf("lock the %s: %w", what, err)
+		if err := lockFor(f, unix.F_WRLCK); err != nil {
+			return errors.Join(c.lockError(err), f.Close())
 		}
 		// Its last holder may have removed the file before it let go of the lock.
 		if same, err := isAt(f, path); err != nil || !same {
 			if err := errors.Join(err, f.Close()); err != nil {
-				return nil, err
+				return err
 			}
 			continue
 		}
 		c.lock = f
 		if err := f.Truncate(0); err != nil {
-			return nil, errors.Join(err, f.Close())
+			return err
 		}
 		if _, err := f.WriteAt(fmt.Appendf(nil, "%d\n", os.Getpid()), 0); err != nil {
-			return nil, errors.Join(err, f.Close())
+			return err
 		}
-		return c, nil
+		c.own, err = os.Open(own)
+		return err
 	}
+}
+
+// lockError says who has the lock.
+func (c *Claim) lockError(err error) error {
+	if errors.Is(err, unix.EAGAIN) || errors.Is(err, unix.EACCES) {
+		return &HeldError{What: c.what, PID: pidOf(c.Dir)}
+	}
+	return fmt.Errorf("lock the %s: %w", c.what, err)
+}
+
+// shareLock takes the lock of a directory on a read-only file system, for reading, if it has one. Who changes what lies
+// there must have it mounted elsewhere, and has the lock for writing.
+func (c *Claim) shareLock() error {
+	if _, err := os.Stat(c.Dir); err != nil {
+		return err
+	}
+	f, err := os.Open(filepath.Join(c.Dir, OwnDir, lockFile))
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := lockFor(f, unix.F_RDLCK); err != nil {
+		return errors.Join(c.lockError(err), f.Close())
+	}
+	c.lock = f
+	return nil
+}
+
+// shareData takes the shared flock on a data directory, or on the one that a single repository is in, which nobody but a
+// server that may write has for itself.
+func (c *Claim) shareData() error {
+	around := c.Dir
+	if c.what == oneRepository {
+		around = filepath.Dir(c.Dir)
+	}
+	dir, err := os.Open(around)
+	if errors.Is(err, os.ErrPermission) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := flock(dir, unix.LOCK_SH); errors.Is(err, unix.EWOULDBLOCK) {
+		return errors.Join(&HeldError{What: c.what, PID: pidOf(around), Up: c.what == oneRepository}, dir.Close())
+	}
+	c.around = dir // or without: see the package comment
+	return nil
 }
 
 // mkdirAll makes dir and its parents, and remembers which it made.
@@ -211,16 +336,93 @@ func (c *Claim) mkdirAll(dir string) error {
 	return err
 }
 
+// InPlace tells whether the directory that was claimed, with the lock in it, still lies under its path, and takes
+// writes or not as it did: else it is a *repo.DetachedError, and nothing may be made below the path any more.
+func (c *Claim) InPlace() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	found := "the directory was moved, removed or replaced"
+	if !c.held {
+		found = "it was given up"
+	} else if c.lock != nil {
+		if same, err := isAt(c.lock, filepath.Join(c.Dir, OwnDir, lockFile)); err == nil && same {
+			found = ""
+		}
+	} else if now, err := os.Stat(c.Dir); err == nil && os.SameFile(now, c.place) {
+		found = ""
+	}
+	if readOnly, err := onReadOnly(c.Dir); found == "" && c.ReadOnly && err == nil && !readOnly {
+		found = "the file system takes writes again"
+	}
+	if found == "" {
+		return nil
+	}
+	return &repo.DetachedError{
+		Path: c.Dir, Found: found, Expected: "the " + c.what + " that was opened",
+		Do: "put it back, or mount its volume again",
+	}
+}
+
+// Suspend gives the directory up for as long as it is not in its place: so that its volume can be unmounted, checked and
+// mounted again. What was made stays.
+func (c *Claim) Suspend() error { return c.Release() }
+
+// Resume claims, after Suspend, the directory that lies under the path now. Of a data directory everything must be
+// there; whoever calls it has made sure that it is the right one. The directory of a single repository may be
+// gone, or another one, as long as the one above it is what it was: then it was moved or removed, and
+// is made anew. Errors: *HeldError, *repo.DetachedError, else I/O.
+func (c *Claim) Resume(ctx context.Context) error {
+	if c.what == oneRepository {
+		if err := c.mayReplace(); err != nil {
+			return err
+		}
+	}
+	return c.take(ctx, c.what == oneRepository)
+}
+
+// mayReplace tells a repository's directory that was moved or removed from one whose volume is not mounted any more.
+func (c *Claim) mayReplace() error {
+	away := &repo.DetachedError{Path: c.Dir, Expected: "the " + c.what + " that was opened", Do: "mount its volume again, or stop this process"}
+	above, err := os.Stat(filepath.Dir(c.Dir))
+	if err != nil || !os.SameFile(above, c.above) {
+		away.Found = "the directory above it is not the one that was there"
+		return away
+	}
+	if _, err := os.Stat(filepath.Join(c.Dir, "index.db")); err == nil {
+		return nil // a repository
+	}
+	if now, err := os.Stat(c.Dir); err == nil && device(c.place) != device(c.above) && device(now) == device(above) {
+		away.Found = "its volume is not mounted"
+		return away
+	}
+	return nil
+}
+
+func device(info os.FileInfo) uint64 {
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Dev)
+	}
+	return 0
+}
+
 // Fresh tells whether the directory had nothing of a holder's before this claim.
 func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, OwnDir)) }
 
 // Tidy removes what the holder of a repository keeps, and directories it made, as far as they are empty:
 // for when there is no repository in the end. whole: the repository's directory too, although
 // it was there before, because the repository has been destroyed.
+//
+// In a directory that has been moved away since, only the files go; what has taken its place is another's.
 func (c *Claim) Tidy(whole bool) {
-	own := filepath.Join(c.Dir, OwnDir)
+	if c.own == nil {
+		return
+	}
 	for _, name := range []string{socketFile, "log", "log.1", lockFile} {
-		_ = os.Remove(filepath.Join(own, name)) // what stays makes the directory stay, no harm
+		_ = unix.Unlinkat(int(c.own.Fd()), name, 0) // what stays makes the directory stay, no harm
+	}
+	own := filepath.Join(c.Dir, OwnDir)
+	if same, err := isAt(c.own, own); err != nil || !same {
+		return
 	}
 	slices.Reverse(c.made)
 	remove := append([]string{own}, c.made...)
@@ -234,32 +436,39 @@ func (c *Claim) Tidy(whole bool) {
 
 // Release gives the claim up.
 func (c *Claim) Release() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.held = false
 	var errs error
-	for _, f := range []*os.File{c.around, c.lock} {
+	for _, f := range []*os.File{c.around, c.lock, c.own} {
 		if f != nil {
 			errs = errors.Join(errs, f.Close())
 		}
 	}
-	c.around, c.lock = nil, nil
+	c.around, c.lock, c.own = nil, nil, nil
+	if c.private != "" {
+		errs = errors.Join(errs, os.RemoveAll(c.private))
+		c.private = ""
+	}
 	return errs
 }
 
-// Held tells whether a process holds dir now. It only looks: it is in nobody's way.
+// Held tells whether a process holds dir now, and may write there. It only looks: it is in nobody's way.
 func Held(dir string) bool {
 	f, err := os.Open(filepath.Join(dir, OwnDir, lockFile))
 	if err != nil {
 		return false
 	}
 	defer f.Close()
-	held := unix.Flock_t{Type: unix.F_WRLCK}
+	held := unix.Flock_t{Type: unix.F_RDLCK}
 	err = unix.FcntlFlock(f.Fd(), unix.F_OFD_GETLK, &held)
 	return err == nil && held.Type != unix.F_UNLCK
 }
 
-// lockExclusively takes the lock of a lock file. It is an open file description lock rather than a
+// lockFor takes the lock of a lock file, for writing or reading. It is an open file description lock rather than a
 // flock because such a lock can be looked at (Held) without taking it for a moment.
-func lockExclusively(f *os.File) error {
-	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: unix.F_WRLCK})
+func lockFor(f *os.File, kind int16) error {
+	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
 // HeldBy is the error that says who holds dir.

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"path/filepath"
 	"strings"
 )
 
@@ -16,10 +17,12 @@ const (
 
 // Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on a connection
 // of its own: on an idle one the notice of a holder that leaves would come unasked.
-func Client(dir string) *http.Client {
+func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, OwnDir, socketFile)) }
+
+func clientOf(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return Dial(ctx, dir) },
+		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, socket) },
 	}}
 }
 

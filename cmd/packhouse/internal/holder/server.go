@@ -19,7 +19,8 @@ const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + pipe.HeaderLeavin
 // Server answers on a holder's socket, until Leave. Of every request it then is certain whether it
 // was begun.
 type Server struct {
-	http *http.Server
+	http    *http.Server
+	inPlace func() error // see NewServer
 
 	mu       sync.Mutex        // held for a look at the fields below, and over one notice
 	listener net.Listener      // guarded by mu
@@ -31,9 +32,10 @@ type Server struct {
 
 type connKey struct{}
 
-// NewServer makes a server that answers by handler.
-func NewServer(handler http.Handler) *Server {
-	s := &Server{busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
+// NewServer makes a server that answers by handler. inPlace, unless nil, is asked before each request; when it returns an error
+// the request is not begun, and its sender is told to look for another holder.
+func NewServer(handler http.Handler, inPlace func() error) *Server {
+	s := &Server{inPlace: inPlace, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:     s.wrap(handler),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -43,7 +45,8 @@ func NewServer(handler http.Handler) *Server {
 	return s
 }
 
-// Serve answers on l until Leave; it then returns http.ErrServerClosed.
+// Serve answers on l until Leave; it then returns http.ErrServerClosed. A listener that is closed can be followed by another:
+// the connections it had taken stay.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listener = l
@@ -67,6 +70,13 @@ func (s *Server) wrap(handler http.Handler) http.Handler {
 		c, _ := r.Context().Value(connKey{}).(net.Conn)
 		if !s.begin(c) {
 			panic(http.ErrAbortHandler) // its sender has the notice
+		}
+		if s.inPlace != nil && s.inPlace() != nil {
+			w.Header().Set(pipe.HeaderLeaving, "1")
+			w.Header().Set("Content-Length", "0")
+			w.Header().Set("Connection", "close")
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
 		}
 		if r.URL.Path == pipe.PathHello {
 			w.WriteHeader(http.StatusNoContent)

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -29,7 +30,7 @@ func TestLeaveIsCertain(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +129,7 @@ func TestPipesMeetLeaving(t *testing.T) {
 		s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.Copy(io.Discard, r.Body)
 			begun.Add(1)
-		}))
+		}), nil)
 		l, err := holder.ListenUnix(path)
 		if err != nil {
 			t.Fatal(err)
@@ -157,7 +158,7 @@ func TestLeaveWaits(t *testing.T) {
 	s := holder.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		close(inside)
 		<-finish
-	}))
+	}), nil)
 	l, err := holder.ListenUnix(path)
 	if err != nil {
 		t.Fatal(err)
@@ -225,5 +226,34 @@ func TestFind(t *testing.T) {
 	}
 	if _, err := holder.Find(t.Context(), filepath.Join(tempDir(t), "x"), func(context.Context) error { return errors.New("cannot") }); err == nil || err.Error() != "cannot" {
 		t.Errorf("a start that fails: got %v", err)
+	}
+}
+
+// TestSecondClose: a listener that is closed again leaves the socket of its successor alone, though that has the same
+// inode: file systems use them again.
+func TestSecondClose(t *testing.T) {
+	dir := t.TempDir()
+	path, next := filepath.Join(dir, "socket"), filepath.Join(dir, "next")
+	l, err := holder.ListenUnix(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Link(path, next); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := os.Lstat(path); !os.IsNotExist(err) {
+		t.Errorf("after the first: got %v, want no socket", err)
+	}
+	if err := os.Rename(next, path); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Close(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the second: got %v, want net.ErrClosed", err)
+	}
+	if _, err := os.Lstat(path); err != nil {
+		t.Errorf("after the second: %v", err)
 	}
 }

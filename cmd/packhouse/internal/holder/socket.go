@@ -5,9 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
+	"sync"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -17,14 +19,42 @@ import (
 const maxSocketPath = 107
 
 // Listen opens the holder's socket, in place of one that a dead holder left. Closing the listener
-// removes it.
+// removes it, also from a directory that was moved. Where nothing can be written it is a socket that only Client finds.
 func (c *Claim) Listen() (net.Listener, error) {
-	dir := filepath.Join(c.Dir, OwnDir)
-	l, err := ListenUnix(filepath.Join(dir, socketFile))
+	if c.ReadOnly && c.private == "" {
+		private, err := os.MkdirTemp("", "packhouse-")
+		if err != nil {
+			return nil, fmt.Errorf("open a socket: %w", err)
+		}
+		c.private = private
+	}
+	l, err := ListenUnix(filepath.Join(c.socketDir(), socketFile))
 	if err != nil {
 		return nil, fmt.Errorf("open the socket for other processes: %w", err)
 	}
+	if u, ok := l.(*unixListener); ok && c.own != nil {
+		fd, err := unix.FcntlInt(c.own.Fd(), unix.F_DUPFD_CLOEXEC, 0)
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("open the socket for other processes: %w", err), l.Close())
+		}
+		u.dir = os.NewFile(uintptr(fd), c.own.Name())
+	}
 	return l, nil
+}
+
+func (c *Claim) socketDir() string {
+	if c.private != "" {
+		return c.private
+	}
+	return filepath.Join(c.Dir, OwnDir)
+}
+
+// Client makes an HTTP client, as the function of that name does, for this process itself, after Listen.
+func (c *Claim) Client() *http.Client { return clientOf(filepath.Join(c.socketDir(), socketFile)) }
+
+// DialSelf connects to this process, after Listen.
+func (c *Claim) DialSelf(ctx context.Context) (net.Conn, error) {
+	return dialUnix(ctx, filepath.Join(c.socketDir(), socketFile))
 }
 
 // ListenUnix listens on a socket that only this user may connect to. What another process left at
@@ -67,17 +97,33 @@ func ListenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: l, path: path, made: info}, nil
 }
 
-// unixListener removes its socket, and only its own, when it is closed.
+// unixListener removes its socket, and only its own, when it is first closed: later the file system may have given the
+// inode to the socket of whoever came next.
 type unixListener struct {
 	*net.UnixListener
 	path string
 	made os.FileInfo
+
+	once sync.Once
+	dir  *os.File // of path, wherever it lies by now; nil: it is found by its path
 }
 
 func (l *unixListener) Close() error {
-	if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
-		_ = os.Remove(l.path)
-	}
+	l.once.Do(func() {
+		if l.dir == nil {
+			if info, err := os.Lstat(l.path); err == nil && os.SameFile(info, l.made) {
+				_ = os.Remove(l.path)
+			}
+			return
+		}
+		defer l.dir.Close()
+		fd, name := int(l.dir.Fd()), filepath.Base(l.path)
+		var now unix.Stat_t
+		made, ok := l.made.Sys().(*syscall.Stat_t)
+		if err := unix.Fstatat(fd, name, &now, unix.AT_SYMLINK_NOFOLLOW); err == nil && ok && now.Ino == made.Ino {
+			_ = unix.Unlinkat(fd, name, 0)
+		}
+	})
 	return l.UnixListener.Close()
 }
 

@@ -1,0 +1,5 @@
+//go:build race
+
+package vykartest_test
+
+func init() { raceDetector = true }

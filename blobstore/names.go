@@ -1,0 +1,120 @@
+package blobstore
+
+import (
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"io/fs"
+	"slices"
+	"time"
+)
+
+// Has tells whether the blob has a file. It does not look into it.
+func (s *Store) Has(ref Ref) (bool, error) {
+	id, err := ref.id()
+	if err != nil {
+		return false, err
+	}
+	return s.there(s.blobPath(id), "look for blob")
+}
+
+// HasShard tells whether the directory is there in which the blob would lie: a file that is not in it is gone, of one
+// whose directory is gone nothing can be said.
+func (s *Store) HasShard(ref Ref) (bool, error) {
+	id, err := ref.id()
+	if err != nil {
+		return false, err
+	}
+	return s.there(s.shardDir(id.shard()), "look for a directory of blobs")
+}
+
+func (s *Store) there(name, op string) (bool, error) {
+	_, err := s.fs.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	if err != nil {
+		return false, wrap(op, err)
+	}
+	return true, nil
+}
+
+// MissingShards are the names of the shards whose directory is not there. A store with such opens: what lies in the
+// others is as good as before.
+func (s *Store) MissingShards() ([]string, error) {
+	entries, err := s.fs.ReadDir(blobsDir(s.dir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, wrap("list the directories of blobs", err)
+	}
+	found := make(map[string]bool, len(entries))
+	for _, entry := range entries {
+		found[entry.Name()] = entry.IsDir()
+	}
+	var missing []string
+	for shard := range 256 {
+		if name := shardName(byte(shard)); !found[name] {
+			missing = append(missing, name)
+		}
+	}
+	return missing, nil
+}
+
+// MakeShards makes the directories that MissingShards names, durably and empty.
+func (s *Store) MakeShards() error {
+	if err := s.ready(); err != nil {
+		return err
+	}
+	return Init(s.fs, s.dir)
+}
+
+// Names are the names of all blobs there were when their shards were read, in 8 bytes each.
+type Names struct{ shards [256][]uint64 }
+
+// Names reads the 256 shard directories. rest, unless nil, is called after each with the time it took, and may wait;
+// its error ends the reading. What comes or goes meanwhile may be among them or not. A directory that is missing has
+// no names.
+func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took time.Duration) error) (*Names, error) {
+	n := &Names{}
+	for shard := range n.shards {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		began := time.Now()
+		entries, err := s.fs.ReadDir(s.shardDir(byte(shard)))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return nil, wrap("list blobs", err)
+		}
+		prints := make([]uint64, 0, len(entries))
+		for _, entry := range entries {
+			if id, ok := parseName(entry.Name()); ok && id.shard() == byte(shard) {
+				prints = append(prints, id.print())
+			}
+		}
+		slices.Sort(prints)
+		n.shards[shard] = prints
+		if rest != nil {
+			if err := rest(ctx, time.Since(began)); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return n, nil
+}
+
+// Has tells whether the blob was there. In a million blobs it says so wrongly of one that was not with a probability of
+// 1 in 10^11, as two names of one shard may have the same print.
+func (n *Names) Has(ref Ref) bool {
+	id, err := ref.id()
+	if err != nil {
+		return false
+	}
+	_, found := slices.BinarySearchFunc(n.shards[id.shard()], id.print(), cmp.Compare[uint64])
+	return found
+}
+
+// print are 64 bits of an ID, which is nearly all random.
+func (id blobID) print() uint64 {
+	const odd = 0x9e3779b97f4a7c15
+	return binary.BigEndian.Uint64(id[:8])*odd ^ binary.BigEndian.Uint64(id[8:])
+}

@@ -1,0 +1,139 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/repo"
+)
+
+func repoSalvage(s streams, f *deskFlags) *cobra.Command {
+	duration := time.Duration(0)
+	off := false
+	cmd := &cobra.Command{
+		Use:   "salvage NAME --for TIME",
+		Short: "Serve damaged items as they lie for a time",
+		Long: `Damaged items are not served. For a time this lets the server send and copy what lies on the disk, wrong
+bytes and all, so that the clients' own repair keeps what is right in them: borg check --repair
+--verify-data, vykar check --repair --verify-data. Each is logged, and health is degraded
+meanwhile. It survives a restart of the server; --off ends it.
+
+  packhouse repo salvage laptop --for 2h
+  packhouse repo salvage laptop --off`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if off == (duration > 0) {
+				return usage("say for how long, with --for, or --off")
+			}
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				var answer salvageAnswer
+				text, err := d.ask(cmd.Context(), http.MethodPost, pathSalvage, localRequest{Name: name, For: duration.String()}, &answer)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				line := "damaged items are not served any more"
+				if !answer.Until.IsZero() {
+					line = "damaged items are served as they lie until " + answer.Until.Local().Format(time.RFC3339)
+				}
+				_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), line)
+				return err
+			})
+		},
+	}
+	cmd.Flags().DurationVar(&duration, "for", 0, "how long, such as 2h; at most 168h")
+	cmd.Flags().BoolVar(&off, "off", false, "end it now")
+	return cmd
+}
+
+func repoAcceptLoss(s streams, f *deskFlags) *cobra.Command {
+	yes, forget, dry := false, false, false
+	cmd := &cobra.Command{
+		Use:   "accept-loss NAME",
+		Short: "Say that missing files are lost, however many",
+		Long: `When more than 16 files and more than 1 % of a repository are missing at once, or more than half of it, or a
+directory below blobs, the server does not believe that they are lost: the disk may be another one.
+It then lists and stores nothing. This says that they are lost: shows what would be
+marked, asks, and marks it; what is left is served again, and the clients' own repair can
+begin. With --forget it also removes the rows of all missing items, for which health is
+degraded otherwise; within the grace time the trash has them.
+
+  packhouse repo accept-loss laptop --dry-run
+  packhouse repo accept-loss laptop`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return withDesk(cmd, s, f, func(d *desk) error {
+				name, err := d.name(args)
+				if err != nil {
+					return err
+				}
+				var found repo.LossReport
+				text, err := d.ask(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Dry: true}, &found)
+				if err != nil {
+					return err
+				}
+				if dry && f.json {
+					return printJSON(s.out, text)
+				}
+				if !f.json {
+					if err := showLoss(s, name, found); err != nil {
+						return err
+					}
+				}
+				if dry || found.Items == 0 && len(found.Shards) == 0 && (!forget || found.Marked == 0) {
+					return nil
+				}
+				if !yes {
+					what := fmt.Sprintf("Clients will be told that %d items are gone. If their files may come back, bring them back first.", found.Items+found.Marked)
+					if err := confirm(s, what, shownName(name), "--yes accepts without asking"); err != nil {
+						return err
+					}
+				}
+				text, err = d.ask(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Forget: forget}, &found)
+				if err != nil {
+					return err
+				}
+				if f.json {
+					return printJSON(s.out, text)
+				}
+				_, err = fmt.Fprintf(s.out, "%s: %d items marked as missing, %d rows removed\n", shownName(name), found.Items, found.Removed)
+				return err
+			})
+		},
+	}
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would be marked")
+	cmd.Flags().BoolVar(&forget, "forget", false, "also remove the rows of missing items, to the trash")
+	return cmd
+}
+
+// showLoss prints what is missing.
+func showLoss(s streams, name string, r repo.LossReport) error {
+	for _, key := range r.Keys {
+		if _, err := fmt.Fprintf(s.out, "missing: %s\n", printable(key)); err != nil {
+			return err
+		}
+	}
+	if more := r.Items - int64(len(r.Keys)); more > 0 {
+		if _, err := fmt.Fprintf(s.out, "and %d more\n", more); err != nil {
+			return err
+		}
+	}
+	if len(r.Shards) > 0 {
+		if _, err := fmt.Fprintf(s.out, "missing directories: blobs/%s\n", strings.Join(r.Shards, " blobs/")); err != nil {
+			return err
+		}
+	}
+	_, err := fmt.Fprintf(s.out, "%s: %d of %d items are missing, %s; %d more are marked already\n", shownName(name), r.Items, r.Total, inBytes(r.Bytes), r.Marked)
+	return err
+}

@@ -1,0 +1,17 @@
+//go:build unix
+
+package repo
+
+import (
+	"io/fs"
+	"syscall"
+)
+
+// deviceOf is the number of the device that a file lies on.
+func deviceOf(info fs.FileInfo) (device uint64, ok bool) {
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if !ok {
+		return 0, false
+	}
+	return uint64(st.Dev), true
+}

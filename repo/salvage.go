@@ -1,0 +1,60 @@
+package repo
+
+import (
+	"context"
+	"path/filepath"
+	"strconv"
+	"time"
+
+	"packhouse/index"
+)
+
+// metaSalvage is the name of the meta value that says until when damaged items are served as they lie; Unix ms, decimal.
+const metaSalvage = "salvage until"
+
+// maxSalvage is for how long damaged items are served at most: nobody is to forget it.
+const maxSalvage = 7 * 24 * time.Hour
+
+// Salvage lets damaged items be served and copied as they lie for a time, so that a client's own repair can keep what is right
+// in them; 0 ends it. It survives a restart.
+func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.Time, err error) {
+	if d < 0 || d > maxSalvage {
+		return until, invalid("damaged items are served as they lie for at most %d hours", int(maxSalvage/time.Hour))
+	}
+	r.settingsMu.Lock()
+	defer r.settingsMu.Unlock()
+	var value []byte
+	if d > 0 {
+		until = r.env.Now().Add(d).Truncate(time.Millisecond)
+		value = []byte(strconv.FormatInt(until.UnixMilli(), 10))
+	}
+	if _, err := r.apply(ctx, index.SetMeta{Name: metaSalvage, Value: value}); err != nil {
+		return time.Time{}, err
+	}
+	r.setSalvage(value)
+	if d > 0 {
+		r.env.Logger.Warn("damaged items are served as they lie", "repository", filepath.Base(r.dir), "until", until)
+	} else {
+		r.env.Logger.Info("damaged items are not served any more", "repository", filepath.Base(r.dir))
+	}
+	return until, nil
+}
+
+func (r *Repository) setSalvage(value []byte) {
+	ms, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		ms = 0
+	}
+	r.salvage.Store(ms)
+}
+
+// SalvagedUntil is until when damaged items are served as they lie; zero: they are not.
+func (r *Repository) SalvagedUntil() time.Time {
+	if until := time.UnixMilli(r.salvage.Load()); until.After(r.env.Now()) {
+		return until
+	}
+	return time.Time{}
+}
+
+// Salvaging tells whether damaged items are served as they lie.
+func (r *Repository) Salvaging() bool { return !r.SalvagedUntil().IsZero() }
