@@ -13,9 +13,9 @@ import (
 	"testing"
 )
 
-// rooms lists the packages from top to bottom, as docs/architecture.md does: each may import those of
+// layers lists the packages from top to bottom, as docs/architecture.md does: each may import those of
 // later lines only, and what lies below its own path.
-var rooms = [][]string{
+var layers = [][]string{
 	{"cmd"},
 	{"bench"},
 	{"api/borgstore", "api/vger", "api/admin"},
@@ -30,10 +30,10 @@ var rooms = [][]string{
 // forTests are packages that only tests import: the rule is not about them.
 var forTests = map[string]bool{"api/apitest": true, "api/vger/vykartest": true, "blobstore/vfs/vfstest": true, "e2e": true}
 
-// room finds the line of a package, by the longest path in rooms that it lies below.
-func room(pkg string) (line int, name string) {
+// layer finds the line of a package, by the longest path in layers that it lies below.
+func layer(pkg string) (line int, name string) {
 	line = -1
-	for i, names := range rooms {
+	for i, names := range layers {
 		for _, n := range names {
 			if (pkg == n || strings.HasPrefix(pkg, n+"/")) && len(n) > len(name) {
 				line, name = i, n
@@ -69,9 +69,9 @@ func TestImportsPointDown(t *testing.T) {
 		if forTests[pkg] || pkg == "." {
 			return
 		}
-		from, fromRoom := room(pkg)
+		from, fromLayer := layer(pkg)
 		if from < 0 {
-			t.Errorf("%s: package %s is in no room; add it to the list and to docs/architecture.md", file, pkg)
+			t.Errorf("%s: package %s is in no layer; add it to the list and to docs/architecture.md", file, pkg)
 			return
 		}
 		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
@@ -89,7 +89,7 @@ func TestImportsPointDown(t *testing.T) {
 				continue
 			}
 			checked++
-			if to, toRoom := room(imported); to < from || to == from && toRoom != fromRoom || forTests[imported] {
+			if to, toLayer := layer(imported); to < from || to == from && toLayer != fromLayer || forTests[imported] {
 				t.Errorf("%s imports %s, which is not below it", file, imported)
 			}
 		}
@@ -116,7 +116,7 @@ func TestEveryPackageIsDocumented(t *testing.T) {
 	}
 }
 
-// TestDocumentsAreTrue: docs/architecture.md lists every room, and a test that a document names is there.
+// TestDocumentsAreTrue: docs/architecture.md lists every package, and a test that a document names is there.
 func TestDocumentsAreTrue(t *testing.T) {
 	read := func(name string) string {
 		t.Helper()
@@ -126,10 +126,10 @@ func TestDocumentsAreTrue(t *testing.T) {
 		}
 		return string(text)
 	}
-	house := read("docs/architecture.md")
-	for _, names := range rooms {
+	architecture := read("docs/architecture.md")
+	for _, names := range layers {
 		for _, name := range names {
-			if !strings.Contains(house, "`"+name) {
+			if !strings.Contains(architecture, "`"+name) {
 				t.Errorf("docs/architecture.md does not name %s", name)
 			}
 		}
@@ -165,5 +165,51 @@ func TestDocumentsAreTrue(t *testing.T) {
 	}
 	if named < 10 {
 		t.Errorf("the documents name %d tests, want at least those of the promise", named)
+	}
+}
+
+// metaphors are words taken from a house or an office that were once used for parts of a server. A reader who knows databases and HTTP
+// would not search for them.
+var metaphors = regexp.MustCompile(`(?i:\b(houses?|rooms?|desks?|doors?|keepers?|greet\w*|upkeep)\b)|[a-z](House|Room|Desk|Door|Keeper|Greet|Upkeep)|\b(house|room|desk|door|keeper|upkeep)[A-Z]`)
+
+// TestPlainWords: code, comments, docs, log lines and help use the field's words.
+func TestPlainWords(t *testing.T) {
+	looked := 0
+	err := filepath.WalkDir(".", func(file string, entry fs.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		name := entry.Name()
+		if entry.IsDir() {
+			if file != "." && strings.HasPrefix(name, ".") || name == "testdata" || name == "bin" {
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		switch path.Ext(name) {
+		case ".go", ".md", ".sh", ".toml", ".service", ".conf", ".yml", ".yaml", "":
+		default:
+			return nil
+		}
+		if file == "structure_test.go" || !entry.Type().IsRegular() {
+			return nil
+		}
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		looked++
+		for n, line := range strings.Split(string(text), "\n") {
+			if word := metaphors.FindString(line); word != "" {
+				t.Errorf("%s:%d: %q is a metaphor; say what is meant", file, n+1, word)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if looked < 100 {
+		t.Errorf("only %d files were looked at", looked)
 	}
 }

@@ -128,7 +128,7 @@ func TestActivityIsBounded(t *testing.T) {
 	}
 	send("/"+strings.Repeat("x", 200)+"/a", "10.1.0.0") // no repository's name: not remembered
 	principal := "anonymous"
-	// Beside the one under way there is room for most-1: the first three are forgotten.
+	// Beside the one under way most-1 fit: the first three are forgotten.
 	for i, want := range map[int64]time.Time{2: {}, 3: at(4), most + 1: at(most + 2)} {
 		got := server.Activity("r", principal, address(i))
 		if !got.Request.Equal(want) || !got.Since.Equal(at(3)) || got.Started {

@@ -243,7 +243,7 @@ func (a *Auth) named(user string) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// matchHash compares with bcrypt hashes, for who has a place in hashing, at a cost that does not tell whether there is such a user.
+// matchHash compares with bcrypt hashes, for whoever has a slot for hashing, at a cost that does not tell whether there is such a user.
 func (a *Auth) matchHash(user, secret string) (p repo.Principal, ok bool) {
 	name := a.sum(user)
 	hash, known := a.dummy, false

@@ -231,12 +231,12 @@ func RecordFrom(ctx context.Context) *Record {
 	return new(Record)
 }
 
-// Stream is for a response without an end of its own: it gives back the request's place among Limits.Requests, so that
+// Stream is for a response without an end of its own: it gives back the request's slot among Limits.Requests, so that
 // whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
-// handler, once. repo.ErrBusy when all those are taken; the request then has its place still.
+// handler, once. repo.ErrBusy when all those are taken; the request then has its slot still.
 func Stream(ctx context.Context) error {
 	x, ok := ctx.Value(exchangeKey).(*exchange)
-	if !ok || x.place == nil {
+	if !ok || x.slot == nil {
 		return nil
 	}
 	select {
@@ -244,8 +244,8 @@ func Stream(ctx context.Context) error {
 	default:
 		return fmt.Errorf("%w: too many streams at once", repo.ErrBusy)
 	}
-	<-x.place
-	x.place = x.streams
+	<-x.slot
+	x.slot = x.streams
 	return nil
 }
 

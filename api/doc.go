@@ -4,7 +4,7 @@
 //
 // A request passes, in order: its address is routed (route.go), the dialect may refuse it unseen
 // (Prechecker), its sender is authenticated (auth.go), it waits for one of a bounded number of
-// places, and the dialect answers. Body and response move under deadlines that end only
+// slots, and the dialect answers. Body and response move under deadlines that end only
 // when nothing moves: there is no limit on how long an upload takes.
 //
 // Paths belong to the clients. They are routed by their raw spelling and are never cleaned,

@@ -16,7 +16,7 @@ type Limits struct {
 	Requests    int           // answered at once; more wait; default 512
 	Streams     int           // of events at once, which are not among Requests: see Stream; default 64
 	Connections int           // open at once; idle ones give way to new ones, which else wait; default 4096
-	Wait        time.Duration // for a place among Requests; then 503; default 25 s, below the 30 s of borg clients
+	Wait        time.Duration // for a slot among Requests; then 503; default 25 s, below the 30 s of borg clients
 	// Last is how long a stop waits for the next request of a connection whose last one was answered. A client at work
 	// sends it within this time, and the answer tells it to open another connection; one that was idle for longer finds its
 	// connection closed before it uses it. Default 500 ms.

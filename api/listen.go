@@ -122,22 +122,22 @@ func (w debugWriter) Write(p []byte) (int, error) {
 
 var _ io.Writer = debugWriter{}
 
-// boundedListener accepts only so many connections at once, and knows which of them are busy. When all places are
+// boundedListener accepts only so many connections at once, and knows which of them are busy. When all slots are
 // taken, those that wait for a request give way to new ones. It does not wrap connections: net/http must
 // see them as they are to use sendfile.
 type boundedListener struct {
 	net.Listener
-	places chan struct{}
+	slots  chan struct{}
 	once   sync.Once
 	closed chan struct{}
 	fault  error // of closing; set by once
 
-	mu     sync.Mutex             // held over a change of what follows
-	silent map[net.Conn]time.Time // accepted then, and without a request so far
-	busy   map[net.Conn]struct{}  // with a request under way
-	idle   *list.List             // of idleConn: waiting for the next request, the longest first
-	idleAt map[net.Conn]*list.Element
-	hungry bool // a connection waits for a place
+	mu      sync.Mutex             // held over a change of what follows
+	silent  map[net.Conn]time.Time // accepted then, and without a request so far
+	busy    map[net.Conn]struct{}  // with a request under way
+	idle    *list.List             // of idleConn: waiting for the next request, the longest first
+	idleAt  map[net.Conn]*list.Element
+	waiting bool // a connection waits for a slot
 }
 
 // idleConn is a connection that waits for a request, and since when.
@@ -147,12 +147,12 @@ type idleConn struct {
 }
 
 func newBoundedListener(l net.Listener, connections int) *boundedListener {
-	return &boundedListener{Listener: l, places: make(chan struct{}, connections), closed: make(chan struct{}),
+	return &boundedListener{Listener: l, slots: make(chan struct{}, connections), closed: make(chan struct{}),
 		silent: make(map[net.Conn]time.Time), busy: make(map[net.Conn]struct{}),
 		idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
 }
 
-// Accept waits for a connection, then for a place.
+// Accept waits for a connection, then for a slot.
 func (l *boundedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -175,36 +175,36 @@ func (l *boundedListener) Close() error {
 	return l.fault
 }
 
-// enter waits for a place. When the listener is closed meanwhile the connection goes without: it was accepted, and
+// enter waits for a slot. When the listener is closed meanwhile the connection goes without: it was accepted, and
 // nobody else would answer it.
 func (l *boundedListener) enter() {
 	select {
-	case l.places <- struct{}{}:
+	case l.slots <- struct{}{}:
 		return
 	default:
 	}
-	l.makeRoom()
+	l.closeIdle()
 	select {
-	case l.places <- struct{}{}:
+	case l.slots <- struct{}{}:
 	case <-l.closed:
 	}
 	l.mu.Lock()
-	l.hungry = false
+	l.waiting = false
 	l.mu.Unlock()
 }
 
-// makeRoom closes the longest idle connection, or the next that becomes idle if there is none.
-func (l *boundedListener) makeRoom() {
+// closeIdle closes the longest idle connection, or the next that becomes idle if there is none.
+func (l *boundedListener) closeIdle() {
 	l.mu.Lock()
-	l.hungry = true
+	l.waiting = true
 	var victim net.Conn
 	if first := l.idle.Front(); first != nil {
-		victim, l.hungry = first.Value.(idleConn).Conn, false
+		victim, l.waiting = first.Value.(idleConn).Conn, false
 		l.forget(victim)
 	}
 	l.mu.Unlock()
 	if victim != nil {
-		_ = victim.Close() // net/http notices, and state gives back its place
+		_ = victim.Close() // net/http notices, and state gives back its slot
 	}
 }
 
@@ -216,7 +216,7 @@ func (l *boundedListener) forget(conn net.Conn) {
 	}
 }
 
-// state takes note of what a connection does, and gives back the place of one that ended.
+// state takes note of what a connection does, and gives back the slot of one that ended.
 func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	l.forget(conn)
@@ -230,16 +230,16 @@ func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		l.idleAt[conn] = l.idle.PushBack(idleConn{conn, time.Now()})
 	}
-	hungry := l.hungry
+	hungry := l.waiting
 	l.mu.Unlock()
 	switch state {
 	case http.StateIdle:
 		if hungry {
-			l.makeRoom()
+			l.closeIdle()
 		}
 	case http.StateClosed, http.StateHijacked:
 		select {
-		case <-l.places:
+		case <-l.slots:
 		default: // it had none
 		}
 	}

@@ -50,7 +50,7 @@ type Server struct {
 	auth    atomic.Pointer[Auth]
 	router  *httprouter.Router
 	metrics *metrics
-	places  chan struct{} // a token per request that is being answered
+	slots   chan struct{} // a token per request that is being answered
 	streams chan struct{} // a token per response without an end of its own: see Stream
 	started time.Time
 	health  healthCache
@@ -93,7 +93,7 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, places: make(chan struct{}, o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
+		o: o, slots: make(chan struct{}, o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
 	s.clients = newClients(s.started)
@@ -137,7 +137,7 @@ type exchange struct {
 	query      string
 	principal  repo.Principal
 	stop       <-chan struct{} // closed when the server stops
-	place      chan struct{}   // holds a token of this request; nil: it has none
+	slot       chan struct{}   // holds a token of this request; nil: it has none
 	streams    chan struct{}   // the server's
 	log        Record
 }
@@ -324,19 +324,19 @@ func (s *Server) known(r *http.Request) {
 	}
 }
 
-// enter takes one of the places for requests, waiting a while; leave gives it back.
+// enter takes one of the slots for requests, waiting a while; leave gives it back.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool {
 	select {
-	case s.places <- struct{}{}:
-		x.place = s.places
+	case s.slots <- struct{}{}:
+		x.slot = s.slots
 		return true
 	default:
 	}
 	timer := time.NewTimer(s.o.Limits.Wait)
 	defer timer.Stop()
 	select {
-	case s.places <- struct{}{}:
-		x.place = s.places
+	case s.slots <- struct{}{}:
+		x.slot = s.slots
 		return true
 	case <-r.Context().Done():
 		x.log.Reason = "client left while waiting"
@@ -348,7 +348,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool
 	return false
 }
 
-func (x *exchange) leave() { <-x.place }
+func (x *exchange) leave() { <-x.slot }
 
 func exchangeFrom(r *http.Request) *exchange {
 	x, _ := r.Context().Value(exchangeKey).(*exchange)

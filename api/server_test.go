@@ -512,7 +512,7 @@ func TestConcurrencyLimit(t *testing.T) {
 	close(release)
 	for range 2 {
 		if got := <-statuses; got != 200 {
-			t.Errorf("a request that had its place: got %d, want 200", got)
+			t.Errorf("a request that had its slot: got %d, want 200", got)
 		}
 	}
 }
@@ -536,8 +536,8 @@ func TestConnectionLimit(t *testing.T) {
 	}
 }
 
-// Connections that wait for a request make room for new ones; nobody can fill the server with them.
-func TestIdleConnectionsMakeRoom(t *testing.T) {
+// Connections that wait for a request are closed for new ones; nobody can fill the server with them.
+func TestIdleConnectionsCloseIdle(t *testing.T) {
 	f := startEcho(t, api.Options{Limits: api.Limits{Connections: 2}})
 	ask := func(conn net.Conn) error {
 		if _, err := io.WriteString(conn, "GET /r HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {

@@ -21,7 +21,7 @@ func TestSuite(t *testing.T) {
 	var out, notes bytes.Buffer
 	suite := bench.Suite{Dir: t.TempDir(), Scale: 0.002, Out: &out, Notes: &notes, Servers: []bench.Program{
 		{Name: "packhouse", Command: command, Durable: true},
-	}, House: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
+	}, VGer: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
 	if err := bench.WriteMachine(&out, suite.Dir, "test"); err != nil {
 		t.Fatal(err)
 	}

@@ -16,7 +16,7 @@ type Suite struct {
 	Out     io.Writer // results, as they come
 	Notes   io.Writer // progress
 	Servers []Program // the first is Packhouse
-	House   Program   // Packhouse as a server of many repositories, for the V'Ger protocol
+	VGer    Program   // Packhouse as a server of many repositories, for the V'Ger protocol
 }
 
 // scaled is n times Scale, at least 1.
@@ -47,7 +47,7 @@ func (u Suite) Run(ctx context.Context) ([]Result, error) {
 		return r.Write(u.Out)
 	}
 	if err := errors.Join(u.packs(ctx, keep), u.keys(ctx, keep)); err != nil {
-		return results, fmt.Errorf("%s: %w", u.House.Name, err)
+		return results, fmt.Errorf("%s: %w", u.VGer.Name, err)
 	}
 	return results, nil
 }
@@ -56,7 +56,7 @@ func (u Suite) Run(ctx context.Context) ([]Result, error) {
 func (u Suite) packs(ctx context.Context, keep func(Result) error) error {
 	for _, hash := range []string{"blake2b", "blake3"} {
 		c := Packs{32 << 20, u.scaled(16), hash}
-		fmt.Fprintf(u.Notes, "%s: %d packs named by %s\n", u.House.Name, c.N, hash)
+		fmt.Fprintf(u.Notes, "%s: %d packs named by %s\n", u.VGer.Name, c.N, hash)
 		err := u.inVault(ctx, func(s *Server) error {
 			put, verify, err := c.Run(ctx, s)
 			if err != nil {
@@ -75,7 +75,7 @@ func (u Suite) packs(ctx context.Context, keep func(Result) error) error {
 func (u Suite) keys(ctx context.Context, keep func(Result) error) error {
 	for _, items := range []int{u.scaled(1000), u.scaled(1_000_000)} {
 		c := Many{Items: items, Name: packName}
-		fmt.Fprintf(u.Notes, "%s: %d keys\n", u.House.Name, items)
+		fmt.Fprintf(u.Notes, "%s: %d keys\n", u.VGer.Name, items)
 		err := u.inVault(ctx, func(s *Server) error {
 			list, stats, err := c.Keys(ctx, s)
 			if err != nil {
@@ -92,13 +92,13 @@ func (u Suite) keys(ctx context.Context, keep func(Result) error) error {
 
 // inVault runs use on a server with a V'Ger repository, which seed (if not nil) fills while no server runs.
 func (u Suite) inVault(ctx context.Context, use func(*Server) error, seed func(dir string) error) (err error) {
-	dir, err := os.MkdirTemp(u.Dir, "house-")
+	dir, err := os.MkdirTemp(u.Dir, "vger-")
 	if err != nil {
 		return err
 	}
 	defer os.RemoveAll(dir)
 	data := filepath.Join(dir, "data")
-	s, err := u.House.Start(ctx, data)
+	s, err := u.VGer.Start(ctx, data)
 	if err != nil {
 		return err
 	}
@@ -112,7 +112,7 @@ func (u Suite) inVault(ctx context.Context, use func(*Server) error, seed func(d
 		if err := seed(filepath.Join(data, vault)); err != nil {
 			return err
 		}
-		if s, err = u.House.Start(ctx, data); err != nil {
+		if s, err = u.VGer.Start(ctx, data); err != nil {
 			return err
 		}
 	}

@@ -38,7 +38,7 @@ func wrap(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, vfs.WithoutPath(err))
 }
 
-// noSpace tells whether err is about room: nothing is wrong with what is stored already.
+// noSpace tells whether the disk or its quota is full: nothing is wrong with what is stored already.
 func noSpace(err error) bool {
 	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
 		errors.Is(err, syscall.EFBIG) || errors.Is(err, io.ErrShortWrite)

@@ -1,6 +1,6 @@
 package blobstore
 
-// The doors of the black-box tests.
+// What the black-box tests reach of the package's insides.
 
 const (
 	FixedSize  = fixedSize

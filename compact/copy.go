@@ -128,7 +128,7 @@ func copyLarge(ctx context.Context, src *extents, naming hash.Hash, w io.Writer)
 				return ctx.Err()
 			}
 			n, err := src.fill(ctx, *buffer)
-			read <- chunk{buffer, n} // there is room for every buffer
+			read <- chunk{buffer, n} // every buffer fits
 			if err == io.EOF {
 				return nil
 			}
@@ -156,7 +156,7 @@ func copyLarge(ctx context.Context, src *extents, naming hash.Hash, w io.Writer)
 			}
 			free <- c.buffer
 			if failed != nil {
-				return failed // ends the reader, which ends the hasher; both chans have room for all buffers
+				return failed // ends the reader, which ends the hasher; both chans take all buffers
 			}
 		}
 		return nil

@@ -52,15 +52,15 @@ func (o Options) withDefaults() Options {
 
 // Engine carries out plans. Its methods are safe for concurrent use.
 type Engine struct {
-	o       Options
-	workers chan struct{} // one token per operation at work for a client that waits
-	behind  chan struct{} // the same for jobs in the background: slow ones must not hold up a client
-	calls   *room         // memory of the plans of clients that wait
-	jobs    *room         // of the job in the background, which must not hold up a client either
-	looks   *room         // of plans that are only held against the index, which takes seconds
-	limiter *rate.Limiter // nil: no limit
-	polite  *rate.Limiter // of jobs in the background, while clients are served
-	metrics *metrics
+	o         Options
+	workers   chan struct{} // one token per operation at work for a client that waits
+	behind    chan struct{} // the same for jobs in the background: slow ones must not hold up a client
+	calls     *itemBudget   // memory of the plans of clients that wait
+	jobs      *itemBudget   // of the job in the background, which must not hold up a client either
+	estimates *itemBudget   // of plans that are only held against the index, which takes seconds
+	limiter   *rate.Limiter // nil: no limit
+	polite    *rate.Limiter // of jobs in the background, while clients are served
+	metrics   *metrics
 
 	watching atomic.Int64  // calls of Watch
 	leaving  chan struct{} // closed when those are to end
@@ -70,7 +70,7 @@ type Engine struct {
 	stop context.CancelFunc
 
 	mu      sync.Mutex // held for a look at the fields below only
-	doors   map[*repo.Repository]*door
+	gates   map[*repo.Repository]*gate
 	runs    map[jobKey]*run    // under way
 	tasks   []*task            // background jobs, in order; one of each kind may be under way
 	ended   map[jobKey]Job     // how jobs ended whose rows could not say so
@@ -89,20 +89,20 @@ type jobKey struct {
 	id   string
 }
 
-// door is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
-type door struct {
+// gate is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
+type gate struct {
 	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
 	resumed    bool       // guarded by resuming
 }
 
-func (e *Engine) door(r *repo.Repository) *door {
+func (e *Engine) gate(r *repo.Repository) *gate {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.doors[r]
+	d := e.gates[r]
 	if d == nil {
-		d = new(door)
-		e.doors[r] = d
+		d = new(gate)
+		e.gates[r] = d
 	}
 	return d
 }
@@ -112,9 +112,9 @@ func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
 		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
-		calls: newRoom(roomSize), jobs: newRoom(roomSize), looks: newRoom(roomSize),
+		calls: newItemBudget(budgetSize), jobs: newItemBudget(budgetSize), estimates: newItemBudget(budgetSize),
 		runs: make(map[jobKey]*run), working: make(map[Kind]bool), ended: make(map[jobKey]Job), pruned: make(map[*repo.Repository]time.Time),
-		refused: make(map[jobKey]refusal), doors: make(map[*repo.Repository]*door), changed: make(chan struct{}), leaving: make(chan struct{}),
+		refused: make(map[jobKey]refusal), gates: make(map[*repo.Repository]*gate), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
 	e.metrics = newMetrics(func() float64 {
@@ -161,7 +161,7 @@ func (e *Engine) Abandon(r *repo.Repository) {
 	maps.DeleteFunc(e.ended, func(key jobKey, _ Job) bool { return ofIt(key) })
 	maps.DeleteFunc(e.refused, func(key jobKey, _ refusal) bool { return ofIt(key) })
 	delete(e.pruned, r)
-	delete(e.doors, r)
+	delete(e.gates, r)
 	e.wakeLocked()
 }
 

@@ -1,8 +1,8 @@
 package compact
 
-// SetRoom makes the engine's memory for plans smaller. The engine must be idle.
-func (e *Engine) SetRoom(items int64) {
-	e.calls, e.jobs, e.looks = newRoom(items), newRoom(items), newRoom(items)
+// SetBudget makes the engine's memory for plans smaller. The engine must be idle.
+func (e *Engine) SetBudget(items int64) {
+	e.calls, e.jobs, e.estimates = newItemBudget(items), newItemBudget(items), newItemBudget(items)
 }
 
 // CallWaits tells whether a call waits for memory: to a newcomer there is none then, however little it needs.

@@ -298,7 +298,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 	}
 	r := e.newRun(a, p, nil)
 	r.ctx, r.dry = ctx, true
-	s, leave, err := r.surveyIn(e.looks)
+	s, leave, err := r.surveyIn(e.estimates)
 	if err != nil {
 		return Estimate{}, err
 	}

@@ -289,7 +289,7 @@ func checkPackRange(o *Operation, i int) string {
 	case r.Length > math.MaxUint32:
 		return "a blob's length has 32 bits"
 	case r.Offset >= 0 && r.Offset < prefixSize:
-		return "no room for a length in front of the blob"
+		return "no space for a length in front of the blob"
 	}
 	if i > 0 {
 		// The same blob twice is the client's business; half of one is not a blob.

@@ -64,7 +64,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := p.spool.sync(); err != nil {
 		return Job{}, err
 	}
-	d := e.door(a.Repository())
+	d := e.gate(a.Repository())
 	d.submitting.Lock()
 	defer d.submitting.Unlock()
 	if err := e.Resume(ctx, a.Repository()); err != nil {
@@ -84,7 +84,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	} else if kept != nil {
 		return r.job, nil
 	}
-	s, leave, err := r.surveyIn(e.looks)
+	s, leave, err := r.surveyIn(e.estimates)
 	if err != nil {
 		return Job{}, err
 	}
@@ -102,7 +102,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	case errors.Is(err, repo.ErrConflict):
 		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan was carried out meanwhile: its result stays
 	case errors.Is(err, repo.ErrNoSpace):
-		// The row is not there, and the room is needed. After other errors it may be; the next start knows.
+		// The row is not there, and its memory is needed. After other errors it may be; the next start knows.
 		return job, errors.Join(err, a.Repository().RemoveFile(repo.JobsFolder, job.ID))
 	case err != nil:
 		return job, err
@@ -151,7 +151,7 @@ func (e *Engine) wakeLocked() {
 // Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
 // repository; the first job that is submitted or asked for does it too.
 func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
-	d := e.door(r)
+	d := e.gate(r)
 	d.resuming.Lock()
 	defer d.resuming.Unlock()
 	if d.resumed {

@@ -82,7 +82,7 @@ func (r *run) carryOut() (*result, error) {
 			return nil, err
 		}
 	}
-	s, leave, err := r.surveyIn(r.room())
+	s, leave, err := r.surveyIn(r.budget())
 	if err != nil {
 		return nil, err
 	}
@@ -114,8 +114,8 @@ func (r *run) carryOut() (*result, error) {
 	return r.commit(s, outputs, reservation)
 }
 
-// room is where the memory of the run comes from.
-func (r *run) room() *room {
+// budget is where the memory of the run comes from.
+func (r *run) budget() *itemBudget {
 	if r.background {
 		return r.e.jobs
 	}

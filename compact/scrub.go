@@ -33,7 +33,7 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 	if !(share >= 0) {
 		return Job{}, fmt.Errorf("%w: share is a number from 0 to 1", repo.ErrInvalid)
 	}
-	d := e.door(r)
+	d := e.gate(r)
 	d.submitting.Lock()
 	defer d.submitting.Unlock()
 	if err := e.Resume(ctx, r); err != nil {

@@ -19,7 +19,7 @@ type smallDisk struct {
 
 func (d smallDisk) Space(string) (free, total int64, err error) { return d.free.Load(), 1 << 40, nil }
 
-// Two plans at once do not count on the same room, although each deletes as much as it writes.
+// Two plans at once do not count on the same free space, although each deletes as much as it writes.
 func TestPlansShareTheDisk(t *testing.T) {
 	var free atomic.Int64
 	free.Store(1 << 40)

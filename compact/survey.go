@@ -220,7 +220,7 @@ func checkRange(size int64, rng Range, frame Frame) *PlanError {
 	case !ok:
 		return &PlanError{Key: rng.Key, Offset: rng.Offset, Err: repo.ErrInvalid, Detail: "offset before the start of the item"}
 	case frame == VGerPack && start < prefixSize:
-		return &PlanError{Key: rng.Key, Offset: rng.Offset, Err: repo.ErrInvalid, Detail: "no room for a length in front of the blob"}
+		return &PlanError{Key: rng.Key, Offset: rng.Offset, Err: repo.ErrInvalid, Detail: "no space for a length in front of the blob"}
 	case rng.Length > 0 && start+rng.Length > size:
 		return &PlanError{
 			Key: rng.Key, Offset: rng.Offset, Want: rng.Length, Got: max(size-start, 0), Err: repo.ErrRange,

@@ -53,7 +53,7 @@ func TestProxies(t *testing.T) {
 	})
 }
 
-// shortDir is a directory whose name leaves room for a socket's name in the 108 bytes it may have.
+// shortDir is a directory whose name is short enough for a socket's name in the 108 bytes it may have.
 func shortDir(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("", "ph")

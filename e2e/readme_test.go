@@ -89,10 +89,10 @@ func TestReadme(t *testing.T) {
 		s.args = []string{"serve", "--listen", s.addr}
 		s.data = filepath.Join(s.dir, "packhouse-data")
 		s.start()
-		greeting := regexp.MustCompile(`(?s)token +(\w{20,}).*?\n(  export BORG_REPO=.*?)\n\n`)
+		banner := regexp.MustCompile(`(?s)token +(\w{20,}).*?\n(  export BORG_REPO=.*?)\n\n`)
 		var m []string
 		for range 600 { // printed when it listens already
-			if m = greeting.FindStringSubmatch(tail(s.logPath, 100)); m != nil {
+			if m = banner.FindStringSubmatch(tail(s.logPath, 100)); m != nil {
 				break
 			}
 			time.Sleep(100 * time.Millisecond)

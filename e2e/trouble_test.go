@@ -44,7 +44,7 @@ func TestBorgSurvivesCrash(t *testing.T) {
 }
 
 // TestBorgQuota fills a repository to its quota. Borg is told so, can still delete and compact, and then has
-// room again.
+// space again.
 func TestBorgQuota(t *testing.T) {
 	t.Parallel()
 	s := startServer(t, "--quota", "30M")

@@ -154,7 +154,7 @@ func (x *Index) commit(groups []*group) {
 }
 
 // fullDisk reports an error from which the index can go on: a page that the disk
-// had no room for. It was not yet part of the database, and bbolt has taken the
+// had no space for. It was not yet part of the database, and bbolt has taken the
 // transaction back. A sync that finds the disk full is not such an error.
 func fullDisk(err error) bool {
 	var p *fs.PathError

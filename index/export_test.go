@@ -9,7 +9,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// The doors through which the tests of package index_test look inside.
+// What the tests of package index_test reach of the package's insides.
 
 // SetRenewAfter sets the age at which a walk changes to a newer snapshot.
 func (x *Index) SetRenewAfter(d time.Duration) { x.renewAfter = d }

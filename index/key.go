@@ -47,7 +47,7 @@ func checkDir(key string) error {
 	return checkKey(key)
 }
 
-// rowKey is where an item of this key lies. It has room for one byte more.
+// rowKey is where an item of this key lies. Its capacity is one byte more.
 func rowKey(key string) []byte {
 	row := make([]byte, len(key), len(key)+1)
 	copy(row, key)

@@ -31,7 +31,7 @@ func (t *tx) acquireLock(m AcquireLock) (r Result, err error) {
 	l := &Lock{ID: m.ID, Holder: m.Holder, Data: m.Data, Acquired: now, Since: now, TTL: m.TTL}
 	switch {
 	case held == nil:
-		if err := t.roomForLock(m.Now); err != nil {
+		if err := t.limitLocks(m.Now); err != nil {
 			return r, err
 		}
 	case !held.heldAt(now): // whoever had it, it is taken anew
@@ -44,8 +44,8 @@ func (t *tx) acquireLock(m AcquireLock) (r Result, err error) {
 	return Result{Lock: l}, nil
 }
 
-// roomForLock refuses a lock beyond maxLocks rows. Those that have ended go first.
-func (t *tx) roomForLock(now time.Time) error {
+// limitLocks refuses a lock beyond maxLocks rows. Those that have ended go first.
+func (t *tx) limitLocks(now time.Time) error {
 	if t.countLocks() < maxLocks {
 		return nil
 	}

@@ -79,7 +79,7 @@ func TestLocksAreBounded(t *testing.T) {
 	refuse(t, x, index.ErrQuota, 0, lock(most, clock.Add(time.Minute)))
 	apply(t, x, lock(0, clock.Add(time.Minute))) // those that are there can be renewed
 
-	// The ended ones make room, and do not stay in the file.
+	// The ended ones are removed, and do not stay in the file.
 	apply(t, x, lock(most, clock.Add(90*time.Second)))
 	locks, err := x.Locks()
 	if err != nil {

@@ -104,7 +104,7 @@ func (a *Access) promiseMove(from, to string, mayReplace bool) (*reservation, er
 	if err == nil && (replaced.Dir || !mayReplace) {
 		return none, nil
 	}
-	disk, err := a.r.claim(0, a.r.reserve.Load())
+	disk, err := a.r.reserveDisk(0, a.r.reserve.Load())
 	if err != nil {
 		return nil, err
 	}

@@ -15,16 +15,16 @@ func Dir(r *Repository) string { return r.dir }
 
 // Promised is the disk space that uploads and plans of the whole set have yet to fill, in bytes.
 func Promised(r *Repository) int64 {
-	r.room.mu.Lock()
-	defer r.room.mu.Unlock()
-	return r.room.promised
+	r.disk.mu.Lock()
+	defer r.disk.mu.Unlock()
+	return r.disk.reserved
 }
 
 // Shared is the disk space that is set aside for indexes that clients have yet to store, in the whole set; in bytes.
 func Shared(r *Repository) int64 {
-	r.room.mu.Lock()
-	defer r.room.mu.Unlock()
-	return r.room.sharedLocked(r.env.Now())
+	r.disk.mu.Lock()
+	defer r.disk.mu.Unlock()
+	return r.disk.sharedLocked(r.env.Now())
 }
 
 // CommitBytes is what the items of commit keys hold, as it is counted and as the index has it, and what is reserved for more.

@@ -300,7 +300,7 @@ func TestFullDiskFailsOneUpload(t *testing.T) {
 	}
 	fsys.Reset()
 	if _, err := put(a, "x", "body"); err != nil {
-		t.Errorf("put when there is room again: %v", err)
+		t.Errorf("put when there is space again: %v", err)
 	}
 	checkAll(t, s)
 }

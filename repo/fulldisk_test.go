@@ -28,7 +28,7 @@ func smallDisk(t *testing.T, bytes int) string {
 }
 
 // TestFullDisk fills a real file system. Uploads are refused while the reserve is still free, and with what is left items can
-// be deleted, locks taken and packs compacted; then there is room again.
+// be deleted, locks taken and packs compacted; then there is space again.
 func TestFullDisk(t *testing.T) {
 	const mib = 1 << 20
 	for name, reserve := range map[string]int64{"reserve": 16 * mib, "none": 0} {
@@ -73,7 +73,7 @@ func TestFullDisk(t *testing.T) {
 				delete(stored, fmt.Sprintf("packs/%d", i+2))
 			}
 			waitFor(t, "the bytes to be free", func() bool { return r.Usage().TrashItems == 0 })
-			mustPut(t, a, "packs/again", "there is room")
+			mustPut(t, a, "packs/again", "there is space")
 			for key, want := range stored {
 				if got, err := get(a, key); (err != nil || got != want) && key != "packs/0" && key != "packs/1" {
 					t.Errorf("%s: got %d bytes, %v", key, len(got), err)

@@ -114,13 +114,13 @@ func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
 // spareDisk removes files of what is kept after compactions, in all repositories that share the disk, the oldest
 // first, until so many bytes are free of them or nothing is kept any more. It returns whether any went.
 func (r *Repository) spareDisk(bytes int64) bool {
-	if r.room.keptBytes() < bytes {
+	if r.disk.keptBytes() < bytes {
 		return false // it would be in vain
 	}
 	ctx := context.Background() // a request must not end it half way: others wait for the same
 	freed := int64(0)
 	for freed < bytes {
-		owner := r.room.oldestKept()
+		owner := r.disk.oldestKept()
 		if owner == nil {
 			break
 		}

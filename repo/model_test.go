@@ -100,8 +100,8 @@ func (m *model) refuses(key string, more int64) bool {
 	return more > 0 && m.exceeds(more) && !m.commitKey(key)
 }
 
-// room tells whether key may become an item.
-func (m *model) room(key string) error {
+// fits tells whether key may become an item.
+func (m *model) fits(key string) error {
 	if m.dirs[key] {
 		return repo.ErrIsDir
 	}
@@ -121,7 +121,7 @@ func (m *model) put(key, body string) error {
 	if !item.exempt && m.refuses(key, item.counted()-m.items[key].counted()) {
 		return repo.ErrQuota
 	}
-	if err := m.room(key); err != nil {
+	if err := m.fits(key); err != nil {
 		return err
 	}
 	if _, ok := m.items[key]; ok {
@@ -161,7 +161,7 @@ func (m *model) plan(deletes []string, key, body string) error {
 			return repo.ErrIsDir
 		}
 	}
-	if err := c.room(key); err != nil {
+	if err := c.fits(key); err != nil {
 		return err
 	}
 	c.items[key] = modelItem{body: body}
@@ -178,7 +178,7 @@ func (m *model) restore(i int, key string) error {
 	if _, ok := m.items[key]; ok {
 		return repo.ErrExists
 	}
-	if err := m.room(key); err != nil {
+	if err := m.fits(key); err != nil {
 		return err
 	}
 	row.item.exempt = row.item.exempt && ephemeral(key)
@@ -231,7 +231,7 @@ func (m *model) move(from, to string) error {
 			return repo.ErrQuota
 		}
 	}
-	if err := m.room(to); err != nil {
+	if err := m.fits(to); err != nil {
 		return err
 	}
 	for _, p := range parents(to) {

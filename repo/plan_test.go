@@ -49,7 +49,7 @@ func TestPlanThatShrinksAboveTheQuota(t *testing.T) {
 	if _, err := a.Reserve(1, 1, true); !errors.Is(err, repo.ErrQuota) {
 		t.Errorf("reserve for a plan that grows: got %v, want ErrQuota", err)
 	}
-	// What was deleted by somebody else meanwhile is no room for the plan.
+	// What was deleted by somebody else meanwhile is no space for the plan.
 	if reservation, err = a.Reserve(0, 100, true); err != nil {
 		t.Fatal(err)
 	}

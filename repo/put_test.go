@@ -62,7 +62,7 @@ func TestPutRefusals(t *testing.T) {
 	}
 }
 
-// TestLongestKeys: what a blob says of itself has room for every key.
+// TestLongestKeys: what a blob says of itself can hold every key.
 func TestLongestKeys(t *testing.T) {
 	a := newAccess(t, nil)
 	for _, character := range []string{"<", "\"", "é", "\u2028"} {

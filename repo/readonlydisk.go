@@ -278,7 +278,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 		return err
 	}
 	m := &Repository{
-		dir: dir, env: env, room: &room{}, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1),
+		dir: dir, env: env, disk: &diskLedger{}, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1),
 		dialect: r.dialect, id: r.id, created: r.created, inMemory: true, letGo: func() error { return fsys.RemoveAll(dir) },
 	}
 	if err = blobstore.Init(fsys, dir); err == nil {

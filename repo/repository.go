@@ -36,7 +36,7 @@ const (
 	metaQuota   = "quota"   // bytes, decimal; absent: none of its own
 )
 
-// DefaultReserve is a Settings.Reserve for those who have not thought about it: room for the index to grow while
+// DefaultReserve is a Settings.Reserve for those who have not thought about it: space for the index to grow while
 // items are deleted, and for a pack or two to be compacted.
 const DefaultReserve = 64 << 20
 
@@ -93,8 +93,8 @@ type Repository struct {
 	index   *index.Index
 	blobs   *blobstore.Store
 	quota   quota
-	room    *room     // of the whole set
-	hashes  *hashings // by reference and algorithm
+	disk    *diskLedger // of the whole set
+	hashes  *hashings   // by reference and algorithm
 	dialect string
 	commit  *commitKeys // of the dialect; nil: none
 	id      string
@@ -161,7 +161,7 @@ var errElsewhere = fmt.Errorf("%w: another process has the repository open", Err
 
 // open opens the repository in dir: its cost depends on what a crash left
 // unfinished, not on what the repository holds.
-func open(ctx context.Context, env Environment, m *room, dir, mend string, settings Settings) (*Repository, error) {
+func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string, settings Settings) (*Repository, error) {
 	fsys, letGo, err := holdOn(env.FS, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
@@ -186,7 +186,7 @@ func open(ctx context.Context, env Environment, m *room, dir, mend string, setti
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
 	}
 	r := &Repository{
-		dir: dir, mend: mend, env: env, room: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		dir: dir, mend: mend, env: env, disk: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
 		hashes: newHashings(), wake: make(chan struct{}, 1),
 	}
 	r.sweeps.init()
@@ -387,7 +387,7 @@ func (r *Repository) Index() *index.Index { return r.index }
 func (r *Repository) close() error {
 	r.stop()
 	r.background.Wait()
-	r.room.dismiss(r)
+	r.disk.dismiss(r)
 	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
 	if r.overlay != nil {
 		err = errors.Join(err, r.overlay.close())
@@ -483,7 +483,7 @@ func (r *Repository) translate(err error) error {
 type Health struct {
 	ReadOnly     bool   // it takes no writes
 	IndexDamaged bool   // what does not need the damaged part of the index is served
-	Reason   string // one line, empty when all is well
+	Reason       string // one line, empty when all is well
 
 	Missing  int64     // items whose file is gone
 	Damaged  int64     // items whose bytes are wrong, as far as known

@@ -9,7 +9,7 @@ import (
 // Reservation is a promise of quota and disk space for a whole plan; see Access.Reserve.
 type Reservation struct {
 	r     *reservation
-	claim *claim
+	claim *diskReservation
 	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
 	atMost int64
 	waits  atomic.Bool // disk space is set aside for an index, and endPlan was not called yet

@@ -48,7 +48,7 @@ type SetOptions struct {
 type Set struct {
 	o     SetOptions
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
-	room  room
+	disk  diskLedger
 
 	unusable unusable
 	attached attachment
@@ -190,16 +190,16 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 		return nil, err
 	}
 	mend := s.rebuildCommand(dir) + " --replace"
-	r, err := open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
+	r, err := open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
 	if errors.Is(err, ErrBusy) && s.endDisplaced(ctx) {
 		// It may have been ours, under another name.
-		r, err = open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
+		r, err = open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
 	}
 	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
 		if err := s.o.TakeOver(ctx, dir); err != nil {
 			return nil, err
 		}
-		r, err = open(ctx, s.o.Environment, &s.room, dir, mend, s.o.Settings(name))
+		r, err = open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
 	}
 	if err == nil && !r.readOnlyDisk {
 		// A stop or a crash may have left what lies here of the one before it.

@@ -4,7 +4,7 @@ import "time"
 
 // share is the disk space for the index that a client stores after its plans. It is set aside when the first of them is admitted,
 // and ends when the index is stored, when no plan was carried out after all, or indexWait after the last one that was. All fields are
-// guarded by room.mu.
+// guarded by diskLedger.mu.
 type share struct {
 	bytes int64
 	plans int       // under way
@@ -15,7 +15,7 @@ type share struct {
 const indexWait = time.Hour
 
 // sharedLocked is the sum of the shares; those whose time is over end.
-func (m *room) sharedLocked(now time.Time) (bytes int64) {
+func (m *diskLedger) sharedLocked(now time.Time) (bytes int64) {
 	for r, s := range m.shares {
 		if s.plans == 0 && !now.Before(s.until) {
 			delete(m.shares, r)
@@ -29,8 +29,8 @@ func (m *room) sharedLocked(now time.Time) (bytes int64) {
 // claimPlan is claim for a plan that makes so many bytes, after which the client stores an index that may need index bytes more. The plan leaves
 // a quarter of the reserve: compacting is how a full disk gets space again. What is set aside for the index is
 // more than deleting needs. With spare, what is kept after compactions gives way. Refusals are a *ShortError.
-func (r *Repository) claimPlan(bytes, index int64, spare bool) (*claim, error) {
-	c := &claim{r: r, keep: r.reserve.Load() / 4}
+func (r *Repository) claimPlan(bytes, index int64, spare bool) (*diskReservation, error) {
+	c := &diskReservation{r: r, keep: r.reserve.Load() / 4}
 	if !spare {
 		_, err := c.tryPlan(bytes, index)
 		return c, err
@@ -38,8 +38,8 @@ func (r *Repository) claimPlan(bytes, index int64, spare bool) (*claim, error) {
 	return c, r.orSpare(func() (int64, error) { return c.tryPlan(bytes, index) })
 }
 
-func (c *claim) tryPlan(bytes, index int64) (short int64, err error) {
-	r, m := c.r, c.r.room
+func (c *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
+	r, m := c.r, c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	shares, own := m.sharedLocked(r.env.Now()), int64(0)
@@ -66,13 +66,13 @@ func (c *claim) tryPlan(bytes, index int64) (short int64, err error) {
 		s.plans++
 	}
 	c.left = bytes
-	m.promised += bytes
+	m.reserved += bytes
 	return 0, nil
 }
 
 // endPlan is called once for each plan whose claim set something aside for an index. carriedOut: a client is about to store it.
 func (r *Repository) endPlan(carriedOut bool) {
-	m := r.room
+	m := r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := m.shares[r]
@@ -89,7 +89,7 @@ func (r *Repository) endPlan(carriedOut bool) {
 
 // indexStored ends the wait for the index of plans that were carried out.
 func (r *Repository) indexStored() {
-	m := r.room
+	m := r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s := m.shares[r]; s != nil {
@@ -100,7 +100,7 @@ func (r *Repository) indexStored() {
 }
 
 // endShare ends the share of a repository that is closed.
-func (m *room) endShare(r *Repository) {
+func (m *diskLedger) endShare(r *Repository) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	delete(m.shares, r)

@@ -109,7 +109,7 @@ func (r *Repository) sweepSnapshots(dir string) error {
 }
 
 func (r *Repository) writeSnapshot(ctx context.Context, name string) (size int64, err error) {
-	space, err := r.claim(0, r.reserve.Load())
+	space, err := r.reserveDisk(0, r.reserve.Load())
 	if err != nil {
 		return 0, err
 	}
@@ -136,7 +136,7 @@ type countingWriter struct {
 	ctx   context.Context
 	w     io.Writer
 	n     int64
-	space *claim // nil: the disk is not looked at
+	space *diskReservation // nil: the disk is not looked at
 }
 
 func (c *countingWriter) Write(p []byte) (int, error) {

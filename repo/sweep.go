@@ -300,7 +300,7 @@ func (r *Repository) sweepAgain(ctx context.Context, due time.Time) {
 // sweepInTurn is one sweep in the background. One repository of the set at a time has its, but for those that requests
 // wait for.
 func (r *Repository) sweepInTurn(ctx context.Context) error {
-	for !r.room.sweeping.TryLock() {
+	for !r.disk.sweeping.TryLock() {
 		if r.sweeps.waiting.Load() > 0 {
 			return r.sweepNoted(ctx)
 		}
@@ -308,7 +308,7 @@ func (r *Repository) sweepInTurn(ctx context.Context) error {
 			return err
 		}
 	}
-	defer r.room.sweeping.Unlock()
+	defer r.disk.sweeping.Unlock()
 	return r.sweepNoted(ctx)
 }
 

@@ -211,7 +211,7 @@ func TestEmptyTrash(t *testing.T) {
 	wantContent(t, a, "kept", "live")
 }
 
-// What no longer fits stays in the trash until there is room.
+// What no longer fits stays in the trash until there is space.
 func TestRestoreMeetsTheQuota(t *testing.T) {
 	a := newAccess(t, func(o *repo.SetOptions) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100, Grace: time.Hour} }

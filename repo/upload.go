@@ -46,10 +46,10 @@ type Upload struct {
 	res      *reservation // nil under a plan's reservation
 	credit   int64        // counted bytes of the item it replaces
 	exempt   bool
-	commit   bool   // of a commit key
-	begun    uint64 // step at which an index began to be stored, see compactions
-	claim    *claim // on the disk; nil while exempt
-	claimed  int64  // bytes that claim has promised in all
+	commit   bool             // of a commit key
+	begun    uint64           // step at which an index began to be stored, see compactions
+	claim    *diskReservation // on the disk; nil while exempt
+	claimed  int64            // bytes that claim has promised in all
 	ref      blobstore.Ref
 	item     index.Item
 	finished bool
@@ -176,9 +176,9 @@ func (u *Upload) claimTo(bytes int64) (err error) {
 	case u.claim != nil:
 		err = u.claim.grow(bytes - u.claimed)
 	case u.commit:
-		u.claim, err = u.a.r.claimCommit(bytes)
+		u.claim, err = u.a.r.reserveCommitDisk(bytes)
 	default:
-		u.claim, err = u.a.r.claim(bytes, u.a.r.reserve.Load())
+		u.claim, err = u.a.r.reserveDisk(bytes, u.a.r.reserve.Load())
 	}
 	if err == nil {
 		u.claimed = bytes
@@ -187,7 +187,7 @@ func (u *Upload) claimTo(bytes int64) (err error) {
 }
 
 // diskClaim is what the bytes are counted against: the plan's claim, or the upload's own, or none.
-func (u *Upload) diskClaim() *claim {
+func (u *Upload) diskClaim() *diskReservation {
 	if u.o.Reservation != nil {
 		return u.o.Reservation.claim
 	}

@@ -365,7 +365,7 @@ func TestStreamEndsWithItsClient(t *testing.T) {
 	}
 }
 
-// Streams have a small bound of their own, and take no place from those who work.
+// Streams have a small bound of their own, and take no slot from those who work.
 func TestStreamsAreBounded(t *testing.T) {
 	w := newWorld(t, nil)
 	w.put("a", "aAAAa")
@@ -389,7 +389,7 @@ func TestStreamsAreBounded(t *testing.T) {
 		}
 		open = append(open, resp)
 	}
-	for range 2 * narrow.Requests { // a refusal leaves no place behind
+	for range 2 * narrow.Requests { // a refusal gives back its slot
 		if got := w.document("root", "GET", path, "", 503); got["type"] != "urn:packhouse:problem:busy" {
 			t.Errorf("one stream more: got %v, want it busy", got)
 		}

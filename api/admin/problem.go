@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// problem is the body of an error: problem details (RFC 9457) and what is known of the place.
+// problem is the body of an error: problem details (RFC 9457) and what is known of the position.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
@@ -109,7 +109,7 @@ func describe(err error) problem {
 	return p
 }
 
-// longest is how many bytes of an error's text an answer has: room for a place in a plan and the longest key.
+// longest is how many bytes of an error's text an answer has: enough for a position in a plan and the longest key.
 const longest = 2 << 10
 
 // shorten bounds what an answer repeats of a request.

@@ -1,6 +1,6 @@
 package borgstore
 
-// The few doors of the tests.
+// What the tests reach of the package's insides.
 var (
 	ErrorTable  = errorTable
 	CheckName   = checkName

@@ -272,7 +272,7 @@ func TestPlansWaitForEachOther(t *testing.T) {
 		}
 		answered <- r
 	}()
-	// The second byte is taken when the first one's reader has its place.
+	// The second byte is taken when the first one's reader has its slot.
 	for _, part := range []string{list[:1], list[1:2]} {
 		if _, err := feed.Write([]byte(part)); err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ func (x *exchange) planBody() (*jsonStream, error) {
 	return newJSONStream(&boundedReader{x.body, limit}), nil
 }
 
-// forgetText makes room for the texts of others when only kept bytes of this one are left.
+// forgetText frees memory for the texts of others when only kept bytes of this one are left.
 func (x *exchange) forgetText(kept int64) {
 	if kept < x.text {
 		x.d.texts.Release(x.text - kept)

@@ -68,7 +68,7 @@ type Dialect struct {
 	configs configs
 	gates   gates
 	texts   *semaphore.Weighted // of Limits.PlanTexts bytes
-	readers chan struct{}       // a place for each pack being read by a verification
+	readers chan struct{}       // a slot for each pack being read by a verification
 }
 
 var (

@@ -354,7 +354,7 @@ func TestDryRun(t *testing.T) {
 	}
 }
 
-// TestFoundOutputsSpareNothing: a second try whose outputs stand already needs no room, and so costs no kept pack.
+// TestFoundOutputsSpareNothing: a second try whose outputs stand already needs no space, and so costs no kept pack.
 func TestFoundOutputsSpareNothing(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20

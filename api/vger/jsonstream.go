@@ -85,7 +85,7 @@ func (s *jsonStream) token() (byte, error) {
 // back gives c, the byte taken last, back.
 func (s *jsonStream) back(c byte) {
 	s.offset--
-	// There is always room: fill leaves a byte in front, and taking one makes more.
+	// There is always space for it: fill leaves a byte in front, and taking one makes more.
 	at := cap(s.space) - cap(s.ahead) - 1
 	s.space[at] = c
 	s.ahead = s.space[at : at+1+len(s.ahead)]

@@ -221,7 +221,7 @@ func TestRepackRefusals(t *testing.T) {
 		{"output just fits", "/r", plan(operation(key, false, 13, 987)), 409, "repack failed at operation 0"},
 		{"missing source", "/r", plan(o, operation(packKey(strings.Repeat("0", 64)), true, 13, 2)), 409, "repack failed at operation 1: " + packKey(strings.Repeat("0", 64))},
 		{"wrong length", "/r", plan(operation(key, true, 13, 3)), 409, "repack failed at operation 0"},
-		{"no room for a prefix", "/r", plan(operation(key, true, 2, 1)), 409, "repack failed at operation 0"},
+		{"no space for a prefix", "/r", plan(operation(key, true, 2, 1)), 409, "repack failed at operation 0"},
 		{"beyond the end", "/r", plan(operation(key, true, 19, 4)), 409, "repack failed at operation 0"},
 		{"beyond any file", "/r", strings.Replace(plan(operation(key, true, 13, 2)), "13", "9223372036854775807", 1), 409, "is beyond the end"},
 		{"hash of another format", "/v3", plan(), 409, "hash blake2b contradicts the repository: packs of format 3 are named by blake3"},

@@ -90,7 +90,7 @@ func measureStores(ctx context.Context, s streams, dir, peer string, scale float
 	defer os.RemoveAll(own)
 	suite := bench.Suite{Dir: own, Scale: scale, Out: s.out, Notes: s.err, Servers: []bench.Program{
 		{Name: "packhouse", Command: []string{program, "borgstore-server-rest"}, Durable: true},
-	}, House: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
+	}, VGer: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
 	if peer != "" {
 		suite.Servers = append(suite.Servers, bench.Program{Name: "reference", Command: []string{peer}})
 	}

@@ -15,7 +15,7 @@ import (
 )
 
 func checkCommand(s streams) *cobra.Command {
-	f := &deskFlags{}
+	f := &adminFlags{}
 	verify := false
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
@@ -33,7 +33,7 @@ is shown with what mends it. docs/trouble.md says what to do.
 Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command line, 3 damage was found.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				names, err := d.names(cmd, args)
 				if err != nil {
 					return err
@@ -69,7 +69,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 
 // lost are repositories whose index is gone, but what they stored is there: nobody can open them for a check. names: look
 // at these alone.
-func (d *desk) lost(names []string) []string {
+func (d *adminClient) lost(names []string) []string {
 	if d.data == "" {
 		return nil
 	}
@@ -116,7 +116,7 @@ func hasBlobs(dir string) bool {
 }
 
 // showProblem prints what is wrong with a repository, in the form of d.check.
-func showProblem(s streams, f *deskFlags, name string, event checkEvent) error {
+func showProblem(s streams, f *adminFlags, name string, event checkEvent) error {
 	if f.json {
 		event.Repository = name
 		return json.NewEncoder(s.out).Encode(event)
@@ -126,7 +126,7 @@ func showProblem(s streams, f *deskFlags, name string, event checkEvent) error {
 }
 
 // names are the repositories a command is about: those named, else all.
-func (d *desk) names(cmd *cobra.Command, args []string) ([]string, error) {
+func (d *adminClient) names(cmd *cobra.Command, args []string) ([]string, error) {
 	if d.single {
 		name, err := d.name(args)
 		return []string{name}, err
@@ -135,7 +135,7 @@ func (d *desk) names(cmd *cobra.Command, args []string) ([]string, error) {
 		return args, nil
 	}
 	var answer struct{ Repositories []repositoryInfo }
-	if _, err := d.ask(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
+	if _, err := d.request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(answer.Repositories))
@@ -147,7 +147,7 @@ func (d *desk) names(cmd *cobra.Command, args []string) ([]string, error) {
 
 // check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
 // http.StatusConflict.
-func (d *desk) check(cmd *cobra.Command, s streams, f *deskFlags, name string, verify bool) (damaged bool, err error) {
+func (d *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
 	ended := false
 	bar := newProgress(s.err, shownName(name))
 	defer bar.end()

@@ -41,7 +41,7 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 			if compact.CheckWhen(when) != nil {
 				return usage("--when is now, window or a time such as 2026-01-31T01:30:00Z, not %q", when)
 			}
-			return f.with(cmd, s, func(d *desk, name string) error {
+			return f.with(cmd, s, func(d *adminClient, name string) error {
 				query := url.Values{"when": {when}}
 				if keep {
 					query.Set("delete", "no")
@@ -68,7 +68,7 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 }
 
 // submitFile posts a file, "-" being standard input, and returns the answer.
-func (d *desk) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
+func (d *adminClient) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -86,7 +86,7 @@ func (d *desk) submitFile(ctx context.Context, path string, in io.Reader, file s
 }
 
 // post sends a body as it is.
-func (d *desk) post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
+func (d *adminClient) post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
 	if err != nil {
 		return nil, err
@@ -94,12 +94,12 @@ func (d *desk) post(ctx context.Context, path string, body io.Reader) (*http.Res
 	return d.do(req)
 }
 
-func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, d *desk, path, plan string) error {
+func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, d *adminClient, path, plan string) error {
 	text, err := d.submitFile(cmd.Context(), path, s.in, plan)
 	if err != nil {
 		return err
 	}
-	if f.desk.json {
+	if f.admin.json {
 		return printJSON(s.out, text)
 	}
 	var e compact.Estimate

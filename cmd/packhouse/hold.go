@@ -78,7 +78,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
 	var existed atomic.Bool // a repository, at some time, that was not taken away by others than us
-	var h *house
+	var h *server
 	defer func() {
 		if h == nil || h.empty() {
 			claim.Tidy(existed.Load())
@@ -102,7 +102,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	if err != nil {
 		return public(err)
 	}
-	h, err = openHouse(ctx, houseOptions{
+	h, err = openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave, Moved: leave,
 		GaveUp: func() { existed.Store(false) },
 		Policy: func(string) config.Policy { return policy },
@@ -127,7 +127,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 			rest := limit - time.Since(h.api.LastActive())
 			// A compaction goes on although its client has left: the next one asks for its result.
 			// So does the removal of what it destroyed, which nobody would finish.
-			if rest <= 0 && h.api.Active() == 0 && h.rooms.engine.Active() == 0 && !h.rooms.set.Sweeping() {
+			if rest <= 0 && h.api.Active() == 0 && h.components.engine.Active() == 0 && !h.components.set.Sweeping() {
 				return
 			}
 			select {
@@ -150,9 +150,9 @@ func policyAbove(dir string) (config.Policy, error) {
 	return p.Of(filepath.Base(dir)), err
 }
 
-// empty tells whether a single house has no repository: there is nothing, or something that is not ours.
-func (h *house) empty() bool {
-	_, err := h.rooms.set.Names()
+// empty tells whether a single server has no repository: there is nothing, or something that is not ours.
+func (h *server) empty() bool {
+	_, err := h.components.set.Names()
 	return errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrForeign)
 }
 

@@ -23,23 +23,23 @@ import (
 
 // jobFlags say which repository a command is about, and who is asked.
 type jobFlags struct {
-	desk      deskFlags
+	admin     adminFlags
 	repo      string
 	server    string
 	tokenFile string
 }
 
 func (f *jobFlags) add(cmd *cobra.Command) {
-	f.desk.add(cmd)
+	f.admin.add(cmd)
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
 	flags.StringVar(&f.server, "server", "", "ask the server at this `URL` instead of the one of the data directory")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server; else it is in PACKHOUSE_TOKEN")
 }
 
-// with runs do at an open desk, for the repository.
-func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(d *desk, name string) error) error {
-	return f.open(cmd, s, func(d *desk) error {
+// with runs do with an admin client, for the repository.
+func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(d *adminClient, name string) error) error {
+	return f.open(cmd, s, func(d *adminClient) error {
 		if !d.single && f.repo == "" {
 			return usage("say which repository with --repo NAME; packhouse repo list shows them")
 		}
@@ -59,10 +59,10 @@ func (f *jobFlags) names() []string {
 	return []string{f.repo}
 }
 
-// open runs do at an open desk.
-func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(d *desk) error) error {
+// open runs do with an admin client.
+func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(d *adminClient) error) error {
 	if f.server == "" {
-		return withDesk(cmd, s, &f.desk, do)
+		return withAdminClient(cmd, s, &f.admin, do)
 	}
 	d, err := f.remote()
 	if err != nil {
@@ -71,8 +71,8 @@ func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(d *desk) error) e
 	return errors.Join(do(d), d.close())
 }
 
-// remote is a desk far away.
-func (f *jobFlags) remote() (*desk, error) {
+// remote is the client of a server elsewhere.
+func (f *jobFlags) remote() (*adminClient, error) {
 	base, err := url.Parse(f.server)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
 		return nil, usage("--server is a URL such as https://backup.example:8484, not %q", f.server)
@@ -89,7 +89,7 @@ func (f *jobFlags) remote() (*desk, error) {
 		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
 	}
 	client := &http.Client{Transport: elsewhere{base, token}}
-	return &desk{client: client, end: func() error { return nil }}, nil
+	return &adminClient{client: client, end: func() error { return nil }}, nil
 }
 
 // elsewhere sends requests to a server, with its token.
@@ -145,12 +145,12 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 		Short: "List the jobs of a repository, or of all, oldest first",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.open(cmd, s, func(d *desk) error {
+			return f.open(cmd, s, func(d *adminClient) error {
 				names, err := d.names(cmd, f.names())
 				if err != nil {
 					return err
 				}
-				if f.desk.json {
+				if f.admin.json {
 					return listJobsJSON(cmd.Context(), s, d, names)
 				}
 				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
@@ -161,7 +161,7 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 	}
 }
 
-func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
+func (d *adminClient) listJobs(ctx context.Context, t *table, name string) error {
 	return d.eachJob(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
@@ -180,7 +180,7 @@ func (d *desk) listJobs(ctx context.Context, t *table, name string) error {
 
 // listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository. A document whose jobs could
 // not all be listed has no end.
-func listJobsJSON(ctx context.Context, s streams, d *desk, names []string) error {
+func listJobsJSON(ctx context.Context, s streams, d *adminClient, names []string) error {
 	return d.each(ctx, names, func(name string) error {
 		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
 		err := d.eachJob(ctx, name, func(text json.RawMessage) error {
@@ -201,7 +201,7 @@ func listJobsJSON(ctx context.Context, s streams, d *desk, names []string) error
 }
 
 // eachJob calls each with every job of a repository, as they come: there may be one for every pack.
-func (d *desk) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
+func (d *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
 	resp, err := d.send(ctx, http.MethodGet, of(name, "jobs"), nil)
 	if err != nil {
 		return err
@@ -280,8 +280,8 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 waits for its client's index, and how many packs stay until then, or no longer.`,
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *desk, name string) error {
-				text, err := d.ask(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+			return f.with(cmd, s, func(d *adminClient, name string) error {
+				text, err := d.request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
 				if err != nil {
 					return err
 				}
@@ -297,7 +297,7 @@ func jobWait(s streams, f *jobFlags) *cobra.Command {
 		Short: "Wait until a job has ended",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *desk, name string) error {
+			return f.with(cmd, s, func(d *adminClient, name string) error {
 				job, err := d.await(cmd.Context(), s, name, args[0])
 				if err != nil {
 					return err
@@ -314,13 +314,13 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		Short: "Cancel a job; one whose commit has begun is done all the same",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *desk, name string) error {
+			return f.with(cmd, s, func(d *adminClient, name string) error {
 				var job compact.Job
-				text, err := d.ask(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				text, err := d.request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
 				if err != nil {
 					return err
 				}
-				if f.desk.json {
+				if f.admin.json {
 					return printJSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
@@ -332,13 +332,13 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 
 // follow prints the job of an answer, and waits for its end where that was asked for or nobody
 // else would carry it out.
-func (f *jobFlags) follow(cmd *cobra.Command, s streams, d *desk, name string, text json.RawMessage, wait bool) error {
+func (f *jobFlags) follow(cmd *cobra.Command, s streams, d *adminClient, name string, text json.RawMessage, wait bool) error {
 	var job compact.Job
 	if err := json.Unmarshal(text, &job); err != nil {
 		return fmt.Errorf("the server's answer: %w", err)
 	}
 	if !wait && (!d.own || job.When != compact.WhenNow) {
-		if f.desk.json {
+		if f.admin.json {
 			return printJSON(s.out, text)
 		}
 		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
@@ -354,7 +354,7 @@ func (f *jobFlags) follow(cmd *cobra.Command, s streams, d *desk, name string, t
 // ended prints how a job ended; its error is the command's exit code.
 func (f *jobFlags) ended(s streams, job compact.Job) error {
 	var err error
-	if f.desk.json {
+	if f.admin.json {
 		text, marshalErr := json.Marshal(job)
 		err = errors.Join(marshalErr, printJSON(s.out, text))
 	} else {
@@ -388,7 +388,7 @@ func showEnded(s streams, job compact.Job) error {
 }
 
 // await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.
-func (d *desk) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
+func (d *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
 	bar := newProgress(s.err, id)
 	defer bar.end()
 	show := func(job compact.Job) {
@@ -425,7 +425,7 @@ func isUnreachable(err error) bool {
 }
 
 // events reads a stream of a job's events until it ends, and returns the last.
-func (d *desk) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
+func (d *adminClient) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
 	resp, err := d.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return job, err

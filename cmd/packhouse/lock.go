@@ -13,7 +13,7 @@ import (
 )
 
 func lockCommand(s streams) *cobra.Command {
-	f := &deskFlags{}
+	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "lock",
 		Short: "Show and break what clients hold",
@@ -32,14 +32,14 @@ the repository, and the command that breaks it.
 }
 
 // locksOf asks what is held in a repository.
-func (d *desk) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
+func (d *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
 	var answer api.LockList
-	_, err := d.ask(cmd.Context(), http.MethodGet, of(name, "locks"), nil, &answer)
+	_, err := d.request(cmd.Context(), http.MethodGet, of(name, "locks"), nil, &answer)
 	return answer.Locks, err
 }
 
 // where are the options that a command needs to be about the same directory.
-func (f *deskFlags) where(cmd *cobra.Command) (options []string) {
+func (f *adminFlags) where(cmd *cobra.Command) (options []string) {
 	if f.config != "" {
 		options = append(options, "-c", f.config)
 	}
@@ -49,13 +49,13 @@ func (f *deskFlags) where(cmd *cobra.Command) (options []string) {
 	return options
 }
 
-func lockList(s streams, f *deskFlags) *cobra.Command {
+func lockList(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list NAME",
 		Short: "Show the locks and sessions of a repository",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
@@ -97,14 +97,14 @@ func lockList(s streams, f *deskFlags) *cobra.Command {
 	}
 }
 
-func lockBreak(s streams, f *deskFlags) *cobra.Command {
+func lockBreak(s streams, f *adminFlags) *cobra.Command {
 	stale := false
 	cmd := &cobra.Command{
 		Use:   "break NAME (ID… | --stale)",
 		Short: "Break locks: the client that holds one must not be at work any more",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, args, err := d.nameAndRest(args)
 				if err != nil {
 					return err
@@ -128,7 +128,7 @@ func lockBreak(s streams, f *deskFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					_, breakErr := d.ask(cmd.Context(), http.MethodPost, of(name, "locks/break"), map[string]string{"id": id}, nil)
+					_, breakErr := d.request(cmd.Context(), http.MethodPost, of(name, "locks/break"), map[string]string{"id": id}, nil)
 					if breakErr != nil && !refused(breakErr, http.StatusNotFound) { // it was released meanwhile
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue

@@ -11,7 +11,7 @@ import (
 	"packhouse/repo"
 )
 
-func repoSalvage(s streams, f *deskFlags) *cobra.Command {
+func repoSalvage(s streams, f *adminFlags) *cobra.Command {
 	duration := time.Duration(0)
 	off := false
 	cmd := &cobra.Command{
@@ -29,13 +29,13 @@ meanwhile. It survives a restart of the server; --off ends it.
 			if off == (duration > 0) {
 				return usage("say for how long, with --for, or --off")
 			}
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
 				var answer salvageAnswer
-				text, err := d.ask(cmd.Context(), http.MethodPost, pathSalvage, localRequest{Name: name, For: duration.String()}, &answer)
+				text, err := d.request(cmd.Context(), http.MethodPost, pathSalvage, localRequest{Name: name, For: duration.String()}, &answer)
 				if err != nil {
 					return err
 				}
@@ -56,7 +56,7 @@ meanwhile. It survives a restart of the server; --off ends it.
 	return cmd
 }
 
-func repoAcceptLoss(s streams, f *deskFlags) *cobra.Command {
+func repoAcceptLoss(s streams, f *adminFlags) *cobra.Command {
 	yes, forget, dry := false, false, false
 	cmd := &cobra.Command{
 		Use:   "accept-loss NAME",
@@ -72,13 +72,13 @@ degraded otherwise; within the grace time the trash has them.
   packhouse repo accept-loss laptop`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
 				var found repo.LossReport
-				text, err := d.ask(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Dry: true}, &found)
+				text, err := d.request(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Dry: true}, &found)
 				if err != nil {
 					return err
 				}
@@ -99,7 +99,7 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = d.ask(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Forget: forget}, &found)
+				text, err = d.request(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Forget: forget}, &found)
 				if err != nil {
 					return err
 				}

@@ -61,7 +61,7 @@ func (r *repositoryInfo) compactions() [][2]string {
 	return lines
 }
 
-func repoPlans(s streams, f *deskFlags) *cobra.Command {
+func repoPlans(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plans NAME",
 		Short: "List the compactions that wait for their client's index",
@@ -71,7 +71,7 @@ the new packs until then, and count in no quota. An interrupted client's plans e
 compaction. With --json one document per line.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err

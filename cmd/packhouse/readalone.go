@@ -34,7 +34,7 @@ func readAlone(ctx context.Context, s streams, dir string) (claim *holder.Claim,
 	if err != nil {
 		return nil, nil, errors.Join(public(err), claim.Release())
 	}
-	h, err := openHouse(ctx, houseOptions{
+	h, err := openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelError),
 		Policy: func(string) config.Policy { return policy },
 	})

@@ -15,7 +15,7 @@ import (
 )
 
 // repoRebuild makes an index anew, offline.
-func repoRebuild(s streams, f *deskFlags) *cobra.Command {
+func repoRebuild(s streams, f *adminFlags) *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use:   "rebuild [NAME]",
@@ -77,7 +77,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 	return claim.Release, nil
 }
 
-func rebuild(cmd *cobra.Command, s streams, f *deskFlags, dir string, replace bool) error {
+func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
 	if _, err := os.Stat(filepath.Join(dir, indexName)); err == nil && !replace {
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}

@@ -175,9 +175,9 @@ repositories = ["main"]
 
 // TestAuthorize: a user whom a reload removed may do nothing, even if it is let in once more.
 func TestAuthorize(t *testing.T) {
-	sv := &server{}
+	sv := &service{}
 	sv.current.Store(&config.Config{Users: []config.User{{Name: "alice", Repositories: []string{"a"}}, {Name: "bob"}}})
-	o := houseOptions{Policy: func(string) config.Policy { return config.Policy{} }, Authorize: sv.authorize}
+	o := serverOptions{Policy: func(string) config.Policy { return config.Policy{} }, Authorize: sv.authorize}
 	for _, test := range []struct {
 		name, repository string
 		trusted, want    bool

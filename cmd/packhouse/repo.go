@@ -65,7 +65,7 @@ func (r *repositoryInfo) state() string {
 }
 
 func repoCommand(s streams) *cobra.Command {
-	f := &deskFlags{}
+	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "repo",
 		Short: "List, inspect, create and destroy repositories",
@@ -88,7 +88,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 	return parent
 }
 
-func repoList(s streams, f *deskFlags) *cobra.Command {
+func repoList(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the repositories",
@@ -96,9 +96,9 @@ func repoList(s streams, f *deskFlags) *cobra.Command {
 with a heading; elsewhere tabs between the columns and plain numbers.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				var answer struct{ Repositories []repositoryInfo }
-				text, err := d.ask(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
+				text, err := d.request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
 				if err != nil {
 					return err
 				}
@@ -122,7 +122,7 @@ with a heading; elsewhere tabs between the columns and plain numbers.`,
 	}
 }
 
-func repoInfo(s streams, f *deskFlags) *cobra.Command {
+func repoInfo(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "info NAME",
 		Short: "Show one repository",
@@ -134,13 +134,13 @@ compactions, which is given back when the disk is needed (packhouse trash list -
 what came back of it, as a client asked for it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
 				var r repositoryInfo
-				text, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+				text, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
 				if err != nil {
 					return err
 				}
@@ -192,7 +192,7 @@ func inBytes(n int64) string {
 	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
 }
 
-func repoCreate(s streams, f *deskFlags) *cobra.Command {
+func repoCreate(s streams, f *adminFlags) *cobra.Command {
 	dialect := ""
 	cmd := &cobra.Command{
 		Use:   "create NAME --dialect borgstore|vger",
@@ -209,11 +209,11 @@ themselves (borg repo-create, vykar init); this is for those without.
 			if err := repo.CheckName(args[0]); err != nil {
 				return usage("%w", err)
 			}
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				if d.single {
 					return usage("the directory is one repository; say which data directory with --data-dir")
 				}
-				_, err := d.ask(cmd.Context(), http.MethodPost, pathCreate, localRequest{Name: args[0], Dialect: dialect}, nil)
+				_, err := d.request(cmd.Context(), http.MethodPost, pathCreate, localRequest{Name: args[0], Dialect: dialect}, nil)
 				if err != nil {
 					return err
 				}
@@ -226,7 +226,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 	return cmd
 }
 
-func repoDestroy(s streams, f *deskFlags) *cobra.Command {
+func repoDestroy(s streams, f *adminFlags) *cobra.Command {
 	yes := false
 	cmd := &cobra.Command{
 		Use:   "destroy NAME",
@@ -237,13 +237,13 @@ first, unless --yes.
   packhouse repo destroy old-laptop`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
 				var r repositoryInfo
-				if _, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+				if _, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
 					return err
 				}
 				if !yes {
@@ -252,7 +252,7 @@ first, unless --yes.
 						return err
 					}
 				}
-				if _, err := d.ask(cmd.Context(), http.MethodPost, pathDestroy, localRequest{Name: name}, nil); err != nil {
+				if _, err := d.request(cmd.Context(), http.MethodPost, pathDestroy, localRequest{Name: name}, nil); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
@@ -287,7 +287,7 @@ func confirm(s streams, what, name, otherwise string) error {
 	return nil
 }
 
-func repoQuota(s streams, f *deskFlags) *cobra.Command {
+func repoQuota(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "quota NAME [SIZE|none|default]",
 		Short: "Show or set the quota of a repository",
@@ -298,7 +298,7 @@ over the configuration from then on; none is no limit. With default the configur
   packhouse repo quota laptop default`,
 		Args: cobra.RangeArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, args, err := d.nameAndRest(args)
 				if err != nil {
 					return err
@@ -309,13 +309,13 @@ over the configuration from then on; none is no limit. With default the configur
 				var r repositoryInfo
 				var text json.RawMessage
 				if len(args) == 0 {
-					text, err = d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+					text, err = d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
 				} else {
 					limit, parseErr := quotaArgument(args[0])
 					if parseErr != nil {
 						return usage("%w", parseErr)
 					}
-					text, err = d.ask(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]any{"quota": limit}, &r)
+					text, err = d.request(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]any{"quota": limit}, &r)
 				}
 				if err != nil {
 					return err

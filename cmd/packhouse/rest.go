@@ -177,7 +177,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	if err != nil {
 		return err
 	}
-	var h *house
+	var h *server
 	defer func() {
 		if h == nil || h.empty() {
 			claim.Tidy(false)
@@ -199,7 +199,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	if p.quota != nil {
 		policy.Quota = *p.quota
 	}
-	h, err = openHouse(ctx, houseOptions{
+	h, err = openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: log,
 		Policy: func(string) config.Policy { return policy },
 	})
@@ -251,7 +251,7 @@ func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 	return []net.Listener{l}, nil
 }
 
-// claimFromHolder claims one repository, and asks a background holder to make room.
+// claimFromHolder claims one repository, and asks a background holder to close it.
 func claimFromHolder(ctx context.Context, dir string) (*holder.Claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, claimPatience)
 	defer cancel()
@@ -272,10 +272,10 @@ func claimFromHolder(ctx context.Context, dir string) (*holder.Claim, error) {
 	}
 }
 
-// checkRepository opens the repository of a single house if there is one, so that a foreign directory
+// checkRepository opens the repository of a single server if there is one, so that a foreign directory
 // is refused at the start, and stores a quota that was asked for.
-func (h *house) checkRepository(ctx context.Context, quota *int64) error {
-	r, err := h.rooms.set.Get(ctx, "")
+func (h *server) checkRepository(ctx context.Context, quota *int64) error {
+	r, err := h.components.set.Get(ctx, "")
 	if errors.Is(err, repo.ErrNoRepository) {
 		return nil
 	}

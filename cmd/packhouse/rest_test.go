@@ -63,7 +63,7 @@ func TestRestServer(t *testing.T) {
 	c.want(t, http.StatusOK, "GET", "/a", "")
 	c.finish(t)
 
-	// It does not make room for anybody.
+	// It closes the repository for nobody.
 	second := launch(t, program(t, "/", restName, "--backend", "FILE:"+dir, "--port", "0"))
 	if got := second.code(t); got != 1 || !strings.Contains(second.errs.String(), "it serves clients of its own") {
 		t.Errorf("second server: got exit code %d, %s", got, second.errs)

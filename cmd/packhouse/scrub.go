@@ -34,8 +34,8 @@ Exit codes: 0 accepted (with --wait: no damage), 1 failure, 2 wrong command line
 			if !(share > 0 && share <= 1) {
 				return usage("--share is a number above 0, at most 1")
 			}
-			return f.with(cmd, s, func(d *desk, name string) error {
-				text, err := d.ask(cmd.Context(), http.MethodPost, of(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
+			return f.with(cmd, s, func(d *adminClient, name string) error {
+				text, err := d.request(cmd.Context(), http.MethodPost, of(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
 				if err != nil {
 					return err
 				}

@@ -96,12 +96,12 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	}
 	ctx, stop := untilSignal(cmd.Context(), log)
 	defer stop()
-	sv := &server{c: c, file: f.config, overrides: overrides, level: level, log: log}
+	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}
 	return sv.run(ctx, s)
 }
 
-// server is `packhouse serve` at work.
-type server struct {
+// service is `packhouse serve` at work.
+type service struct {
 	c         config.Config // as it was at the start
 	file      string
 	overrides func(*config.Config)
@@ -110,13 +110,13 @@ type server struct {
 
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
 	cert    *certificate                  // nil: no TLS
-	house   *house
+	server  *server
 
 	readOnly bool   // the data directory's file system was, at the start
 	unkept   string // the token of this run, which could not be kept; "": there is none
 }
 
-func (sv *server) run(ctx context.Context, s streams) (err error) {
+func (sv *service) run(ctx context.Context, s streams) (err error) {
 	sv.current.Store(&sv.c)
 	dir, err := resolve(sv.c.DataDir)
 	if err != nil {
@@ -173,11 +173,11 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	sv.house, err = openHouse(ctx, houseOptions{
+	sv.server, err = openServer(ctx, serverOptions{
 		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(),
 		Limits: api.Limits{ItemBytes: sv.c.MaxBody, PlanBytes: sv.c.Maintenance.PlanBytes}, Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
-		Maintenance: sv.c.Maintenance, Upkeep: true, Tasks: sv.tasks(), Identity: id,
+		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,
 	})
 	if err != nil {
 		return errors.Join(err, closeAll(listeners))
@@ -186,8 +186,8 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	if made {
 		newID = id
 	}
-	if err := greet(s.out, sv, listeners, token, where, newID); err != nil {
-		return errors.Join(err, closeAll(listeners), sv.house.close(0))
+	if err := printBanner(s.out, sv, listeners, token, where, newID); err != nil {
+		return errors.Join(err, closeAll(listeners), sv.server.close(0))
 	}
 	for i, l := range listeners {
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
@@ -198,7 +198,7 @@ func (sv *server) run(ctx context.Context, s streams) (err error) {
 	stopReloading := sv.reloadOnHangup()
 	defer stopReloading()
 	sv.notify(daemon.SdNotifyReady)
-	return sv.house.run(ctx, listeners, sv.c.Drain)
+	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
 
 // claimPatience is how long a start waits for holders of single repositories to let go.
@@ -211,7 +211,7 @@ type tokenSource struct {
 }
 
 // token returns the server's token.
-func (sv *server) token() (string, tokenSource, error) {
+func (sv *service) token() (string, tokenSource, error) {
 	c := sv.current.Load()
 	if c.Token != "" {
 		return c.Token, tokenSource{}, nil
@@ -243,12 +243,12 @@ func authOf(c *config.Config, token string) (*api.Auth, error) {
 }
 
 // policy is what the configuration says of a repository.
-func (sv *server) policy(name string) config.Policy { return sv.current.Load().PolicyOf(name) }
+func (sv *service) policy(name string) config.Policy { return sv.current.Load().PolicyOf(name) }
 
 // authorize keeps users out of repositories that are not theirs, and from what the configuration does not grant them any
 // more: it is replaced a moment before the users are, or without them when the token cannot be read; and their queued
 // jobs have the permissions of when they were submitted.
-func (sv *server) authorize(repository string, p repo.Principal) repo.Principal {
+func (sv *service) authorize(repository string, p repo.Principal) repo.Principal {
 	if p.Name == config.TokenName {
 		return p
 	}
@@ -259,7 +259,7 @@ func (sv *server) authorize(repository string, p repo.Principal) repo.Principal 
 }
 
 // reloadOnHangup reads the configuration again at each SIGHUP, until stop.
-func (sv *server) reloadOnHangup() (stop func()) {
+func (sv *service) reloadOnHangup() (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
@@ -283,7 +283,7 @@ func (sv *server) reloadOnHangup() (stop func()) {
 
 // reload takes over what can change while the server runs, and says what cannot. A file with errors
 // changes nothing.
-func (sv *server) reload() {
+func (sv *service) reload() {
 	c, err := config.Load(sv.file, sv.overrides)
 	if err != nil {
 		sv.log.Error("reload: the configuration stays as it was", "error", err)
@@ -318,11 +318,11 @@ func (sv *server) reload() {
 	}
 	sv.current.Store(&c)
 	// Nothing is made in what lies in the place of the data directory.
-	err = sv.house.rooms.set.Attached()
+	err = sv.server.components.set.Attached()
 	var token string
 	var source tokenSource
-	if err == nil && !sv.house.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(filepath.Join(sv.house.o.Claim.Dir, holder.OwnDir)); err != nil {
+	if err == nil && !sv.server.o.Claim.ReadOnly {
+		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, holder.OwnDir)); err != nil {
 			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
 		}
 	}
@@ -335,14 +335,14 @@ func (sv *server) reload() {
 	if err == nil {
 		var auth *api.Auth
 		if auth, err = authOf(&c, token); err == nil {
-			sv.house.api.SetAuth(auth)
+			sv.server.api.SetAuth(auth)
 		}
 	}
 	if err != nil {
 		sv.log.Error("reload: token and users stay as they were", "error", err)
 	}
 	setLevel(sv.level, c.LogLevel)
-	sv.house.rooms.set.Reconfigure()
+	sv.server.components.set.Reconfigure()
 	for _, warning := range c.Warnings {
 		sv.log.Warn(warning)
 	}
@@ -350,7 +350,7 @@ func (sv *server) reload() {
 }
 
 // notify tells the service manager, if there is one.
-func (sv *server) notify(state string) {
+func (sv *service) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		sv.log.Warn("tell the service manager", "error", err)
 	}

@@ -14,7 +14,7 @@ import (
 )
 
 func trashCommand(s streams) *cobra.Command {
-	f := &deskFlags{}
+	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "trash",
 		Short: "Show, restore and purge removed items within their grace time",
@@ -37,7 +37,7 @@ back when the disk is needed. --compactions shows them, or gives them back at on
 	return parent
 }
 
-func trashList(s streams, f *deskFlags) *cobra.Command {
+func trashList(s streams, f *adminFlags) *cobra.Command {
 	compactions := false
 	cmd := &cobra.Command{
 		Use:   "list NAME",
@@ -48,7 +48,7 @@ With --compactions lists instead the packs that are kept after compactions, and 
 replaced, as a compaction was completed that copied what lives of them, or unused, as a client said.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
@@ -85,7 +85,7 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 	return cmd
 }
 
-func trashRestore(s streams, f *deskFlags) *cobra.Command {
+func trashRestore(s streams, f *adminFlags) *cobra.Command {
 	as := ""
 	cmd := &cobra.Command{
 		Use:   "restore NAME ID",
@@ -95,7 +95,7 @@ func trashRestore(s streams, f *deskFlags) *cobra.Command {
   packhouse trash restore laptop ID --as archives/rescued`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				names, ids := args[:len(args)-1], args[len(args)-1]
 				name, err := d.name(names)
 				if err != nil {
@@ -109,7 +109,7 @@ func trashRestore(s streams, f *deskFlags) *cobra.Command {
 					Key  string
 					Size int64
 				}
-				text, err := d.ask(cmd.Context(), http.MethodPost, of(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
+				text, err := d.request(cmd.Context(), http.MethodPost, of(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
 				if err != nil {
 					return err
 				}
@@ -125,7 +125,7 @@ func trashRestore(s streams, f *deskFlags) *cobra.Command {
 	return cmd
 }
 
-func trashEmpty(s streams, f *deskFlags) *cobra.Command {
+func trashEmpty(s streams, f *adminFlags) *cobra.Command {
 	olderThan, compactions, yes := "", false, false
 	cmd := &cobra.Command{
 		Use:   "empty NAME",
@@ -156,13 +156,13 @@ than the compaction then misses those packs; open plans are not affected.
 				}
 				path += "?removed_before=" + time.Now().Add(-age).UTC().Format(time.RFC3339)
 			}
-			return withDesk(cmd, s, f, func(d *desk) error {
+			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
 				var r repositoryInfo
-				if _, err := d.ask(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+				if _, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
 					return err
 				}
 				if !yes {
@@ -180,7 +180,7 @@ than the compaction then misses those packs; open plans are not affected.
 					}
 				}
 				var emptied struct{ Items, Bytes int64 }
-				text, err := d.ask(cmd.Context(), http.MethodDelete, of(name, path), nil, &emptied)
+				text, err := d.request(cmd.Context(), http.MethodDelete, of(name, path), nil, &emptied)
 				if err != nil {
 					return err
 				}

@@ -192,7 +192,7 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 		return
 	}
 	s.attended[name] = true
-	k := &keeper{Scheduler: s, name: name, last: make(map[string]time.Time)}
+	k := &worker{Scheduler: s, name: name, last: make(map[string]time.Time)}
 	s.done.Go(func() {
 		for {
 			next, there := k.round(ctx)
@@ -206,8 +206,8 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 	})
 }
 
-// keeper is who attends to one repository. Its methods are for one goroutine.
-type keeper struct {
+// worker is who attends to one repository. Its methods are for one goroutine.
+type worker struct {
 	*Scheduler
 	name    string
 	last    map[string]time.Time // when a task last ran, by repository ID and task
@@ -216,7 +216,7 @@ type keeper struct {
 
 // round does what is due, and returns when something is due next. It waits while atOnce other repositories have their
 // rounds. there is false when the repository is gone or ctx has ended.
-func (k *keeper) round(ctx context.Context) (next time.Time, there bool) {
+func (k *worker) round(ctx context.Context) (next time.Time, there bool) {
 	select {
 	case k.places <- struct{}{}:
 		defer func() { <-k.places }()
@@ -252,7 +252,7 @@ func (k *keeper) round(ctx context.Context) (next time.Time, there bool) {
 }
 
 // perform runs a task if it is due, and returns when it is due next.
-func (k *keeper) perform(ctx context.Context, r *repo.Repository, t task) time.Time {
+func (k *worker) perform(ctx context.Context, r *repo.Repository, t task) time.Time {
 	last := k.lastRun(ctx, r, t)
 	key := r.ID() + " " + t.Name
 	at := t.schedule.after(last, key)
@@ -276,7 +276,7 @@ func metaName(t task) string { return "maintenance." + t.Name }
 
 // lastRun is when the task last ran; for a repository that is new to us, now: its first
 // run is at the first time of the schedule.
-func (k *keeper) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
+func (k *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
 	if last, ok := k.last[key]; ok {
 		return last
@@ -297,7 +297,7 @@ func (k *keeper) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 }
 
 // remember keeps the time of a run, also over a restart.
-func (k *keeper) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
+func (k *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
 	k.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {

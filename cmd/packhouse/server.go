@@ -20,8 +20,8 @@ import (
 	"packhouse/repo"
 )
 
-// houseOptions describe a server. Claim, Auth and Log are required.
-type houseOptions struct {
+// serverOptions describe a server. Claim, Auth and Log are required.
+type serverOptions struct {
 	Claim  *holder.Claim
 	Single bool                            // the claimed directory is one repository
 	Policy func(name string) config.Policy // of a repository; a single one has the name ""
@@ -31,9 +31,9 @@ type houseOptions struct {
 	Root      string
 	Limits    api.Limits
 	Log       *slog.Logger
-	// Maintenance are the settings of jobs. With Upkeep the server also does its own maintenance, and Tasks with it.
+	// Maintenance are the settings of jobs. With Maintain the server also does its own maintenance, and Tasks with it.
 	Maintenance config.Maintenance
-	Upkeep      bool
+	Maintain    bool
 	Tasks       []maintenance.Task
 	// Alone is for a command that holds the directory itself: no client of a server can have been seen.
 	Alone bool
@@ -49,12 +49,12 @@ type houseOptions struct {
 	// GaveUp is called when a repository has been given up that is not in its place. nil: nobody wants to know.
 	GaveUp func()
 
-	detached func() // of the house, like reattach; nil: with Moved
+	detached func() // of the server, like reattach; nil: with Moved
 	reattach func() error
 }
 
 // settings is what the policy of a repository means to package repo.
-func (o *houseOptions) settings(name string) repo.Settings {
+func (o *serverOptions) settings(name string) repo.Settings {
 	p := o.Policy(name)
 	return repo.Settings{
 		Quota: p.Quota, Grace: p.Grace, Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
@@ -63,7 +63,7 @@ func (o *houseOptions) settings(name string) repo.Settings {
 
 // authorize narrows a principal to what it may do in a repository. On the trusted side names are those of the system's
 // users, and only the policy counts.
-func (o *houseOptions) authorize(repository string, d api.Dialect, p repo.Principal, trusted bool) repo.Principal {
+func (o *serverOptions) authorize(repository string, d api.Dialect, p repo.Principal, trusted bool) repo.Principal {
 	if o.Authorize != nil && !trusted {
 		p = o.Authorize(repository, p)
 	}
@@ -75,24 +75,24 @@ func (o *houseOptions) authorize(repository string, d api.Dialect, p repo.Princi
 	return p
 }
 
-// house is a server at work: the repositories of a directory and who answers for them. It is what
+// server is a server at work: the repositories of a directory and who answers for them. It is what
 // serve, borgstore-server-rest and hold have in common.
-type house struct {
-	o     houseOptions
-	rooms rooms
-	api   *api.Server
-	local *holder.Server
+type server struct {
+	o          serverOptions
+	components components
+	api        *api.Server
+	local      *holder.Server
 
 	mu        sync.Mutex         // held while the claim is given up or taken again
-	door      net.Listener       // of local; nil: the directory was never in its place. Guarded by mu
+	socket    net.Listener       // of local; nil: the directory was never in its place. Guarded by mu
 	serve     func(net.Listener) // has local answer; nil: run has not begun. Guarded by mu
 	suspended bool               // the claim is given up; guarded by mu
 	ended     bool               // close has begun; guarded by mu
 }
 
-// openHouse prepares a server and opens its socket for other processes. It answers from run on.
-func openHouse(ctx context.Context, o houseOptions) (*house, error) {
-	h := &house{o: o}
+// openServer prepares a server and opens its socket for other processes. It answers from run on.
+func openServer(ctx context.Context, o serverOptions) (*server, error) {
+	h := &server{o: o}
 	if o.Moved == nil {
 		h.o.detached, h.o.reattach = h.letGo, h.reattach
 	}
@@ -110,17 +110,17 @@ func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 		activity = nil
 	}
 	var err error
-	if h.rooms, err = openRooms(h.o, busy, activity); err != nil {
+	if h.components, err = openComponents(h.o, busy, activity); err != nil {
 		return nil, err
 	}
 	h.api, err = api.New(api.Options{
-		Set: h.rooms.set, Dialects: h.rooms.dialects, Auth: o.Auth, Admin: h.rooms.admin,
-		Local: localHandler(h.rooms.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
-		Collectors: []prometheus.Collector{h.rooms.engine.Collector()},
+		Set: h.components.set, Dialects: h.components.dialects, Auth: o.Auth, Admin: h.components.admin,
+		Local: localHandler(h.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
+		Collectors: []prometheus.Collector{h.components.engine.Collector()},
 		Logger:     o.Log, Version: version(),
 	})
 	if err != nil {
-		return nil, errors.Join(err, h.rooms.close())
+		return nil, errors.Join(err, h.components.close())
 	}
 	server.Store(h.api)
 	var inPlace func() error
@@ -135,17 +135,17 @@ func openHouse(ctx context.Context, o houseOptions) (*house, error) {
 	}
 	h.local = holder.NewServer(h.api.Trusted(), inPlace)
 	if err := h.listen(); err != nil {
-		return nil, errors.Join(err, h.rooms.close())
+		return nil, errors.Join(err, h.components.close())
 	}
 	return h, nil
 }
 
 // listen opens the socket. Maintenance is at work by now: it may have found that the directory is not in its place.
-func (h *house) listen() (err error) {
+func (h *server) listen() (err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.door == nil && !h.suspended {
-		h.door, err = h.o.Claim.Listen()
+	if h.socket == nil && !h.suspended {
+		h.socket, err = h.o.Claim.Listen()
 	}
 	h.ended = err != nil
 	return err
@@ -153,7 +153,7 @@ func (h *house) listen() (err error) {
 
 // run answers on listeners until ctx ends or one of them fails; then it finishes what is under
 // way, for at most drain, and closes the repositories. The claim stays.
-func (h *house) run(ctx context.Context, listeners []net.Listener, drain time.Duration) error {
+func (h *server) run(ctx context.Context, listeners []net.Listener, drain time.Duration) error {
 	failed := make(chan error, len(listeners)+1)
 	serve := func(what string, serve func() error) {
 		if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
@@ -166,14 +166,14 @@ func (h *house) run(ctx context.Context, listeners []net.Listener, drain time.Du
 			err := h.local.Serve(l)
 			h.mu.Lock()
 			defer h.mu.Unlock()
-			if h.suspended || h.door != l {
+			if h.suspended || h.socket != l {
 				return nil // closed by reattach
 			}
 			return err
 		})
 	}
-	if h.door != nil {
-		h.serve(h.door)
+	if h.socket != nil {
+		h.serve(h.socket)
 	}
 	h.mu.Unlock()
 	watching, stop := context.WithCancel(ctx)
@@ -200,7 +200,7 @@ func (h *house) run(ctx context.Context, listeners []net.Listener, drain time.Du
 const watchInterval = time.Second
 
 // watch looks until ctx ends.
-func (h *house) watch(ctx context.Context) {
+func (h *server) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for {
@@ -209,7 +209,7 @@ func (h *house) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := h.rooms.set.Refresh(); err != nil && h.o.Moved != nil {
+		if err := h.components.set.Refresh(); err != nil && h.o.Moved != nil {
 			h.o.Log.Warn("the directory is not in its place any more", "error", err)
 			h.o.Moved()
 			return
@@ -221,7 +221,7 @@ func (h *house) watch(ctx context.Context) {
 const reattachPatience = 2 * time.Second
 
 // letGo gives up the claim of a directory that is not in its place, with the socket in it, so that its volume is free.
-func (h *house) letGo() {
+func (h *server) letGo() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended || h.suspended {
@@ -229,8 +229,8 @@ func (h *house) letGo() {
 	}
 	h.suspended = true
 	var err error
-	if h.door != nil {
-		err = h.door.Close()
+	if h.socket != nil {
+		err = h.socket.Close()
 	}
 	if err := errors.Join(err, h.o.Claim.Suspend()); err != nil {
 		h.o.Log.Warn("letting go of the directory", "error", err)
@@ -238,7 +238,7 @@ func (h *house) letGo() {
 }
 
 // reattach claims what lies in the directory's place now, after letGo.
-func (h *house) reattach() error {
+func (h *server) reattach() error {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.ended {
@@ -249,22 +249,22 @@ func (h *house) reattach() error {
 	if err := h.o.Claim.Resume(ctx); err != nil {
 		return err
 	}
-	door, err := h.o.Claim.Listen()
+	socket, err := h.o.Claim.Listen()
 	if err != nil {
 		return errors.Join(err, h.o.Claim.Suspend())
 	}
-	h.door, h.suspended = door, false
+	h.socket, h.suspended = socket, false
 	if h.serve != nil {
-		h.serve(door)
+		h.serve(socket)
 	}
 	return nil
 }
 
 // close ends a server, whether it has run or not.
-func (h *house) close(drain time.Duration) error {
+func (h *server) close(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	h.rooms.engine.StopWatching()
+	h.components.engine.StopWatching()
 	left := make(chan error, 1)
 	go func() { left <- h.local.Leave(ctx) }()
 	if err := errors.Join(h.api.Shutdown(ctx), <-left); err != nil {
@@ -272,9 +272,9 @@ func (h *house) close(drain time.Duration) error {
 	}
 	h.mu.Lock()
 	h.ended = true
-	if h.door != nil {
-		_ = h.door.Close() // again, if it was served
+	if h.socket != nil {
+		_ = h.socket.Close() // again, if it was served
 	}
 	h.mu.Unlock()
-	return h.rooms.close()
+	return h.components.close()
 }

@@ -22,14 +22,14 @@ import (
 	"packhouse/repo"
 )
 
-// deskFlags say which data directory an administrative command is about.
-type deskFlags struct {
+// adminFlags say which data directory an administrative command is about.
+type adminFlags struct {
 	config  string
 	dataDir string
 	json    bool
 }
 
-func (f *deskFlags) add(cmd *cobra.Command) {
+func (f *adminFlags) add(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&f.dataDir, "data-dir", "d", config.Defaults().DataDir, "`directory` of the repositories, or of one")
 	flags.StringVarP(&f.config, "config", "c", "", "take the directory from this configuration `file`")
@@ -37,7 +37,7 @@ func (f *deskFlags) add(cmd *cobra.Command) {
 }
 
 // dir is the directory, absolute.
-func (f *deskFlags) dir(cmd *cobra.Command) (string, error) {
+func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 	dir, id := f.dataDir, ""
 	if f.config != "" && !cmd.Flags().Changed("data-dir") {
 		c, err := config.Load(f.config, nil)
@@ -59,9 +59,9 @@ func (f *deskFlags) dir(cmd *cobra.Command) (string, error) {
 	return real, err
 }
 
-// desk is where administrative commands ask: the process that holds the directory, or, when there is
+// adminClient is where administrative commands ask: the process that holds the directory, or, when there is
 // none, this one, which then holds it until close.
-type desk struct {
+type adminClient struct {
 	client *http.Client
 	only   string // the repository when the directory is one: its name where the question goes; else ""
 	single bool
@@ -74,9 +74,9 @@ type desk struct {
 	answered bool   // a request was taken
 }
 
-// withDesk runs do at a desk that answers for the directory. Who holds it may be just beginning or ending, or have been
+// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or ending, or have been
 // a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at all.
-func withDesk(cmd *cobra.Command, s streams, f *deskFlags, do func(*desk) error) error {
+func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {
 		return err
@@ -86,7 +86,7 @@ func withDesk(cmd *cobra.Command, s streams, f *deskFlags, do func(*desk) error)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		d, err := openDesk(ctx, cmd.Context(), s, dir, single)
+		d, err := openAdminClient(ctx, cmd.Context(), s, dir, single)
 		if err == nil {
 			if !single {
 				d.data = dir
@@ -117,16 +117,16 @@ type silentError struct{ held *holder.HeldError }
 
 func (e *silentError) Error() string { return e.held.Error() + ", which does not answer" }
 
-// openDesk finds who answers for a directory: the server of the directory above a single repository, or the holder, or
-// this process. ctx bounds the wait; the desk is for the command's life.
-func openDesk(ctx, life context.Context, s streams, dir string, single bool) (*desk, error) {
+// openAdminClient finds who answers for a directory: the server of the directory above a single repository, or the holder, or
+// this process. ctx bounds the wait; the client is for the command's life.
+func openAdminClient(ctx, life context.Context, s streams, dir string, single bool) (*adminClient, error) {
 	switch above := filepath.Dir(dir); {
 	case single && holder.Held(above):
-		d := connectDesk(above)
+		d := connectToHolder(above)
 		d.single, d.only = true, filepath.Base(dir)
 		return d, nil
 	case holder.Held(dir):
-		d := connectDesk(dir)
+		d := connectToHolder(dir)
 		d.single = single
 		return d, nil
 	}
@@ -138,13 +138,13 @@ func openDesk(ctx, life context.Context, s streams, dir string, single bool) (*d
 		if err != nil {
 			return nil, err
 		}
-		return ownDesk(life, s, claim, true)
+		return holdDirectory(life, s, claim, true)
 	}
 	claim, err := holder.ClaimData(ctx, dir)
 	if err != nil {
 		return nil, err
 	}
-	return ownDesk(life, s, claim, false)
+	return holdDirectory(life, s, claim, false)
 }
 
 // checkOwner keeps root from working in a directory whose server runs as another user: that one could not open the
@@ -168,13 +168,13 @@ func checkOwner(dir string, user int) error {
 	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
 }
 
-// connectDesk asks the process that holds a directory.
-func connectDesk(dir string) *desk {
-	return &desk{client: holder.Client(dir), dir: dir, end: func() error { return nil }}
+// connectToHolder asks the process that holds a directory.
+func connectToHolder(dir string) *adminClient {
+	return &adminClient{client: holder.Client(dir), dir: dir, end: func() error { return nil }}
 }
 
-// ownDesk holds the directory for as long as the command runs. Other processes may use it meanwhile.
-func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (*desk, error) {
+// holdDirectory holds the directory for as long as the command runs. Other processes may use it meanwhile.
+func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single bool) (*adminClient, error) {
 	auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
 	policy := func(string) config.Policy { return config.Policy{} }
 	if err == nil {
@@ -189,7 +189,7 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
-	h, err := openHouse(ctx, houseOptions{
+	h, err := openServer(ctx, serverOptions{
 		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
 		Policy: policy, Identity: id,
 		Yield: func() {}, // when the command is done, which needs no telling
@@ -201,9 +201,9 @@ func ownDesk(ctx context.Context, s streams, claim *holder.Claim, single bool) (
 	ended := make(chan error, 1)
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
 	client := claim.Client()
-	return &desk{client: client, single: single, own: true, reads: claim.ReadOnly, end: func() error {
+	return &adminClient{client: client, single: single, own: true, reads: claim.ReadOnly, end: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
-		for h.rooms.set.Sweeping() && ctx.Err() == nil {
+		for h.components.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 		stop()
@@ -226,10 +226,10 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 }
 
 // close lets go of the directory.
-func (d *desk) close() error { return d.end() }
+func (d *adminClient) close() error { return d.end() }
 
 // name is the repository a command is about: the argument, or the one there is.
-func (d *desk) name(args []string) (string, error) {
+func (d *adminClient) name(args []string) (string, error) {
 	switch {
 	case d.single && len(args) == 0:
 		return d.only, nil
@@ -242,7 +242,7 @@ func (d *desk) name(args []string) (string, error) {
 }
 
 // nameAndRest takes the repository's name off the front of args, where it has one.
-func (d *desk) nameAndRest(args []string) (name string, rest []string, err error) {
+func (d *adminClient) nameAndRest(args []string) (name string, rest []string, err error) {
 	names := args
 	if d.single {
 		names, rest = nil, args

@@ -9,7 +9,7 @@ import (
 )
 
 // tasks is maintenance that only some dialects need.
-func (sv *server) tasks() []maintenance.Task {
+func (sv *service) tasks() []maintenance.Task {
 	return []maintenance.Task{{
 		Name: "stale-locks", Schedule: "*/10 * * * *",
 		Run: func(ctx context.Context, name string, r *repo.Repository) error {

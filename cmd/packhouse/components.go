@@ -19,24 +19,24 @@ import (
 	"packhouse/repo"
 )
 
-// rooms are the repositories of a directory and the protocols they are reached by.
-type rooms struct {
-	set      *repo.Set
-	engine   *compact.Engine
-	dialects []api.Dialect
-	admin    http.Handler
-	keeper   *maintenance.Scheduler // nil: nobody does maintenance
+// components are the repositories of a directory and the protocols they are reached by.
+type components struct {
+	set       *repo.Set
+	engine    *compact.Engine
+	dialects  []api.Dialect
+	admin     http.Handler
+	scheduler *maintenance.Scheduler // nil: this process does no maintenance
 }
 
-// openRooms puts together what a server is made of. Repositories are opened when first asked for. busy
+// openComponents puts together what a server is made of. Repositories are opened when first asked for. busy
 // tells how many requests are being answered, activity what was seen of a client; nil: nothing is known.
-func openRooms(o houseOptions, busy func() int, activity func(repository, principal, address string) api.Activity) (rooms, error) {
-	upkeep, window, err := upkeepOf(o.Maintenance)
+func openComponents(o serverOptions, busy func() int, activity func(repository, principal, address string) api.Activity) (components, error) {
+	tasks, window, err := maintenanceConfig(o.Maintenance)
 	if err != nil {
-		return rooms{}, err
+		return components{}, err
 	}
 	next := window.Next
-	if !o.Upkeep {
+	if !o.Maintain {
 		// The window is the server's, which knows when it is; a process that comes and goes does not.
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
@@ -45,7 +45,7 @@ func openRooms(o houseOptions, busy func() int, activity func(repository, princi
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}
-	var r rooms
+	var r components
 	authorize := func(repository *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal {
 		if trusted {
 			return p
@@ -105,19 +105,19 @@ func openRooms(o houseOptions, busy func() int, activity func(repository, princi
 		},
 		Authorize: authorize,
 	})
-	if o.Upkeep {
-		r.keeper, err = maintenance.Start(maintenance.Options{
-			Set: r.set, Engine: r.engine, Config: upkeep, Logger: o.Log, Tasks: o.Tasks,
+	if o.Maintain {
+		r.scheduler, err = maintenance.Start(maintenance.Options{
+			Set: r.set, Engine: r.engine, Config: tasks, Logger: o.Log, Tasks: o.Tasks,
 		})
 	}
 	if err != nil {
-		return rooms{}, errors.Join(err, r.close())
+		return components{}, errors.Join(err, r.close())
 	}
 	return r, nil
 }
 
-// upkeepOf is the configuration of maintenance as its package wants it.
-func upkeepOf(m config.Maintenance) (maintenance.Config, maintenance.Window, error) {
+// maintenanceConfig is the configuration of maintenance as its package wants it.
+func maintenanceConfig(m config.Maintenance) (maintenance.Config, maintenance.Window, error) {
 	zone := time.Local
 	if m.TimeZone != "" {
 		var err error
@@ -157,10 +157,10 @@ const sweepInterval = time.Hour
 const takeOverPatience = 20 * time.Second
 
 // close ends maintenance and plans under way, then closes the repositories.
-func (r rooms) close() error {
+func (r components) close() error {
 	var err error
-	if r.keeper != nil {
-		err = r.keeper.Close()
+	if r.scheduler != nil {
+		err = r.scheduler.Close()
 	}
 	return errors.Join(err, r.engine.Close(), r.set.Close())
 }

@@ -24,7 +24,7 @@ func of(name, rest string) string {
 }
 
 // send asks and returns the response if it is good; else its error's text.
-func (d *desk) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+func (d *adminClient) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	if d.reads && method != http.MethodGet && path != pathCheck {
 		// Of a lock that is broken here a running server would not hear.
 		return nil, &refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
@@ -45,7 +45,7 @@ func (d *desk) send(ctx context.Context, method, path string, body any) (*http.R
 }
 
 // do sends a request as send does.
-func (d *desk) do(req *http.Request) (*http.Response, error) {
+func (d *adminClient) do(req *http.Request) (*http.Response, error) {
 	resp, err := d.client.Do(req)
 	if d.dir != "" && !d.answered && notTaken(req, resp, err) {
 		if err == nil {
@@ -97,7 +97,7 @@ func refused(err error, status int) bool {
 
 // each runs do for every repository. What is wrong with one does not keep the others from their turn: the error is that
 // of each that failed, with its name. When nobody answers any more, or the command is to end, the rest is left.
-func (d *desk) each(ctx context.Context, names []string, do func(name string) error) error {
+func (d *adminClient) each(ctx context.Context, names []string, do func(name string) error) error {
 	var all error
 	for _, name := range names {
 		err := do(name)
@@ -122,8 +122,8 @@ func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	return errors.As(err, &op) && (op.Op == "dial" || req.Method == http.MethodGet)
 }
 
-// ask sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
-func (d *desk) ask(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
+// request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
+func (d *adminClient) request(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
 	resp, err := d.send(ctx, method, path, body)
 	if err != nil {
 		return nil, err
@@ -142,7 +142,7 @@ func (d *desk) ask(ctx context.Context, method, path string, body, result any) (
 }
 
 // lines sends and calls each with every JSON document of the answer.
-func (d *desk) lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
+func (d *adminClient) lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
 	resp, err := d.send(ctx, method, path, body)
 	if err != nil {
 		return err

@@ -15,7 +15,7 @@ import (
 // a plan do not wait for them.
 func TestPlansShareMemory(t *testing.T) {
 	p := newPlace(t, limited)
-	p.engine.SetRoom(8)
+	p.engine.SetBudget(8)
 	long := slow(p)
 	for _, key := range []string{"x", "k", "j"} {
 		p.put(key, []byte("1234"))
@@ -76,7 +76,7 @@ func TestPlansShareMemory(t *testing.T) {
 // A call that waits for memory can be cancelled, and leaves the line.
 func TestCancelCallThatWaitsForMemory(t *testing.T) {
 	p := newPlace(t, limited)
-	p.engine.SetRoom(5)
+	p.engine.SetBudget(5)
 	op := slow(p)
 	var wg sync.WaitGroup
 	for _, target := range []string{"small", "little"} {
@@ -108,7 +108,7 @@ func TestCancelCallThatWaitsForMemory(t *testing.T) {
 // Plans that need more than there is are carried out one at a time.
 func TestPlansLargerThanMemory(t *testing.T) {
 	p := newPlace(t, nil)
-	p.engine.SetRoom(3)
+	p.engine.SetBudget(3)
 	p.put("a", []byte("aAAAa"))
 	p.put("b", []byte("bBBBb"))
 	var wg sync.WaitGroup

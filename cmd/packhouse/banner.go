@@ -9,10 +9,10 @@ import (
 	"strings"
 )
 
-// greet prints where the server is and how to use it. The token is shown only if the server made it or
+// printBanner prints where the server is and how to use it. The token is shown only if the server made it or
 // keeps it in a file of its own, and not to a journal that others read.
 // newID is the identity of the data directory, if this start gave it one.
-func greet(w io.Writer, sv *server, listeners []net.Listener, token string, source tokenSource, newID string) error {
+func printBanner(w io.Writer, sv *service, listeners []net.Listener, token string, source tokenSource, newID string) error {
 	var b strings.Builder
 	urls := make([]string, 0, len(listeners))
 	first := ""

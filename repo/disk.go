@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// room counts the disk space that uploads and plans under way have yet to fill, in all repositories of a set: they
+// diskLedger counts the disk space that uploads and plans under way have yet to fill, in all repositories of a set: they
 // share a disk, and those that are admitted together must find place together.
-type room struct {
+type diskLedger struct {
 	mu       sync.Mutex // held for a few additions and one look at the file system
-	promised int64      // bytes; what is written counts no longer, as it is missing from the free space
+	reserved int64      // bytes; what is written counts no longer, as it is missing from the free space
 	shares   map[*Repository]*share
 
 	sweeping sync.Mutex // held over a sweep of one repository that nobody waits for
@@ -20,7 +20,7 @@ type room struct {
 	open    map[*Repository]bool // the repositories that share the disk; guarded by members
 }
 
-func (m *room) enlist(r *Repository) {
+func (m *diskLedger) enlist(r *Repository) {
 	m.members.Lock()
 	defer m.members.Unlock()
 	if m.open == nil {
@@ -29,7 +29,7 @@ func (m *room) enlist(r *Repository) {
 	m.open[r] = true
 }
 
-func (m *room) dismiss(r *Repository) {
+func (m *diskLedger) dismiss(r *Repository) {
 	m.endShare(r)
 	m.members.Lock()
 	defer m.members.Unlock()
@@ -37,7 +37,7 @@ func (m *room) dismiss(r *Repository) {
 }
 
 // keptBytes is how many bytes are kept in all repositories that can give them up.
-func (m *room) keptBytes() (bytes int64) {
+func (m *diskLedger) keptBytes() (bytes int64) {
 	m.members.Lock()
 	defer m.members.Unlock()
 	for r := range m.open {
@@ -50,7 +50,7 @@ func (m *room) keptBytes() (bytes int64) {
 }
 
 // oldestKept is the repository whose kept packs expire first, nil when nothing is kept.
-func (m *room) oldestKept() (owner *Repository) {
+func (m *diskLedger) oldestKept() (owner *Repository) {
 	m.members.Lock()
 	defer m.members.Unlock()
 	var first time.Time
@@ -65,27 +65,27 @@ func (m *room) oldestKept() (owner *Repository) {
 	return owner
 }
 
-// claim is a promise of disk space. It ends once. It is safe for concurrent use: the outputs of a plan share one.
-type claim struct {
+// diskReservation is a promise of disk space. It ends once. It is safe for concurrent use: the outputs of a plan share one.
+type diskReservation struct {
 	r      *Repository
 	keep   int64 // bytes of the disk that stay free
 	commit bool  // of a commit key: what it needs beyond that is taken from the share of its repository
-	left   int64 // bytes promised and not yet written; guarded by room.mu
-	drawn  int64 // bytes taken from the share; guarded by room.mu
+	left   int64 // bytes promised and not yet written; guarded by diskLedger.mu
+	drawn  int64 // bytes taken from the share; guarded by diskLedger.mu
 }
 
-// claim promises bytes of the disk, or refuses with ErrNoSpace when that would leave less than keep of it free.
-func (r *Repository) claim(bytes, keep int64) (*claim, error) {
-	c := &claim{r: r, keep: keep}
+// reserveDisk promises bytes of the disk, or refuses with ErrNoSpace when that would leave less than keep of it free.
+func (r *Repository) reserveDisk(bytes, keep int64) (*diskReservation, error) {
+	c := &diskReservation{r: r, keep: keep}
 	if err := c.grow(bytes); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
 
-// claimCommit is claim for a commit key, which leaves what deleting needs.
-func (r *Repository) claimCommit(bytes int64) (*claim, error) {
-	c := &claim{r: r, keep: r.deleting(), commit: true}
+// reserveCommitDisk is claim for a commit key, which leaves what deleting needs.
+func (r *Repository) reserveCommitDisk(bytes int64) (*diskReservation, error) {
+	c := &diskReservation{r: r, keep: r.deleting(), commit: true}
 	if err := c.grow(bytes); err != nil {
 		return nil, err
 	}
@@ -97,7 +97,7 @@ func (r *Repository) deleting() int64 { return r.reserve.Load() / 8 }
 
 // grow promises more bytes, or refuses and leaves the promise as it was. Before it refuses, what is kept after
 // compactions gives way.
-func (c *claim) grow(bytes int64) error {
+func (c *diskReservation) grow(bytes int64) error {
 	return c.r.orSpare(func() (int64, error) { return c.tryGrow(bytes) })
 }
 
@@ -108,7 +108,7 @@ func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	if short <= 0 {
 		return err
 	}
-	m := r.room
+	m := r.disk
 	m.sparing.Lock()
 	defer m.sparing.Unlock()
 	for {
@@ -119,8 +119,8 @@ func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	}
 }
 
-func (c *claim) tryGrow(bytes int64) (short int64, err error) {
-	m := c.r.room
+func (c *diskReservation) tryGrow(bytes int64) (short int64, err error) {
+	m := c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	short, err = m.shortLocked(c.r, bytes, c.keep, m.sharedLocked(c.r.env.Now()))
@@ -139,61 +139,61 @@ func (c *claim) tryGrow(bytes int64) (short int64, err error) {
 		c.drawn += drawn
 	}
 	c.left += bytes
-	m.promised += bytes
+	m.reserved += bytes
 	return 0, nil
 }
 
 // shortLocked is by how many bytes the disk is too small for bytes more of r: beside them keep stays free, and in any case what
 // deleting needs and the shares. Not positive: they fit.
-func (m *room) shortLocked(r *Repository, bytes, keep, shares int64) (int64, error) {
+func (m *diskLedger) shortLocked(r *Repository, bytes, keep, shares int64) (int64, error) {
 	free, _, err := r.blobs.Space()
 	if err != nil {
 		return 0, r.translate(err)
 	}
-	return bytes + m.promised + max(keep, r.deleting()+shares) - free, nil
+	return bytes + m.reserved + max(keep, r.deleting()+shares) - free, nil
 }
 
 // leaveClass makes it a claim like others, for an upload that is no commit key's any more.
-func (c *claim) leaveClass() {
-	m := c.r.room
+func (c *diskReservation) leaveClass() {
+	m := c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	c.keep, c.commit = c.r.reserve.Load(), false
 }
 
 // wrote counts bytes of the promise as kept.
-func (c *claim) wrote(bytes int64) {
-	m := c.r.room
+func (c *diskReservation) wrote(bytes int64) {
+	m := c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	bytes = min(bytes, c.left)
 	c.left -= bytes
-	m.promised -= bytes
+	m.reserved -= bytes
 }
 
 // end gives back what was not written; again, it does nothing. A nil claim promised nothing.
-func (c *claim) end() {
+func (c *diskReservation) end() {
 	if c == nil {
 		return
 	}
-	m := c.r.room
+	m := c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	m.promised -= c.left
+	m.reserved -= c.left
 	c.left, c.drawn = 0, 0
 }
 
 // cancel is end for bytes that were not stored: what they took of the share is there for the next try.
-func (c *claim) cancel() {
+func (c *diskReservation) cancel() {
 	if c == nil {
 		return
 	}
-	m := c.r.room
+	m := c.r.disk
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if s := m.shares[c.r]; s != nil {
 		s.bytes += c.drawn
 	}
-	m.promised -= c.left
+	m.reserved -= c.left
 	c.left, c.drawn = 0, 0
 }

@@ -2,29 +2,29 @@ package compact
 
 import "golang.org/x/sync/semaphore"
 
-// roomSize is what plans at work may name together: 500,000 items that they read or delete, each of which takes half a KiB of
+// budgetSize is what plans at work may name together: 500,000 items that they read or delete, each of which takes half a KiB of
 // memory. An item that a plan makes takes as much as itemsPerOutput of them.
 const (
-	roomSize       = 500_000
+	budgetSize     = 500_000
 	itemsPerOutput = 4
 )
 
-// room is memory that plans share. A plan takes what it may need before it begins, so that none holds some while it waits
+// itemBudget is memory that plans share. A plan takes what it may need before it begins, so that none holds some while it waits
 // for more; one that needs more than there is has all of it to itself. They get it in the order in which they came.
-type room struct {
+type itemBudget struct {
 	size int64
 	free *semaphore.Weighted
 }
 
-func newRoom(size int64) *room { return &room{size, semaphore.NewWeighted(size)} }
+func newItemBudget(size int64) *itemBudget { return &itemBudget{size, semaphore.NewWeighted(size)} }
 
 // need is what a plan takes that names so many items and makes so many.
-func (m *room) need(named, makes int) int64 {
+func (m *itemBudget) need(named, makes int) int64 {
 	return min(int64(named)+itemsPerOutput*int64(makes), m.size)
 }
 
-// surveyIn is survey, with room for what it finds and for the outputs until leave is called.
-func (r *run) surveyIn(m *room) (s *survey, leave func(), err error) {
+// surveyIn is survey, with memory for what it finds and for the outputs reserved until leave is called.
+func (r *run) surveyIn(m *itemBudget) (s *survey, leave func(), err error) {
 	need := m.need(min(r.named, maxSources), r.makes)
 	if err := m.free.Acquire(r.ctx, need); err != nil {
 		return nil, nil, err
