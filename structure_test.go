@@ -18,7 +18,9 @@ import (
 var layers = [][]string{
 	{"cmd"},
 	{"bench"},
-	{"api/borgstore", "api/vger", "api/admin"},
+	{"api/borgstore", "api/vger", "api/admin", "api/local"},
+	{"api/holder"},
+	{"api/stdio"},
 	{"api"},
 	{"compact"},
 	{"repo"},

@@ -16,9 +16,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
+	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
 )
 

@@ -11,8 +11,9 @@ import (
 	"net/http"
 	"strings"
 
-	"packhouse/cmd/packhouse/internal/holder"
-	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/api/holder"
+	"packhouse/api/local"
+	"packhouse/api/stdio"
 )
 
 // of is the path of our API for a repository.
@@ -25,7 +26,7 @@ func of(name, rest string) string {
 
 // send asks and returns the response if it is good; else its error's text.
 func (d *adminClient) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
-	if d.reads && method != http.MethodGet && path != pathCheck {
+	if d.reads && method != http.MethodGet && path != local.PathCheck {
 		// Of a lock that is broken here a running server would not hear.
 		return nil, &refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
 	}
@@ -116,7 +117,7 @@ func (d *adminClient) each(ctx context.Context, names []string, do func(name str
 // nothing to do but to answer.
 func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
-		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(pipe.HeaderLeaving) != ""
+		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != ""
 	}
 	var op *net.OpError
 	return errors.As(err, &op) && (op.Op == "dial" || req.Method == http.MethodGet)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/local"
 	"packhouse/repo"
 )
 
@@ -42,7 +43,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 				for _, name := range d.lost(args) {
 					damaged = true
 					names = slices.DeleteFunc(names, func(n string) bool { return n == name })
-					event := checkEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " makes it anew", Problems: 1}
+					event := local.CheckEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " makes it anew", Problems: 1}
 					if err := showProblem(s, f, name, event); err != nil {
 						return err
 					}
@@ -50,7 +51,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 				err = d.each(cmd.Context(), names, func(name string) error {
 					bad, err := d.check(cmd, s, f, name, verify)
 					if refused(err, http.StatusConflict) {
-						bad, err = true, showProblem(s, f, name, checkEvent{Problem: "unusable: " + err.Error(), Problems: 1})
+						bad, err = true, showProblem(s, f, name, local.CheckEvent{Problem: "unusable: " + err.Error(), Problems: 1})
 					}
 					damaged = damaged || bad
 					return err
@@ -116,7 +117,7 @@ func hasBlobs(dir string) bool {
 }
 
 // showProblem prints what is wrong with a repository, in the form of d.check.
-func showProblem(s streams, f *adminFlags, name string, event checkEvent) error {
+func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) error {
 	if f.json {
 		event.Repository = name
 		return json.NewEncoder(s.out).Encode(event)
@@ -151,8 +152,8 @@ func (d *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name s
 	ended := false
 	bar := newProgress(s.err, shownName(name))
 	defer bar.end()
-	err = d.lines(cmd.Context(), http.MethodPost, pathCheck, localRequest{Name: name, Verify: verify}, func(line json.RawMessage) error {
-		var event checkEvent
+	err = d.lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
+		var event local.CheckEvent
 		if err := json.Unmarshal(line, &event); err != nil {
 			return err
 		}

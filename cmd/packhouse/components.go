@@ -11,9 +11,9 @@ import (
 	"packhouse/api"
 	"packhouse/api/admin"
 	"packhouse/api/borgstore"
+	"packhouse/api/holder"
 	"packhouse/api/vger"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
@@ -163,4 +163,20 @@ func (r components) close() error {
 		err = r.scheduler.Close()
 	}
 	return errors.Join(err, r.engine.Close(), r.set.Close())
+}
+
+// inspectLocks shows what clients hold in a repository, by the rules of its dialect.
+func inspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+	if a.Repository().Dialect() == "vger" {
+		return vger.InspectLocks(ctx, a)
+	}
+	return borgstore.InspectLocks(ctx, a)
+}
+
+// endLock breaks one of them.
+func endLock(ctx context.Context, a *repo.Access, l api.LockInfo) error {
+	if a.Repository().Dialect() == "vger" {
+		return vger.BreakLock(ctx, a, l)
+	}
+	return borgstore.BreakLock(ctx, a, l)
 }

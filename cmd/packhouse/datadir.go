@@ -9,7 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
-	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/api/holder"
 	"packhouse/repo"
 )
 

@@ -7,9 +7,9 @@ import (
 	"path/filepath"
 	"strings"
 
+	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
 )
 

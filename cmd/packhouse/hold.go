@@ -13,8 +13,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
+	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
 )
 

@@ -8,6 +8,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/local"
 	"packhouse/repo"
 )
 
@@ -34,8 +35,8 @@ meanwhile. It survives a restart of the server; --off ends it.
 				if err != nil {
 					return err
 				}
-				var answer salvageAnswer
-				text, err := d.request(cmd.Context(), http.MethodPost, pathSalvage, localRequest{Name: name, For: duration.String()}, &answer)
+				var answer local.SalvageAnswer
+				text, err := d.request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
 				if err != nil {
 					return err
 				}
@@ -78,7 +79,7 @@ degraded otherwise; within the grace time the trash has them.
 					return err
 				}
 				var found repo.LossReport
-				text, err := d.request(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Dry: true}, &found)
+				text, err := d.request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
 				if err != nil {
 					return err
 				}
@@ -99,7 +100,7 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = d.request(cmd.Context(), http.MethodPost, pathLoss, localRequest{Name: name, Forget: forget}, &found)
+				text, err = d.request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
 				if err != nil {
 					return err
 				}

@@ -7,9 +7,9 @@ import (
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 )
 
 // On a read-only file system a holder could not tell where it is, and need not: any number of processes may read. There each

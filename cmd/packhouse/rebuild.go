@@ -10,7 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/api/holder"
 	"packhouse/repo"
 )
 

@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 )
@@ -213,7 +214,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 				if d.single {
 					return usage("the directory is one repository; say which data directory with --data-dir")
 				}
-				_, err := d.request(cmd.Context(), http.MethodPost, pathCreate, localRequest{Name: args[0], Dialect: dialect}, nil)
+				_, err := d.request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
 				if err != nil {
 					return err
 				}
@@ -252,7 +253,7 @@ first, unless --yes.
 						return err
 					}
 				}
-				if _, err := d.request(cmd.Context(), http.MethodPost, pathDestroy, localRequest{Name: name}, nil); err != nil {
+				if _, err := d.request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))

@@ -18,8 +18,8 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
+	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
 )
 

@@ -19,8 +19,8 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/api"
+	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/repo"
 )
 

@@ -14,8 +14,9 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"packhouse/api"
+	"packhouse/api/holder"
+	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
 )
@@ -115,7 +116,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	}
 	h.api, err = api.New(api.Options{
 		Set: h.components.set, Dialects: h.components.dialects, Auth: o.Auth, Admin: h.components.admin,
-		Local: localHandler(h.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
+		Local: local.NewHandler(h.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
 		Collectors: []prometheus.Collector{h.components.engine.Collector()},
 		Logger:     o.Log, Version: version(),
 	})

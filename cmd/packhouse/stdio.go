@@ -16,8 +16,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"packhouse/cmd/packhouse/internal/holder"
-	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/api/holder"
+	"packhouse/api/stdio"
 	"packhouse/repo"
 )
 
@@ -68,7 +68,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 		alone, end, err = readAlone(ctx, s, p.dir)
 		return alone, err
 	}
-	connect := func(ctx context.Context) (*pipe.Link, error) {
+	connect := func(ctx context.Context) (*stdio.Link, error) {
 		ctx, cancel := context.WithTimeout(ctx, p.find)
 		defer cancel()
 		claim, err := self()
@@ -80,7 +80,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 			if err != nil {
 				return nil, err
 			}
-			return pipe.NewLink(conn, p.header("")), nil
+			return stdio.NewLink(conn, p.header("")), nil
 		}
 		found, err := holder.Find(ctx, p.dir, func(ctx context.Context) error { return startHolder(ctx, p.dir) })
 		if err != nil {
@@ -91,7 +91,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 				return nil, errors.Join(fmt.Errorf("the directory is in one that packhouse serves: %w", err), found.Close())
 			}
 		}
-		return pipe.NewLink(found.Conn, p.header(found.Name)), nil
+		return stdio.NewLink(found.Conn, p.header(found.Name)), nil
 	}
 	// Connected before the first request, so that what is wrong with the directory is told at once.
 	ended := make(chan error, 1)
@@ -102,7 +102,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 			return
 		}
 		fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
-		ended <- pipe.Run(ctx, pipe.Options{
+		ended <- stdio.Run(ctx, stdio.Options{
 			First: link, Connect: connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log,
 		})
 	}()

@@ -15,7 +15,7 @@ import (
 	"testing"
 	"time"
 
-	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/api/holder"
 )
 
 // ask sends a request over stdio as the real client does, and reads the response by its rules. An error

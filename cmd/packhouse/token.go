@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
+	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/cmd/packhouse/internal/holder"
 )
 
 // tokenVariables are where the token may come from, in this order. The last two are those of

@@ -11,7 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/api/holder"
 )
 
 func tempDir(t testing.TB) string {

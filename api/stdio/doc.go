@@ -1,4 +1,4 @@
-// Package pipe carries the BorgStore protocol between a client's stdin and stdout and the process
+// Package stdio carries the BorgStore protocol between a client's stdin and stdout and the process
 // that holds the repository. It opens nothing itself: any number of pipes, beside a
 // server, work on one repository.
 //
@@ -6,7 +6,7 @@
 // request was sent, or the request changes nothing) moves to the next holder unseen. A
 // request of which that is not sure ends the pipe with ErrLost: for the client that is a lost
 // connection, after which it asks again and knows that the first try may have taken effect.
-package pipe
+package stdio
 
 import (
 	"errors"

@@ -1,4 +1,4 @@
-package pipe_test
+package stdio_test
 
 import (
 	"bufio"
@@ -14,7 +14,7 @@ import (
 	"strings"
 	"testing"
 
-	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/api/stdio"
 )
 
 const accept = "Accept: application/vnd.x.borgstore.rest.v1\r\n"
@@ -73,17 +73,17 @@ func say(text string) act {
 	}
 }
 
-const leaving = "HTTP/1.1 503 Service Unavailable\r\n" + pipe.HeaderLeaving + ": 1\r\nContent-Length: 0\r\n\r\n"
+const leaving = "HTTP/1.1 503 Service Unavailable\r\n" + stdio.HeaderLeaving + ": 1\r\nContent-Length: 0\r\n\r\n"
 
 // run has input go through a pipe to holders that follow the script, one connection each; the last serves all
 // further ones.
-func run(t *testing.T, input string, o pipe.Options, script ...act) (string, error) {
+func run(t *testing.T, input string, o stdio.Options, script ...act) (string, error) {
 	t.Helper()
 	return runFrom(t, strings.NewReader(input), func() {}, o, script...)
 }
 
 // runFrom is run with any input; closed is called when the first connection is.
-func runFrom(t *testing.T, input io.Reader, closed func(), o pipe.Options, script ...act) (string, error) {
+func runFrom(t *testing.T, input io.Reader, closed func(), o stdio.Options, script ...act) (string, error) {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", path)
@@ -100,8 +100,8 @@ func runFrom(t *testing.T, input io.Reader, closed func(), o pipe.Options, scrip
 			}
 			if do := script[min(n, len(script)-1)]; do != nil {
 				r := bufio.NewReader(conn)
-				if hello := request(t, r); hello.RequestURI != pipe.PathHello {
-					t.Errorf("the first request of a connection: got %s, want %s", hello.RequestURI, pipe.PathHello)
+				if hello := request(t, r); hello.RequestURI != stdio.PathHello {
+					t.Errorf("the first request of a connection: got %s, want %s", hello.RequestURI, stdio.PathHello)
 				}
 				fmt.Fprint(conn, "HTTP/1.1 204 No Content\r\n\r\n")
 				do(t, conn, r)
@@ -114,14 +114,14 @@ func runFrom(t *testing.T, input io.Reader, closed func(), o pipe.Options, scrip
 	}()
 	var out bytes.Buffer
 	o.In, o.Out, o.Log = input, &out, slog.New(slog.DiscardHandler)
-	o.Connect = func(ctx context.Context) (*pipe.Link, error) {
+	o.Connect = func(ctx context.Context) (*stdio.Link, error) {
 		conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 		if err != nil {
 			return nil, err
 		}
-		return pipe.NewLink(conn, http.Header{"X-Packhouse-Repository": {"r"}}), nil
+		return stdio.NewLink(conn, http.Header{"X-Packhouse-Repository": {"r"}}), nil
 	}
-	err = pipe.Run(t.Context(), o)
+	err = stdio.Run(t.Context(), o)
 	l.Close()
 	<-done
 	return out.String(), err
@@ -179,7 +179,7 @@ func TestIdleConnectionClosed(t *testing.T) {
 		<-closed
 		fmt.Fprint(feed, message("DELETE", "/b", ""))
 	}()
-	out, err := runFrom(t, in, func() { close(closed) }, pipe.Options{}, say(ok), answer(ok))
+	out, err := runFrom(t, in, func() { close(closed) }, stdio.Options{}, say(ok), answer(ok))
 	if statuses, _, framed := frames(out); err != nil || framed != nil || strings.Join(statuses, " ") != "200 200" {
 		t.Errorf("got %q, %v, %v; want two answers", out, err, framed)
 	}
@@ -190,7 +190,7 @@ func TestPipe(t *testing.T) {
 	for _, test := range []struct {
 		name    string
 		input   string
-		options pipe.Options
+		options stdio.Options
 		script  []act
 		want    string // statuses
 		body    string // of the last response, if not empty
@@ -265,7 +265,7 @@ func TestPipe(t *testing.T) {
 		{name: "cut body", input: strings.TrimSuffix(message("POST", "/a", "hello"), "o"), script: []act{answer(ok)}, want: ""},
 		{name: "cut large body", input: strings.TrimSuffix(message("POST", "/a", big), "f"), script: []act{answer(ok)}, want: ""},
 		{
-			name: "credentials", options: pipe.Options{Username: "u", Password: "p"},
+			name: "credentials", options: stdio.Options{Username: "u", Password: "p"},
 			input:  message("POST", "/a", big) + strings.Replace(message("GET", "/", ""), "\r\n\r\n", "\r\nAuthorization: basic dTpw\r\n\r\n", 1),
 			script: []act{answer(ok)}, want: "401 200",
 		},
@@ -277,7 +277,7 @@ func TestPipe(t *testing.T) {
 			}
 			out, err := run(t, test.input, test.options, script...)
 			if test.lost {
-				if !errors.Is(err, pipe.ErrLost) {
+				if !errors.Is(err, stdio.ErrLost) {
 					t.Errorf("got %q, %v; want ErrLost", out, err)
 				}
 				return
@@ -306,7 +306,7 @@ func TestPipe(t *testing.T) {
 // TestWhatTheHolderSees: the target as it was, a Host, whose request it is; and nothing a client may not say.
 func TestWhatTheHolderSees(t *testing.T) {
 	input := "GET //%41?q=1 HTTP/1.1\r\n" + accept + "Range: bytes=1-\r\nX-Packhouse-Permissions: null\r\nx-packhouse-principal: root\r\nAccept-Encoding: gzip\r\nHost: evil\r\nConnection: close\r\n\r\n"
-	out, err := run(t, input, pipe.Options{}, func(t *testing.T, conn net.Conn, r *bufio.Reader) {
+	out, err := run(t, input, stdio.Options{}, func(t *testing.T, conn net.Conn, r *bufio.Reader) {
 		req := request(t, r)
 		if req.RequestURI != "//%41?q=1" || req.Host != "packhouse" || req.Header.Get("Range") != "bytes=1-" || req.Close {
 			t.Errorf("got %s %s %v", req.RequestURI, req.Host, req.Header)
@@ -353,11 +353,11 @@ func FuzzPipe(f *testing.F) {
 		}()
 		var out bytes.Buffer
 		none := errors.New("no other holder")
-		err := pipe.Run(t.Context(), pipe.Options{
-			First: pipe.NewLink(here, nil), Connect: func(context.Context) (*pipe.Link, error) { return nil, none },
+		err := stdio.Run(t.Context(), stdio.Options{
+			First: stdio.NewLink(here, nil), Connect: func(context.Context) (*stdio.Link, error) { return nil, none },
 			In: bytes.NewReader(input), Out: &out, Log: slog.New(slog.DiscardHandler),
 		})
-		if err != nil && !errors.Is(err, none) && !errors.Is(err, pipe.ErrLost) && !errors.Is(err, pipe.ErrInput) {
+		if err != nil && !errors.Is(err, none) && !errors.Is(err, stdio.ErrLost) && !errors.Is(err, stdio.ErrInput) {
 			t.Errorf("run: %v", err)
 		}
 		// HEAD is answered with length 0 here, so that the methods need not be known.

@@ -8,7 +8,7 @@ import (
 	"testing"
 	"time"
 
-	"packhouse/cmd/packhouse/internal/holder"
+	"packhouse/api/holder"
 )
 
 // TestStart: the process has a session of its own, nothing of ours open, and no secrets; and Start says how it went.

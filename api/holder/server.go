@@ -9,12 +9,12 @@ import (
 	"sync"
 	"time"
 
-	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/api/stdio"
 )
 
 // leavingNotice is what a connection without request is sent before it is closed. A request that crosses it
 // on the way takes it for its answer, and knows that it was not begun.
-const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + pipe.HeaderLeaving + ": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + stdio.HeaderLeaving + ": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 // Server answers on a holder's socket, until Leave. Of every request it then is certain whether it
 // was begun.
@@ -72,13 +72,13 @@ func (s *Server) wrap(handler http.Handler) http.Handler {
 			panic(http.ErrAbortHandler) // its sender has the notice
 		}
 		if s.inPlace != nil && s.inPlace() != nil {
-			w.Header().Set(pipe.HeaderLeaving, "1")
+			w.Header().Set(stdio.HeaderLeaving, "1")
 			w.Header().Set("Content-Length", "0")
 			w.Header().Set("Connection", "close")
 			w.WriteHeader(http.StatusServiceUnavailable)
 			return
 		}
-		if r.URL.Path == pipe.PathHello {
+		if r.URL.Path == stdio.PathHello {
 			w.WriteHeader(http.StatusNoContent)
 			return
 		}

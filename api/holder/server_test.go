@@ -17,8 +17,8 @@ import (
 	"testing"
 	"time"
 
-	"packhouse/cmd/packhouse/internal/holder"
-	"packhouse/cmd/packhouse/internal/pipe"
+	"packhouse/api/holder"
+	"packhouse/api/stdio"
 )
 
 // TestLeaveIsCertain: whatever moment a server leaves at, each request is either answered or known not to
@@ -65,7 +65,7 @@ func TestLeaveIsCertain(t *testing.T) {
 					switch {
 					case resp.StatusCode == http.StatusOK:
 						answered.Add(1)
-					case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(pipe.HeaderLeaving) != "":
+					case resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != "":
 						return
 					default:
 						t.Errorf("got status %d", resp.StatusCode)
@@ -100,12 +100,12 @@ func TestPipesMeetLeaving(t *testing.T) {
 		clients.Go(func() {
 			for range 40 {
 				var out strings.Builder
-				err := pipe.Run(t.Context(), pipe.Options{
-					Connect: func(ctx context.Context) (*pipe.Link, error) {
+				err := stdio.Run(t.Context(), stdio.Options{
+					Connect: func(ctx context.Context) (*stdio.Link, error) {
 						for {
 							conn, err := (&net.Dialer{}).DialContext(ctx, "unix", path)
 							if err == nil {
-								return pipe.NewLink(conn, nil), nil
+								return stdio.NewLink(conn, nil), nil
 							}
 							if ctx.Err() != nil {
 								return nil, err

@@ -1,0 +1,142 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// checker checks one repository and tells line by line what it finds.
+type checker struct {
+	r     *repo.Repository
+	out   *json.Encoder
+	flush func() error
+	event CheckEvent // running totals
+}
+
+// progressStep is how many bytes are read between two lines of progress.
+const progressStep = 64 << 20
+
+func (c *checker) run(ctx context.Context, verify bool) error {
+	report, err := c.r.Index().Check(ctx)
+	if err != nil {
+		return err
+	}
+	for _, problem := range report.Problems {
+		if err := c.problem(problem); err != nil {
+			return err
+		}
+	}
+	c.event.Items, c.event.Total = report.Counted.Items, report.Counted.Bytes
+	if len(report.Problems) > 0 {
+		if report.Counted == (index.Counters{}) { // its rows were not walked over
+			c.event.Items, c.event.Total = report.Stored.Items, report.Stored.Bytes
+		}
+		if err := c.say(CheckEvent{Advice: c.r.Mend() + " makes the index anew"}); err != nil {
+			return err
+		}
+	}
+	if err := c.files(ctx, verify); err != nil {
+		return err
+	}
+	if verify {
+		if err := c.verify(ctx); err != nil {
+			return err
+		}
+	}
+	return c.say(CheckEvent{Done: true})
+}
+
+// files compares the names of the files with the index, and tells what is lost. With verify what is damaged is found
+// anyway, and may turn out to be whole.
+func (c *checker) files(ctx context.Context, verify bool) error {
+	_, err := c.r.Sweep(ctx)
+	switch {
+	case errors.Is(err, repo.ErrLoss):
+		if err := c.problem(err.Error()); err != nil {
+			return err
+		}
+	case err != nil:
+		return err
+	}
+	return c.r.Marked(ctx, func(e index.Entry) error {
+		switch {
+		case e.Item.Flags&index.FlagMissing != 0:
+			return c.problem(e.Key + ": its file is missing")
+		case !verify:
+			return c.problem(e.Key + ": its stored bytes are damaged")
+		}
+		return nil
+	})
+}
+
+// verifyBatch is how many items are looked up at once. They are read outside the walk of the index: marking a
+// damaged one is a change, which a walk must not wait for.
+const verifyBatch = 256
+
+// verify reads every item.
+func (c *checker) verify(ctx context.Context) error {
+	said, after := int64(0), ""
+	for {
+		var batch []index.Entry
+		enough := errors.New("enough")
+		err := c.r.Index().List(ctx, index.ListOptions{Recursive: true, After: after}, func(entry index.Entry) error {
+			if batch = append(batch, entry); len(batch) == verifyBatch {
+				return enough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, enough) && !errors.Is(err, index.ErrCorrupt) {
+			return err
+		}
+		damaged := errors.Is(err, index.ErrCorrupt)
+		for _, entry := range batch {
+			if err := c.item(ctx, entry); err != nil {
+				return err
+			}
+			if c.event.Bytes-said >= progressStep {
+				said = c.event.Bytes
+				if err := c.say(CheckEvent{Progress: true}); err != nil {
+					return err
+				}
+			}
+		}
+		if damaged {
+			return c.problem("items after these cannot be found: " + err.Error())
+		}
+		if len(batch) < verifyBatch {
+			return nil
+		}
+		after = batch[len(batch)-1].Key
+	}
+}
+
+// item reads one item, which may have been marked as damaged before.
+func (c *checker) item(ctx context.Context, entry index.Entry) error {
+	c.event.Bytes += entry.Item.Size
+	err := c.r.Verify(ctx, entry, nil)
+	switch {
+	case errors.Is(err, repo.ErrLoss), err != nil && entry.Item.Flags&index.FlagMissing != 0:
+		return nil // said already
+	case errors.Is(err, repo.ErrCorrupt):
+		return c.problem(entry.Key + ": " + err.Error())
+	}
+	return err
+}
+
+func (c *checker) problem(text string) error {
+	c.event.Problems++
+	return c.say(CheckEvent{Problem: text})
+}
+
+// say writes a line with the running totals.
+func (c *checker) say(event CheckEvent) error {
+	event.Items, event.Bytes, event.Total, event.Problems = c.event.Items, c.event.Bytes, c.event.Total, c.event.Problems
+	if err := c.out.Encode(event); err != nil {
+		return err
+	}
+	return c.flush()
+}

@@ -1,0 +1,193 @@
+package local
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
+	"time"
+
+	"packhouse/api"
+	"packhouse/api/holder"
+	"packhouse/repo"
+)
+
+// Paths that only our own commands can ask, over a holder's socket: what the API of package admin does not
+// give to anyone far away. Each is a POST of a Request.
+const (
+	PathCreate  = "/-/local/create"
+	PathDestroy = "/-/local/destroy"
+	PathSalvage = "/-/local/salvage"     // answers with a SalvageAnswer
+	PathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
+	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
+)
+
+// Request is what a command asks.
+type Request struct {
+	Name    string `json:"name"` // of the repository
+	Dialect string `json:"dialect,omitempty"`
+	Verify  bool   `json:"verify,omitempty"`
+	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
+	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
+	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
+}
+
+// SalvageAnswer tells until when damaged items are served.
+type SalvageAnswer struct {
+	Until time.Time `json:"until"` // zero: they are not
+}
+
+// CheckEvent is one line of a check's answer: progress, a problem, what to do, or the end.
+type CheckEvent struct {
+	Repository string `json:"repository,omitempty"` // for scripts; the server leaves it out
+	Progress   bool   `json:"progress,omitempty"`
+	Problem    string `json:"problem,omitempty"`
+	Advice     string `json:"advice,omitempty"` // what mends the problems
+	Broken     string `json:"broken,omitempty"` // why the check could not be finished; it is the last
+	Done       bool   `json:"done,omitempty"`
+	Items      int64  `json:"items,omitempty"`
+	Bytes      int64  `json:"bytes,omitempty"` // read so far
+	Total      int64  `json:"total,omitempty"`
+	Problems   int    `json:"problems"`
+}
+
+// operations are the names of what they do, for the log and the metrics.
+var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
+
+// NewHandler answers what our own commands ask on the socket of a holder. yield lets go of the directory, once what is
+// under way has finished; nil: the holder has clients of its own, and is not asked to.
+func NewHandler(set *repo.Set, yield func()) http.Handler {
+	h := &handler{set, yield}
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
+	mux.HandleFunc("POST "+PathCheck, h.check)
+	for path, do := range map[string]func(context.Context, Request) (any, error){
+		PathCreate: h.create, PathDestroy: h.destroy, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
+	} {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, path, do) })
+	}
+	return mux
+}
+
+type handler struct {
+	set   *repo.Set
+	yield func()
+}
+
+func (h *handler) letGo(w http.ResponseWriter, r *http.Request) {
+	if h.yield == nil {
+		api.WriteText(w, r, http.StatusConflict, "it serves clients of its own; stop it first")
+		return
+	}
+	api.WriteText(w, r, http.StatusOK, "finishing what is under way")
+	h.yield()
+}
+
+func (h *handler) create(ctx context.Context, q Request) (any, error) {
+	_, err := h.set.Create(ctx, q.Name, q.Dialect)
+	return nil, err
+}
+
+func (h *handler) destroy(ctx context.Context, q Request) (any, error) {
+	return nil, h.set.Destroy(ctx, q.Name)
+}
+
+func (h *handler) salvage(ctx context.Context, q Request) (any, error) {
+	r, err := h.set.Get(ctx, q.Name)
+	if err != nil {
+		return nil, err
+	}
+	d, err := time.ParseDuration(q.For)
+	if err != nil {
+		return nil, err
+	}
+	until, err := r.Salvage(ctx, d)
+	return SalvageAnswer{until}, err
+}
+
+func (h *handler) acceptLoss(ctx context.Context, q Request) (any, error) {
+	r, err := h.set.Get(ctx, q.Name)
+	if err != nil {
+		return nil, err
+	}
+	return r.AcceptLoss(ctx, q.Forget, q.Dry)
+}
+
+// answer decodes a request, and writes the result of do as JSON, or its error as text with 409.
+func answer(w http.ResponseWriter, r *http.Request, path string, do func(context.Context, Request) (any, error)) {
+	var result any
+	q, err := decode(r)
+	if err == nil {
+		result, err = do(r.Context(), q)
+	}
+	record(r, path, q, err)
+	if err != nil {
+		api.WriteText(w, r, http.StatusConflict, err.Error())
+		return
+	}
+	if result == nil {
+		api.WriteText(w, r, http.StatusOK, "")
+		return
+	}
+	text, err := json.Marshal(result)
+	if err != nil {
+		api.WriteText(w, r, http.StatusInternalServerError, api.InternalError)
+		return
+	}
+	api.WriteBytes(w, r, http.StatusOK, "application/json", text)
+}
+
+// maxRequest bounds the body of a request, in bytes.
+const maxRequest = 64 << 10
+
+func decode(r *http.Request) (q Request, err error) {
+	err = json.NewDecoder(io.LimitReader(r.Body, maxRequest)).Decode(&q)
+	return q, err
+}
+
+// record has the request's line in the log say what was asked for.
+func record(r *http.Request, path string, q Request, err error) {
+	log := api.RecordFrom(r.Context())
+	log.Operation, log.Repository = operations[path], q.Name
+	if err != nil {
+		log.Reason = err.Error()
+	}
+}
+
+// check answers with a line for each thing that it finds, while it goes on.
+func (h *handler) check(w http.ResponseWriter, r *http.Request) {
+	q, err := decode(r)
+	var repository *repo.Repository
+	if err == nil {
+		repository, err = h.set.Get(r.Context(), q.Name)
+	}
+	record(r, PathCheck, q, err)
+	if err != nil {
+		h.refuseCheck(w, r, err)
+		return
+	}
+	c := &checker{r: repository, out: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
+	w.Header().Set("Content-Type", "application/x-ndjson")
+	if err := c.run(r.Context(), q.Verify); err != nil {
+		_ = c.say(CheckEvent{Broken: err.Error()})
+		panic(http.ErrAbortHandler) // cut short, so that the command does not take it for the whole
+	}
+}
+
+func (h *handler) refuseCheck(w http.ResponseWriter, r *http.Request, err error) {
+	status := http.StatusConflict
+	switch {
+	case errors.Is(err, repo.ErrNoRepository):
+		status = http.StatusNotFound
+	case errors.Is(err, repo.ErrInvalid):
+		status = http.StatusBadRequest
+	case errors.Is(err, repo.ErrBusy), r.Context().Err() != nil, h.set.Attached() != nil:
+		status = http.StatusServiceUnavailable // and nothing wrong with it, as far as we know
+	}
+	text := err.Error()
+	if damage, ok := errors.AsType[*repo.IndexError](err); ok {
+		text += " (" + damage.Err.Error() + ")"
+	}
+	api.WriteText(w, r, status, text)
+}
