@@ -69,7 +69,7 @@ func (s *Store) open(ref Ref) (file vfs.File, fileSize int64, err error) {
 		return nil, 0, ErrNotFound
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, 0, &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // its files are all of one mode
+		return nil, 0, &DirError{BlobsDir + "/" + shardName(id.shard()), vfs.WithoutPath(err)} // its files are all of one mode
 	}
 	if err != nil {
 		return nil, 0, wrap("open blob", err)

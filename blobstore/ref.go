@@ -56,10 +56,16 @@ func (s *Store) newID() (id blobID, err error) {
 
 func shardName(shard byte) string { return hex.EncodeToString([]byte{shard}) }
 
-func incomingDir(dir string) string            { return filepath.Join(dir, "incoming") }
-func blobsDir(dir string) string               { return filepath.Join(dir, "blobs") }
-func (s *Store) shardDir(shard byte) string    { return filepath.Join(s.dir, "blobs", shardName(shard)) }
-func (s *Store) incomingPath(id blobID) string { return filepath.Join(s.dir, "incoming", id.name()) }
+// Directories of a store.
+const (
+	BlobsDir    = "blobs"    // one for each shard, 00 to ff
+	IncomingDir = "incoming" // uploads under way, and second names of blobs whose index commit is not known yet
+)
+
+func incomingDir(dir string) string            { return filepath.Join(dir, IncomingDir) }
+func blobsDir(dir string) string               { return filepath.Join(dir, BlobsDir) }
+func (s *Store) shardDir(shard byte) string    { return filepath.Join(s.dir, BlobsDir, shardName(shard)) }
+func (s *Store) incomingPath(id blobID) string { return filepath.Join(s.dir, IncomingDir, id.name()) }
 func (s *Store) blobPath(id blobID) string {
-	return filepath.Join(s.dir, "blobs", shardName(id.shard()), id.name())
+	return filepath.Join(s.dir, BlobsDir, shardName(id.shard()), id.name())
 }

@@ -106,10 +106,10 @@ func Open(o Options) (*Store, error) {
 // by MissingShards.
 func (s *Store) checkDirs() error {
 	if _, err := s.fs.Stat(incomingDir(s.dir)); err != nil {
-		return &DirError{"incoming", vfs.WithoutPath(err)}
+		return &DirError{IncomingDir, vfs.WithoutPath(err)}
 	}
 	if _, err := s.fs.ReadDir(blobsDir(s.dir)); err != nil {
-		return &DirError{"blobs", vfs.WithoutPath(err)}
+		return &DirError{BlobsDir, vfs.WithoutPath(err)}
 	}
 	return nil
 }

@@ -44,7 +44,7 @@ func (s *Store) Create(ctx context.Context) (*Writer, error) {
 			return &Writer{s: s, id: id, file: file, hasher: s.hashers.Get().(*blake3.Hasher)}, nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &DirError{"incoming", vfs.WithoutPath(err)}
+			return nil, &DirError{IncomingDir, vfs.WithoutPath(err)}
 		}
 		if !errors.Is(err, fs.ErrExist) {
 			return nil, s.changeError("create blob", err)
@@ -258,7 +258,7 @@ func (s *Store) link(id blobID) error {
 	case noSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("link blob", err))
 	case errors.Is(err, fs.ErrPermission):
-		return &DirError{"blobs/" + shardName(id.shard()), vfs.WithoutPath(err)} // nothing was done; the disk is not to blame
+		return &DirError{BlobsDir + "/" + shardName(id.shard()), vfs.WithoutPath(err)} // nothing was done; the disk is not to blame
 	case errors.Is(err, fs.ErrNotExist):
 		// Somebody has removed a directory; or the disk has lost a file.
 		for _, dir := range []string{incomingDir(s.dir), s.shardDir(id.shard())} {

@@ -11,12 +11,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"packhouse/blobstore"
 	"packhouse/index"
 )
-
-// graveDir, in a repository's directory, has what was moved out of the way of a new repository of that name: a folder
-// for each that was destroyed, removed in the background.
-const graveDir = ".destroyed"
 
 // sweepPatience is how long Close lets the removal of destroyed repositories go on.
 const sweepPatience = 10 * time.Second
@@ -44,7 +41,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	delete(s.open, name)
 	s.mu.Unlock()
 	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := r.env.FS.Rename(filepath.Join(dir, indexFile), filepath.Join(dir, destroyedFile))
+	renameErr := r.env.FS.Rename(filepath.Join(dir, IndexFile), filepath.Join(dir, destroyedFile))
 	if err := r.close(); err != nil {
 		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
 	}
@@ -143,7 +140,7 @@ func (s *Set) moveAside(dir string) error {
 		switch name := entry.Name(); {
 		case name == destroyedFile:
 			marked = true
-		case name == ownDir, name == graveDir, name == "lost+found", !own(name):
+		case name == OwnDir, name == graveDir, name == "lost+found", !own(name):
 		default:
 			if err := s.o.FS.Rename(filepath.Join(dir, name), filepath.Join(grave, name)); err != nil {
 				return err
@@ -201,7 +198,7 @@ func (s *Set) removeGraves(dir string) error {
 	graves, err := s.o.FS.ReadDir(filepath.Join(dir, graveDir))
 	for _, grave := range graves {
 		path := filepath.Join(dir, graveDir, grave.Name())
-		shards, err := s.o.FS.ReadDir(filepath.Join(path, "blobs"))
+		shards, err := s.o.FS.ReadDir(filepath.Join(path, blobstore.BlobsDir))
 		if ignoreMissing(err) != nil {
 			return err
 		}
@@ -212,7 +209,7 @@ func (s *Set) removeGraves(dir string) error {
 				return errStopping
 			default:
 			}
-			if err := s.o.FS.RemoveAll(filepath.Join(path, "blobs", shard.Name())); err != nil {
+			if err := s.o.FS.RemoveAll(filepath.Join(path, blobstore.BlobsDir, shard.Name())); err != nil {
 				return err
 			}
 		}

@@ -18,9 +18,6 @@ import (
 // Folder is a directory of a repository for the server's own files, beside index and blobs.
 type Folder string
 
-// JobsFolder has the plans of queued jobs.
-const JobsFolder Folder = "jobs"
-
 // temporary is what names of files begin with until they are whole.
 const temporary = ".tmp."
 

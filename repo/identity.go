@@ -31,7 +31,7 @@ func CheckIdentity(id string) error {
 
 // Identity reads the identity of the data directory dir: ErrNoIdentity when it has none, or there is no such directory.
 func Identity(fsys vfs.FS, dir string) (string, error) {
-	path := filepath.Join(dir, ownDir, identityFile)
+	path := filepath.Join(dir, OwnDir, identityFile)
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", ErrNoIdentity
@@ -63,7 +63,7 @@ func MakeIdentity(fsys vfs.FS, dir string) (id string, err error) {
 		return "", fmt.Errorf("identity of the data directory: %w", err)
 	}
 	id = hex.EncodeToString(secret)
-	own := filepath.Join(dir, ownDir)
+	own := filepath.Join(dir, OwnDir)
 	// Under another name first: a crash leaves the whole of it or nothing.
 	partial := filepath.Join(own, identityFile+".new")
 	if err := ignoreMissing(fsys.Remove(partial)); err != nil {

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 )
 
@@ -35,7 +36,7 @@ func (s *Set) inspect(dir string) error {
 	destroyed, graves := false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == indexFile:
+		case name == IndexFile:
 			return nil
 		case name == destroyedFile:
 			destroyed = true
@@ -69,12 +70,12 @@ func (s *Set) rebuildCommand(dir string) string {
 // of again: what create makes before the index is empty.
 func (s *Set) inspectRest(dir string) error {
 	folders := []string{snapshotDir}
-	shards, err := s.o.FS.ReadDir(filepath.Join(dir, "blobs"))
+	shards, err := s.o.FS.ReadDir(filepath.Join(dir, blobstore.BlobsDir))
 	if ignoreMissing(err) != nil {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	for _, shard := range shards {
-		folders = append(folders, filepath.Join("blobs", shard.Name()))
+		folders = append(folders, filepath.Join(blobstore.BlobsDir, shard.Name()))
 	}
 	for _, folder := range folders {
 		entries, err := s.o.FS.ReadDir(filepath.Join(dir, folder))
@@ -86,15 +87,6 @@ func (s *Set) inspectRest(dir string) error {
 		}
 	}
 	return ErrNoRepository
-}
-
-// own tells whether a name in a directory may be ours, or is in nobody's way.
-func own(name string) bool {
-	switch name {
-	case "blobs", "incoming", snapshotDir, string(JobsFolder), destroyedFile, graveDir, ownDir, "lost+found":
-		return true
-	}
-	return strings.HasPrefix(name, indexFile+".")
 }
 
 // describe names what was found, and whose it probably is.
@@ -128,7 +120,7 @@ func finishDestroy(fsys vfs.FS, dir string) error {
 		switch name := entry.Name(); {
 		case name == destroyedFile:
 			last = name
-		case name == ownDir, name == graveDir, name == "lost+found", !own(name):
+		case name == OwnDir, name == graveDir, name == "lost+found", !own(name):
 		default:
 			if err := fsys.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err

@@ -18,11 +18,6 @@ import (
 	"packhouse/index"
 )
 
-const (
-	rebuiltFile = "index.db.rebuilt" // the new index, until it takes its place
-	lostFile    = "index.db.lost"    // the index that was replaced
-)
-
 // RebuildOptions of Rebuild.
 type RebuildOptions struct {
 	// Replace allows an index that is there to be set aside (as index.db.lost).
@@ -54,11 +49,11 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 	if o.Progress == nil {
 		o.Progress = func(int64) {}
 	}
-	if _, err := env.FS.Stat(filepath.Join(dir, indexFile)); err == nil && !o.Replace {
+	if _, err := env.FS.Stat(filepath.Join(dir, IndexFile)); err == nil && !o.Replace {
 		return report, invalid("the repository has an index; say that it is to be replaced")
 	}
 	// Held to the end, if it can be opened at all: who has the repository open would go on writing to the index set aside.
-	current, err := index.Open(filepath.Join(dir, indexFile), index.Options{})
+	current, err := index.Open(filepath.Join(dir, IndexFile), index.Options{})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, current.Close()) }()
@@ -103,7 +98,7 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 
 // swapIndex puts the rebuilt index in its place, and the old one, if any, beside it.
 func swapIndex(fsys vfs.FS, dir string) error {
-	current := filepath.Join(dir, indexFile)
+	current := filepath.Join(dir, IndexFile)
 	if _, err := fsys.Stat(current); err == nil {
 		if err := ignoreMissing(fsys.Remove(filepath.Join(dir, lostFile))); err != nil {
 			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))

@@ -21,13 +21,6 @@ import (
 	"packhouse/index"
 )
 
-// Files of a repository's directory.
-const (
-	indexFile     = "index.db"        // its rename into place is what makes a directory a repository
-	destroyedFile = "index.destroyed" // the index of a repository whose removal has begun
-	ownDir        = ".packhouse"      // lock, socket and token of a server; not part of a repository
-)
-
 // Names of meta values in the index.
 const (
 	metaDialect = "dialect"
@@ -151,7 +144,7 @@ func create(env Environment, dir, dialect string) error {
 	if err := blobstore.Init(env.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
-	if err := index.Create(filepath.Join(dir, indexFile), firstMeta(dialect, id, env.Now())); err != nil {
+	if err := index.Create(filepath.Join(dir, IndexFile), firstMeta(dialect, id, env.Now())); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	return nil
@@ -175,12 +168,12 @@ func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string,
 	env.FS = fsys
 	readOnly := onReadOnlyDisk(fsys, dir)
 	env.Index.ReadOnly = readOnly
-	ix, err := index.Open(filepath.Join(dir, indexFile), env.Index)
+	ix, err := index.Open(filepath.Join(dir, IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, errors.Join(unreadable(filepath.Join(dir, indexFile), err), letGo())
+		return nil, errors.Join(unreadable(filepath.Join(dir, IndexFile), err), letGo())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
@@ -303,7 +296,7 @@ func (r *Repository) sweepIndex() {
 	entries, err := r.env.FS.ReadDir(r.dir)
 	for _, entry := range entries {
 		name := entry.Name()
-		if err == nil && (strings.HasPrefix(name, indexFile+".new-") || strings.HasPrefix(name, rebuiltFile)) {
+		if err == nil && (strings.HasPrefix(name, IndexFile+".new-") || strings.HasPrefix(name, rebuiltFile)) {
 			err = r.env.FS.Remove(filepath.Join(r.dir, name))
 		}
 	}

@@ -185,7 +185,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	} else if err != nil {
 		return nil, err
 	}
-	file, statErr := s.o.FS.Stat(filepath.Join(dir, indexFile))
+	file, statErr := s.o.FS.Stat(filepath.Join(dir, IndexFile))
 	if err := s.unusable.still(name, file, s.o.Now()); statErr == nil && err != nil {
 		return nil, err
 	}
@@ -302,7 +302,7 @@ func (s *Set) Names() ([]string, error) {
 			continue
 		}
 		dir := filepath.Join(s.o.Dir, entry.Name())
-		_, err := s.o.FS.Stat(filepath.Join(dir, indexFile))
+		_, err := s.o.FS.Stat(filepath.Join(dir, IndexFile))
 		if err != nil {
 			err = s.inspect(dir)
 		}

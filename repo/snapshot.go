@@ -17,7 +17,6 @@ import (
 )
 
 const (
-	snapshotDir    = "snapshots"
 	snapshotSuffix = ".index.zst"
 	snapshotPart   = ".new"                 // behind the name while it is written
 	snapshotTime   = "20060102T150405.000Z" // UTC, in the file's name: sorts by time

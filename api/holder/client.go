@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+
+	"packhouse/repo"
 )
 
 // Paths a holder answers on its socket, besides those of its repositories.
@@ -17,7 +19,7 @@ const (
 
 // Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on a connection
 // of its own: on an idle one the notice of a holder that leaves would come unasked.
-func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, OwnDir, socketFile)) }
+func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, repo.OwnDir, socketFile)) }
 
 func clientOf(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{

@@ -5,6 +5,8 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+
+	"packhouse/repo"
 )
 
 // maxLog is the size at which the log of a background holder is put aside as log.1, in bytes.
@@ -20,7 +22,7 @@ type Log struct {
 
 // OpenLog opens the log of the claim's holder for appending.
 func (c *Claim) OpenLog() (*Log, error) {
-	l := &Log{path: filepath.Join(c.Dir, OwnDir, "log")}
+	l := &Log{path: filepath.Join(c.Dir, repo.OwnDir, "log")}
 	return l, l.openLocked()
 }
 

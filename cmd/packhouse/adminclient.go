@@ -81,8 +81,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	if err != nil {
 		return err
 	}
-	_, err = os.Stat(filepath.Join(dir, indexName))
-	single := err == nil
+	single := repo.HasIndex(dir)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
@@ -150,7 +149,7 @@ func openAdminClient(ctx, life context.Context, s streams, dir string, single bo
 // checkOwner keeps root from working in a directory whose server runs as another user: that one could not open the
 // files that root made.
 func checkOwner(dir string, user int) error {
-	info, err := os.Stat(filepath.Join(dir, holder.OwnDir))
+	info, err := os.Stat(filepath.Join(dir, repo.OwnDir))
 	if errors.Is(err, os.ErrNotExist) {
 		info, err = os.Stat(dir)
 	}
@@ -221,7 +220,7 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, holder.OwnDir))
+	kept, err := config.KeptPolicies(filepath.Join(dir, repo.OwnDir))
 	return kept.Of, err
 }
 

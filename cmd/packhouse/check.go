@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"os"
-	"path/filepath"
 	"slices"
 
 	"github.com/spf13/cobra"
@@ -68,52 +66,12 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 	return cmd
 }
 
-// lost are repositories whose index is gone, but what they stored is there: nobody can open them for a check. names: look
-// at these alone.
+// lost are repositories whose index is gone, which nobody can open for a check. names: look at these alone.
 func (d *adminClient) lost(names []string) []string {
 	if d.data == "" {
 		return nil
 	}
-	entries, err := os.ReadDir(d.data)
-	if err != nil {
-		return nil // the list of repositories has failed as well
-	}
-	var lost []string
-	for _, entry := range entries {
-		name, dir := entry.Name(), filepath.Join(d.data, entry.Name())
-		if repo.CheckName(name) != nil || len(names) > 0 && !slices.Contains(names, name) {
-			continue
-		}
-		if missing(dir, indexName) && missing(dir, "index.destroyed") && hasBlobs(dir) {
-			lost = append(lost, name)
-		}
-	}
-	return lost
-}
-
-func missing(dir, name string) bool {
-	_, err := os.Stat(filepath.Join(dir, name))
-	return errors.Is(err, os.ErrNotExist)
-}
-
-// hasBlobs tells whether anything is stored below a repository's directory.
-func hasBlobs(dir string) bool {
-	shards, err := os.ReadDir(filepath.Join(dir, "blobs"))
-	if err != nil {
-		return false
-	}
-	for _, shard := range shards {
-		f, err := os.Open(filepath.Join(dir, "blobs", shard.Name()))
-		if err != nil {
-			continue
-		}
-		names, _ := f.Readdirnames(1) // an error leaves it empty
-		_ = f.Close()
-		if len(names) > 0 {
-			return true
-		}
-	}
-	return false
+	return repo.LostIndexes(d.data, names...)
 }
 
 // showProblem prints what is wrong with a repository, in the form of d.check.

@@ -41,7 +41,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, holder.OwnDir)
+	temporary := filepath.Join(o.Claim.Dir, repo.OwnDir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}

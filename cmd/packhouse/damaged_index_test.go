@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"packhouse/repo"
 )
 
 // changePages lets fn change the pages of an index in place. fn tells whether it changed the page.
@@ -85,7 +87,7 @@ func TestDamagedIndex(t *testing.T) {
 					s.expect(t, http.StatusOK, "POST", "/"+r+"/"+name(i), "content")
 				}
 			}
-			path := filepath.Join(data, "bad", indexName)
+			path := filepath.Join(data, "bad", repo.IndexFile)
 			if !c.running {
 				if code := s.stop(t, syscall.SIGTERM); code != 0 {
 					t.Fatalf("exit code of the server: %d", code)

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"packhouse/repo"
 )
 
 // TestOneDamagedRepository: what is wrong with one repository does not keep the others from being checked and listed.
@@ -24,7 +26,7 @@ func TestOneDamagedRepository(t *testing.T) {
 	if code := s.stop(t, syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code of the server: %d", code)
 	}
-	write(t, filepath.Join(data, "b", indexName), strings.Repeat("not an index ", 1000))
+	write(t, filepath.Join(data, "b", repo.IndexFile), strings.Repeat("not an index ", 1000))
 
 	call := func(code int, out, errs string, args ...string) {
 		t.Helper()

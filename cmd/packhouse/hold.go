@@ -143,7 +143,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 
 // policyAbove is what the server of the data directory around a repository, running or not, was told of it.
 func policyAbove(dir string) (config.Policy, error) {
-	p, err := config.KeptPolicies(filepath.Join(filepath.Dir(dir), holder.OwnDir))
+	p, err := config.KeptPolicies(filepath.Join(filepath.Dir(dir), repo.OwnDir))
 	if errors.Is(err, os.ErrPermission) {
 		return config.DefaultPolicy(), nil // the directory of another user's server
 	}

@@ -43,7 +43,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 				}
 				dir = filepath.Join(dir, args[0])
 			}
-			if _, err := os.Stat(filepath.Join(dir, "blobs")); err != nil {
+			if !repo.HasBlobs(dir) {
 				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
 			}
 			if err := checkOwner(dir, os.Geteuid()); err != nil {
@@ -78,7 +78,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 }
 
 func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
-	if _, err := os.Stat(filepath.Join(dir, indexName)); err == nil && !replace {
+	if repo.HasIndex(dir) && !replace {
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}
 	blobs := int64(0)

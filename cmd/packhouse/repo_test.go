@@ -11,6 +11,8 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+
+	"packhouse/repo"
 )
 
 // TestAdministration runs the administrator's commands against a server, and then against its directory.
@@ -190,7 +192,7 @@ func TestCommandLineErrors(t *testing.T) {
 	if err := os.MkdirAll(repository, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(repository, indexName), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(repository, repo.IndexFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	empty := filepath.Join(dir, "empty")

@@ -157,7 +157,7 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	}
 	p, err := f.parse()
 	if err == nil {
-		err = checkApart(p.dir)
+		err = repo.CheckApart(p.dir)
 	}
 	if err != nil {
 		return err

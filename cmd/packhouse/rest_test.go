@@ -8,6 +8,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"packhouse/repo"
 )
 
 // startRest runs borgstore-server-rest on a port the system chooses.
@@ -96,7 +98,7 @@ func TestRestSocketActivation(t *testing.T) {
 	if got, text := request(t, overUnix(path), "", "POST", "http://x/?cmd=create", ""); got != http.StatusOK {
 		t.Errorf("create: got %d %q, want 200", got, text)
 	}
-	if _, err := os.Stat(filepath.Join(top, "with blank", indexName)); err != nil {
+	if _, err := os.Stat(filepath.Join(top, "with blank", repo.IndexFile)); err != nil {
 		t.Errorf("the URL's path was not decoded: %v", err)
 	}
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 
+	"packhouse/repo"
+
 	"github.com/spf13/cobra"
 )
 
@@ -38,7 +40,7 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 	if err := f.allow(p.dir); err != nil {
 		return err
 	}
-	if err := checkApart(p.dir); err != nil {
+	if err := repo.CheckApart(p.dir); err != nil {
 		return err
 	}
 	return serveStdio(cmd.Context(), s, p, "", "")

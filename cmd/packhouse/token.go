@@ -9,8 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 
-	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/repo"
 )
 
 // tokenVariables are where the token may come from, in this order. The last two are those of
@@ -22,7 +22,7 @@ func tokenPath(c *config.Config) string {
 	if c.TokenFile != "" {
 		return c.TokenFile
 	}
-	return filepath.Join(c.DataDir, holder.OwnDir, "token")
+	return filepath.Join(c.DataDir, repo.OwnDir, "token")
 }
 
 // keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable
