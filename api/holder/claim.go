@@ -21,7 +21,6 @@ import (
 
 // Names below a held directory.
 const (
-	OwnDir     = ".packhouse"
 	lockFile   = "lock"
 	socketFile = "socket"
 )
@@ -175,7 +174,7 @@ func (c *Claim) takeAround(ctx context.Context) error {
 
 // below lists the directories directly in dir that have a holder's socket.
 func below(dir string) []string {
-	sockets, err := filepath.Glob(filepath.Join(escape(dir), "*", OwnDir, socketFile))
+	sockets, err := filepath.Glob(filepath.Join(escape(dir), "*", repo.OwnDir, socketFile))
 	if err != nil {
 		return nil // the pattern is ours and valid
 	}
@@ -224,7 +223,7 @@ func (c *Claim) shareAround() error {
 
 // takeLock takes the lock of the directory; with create it makes what is missing for that.
 func (c *Claim) takeLock(create bool) error {
-	own := filepath.Join(c.Dir, OwnDir)
+	own := filepath.Join(c.Dir, repo.OwnDir)
 	if create {
 		if err := c.mkdirAll(own); err != nil {
 			return err
@@ -278,7 +277,7 @@ func (c *Claim) shareLock() error {
 	if _, err := os.Stat(c.Dir); err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(c.Dir, OwnDir, lockFile))
+	f, err := os.Open(filepath.Join(c.Dir, repo.OwnDir, lockFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -314,10 +313,12 @@ func (c *Claim) shareData() error {
 }
 
 // mkdirAll makes dir and its parents, and remembers which it made.
-func (c *Claim) mkdirAll(dir string) error {
+func (c *Claim) mkdirAll(dir string) error { return c.tryMkdirAll(dir, 10) }
+
+func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	err := os.Mkdir(dir, 0o700)
 	if errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := c.mkdirAll(filepath.Dir(dir)); err != nil {
+		if err := c.tryMkdirAll(filepath.Dir(dir), attempts); err != nil {
 			return err
 		}
 		err = os.Mkdir(dir, 0o700)
@@ -328,6 +329,9 @@ func (c *Claim) mkdirAll(dir string) error {
 		return syncDir(filepath.Dir(dir))
 	case errors.Is(err, os.ErrExist):
 		info, err := os.Stat(dir)
+		if errors.Is(err, os.ErrNotExist) && attempts > 0 {
+			return c.tryMkdirAll(dir, attempts-1) // another process has just tidied it away
+		}
 		if err == nil && !info.IsDir() {
 			return fmt.Errorf("%s is a file, not a directory", filepath.Base(dir))
 		}
@@ -345,7 +349,7 @@ func (c *Claim) InPlace() error {
 	if !c.held {
 		found = "it was given up"
 	} else if c.lock != nil {
-		if same, err := isAt(c.lock, filepath.Join(c.Dir, OwnDir, lockFile)); err == nil && same {
+		if same, err := isAt(c.lock, filepath.Join(c.Dir, repo.OwnDir, lockFile)); err == nil && same {
 			found = ""
 		}
 	} else if now, err := os.Stat(c.Dir); err == nil && os.SameFile(now, c.place) {
@@ -388,7 +392,7 @@ func (c *Claim) mayReplace() error {
 		away.Found = "the directory above it is not the one that was there"
 		return away
 	}
-	if _, err := os.Stat(filepath.Join(c.Dir, "index.db")); err == nil {
+	if _, err := os.Stat(filepath.Join(c.Dir, repo.IndexFile)); err == nil {
 		return nil // a repository
 	}
 	if now, err := os.Stat(c.Dir); err == nil && device(c.place) != device(c.above) && device(now) == device(above) {
@@ -406,7 +410,7 @@ func device(info os.FileInfo) uint64 {
 }
 
 // Fresh tells whether the directory had nothing of a holder's before this claim.
-func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, OwnDir)) }
+func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, repo.OwnDir)) }
 
 // Tidy removes what the holder of a repository keeps, and directories it made, as far as they are empty:
 // for when there is no repository in the end. whole: the repository's directory too, although
@@ -420,7 +424,7 @@ func (c *Claim) Tidy(whole bool) {
 	for _, name := range []string{socketFile, "log", "log.1", lockFile} {
 		_ = unix.Unlinkat(int(c.own.Fd()), name, 0) // what stays makes the directory stay, no harm
 	}
-	own := filepath.Join(c.Dir, OwnDir)
+	own := filepath.Join(c.Dir, repo.OwnDir)
 	if same, err := isAt(c.own, own); err != nil || !same {
 		return
 	}
@@ -455,7 +459,7 @@ func (c *Claim) Release() error {
 
 // Held tells whether a process holds dir now, and may write there. It only looks: it is in nobody's way.
 func Held(dir string) bool {
-	f, err := os.Open(filepath.Join(dir, OwnDir, lockFile))
+	f, err := os.Open(filepath.Join(dir, repo.OwnDir, lockFile))
 	if err != nil {
 		return false
 	}
@@ -476,7 +480,7 @@ func HeldBy(dir string) *HeldError { return &HeldError{What: "directory", PID: p
 
 // pidOf reads who holds dir; 0 if that is not known.
 func pidOf(dir string) int {
-	text, err := os.ReadFile(filepath.Join(dir, OwnDir, lockFile))
+	text, err := os.ReadFile(filepath.Join(dir, repo.OwnDir, lockFile))
 	if err != nil {
 		return 0
 	}

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"packhouse/api/holder"
+	"packhouse/repo"
 )
 
 func tempDir(t testing.TB) string {
@@ -161,7 +162,7 @@ func TestSocket(t *testing.T) {
 			conn.Close()
 			t.Error("connected to nobody")
 		}
-		socket := filepath.Join(dir, holder.OwnDir, "socket")
+		socket := filepath.Join(dir, repo.OwnDir, "socket")
 		for range 2 {
 			l, err := claim.Listen()
 			if err != nil {
@@ -200,4 +201,39 @@ func TestSocket(t *testing.T) {
 			t.Errorf("the socket after Close: %v, want that it is gone", err)
 		}
 	}
+}
+
+// TestClaimBesideTidying: another process that has looked into the directory removes what it made there at any moment.
+func TestClaimBesideTidying(t *testing.T) {
+	dir := t.TempDir()
+	own := filepath.Join(dir, repo.OwnDir)
+	stop := make(chan struct{})
+	var tidying sync.WaitGroup
+	for range 2 {
+		tidying.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				_ = os.Mkdir(own, 0o700)
+				_ = os.Remove(own) // fails while there is a lock in it
+			}
+		})
+	}
+	for range 100 {
+		c, err := holder.ClaimRepository(dir)
+		if err != nil {
+			t.Error(err)
+			break
+		}
+		c.Tidy(false)
+		if err := c.Release(); err != nil {
+			t.Error(err)
+			break
+		}
+	}
+	close(stop)
+	tidying.Wait()
 }
