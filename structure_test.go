@@ -18,6 +18,7 @@ import (
 var layers = [][]string{
 	{"cmd"},
 	{"bench"},
+	{"api/client"},
 	{"api/borgstore", "api/vger", "api/admin", "api/local"},
 	{"api/holder"},
 	{"api/stdio"},

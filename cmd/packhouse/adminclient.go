@@ -5,17 +5,15 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/http"
+	"net"
 	"os"
-	osuser "os/user"
 	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
+	"packhouse/api/client"
 	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
@@ -62,16 +60,13 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 // adminClient is where administrative commands ask: the process that holds the directory, or, when there is
 // none, this one, which then holds it until close.
 type adminClient struct {
-	client *http.Client
+	*client.Client
 	only   string // the repository when the directory is one: its name where the question goes; else ""
 	single bool
 	own    bool // this process holds the directory
-	reads  bool // for reading only: its file system takes no writes
 	end    func() error
 
-	data     string // the data directory; "": the directory is one repository, or far away
-	dir      string // that another process holds; "": none, or far away
-	answered bool   // a request was taken
+	data string // the data directory; "": the directory is one repository, or elsewhere
 }
 
 // withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or ending, or have been
@@ -91,11 +86,11 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 				d.data = dir
 			}
 			err = errors.Join(do(d), d.close())
-			if d.answered {
+			if d.Answered {
 				return err
 			}
 		}
-		var silent *silentError
+		var silent *client.SilentError
 		var held *holder.HeldError
 		switch {
 		case errors.As(err, &silent):
@@ -111,11 +106,6 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	}
 }
 
-// silentError tells that the process that holds the directory did not take a request.
-type silentError struct{ held *holder.HeldError }
-
-func (e *silentError) Error() string { return e.held.Error() + ", which does not answer" }
-
 // openAdminClient finds who answers for a directory: the server of the directory above a single repository, or the holder, or
 // this process. ctx bounds the wait; the client is for the command's life.
 func openAdminClient(ctx, life context.Context, s streams, dir string, single bool) (*adminClient, error) {
@@ -129,7 +119,7 @@ func openAdminClient(ctx, life context.Context, s streams, dir string, single bo
 		d.single = single
 		return d, nil
 	}
-	if err := checkOwner(dir, os.Geteuid()); err != nil {
+	if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
 		return nil, err
 	}
 	if single {
@@ -146,30 +136,9 @@ func openAdminClient(ctx, life context.Context, s streams, dir string, single bo
 	return holdDirectory(life, s, claim, false)
 }
 
-// checkOwner keeps root from working in a directory whose server runs as another user: that one could not open the
-// files that root made.
-func checkOwner(dir string, user int) error {
-	info, err := os.Stat(filepath.Join(dir, repo.OwnDir))
-	if errors.Is(err, os.ErrNotExist) {
-		info, err = os.Stat(dir)
-	}
-	if err != nil {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if user != 0 || !ok || stat.Uid == 0 {
-		return nil
-	}
-	owner := "#" + strconv.Itoa(int(stat.Uid))
-	if u, err := osuser.LookupId(owner[1:]); err == nil {
-		owner = u.Username
-	}
-	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
-}
-
 // connectToHolder asks the process that holds a directory.
 func connectToHolder(dir string) *adminClient {
-	return &adminClient{client: holder.Client(dir), dir: dir, end: func() error { return nil }}
+	return &adminClient{Client: &client.Client{HTTP: holder.Client(dir), Dir: dir}, end: func() error { return nil }}
 }
 
 // holdDirectory holds the directory for as long as the command runs. Other processes may use it meanwhile.
@@ -199,8 +168,8 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
 	go func() { ended <- h.run(ctx, nil, time.Minute) }()
-	client := claim.Client()
-	return &adminClient{client: client, single: single, own: true, reads: claim.ReadOnly, end: func() error {
+	asked := &client.Client{HTTP: claim.Client(), ReadOnly: claim.ReadOnly}
+	return &adminClient{Client: asked, single: single, own: true, end: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
 		for h.components.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
@@ -250,4 +219,21 @@ func (d *adminClient) nameAndRest(args []string) (name string, rest []string, er
 	}
 	name, err = d.name(names)
 	return name, rest, err
+}
+
+// each runs do for every repository. What is wrong with one does not keep the others from their turn: the error is that
+// of each that failed, with its name. When nobody answers any more, or the command is to end, the rest is left.
+func (d *adminClient) each(ctx context.Context, names []string, do func(name string) error) error {
+	var all error
+	for _, name := range names {
+		err := do(name)
+		if err != nil {
+			all = errors.Join(all, fmt.Errorf("%s: %w", shownName(name), err))
+		}
+		var op *net.OpError
+		if !d.Answered || ctx.Err() != nil || errors.As(err, &op) && op.Op == "dial" {
+			break
+		}
+	}
+	return all
 }

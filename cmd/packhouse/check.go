@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/api/local"
 	"packhouse/repo"
 )
@@ -48,7 +49,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 				}
 				err = d.each(cmd.Context(), names, func(name string) error {
 					bad, err := d.check(cmd, s, f, name, verify)
-					if refused(err, http.StatusConflict) {
+					if client.Refused(err, http.StatusConflict) {
 						bad, err = true, showProblem(s, f, name, local.CheckEvent{Problem: "unusable: " + err.Error(), Problems: 1})
 					}
 					damaged = damaged || bad
@@ -94,7 +95,7 @@ func (d *adminClient) names(cmd *cobra.Command, args []string) ([]string, error)
 		return args, nil
 	}
 	var answer struct{ Repositories []repositoryInfo }
-	if _, err := d.request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
+	if _, err := d.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(answer.Repositories))
@@ -110,7 +111,7 @@ func (d *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name s
 	ended := false
 	bar := newProgress(s.err, shownName(name))
 	defer bar.end()
-	err = d.lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
+	err = d.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
 		var event local.CheckEvent
 		if err := json.Unmarshal(line, &event); err != nil {
 			return err

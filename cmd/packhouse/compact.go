@@ -5,12 +5,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/http"
 	"net/url"
 	"os"
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/compact"
 )
 
@@ -47,9 +47,9 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 					query.Set("delete", "no")
 				}
 				if dry {
-					return estimatePlan(cmd, s, f, d, of(name, "compactions?dry_run=yes&"+query.Encode()), plan)
+					return estimatePlan(cmd, s, f, d, client.Path(name, "compactions?dry_run=yes&"+query.Encode()), plan)
 				}
-				text, err := d.submitFile(cmd.Context(), of(name, "compactions?"+query.Encode()), s.in, plan)
+				text, err := d.submitFile(cmd.Context(), client.Path(name, "compactions?"+query.Encode()), s.in, plan)
 				if err != nil {
 					return err
 				}
@@ -77,21 +77,12 @@ func (d *adminClient) submitFile(ctx context.Context, path string, in io.Reader,
 		defer f.Close()
 		in = f
 	}
-	resp, err := d.post(ctx, path, in)
+	resp, err := d.Post(ctx, path, in)
 	if err != nil {
 		return nil, err
 	}
 	defer resp.Body.Close()
 	return io.ReadAll(resp.Body)
-}
-
-// post sends a body as it is.
-func (d *adminClient) post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	return d.do(req)
 }
 
 func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, d *adminClient, path, plan string) error {

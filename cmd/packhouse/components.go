@@ -83,7 +83,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		options.Environment.Sweep = sweepInterval
 	}
 	if !o.Single { // the holder of a single one would ask itself
-		options.TakeOver = takeOver
+		options.TakeOver = func(ctx context.Context, dir string) error { return holder.TakeOver(ctx, dir, takeOverPatience) }
 	}
 	r.set = repo.OpenSet(options)
 	r.dialects = []api.Dialect{borgstore.New(borgstore.Options{Engine: r.engine, TempDir: temporary})}
@@ -130,24 +130,6 @@ func maintenanceConfig(m config.Maintenance) (maintenance.Config, maintenance.Wi
 		Window: window, Zone: zone, Jitter: m.Jitter, Scrub: m.Scrub, ScrubShare: m.ScrubShare,
 		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept),
 	}, window, err
-}
-
-// takeOver asks the holder of a repository to let go and waits until it has. Holders in the data directory have left
-// before a server begins; this is for a repository that a symbolic link brought in.
-func takeOver(ctx context.Context, dir string) error {
-	ctx, cancel := context.WithTimeout(ctx, takeOverPatience)
-	defer cancel()
-	if err := holder.Yield(ctx, dir); err != nil {
-		return fmt.Errorf("%w: %v", repo.ErrBusy, err)
-	}
-	for holder.Held(dir) {
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%w: %v", repo.ErrBusy, holder.HeldBy(dir))
-		case <-time.After(10 * time.Millisecond):
-		}
-	}
-	return nil
 }
 
 // sweepInterval is how often the names of the files of each repository are compared with its index.

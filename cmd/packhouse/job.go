@@ -1,9 +1,7 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
-	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -18,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/compact"
 )
 
@@ -88,8 +87,8 @@ func (f *jobFlags) remote() (*adminClient, error) {
 	if token == "" {
 		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
 	}
-	client := &http.Client{Transport: elsewhere{base, token}}
-	return &adminClient{client: client, end: func() error { return nil }}, nil
+	c := &client.Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}
+	return &adminClient{Client: c, end: func() error { return nil }}, nil
 }
 
 // elsewhere sends requests to a server, with its token.
@@ -136,7 +135,7 @@ func jobPath(name, id, rest string) string {
 		}
 		return '-'
 	}, id)
-	return of(name, "jobs/"+plain+rest)
+	return client.Path(name, "jobs/"+plain+rest)
 }
 
 func jobList(s streams, f *jobFlags) *cobra.Command {
@@ -202,74 +201,7 @@ func listJobsJSON(ctx context.Context, s streams, d *adminClient, names []string
 
 // eachJob calls each with every job of a repository, as they come: there may be one for every pack.
 func (d *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
-	resp, err := d.send(ctx, http.MethodGet, of(name, "jobs"), nil)
-	if err != nil {
-		return err
-	}
-	defer resp.Body.Close()
-	return eachElement(resp.Body, "jobs", each)
-}
-
-// eachElement reads one JSON object to its end, and the stream with it, and calls each with every element of the list
-// that is its member of that name. One element is in memory at a time.
-func eachElement(r io.Reader, member string, each func(json.RawMessage) error) error {
-	var fault error // of each
-	decoder := json.NewDecoder(r)
-	err := func() error {
-		if err := expectToken(decoder, json.Delim('{')); err != nil {
-			return err
-		}
-		for decoder.More() {
-			name, err := decoder.Token()
-			if err != nil {
-				return err
-			}
-			var value json.RawMessage
-			if name != member {
-				if err := decoder.Decode(&value); err != nil {
-					return err
-				}
-				continue
-			}
-			if err := expectToken(decoder, json.Delim('[')); err != nil {
-				return err
-			}
-			for decoder.More() {
-				if err := decoder.Decode(&value); err != nil {
-					return err
-				}
-				if fault = each(value); fault != nil {
-					return fault
-				}
-			}
-			if err := expectToken(decoder, json.Delim(']')); err != nil {
-				return err
-			}
-		}
-		if err := expectToken(decoder, json.Delim('}')); err != nil {
-			return err
-		}
-		// A server that fails in the middle cuts the answer off, which may look whole up to there.
-		if _, err := decoder.Token(); err != io.EOF {
-			return cmp.Or(err, errors.New("there is text after it"))
-		}
-		return nil
-	}()
-	switch {
-	case fault != nil || err == nil:
-		return fault
-	case err == io.EOF:
-		err = io.ErrUnexpectedEOF
-	}
-	return fmt.Errorf("the server's answer: %w", err)
-}
-
-func expectToken(d *json.Decoder, want json.Token) error {
-	got, err := d.Token()
-	if err == nil && got != want {
-		err = fmt.Errorf("%v where %v should be", got, want)
-	}
-	return err
+	return d.Elements(ctx, client.Path(name, "jobs"), "jobs", each)
 }
 
 func jobShow(s streams, f *jobFlags) *cobra.Command {
@@ -281,7 +213,7 @@ waits for its client's index, and how many packs stay until then, or no longer.`
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(d *adminClient, name string) error {
-				text, err := d.request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+				text, err := d.Request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
 				if err != nil {
 					return err
 				}
@@ -316,7 +248,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(d *adminClient, name string) error {
 				var job compact.Job
-				text, err := d.request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				text, err := d.Request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
 				if err != nil {
 					return err
 				}
@@ -397,7 +329,7 @@ func (d *adminClient) await(ctx context.Context, s streams, name, id string) (co
 	}
 	seen := time.Time{} // when the server last answered
 	for {
-		job, err := d.events(ctx, jobPath(name, id, "/events"), show)
+		job, err := d.Events(ctx, jobPath(name, id, "/events"), show)
 		switch {
 		case job.State.Ended():
 			return job, nil
@@ -422,31 +354,4 @@ const restartPatience = time.Minute
 func isUnreachable(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op)
-}
-
-// events reads a stream of a job's events until it ends, and returns the last.
-func (d *adminClient) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
-	resp, err := d.send(ctx, http.MethodGet, path, nil)
-	if err != nil {
-		return job, err
-	}
-	defer resp.Body.Close()
-	lines := bufio.NewScanner(resp.Body)
-	lines.Buffer(nil, 1<<20)
-	event := ""
-	for lines.Scan() {
-		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
-			event = name
-		}
-		text, ok := strings.CutPrefix(lines.Text(), "data: ")
-		if !ok || event == "error" {
-			continue
-		}
-		job = compact.Job{}
-		if err := json.Unmarshal([]byte(text), &job); err != nil {
-			return job, fmt.Errorf("the server's answer: %w", err)
-		}
-		show(job)
-	}
-	return job, nil
 }

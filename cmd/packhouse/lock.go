@@ -10,6 +10,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
+	"packhouse/api/client"
 )
 
 func lockCommand(s streams) *cobra.Command {
@@ -34,7 +35,7 @@ the repository, and the command that breaks it.
 // locksOf asks what is held in a repository.
 func (d *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
 	var answer api.LockList
-	_, err := d.request(cmd.Context(), http.MethodGet, of(name, "locks"), nil, &answer)
+	_, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, "locks"), nil, &answer)
 	return answer.Locks, err
 }
 
@@ -128,8 +129,8 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					_, breakErr := d.request(cmd.Context(), http.MethodPost, of(name, "locks/break"), map[string]string{"id": id}, nil)
-					if breakErr != nil && !refused(breakErr, http.StatusNotFound) { // it was released meanwhile
+					_, breakErr := d.Request(cmd.Context(), http.MethodPost, client.Path(name, "locks/break"), map[string]string{"id": id}, nil)
+					if breakErr != nil && !client.Refused(breakErr, http.StatusNotFound) { // it was released meanwhile
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}

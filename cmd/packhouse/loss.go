@@ -36,7 +36,7 @@ meanwhile. It survives a restart of the server; --off ends it.
 					return err
 				}
 				var answer local.SalvageAnswer
-				text, err := d.request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
+				text, err := d.Request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
 				if err != nil {
 					return err
 				}
@@ -79,7 +79,7 @@ degraded otherwise; within the grace time the trash has them.
 					return err
 				}
 				var found repo.LossReport
-				text, err := d.request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
+				text, err := d.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
 				if err != nil {
 					return err
 				}
@@ -100,7 +100,7 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = d.request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
+				text, err = d.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
 				if err != nil {
 					return err
 				}

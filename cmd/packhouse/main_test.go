@@ -210,21 +210,21 @@ func runHere(t testing.TB, args ...string) (code int, out, errs string) {
 	return code, o.String(), e.String()
 }
 
-// client speaks the BorgStore protocol to a stdio process.
-type client struct {
+// stdioClient speaks the BorgStore protocol to a stdio process.
+type stdioClient struct {
 	*running
 	in  io.WriteCloser
 	out *bufio.Reader
 }
 
 // startStdio runs a stdio process; args[0] is the name it is called by.
-func startStdio(t testing.TB, dir string, env []string, args ...string) *client {
+func startStdio(t testing.TB, dir string, env []string, args ...string) *stdioClient {
 	t.Helper()
 	return startStdioOf(t, "", dir, env, args...)
 }
 
 // startStdioOf is startStdio of a copy of this program; "": of this one.
-func startStdioOf(t testing.TB, copied, dir string, env []string, args ...string) *client {
+func startStdioOf(t testing.TB, copied, dir string, env []string, args ...string) *stdioClient {
 	t.Helper()
 	cmd := program(t, dir, args...)
 	if copied != "" {
@@ -243,7 +243,7 @@ func startStdioOf(t testing.TB, copied, dir string, env []string, args ...string
 	r := launch(t, cmd)
 	_ = write.Close()
 	t.Cleanup(func() { _ = read.Close() })
-	return &client{running: r, in: in, out: bufio.NewReader(read)}
+	return &stdioClient{running: r, in: in, out: bufio.NewReader(read)}
 }
 
 func tempDir(t testing.TB) string {

@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"time"
 
+	"packhouse/api/client"
+
 	"github.com/spf13/cobra"
 )
 
@@ -77,7 +79,7 @@ compaction. With --json one document per line.`,
 					return err
 				}
 				t := newTable(s.out, "PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB")
-				err = d.lines(cmd.Context(), http.MethodGet, of(name, "plans"), nil, func(line json.RawMessage) error {
+				err = d.Lines(cmd.Context(), http.MethodGet, client.Path(name, "plans"), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
 						return err

@@ -46,7 +46,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			if !repo.HasBlobs(dir) {
 				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
 			}
-			if err := checkOwner(dir, os.Geteuid()); err != nil {
+			if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
 				return err
 			}
 			release, err := claimOffline(cmd.Context(), top, dir)
@@ -69,7 +69,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 	if top != dir {
 		claim, err = holder.ClaimData(ctx, top)
 	} else {
-		claim, err = claimFromHolder(ctx, dir)
+		claim, err = holder.ClaimFromHolder(ctx, dir, claimPatience)
 	}
 	if err != nil {
 		return nil, err

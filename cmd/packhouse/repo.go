@@ -14,6 +14,7 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
@@ -99,7 +100,7 @@ with a heading; elsewhere tabs between the columns and plain numbers.`,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				var answer struct{ Repositories []repositoryInfo }
-				text, err := d.request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
+				text, err := d.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
 				if err != nil {
 					return err
 				}
@@ -141,7 +142,7 @@ what came back of it, as a client asked for it.`,
 					return err
 				}
 				var r repositoryInfo
-				text, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+				text, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
 				if err != nil {
 					return err
 				}
@@ -214,7 +215,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 				if d.single {
 					return usage("the directory is one repository; say which data directory with --data-dir")
 				}
-				_, err := d.request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
+				_, err := d.Request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
 				if err != nil {
 					return err
 				}
@@ -244,7 +245,7 @@ first, unless --yes.
 					return err
 				}
 				var r repositoryInfo
-				if _, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+				if _, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
 					return err
 				}
 				if !yes {
@@ -253,7 +254,7 @@ first, unless --yes.
 						return err
 					}
 				}
-				if _, err := d.request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
+				if _, err := d.Request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
@@ -310,13 +311,13 @@ over the configuration from then on; none is no limit. With default the configur
 				var r repositoryInfo
 				var text json.RawMessage
 				if len(args) == 0 {
-					text, err = d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r)
+					text, err = d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
 				} else {
 					limit, parseErr := quotaArgument(args[0])
 					if parseErr != nil {
 						return usage("%w", parseErr)
 					}
-					text, err = d.request(cmd.Context(), http.MethodPut, of(name, "quota"), map[string]any{"quota": limit}, &r)
+					text, err = d.Request(cmd.Context(), http.MethodPut, client.Path(name, "quota"), map[string]any{"quota": limit}, &r)
 				}
 				if err != nil {
 					return err

@@ -12,6 +12,7 @@ import (
 	"syscall"
 	"testing"
 
+	"packhouse/api/holder"
 	"packhouse/repo"
 )
 
@@ -167,13 +168,13 @@ func TestOwner(t *testing.T) {
 			t.Errorf("list: got exit code %d, %q", code, errs)
 		}
 	}
-	if err := checkOwner(dir, 0); err == nil || !strings.Contains(err.Error(), "sudo -u") {
+	if err := holder.CheckOwner(dir, 0); err == nil || !strings.Contains(err.Error(), "sudo -u") {
 		t.Errorf("as root: got %v", err)
 	}
-	if err := checkOwner(dir, 4711); err != nil {
+	if err := holder.CheckOwner(dir, 4711); err != nil {
 		t.Errorf("as the owner: got %v", err)
 	}
-	if err := checkOwner("/", 0); err != nil {
+	if err := holder.CheckOwner("/", 0); err != nil {
 		t.Errorf("root in its own: got %v", err)
 	}
 }

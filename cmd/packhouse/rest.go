@@ -8,23 +8,21 @@ import (
 	"net"
 	"os"
 	"os/user"
-	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
 	"packhouse/api/holder"
+	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 )
 
 // restName is the program whose options and place the verb of that name takes.
-const restName = "borgstore-server-rest"
+const restName = stdio.ServerName
 
 // restFlags are the options of borgstore-server-rest, and of `borg serve --rest`.
 type restFlags struct {
@@ -127,8 +125,11 @@ func (f *restFlags) parse() (parsed, error) {
 	if f.backend == "" {
 		return p, usage("--backend is required, such as --backend FILE:/srv/backup/laptop")
 	}
-	var err error
-	if p.dir, err = backendDir(f.backend); err != nil {
+	path, err := stdio.BackendPath(f.backend)
+	if err == nil {
+		p.dir, err = resolve(path)
+	}
+	if err != nil {
 		return p, public(err)
 	}
 	if p.permissions, err = config.ParsePermissions(f.permissions); err != nil {
@@ -173,7 +174,7 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 
 // serveOne serves one repository over TCP or a passed socket.
 func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.Logger) (err error) {
-	claim, err := claimFromHolder(ctx, p.dir)
+	claim, err := holder.ClaimFromHolder(ctx, p.dir, claimPatience)
 	if err != nil {
 		return err
 	}
@@ -251,27 +252,6 @@ func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 	return []net.Listener{l}, nil
 }
 
-// claimFromHolder claims one repository, and asks a background holder to close it.
-func claimFromHolder(ctx context.Context, dir string) (*holder.Claim, error) {
-	ctx, cancel := context.WithTimeout(ctx, claimPatience)
-	defer cancel()
-	for {
-		claim, err := holder.ClaimRepository(dir)
-		var held *holder.HeldError
-		if err == nil || !errors.As(err, &held) || held.Up {
-			return claim, err
-		}
-		if err := holder.Yield(ctx, dir); err != nil {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, held
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-}
-
 // checkRepository opens the repository of a single server if there is one, so that a foreign directory
 // is refused at the start, and stores a quota that was asked for.
 func (h *server) checkRepository(ctx context.Context, quota *int64) error {
@@ -291,50 +271,4 @@ func principal() string {
 		return u.Username
 	}
 	return "uid-" + strconv.Itoa(os.Getuid())
-}
-
-// backendDir reads a backend argument. Source: borgstore-rest 5.2.
-func backendDir(backend string) (string, error) {
-	scheme, rest, found := strings.Cut(backend, ":")
-	switch {
-	case found && scheme == "FILE":
-		path, err := expandHome(rest)
-		if err != nil {
-			return "", err
-		}
-		if path == "" {
-			return "", errors.New("--backend: FILE: needs a path, such as FILE:backup/laptop")
-		}
-		return resolve(path)
-	case found && scheme == "file":
-		path, ok := strings.CutPrefix(rest, "//")
-		if !ok || !strings.HasPrefix(path, "/") {
-			return "", fmt.Errorf("--backend %s: a file URL is file:/// and an absolute path, without a host", backend)
-		}
-		path, err := unescape(path)
-		if err != nil {
-			return "", fmt.Errorf("--backend %s: %w", backend, err)
-		}
-		return resolve(path)
-	case found && (scheme == "sftp" || scheme == "rclone" || scheme == "s3" || scheme == "b2" || scheme == "http" || scheme == "https" || scheme == "rest"):
-		return "", fmt.Errorf("--backend %s: a repository lies on a disk of this machine; write FILE:path or file:///path", backend)
-	}
-	return "", fmt.Errorf("--backend %s: write FILE:path or file:///path", backend)
-}
-
-// expandHome replaces ~ and ~user at the start of a path.
-func expandHome(path string) (string, error) {
-	if !strings.HasPrefix(path, "~") {
-		return path, nil
-	}
-	name, rest, _ := strings.Cut(path[1:], "/")
-	if name == "" {
-		home, err := os.UserHomeDir()
-		return filepath.Join(home, rest), err
-	}
-	u, err := user.Lookup(name)
-	if err != nil {
-		return path, nil // a file of that name, as a shell has it
-	}
-	return filepath.Join(u.HomeDir, rest), nil
 }

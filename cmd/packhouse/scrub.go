@@ -6,6 +6,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/compact"
 )
 
@@ -35,7 +36,7 @@ Exit codes: 0 accepted (with --wait: no damage), 1 failure, 2 wrong command line
 				return usage("--share is a number above 0, at most 1")
 			}
 			return f.with(cmd, s, func(d *adminClient, name string) error {
-				text, err := d.request(cmd.Context(), http.MethodPost, of(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
+				text, err := d.Request(cmd.Context(), http.MethodPost, client.Path(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
 				if err != nil {
 					return err
 				}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"os"
@@ -13,8 +12,6 @@ import (
 	"sync"
 	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
@@ -114,7 +111,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
 	gone := time.NewTimer(time.Hour)
 	gone.Stop()
-	hangup := hangupOf(ctx, s.in)
+	hangup := stdio.Hangup(ctx, s.in)
 	for {
 		select {
 		case err := <-ended:
@@ -144,28 +141,4 @@ func (p parsed) header(name string) http.Header {
 		h["X-Packhouse-Quota"] = []string{strconv.FormatInt(*p.quota, 10)}
 	}
 	return h
-}
-
-// hangupOf tells when the other end of a pipe has been closed, also while nobody reads. nil: cannot tell.
-func hangupOf(ctx context.Context, in io.Reader) <-chan struct{} {
-	f, ok := in.(*os.File)
-	if !ok {
-		return nil
-	}
-	closed := make(chan struct{})
-	fd := int32(f.Fd())
-	go func() {
-		for ctx.Err() == nil {
-			fds := []unix.PollFd{{Fd: fd, Events: unix.POLLRDHUP}}
-			n, err := unix.Poll(fds, 1000)
-			if err != nil && !errors.Is(err, unix.EINTR) {
-				return
-			}
-			if n > 0 && fds[0].Revents&(unix.POLLHUP|unix.POLLRDHUP|unix.POLLERR|unix.POLLNVAL) != 0 {
-				close(closed)
-				return
-			}
-		}
-	}()
-	return closed
 }

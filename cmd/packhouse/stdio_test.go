@@ -21,7 +21,7 @@ import (
 
 // ask sends a request over stdio as the real client does, and reads the response by its rules. An error
 // means that the connection was lost.
-func (c *client) ask(method, target, body string) (status int, header http.Header, text string, err error) {
+func (c *stdioClient) ask(method, target, body string) (status int, header http.Header, text string, err error) {
 	message := fmt.Sprintf("%s %s HTTP/1.1\r\nAccept: %s\r\nConnection: keep-alive\r\n", method, target, acceptBorgStore)
 	if method == "POST" || method == "DELETE" {
 		message += fmt.Sprintf("Content-Length: %d\r\n", len(body))
@@ -61,7 +61,7 @@ func (c *client) ask(method, target, body string) (status int, header http.Heade
 }
 
 // want asks and fails the test unless the answer has this status.
-func (c *client) want(t testing.TB, status int, method, target, body string) string {
+func (c *stdioClient) want(t testing.TB, status int, method, target, body string) string {
 	t.Helper()
 	got, _, text, err := c.ask(method, target, body)
 	if err != nil {
@@ -74,7 +74,7 @@ func (c *client) want(t testing.TB, status int, method, target, body string) str
 }
 
 // finish closes the input and checks that the process ends well.
-func (c *client) finish(t testing.TB) {
+func (c *stdioClient) finish(t testing.TB) {
 	t.Helper()
 	_ = c.in.Close()
 	if got := c.code(t); got != 0 {
@@ -86,7 +86,7 @@ func (c *client) finish(t testing.TB) {
 var quick = []string{idleVariable + "=1s"}
 
 // stdioAt starts a stdio process as the borgstore client does.
-func stdioAt(t testing.TB, dir string, extra ...string) *client {
+func stdioAt(t testing.TB, dir string, extra ...string) *stdioClient {
 	t.Helper()
 	t.Cleanup(func() { endHolder(t, dir) })
 	return startStdio(t, "/", quick, append([]string{restName, "--stdio", "--backend", "FILE:" + dir}, extra...)...)
@@ -414,7 +414,7 @@ func TestStdioQuotaAndPermissions(t *testing.T) {
 	// Each client has its own, whoever asked last; one that has none is not held to another's.
 	large, free := stdioAt(t, dir, "--quota", "20"), stdioAt(t, dir)
 	for range 2 {
-		for c, want := range map[*client]string{c: `{"limit": 10, "usage": 8}`, large: `{"limit": 20, "usage": 8}`, free: `{"limit": -1, "usage": -1}`} {
+		for c, want := range map[*stdioClient]string{c: `{"limit": 10, "usage": 8}`, large: `{"limit": 20, "usage": 8}`, free: `{"limit": -1, "usage": -1}`} {
 			if status, _, got, err := c.ask("POST", "/?cmd=quota", ""); err != nil || status != http.StatusOK || got != want {
 				t.Errorf("quota: got %d %s, %v, want %s", status, got, err, want)
 			}
@@ -424,7 +424,7 @@ func TestStdioQuotaAndPermissions(t *testing.T) {
 	large.want(t, http.StatusInsufficientStorage, "POST", "/c", "1")
 	c.want(t, http.StatusInsufficientStorage, "POST", "/c", "1")
 	free.want(t, http.StatusOK, "POST", "/c", "1")
-	for _, c := range []*client{c, large, free} {
+	for _, c := range []*stdioClient{c, large, free} {
 		c.finish(t)
 	}
 }
@@ -436,7 +436,7 @@ func TestServeRestLimits(t *testing.T) {
 	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
 	c.want(t, http.StatusOK, "POST", "/packs/a", "12345678")
 	c.finish(t)
-	rest := func(args ...string) *client {
+	rest := func(args ...string) *stdioClient {
 		return startStdio(t, "/", quick, append([]string{"packhouse", "serve", "--rest", "--backend", "FILE:" + dir}, args...)...)
 	}
 	c = rest("--quota", "10", "--append-only", "--debug", "--lock-wait", "5")
@@ -467,7 +467,7 @@ func TestManyPipes(t *testing.T) {
 	endHolder(t, dir)
 
 	const pipes, rounds = 8, 4
-	clients := make([]*client, pipes)
+	clients := make([]*stdioClient, pipes)
 	for i := range clients {
 		clients[i] = stdioAt(t, dir)
 	}

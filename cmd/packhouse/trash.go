@@ -10,6 +10,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
 )
 
@@ -58,7 +59,7 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 					path, columns = "kept", []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
 				}
 				t := newTable(s.out, columns...)
-				err = d.lines(cmd.Context(), http.MethodGet, of(name, path), nil, func(line json.RawMessage) error {
+				err = d.Lines(cmd.Context(), http.MethodGet, client.Path(name, path), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
 						return err
@@ -109,7 +110,7 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 					Key  string
 					Size int64
 				}
-				text, err := d.request(cmd.Context(), http.MethodPost, of(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
+				text, err := d.Request(cmd.Context(), http.MethodPost, client.Path(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
 				if err != nil {
 					return err
 				}
@@ -162,7 +163,7 @@ than the compaction then misses those packs; open plans are not affected.
 					return err
 				}
 				var r repositoryInfo
-				if _, err := d.request(cmd.Context(), http.MethodGet, of(name, ""), nil, &r); err != nil {
+				if _, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
 					return err
 				}
 				if !yes {
@@ -180,7 +181,7 @@ than the compaction then misses those packs; open plans are not affected.
 					}
 				}
 				var emptied struct{ Items, Bytes int64 }
-				text, err := d.request(cmd.Context(), http.MethodDelete, of(name, path), nil, &emptied)
+				text, err := d.Request(cmd.Context(), http.MethodDelete, client.Path(name, path), nil, &emptied)
 				if err != nil {
 					return err
 				}

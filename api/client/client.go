@@ -1,0 +1,163 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strings"
+
+	"packhouse/api/holder"
+	"packhouse/api/local"
+	"packhouse/api/stdio"
+)
+
+// Client sends requests to whoever answers for a data directory. It is for one goroutine.
+type Client struct {
+	HTTP     *http.Client
+	Dir      string // that another process holds; "": this one does, or the server is elsewhere
+	ReadOnly bool   // its file system takes no writes: nothing that changes something is sent
+	Answered bool   // a request was taken
+}
+
+// SilentError tells that the process that holds the directory did not take a request: it can be sent again, to whoever
+// holds it then.
+type SilentError struct{ Held *holder.HeldError }
+
+func (e *SilentError) Error() string { return e.Held.Error() + ", which does not answer" }
+
+// Path is the path of our API for a repository.
+func Path(name, rest string) string {
+	if name == "" {
+		return "/-/" + rest
+	}
+	return "/" + name + "/-/" + rest
+}
+
+// Send asks and returns the response if it is good; else its error's text.
+func (c *Client) Send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+	if c.ReadOnly && method != http.MethodGet && path != local.PathCheck {
+		// Of a lock that is broken here a running server would not hear.
+		return nil, &Refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
+	}
+	var reader io.Reader
+	if body != nil {
+		text, err := json.Marshal(body)
+		if err != nil {
+			return nil, err
+		}
+		reader = bytes.NewReader(text)
+	}
+	req, err := http.NewRequestWithContext(ctx, method, "http://packhouse"+path, reader)
+	if err != nil {
+		return nil, err
+	}
+	return c.Do(req)
+}
+
+// Do sends a request as Send does.
+func (c *Client) Do(req *http.Request) (*http.Response, error) {
+	resp, err := c.HTTP.Do(req)
+	if c.Dir != "" && !c.Answered && notTaken(req, resp, err) {
+		if err == nil {
+			resp.Body.Close()
+		}
+		return nil, &SilentError{holder.HeldBy(c.Dir)}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("ask the server: %w", err)
+	}
+	c.Answered = true
+	if resp.StatusCode < 300 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode == http.StatusUnauthorized {
+		return nil, &Refusal{resp.StatusCode, "the server does not know this token"}
+	}
+	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
+	if err != nil {
+		return nil, fmt.Errorf("ask the server: %w", err)
+	}
+	var problem struct{ Detail, Title string }
+	if json.Unmarshal(text, &problem) == nil && problem.Detail+problem.Title != "" {
+		if problem.Detail == "" {
+			problem.Detail = problem.Title
+		}
+		return nil, &Refusal{resp.StatusCode, problem.Detail}
+	}
+	if len(bytes.TrimSpace(text)) == 0 {
+		return nil, &Refusal{resp.StatusCode, "the server answers " + resp.Status}
+	}
+	return nil, &Refusal{resp.StatusCode, strings.TrimSpace(string(text))}
+}
+
+// Refusal is an answer that says no.
+type Refusal struct {
+	Status int // of HTTP
+	Text   string
+}
+
+func (e *Refusal) Error() string { return e.Text }
+
+// Refused tells whether a request was answered with this status.
+func Refused(err error, status int) bool {
+	var no *Refusal
+	return errors.As(err, &no) && no.Status == status
+}
+
+// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, or there was
+// nothing to do but to answer.
+func notTaken(req *http.Request, resp *http.Response, err error) bool {
+	if err == nil {
+		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != ""
+	}
+	var op *net.OpError
+	return errors.As(err, &op) && (op.Op == "dial" || req.Method == http.MethodGet)
+}
+
+// Request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
+func (c *Client) Request(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
+	resp, err := c.Send(ctx, method, path, body)
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	text, err := io.ReadAll(resp.Body)
+	if err != nil {
+		return nil, fmt.Errorf("ask the server: %w", err)
+	}
+	if result != nil {
+		if err := json.Unmarshal(text, result); err != nil {
+			return nil, fmt.Errorf("the server's answer: %w", err)
+		}
+	}
+	return text, nil
+}
+
+// Lines sends and calls each with every JSON document of the answer.
+func (c *Client) Lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
+	resp, err := c.Send(ctx, method, path, body)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	decoder := json.NewDecoder(resp.Body)
+	for {
+		var document json.RawMessage
+		err := decoder.Decode(&document)
+		if errors.Is(err, io.EOF) {
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("the server's answer broke off: %w", err)
+		}
+		if err := each(document); err != nil {
+			return err
+		}
+	}
+}

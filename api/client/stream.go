@@ -1,0 +1,124 @@
+package client
+
+import (
+	"bufio"
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+
+	"packhouse/compact"
+)
+
+// Elements sends a GET and calls each with every element of the list that is the answer's member of that name. One is in memory
+// at a time.
+func (c *Client) Elements(ctx context.Context, path, member string, each func(json.RawMessage) error) error {
+	resp, err := c.Send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	return eachElement(resp.Body, member, each)
+}
+
+// eachElement reads one JSON object to its end, and the stream with it, and calls each with every element of the list
+// that is its member of that name. One element is in memory at a time.
+func eachElement(r io.Reader, member string, each func(json.RawMessage) error) error {
+	var fault error // of each
+	decoder := json.NewDecoder(r)
+	err := func() error {
+		if err := expectToken(decoder, json.Delim('{')); err != nil {
+			return err
+		}
+		for decoder.More() {
+			name, err := decoder.Token()
+			if err != nil {
+				return err
+			}
+			var value json.RawMessage
+			if name != member {
+				if err := decoder.Decode(&value); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := expectToken(decoder, json.Delim('[')); err != nil {
+				return err
+			}
+			for decoder.More() {
+				if err := decoder.Decode(&value); err != nil {
+					return err
+				}
+				if fault = each(value); fault != nil {
+					return fault
+				}
+			}
+			if err := expectToken(decoder, json.Delim(']')); err != nil {
+				return err
+			}
+		}
+		if err := expectToken(decoder, json.Delim('}')); err != nil {
+			return err
+		}
+		// A server that fails in the middle cuts the answer off, which may look whole up to there.
+		if _, err := decoder.Token(); err != io.EOF {
+			return cmp.Or(err, errors.New("there is text after it"))
+		}
+		return nil
+	}()
+	switch {
+	case fault != nil || err == nil:
+		return fault
+	case err == io.EOF:
+		err = io.ErrUnexpectedEOF
+	}
+	return fmt.Errorf("the server's answer: %w", err)
+}
+
+func expectToken(d *json.Decoder, want json.Token) error {
+	got, err := d.Token()
+	if err == nil && got != want {
+		err = fmt.Errorf("%v where %v should be", got, want)
+	}
+	return err
+}
+
+// Events reads a stream of a job's events until it ends, and returns the last.
+func (c *Client) Events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
+	resp, err := c.Send(ctx, http.MethodGet, path, nil)
+	if err != nil {
+		return job, err
+	}
+	defer resp.Body.Close()
+	lines := bufio.NewScanner(resp.Body)
+	lines.Buffer(nil, 1<<20)
+	event := ""
+	for lines.Scan() {
+		if name, ok := strings.CutPrefix(lines.Text(), "event: "); ok {
+			event = name
+		}
+		text, ok := strings.CutPrefix(lines.Text(), "data: ")
+		if !ok || event == "error" {
+			continue
+		}
+		job = compact.Job{}
+		if err := json.Unmarshal([]byte(text), &job); err != nil {
+			return job, fmt.Errorf("the server's answer: %w", err)
+		}
+		show(job)
+	}
+	return job, nil
+}
+
+// Post sends a body as it is.
+func (c *Client) Post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	return c.Do(req)
+}
