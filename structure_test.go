@@ -28,6 +28,7 @@ var layers = [][]string{
 	{"repo/digest"},
 	{"index", "blobstore"},
 	{"blobstore/vfs"},
+	{"internal/platform"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.

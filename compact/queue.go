@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"time"
 
@@ -393,7 +394,7 @@ func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) 
 var errPlanDamaged = fmt.Errorf("%w: the stored plan is damaged", repo.ErrCorrupt)
 
 // unlimited is for plans that have passed the limits before.
-var unlimited = Limits{Operations: 1 << 31, Ranges: 1 << 31, Output: 1 << 62, PlanBytes: 1 << 62}
+var unlimited = Limits{Operations: math.MaxInt32, Ranges: math.MaxInt32, Output: 1 << 62, PlanBytes: 1 << 62}
 
 // faultOf is an error as a job keeps it.
 func faultOf(err error) *Fault {

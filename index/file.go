@@ -20,8 +20,8 @@ const smallMap = 64 << 20
 // beyond it, the writer waits for all readers and new readers for the writer, while it is mapped
 // anew. 16 GiB is some 30 million items; it costs no memory, and a process can have 8,000 of them.
 func hugeMap() int {
-	size := 1
-	return max(size<<34, smallMap) // 0 where an int has 32 bits
+	size := uint64(1 << 34)
+	return max(int(size), smallMap) // where an int has 32 bits, the first is 0
 }
 
 // openFile locks, checks and opens an existing file, which bbolt by itself would make, and fill an empty one. bad is what is wrong

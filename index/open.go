@@ -12,6 +12,8 @@ import (
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 const (

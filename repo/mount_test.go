@@ -1,5 +1,3 @@
-//go:build linux
-
 package repo_test
 
 import (

@@ -7,6 +7,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 // Hangup tells when the other end of a pipe has been closed, also while nobody reads. nil: cannot tell.

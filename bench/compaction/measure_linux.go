@@ -6,6 +6,8 @@ import (
 	"strconv"
 
 	"golang.org/x/sys/unix"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 // dropCache asks the system to forget a file's pages, so that they are read from the disk again.

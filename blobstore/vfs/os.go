@@ -1,5 +1,3 @@
-//go:build unix
-
 package vfs
 
 import (
@@ -7,6 +5,8 @@ import (
 	"os"
 
 	"golang.org/x/sys/unix"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 // OS returns the operating system's file system.

@@ -35,7 +35,7 @@ func TestParseManual(t *testing.T) {
 		t.Fatal(err)
 	}
 	if got.Quota != 5<<30 || got.LockTTL != time.Hour {
-		t.Errorf("quota and lock TTL: got %d and %s, want %d and 1h", got.Quota, got.LockTTL, 5<<30)
+		t.Errorf("quota and lock TTL: got %d and %s, want %d and 1h", got.Quota, got.LockTTL, int64(5<<30))
 	}
 }
 

@@ -1,0 +1,5 @@
+//go:build !linux
+
+package platform
+
+var _ = Packhouse_runs_on_Linux_only__README_says_why
