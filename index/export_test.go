@@ -73,6 +73,26 @@ func (x *Index) LeafOf(bucket, row string) (page int, first string) {
 	return page, first
 }
 
+// RootLeaf is the page of the first leaf of the root bucket.
+func (x *Index) RootLeaf() (page int) {
+	_ = x.view(func(s *snapshot) error {
+		c := (&tree{s: s.state, root: s.root, buckets: true}).Cursor()
+		c.firstPage()
+		page = int(c.stack[len(c.stack)-1].page.id)
+		return nil
+	})
+	return page
+}
+
+// Freelist is where the list of free pages lies.
+func (x *Index) Freelist() (page int) {
+	_ = x.view(func(s *snapshot) error {
+		page = int(s.freelist)
+		return nil
+	})
+	return page
+}
+
 // CheckStructure looks at all pages of a database, which nobody may be writing.
 func CheckStructure(path string) (problems []string, err error) {
 	file, err := os.Open(path)

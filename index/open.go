@@ -35,7 +35,7 @@ type Index struct {
 
 	// db is for the commit loop, and for Open and Close before and after it. So are the next three.
 	db     *bolt.DB
-	last   meta // of the last commit
+	last   committed
 	mapped int  // bytes of the file's memory mapping
 	broken bool // db met what it cannot cope with, and is called no more
 

@@ -15,20 +15,26 @@ const maxHeight = 40
 // attempt makes an error of either. They hold every page that they come to against what led to it, each time, so
 // that a page that changes while the index is open leads to an error as well, never into a circle.
 type state struct {
-	meta
+	committed
 	data  []byte           // the pages
 	trees map[string]*tree // by bucket
 }
 
-// newState reads the root bucket.
+// newState reads the root bucket, and where the list of free pages ends.
 func newState(data []byte, m meta) *state {
-	s := &state{meta: m, data: data, trees: make(map[string]*tree)}
+	s := &state{committed: committed{meta: m}, data: data, trees: make(map[string]*tree)}
+	var err error
+	if m.freelist != noFreelist {
+		if s.free, err = s.parseFreelist(data[m.freelist*uint64(m.pageSize):]); err != nil {
+			panic(err)
+		}
+	}
 	root := &tree{s: s, root: m.root, buckets: true}
 	c := root.Cursor()
 	for c.first(); c.valid(); c.next() {
 		name, value := c.row()
+		s.rootRows = append(append(s.rootRows, name...), value...)
 		t := &tree{s: s}
-		var err error
 		if t.root, err = bucketRoot(value); err == nil && t.root == 0 {
 			t.inline, err = parseInline(value)
 		}

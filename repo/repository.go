@@ -483,7 +483,7 @@ func (r *Repository) translate(err error) error {
 type Health struct {
 	ReadOnly     bool   // it takes no writes
 	IndexDamaged bool   // what does not need the damaged part of the index is served
-	Reason   string // one line, empty when all is well
+	Reason       string // one line, empty when all is well
 
 	Missing  int64     // items whose file is gone
 	Damaged  int64     // items whose bytes are wrong, as far as known
