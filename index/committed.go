@@ -5,11 +5,12 @@ import (
 	"fmt"
 )
 
-// committed is what of a state is kept to know it again, in memory of its own.
+// committed is what of a state is kept to know it again, in memory of its own but for the pages of trees.
 type committed struct {
 	meta
 	free     freelist
 	rootRows []byte // of the root bucket
+	trees    map[string]*tree
 }
 
 // check holds what is read of the last commit now against what it was when it was made, as bbolt follows it blindly: with an older

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 
 	"packhouse/index"
@@ -119,5 +120,73 @@ func TestFreelistReadAgain(t *testing.T) {
 	}
 	if string(c.read(t, used)) != string(before) {
 		t.Error("a page in use was written over")
+	}
+}
+
+// TestRootOfAnotherTree: with an older version of the pages, one of another tree may lie where a tree begins. What is not in that
+// one is not missing.
+func TestRootOfAnotherTree(t *testing.T) {
+	c := openChanging(t, 1<<30)
+	items, refs := c.RootOf("items"), c.RootOf("refs")
+	page := c.read(t, refs)
+	setPageID(page, items)
+	sound := c.read(t, items)
+	if pageFlags(page) != pageFlags(sound) {
+		t.Fatal("the trees are not of the same kind")
+	}
+	c.write(t, items, page)
+	if _, err := c.Get("003/item"); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("get: got %v, want %v", err, index.ErrCorrupt)
+	}
+	c.write(t, items, sound)
+	if _, err := c.Get("003/item"); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestOlderVersionOfTheFile: an older version of the whole file, written over the open one, is not taken for what it was.
+func TestOlderVersionOfTheFile(t *testing.T) {
+	c := openChanging(t, 1<<30)
+	apply(t, c.Index, put("a", 1))
+	apply(t, c.Index, put("b", 1))
+	if _, err := c.file.WriteAt(c.now, 0); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.Get("b"); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("get: got %v, want %v", err, index.ErrCorrupt)
+	}
+	if _, err := c.Apply(background, put("c", 1)); !errors.Is(err, index.ErrCorrupt) || errors.Is(err, index.ErrFailed) {
+		t.Errorf("apply: got %v, want %v alone", err, index.ErrCorrupt)
+	}
+	if report, err := c.Check(background); err != nil || len(report.Problems) == 0 {
+		t.Errorf("check: got %+v, %v", report, err)
+	}
+}
+
+// failingReader cannot read some bytes.
+type failingReader struct {
+	*os.File
+	from, to int64
+}
+
+func (r *failingReader) ReadAt(b []byte, at int64) (int, error) {
+	if at < r.to && at+int64(len(b)) > r.from {
+		return 0, syscall.EIO
+	}
+	return r.File.ReadAt(b, at)
+}
+
+// TestUnreadableMetaPage: bbolt looks at both meta pages, so none that cannot be read is left to it, also if the other is the
+// newer one.
+func TestUnreadableMetaPage(t *testing.T) {
+	c := openChanging(t, 1<<30)
+	for n := range 2 {
+		r := &failingReader{c.file, int64(n * c.size), int64((n + 1) * c.size)}
+		if err := index.ReadMetas(r, int64(len(c.now))); !errors.Is(err, index.ErrCorrupt) || !errors.Is(err, syscall.EIO) {
+			t.Errorf("page %d: got %v, want %v of %v", n, err, index.ErrCorrupt, syscall.EIO)
+		}
+	}
+	if err := index.ReadMetas(c.file, int64(len(c.now))); err != nil {
+		t.Error(err)
 	}
 }

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"time"
 
@@ -82,6 +83,21 @@ func (x *Index) RootLeaf() (page int) {
 		return nil
 	})
 	return page
+}
+
+// RootOf is the page where the tree of a bucket begins.
+func (x *Index) RootOf(bucket string) (page int) {
+	_ = x.view(func(s *snapshot) error {
+		page = int(s.Bucket([]byte(bucket)).root)
+		return nil
+	})
+	return page
+}
+
+// ReadMetas looks at the meta pages of a file.
+func ReadMetas(file io.ReaderAt, size int64) error {
+	_, bad, err := readMetas(file, size)
+	return errors.Join(bad, err)
 }
 
 // Freelist is where the list of free pages lies.

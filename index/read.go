@@ -9,7 +9,12 @@ func (x *Index) view(fn func(*snapshot) error) (err error) {
 		return err
 	}
 	defer x.snapshots.release(s)
-	return x.note(protect(func() error { return fn(s) }))
+	return x.note(protect(func() error {
+		if err := s.replaced(); err != nil {
+			return err
+		}
+		return fn(s)
+	}))
 }
 
 // protect runs fn, with damaged pages as errors.
