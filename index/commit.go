@@ -243,8 +243,10 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		}
 		if err = btx.Commit(); err != nil {
 			refused = true
+			return err
 		}
-		return err
+		x.wrote = s.txid + 1
+		return nil
 	})
 	if intact && refused {
 		intact, err = x.reloaded(err)
@@ -307,6 +309,10 @@ func (x *Index) ready() error {
 // show gives readers what was committed.
 func (x *Index) show() {
 	one, err := x.snapshot()
+	if err == nil && one.txid < x.wrote {
+		// bbolt takes what it finds: it would go on from there, with the free pages of the other.
+		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, one.txid, x.wrote)
+	}
 	if err != nil {
 		x.lose(err)
 		return

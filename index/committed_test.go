@@ -190,3 +190,40 @@ func TestUnreadableMetaPage(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestOlderVersionBehindCommit: an older version of the file that is written over it while a commit becomes durable is not
+// shown as what was committed.
+func TestOlderVersionBehindCommit(t *testing.T) {
+	m := makeImage(t)
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := os.WriteFile(path, m.now, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	replace := false
+	x, err := index.Open(path, index.Options{AfterCommit: func() error {
+		if !replace {
+			return nil
+		}
+		f, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return err
+		}
+		_, err = f.WriteAt(m.now, 0)
+		return errors.Join(err, f.Close())
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, x, put("a", 1))
+	replace = true
+	apply(t, x, put("b", 1))
+	if _, err := x.Get("a"); !errors.Is(err, index.ErrCorrupt) {
+		t.Errorf("get: got %v, want %v", err, index.ErrCorrupt)
+	}
+	if _, err := x.Apply(background, put("c", 1)); !errors.Is(err, index.ErrCorrupt) || x.Lost() == nil {
+		t.Errorf("apply: got %v, want %v; lost: %v", err, index.ErrCorrupt, x.Lost())
+	}
+	if err := x.Close(); err != nil {
+		t.Error(err)
+	}
+}
