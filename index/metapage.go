@@ -50,7 +50,9 @@ var errUnreadable = errors.New("it cannot be read")
 // readMeta reads the meta page at a place in the file.
 func readMeta(file io.ReaderAt, at int64) (meta, error) {
 	b := make([]byte, metaSize)
-	if _, err := file.ReadAt(b, at+pageHeader); err != nil {
+	if _, err := file.ReadAt(b, at+pageHeader); errors.Is(err, io.EOF) {
+		return meta{}, err // check tells that the file is too short
+	} else if err != nil {
 		return meta{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return parseMeta(b)

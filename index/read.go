@@ -10,8 +10,10 @@ func (x *Index) view(fn func(*snapshot) error) (err error) {
 	}
 	defer x.snapshots.release(s)
 	return x.note(protect(func() error {
-		if err := s.replaced(); err != nil {
-			return err
+		var older error
+		_ = protect(func() error { older = s.replaced(); return nil }) // a meta page that cannot be read tells nothing
+		if older != nil {
+			return older
 		}
 		return fn(s)
 	}))
