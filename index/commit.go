@@ -221,6 +221,7 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		return false, &unchanged{corrupt(err)}
 	}
 	var btx *bolt.Tx
+	refused := false
 	intact, err := attempt(func() error {
 		err := rollback(x.snapshots.unread())
 		if err != nil {
@@ -233,15 +234,23 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		if err != nil {
 			return err
 		}
-		g, err := newGuard(s)
-		if err != nil {
+		if err := s.check(&x.last); err != nil {
 			return err
 		}
+		g := newGuard(s)
 		if committed, err = fn(btx, g); err != nil || !committed {
 			return err
 		}
-		return btx.Commit()
+		if err = btx.Commit(); err != nil {
+			refused = true
+			return err
+		}
+		x.wrote = s.txid + 1
+		return nil
 	})
+	if intact && refused {
+		intact, err = x.reloaded(err)
+	}
 	if intact && btx != nil && (err != nil || !committed) {
 		intact, _ = attempt(btx.Rollback) // after a Commit that failed it does nothing
 	}
@@ -250,6 +259,17 @@ func (x *Index) write(fn func(*bolt.Tx, *guard) (changed bool, err error)) (comm
 		err = &unchanged{err}
 	}
 	return committed && err == nil, err
+}
+
+// reloaded is called after a Commit that returned an error: bbolt has read the list of free pages from the file again, for
+// the next transaction, which would write over pages in use if it were not right any more. It returns err, or
+// what is wrong.
+func (x *Index) reloaded(err error) (intact bool, _ error) {
+	c := structureCheck{meta: x.last.meta, ctx: context.Background(), file: x.file, problem: func(err error) error { return err }}
+	if bad := c.run(); bad != nil {
+		return false, fmt.Errorf("%w, after a commit that failed: %v", corrupt(bad), err) // nothing goes on after it, whatever err is
+	}
+	return true, err
 }
 
 // beginWrite begins a transaction for writing. bbolt then decides which pages it may use again: those of the last commit but
@@ -280,7 +300,7 @@ func (x *Index) ready() error {
 	}
 	m, bad, err := readMetas(x.file, info.Size())
 	x.note(bad)
-	if err == nil && m != x.last {
+	if err == nil && m != x.last.meta {
 		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, m.txid, x.last.txid)
 	}
 	return err
@@ -289,11 +309,15 @@ func (x *Index) ready() error {
 // show gives readers what was committed.
 func (x *Index) show() {
 	one, err := x.snapshot()
+	if err == nil && one.txid < x.wrote {
+		// bbolt takes what it finds: it would go on from there, with the free pages of the other.
+		err = fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, one.txid, x.wrote)
+	}
 	if err != nil {
 		x.lose(err)
 		return
 	}
-	x.last = one.meta
+	x.last = one.committed
 	x.snapshots.publish(one)
 }
 

@@ -3,6 +3,7 @@ package index
 import (
 	"context"
 	"errors"
+	"io"
 	"os"
 	"time"
 
@@ -71,6 +72,41 @@ func (x *Index) LeafOf(bucket, row string) (page int, first string) {
 		return nil
 	})
 	return page, first
+}
+
+// RootLeaf is the page of the first leaf of the root bucket.
+func (x *Index) RootLeaf() (page int) {
+	_ = x.view(func(s *snapshot) error {
+		c := (&tree{s: s.state, root: s.root, buckets: true}).Cursor()
+		c.firstPage()
+		page = int(c.stack[len(c.stack)-1].page.id)
+		return nil
+	})
+	return page
+}
+
+// RootOf is the page where the tree of a bucket begins.
+func (x *Index) RootOf(bucket string) (page int) {
+	_ = x.view(func(s *snapshot) error {
+		page = int(s.Bucket([]byte(bucket)).root)
+		return nil
+	})
+	return page
+}
+
+// ReadMetas looks at the meta pages of a file.
+func ReadMetas(file io.ReaderAt, size int64) error {
+	_, bad, err := readMetas(file, size)
+	return errors.Join(bad, err)
+}
+
+// Freelist is where the list of free pages lies.
+func (x *Index) Freelist() (page int) {
+	_ = x.view(func(s *snapshot) error {
+		page = int(s.freelist)
+		return nil
+	})
+	return page
 }
 
 // CheckStructure looks at all pages of a database, which nobody may be writing.

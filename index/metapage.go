@@ -43,19 +43,29 @@ func parseMeta(b []byte) (meta, error) {
 	}, nil
 }
 
+// errUnreadable is a meta page that the disk does not give. bbolt looks at both with each transaction, in its memory mapping:
+// it must not come to one.
+var errUnreadable = errors.New("it cannot be read")
+
 // readMeta reads the meta page at a place in the file.
 func readMeta(file io.ReaderAt, at int64) (meta, error) {
 	b := make([]byte, metaSize)
-	if _, err := file.ReadAt(b, at+pageHeader); err != nil {
-		return meta{}, err
+	if _, err := file.ReadAt(b, at+pageHeader); errors.Is(err, io.EOF) {
+		return meta{}, err // check tells that the file is too short
+	} else if err != nil {
+		return meta{}, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
 	return parseMeta(b)
 }
 
 // readMetas finds the state that bbolt will take: that of the newer meta page which is whole. bad says what is wrong
-// with the other, if anything is: a crash leaves both whole, as a meta is smaller than what a disk writes at once.
+// with the other, if anything is: a crash leaves both whole, as a meta is smaller than what a disk writes at once. One that
+// cannot be read is an err.
 func readMetas(file io.ReaderAt, size int64) (m meta, bad, err error) {
 	first, err := readMeta(file, 0)
+	if errors.Is(err, errUnreadable) {
+		return meta{}, nil, fmt.Errorf("%w: page 0: %w", ErrCorrupt, err)
+	}
 	pageSize := int64(first.pageSize)
 	if err != nil {
 		for at := int64(leastPage); at <= mostPage; at *= 2 {
@@ -74,6 +84,8 @@ func readMetas(file io.ReaderAt, size int64) (m meta, bad, err error) {
 	}
 	second, err := readMeta(file, pageSize)
 	switch {
+	case errors.Is(err, errUnreadable):
+		return meta{}, nil, fmt.Errorf("%w: page 1: %w", ErrCorrupt, err)
 	case err != nil:
 		bad, m = fmt.Errorf("%w: page 1, which tells of every second commit: %w", ErrCorrupt, err), first
 	case bad != nil || second.txid > first.txid:

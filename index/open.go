@@ -35,11 +35,12 @@ type Index struct {
 	renewAfter time.Duration
 	file       *os.File // which db has too
 
-	// db is for the commit loop, and for Open and Close before and after it. So are the next three.
+	// db is for the commit loop, and for Open and Close before and after it. So are the next four.
 	db     *bolt.DB
-	last   meta // of the last commit
-	mapped int  // bytes of the file's memory mapping
-	broken bool // db met what it cannot cope with, and is called no more
+	last   committed
+	wrote  uint64 // transaction that was committed last; 0: none since the file was opened
+	mapped int    // bytes of the file's memory mapping
+	broken bool   // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.

@@ -9,7 +9,14 @@ func (x *Index) view(fn func(*snapshot) error) (err error) {
 		return err
 	}
 	defer x.snapshots.release(s)
-	return x.note(protect(func() error { return fn(s) }))
+	return x.note(protect(func() error {
+		var older error
+		_ = protect(func() error { older = s.replaced(); return nil }) // a meta page that cannot be read tells nothing
+		if older != nil {
+			return older
+		}
+		return fn(s)
+	}))
 }
 
 // protect runs fn, with damaged pages as errors.

@@ -181,9 +181,29 @@ func (x *Index) stateOf(tx *bolt.Tx) (s *state, err error) {
 		if m.txid != want || int64(m.end)*int64(m.pageSize) != tx.Size() || m.root != uint64(tx.Cursor().Bucket().Root()) {
 			return fmt.Errorf("%w: transaction %d is not the last one", ErrCorrupt, want)
 		}
-		s = newState(data, m)
+		s = newState(data, m, &x.last)
 		return nil
 	})
+}
+
+// replaced tells that another version of the file was written over this one, older than the state: what it has at
+// the places of pages may be pages of another tree. A meta page that is not whole tells nothing of the others.
+func (s *state) replaced() error {
+	pages := [2][]byte{s.data[pageHeader:][:metaSize], s.data[s.pageSize+pageHeader:][:metaSize]}
+	for _, page := range pages {
+		if byteOrder.Uint64(page[48:]) >= s.txid {
+			return nil
+		}
+	}
+	var last uint64
+	for _, page := range pages {
+		m, err := parseMeta(page)
+		if err != nil || m.txid >= s.txid {
+			return nil
+		}
+		last = max(last, m.txid)
+	}
+	return fmt.Errorf("%w: the last transaction is %d in the file and was %d", ErrCorrupt, last, s.txid)
 }
 
 // mapping is the file in bbolt's memory mapping.

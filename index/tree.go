@@ -15,29 +15,55 @@ const maxHeight = 40
 // attempt makes an error of either. They hold every page that they come to against what led to it, each time, so
 // that a page that changes while the index is open leads to an error as well, never into a circle.
 type state struct {
-	meta
-	data  []byte           // the pages
-	trees map[string]*tree // by bucket
+	committed
+	data []byte // the pages
 }
 
-// newState reads the root bucket.
-func newState(data []byte, m meta) *state {
-	s := &state{meta: m, data: data, trees: make(map[string]*tree)}
+// newState reads the root bucket, where the list of free pages ends, and the roots that the commit before, last, did not have.
+func newState(data []byte, m meta, last *committed) *state {
+	s := &state{committed: committed{meta: m, trees: make(map[string]*tree)}, data: data}
+	var err error
+	if m.freelist != noFreelist {
+		if s.free, err = s.parseFreelist(data[m.freelist*uint64(m.pageSize):]); err != nil {
+			panic(err)
+		}
+	}
 	root := &tree{s: s, root: m.root, buckets: true}
 	c := root.Cursor()
 	for c.first(); c.valid(); c.next() {
 		name, value := c.row()
+		s.rootRows = append(append(s.rootRows, name...), value...)
 		t := &tree{s: s}
-		var err error
 		if t.root, err = bucketRoot(value); err == nil && t.root == 0 {
 			t.inline, err = parseInline(value)
 		}
 		if err != nil {
 			panic(err)
 		}
+		t.know(last.trees[string(name)])
 		s.trees[string(name)] = t
 	}
 	return s
+}
+
+// know remembers how a tree begins and how high it is, while its root is as it was written; before is the tree of the same bucket before the commit.
+// Nothing else tells the root from that of another tree, whose rows would be missing in this one.
+func (t *tree) know(before *tree) {
+	switch {
+	case t.root == 0:
+	case before != nil && before.root == t.root:
+		t.first = before.first
+		t.levels.Store(before.levels.Load())
+	default:
+		_ = protect(func() error { // who uses the bucket meets what is wrong
+			p := t.s.anyPage(t.root, false)
+			if p.count > 0 {
+				t.first = bytes.Clone(p.key(0))
+			}
+			t.height()
+			return nil
+		})
+	}
 }
 
 // bucketRoot is where the tree of a bucket begins; 0: it is a leaf in the bucket's value.
@@ -62,13 +88,19 @@ func (s *state) has(name []byte) bool { return s.trees[string(name)] != nil }
 
 // page is a branch or a leaf, as its place in a tree wants it.
 func (s *state) page(id uint64, leaf, buckets bool) page {
+	p := s.anyPage(id, buckets)
+	if p.leaf != leaf {
+		panic(damagedPage(id, "it has type %#x", byteOrder.Uint16(p.bytes[8:])))
+	}
+	return p
+}
+
+// anyPage is a branch or a leaf, as it may be.
+func (s *state) anyPage(id uint64, buckets bool) page {
 	if id < firstUsablePage || id >= s.end {
 		panic(damagedPage(id, "there are pages %d to %d", firstUsablePage, s.end))
 	}
 	p, err := s.parse(s.data[id*uint64(s.pageSize):], id, buckets)
-	if err == nil && p.leaf != leaf {
-		err = damagedPage(id, "it has type %#x", byteOrder.Uint16(p.bytes[8:]))
-	}
 	if err != nil {
 		panic(err)
 	}
@@ -82,6 +114,7 @@ type tree struct {
 	inline  page
 	buckets bool         // it is the root bucket
 	levels  atomic.Int32 // 1 + the branches above each leaf; 0: not known yet
+	first   []byte       // its first row, that no branch says; nil: not known
 }
 
 // height is the number of branches above each leaf. The first leaf says it, which a file of ours has no deeper than others.
@@ -92,15 +125,9 @@ func (t *tree) height() int {
 	n := 0
 	if t.root != 0 {
 		for id := t.root; ; n++ {
-			if id < firstUsablePage || id >= t.s.end {
-				panic(damagedPage(id, "there are pages %d to %d", firstUsablePage, t.s.end))
-			}
-			p, err := t.s.parse(t.s.data[id*uint64(t.s.pageSize):], id, t.buckets)
-			if err == nil && n > maxHeight {
-				err = damagedPage(id, "there are %d pages above it", n)
-			}
-			if err != nil {
-				panic(err)
+			p := t.s.anyPage(id, t.buckets)
+			if n > maxHeight {
+				panic(damagedPage(id, "there are %d pages above it", n))
 			}
 			if p.leaf {
 				break
@@ -248,7 +275,11 @@ func (c *cursor) root() {
 		c.push(c.tree.inline, nil, nil)
 		return
 	}
-	c.push(c.tree.s.page(c.tree.root, c.tree.height() == 0, c.tree.buckets), nil, nil)
+	p := c.tree.s.page(c.tree.root, c.tree.height() == 0, c.tree.buckets)
+	if first := c.tree.first; first != nil && (p.count == 0 || !bytes.Equal(p.key(0), first)) {
+		panic(damagedPage(p.id, "it begins with another row than it did"))
+	}
+	c.push(p, nil, nil)
 }
 
 // down puts child i of the branch on top onto the stack; false: a leaf is on top.
