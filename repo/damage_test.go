@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -87,8 +88,13 @@ func fill(t testing.TB, a *repo.Access) {
 // TestDamageInUse: what does not need a damaged page is served, what does is refused with what mends it. Nothing is removed
 // meanwhile, no sound copy of the index either, and all ends when the page can be read again.
 func TestDamageInUse(t *testing.T) {
-	now := time.Now()
-	s := newSet(t, func(o *repo.SetOptions) { o.Now = func() time.Time { return now } })
+	var later atomic.Int64 // nanoseconds that have passed
+	s := newSet(t, func(o *repo.SetOptions) {
+		begin := time.Now()
+		o.Now = func() time.Time { return begin.Add(time.Duration(later.Load())) }
+		// No commit in the background comes between the damage and its end.
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 30 * time.Minute} }
+	})
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	fill(t, a)
@@ -118,7 +124,7 @@ func TestDamageInUse(t *testing.T) {
 	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
-	now = now.Add(time.Hour)
+	later.Store(int64(time.Hour))
 	before, _ := blobFiles(t, repo.Dir(r))
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
