@@ -165,7 +165,8 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 		return p, nil
 	}
 	if basic && a.dummy != nil {
-		// Tries wait here, not where they count: right ones that come all at once are forgiven one by one.
+		// Wait for a slot before the attempt is counted against the address: a client whose right passwords come all at once would
+		// else use up its attempts before the first of them is found to be right.
 		select {
 		case a.hashing <- struct{}{}:
 			defer func() { <-a.hashing }()

@@ -49,8 +49,8 @@ func diskGone(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
 }
 
-// notBegun tells of a sync that the file or directory could not even be opened for it: the process or the
-// system has too many open, which passes.
+// notBegun tells whether err is of a sync that did not begin, because the process or the system had too many files open to open
+// the file or directory for it: the disk is not to blame, and a later sync may succeed.
 func notBegun(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)

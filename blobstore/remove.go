@@ -80,7 +80,7 @@ func (s *Store) unlink(ids []blobID) error {
 	return all
 }
 
-// remove is fn of a name that may be missing.
+// remove calls fn, which removes the file of a name; that there is no such file is no error.
 func remove(fn func(string) error, name string) error {
 	if err := fn(name); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err

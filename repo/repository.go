@@ -396,7 +396,8 @@ func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index
 	return r.record(ctx, muts...)
 }
 
-// record is apply also while the blobs have failed: a job that fails with them must be seen to have failed.
+// record applies mutations of the index, as apply does, but also when writes of blobs have failed and everything else is
+// refused: a job that fails because of that must be recorded as failed.
 // From the moment the group is queued it must not be abandoned: the blobs are durable and the outcome decides
 // whether they stay.
 func (r *Repository) record(ctx context.Context, muts ...index.Mutation) ([]index.Result, error) {

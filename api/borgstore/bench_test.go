@@ -28,7 +28,7 @@ func BenchmarkList(b *testing.B) {
 			var size int64
 			b.ReportAllocs()
 			for b.Loop() {
-				size = download(b, c.url+"/packs/")
+				size = download(b, c.url+"/packs/", items)
 			}
 			b.SetBytes(size)
 			var m runtime.MemStats
@@ -58,7 +58,8 @@ func fill(b *testing.B, ix *index.Index, items int) {
 	}
 }
 
-func download(b *testing.B, url string) int64 {
+// download reads a listing to its end. A long one comes without a length.
+func download(b *testing.B, url string, items int) int64 {
 	b.Helper()
 	r, err := http.NewRequest("GET", url, nil)
 	if err != nil {
@@ -71,8 +72,8 @@ func download(b *testing.B, url string) int64 {
 	}
 	defer response.Body.Close()
 	n, err := io.Copy(io.Discard, response.Body)
-	if err != nil || response.StatusCode != 200 || n != response.ContentLength {
-		b.Fatalf("got %d, %d of %d bytes, %v", response.StatusCode, n, response.ContentLength, err)
+	if err != nil || response.StatusCode != 200 || n != response.ContentLength && response.ContentLength >= 0 || n < int64(items)*64 {
+		b.Fatalf("got %d, %d of %d bytes for %d items, %v", response.StatusCode, n, response.ContentLength, items, err)
 	}
 	return n
 }
