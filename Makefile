@@ -12,7 +12,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit e2e clients bench fuzz crash trials clean
+.PHONY: help build test skipped check unit e2e clients bench fuzz crash trials changelog clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -66,6 +66,10 @@ crash: ## many rounds of kill -9 under load, CRASHROUNDS of them
 
 trials: ## interrupted compactions drawn by seed, TRIALS of them
 	$(MEMORY) go test -timeout 24h -run 'TestCompactionCutAnywhere$$' -v ./api/vger/vykartest -args -trials $(TRIALS)
+
+changelog: ## show what the next release will say; VERSION=1.0.0 writes it into CHANGELOG.md
+	@command -v towncrier >/dev/null || { echo "towncrier is missing: pip install towncrier" >&2; exit 1; }
+	@towncrier build $(if $(filter command line,$(origin VERSION)),--yes --version $(VERSION),--draft --version unreleased)
 
 clean: ## remove what the other targets made
 	rm -rf bin .venv
