@@ -159,7 +159,7 @@ func (s *Server) Activity(repository, principal, address string) Activity {
 }
 
 // watch takes note of an authenticated request to a repository, until ended.
-func (s *Server) watch(r *http.Request, x *exchange) (ended func()) {
+func (s *Server) watch(r *http.Request, x *requestState) (ended func()) {
 	if x.name != "" && repo.CheckName(x.name) != nil {
 		return func() {} // there is none of this name
 	}

@@ -57,7 +57,7 @@ type Auth struct {
 	noAuth   bool
 	open     repo.Principal
 	throttle *throttle
-	verified *memory       // secrets that were right, with the address they came from
+	verified *expiringSet  // secrets that were right, with the address they came from
 	dummy    []byte        // a bcrypt hash that costs what the dearest configured one does; nil: there is none
 	hashing  chan struct{} // a token per try that may take a comparison with a bcrypt hash: strangers get at most half of the processors
 }
@@ -83,7 +83,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	}
 	a := &Auth{
 		key: make([]byte, 32), noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
-		throttle: newThrottle(o.Now), verified: newMemory(o.Now), hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now), hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
 	}
 	if _, err := rand.Read(a.key); err != nil {
 		return nil, fmt.Errorf("authentication: %w", err)

@@ -31,7 +31,7 @@ func newRequestIDs() (requestIDs, error) {
 func (ids requestIDs) next() string { return ids.run + "-" + strconv.FormatUint(ids.last.Add(1), 10) }
 
 // record writes a request's one log line and counts it. The line has nothing secret: no header, no query, no body.
-func (s *Server) record(r *http.Request, x *exchange, out *response, in *body, took time.Duration) {
+func (s *Server) record(r *http.Request, x *requestState, out *response, in *body, took time.Duration) {
 	status := out.status
 	if status == 0 {
 		status = http.StatusOK

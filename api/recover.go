@@ -8,7 +8,7 @@ import (
 
 // recovered answers for a handler that panicked, where that is still possible; else the connection must be
 // cut (abort). ErrAbortHandler is no fault: it cuts a response that cannot be completed.
-func (s *Server) recovered(w *response, r *http.Request, x *exchange, fault any) (abort bool) {
+func (s *Server) recovered(w *response, r *http.Request, x *requestState, fault any) (abort bool) {
 	switch {
 	case fault == nil:
 		return false

@@ -128,8 +128,8 @@ func (s *Server) routes() *httprouter.Router {
 // ServeHTTP answers one request from whoever may reach the server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
-// exchange is one request on its way through the server.
-type exchange struct {
+// requestState is one request on its way through the server.
+type requestState struct {
 	id         string
 	trusted    bool
 	dialect    Dialect
@@ -149,7 +149,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	_ = rc.SetWriteDeadline(time.Time{})
 	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, stop: s.stop}
 	in := s.wrapBody(r, rc)
-	x := &exchange{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
+	x := &requestState{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
 	x.name, x.rest = s.locate(x.dialect, r, path, query)
@@ -182,7 +182,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 
 // admitOld refuses an upload by HTTP/1.0 whose length is not known. There is no second request on its connection: what
 // net/http takes for one may be the body of the first.
-func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	w.Header().Set("Connection", "close")
 	if r.Method == http.MethodPut && LengthMissing(r) {
 		x.log.Reason = lengthMissing
@@ -215,7 +215,7 @@ func (s *Server) wrapBody(r *http.Request, rc *http.ResponseController) *body {
 }
 
 // route sends a request to the server's own pages or to a repository.
-func (s *Server) route(w http.ResponseWriter, r *http.Request, x *exchange, path string) {
+func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, path string) {
 	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get("X-Packhouse-Repository") != "")
 	switch {
 	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
@@ -253,7 +253,7 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 }
 
 // authorized is the sender of a request with what it may do in a repository; "": in the server as a whole.
-func (s *Server) authorized(r *http.Request, x *exchange, repository string) repo.Principal {
+func (s *Server) authorized(r *http.Request, x *requestState, repository string) repo.Principal {
 	if s.o.Authorize == nil || x.trusted && r.Header.Get("X-Packhouse-Principal") == "" {
 		return x.principal
 	}
@@ -291,7 +291,7 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 }
 
 // admit finds out who sent a request; it answers and returns false when nobody did who may.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	if x.trusted {
 		return s.admitTrusted(w, r, x)
 	}
@@ -325,7 +325,7 @@ func (s *Server) known(r *http.Request) {
 }
 
 // enter takes one of the slots for requests, waiting a while; leave gives it back.
-func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	select {
 	case s.slots <- struct{}{}:
 		x.slot = s.slots
@@ -348,9 +348,9 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *exchange) bool
 	return false
 }
 
-func (x *exchange) leave() { <-x.slot }
+func (x *requestState) leave() { <-x.slot }
 
-func exchangeFrom(r *http.Request) *exchange {
-	x, _ := r.Context().Value(exchangeKey).(*exchange)
+func exchangeFrom(r *http.Request) *requestState {
+	x, _ := r.Context().Value(exchangeKey).(*requestState)
 	return x
 }

@@ -51,8 +51,8 @@ func (t *throttle) forgive(address string) {
 	t.lru.remove(address)
 }
 
-// memory is a bounded set whose members expire.
-type memory struct {
+// expiringSet is a bounded set whose members expire.
+type expiringSet struct {
 	now func() time.Time
 	mu  sync.Mutex // held for one look-up
 	lru lru[time.Time]
@@ -61,15 +61,17 @@ type memory struct {
 // verifiedFor is how long a password need not be compared with its slow hash again.
 const verifiedFor = 10 * time.Minute
 
-func newMemory(now func() time.Time) *memory { return &memory{now: now, lru: newLRU[time.Time]()} }
+func newExpiringSet(now func() time.Time) *expiringSet {
+	return &expiringSet{now: now, lru: newLRU[time.Time]()}
+}
 
-func (m *memory) add(key string) {
+func (m *expiringSet) add(key string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.lru.put(key, m.now().Add(verifiedFor))
 }
 
-func (m *memory) has(key string) bool {
+func (m *expiringSet) has(key string) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	until, ok := m.lru.get(key)

@@ -23,7 +23,7 @@ func (s *Server) Trusted() http.Handler {
 }
 
 // admitTrusted takes the sender from the headers of the trusted side.
-func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *exchange) bool {
+func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	permissions, err := repo.ParsePermissions(r.Header.Get("X-Packhouse-Permissions"))
 	if err != nil {
 		x.log.Reason = err.Error()

@@ -11,7 +11,7 @@ import (
 
 // commit makes the plan true: one transaction with all new items, all deletions and the result. An output
 // that somebody else stored under its name meanwhile is looked at and kept, and the commit tried again.
-func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation) (*result, error) {
+func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservation) (*result, error) {
 	if err := r.unite(outputs); err != nil {
 		return nil, err
 	}
@@ -33,7 +33,7 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.Reservation)
 			}
 			r.job = job
 			r.count(job.Progress)
-			r.e.o.Logger.Info("plan carried out", "repository", r.a.Repository().Name(), "job", r.id, "principal", job.Principal, "operations", r.spool.len(),
+			r.e.o.Logger.Info("plan carried out", "repository", r.a.Repository().Name(), "job", r.id, "principal", job.Principal, "operations", r.records.len(),
 				"read", job.Progress.Read, "written", job.Progress.Written, "freed", job.Progress.Freed,
 				"seconds", job.Finished.Sub(job.Started).Seconds())
 			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.a.Repository(), job.Finished)
@@ -183,7 +183,7 @@ func (b *batch) lostRace(err error) *output {
 
 // yield keeps the item that took out's name, if its bytes are right.
 func (r *run) yield(out *output) error {
-	c := cursor{spool: r.spool}
+	c := cursor{records: r.records}
 	op, err := c.at(out.op)
 	if err != nil {
 		return err

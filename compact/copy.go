@@ -24,7 +24,7 @@ const (
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
 // perform makes the output of one operation, durable but under no name yet.
-func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out *output, res *repo.Reservation) error {
+func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out *output, res *repo.PlanReservation) error {
 	size := op.size()
 	u, err := r.a.NewUpload(ctx, repo.UploadOptions{Key: op.Target, Size: size, Reservation: res})
 	if err != nil {

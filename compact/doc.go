@@ -2,7 +2,7 @@
 // items are alive; it sends a plan, and the server reads the ranges, writes
 // the new items and deletes the old ones, without a byte crossing the network.
 //
-// What a plan promises:
+// What is guaranteed of a plan:
 //
 //   - Everything in it is checked against the index before a byte is read.
 //   - Operations run in parallel, in memory that does not depend on the sizes of items.

@@ -240,7 +240,7 @@ func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.C
 	if open != nil && r.replayed {
 		open.Replayed()
 	}
-	return r.result.report(p.spool, each)
+	return r.result.report(p.records, each)
 }
 
 // newRun is a run of a plan for a principal that has not begun. open is nil, or the request of RunOpen.
@@ -249,7 +249,7 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
 	r := &run{
-		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, spool: p.spool, named: p.named, makes: p.makes,
+		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
 		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
 	r.open.Store(open)
@@ -259,7 +259,7 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 // start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan whose
 // time has come. Of one plan of one principal there is one run at a time: what it stores, no other has stored meanwhile.
 func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction) (*run, error) {
-	if err := p.spool.sync(); err != nil {
+	if err := p.records.sync(); err != nil {
 		return nil, err
 	}
 	r := e.newRun(a, p, open)
@@ -288,7 +288,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 		r.first.State, r.first.Started = Running, started
 	}
 	r.job = r.first
-	r.spool.retain()
+	r.records.retain()
 	r.ctx, r.cancel = context.WithCancelCause(e.ctx)
 	e.runs[key] = r
 	e.active.Go(func() {
@@ -302,7 +302,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 		if r.err != nil {
 			e.metrics.plans.WithLabelValues(planFailed).Inc()
 		}
-		if err := r.spool.release(); err != nil {
+		if err := r.records.release(); err != nil {
 			e.o.Logger.Warn("temporary file of a plan", "error", err)
 		}
 		r.last = r.job

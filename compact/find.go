@@ -14,7 +14,7 @@ const perOutput = 4 << 10
 
 // reserve sets quota and disk space aside for the plan. Where there is too little, the outputs that stand under their
 // hash already are found first: they need none, so that a plan that was carried out, and whose answer was lost, is not refused.
-func (r *run) reserve(s *survey, outputs []output) (*repo.Reservation, error) {
+func (r *run) reserve(s *survey, outputs []output) (*repo.PlanReservation, error) {
 	net, peak := s.net, r.output+perOutput*int64(r.makes)
 	reservation, err := r.a.Reserve(net, peak, false)
 	if errors.Is(err, repo.ErrNoSpace) || errors.Is(err, repo.ErrQuota) {
@@ -83,8 +83,8 @@ type named struct {
 // they do not stand. A plan may read a terabyte, and be refused.
 func (r *run) possible() (map[named]bool, error) {
 	wanted := make(map[named]bool)
-	c := cursor{spool: r.spool}
-	for i := range r.spool.len() {
+	c := cursor{records: r.records}
+	for i := range r.records.len() {
 		op, err := c.at(i)
 		if err != nil {
 			return nil, err

@@ -193,10 +193,10 @@ func (e *Engine) Outcomes(r *repo.Repository, id string, each func(i int, o Outc
 		return err
 	}
 	defer plan.Close()
-	if err := plan.spool.sync(); err != nil {
+	if err := plan.records.sync(); err != nil {
 		return err
 	}
-	return res.report(plan.spool, each)
+	return res.report(plan.records, each)
 }
 
 // Await waits until a job has ended. Of a client's call that was cancelled or failed only those know who waited for it
@@ -293,7 +293,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 	if p.err != nil {
 		return Estimate{}, p.err
 	}
-	if err := p.spool.sync(); err != nil {
+	if err := p.records.sync(); err != nil {
 		return Estimate{}, err
 	}
 	r := e.newRun(a, p, nil)

@@ -152,26 +152,26 @@ func (e *PlanError) Unwrap() error { return e.Err }
 // temporary file, so that a plan may be larger than memory. Close ends it. It is
 // not safe for concurrent use, and takes no more operations once it was given to Run.
 type Plan struct {
-	limits Limits
-	spool  *spool
-	sum    hash.Hash // SHA-256 of the records
-	output int64     // bytes of all outputs
-	makes  int       // operations with an output
-	named  int       // items read or deleted; one that is named in several places may count as often
-	record []byte    // scratch
-	err    error     // of the first Add that failed
+	limits  Limits
+	records *recordList
+	sum     hash.Hash // SHA-256 of the records
+	output  int64     // bytes of all outputs
+	makes   int       // operations with an output
+	named   int       // items read or deleted; one that is named in several places may count as often
+	record  []byte    // scratch
+	err     error     // of the first Add that failed
 }
 
 // NewPlan starts a plan.
 func (e *Engine) NewPlan(limits Limits) *Plan {
-	return &Plan{limits: limits.withDefaults(), spool: newSpool(e.o.TempDir), sum: sha256.New()}
+	return &Plan{limits: limits.withDefaults(), records: newRecordList(e.o.TempDir), sum: sha256.New()}
 }
 
 // Limits are the plan's, with the defaults filled in.
 func (p *Plan) Limits() Limits { return p.limits }
 
 // Len is the number of operations added.
-func (p *Plan) Len() int { return p.spool.len() }
+func (p *Plan) Len() int { return p.records.len() }
 
 // Output is the size of all outputs together, in bytes.
 func (p *Plan) Output() int64 { return p.output }
@@ -196,15 +196,15 @@ func (p *Plan) add(o *Operation) error {
 		return err
 	}
 	p.record = appendOperation(p.record[:0], o)
-	if p.spool.size+int64(len(p.record)) > p.limits.PlanBytes {
+	if p.records.size+int64(len(p.record)) > p.limits.PlanBytes {
 		return &PlanError{Operation: n, Range: -1, Err: repo.ErrTooLarge, Detail: "the plan is too long"}
 	}
-	if err := p.spool.append(p.record); err != nil {
+	if err := p.records.append(p.record); err != nil {
 		return err
 	}
 	hashRecord(p.sum, p.record)
 	if a := o.Naming.Algorithm; a.New != nil {
-		p.spool.algorithms[a.Name] = a
+		p.records.algorithms[a.Name] = a
 	}
 	p.output += o.size()
 	p.named += o.names()
@@ -348,5 +348,5 @@ func (p *Plan) Close() error {
 	if p.err == nil {
 		p.err = errors.New("plan is closed")
 	}
-	return p.spool.release()
+	return p.records.release()
 }

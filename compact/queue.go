@@ -62,7 +62,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := CheckWhen(when); err != nil {
 		return Job{}, err
 	}
-	if err := p.spool.sync(); err != nil {
+	if err := p.records.sync(); err != nil {
 		return Job{}, err
 	}
 	d := e.gate(a.Repository())
@@ -94,7 +94,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	job.State, job.When, job.Started = Queued, when, time.Time{}
 	job.Permissions, job.Trusted = a.Principal().Permissions.String(), trusted
 	job.Progress = Progress{OperationsTotal: int64(p.Len()), ReadTotal: s.read}
-	err = a.Repository().WriteFile(repo.JobsFolder, job.ID, func(w io.Writer) error { return writePlan(w, p.spool) })
+	err = a.Repository().WriteFile(repo.JobsFolder, job.ID, func(w io.Writer) error { return writePlan(w, p.records) })
 	if err != nil {
 		return Job{}, err
 	}
@@ -415,7 +415,7 @@ func faultOf(err error) *Fault {
 // Plan file: the magic, then each record behind its length, a varint.
 const planMagic = "PACKHOUSE PLAN 1\n"
 
-func writePlan(w io.Writer, s *spool) error {
+func writePlan(w io.Writer, s *recordList) error {
 	if _, err := io.WriteString(w, planMagic); err != nil {
 		return err
 	}
@@ -464,7 +464,7 @@ func readPlan(r *repo.Repository, name string, p *Plan) error {
 		if _, err := io.ReadFull(b, record); err != nil {
 			return errPlanDamaged
 		}
-		if err := decodeOperation(record, &op, p.spool.lookup); err != nil {
+		if err := decodeOperation(record, &op, p.records.lookup); err != nil {
 			return err
 		}
 		if err := p.Add(op); err != nil {

@@ -35,7 +35,7 @@ func (r *run) replay() (*result, error) {
 		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
 		return nil, nil
 	}
-	if ok, err := kept.holds(r.ctx, r.own, r.spool, open != nil); err != nil || !ok {
+	if ok, err := kept.holds(r.ctx, r.own, r.records, open != nil); err != nil || !ok {
 		return nil, err
 	}
 	if err := r.a.Repository().Durable(); err != nil {

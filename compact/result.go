@@ -109,8 +109,8 @@ func decodeResult(b []byte) (*result, error) {
 }
 
 // walk calls fn for every operation of the plan; m is nil for one without an output.
-func (res *result) walk(s *spool, fn func(i int, op *Operation, key string, m *made) error) error {
-	c := cursor{spool: s}
+func (res *result) walk(s *recordList, fn func(i int, op *Operation, key string, m *made) error) error {
+	c := cursor{records: s}
 	n := 0
 	for i := range s.len() {
 		op, err := c.at(i)
@@ -140,7 +140,7 @@ func (res *result) walk(s *spool, fn func(i int, op *Operation, key string, m *m
 }
 
 // keys are the names of all outputs.
-func (res *result) keys(s *spool) (map[string]*made, error) {
+func (res *result) keys(s *recordList) (map[string]*made, error) {
 	keys := make(map[string]*made, len(res.outputs))
 	err := res.walk(s, func(_ int, _ *Operation, key string, m *made) error {
 		if m != nil {
@@ -152,7 +152,7 @@ func (res *result) keys(s *spool) (map[string]*made, error) {
 }
 
 // report tells the outcome of every operation.
-func (res *result) report(s *spool, each func(int, Outcome) error) error {
+func (res *result) report(s *recordList, each func(int, Outcome) error) error {
 	if each == nil {
 		return nil
 	}
@@ -191,7 +191,7 @@ func packOffsets(ranges []Range) []int64 {
 // deleted is not, and what was read is unchanged or gone. Else the
 // plan is a new request, although it reads like the old one. open: of an open plan only the outputs count, which
 // are asked for.
-func (res *result) holds(ctx context.Context, own *repo.Access, s *spool, open bool) (bool, error) {
+func (res *result) holds(ctx context.Context, own *repo.Access, s *recordList, open bool) (bool, error) {
 	stat := own.Stat
 	if open {
 		stat = own.Lookup
@@ -227,7 +227,7 @@ func (res *result) holds(ctx context.Context, own *repo.Access, s *spool, open b
 
 var errChangedSince = errors.New("changed since")
 
-func (res *result) sourcesHold(s *spool, keys map[string]*made, look func(string) (uint64, bool, error)) (bool, error) {
+func (res *result) sourcesHold(s *recordList, keys map[string]*made, look func(string) (uint64, bool, error)) (bool, error) {
 	deleted := make(map[string]bool)
 	err := res.walk(s, func(_ int, op *Operation, _ string, _ *made) error {
 		for _, key := range op.Deletes {

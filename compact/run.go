@@ -14,18 +14,18 @@ import (
 
 // run is one plan being carried out.
 type run struct {
-	e      *Engine
-	a      *repo.Access
-	dry    bool                            // nothing is to change
-	open   atomic.Pointer[repo.Compaction] // of the last request of RunOpen; nil: what the plan deletes goes with its commit
-	own    *repo.Access                    // the same repository, for looks that need no permission of the principal
-	id     string                          // identity of the plan
-	spool  *spool
-	named  int   // items read or deleted, at most
-	makes  int   // operations with an output
-	output int64 // bytes of all outputs
-	ctx    context.Context
-	cancel context.CancelCauseFunc
+	e       *Engine
+	a       *repo.Access
+	dry     bool                            // nothing is to change
+	open    atomic.Pointer[repo.Compaction] // of the last request of RunOpen; nil: what the plan deletes goes with its commit
+	own     *repo.Access                    // the same repository, for looks that need no permission of the principal
+	id      string                          // identity of the plan
+	records *recordList
+	named   int   // items read or deleted, at most
+	makes   int   // operations with an output
+	output  int64 // bytes of all outputs
+	ctx     context.Context
+	cancel  context.CancelCauseFunc
 
 	read       atomic.Int64 // bytes read
 	written    atomic.Int64 // bytes written
@@ -46,7 +46,7 @@ type run struct {
 // progress is how far the run is. It may be called at any time.
 func (r *run) progress() Progress {
 	return Progress{
-		Operations: r.operations.Load(), OperationsTotal: int64(r.spool.len()),
+		Operations: r.operations.Load(), OperationsTotal: int64(r.records.len()),
 		Read: r.read.Load(), ReadTotal: r.readTotal.Load(), Written: r.written.Load(),
 	}
 }
@@ -101,7 +101,7 @@ func (r *run) carryOut() (*result, error) {
 			}
 		}
 	}()
-	var reservation *repo.Reservation
+	var reservation *repo.PlanReservation
 	if r.makes > 0 {
 		if reservation, err = r.reserve(s, outputs); err != nil {
 			return nil, err
@@ -141,8 +141,8 @@ func (r *run) acquire(ctx context.Context) bool {
 }
 
 // copyAll fills the outputs that were not found.
-func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation) error {
-	r.operations.Add(int64(r.spool.len() - r.makes))
+func (r *run) copyAll(s *survey, outputs []output, reservation *repo.PlanReservation) error {
+	r.operations.Add(int64(r.records.len() - r.makes))
 	return r.each(outputs, func(ctx context.Context, i int, op *Operation, out *output) error {
 		if out.kept == "" {
 			if err := r.perform(ctx, s, i, op, out, reservation); err != nil {
@@ -158,10 +158,10 @@ func (r *run) copyAll(s *survey, outputs []output, reservation *repo.Reservation
 // then says in which operation it came up.
 func (r *run) each(outputs []output, fn func(ctx context.Context, i int, op *Operation, out *output) error) error {
 	group, ctx := errgroup.WithContext(r.ctx)
-	cursors := sync.Pool{New: func() any { return &cursor{spool: r.spool} }}
-	first := &cursor{spool: r.spool}
+	cursors := sync.Pool{New: func() any { return &cursor{records: r.records} }}
+	first := &cursor{records: r.records}
 	n := 0
-	for i := range r.spool.len() {
+	for i := range r.records.len() {
 		op, err := first.at(i)
 		if err != nil {
 			group.Go(func() error { return err })

@@ -41,8 +41,8 @@ type survey struct {
 // plan it is the first fault, in the plan's order, that is reported.
 func (r *run) survey() (*survey, error) {
 	s := &survey{sources: make(map[string]*source), targets: make(map[string]int), old: make(map[string]index.Item)}
-	c := cursor{spool: r.spool}
-	for i := range r.spool.len() {
+	c := cursor{records: r.records}
+	for i := range r.records.len() {
 		if err := r.ctx.Err(); err != nil {
 			return nil, err
 		}

@@ -2,7 +2,7 @@
 // file. It is the commit point: a blob that no row refers to is dead, and a
 // change is made when its transaction is on stable storage, not before.
 //
-// It promises that a group of mutations takes effect whole or not at all, that
+// It guarantees that a group of mutations takes effect whole or not at all, that
 // the counters change in the same transaction as what they count, and that a
 // reader sees one committed state. It knows nothing of blobs but their refs, of
 // quotas but the limit a mutation carries, and of time but what callers pass.

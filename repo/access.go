@@ -63,12 +63,14 @@ func (a *Access) refusal(n int64) *QuotaError {
 	return e
 }
 
-// promise is one of nothing yet.
-func (a *Access) promise() *reservation { return &reservation{q: &a.r.quota, ceiling: a.ceiling()} }
+// noReservation is a reservation of no bytes yet, for grow.
+func (a *Access) noReservation() *quotaReservation {
+	return &quotaReservation{q: &a.r.quota, ceiling: a.ceiling()}
+}
 
 // reserve sets n bytes more aside. A write that adds nothing (n is 0 or negative) needs none.
-func (a *Access) reserve(n int64) (*reservation, error) {
-	res := a.promise()
+func (a *Access) reserve(n int64) (*quotaReservation, error) {
+	res := a.noReservation()
 	if err := res.grow(n); err != nil {
 		return nil, err
 	}

@@ -62,7 +62,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
-	res, err := a.promiseMove(from, to, mayReplace)
+	res, err := a.reserveMove(from, to, mayReplace)
 	if err != nil {
 		return err
 	}
@@ -92,10 +92,10 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	return nil
 }
 
-// promiseMove reserves what a move makes count, beside the uploads under way: an item that was exempt until then. It was
+// reserveMove reserves what a move makes count, beside the uploads under way: an item that was exempt until then. It was
 // exempt from the reserve of the disk too. Who may not do it, or cannot, learns that from the index.
-func (a *Access) promiseMove(from, to string, mayReplace bool) (*reservation, error) {
-	none := a.promise()
+func (a *Access) reserveMove(from, to string, mayReplace bool) (*quotaReservation, error) {
+	none := a.noReservation()
 	moved, err := a.r.index.Get(from)
 	if err != nil || moved.Dir || moved.Item.Flags&index.FlagExempt == 0 || moved.Item.Size == 0 || ephemeral(to) {
 		return none, nil

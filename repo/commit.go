@@ -17,7 +17,7 @@ type Batch struct {
 	// Open makes the batch the first half of a compaction.
 	Open *OpenPlan
 	// Reservation is ended by a Commit that succeeds.
-	Reservation *Reservation
+	Reservation *PlanReservation
 
 	whole bool // Deletes remove the whole repository: no plan is open any more, and nothing kept
 }
@@ -310,7 +310,7 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 		}
 		done.puts[i] = out
 		u.ended = true
-		u.claim.end()
+		u.disk.end()
 		if u.res != nil {
 			u.res.commit(added, ofCommit)
 		} else {
@@ -323,10 +323,10 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 			a.r.env.Logger.Warn("marker of a stored blob stays until the next start", "error", err)
 		}
 	}
-	// In one step: between two, others would be promised the bytes of one of them.
+	// In one step: between two, others could reserve the bytes of one of them.
 	if b.Reservation != nil {
-		b.Reservation.r.commit(delta, commits)
-		b.Reservation.claim.end()
+		b.Reservation.quota.commit(delta, commits)
+		b.Reservation.disk.end()
 		b.Reservation.endPlan(true)
 	} else {
 		a.r.quota.add(delta, commits)

@@ -65,16 +65,16 @@ func (m *diskLedger) oldestKept() (owner *Repository) {
 	return owner
 }
 
-// diskReservation is a promise of disk space. It ends once. It is safe for concurrent use: the outputs of a plan share one.
+// diskReservation is disk space set aside for work under way. It ends once. It is safe for concurrent use: the outputs of a plan share one.
 type diskReservation struct {
 	r      *Repository
 	keep   int64 // bytes of the disk that stay free
 	commit bool  // of a commit key: what it needs beyond that is taken from the share of its repository
-	left   int64 // bytes promised and not yet written; guarded by diskLedger.mu
+	left   int64 // bytes reserved and not yet written; guarded by diskLedger.mu
 	drawn  int64 // bytes taken from the share; guarded by diskLedger.mu
 }
 
-// reserveDisk promises bytes of the disk, or refuses with ErrNoSpace when that would leave less than keep of it free.
+// reserveDisk reserves bytes of the disk, or refuses with ErrNoSpace when that would leave less than keep of it free.
 func (r *Repository) reserveDisk(bytes, keep int64) (*diskReservation, error) {
 	c := &diskReservation{r: r, keep: keep}
 	if err := c.grow(bytes); err != nil {
@@ -95,7 +95,7 @@ func (r *Repository) reserveCommitDisk(bytes int64) (*diskReservation, error) {
 // deleting is what stays free of the disk whatever is stored, so that the index can grow while items are deleted; in bytes.
 func (r *Repository) deleting() int64 { return r.reserve.Load() / 8 }
 
-// grow promises more bytes, or refuses and leaves the promise as it was. Before it refuses, what is kept after
+// grow reserves more bytes, or refuses and leaves the reservation as it was. Before it refuses, what is kept after
 // compactions gives way.
 func (c *diskReservation) grow(bytes int64) error {
 	return c.r.orSpare(func() (int64, error) { return c.tryGrow(bytes) })
@@ -161,7 +161,7 @@ func (c *diskReservation) leaveClass() {
 	c.keep, c.commit = c.r.reserve.Load(), false
 }
 
-// wrote counts bytes of the promise as kept.
+// wrote counts bytes of the reservation as written.
 func (c *diskReservation) wrote(bytes int64) {
 	m := c.r.disk
 	m.mu.Lock()
@@ -171,7 +171,7 @@ func (c *diskReservation) wrote(bytes int64) {
 	m.reserved -= bytes
 }
 
-// end gives back what was not written; again, it does nothing. A nil claim promised nothing.
+// end gives back what was not written; again, it does nothing. A nil reservation is of nothing.
 func (c *diskReservation) end() {
 	if c == nil {
 		return

@@ -9,7 +9,7 @@ import (
 )
 
 // upload finishes a blob of that size for key, under a plan's reservation.
-func upload(t *testing.T, a *repo.Access, key string, size int, reservation *repo.Reservation) *repo.Upload {
+func upload(t *testing.T, a *repo.Access, key string, size int, reservation *repo.PlanReservation) *repo.Upload {
 	t.Helper()
 	u, err := a.NewUpload(ctx, repo.UploadOptions{Key: key, Size: int64(size), Reservation: reservation})
 	if err != nil {

@@ -5,20 +5,20 @@ import "sync"
 // quota counts what a repository uses and what uploads under way may yet add,
 // so that concurrent uploads together cannot pass the limit. The index tests
 // the limit once more inside the transaction; this is what refuses early,
-// and what makes an admitted upload sure of its place.
+// and what makes an admitted upload sure of its bytes.
 type quota struct {
 	mu       sync.Mutex // held for a few additions only
 	limit    int64      // bytes; negative: none
 	used     int64      // bytes of items that count, as of the last settled commit
-	reserved int64      // promised to uploads and plans under way
+	reserved int64      // by uploads and plans under way
 
 	// Of these two, what belongs to commit keys; see commitKeys.
 	commitUsed     int64
 	commitReserved int64
 }
 
-// reservation is a promise of bytes. It ends once, by commit or release.
-type reservation struct {
+// quotaReservation is a part of the quota set aside. It ends once, by commit or release.
+type quotaReservation struct {
 	q       *quota
 	ceiling int64 // of who asks, beside q.limit; negative: none
 	bytes   int64
@@ -61,9 +61,9 @@ func (q *quota) refusal(n int64) *QuotaError {
 	return &QuotaError{Used: used, Wanted: used + n, Limit: limit, Request: n}
 }
 
-// grow adds n bytes to the promise, or refuses and leaves it as it was. What adds nothing is never refused: so items can be made
+// grow adds n bytes to the reservation, or refuses and leaves it as it was. What adds nothing is never refused: so items can be made
 // smaller above a limit that was lowered.
-func (r *reservation) grow(n int64) error {
+func (r *quotaReservation) grow(n int64) error {
 	err := r.growWithin(n, 0)
 	if err == nil || r.bound == nil {
 		return err
@@ -77,7 +77,7 @@ func (r *reservation) grow(n int64) error {
 }
 
 // growWithin is grow with the bytes that all commit keys may hold beyond the limit.
-func (r *reservation) growWithin(n, bound int64) error {
+func (r *quotaReservation) growWithin(n, bound int64) error {
 	if n <= 0 {
 		return nil
 	}
@@ -98,7 +98,7 @@ func (r *reservation) growWithin(n, bound int64) error {
 
 // leaveClass makes it a reservation like others: the upload has become larger than a commit key of its kind may be.
 // What it has reserved beyond the limit it keeps; it does not grow there.
-func (r *reservation) leaveClass() {
+func (r *quotaReservation) leaveClass() {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -108,9 +108,9 @@ func (r *reservation) leaveClass() {
 	}
 }
 
-// commit turns the promise into usage: delta is what the commit really added, may be negative; commits is how much of that
+// commit turns the reservation into usage: delta is what the commit really added, may be negative; commits is how much of that
 // belongs to commit keys.
-func (r *reservation) commit(delta, commits int64) {
+func (r *quotaReservation) commit(delta, commits int64) {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -119,15 +119,15 @@ func (r *reservation) commit(delta, commits int64) {
 	r.endLocked()
 }
 
-// release gives the promise back; after commit it does nothing.
-func (r *reservation) release() {
+// release gives the reservation back; after commit it does nothing.
+func (r *quotaReservation) release() {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	r.endLocked()
 }
 
-func (r *reservation) endLocked() {
+func (r *quotaReservation) endLocked() {
 	if r.ended {
 		return
 	}
@@ -138,7 +138,7 @@ func (r *reservation) endLocked() {
 	}
 }
 
-// add records a change of usage that needed no promise.
+// add records a change of usage that needed no reservation.
 func (q *quota) add(delta, commits int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()

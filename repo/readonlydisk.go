@@ -35,15 +35,15 @@ const (
 // cacheOf is the directory of what the clients of a dialect only store to be faster the next time; "": they have none.
 var cacheOf = map[string]string{"borgstore": "cache"}
 
-// memory is where the files of the overlays of a set are.
-type memory struct {
+// memoryDisk is where the files of the overlays of a set are.
+type memoryDisk struct {
 	once  sync.Once
 	fs    vfs.FS
 	given atomic.Int64 // directories
 }
 
 // dir makes a directory for one overlay.
-func (m *memory) dir() (fsys vfs.FS, dir string, err error) {
+func (m *memoryDisk) dir() (fsys vfs.FS, dir string, err error) {
 	m.once.Do(func() { m.fs = vfs.NewMemory(memoryBytes) })
 	dir = fmt.Sprintf("/%d", m.given.Add(1))
 	return m.fs, dir, m.fs.Mkdir(dir)

@@ -15,7 +15,7 @@ import (
 )
 
 // rebuildGrace is how long an item can be restored that gave way to a newer blob of its key. It may not have
-// been overwritten: it may have been moved away, or the newer be an upload that nobody was promised.
+// been overwritten: it may have been moved away, or the newer be an upload that was not acknowledged.
 const rebuildGrace = 30 * 24 * time.Hour
 
 // rebuildBatch is how many items one transaction takes in.

@@ -59,7 +59,7 @@ type Environment struct {
 	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
 	Here func() error
 
-	memory *memory // of a Set
+	memory *memoryDisk // of a Set
 }
 
 func (e Environment) withDefaults() Environment {
@@ -519,7 +519,7 @@ type Usage struct {
 	index.Counters
 	Limit      int64     // bytes; negative: none
 	Used       int64     // bytes that count against Limit
-	Reserved   int64     // promised to uploads under way
+	Reserved   int64     // by uploads under way
 	LastBackup time.Time // zero: never
 }
 

@@ -6,30 +6,30 @@ import (
 	"packhouse/index"
 )
 
-// Reservation is a promise of quota and disk space for a whole plan; see Access.Reserve.
-type Reservation struct {
-	r     *reservation
-	claim *diskReservation
+// PlanReservation is quota and disk space set aside for a whole plan; see Access.Reserve.
+type PlanReservation struct {
+	quota *quotaReservation
+	disk  *diskReservation
 	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
 	atMost int64
 	waits  atomic.Bool // disk space is set aside for an index, and endPlan was not called yet
 }
 
 // Release gives back what was not used; after a Commit with it, nothing.
-func (r *Reservation) Release() {
-	r.r.release()
-	r.claim.end()
+func (r *PlanReservation) Release() {
+	r.quota.release()
+	r.disk.end()
 	r.endPlan(false)
 }
 
 // endPlan tells, once, how the plan ended for which disk space was set aside.
-func (r *Reservation) endPlan(carriedOut bool) {
+func (r *PlanReservation) endPlan(carriedOut bool) {
 	if r.waits.CompareAndSwap(true, false) {
-		r.claim.r.endPlan(carriedOut)
+		r.disk.r.endPlan(carriedOut)
 	}
 }
 
-// Reserve promises bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
+// Reserve reserves bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
 // outputs. A plan that adds nothing is not refused above the limit: it is how a repository
 // gets below it again.
 //
@@ -40,22 +40,22 @@ func (r *Reservation) endPlan(carriedOut bool) {
 // With spare, what is kept after compactions gives way on a full disk.
 //
 // Errors: ErrQuota as a *QuotaError for the plan itself, else a *ShortError that is an ErrNoSpace or an ErrQuota.
-func (a *Access) Reserve(net, peak int64, spare bool) (*Reservation, error) {
+func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) {
 	stored, needs, err := a.r.indexAfter()
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.r.claimPlan(peak, needs, spare)
+	c, err := a.r.reservePlanDisk(peak, needs, spare)
 	if err != nil {
 		return nil, err
 	}
-	plan := &Reservation{r: a.promise(), claim: c}
+	plan := &PlanReservation{quota: a.noReservation(), disk: c}
 	plan.waits.Store(needs > 0)
 	if net <= 0 {
 		used, _, _ := a.r.quota.current()
 		plan.atMost = max(used, a.limit())
 	}
-	if err = plan.r.grow(net); err == nil {
+	if err = plan.quota.grow(net); err == nil {
 		err = a.admitsIndex(min(net, 0), peak, needs-stored, needs)
 	}
 	if err != nil {

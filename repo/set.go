@@ -70,7 +70,7 @@ type Set struct {
 // OpenSet makes a set of what is in o.Dir, which need not exist yet. It opens nothing.
 func OpenSet(o SetOptions) *Set {
 	o.Environment = o.Environment.withDefaults()
-	o.memory = new(memory)
+	o.memory = new(memoryDisk)
 	if o.Settings == nil {
 		o.Settings = func(string) Settings { return Settings{Quota: -1} }
 	}

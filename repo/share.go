@@ -26,10 +26,10 @@ func (m *diskLedger) sharedLocked(now time.Time) (bytes int64) {
 	return bytes
 }
 
-// claimPlan is claim for a plan that makes so many bytes, after which the client stores an index that may need index bytes more. The plan leaves
+// reservePlanDisk is claim for a plan that makes so many bytes, after which the client stores an index that may need index bytes more. The plan leaves
 // a quarter of the reserve: compacting is how a full disk gets space again. What is set aside for the index is
 // more than deleting needs. With spare, what is kept after compactions gives way. Refusals are a *ShortError.
-func (r *Repository) claimPlan(bytes, index int64, spare bool) (*diskReservation, error) {
+func (r *Repository) reservePlanDisk(bytes, index int64, spare bool) (*diskReservation, error) {
 	c := &diskReservation{r: r, keep: r.reserve.Load() / 4}
 	if !spare {
 		_, err := c.tryPlan(bytes, index)

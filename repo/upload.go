@@ -31,9 +31,9 @@ type UploadOptions struct {
 	Size       int64              // bytes announced; negative: unknown
 	MaxSize    int64              // ErrTooLarge beyond; 0: no limit
 	Algorithms []digest.Algorithm // sums wanted besides BLAKE3
-	// Reservation, if set, has promised the bytes already (a plan reserves
+	// Reservation, if set, has the bytes already (a plan reserves
 	// for all its outputs); else the upload reserves for itself.
-	Reservation *Reservation
+	Reservation *PlanReservation
 }
 
 // Upload is a blob on its way in. Nothing of it is visible before Commit. It
@@ -43,20 +43,20 @@ type Upload struct {
 	o        UploadOptions
 	w        *blobstore.Writer
 	hashes   []hash.Hash
-	res      *reservation // nil under a plan's reservation
-	credit   int64        // counted bytes of the item it replaces
+	res      *quotaReservation // nil under a plan's reservation
+	credit   int64             // counted bytes of the item it replaces
 	exempt   bool
 	commit   bool             // of a commit key
 	begun    uint64           // step at which an index began to be stored, see compactions
-	claim    *diskReservation // on the disk; nil while exempt
-	claimed  int64            // bytes that claim has promised in all
+	disk     *diskReservation // on the disk; nil while exempt
+	reserved int64            // bytes that were reserved of the disk in all
 	ref      blobstore.Ref
 	item     index.Item
 	finished bool
 	ended    bool
 }
 
-// NewUpload starts a blob. It promises itself quota and disk space for the announced size; it does
+// NewUpload starts a blob. It reserves quota and disk space for the announced size; it does
 // not check permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
 	a = a.at(o.Key)
@@ -98,12 +98,12 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 
 var errTooLarge error = &messageError{"body is larger than one item may be", ErrTooLarge}
 
-// reserve makes the upload's own promise.
+// reserve makes the upload's own reservation.
 func (u *Upload) reserve() error {
 	if u.o.Reservation != nil {
 		return nil
 	}
-	u.res = u.a.promise()
+	u.res = u.a.noReservation()
 	if u.commit {
 		u.res.bound = u.a.r.commitBound
 	}
@@ -123,7 +123,7 @@ func (u *Upload) reserve() error {
 	}
 	more := u.o.Size - u.credit
 	if u.o.Size < 0 {
-		more = -u.credit // of unknown length: the promise grows with the body
+		more = -u.credit // of unknown length: the reservation grows with the body
 	}
 	return u.res.grow(more)
 }
@@ -140,8 +140,8 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if u.commit && !u.a.r.commit.has(u.o.Key, size) {
 		u.commit = false
 		u.res.leaveClass()
-		if u.claim != nil {
-			u.claim.leaveClass()
+		if u.disk != nil {
+			u.disk.leaveClass()
 		}
 	}
 	if u.res != nil && !u.exempt {
@@ -151,9 +151,9 @@ func (u *Upload) Write(p []byte) (int, error) {
 			}
 		}
 	}
-	if u.o.Reservation == nil && !u.exempt && size > u.claimed {
-		err := u.claimTo(max(size, u.claimed+spaceStep))
-		if err != nil && size < u.claimed+spaceStep {
+	if u.o.Reservation == nil && !u.exempt && size > u.reserved {
+		err := u.claimTo(max(size, u.reserved+spaceStep))
+		if err != nil && size < u.reserved+spaceStep {
 			err = u.claimTo(size) // what has come may fit where a whole step does not
 		}
 		if err != nil {
@@ -173,15 +173,15 @@ func (u *Upload) Write(p []byte) (int, error) {
 // claimTo makes the upload's own claim on the disk one of so many bytes in all.
 func (u *Upload) claimTo(bytes int64) (err error) {
 	switch {
-	case u.claim != nil:
-		err = u.claim.grow(bytes - u.claimed)
+	case u.disk != nil:
+		err = u.disk.grow(bytes - u.reserved)
 	case u.commit:
-		u.claim, err = u.a.r.reserveCommitDisk(bytes)
+		u.disk, err = u.a.r.reserveCommitDisk(bytes)
 	default:
-		u.claim, err = u.a.r.reserveDisk(bytes, u.a.r.reserve.Load())
+		u.disk, err = u.a.r.reserveDisk(bytes, u.a.r.reserve.Load())
 	}
 	if err == nil {
-		u.claimed = bytes
+		u.reserved = bytes
 	}
 	return err
 }
@@ -189,9 +189,9 @@ func (u *Upload) claimTo(bytes int64) (err error) {
 // diskClaim is what the bytes are counted against: the plan's claim, or the upload's own, or none.
 func (u *Upload) diskClaim() *diskReservation {
 	if u.o.Reservation != nil {
-		return u.o.Reservation.claim
+		return u.o.Reservation.disk
 	}
-	return u.claim
+	return u.disk
 }
 
 // Size is the number of bytes written so far.
@@ -240,7 +240,7 @@ func (u *Upload) Finish(ctx context.Context, key string, verified Verified) erro
 // Item is what Commit will store, after Finish.
 func (u *Upload) Item() index.Item { return u.item }
 
-// Discard gives the upload up: its bytes and its promise of quota. After
+// Discard gives the upload up: its bytes and its reservation of quota. After
 // Commit it does nothing, so that it can be deferred.
 func (u *Upload) Discard() {
 	if u.ended {
@@ -258,10 +258,10 @@ func (u *Upload) Discard() {
 	}
 }
 
-// release ends the upload's own promises.
+// release ends the upload's own reservations.
 func (u *Upload) release() {
 	if u.res != nil {
 		u.res.release()
 	}
-	u.claim.cancel()
+	u.disk.cancel()
 }

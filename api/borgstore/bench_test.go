@@ -13,7 +13,7 @@ import (
 	"packhouse/index"
 )
 
-// BenchmarkList is one listing over a connection of the machine itself: the walk of the index, the JSON, the spool
+// BenchmarkList is one listing over a connection of the machine itself: the walk of the index, the JSON, the buffer
 // and sendfile. Allocations are the client's, too.
 func BenchmarkList(b *testing.B) {
 	for _, items := range []int{1_000, 100_000, 1_000_000} {

@@ -12,4 +12,4 @@ var (
 	AppendEntry = appendEntry
 )
 
-const SpoolMemory = spoolMemory
+const BufferMemory = bufferMemory

@@ -10,7 +10,7 @@ import (
 	"packhouse/index"
 )
 
-// list answers GET of a directory: one level, as one JSON array. Up to spoolMemory it is sent with its
+// list answers GET of a directory: one level, as one JSON array. Up to bufferMemory it is sent with its
 // length. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
 // know no chunks, it is written to a temporary file first, so that its length can be told.
 func (q *request) list() error {
@@ -18,8 +18,8 @@ func (q *request) list() error {
 	if err != nil {
 		return err
 	}
-	l := &listing{q: q, spool: newSpool(q.d.o.TempDir), separator: "["}
-	defer l.spool.close()
+	l := &listing{q: q, buffer: newResponseBuffer(q.d.o.TempDir), separator: "["}
+	defer l.buffer.close()
 	err = api.List(q.Context(), q.access, index.ListOptions{Dir: key}, l.add)
 	if err == nil {
 		end := "]"
@@ -37,7 +37,7 @@ func (q *request) list() error {
 // listing is an answer that is sent with its length while it is short, and streamed when it is not.
 type listing struct {
 	q         *request
-	spool     *spool
+	buffer    *responseBuffer
 	separator string // before the next entry
 	line      []byte // reused
 	started   bool   // the header is out: chunks follow
@@ -56,9 +56,9 @@ func (l *listing) add(e index.Entry) error {
 	l.line = append(l.line[:0], l.separator...)
 	l.line = appendEntry(l.line, name, size, e.Dir, l.q.entryTime(e))
 	l.separator = ",\n"
-	if !l.started && l.spool.size+int64(len(l.line)) > spoolMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
+	if !l.started && l.buffer.size+int64(len(l.line)) > bufferMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
 		l.started = true
-		l.spool.memory.Write(l.line)
+		l.buffer.memory.Write(l.line)
 		return api.ErrStream
 	}
 	return l.write(l.line)
@@ -66,21 +66,21 @@ func (l *listing) add(e index.Entry) error {
 
 func (l *listing) write(p []byte) error {
 	if !l.started {
-		return l.spool.write(p)
+		return l.buffer.write(p)
 	}
-	if l.spool.memory.Len()+len(p) > streamBuffer {
+	if l.buffer.memory.Len()+len(p) > streamBuffer {
 		if err := l.flush(); err != nil {
 			return err
 		}
 	}
-	l.spool.memory.Write(p)
+	l.buffer.memory.Write(p)
 	return nil
 }
 
 // flush sends what is in memory as a chunk.
 func (l *listing) flush() error {
 	l.q.w.Header().Set("Content-Type", "application/json")
-	_, err := l.spool.memory.WriteTo(l.q.w)
+	_, err := l.buffer.memory.WriteTo(l.q.w)
 	return err
 }
 
@@ -95,7 +95,7 @@ func (l *listing) end(err error) error {
 			return err
 		}
 		l.q.w.Header().Set("Content-Type", "application/json")
-		return l.q.send(http.StatusOK, l.spool)
+		return l.q.send(http.StatusOK, l.buffer)
 	}
 	if err == nil {
 		err = l.flush()
@@ -134,8 +134,8 @@ func appendString(b []byte, name string) []byte {
 	return append(b, '"')
 }
 
-// send answers with what a spool holds. From its first byte on an error can only cut the connection.
-func (q *request) send(status int, s *spool) error {
+// send answers with what a buffer holds. From its first byte on an error can only cut the connection.
+func (q *request) send(status int, s *responseBuffer) error {
 	body, err := s.reader()
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 )
 
 // repositories answers GET / of a server of many: the names of those the principal may list, sorted.
-func (x *exchange) repositories() error {
+func (x *request) repositories() error {
 	x.log("repositories")
 	names, err := x.t.Set.Names()
 	if err != nil {
@@ -25,7 +25,7 @@ func (x *exchange) repositories() error {
 }
 
 // init answers POST ?init: a repository without config, so that it may be repeated until config is written.
-func (x *exchange) init() error {
+func (x *request) init() error {
 	x.log("init")
 	a, err := x.accessOrCreate("config")
 	if err != nil {
@@ -56,7 +56,7 @@ type statistics struct {
 	QuotaSource  string  `json:"quota_source"`
 }
 
-func (x *exchange) stats() error {
+func (x *request) stats() error {
 	x.log("stats")
 	a, err := x.access()
 	if err != nil {

@@ -12,7 +12,7 @@ import (
 
 // batchDelete answers POST ?batch-delete: all keys in one transaction, so that a failure deletes nothing. Names
 // that are no keys are skipped, missing objects ignored.
-func (x *exchange) batchDelete() error {
+func (x *request) batchDelete() error {
 	x.log("batch-delete")
 	keys, err := x.readKeys()
 	if err != nil {
@@ -51,7 +51,7 @@ func (x *exchange) batchDelete() error {
 }
 
 // readKeys reads an array of strings. It counts to the end of a list that is too long, but keeps no more than the limit.
-func (x *exchange) readKeys() ([]string, error) {
+func (x *request) readKeys() ([]string, error) {
 	s, err := x.planBody()
 	if err != nil {
 		return nil, err

@@ -17,7 +17,7 @@ var errBody = status(http.StatusRequestEntityTooLarge, "Failed to buffer the req
 
 // planBody is the body of an admin request as a JSON text, bounded. What is kept of a text is less than the text,
 // but many large ones at once would be more than memory: they wait for each other.
-func (x *exchange) planBody() (*jsonStream, error) {
+func (x *request) planBody() (*jsonStream, error) {
 	limit := x.d.o.Limits.AdminBody
 	if x.r.ContentLength > limit {
 		return nil, errBody
@@ -37,7 +37,7 @@ func (x *exchange) planBody() (*jsonStream, error) {
 }
 
 // forgetText frees memory for the texts of others when only kept bytes of this one are left.
-func (x *exchange) forgetText(kept int64) {
+func (x *request) forgetText(kept int64) {
 	if kept < x.text {
 		x.d.texts.Release(x.text - kept)
 		x.text = kept

@@ -33,13 +33,13 @@ type shadow struct {
 }
 
 // bridged tells whether the two worlds can meet: only format 1 has clients of both.
-func (x *exchange) bridged(ctx context.Context, a *repo.Access) (bool, error) {
+func (x *request) bridged(ctx context.Context, a *repo.Access) (bool, error) {
 	config, err := x.d.configs.of(ctx, a.Repository())
 	return config.format <= 1, err
 }
 
 // heldShadow returns the shadow of the TTL lock if it is held.
-func (x *exchange) heldShadow(a *repo.Access) (shadow, bool, error) {
+func (x *request) heldShadow(a *repo.Access) (shadow, bool, error) {
 	locks, err := a.Locks(x.r.Context())
 	if err != nil {
 		if errors.Is(err, repo.ErrDenied) {
@@ -60,7 +60,7 @@ func (x *exchange) heldShadow(a *repo.Access) (shadow, bool, error) {
 
 // shadow returns the shadow if the request's key is its key. The time in the key is not
 // compared: it is chosen for each list.
-func (x *exchange) shadow(a *repo.Access) (shadow, bool, error) {
+func (x *request) shadow(a *repo.Access) (shadow, bool, error) {
 	name, ok := x.key.within("locks")
 	if !ok || !strings.HasSuffix(name, ".json") {
 		return shadow{}, false, nil
@@ -110,7 +110,7 @@ func (m memory) Section(offset, length int64) (io.Reader, error) {
 //
 // It is one at a time for a repository: a client that lost its first answer and asks again must not be told
 // that it has the lock while the first request is about to give it back.
-func (x *exchange) acquireBridged(ctx context.Context, a *repo.Access, by holder, acquire func() (index.Lock, error)) error {
+func (x *request) acquireBridged(ctx context.Context, a *repo.Access, by holder, acquire func() (index.Lock, error)) error {
 	defer x.d.gates.enter(a.Repository().ID())()
 	renewed, err := heldBy(ctx, a, by)
 	if err != nil {
@@ -168,7 +168,7 @@ func (g *gates) enter(id string) (leave func()) {
 
 // liveLockObject finds a lock object that clients would not call stale, and its host; of those that were
 // stored until before, if that is a time.
-func (x *exchange) liveLockObject(ctx context.Context, a *repo.Access, before time.Time) (host string, found bool, err error) {
+func (x *request) liveLockObject(ctx context.Context, a *repo.Access, before time.Time) (host string, found bool, err error) {
 	if ok, err := x.bridged(ctx, a); !ok || err != nil {
 		return "", false, err
 	}

@@ -9,7 +9,7 @@ import (
 
 // remove answers DELETE of an object, or the release of a TTL lock. Whether the principal may is decided
 // before the key's validity and existence (contract, 2.2).
-func (x *exchange) remove() error {
+func (x *request) remove() error {
 	x.log("delete")
 	if x.key.temporary {
 		// Nothing unfinished is ever visible here, so there is nothing to delete or to refuse.
@@ -36,7 +36,7 @@ func (x *exchange) remove() error {
 	return nil
 }
 
-func (x *exchange) removeFrom(a *repo.Access) error {
+func (x *request) removeFrom(a *repo.Access) error {
 	if released, err := x.release(a); released || err != nil {
 		return err
 	}
@@ -44,7 +44,7 @@ func (x *exchange) removeFrom(a *repo.Access) error {
 }
 
 // nothingRemoved is 404: with a text for TTL locks, bare for objects. Clients take both for success.
-func (x *exchange) nothingRemoved() error {
+func (x *request) nothingRemoved() error {
 	if id, ok := x.ttlLock(); ok {
 		return status(http.StatusNotFound, "lock '%s' not found", id)
 	}
@@ -53,7 +53,7 @@ func (x *exchange) nothingRemoved() error {
 
 // mkdir answers POST ?mkdir. Directories are no entries of their own here: the request only makes sure that
 // there is a repository, so that a directory can never stand in an object's way.
-func (x *exchange) mkdir() error {
+func (x *request) mkdir() error {
 	x.log("mkdir")
 	if !x.key.listable() {
 		return errPath

@@ -111,7 +111,7 @@ func (d *Dialect) Serve(w http.ResponseWriter, r *http.Request, t api.Target) {
 	if t.Log == nil {
 		t.Log = new(api.Record)
 	}
-	x := &exchange{d: d, w: w, r: r, t: t, key: parsePath(t.Path)}
+	x := &request{d: d, w: w, r: r, t: t, key: parsePath(t.Path)}
 	x.body = &countingReader{r: r.Body}
 	t.Log.Key = x.key.text
 	defer x.forgetText(0)

@@ -75,7 +75,7 @@ func visible(s string) bool {
 
 // expectations are the digests the body of a PUT must have. A pack is named by its content: the header's
 // sum, or without a header the BLAKE2b (G1 sends none), must be its name.
-func (x *exchange) expectations() (hash hashName, expect []repo.Expectation, err error) {
+func (x *request) expectations() (hash hashName, expect []repo.Expectation, err error) {
 	hash, sum, err := announced(x.r.Header)
 	if err != nil {
 		return hashName{}, nil, err

@@ -12,7 +12,7 @@ import (
 )
 
 // get answers GET of an object.
-func (x *exchange) get() error {
+func (x *request) get() error {
 	x.log("load")
 	if !x.key.listable() {
 		return errPath
@@ -71,7 +71,7 @@ type source interface {
 }
 
 // open finds the object, or the lock document that stands for a TTL lock.
-func (x *exchange) open(a *repo.Access) (source, error) {
+func (x *request) open(a *repo.Access) (source, error) {
 	o, err := a.Open(x.r.Context(), x.key.text)
 	if errors.Is(err, repo.ErrNotFound) {
 		if shadow, ok, lockErr := x.shadow(a); lockErr != nil {
@@ -87,7 +87,7 @@ func (x *exchange) open(a *repo.Access) (source, error) {
 }
 
 // object opens the repository for a look at the key; what cannot be there is not found.
-func (x *exchange) object() (*repo.Access, error) {
+func (x *request) object() (*repo.Access, error) {
 	a, err := x.access()
 	if errors.Is(err, repo.ErrNoRepository) || err == nil && !x.key.item() {
 		return nil, repo.ErrNotFound
@@ -96,7 +96,7 @@ func (x *exchange) object() (*repo.Access, error) {
 }
 
 // head answers HEAD of an object: its size. It must carry a length, or clients fail for good.
-func (x *exchange) head() error {
+func (x *request) head() error {
 	x.log("stat")
 	if !x.key.listable() {
 		return errPath

@@ -18,7 +18,7 @@ import (
 const listBuffer = 64 << 10
 
 // list answers GET {prefix}?list: the keys below a directory, [] for one that is not there or is an object.
-func (x *exchange) list() error {
+func (x *request) list() error {
 	x.log("list")
 	if !x.key.listable() {
 		return errPath
@@ -39,7 +39,7 @@ func (x *exchange) list() error {
 
 // listAll answers GET ?list: every key of the repository, sorted bytewise; [] where there is none, from which `delete`
 // of vykar sees that.
-func (x *exchange) listAll() error {
+func (x *request) listAll() error {
 	x.log("list")
 	l := newKeyList(x)
 	a, err := x.access()
@@ -53,7 +53,7 @@ func (x *exchange) listAll() error {
 }
 
 // listLocks lists the lock objects, and the shadow of a TTL lock as the first of them.
-func (x *exchange) listLocks(a *repo.Access, l *keyList) error {
+func (x *request) listLocks(a *repo.Access, l *keyList) error {
 	s, held, err := x.heldShadow(a)
 	if err != nil {
 		return err
@@ -78,14 +78,14 @@ func (x *exchange) listLocks(a *repo.Access, l *keyList) error {
 // one buffer. While it fits the buffer an error still gets its own status; after that an error cuts the
 // answer off, as a shorter list would look like missing packs.
 type keyList struct {
-	x     *exchange
+	x     *request
 	text  []byte // not sent yet
 	long  bool   // more than the buffer holds: from now on it may be sent
 	begun bool   // the header is out
 	zip   *gzip.Writer
 }
 
-func newKeyList(x *exchange) *keyList { return &keyList{x: x, text: make([]byte, 0, listBuffer+4<<10)} }
+func newKeyList(x *request) *keyList { return &keyList{x: x, text: make([]byte, 0, listBuffer+4<<10)} }
 
 // walk lists everything below dir and ends the answer.
 func (l *keyList) walk(a *repo.Access, dir string) error {

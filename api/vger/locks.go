@@ -68,13 +68,13 @@ func isJSON(contentType string) bool {
 
 // ttlLock tells whether the key can be the path of a TTL lock, and its id. Lock objects
 // of every generation end in ".json".
-func (x *exchange) ttlLock() (id string, ok bool) {
+func (x *request) ttlLock() (id string, ok bool) {
 	id, ok = x.key.within("locks")
 	return id, ok && x.key.item() && !strings.HasSuffix(id, ".json")
 }
 
 // acquire answers POST locks/{id}.
-func (x *exchange) acquire() error {
+func (x *request) acquire() error {
 	x.log("lock")
 	if !x.key.item() {
 		return errPath
@@ -142,7 +142,7 @@ func lockHolder(lock index.Lock) holder {
 
 // release frees the TTL lock of the request's path, if it is one; released is false when there is none.
 // There is no owner to check: the request names only the lock.
-func (x *exchange) release(a *repo.Access) (released bool, err error) {
+func (x *request) release(a *repo.Access) (released bool, err error) {
 	id, ok := x.ttlLock()
 	if !ok {
 		shadow, found, err := x.shadow(a)
@@ -159,7 +159,7 @@ func (x *exchange) release(a *repo.Access) (released bool, err error) {
 }
 
 // serveLockList answers for exactly "locks", without a slash: the TTL locks.
-func (x *exchange) serveLockList() error {
+func (x *request) serveLockList() error {
 	x.log("locks")
 	if !x.reads() {
 		return x.notAllowed("GET, HEAD")

@@ -70,7 +70,7 @@ type plan interface {
 }
 
 // receive reads the body into p and opens the repository for it, with the hash that names packs in it.
-func (x *exchange) receive(what string, p plan) (*repo.Access, digest.Algorithm, error) {
+func (x *request) receive(what string, p plan) (*repo.Access, digest.Algorithm, error) {
 	s, err := x.planBody()
 	if err == nil {
 		err = planError(what, p.read(s))
@@ -100,7 +100,7 @@ func (x *exchange) receive(what string, p plan) (*repo.Access, digest.Algorithm,
 
 // algorithm tests the plan's hash against the repository's format, which has one for
 // life: packs of another name would never verify again (contract, W38).
-func (x *exchange) algorithm(hash hashName, config repositoryConfig) (digest.Algorithm, error) {
+func (x *request) algorithm(hash hashName, config repositoryConfig) (digest.Algorithm, error) {
 	if want := config.hash(); want != "" && want != hash.name {
 		return digest.Algorithm{}, status(http.StatusConflict, "hash %s contradicts the repository: packs of format %d are named by %s", hash.name, config.format, want)
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // put answers PUT of an object.
-func (x *exchange) put() error {
+func (x *request) put() error {
 	x.log("store")
 	// Uploads in parts (0.23) have an unknown form: storing a part as a whole object would be the worst answer.
 	if x.t.Query != "" || x.r.URL.ForceQuery || x.r.Header.Get("Content-Range") != "" {
@@ -53,7 +53,7 @@ func (x *exchange) put() error {
 
 // writer is the access with which the object may be written, as far as the repository's format has a say:
 // it fixes the hash of packs for life, and only format 1 has a manifest.
-func (x *exchange) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
+func (x *request) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
 	if x.key.shape != pack && x.key.text != "manifest" {
 		return a, nil
 	}
@@ -77,7 +77,7 @@ func (x *exchange) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
 
 // completesBackup tells whether storing the object finishes a backup: a snapshot that is new (or was empty),
 // or any manifest (contract, 7.2).
-func (x *exchange) completesBackup(a *repo.Access) (bool, error) {
+func (x *request) completesBackup(a *repo.Access) (bool, error) {
 	if x.key.text == "manifest" {
 		return true, nil
 	}
@@ -92,7 +92,7 @@ func (x *exchange) completesBackup(a *repo.Access) (bool, error) {
 }
 
 // putError gives errors of a body their text.
-func (x *exchange) putError(err error) error {
+func (x *request) putError(err error) error {
 	var mismatch *repo.DigestError
 	switch {
 	case errors.As(err, &mismatch):

@@ -13,7 +13,7 @@ import (
 // repack answers POST ?repack. The engine makes all new packs and records the result in one transaction, joins a plan
 // that is running and answers a repeated one from its record, so that the client may lose its connection at
 // any moment. The sources stay until the client has stored an index that shows that it has this answer.
-func (x *exchange) repack() error {
+func (x *request) repack() error {
 	x.log("repack")
 	p := &repackPlan{limits: x.d.o.Limits}
 	a, algorithm, err := x.receive("repack plan", p)
@@ -35,7 +35,7 @@ func (x *exchange) repack() error {
 }
 
 // runRepack carries the plan out and answers with what became of each operation, in order.
-func (x *exchange) runRepack(a *repo.Access, p *repackPlan, plan *compact.Plan) error {
+func (x *request) runRepack(a *repo.Access, p *repackPlan, plan *compact.Plan) error {
 	out := x.slow()
 	defer out.settle()
 	operations := p.reader()

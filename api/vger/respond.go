@@ -10,10 +10,10 @@ import (
 )
 
 // empty answers with a status alone.
-func (x *exchange) empty(code int) { api.WriteText(x.w, x.r, code, "") }
+func (x *request) empty(code int) { api.WriteText(x.w, x.r, code, "") }
 
 // json answers 200 with a small value.
-func (x *exchange) json(value any) error {
+func (x *request) json(value any) error {
 	body, err := json.Marshal(value)
 	if err != nil {
 		return fmt.Errorf("encode an answer: %w", err)
@@ -25,7 +25,7 @@ func (x *exchange) json(value any) error {
 const jsonType = "application/json"
 
 // abort ends an answer that has begun and cannot be completed: the client must see that it is cut off.
-func (x *exchange) abort(err error) {
+func (x *request) abort(err error) {
 	x.t.Log.Reason = err.Error()
 	panic(http.ErrAbortHandler)
 }

@@ -13,7 +13,7 @@ import (
 // the work is silent for a while the answer begins with status 200 and white space, which JSON allows
 // in front; if the work then fails, the answer is cut off and the client asks again.
 type slowAnswer struct {
-	x    *exchange
+	x    *request
 	text []byte // not sent yet; of the handler's goroutine, after settle
 
 	mu    sync.Mutex // held over what touches the response while keepAlive runs
@@ -25,7 +25,7 @@ type slowAnswer struct {
 }
 
 // slow starts an answer; the caller must end it by end or fail.
-func (x *exchange) slow() *slowAnswer {
+func (x *request) slow() *slowAnswer {
 	s := &slowAnswer{x: x, stop: make(chan struct{})}
 	s.idle.Go(s.keepAlive)
 	return s

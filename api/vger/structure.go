@@ -29,7 +29,7 @@ type structure struct {
 
 // verifyStructure walks the index; of each pack it reads the header, several packs at once. With many packs on
 // a slow disk that takes longer than proxies wait, so that the answer may begin early.
-func (x *exchange) verifyStructure() error {
+func (x *request) verifyStructure() error {
 	x.log("verify-structure")
 	a, err := x.access()
 	if err != nil {
@@ -51,7 +51,7 @@ func (x *exchange) verifyStructure() error {
 	return nil
 }
 
-func (x *exchange) inspectStructure(a *repo.Access) (s structure, err error) {
+func (x *request) inspectStructure(a *repo.Access) (s structure, err error) {
 	if s.Errors, err = x.missingFiles(a); err != nil {
 		return s, err
 	}
@@ -71,7 +71,7 @@ func (x *exchange) inspectStructure(a *repo.Access) (s structure, err error) {
 }
 
 // missingFiles names the objects a repository of its format must have.
-func (x *exchange) missingFiles(a *repo.Access) ([]string, error) {
+func (x *request) missingFiles(a *repo.Access) ([]string, error) {
 	config, err := x.d.configs.of(x.r.Context(), a.Repository())
 	if err != nil {
 		return nil, err
@@ -96,7 +96,7 @@ func (x *exchange) missingFiles(a *repo.Access) ([]string, error) {
 }
 
 // checkPacks counts the packs and returns what is wrong with them, in order of their keys.
-func (x *exchange) checkPacks(a *repo.Access, s *structure) ([]string, error) {
+func (x *request) checkPacks(a *repo.Access, s *structure) ([]string, error) {
 	var mu sync.Mutex
 	found := make(map[int64]string) // by position in the walk; guarded by mu
 	workers, ctx := errgroup.WithContext(x.r.Context())

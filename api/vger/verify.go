@@ -20,7 +20,7 @@ import (
 // verifyPacks answers POST ?verify-packs: the packs' bytes are read as they are on disk now, several packs
 // at once. Results are in the order of the request, and when there are too many bytes for one
 // request, of its first packs: clients count them.
-func (x *exchange) verifyPacks() error {
+func (x *request) verifyPacks() error {
 	x.log("verify-packs")
 	x.t.Log.Reads = true
 	p := &verifyPlan{limits: x.d.o.Limits}
@@ -37,7 +37,7 @@ func (x *exchange) verifyPacks() error {
 
 // admit returns how many of the packs, from the first on, are within the volume of one request by their real
 // sizes. What is missing has none.
-func (x *exchange) admit(a *repo.Access, packs []verifyPack) (admitted []verifyPack, truncated bool, err error) {
+func (x *request) admit(a *repo.Access, packs []verifyPack) (admitted []verifyPack, truncated bool, err error) {
 	var total int64
 	for i, p := range packs {
 		entry, err := a.Lookup(x.r.Context(), p.canonical())
@@ -60,7 +60,7 @@ type verifyResult struct {
 	Error       *string `json:"error"`
 }
 
-func (x *exchange) runVerify(a *repo.Access, packs []verifyPack, truncated bool, algorithm digest.Algorithm) error {
+func (x *request) runVerify(a *repo.Access, packs []verifyPack, truncated bool, algorithm digest.Algorithm) error {
 	out := x.slow()
 	defer out.settle()
 	results := make([]verifyResult, len(packs))

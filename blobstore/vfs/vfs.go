@@ -52,14 +52,14 @@ type OSFiler interface {
 }
 
 // WritebackStarter is a File whose bytes can be sent on their way to the disk before Sync.
-// It promises nothing: Sync alone tells whether they arrived.
+// Nothing is durable after it: Sync alone tells whether they arrived.
 type WritebackStarter interface {
 	// StartWriteback covers n bytes from off.
 	StartWriteback(off, n int64) error
 }
 
 // Adviser is a File that can be told what will be read of it, and what not again. These are hints about the page
-// cache and promise nothing.
+// cache and make nothing durable.
 type Adviser interface {
 	// WillNeed begins to read n bytes from off, and does not wait for them.
 	WillNeed(off, n int64) error

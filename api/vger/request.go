@@ -10,8 +10,8 @@ import (
 	"packhouse/repo"
 )
 
-// exchange is one request and its answer.
-type exchange struct {
+// request is one request and its answer.
+type request struct {
 	d     *Dialect
 	w     http.ResponseWriter
 	r     *http.Request
@@ -35,7 +35,7 @@ func (c *countingReader) Read(p []byte) (int, error) {
 }
 
 // serve finds the handler. It returns an error when nothing was answered yet.
-func (x *exchange) serve() error {
+func (x *request) serve() error {
 	var err error
 	if x.query, err = parseQuery(x.t.Query); err != nil {
 		return err
@@ -63,7 +63,7 @@ func (x *exchange) serve() error {
 }
 
 // serveServer answers for "/" of a server of many repositories.
-func (x *exchange) serveServer() error {
+func (x *request) serveServer() error {
 	if x.key.shape != rootKey {
 		return &statusError{code: http.StatusNotFound}
 	}
@@ -78,7 +78,7 @@ func (x *exchange) serveServer() error {
 
 // nameless tells whether the first segment of the path is no repository's name but the begin of a key: of a client whose
 // URL has no path.
-func (x *exchange) nameless() bool {
+func (x *request) nameless() bool {
 	if x.t.Set.Single() || !api.Reserved(x.t.Name) || parseKey(x.t.Name+"/"+x.key.text).shape == invalidKey {
 		return false
 	}
@@ -95,7 +95,7 @@ var (
 )
 
 // serveRepository answers the admin requests.
-func (x *exchange) serveRepository() error {
+func (x *request) serveRepository() error {
 	switch {
 	case x.reads():
 		switch x.query.first(readRequests...) {
@@ -124,7 +124,7 @@ func (x *exchange) serveRepository() error {
 }
 
 // serveKey answers for objects and directories.
-func (x *exchange) serveKey() error {
+func (x *request) serveKey() error {
 	switch x.r.Method {
 	case http.MethodGet:
 		if x.query["list"] {
@@ -150,20 +150,20 @@ func (x *exchange) serveKey() error {
 }
 
 // reads tells whether the request is a GET, or a HEAD that is answered like one.
-func (x *exchange) reads() bool {
+func (x *request) reads() bool {
 	return x.r.Method == http.MethodGet || x.r.Method == http.MethodHead
 }
 
-func (x *exchange) notAllowed(methods string) error {
+func (x *request) notAllowed(methods string) error {
 	x.w.Header().Set("Allow", methods)
 	return &statusError{code: http.StatusMethodNotAllowed}
 }
 
 // log names the operation for the request log.
-func (x *exchange) log(operation string) { x.t.Log.Operation = operation }
+func (x *request) log(operation string) { x.t.Log.Operation = operation }
 
 // access opens the repository. A missing one is repo.ErrNoRepository.
-func (x *exchange) access() (*repo.Access, error) {
+func (x *request) access() (*repo.Access, error) {
 	r, err := api.OpenRepository(x.r.Context(), x.t, Name)
 	if err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (x *exchange) access() (*repo.Access, error) {
 
 // accessOrCreate opens the repository for a write of key, and creates it if there is none and the
 // principal may write there.
-func (x *exchange) accessOrCreate(key string) (*repo.Access, error) {
+func (x *request) accessOrCreate(key string) (*repo.Access, error) {
 	a, err := x.access()
 	if !errors.Is(err, repo.ErrNoRepository) {
 		return a, err
@@ -194,7 +194,7 @@ func (x *exchange) accessOrCreate(key string) (*repo.Access, error) {
 
 // refuse answers with an error, after reading what the client still sends (WriteText does): clients look
 // for an answer only when their body is out, and take a closed connection for a fault to retry.
-func (x *exchange) refuse(err error) {
+func (x *request) refuse(err error) {
 	code, text := x.answer(err)
 	x.t.Log.Reason = err.Error()
 	if x.r.Method == http.MethodHead && x.key.shape != rootKey {
@@ -204,7 +204,7 @@ func (x *exchange) refuse(err error) {
 }
 
 // answer is the error table with what this exchange knows besides.
-func (x *exchange) answer(err error) (int, string) {
+func (x *request) answer(err error) (int, string) {
 	code, text := answer(err)
 	var quota *repo.QuotaError
 	switch {

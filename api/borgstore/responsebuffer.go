@@ -7,31 +7,31 @@ import (
 	"os"
 )
 
-// spoolMemory is how many bytes of a response are kept in memory; a listing of some 6,000 entries.
-const spoolMemory = 1 << 20
+// bufferMemory is how many bytes of a response are kept in memory; a listing of some 6,000 entries.
+const bufferMemory = 1 << 20
 
-// spool holds a response until its length is known: in memory, and from spoolMemory on in a temporary
+// responseBuffer holds a response until its length is known: in memory, and from bufferMemory on in a temporary
 // file that has no name any more.
-type spool struct {
+type responseBuffer struct {
 	dir    string
 	memory bytes.Buffer
 	file   *os.File // nil until memory is full
 	size   int64
 }
 
-func newSpool(dir string) *spool { return &spool{dir: dir} }
+func newResponseBuffer(dir string) *responseBuffer { return &responseBuffer{dir: dir} }
 
-func (s *spool) write(p []byte) error {
+func (s *responseBuffer) write(p []byte) error {
 	s.size += int64(len(p))
 	s.memory.Write(p)
-	if s.memory.Len() < spoolMemory {
+	if s.memory.Len() < bufferMemory {
 		return nil
 	}
 	return s.spill()
 }
 
 // spill moves what is in memory to the file.
-func (s *spool) spill() error {
+func (s *responseBuffer) spill() error {
 	if s.file == nil {
 		file, err := os.CreateTemp(s.dir, "packhouse-*")
 		if err != nil {
@@ -50,7 +50,7 @@ func (s *spool) spill() error {
 }
 
 // reader reads what was written, from its start, in a form that can be sent by sendfile.
-func (s *spool) reader() (io.Reader, error) {
+func (s *responseBuffer) reader() (io.Reader, error) {
 	if s.file == nil {
 		return bytes.NewReader(s.memory.Bytes()), nil
 	}
@@ -63,7 +63,7 @@ func (s *spool) reader() (io.Reader, error) {
 	return io.LimitReader(s.file, s.size), nil
 }
 
-func (s *spool) close() {
+func (s *responseBuffer) close() {
 	if s.file != nil {
 		// It has no name and nobody waits for its bytes: nothing depends on the outcome.
 		_ = s.file.Close()

@@ -9,14 +9,14 @@ import (
 	"packhouse/repo/digest"
 )
 
-// spoolMemory is how many bytes of records a plan keeps in memory; the rest goes to a temporary
+// recordMemory is how many bytes of records a plan keeps in memory; the rest goes to a temporary
 // file. It holds some tens of thousands of ranges.
-const spoolMemory = 4 << 20
+const recordMemory = 4 << 20
 
-// spool is a list of records, in memory up to spoolMemory, then in a temporary file that has no name
+// recordList is a list of records, in memory up to recordMemory, then in a temporary file that has no name
 // any more, so that nothing is left after a crash. Appending is for one goroutine; reading is safe
 // for many, once appending is over.
-type spool struct {
+type recordList struct {
 	dir    string // "" means os.TempDir()
 	size   int64
 	starts []int64 // where each record begins
@@ -29,23 +29,23 @@ type spool struct {
 }
 
 // lookup finds an algorithm as it was when an operation was added.
-func (s *spool) lookup(name string) (digest.Algorithm, error) {
+func (s *recordList) lookup(name string) (digest.Algorithm, error) {
 	if a, ok := s.algorithms[name]; ok {
 		return a, nil
 	}
 	return digest.Lookup(name)
 }
 
-func newSpool(dir string) *spool {
-	s := &spool{dir: dir, algorithms: make(map[string]digest.Algorithm)}
+func newRecordList(dir string) *recordList {
+	s := &recordList{dir: dir, algorithms: make(map[string]digest.Algorithm)}
 	s.users.Store(1)
 	return s
 }
 
-func (s *spool) len() int { return len(s.starts) }
+func (s *recordList) len() int { return len(s.starts) }
 
-func (s *spool) append(record []byte) error {
-	if s.file == nil && len(s.memory)+len(record) > spoolMemory {
+func (s *recordList) append(record []byte) error {
+	if s.file == nil && len(s.memory)+len(record) > recordMemory {
 		f, err := createUnnamed(s.dir)
 		if err != nil {
 			return fmt.Errorf("keep plan: %w", vfs.WithoutPath(err))
@@ -66,7 +66,7 @@ func (s *spool) append(record []byte) error {
 }
 
 // sync hands what was appended to the file, so that it can be read.
-func (s *spool) sync() error {
+func (s *recordList) sync() error {
 	if len(s.flush) == 0 {
 		return nil
 	}
@@ -92,7 +92,7 @@ func createUnnamed(dir string) (*os.File, error) {
 }
 
 // read returns record i, valid until the next read with the same buffer.
-func (s *spool) read(i int, buffer *[]byte) ([]byte, error) {
+func (s *recordList) read(i int, buffer *[]byte) ([]byte, error) {
 	start, end := s.starts[i], s.size
 	if i+1 < len(s.starts) {
 		end = s.starts[i+1]
@@ -112,12 +112,12 @@ func (s *spool) read(i int, buffer *[]byte) ([]byte, error) {
 }
 
 // retain is for one more user, each of whom releases once.
-func (s *spool) retain() *spool {
+func (s *recordList) retain() *recordList {
 	s.users.Add(1)
 	return s
 }
 
-func (s *spool) release() error {
+func (s *recordList) release() error {
 	if s.users.Add(-1) != 0 || s.file == nil {
 		return nil
 	}
@@ -126,18 +126,18 @@ func (s *spool) release() error {
 
 // cursor decodes the operations of a plan, one at a time, with buffers of its own.
 type cursor struct {
-	spool  *spool
-	buffer []byte
-	op     Operation
+	records *recordList
+	buffer  []byte
+	op      Operation
 }
 
 // at returns operation i. It is valid until the next call.
 func (c *cursor) at(i int) (*Operation, error) {
-	b, err := c.spool.read(i, &c.buffer)
+	b, err := c.records.read(i, &c.buffer)
 	if err != nil {
 		return nil, err
 	}
-	if err := decodeOperation(b, &c.op, c.spool.lookup); err != nil {
+	if err := decodeOperation(b, &c.op, c.records.lookup); err != nil {
 		return nil, err
 	}
 	return &c.op, nil
