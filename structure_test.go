@@ -1,6 +1,7 @@
 package packhouse_test
 
 import (
+	"go/ast"
 	"go/parser"
 	"go/token"
 	"io/fs"
@@ -216,4 +217,60 @@ func TestPlainWords(t *testing.T) {
 	if looked < 100 {
 		t.Errorf("only %d files were looked at", looked)
 	}
+}
+
+// longFunctions of cmd are one straight story each, with the reason why they are not cut.
+var longFunctions = map[string]string{
+	"cmd/packhouse/serve.go run":    "the order of a start: what can be refused is refused before anything is made",
+	"cmd/packhouse/serve.go reload": "the table of the settings that need a restart",
+}
+
+// TestCommandsAreShort: a function of cmd has at most 60 lines. What is longer holds something that belongs below api.
+func TestCommandsAreShort(t *testing.T) {
+	const most = 60
+	seen := 0
+	sources(t, func(pkg, file string) {
+		if !strings.HasPrefix(pkg, "cmd/") {
+			return
+		}
+		files := token.NewFileSet()
+		parsed, err := parser.ParseFile(files, file, nil, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, d := range parsed.Decls {
+			f, ok := d.(*ast.FuncDecl)
+			if !ok {
+				continue
+			}
+			seen++
+			lines := files.Position(f.End()).Line - files.Position(f.Pos()).Line - 1
+			if lines > most && longFunctions[filepath.ToSlash(file)+" "+f.Name.Name] == "" {
+				t.Errorf("%s: %s has %d lines, more than %d", file, f.Name.Name, lines, most)
+			}
+		}
+	})
+	if seen < 100 {
+		t.Errorf("only %d functions were seen", seen)
+	}
+}
+
+// TestBelowHTTP: what api imports knows nothing of HTTP.
+func TestBelowHTTP(t *testing.T) {
+	sources(t, func(pkg, file string) {
+		if pkg == "api" || strings.HasPrefix(pkg, "api/") || strings.HasPrefix(pkg, "cmd/") || pkg == "bench" || strings.HasPrefix(pkg, "bench/") || forTests[pkg] {
+			return
+		}
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, parser.ImportsOnly)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, spec := range parsed.Imports {
+			if spec.Path.Value == `"net/http"` {
+				t.Errorf("%s imports net/http", file)
+			}
+		}
+	})
 }

@@ -69,34 +69,8 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 			return authorize(repository, name, p, trusted)
 		},
 	})
-	options := repo.SetOptions{
-		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
-		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
-		GaveUp: func(repository *repo.Repository) {
-			r.engine.Abandon(repository)
-			if o.GaveUp != nil {
-				o.GaveUp()
-			}
-		},
-	}
-	if !o.Alone { // a command looks when it is asked to
-		options.Environment.Sweep = sweepInterval
-	}
-	if !o.Single { // the holder of a single one would ask itself
-		options.TakeOver = func(ctx context.Context, dir string) error { return holder.TakeOver(ctx, dir, takeOverPatience) }
-	}
-	r.set = repo.OpenSet(options)
-	r.dialects = []api.Dialect{borgstore.New(borgstore.Options{Engine: r.engine, TempDir: temporary})}
-	if !o.Single { // V'Ger's clients come over the network only
-		r.dialects = append(r.dialects, vger.New(vger.Options{
-			Engine: r.engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
-			Limits: vger.Limits{
-				Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes,
-				AdminBody: o.Maintenance.PlanBytes, Operations: int(o.Maintenance.PlanOperations),
-				KeepBlobs: int(o.Maintenance.PlanRanges), Output: o.Maintenance.PlanOutput,
-			},
-		}))
-	}
+	r.set = repo.OpenSet(o.setOptions(r.engine))
+	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
 		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity,
 		Limits: compact.Limits{
@@ -114,6 +88,43 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		return components{}, errors.Join(err, r.close())
 	}
 	return r, nil
+}
+
+// setOptions are those of the repositories, whose jobs are the engine's.
+func (o *serverOptions) setOptions(engine *compact.Engine) repo.SetOptions {
+	options := repo.SetOptions{
+		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
+		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
+		GaveUp: func(repository *repo.Repository) {
+			engine.Abandon(repository)
+			if o.GaveUp != nil {
+				o.GaveUp()
+			}
+		},
+	}
+	if !o.Alone { // a command looks when it is asked to
+		options.Environment.Sweep = sweepInterval
+	}
+	if !o.Single { // the holder of a single one would ask itself
+		options.TakeOver = func(ctx context.Context, dir string) error { return holder.TakeOver(ctx, dir, takeOverPatience) }
+	}
+	return options
+}
+
+// dialects are the protocols by which clients reach the repositories. temporary is a directory for what does not fit into memory.
+func (o *serverOptions) dialects(engine *compact.Engine, temporary string) []api.Dialect {
+	all := []api.Dialect{borgstore.New(borgstore.Options{Engine: engine, TempDir: temporary})}
+	if o.Single { // V'Ger's clients come over the network only
+		return all
+	}
+	return append(all, vger.New(vger.Options{
+		Engine: engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
+		Limits: vger.Limits{
+			Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes,
+			AdminBody: o.Maintenance.PlanBytes, Operations: int(o.Maintenance.PlanOperations),
+			KeepBlobs: int(o.Maintenance.PlanRanges), Output: o.Maintenance.PlanOutput,
+		},
+	}))
 }
 
 // maintenanceConfig is the configuration of maintenance as its package wants it.

@@ -117,28 +117,33 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	report.Done(nil)
 	go func() {
 		defer leave()
-		for ctx.Err() == nil {
-			limit := idle
-			if h.empty() {
-				limit = min(idle, emptyIdle)
-			} else {
-				existed.Store(true)
-			}
-			rest := limit - time.Since(h.api.LastActive())
-			// A compaction goes on although its client has left: the next one asks for its result.
-			// So does the removal of what it destroyed, which nobody would finish.
-			if rest <= 0 && h.api.Active() == 0 && h.components.engine.Active() == 0 && !h.components.set.Sweeping() {
-				return
-			}
-			select {
-			case <-ctx.Done():
-			case <-time.After(max(rest, 50*time.Millisecond)):
-			}
-		}
+		h.awaitIdle(ctx, idle, &existed)
 	}()
 	err = h.run(ctx, nil, config.Defaults().Drain)
 	log.Info("let go of the repository", "error", err)
 	return err
+}
+
+// awaitIdle returns when there was nothing to do for a time, or ctx has ended. existed becomes true once there is a repository.
+func (h *server) awaitIdle(ctx context.Context, idle time.Duration, existed *atomic.Bool) {
+	for ctx.Err() == nil {
+		limit := idle
+		if h.empty() {
+			limit = min(idle, emptyIdle)
+		} else {
+			existed.Store(true)
+		}
+		rest := limit - time.Since(h.api.LastActive())
+		// A compaction goes on although its client has left: the next one asks for its result.
+		// So does the removal of what it destroyed, which nobody would finish.
+		if rest <= 0 && h.api.Active() == 0 && h.components.engine.Active() == 0 && !h.components.set.Sweeping() {
+			return
+		}
+		select {
+		case <-ctx.Done():
+		case <-time.After(max(rest, 50*time.Millisecond)):
+		}
+	}
 }
 
 // policyAbove is what the server of the data directory around a repository, running or not, was told of it.

@@ -97,47 +97,25 @@ func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 
 // overrides checks the flags and the environment, and returns what sets them over a file's values.
 func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), error) {
-	var set []func(*config.Config)
-	var fault error
-	on := func(name string, check func() error, apply func(*config.Config)) {
-		if !flags.Changed(name) || fault != nil {
-			return
+	o := &overrides{flags: flags}
+	if err := o.token(); err != nil {
+		return nil, err
+	}
+	f.overrideAddresses(o)
+	f.overridePolicy(o)
+	o.on("log-format", func() error { return config.CheckLogFormat(f.logFormat) }, func(c *config.Config) { c.LogFormat = f.logFormat })
+	o.on("log-level", func() error { return config.CheckLogLevel(f.logLevel) }, func(c *config.Config) { c.LogLevel = f.logLevel })
+	o.on("debug", nil, func(c *config.Config) {
+		if f.debug {
+			c.LogLevel = "debug"
 		}
-		if err := check(); err != nil {
-			fault = usage("--%s: %w", name, err)
-			return
-		}
-		set = append(set, apply)
-	}
-	fine := func() error { return nil }
-	notEmpty := func(s string) func() error {
-		return func() error {
-			if s == "" {
-				return fmt.Errorf("must not be empty")
-			}
-			return nil
-		}
-	}
-	size := func(name, text string, parse func(string) (int64, error), field func(*config.Config) *int64) {
-		var n int64
-		on(name, func() (err error) { n, err = parse(text); return err }, func(c *config.Config) { *field(c) = n })
-	}
-	span := func(name, text string, least time.Duration, field func(*config.Config) *time.Duration) {
-		var d time.Duration
-		on(name, func() (err error) { d, err = config.ParseDurationFrom(text, least); return err }, func(c *config.Config) { *field(c) = d })
-	}
+	})
+	return o.apply, o.fault
+}
 
-	token := ""
-	for _, name := range tokenVariables {
-		if token = os.Getenv(name); token != "" {
-			if err := config.CheckToken(token); err != nil {
-				return nil, fmt.Errorf("%s: %w", name, err)
-			}
-			set = append(set, func(c *config.Config) { c.Token, c.TokenFile = token, "" })
-			break
-		}
-	}
-	on("listen", func() error {
+// overrideAddresses is about where the server is and what it is known by.
+func (f *serveFlags) overrideAddresses(o *overrides) {
+	o.on("listen", func() error {
 		for _, address := range f.listen {
 			if err := config.CheckListen(address); err != nil {
 				return err
@@ -145,44 +123,95 @@ func (f *serveFlags) overrides(flags *pflag.FlagSet) (func(*config.Config), erro
 		}
 		return nil
 	}, func(c *config.Config) { c.Listen = f.listen })
-	on("data-dir", notEmpty(f.dataDir), func(c *config.Config) { c.DataDir = f.dataDir })
-	on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
-	on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
-	on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+	o.on("data-dir", notEmpty(f.dataDir), func(c *config.Config) { c.DataDir = f.dataDir })
+	o.on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
+	o.on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
+	o.on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+}
+
+// overridePolicy is about what clients may do and store.
+func (f *serveFlags) overridePolicy(o *overrides) {
 	var permissions *repo.Permissions
-	on("permissions", func() (err error) {
+	o.on("permissions", func() (err error) {
 		if err = notEmpty(f.permissions)(); err == nil {
 			permissions, err = config.ParsePermissions(f.permissions)
 		}
 		return err
 	}, func(c *config.Config) { c.Permissions = permissions })
-	on("append-only", fine, func(c *config.Config) { c.AppendOnly = f.appendOnly })
-	size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
-	size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
-	size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
-	span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })
-	span("compact-grace", f.keptFor, repo.MinCompactGrace, func(c *config.Config) *time.Duration { return &c.CompactGrace })
-	span("compact-young", f.young, config.MinCompactYoung, func(c *config.Config) *time.Duration { return &c.CompactYoung })
-	span("drain", f.drain, 0, func(c *config.Config) *time.Duration { return &c.Drain })
-	on("lock-ttl-seconds", func() error {
-		if f.lockTTL <= 0 || f.lockTTL > 1<<31 {
+	o.on("append-only", nil, func(c *config.Config) { c.AppendOnly = f.appendOnly })
+	o.size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
+	o.size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
+	o.size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
+	o.span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })
+	o.span("compact-grace", f.keptFor, repo.MinCompactGrace, func(c *config.Config) *time.Duration { return &c.CompactGrace })
+	o.span("compact-young", f.young, config.MinCompactYoung, func(c *config.Config) *time.Duration { return &c.CompactYoung })
+	o.span("drain", f.drain, 0, func(c *config.Config) *time.Duration { return &c.Drain })
+	o.on("lock-ttl-seconds", func() error {
+		if f.lockTTL <= 0 || f.lockTTL > 1<<31-1 {
 			return fmt.Errorf("expected a number of seconds above 0, got %d", f.lockTTL)
 		}
 		return nil
 	}, func(c *config.Config) { c.LockTTL = time.Duration(f.lockTTL) * time.Second })
-	on("log-format", func() error { return config.CheckLogFormat(f.logFormat) }, func(c *config.Config) { c.LogFormat = f.logFormat })
-	on("log-level", func() error { return config.CheckLogLevel(f.logLevel) }, func(c *config.Config) { c.LogLevel = f.logLevel })
-	on("debug", fine, func(c *config.Config) {
-		if f.debug {
-			c.LogLevel = "debug"
-		}
-	})
-	if fault != nil {
-		return nil, fault
+}
+
+// overrides are settings that flags and environment make, in the order of their calls. The first one that is wrong is fault.
+type overrides struct {
+	flags *pflag.FlagSet
+	set   []func(*config.Config)
+	fault error
+}
+
+func (o *overrides) apply(c *config.Config) {
+	for _, apply := range o.set {
+		apply(c)
 	}
-	return func(c *config.Config) {
-		for _, apply := range set {
-			apply(c)
+}
+
+// token is the one of the environment, if there is one.
+func (o *overrides) token() error {
+	for _, name := range tokenVariables {
+		token := os.Getenv(name)
+		if token == "" {
+			continue
 		}
-	}, nil
+		if err := config.CheckToken(token); err != nil {
+			return fmt.Errorf("%s: %w", name, err)
+		}
+		o.set = append(o.set, func(c *config.Config) { c.Token, c.TokenFile = token, "" })
+		return nil
+	}
+	return nil
+}
+
+// on has apply called if the flag was given and check (nil: always) finds nothing wrong.
+func (o *overrides) on(name string, check func() error, apply func(*config.Config)) {
+	if !o.flags.Changed(name) || o.fault != nil {
+		return
+	}
+	if check != nil {
+		if err := check(); err != nil {
+			o.fault = usage("--%s: %w", name, err)
+			return
+		}
+	}
+	o.set = append(o.set, apply)
+}
+
+func (o *overrides) size(name, text string, parse func(string) (int64, error), field func(*config.Config) *int64) {
+	var n int64
+	o.on(name, func() (err error) { n, err = parse(text); return err }, func(c *config.Config) { *field(c) = n })
+}
+
+func (o *overrides) span(name, text string, least time.Duration, field func(*config.Config) *time.Duration) {
+	var d time.Duration
+	o.on(name, func() (err error) { d, err = config.ParseDurationFrom(text, least); return err }, func(c *config.Config) { *field(c) = d })
+}
+
+func notEmpty(s string) func() error {
+	return func() error {
+		if s == "" {
+			return fmt.Errorf("must not be empty")
+		}
+		return nil
+	}
 }

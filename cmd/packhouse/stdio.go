@@ -30,8 +30,6 @@ type stdioProcess struct {
 	parsed
 	username, password string
 	find, end          time.Duration // findPatience and endPatience
-
-	mu sync.Mutex // held while this process begins, or ends, to serve the repository itself
 }
 
 func serveStdio(ctx context.Context, s streams, p parsed, username, password string) error {
@@ -43,64 +41,22 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	log := slog.New(slog.NewTextHandler(s.err, nil))
-	var alone *holder.Claim // of this process
-	var end func() error    // lets go of it
+	links := &stdioLinks{process: p, life: ctx, streams: s}
 	defer func() {
 		cancel(nil)
-		// Also when the client's last request does not end: there is a socket to be removed.
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if alone != nil {
-			_ = end() // nothing was written
-		}
+		links.close()
 	}()
-	// self is this process as the one that serves the repository; nil: it does not.
-	self := func() (*holder.Claim, error) {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		if alone != nil || ctx.Err() != nil || !readsAlone(p.dir) {
-			return alone, nil
-		}
-		var err error
-		alone, end, err = readAlone(ctx, s, p.dir)
-		return alone, err
-	}
-	connect := func(ctx context.Context) (*stdio.Link, error) {
-		ctx, cancel := context.WithTimeout(ctx, p.find)
-		defer cancel()
-		claim, err := self()
-		if err != nil {
-			return nil, err
-		}
-		if claim != nil {
-			conn, err := claim.DialSelf(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return stdio.NewLink(conn, p.header("")), nil
-		}
-		found, err := holder.Find(ctx, p.dir, func(ctx context.Context) error { return startHolder(ctx, p.dir) })
-		if err != nil {
-			return nil, err
-		}
-		if found.Name != "" {
-			if err := repo.CheckName(found.Name); err != nil {
-				return nil, errors.Join(fmt.Errorf("the directory is in one that packhouse serves: %w", err), found.Close())
-			}
-		}
-		return stdio.NewLink(found.Conn, p.header(found.Name)), nil
-	}
 	// Connected before the first request, so that what is wrong with the directory is told at once.
 	ended := make(chan error, 1)
 	go func() {
-		link, err := connect(ctx)
+		link, err := links.connect(ctx)
 		if err != nil {
 			ended <- err
 			return
 		}
 		fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
 		ended <- stdio.Run(ctx, stdio.Options{
-			First: link, Connect: connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log,
+			First: link, Connect: links.connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log,
 		})
 	}()
 	interrupted := make(chan os.Signal, 1)
@@ -126,6 +82,67 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 			return nil
 		}
 	}
+}
+
+// stdioLinks connects to who serves the repository: a holder or a server, which may be another one later; or this process itself,
+// where nobody can hold it because its file system takes no writes.
+type stdioLinks struct {
+	process *stdioProcess
+	life    context.Context // of the process
+	streams streams
+
+	mu    sync.Mutex    // held while this process begins, or ends, to serve the repository itself
+	alone *holder.Claim // nil: it does not; guarded by mu
+	end   func() error  // ends that; guarded by mu
+}
+
+// close ends what this process serves itself, also when the client's last request does not end: there is a socket to be
+// removed. The life has ended.
+func (l *stdioLinks) close() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.alone != nil {
+		_ = l.end() // nothing was written
+	}
+}
+
+// self is the claim of this process as the one that serves the repository; nil: it does not.
+func (l *stdioLinks) self() (*holder.Claim, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.alone != nil || l.life.Err() != nil || !readsAlone(l.process.dir) {
+		return l.alone, nil
+	}
+	var err error
+	l.alone, l.end, err = readAlone(l.life, l.streams, l.process.dir)
+	return l.alone, err
+}
+
+func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
+	p := l.process
+	ctx, cancel := context.WithTimeout(ctx, p.find)
+	defer cancel()
+	claim, err := l.self()
+	if err != nil {
+		return nil, err
+	}
+	if claim != nil {
+		conn, err := claim.DialSelf(ctx)
+		if err != nil {
+			return nil, err
+		}
+		return stdio.NewLink(conn, p.header("")), nil
+	}
+	found, err := holder.Find(ctx, p.dir, func(ctx context.Context) error { return startHolder(ctx, p.dir) })
+	if err != nil {
+		return nil, err
+	}
+	if found.Name != "" {
+		if err := repo.CheckName(found.Name); err != nil {
+			return nil, errors.Join(fmt.Errorf("the directory is in one that packhouse serves: %w", err), found.Close())
+		}
+	}
+	return stdio.NewLink(found.Conn, p.header(found.Name)), nil
 }
 
 // header says whose requests come through a pipe, and for which repository.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -126,8 +127,15 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 	return cmd
 }
 
+// trashEmptying is what `trash empty` was asked for.
+type trashEmptying struct {
+	olderThan   string
+	compactions bool // what is kept after them, instead of the trash
+	yes         bool // do not ask
+}
+
 func trashEmpty(s streams, f *adminFlags) *cobra.Command {
-	olderThan, compactions, yes := "", false, false
+	var e trashEmptying
 	cmd := &cobra.Command{
 		Use:   "empty NAME",
 		Short: "Remove for good what can be restored",
@@ -143,62 +151,77 @@ than the compaction then misses those packs; open plans are not affected.
   packhouse trash empty laptop --compactions`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path := "trash"
-			if compactions {
-				path = "kept"
-				if cmd.Flags().Changed("older-than") {
-					return usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
-				}
-			}
-			if cmd.Flags().Changed("older-than") {
-				age, err := config.ParseDuration(olderThan)
-				if err != nil {
-					return usage("--older-than: %w", err)
-				}
-				path += "?removed_before=" + time.Now().Add(-age).UTC().Format(time.RFC3339)
+			path, err := e.path(cmd.Flags().Changed("older-than"))
+			if err != nil {
+				return err
 			}
 			return withAdminClient(cmd, s, f, func(d *adminClient) error {
 				name, err := d.name(args)
 				if err != nil {
 					return err
 				}
-				var r repositoryInfo
-				if _, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
-					return err
-				}
-				if !yes {
-					what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
-					switch {
-					case compactions:
-						what = fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, inBytes(r.Usage.KeptBytes))
-					case olderThan == "":
-						what += "all of them."
-					default:
-						what += "those that were removed more than " + olderThan + " ago."
-					}
-					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes empties without asking"); err != nil {
-						return err
-					}
-				}
-				var emptied struct{ Items, Bytes int64 }
-				text, err := d.Request(cmd.Context(), http.MethodDelete, client.Path(name, path), nil, &emptied)
-				if err != nil {
-					return err
-				}
-				if f.json {
-					return printJSON(s.out, text)
-				}
-				if compactions {
-					_, err = fmt.Fprintf(s.out, "gave back %d packs kept after compactions, %s\n", emptied.Items, inBytes(emptied.Bytes))
-					return err
-				}
-				_, err = fmt.Fprintf(s.out, "removed %d items, %s\n", emptied.Items, inBytes(emptied.Bytes))
-				return err
+				return e.empty(cmd.Context(), s, f, d, name, path)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&olderThan, "older-than", "", "only what was removed this `time` ago, such as 7d")
-	cmd.Flags().BoolVar(&compactions, "compactions", false, "what is kept after compactions, instead of the trash")
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().StringVar(&e.olderThan, "older-than", "", "only what was removed this `time` ago, such as 7d")
+	cmd.Flags().BoolVar(&e.compactions, "compactions", false, "what is kept after compactions, instead of the trash")
+	cmd.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
 	return cmd
+}
+
+// path is that of the API for what is to be removed.
+func (e *trashEmptying) path(byAge bool) (string, error) {
+	switch {
+	case e.compactions && byAge:
+		return "", usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
+	case e.compactions:
+		return "kept", nil
+	case !byAge:
+		return "trash", nil
+	}
+	age, err := config.ParseDuration(e.olderThan)
+	if err != nil {
+		return "", usage("--older-than: %w", err)
+	}
+	return "trash?removed_before=" + time.Now().Add(-age).UTC().Format(time.RFC3339), nil
+}
+
+// empty asks whether it is meant, unless told not to, and removes.
+func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, d *adminClient, name, path string) error {
+	var r repositoryInfo
+	if _, err := d.Request(ctx, http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
+		return err
+	}
+	if !e.yes {
+		if err := confirm(s, e.question(&r), cmp.Or(r.Name, r.ID), "--yes empties without asking"); err != nil {
+			return err
+		}
+	}
+	var emptied struct{ Items, Bytes int64 }
+	text, err := d.Request(ctx, http.MethodDelete, client.Path(name, path), nil, &emptied)
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return printJSON(s.out, text)
+	}
+	said := "removed %d items, %s\n"
+	if e.compactions {
+		said = "gave back %d packs kept after compactions, %s\n"
+	}
+	_, err = fmt.Fprintf(s.out, said, emptied.Items, inBytes(emptied.Bytes))
+	return err
+}
+
+// question says what will be gone.
+func (e *trashEmptying) question(r *repositoryInfo) string {
+	what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
+	switch {
+	case e.compactions:
+		return fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, inBytes(r.Usage.KeptBytes))
+	case e.olderThan == "":
+		return what + "all of them."
+	}
+	return what + "those that were removed more than " + e.olderThan + " ago."
 }
