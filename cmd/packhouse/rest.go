@@ -212,7 +212,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 		err = h.checkRepository(ctx, p.quota)
 	}
 	if err != nil {
-		return errors.Join(err, closeAll(listeners), h.close(0))
+		return errors.Join(err, api.CloseAll(listeners), h.close(0))
 	}
 	for _, l := range listeners {
 		what := "on " + l.Addr().String()

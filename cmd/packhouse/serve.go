@@ -109,7 +109,7 @@ type service struct {
 	log       *slog.Logger
 
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
-	cert    *certificate                  // nil: no TLS
+	cert    *api.Certificate              // nil: no TLS
 	server  *server
 
 	readOnly bool   // the data directory's file system was, at the start
@@ -130,7 +130,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	// What can be refused without the directory is refused before it is made.
 	if sv.c.TLSCert != "" {
-		if sv.cert, err = loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
 			return err
 		}
 	}
@@ -169,7 +169,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	listeners, passed, err := openListeners(ctx, sv.c.Listen)
+	listeners, passed, err := api.OpenListeners(ctx, sv.c.Listen)
 	if err != nil {
 		return err
 	}
@@ -180,19 +180,19 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,
 	})
 	if err != nil {
-		return errors.Join(err, closeAll(listeners))
+		return errors.Join(err, api.CloseAll(listeners))
 	}
 	newID := ""
 	if made {
 		newID = id
 	}
 	if err := printBanner(s.out, sv, listeners, token, where, newID); err != nil {
-		return errors.Join(err, closeAll(listeners), sv.server.close(0))
+		return errors.Join(err, api.CloseAll(listeners), sv.server.close(0))
 	}
 	for i, l := range listeners {
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
 		if sv.cert != nil {
-			listeners[i] = sv.cert.wrap(l)
+			listeners[i] = sv.cert.Wrap(l)
 		}
 	}
 	stopReloading := sv.reloadOnHangup()
@@ -312,7 +312,7 @@ func (sv *service) reload() {
 		}
 	}
 	if sv.cert != nil {
-		if err := sv.cert.reload(); err != nil {
+		if err := sv.cert.Reload(); err != nil {
 			sv.log.Error("reload: the certificate stays as it was", "error", err)
 		}
 	}

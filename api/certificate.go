@@ -1,0 +1,50 @@
+package api
+
+import (
+	"crypto/tls"
+	"fmt"
+	"net"
+	"sync"
+)
+
+// Certificate is a TLS certificate that is read again on request.
+type Certificate struct {
+	certFile, keyFile string
+
+	mu   sync.RWMutex // held for a look only
+	cert *tls.Certificate
+}
+
+// LoadCertificate reads a certificate and its key.
+func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
+	c := &Certificate{certFile: certFile, keyFile: keyFile}
+	return c, c.Reload()
+}
+
+// Reload reads the files again; after an error the certificate stays what it was.
+func (c *Certificate) Reload() error {
+	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
+	if err != nil {
+		return fmt.Errorf("TLS certificate: %w", err)
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.cert = &cert
+	return nil
+}
+
+// Wrap puts TLS on a listener; sockets of this machine stay plain.
+func (c *Certificate) Wrap(l net.Listener) net.Listener {
+	if l.Addr().Network() == "unix" {
+		return l
+	}
+	return tls.NewListener(l, &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		NextProtos: []string{"http/1.1"},
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			c.mu.RLock()
+			defer c.mu.RUnlock()
+			return c.cert, nil
+		},
+	})
+}
