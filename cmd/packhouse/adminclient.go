@@ -79,6 +79,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	single := repo.HasIndex(dir)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
+	free := 0 // attempts that were refused because of a holder that was gone a moment later
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		d, err := openAdminClient(ctx, cmd.Context(), s, dir, single)
 		if err == nil {
@@ -95,6 +96,8 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 		switch {
 		case errors.As(err, &silent):
 		case errors.As(err, &held) && (holder.Held(dir) || single && holder.Held(filepath.Dir(dir))):
+		case held != nil && free < maxFree:
+			free++
 		default:
 			return err
 		}
@@ -105,6 +108,10 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 		}
 	}
 }
+
+// maxFree bounds the attempts that fail because the directory is held although nobody holds it: by commands that come and
+// go, else by something that is none of ours, which is an error at last.
+const maxFree = 20
 
 // openAdminClient finds who answers for a directory: the server of the directory above a single repository, or the holder, or
 // this process. ctx bounds the wait; the client is for the command's life.
