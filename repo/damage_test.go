@@ -8,7 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -88,10 +87,9 @@ func fill(t testing.TB, a *repo.Access) {
 // TestDamageInUse: what does not need a damaged page is served, what does is refused with what mends it. Nothing is removed
 // meanwhile, no sound copy of the index either, and all ends when the page can be read again.
 func TestDamageInUse(t *testing.T) {
-	var later atomic.Int64 // nanoseconds that have passed
+	clock := newClock()
 	s := newSet(t, func(o *repo.SetOptions) {
-		begin := time.Now()
-		o.Now = func() time.Time { return begin.Add(time.Duration(later.Load())) }
+		o.Now = clock.Now
 		// No commit in the background comes between the damage and its end.
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 30 * time.Minute} }
 	})
@@ -124,7 +122,7 @@ func TestDamageInUse(t *testing.T) {
 	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
-	later.Store(int64(time.Hour))
+	clock.advance(time.Hour)
 	before, _ := blobFiles(t, repo.Dir(r))
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
@@ -148,9 +146,9 @@ func TestDamageInUse(t *testing.T) {
 // TestStaleTrashRemovesNothing: a row of the trash that came back, as with a page that the disk did not write, does not cost
 // an item its bytes.
 func TestStaleTrashRemovesNothing(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
+	dir, clock := t.TempDir(), newClock()
 	o := repo.SetOptions{
-		Dir: dir, Environment: repo.Environment{Now: func() time.Time { return now }},
+		Dir: dir, Environment: repo.Environment{Now: clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} },
 	}
 	s := repo.OpenSet(o)
@@ -201,11 +199,11 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 		return nil
 	})
 	defer func() { s.Close() }()
-	now = now.Add(2 * time.Hour)
+	clock.advance(2 * time.Hour)
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
 	}
-	if _, err := r.EmptyTrash(ctx, now.Add(time.Hour)); !errors.Is(err, repo.ErrCorrupt) {
+	if _, err := r.EmptyTrash(ctx, clock.Now().Add(time.Hour)); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("empty trash: got %v, want ErrCorrupt", err)
 	}
 	wantContent(t, a, "packs/a", "restored")
@@ -214,8 +212,8 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 // TestDamagedIndexIsRefusedAtOnce: an index that would be dear to look at is not looked at with every request; one that
 // was replaced, or that a disk could not read for a while, is.
 func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
-	dir, now := t.TempDir(), time.Now()
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: func() time.Time { return now }}}
+	dir, clock := t.TempDir(), newClock()
+	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
 	s := repo.OpenSet(o)
 	fill(t, create(t, s, "r").As(repo.Principal{}))
 	create(t, s, "other")
@@ -235,7 +233,7 @@ func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
 	if _, err := s.Get(ctx, "r"); err != first {
 		t.Errorf("it was looked at again: %v", err)
 	}
-	now = now.Add(11 * time.Second)
+	clock.advance(11 * time.Second)
 	_, second := s.Get(ctx, "r")
 	if second == first || !errors.Is(second, repo.ErrCorrupt) {
 		t.Errorf("after a while: got %v", second)

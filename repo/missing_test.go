@@ -407,14 +407,14 @@ func TestCutFile(t *testing.T) {
 
 // TestSalvageEnds: it survives a restart, and no more than its time.
 func TestSalvageEnds(t *testing.T) {
-	now := time.UnixMilli(1_800_000_000_000)
-	o := repo.SetOptions{Dir: t.TempDir(), Environment: repo.Environment{Now: func() time.Time { return now }}}
+	clock := fixedClock(time.UnixMilli(1_800_000_000_000))
+	o := repo.SetOptions{Dir: t.TempDir(), Environment: repo.Environment{Now: clock.Now}}
 	s := repo.OpenSet(o)
 	r := create(t, s, "r")
 	if _, err := r.Salvage(ctx, 8*24*time.Hour); !errors.Is(err, repo.ErrInvalid) {
 		t.Errorf("salvage for ever: got %v, want ErrInvalid", err)
 	}
-	if until, err := r.Salvage(ctx, 2*time.Hour); err != nil || !until.Equal(now.Add(2*time.Hour)) {
+	if until, err := r.Salvage(ctx, 2*time.Hour); err != nil || !until.Equal(clock.Now().Add(2*time.Hour)) {
 		t.Fatal(until, err)
 	}
 	if err := s.Close(); err != nil {
@@ -429,7 +429,7 @@ func TestSalvageEnds(t *testing.T) {
 	if !r.Salvaging() {
 		t.Error("it ended with the restart")
 	}
-	now = now.Add(2 * time.Hour)
+	clock.advance(2 * time.Hour)
 	if r.Salvaging() || r.Health().Degraded() {
 		t.Errorf("it does not end: %+v", r.Health())
 	}

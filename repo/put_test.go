@@ -169,8 +169,8 @@ func TestWriteOnceRace(t *testing.T) {
 // When a backup was last completed is kept for each writer, and survives a restart.
 func TestFreshness(t *testing.T) {
 	dir := t.TempDir()
-	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: func() time.Time { return now }}}
+	clock := fixedClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
 	s := repo.OpenSet(o)
 	r := create(t, s, "r")
 	backup := func(writer, key, body string) {
@@ -181,9 +181,9 @@ func TestFreshness(t *testing.T) {
 		}
 	}
 	backup("laptop", "archives/1", "")
-	now = now.Add(time.Hour)
+	clock.advance(time.Hour)
 	backup("server", "archives/2", "")
-	now = now.Add(time.Hour)
+	clock.advance(time.Hour)
 	backup("laptop", "archives/1", "") // asked again: no new backup
 	mustPut(t, r.As(repo.Principal{Name: "laptop"}), "packs/x", "")
 	if err := s.Close(); err != nil {

@@ -35,6 +35,18 @@ func (c *clock) Now() time.Time {
 
 func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
+// settableClock stands still until a test moves it on; it is safe for concurrent use.
+type settableClock struct {
+	start time.Time
+	ahead atomic.Int64
+}
+
+func fixedClock(start time.Time) *settableClock { return &settableClock{start: start} }
+
+func (c *settableClock) Now() time.Time { return c.start.Add(time.Duration(c.ahead.Load())) }
+
+func (c *settableClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
+
 // lost is a repository whose index a test damages after some story.
 type lost struct {
 	clock *clock

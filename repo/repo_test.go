@@ -192,8 +192,8 @@ func TestReplaceWhileReading(t *testing.T) {
 }
 
 func TestLocksSurviveAndExpire(t *testing.T) {
-	now := time.Now()
-	a := newAccess(t, func(o *repo.SetOptions) { o.Now = func() time.Time { return now } })
+	clock := fixedClock(time.Now())
+	a := newAccess(t, func(o *repo.SetOptions) { o.Now = clock.Now })
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -201,15 +201,15 @@ func TestLocksSurviveAndExpire(t *testing.T) {
 	if !errors.Is(err, repo.ErrLocked) || held.Holder != "h1:1" {
 		t.Errorf("second holder: got %+v, %v", held, err)
 	}
-	now = now.Add(50 * time.Minute)
+	clock.advance(50 * time.Minute)
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Errorf("renewal: %v", err)
 	}
-	now = now.Add(50 * time.Minute)
+	clock.advance(50 * time.Minute)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 1 {
 		t.Errorf("after renewal: got %v, %v", locks, err)
 	}
-	now = now.Add(time.Hour)
+	clock.advance(time.Hour)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 0 {
 		t.Errorf("after the TTL: got %v, %v", locks, err)
 	}

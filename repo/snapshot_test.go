@@ -69,11 +69,11 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 
 // When the clock went back, the new copy is not taken for the oldest.
 func TestSnapshotAfterTheClockWentBack(t *testing.T) {
-	now := time.Now()
-	r := create(t, newSet(t, func(o *repo.SetOptions) { o.Now = func() time.Time { return now } }), "r")
+	clock := fixedClock(time.Now())
+	r := create(t, newSet(t, func(o *repo.SetOptions) { o.Now = clock.Now }), "r")
 	last := ""
 	for _, step := range []time.Duration{0, 0, -time.Hour} {
-		now = now.Add(step)
+		clock.advance(step)
 		s, err := r.Snapshot(ctx, 1)
 		if err != nil {
 			t.Fatal(err)
