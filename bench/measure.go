@@ -96,18 +96,7 @@ func (s *Sample) Value(m Measure) (float64, bool) {
 }
 
 // Total adds up the operations of the sample.
-func (s *Sample) Total() Operation {
-	total := Operation{Name: "all"}
-	for _, o := range s.Operations {
-		total.Requests += o.Requests
-		total.Items += o.Items
-		total.Bytes += o.Bytes
-		total.Failures += o.Failures
-		total.Errors = append(total.Errors, o.Errors...)
-		total.Latency.Merge(o.Latency)
-	}
-	return total
-}
+func (s *Sample) Total() Operation { return merge("all", s.Operations) }
 
 // Summary is what several rounds say about one measure.
 type Summary struct {
