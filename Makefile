@@ -12,7 +12,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit e2e clients peers bench fuzz crash trials clean
+.PHONY: help build test skipped check unit e2e clients peers bench profile fuzz crash trials clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -65,6 +65,9 @@ bench: build clients peers ## measure this server, a bare one and those of other
 		[ ! -x "$${peer#*=}" ] || peers="$$peers --peer $$peer"; \
 	done; \
 	bin/packhouse bench store $$peers $(BENCHFLAGS)
+
+profile: build ## profile small puts and gets of our servers; the tops are in bin/profile/profile.txt
+	@scripts/profile.sh bin/packhouse bin/profile
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s)
 	@scripts/fuzz.sh $(FUZZTIME)

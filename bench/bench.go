@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"time"
@@ -17,6 +18,9 @@ type Bench struct {
 	Workloads []Workload
 	Settings  Settings // Rounds must be at least 1; the rest is only told in the Run
 	Program   string   // release of the packhouse that is measured
+	// Profiles is a directory for profiles of the servers that make some, one directory for each server, workload and round;
+	// "": none. It must be empty.
+	Profiles string
 	// Progress is told before each step of the run; nil: nobody wants to know.
 	Progress func(Progress)
 }
@@ -149,10 +153,14 @@ type runner struct {
 }
 
 func (r *runner) step(format string, args ...any) {
-	if r.Progress != nil {
-		r.Progress(Progress{r.done, r.total, fmt.Sprintf(format, args...)})
-	}
+	r.tell(fmt.Sprintf(format, args...))
 	r.done++
+}
+
+func (r *runner) tell(what string) {
+	if r.Progress != nil {
+		r.Progress(Progress{r.done, r.total, what})
+	}
 }
 
 // contender is a server in a group: its store, or why it has none.
@@ -172,6 +180,7 @@ func (r *runner) group(ctx context.Context, group []Workload) (measured []Worklo
 	}
 	contenders := make([]contender, len(r.Servers))
 	defer func() {
+		r.tell("remove the stores")
 		for _, c := range contenders {
 			if c.store != nil {
 				err = errors.Join(err, c.store.remove())
@@ -269,7 +278,11 @@ func (r *runner) once(ctx context.Context, s *Store, w Workload, round int) (x S
 		x, err = w.Sample(ctx, s, round)
 		return x, errors.Join(err, s.stop())
 	}
-	if err := s.start(ctx, startOptions{tls: a.TLS, snapshotEvery: a.SnapshotEvery}); err != nil {
+	o := startOptions{tls: a.TLS, snapshotEvery: a.SnapshotEvery}
+	if r.Profiles != "" {
+		o.profile = filepath.Join(r.Profiles, fmt.Sprintf("%s-%s-%d", a.Name, s.Server.Info.Name, round))
+	}
+	if err := s.start(ctx, o); err != nil {
 		return x, err
 	}
 	if a.Items > 0 {

@@ -196,7 +196,7 @@ func TestRounds(t *testing.T) {
 	if s := w.Servers[2]; !strings.Contains(s.Skipped, "none ended at once") {
 		t.Errorf("a server that does not start: %+v", s)
 	}
-	if len(steps) == 0 || steps[0].Done != 0 || steps[len(steps)-1].Done != steps[0].Total-1 {
+	if len(steps) == 0 || steps[0].Done != 0 || steps[len(steps)-1].Done != steps[0].Total {
 		t.Errorf("progress from %+v to %+v", steps[0], steps[len(steps)-1])
 	}
 }

@@ -8,7 +8,6 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 
 	"packhouse/repo/digest"
@@ -123,25 +122,4 @@ func BorgStoreServer(path, version string) Server {
 			return seedFiles(ctx, names, func(name string) string { return filepath.Join(dir, borgStoreKey(name)) })
 		},
 	}
-}
-
-// seedFiles makes an empty file for each name, and the directories.
-func seedFiles(ctx context.Context, names []string, path func(name string) string) error {
-	made := make(map[string]bool)
-	for _, name := range names {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		path := path(name)
-		if dir := filepath.Dir(path); !made[dir] {
-			if err := os.MkdirAll(dir, 0o755); err != nil {
-				return fmt.Errorf("seed: %w", err)
-			}
-			made[dir] = true
-		}
-		if err := os.WriteFile(path, nil, 0o644); err != nil {
-			return fmt.Errorf("seed: %w", err)
-		}
-	}
-	return nil
 }

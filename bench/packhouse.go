@@ -25,7 +25,7 @@ func Packhouse(path, version string) []Server {
 	s := Server{
 		Info: ServerInfo{Name: "packhouse", Dialect: "borgstore", Version: version, Durable: true,
 			Notes: "file, its directory and the index are synced before the answer; BLAKE3 of all bytes beside the SHA-256 of the client"},
-		Hash: digest.SHA256, Driver: NewBorgStore, Path: "/" + repository, TLS: true,
+		Hash: digest.SHA256, Driver: NewBorgStore, Path: "/" + repository, TLS: true, Profiles: true,
 		Command: func(s Start) (Command, error) { return packhouseCommand(path, s) },
 		Header:  basic(),
 		Seed:    seedPackhouse, Snapshots: packhouseSnapshots, Scrub: scrubPackhouse,
@@ -53,6 +53,9 @@ func packhouseCommand(path string, s Start) (Command, error) {
 	if s.Certificate != "" {
 		args = append(args, "--tls-cert", s.Certificate, "--tls-key", s.Key)
 	}
+	if s.Profile != "" {
+		args = append(args, "--profile", s.Profile)
+	}
 	return Command{Args: args, Env: []string{"PACKHOUSE_TOKEN=" + secret}}, nil
 }
 
@@ -70,6 +73,7 @@ func seedPackhouse(ctx context.Context, dir string, names []string) (err error) 
 		}
 	}()
 	now := time.Now()
+	var files emptyFiles
 	const batch = 20_000
 	for first := 0; first < len(names); first += batch {
 		var group []index.Mutation
@@ -79,7 +83,7 @@ func seedPackhouse(ctx context.Context, dir string, names []string) (err error) 
 			binary.BigEndian.PutUint64(id[:], number)
 			binary.BigEndian.PutUint64(id[8:], number*0x9e3779b97f4a7c15)
 			file := hex.EncodeToString(id[:])
-			if err := os.WriteFile(filepath.Join(dir, "blobs", file[len(file)-2:], file), nil, 0o600); err != nil {
+			if err := files.make(filepath.Join(dir, "blobs", file[len(file)-2:], file)); err != nil {
 				return fmt.Errorf("seed: %w", err)
 			}
 			group = append(group, index.Put{Key: borgStoreKey(name), Limit: -1, Now: now, Item: index.Item{Ref: "\x01" + string(id[:])}})

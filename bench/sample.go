@@ -2,12 +2,20 @@ package bench
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
 	"time"
 )
 
 // measure runs work, which sends requests to the server of the store, and fills in what it cost.
 func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (Sample, error) {
 	if err := s.syncDisk(); err != nil {
+		return Sample{}, err
+	}
+	if err := s.toggleProfile(ctx, "mutex-before.pprof"); err != nil {
 		return Sample{}, err
 	}
 	before, err := s.usage()
@@ -20,7 +28,30 @@ func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (
 	if err != nil {
 		return Sample{}, err
 	}
-	return s.sample(before, took, operations)
+	x, err := s.sample(before, took, operations)
+	return x, errors.Join(err, s.toggleProfile(ctx, "mutex.pprof"))
+}
+
+// toggleProfile begins or ends the profile of the server, if it makes one; last is the file that it then writes last.
+func (s *Store) toggleProfile(ctx context.Context, last string) error {
+	if s.profile == "" {
+		return nil
+	}
+	if err := s.process.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		if _, err := os.Stat(filepath.Join(s.profile, last)); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s writes no %s: %w", s.Server.Info.Name, last, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
 }
 
 // usage is what server, generator and machine have used so far.

@@ -25,6 +25,8 @@ type Server struct {
 	Header  http.Header // goes with each request, such as for authentication
 	Driver  func(*Client) Driver
 	TLS     bool
+	// Profiles: it knows Start.Profile.
+	Profiles bool
 
 	// Seed makes items of these names, without bytes, in a store that Create made and that is not served now.
 	Seed func(ctx context.Context, dir string, names []string) error
@@ -41,6 +43,9 @@ type Start struct {
 	Certificate, Key string // files, if TLS is wanted
 	// SnapshotEvery is the time between two snapshots of the index; 0: none.
 	SnapshotEvery time.Duration
+	// Profile is a directory for profiles of the time between two signals SIGUSR1, the last of them mutex-before.pprof after
+	// the first signal and mutex.pprof after the second; "": none.
+	Profile string
 }
 
 // Command is a program with its arguments, and what is added to its environment.

@@ -23,7 +23,8 @@ type Store struct {
 	filled  map[namesKey]int // how many items of a series are there to be read
 	process *process
 	addr    string
-	secure  bool // the process speaks TLS
+	secure  bool   // the process speaks TLS
+	profile string // directory of the profiles that the process makes; "": none
 }
 
 // newStore makes an empty repository below scratch, and seeds items.
@@ -52,6 +53,7 @@ func newStore(ctx context.Context, scratch string, s Server, names *nameCache, t
 type startOptions struct {
 	tls           bool
 	snapshotEvery time.Duration
+	profile       string
 }
 
 // start runs the server, which does not run.
@@ -61,6 +63,9 @@ func (s *Store) start(ctx context.Context, o startOptions) error {
 		return err
 	}
 	start := Start{Dir: s.dir, Addr: addr, SnapshotEvery: o.snapshotEvery}
+	if s.profile = ""; s.Server.Profiles {
+		s.profile, start.Profile = o.profile, o.profile
+	}
 	if o.tls {
 		if !s.Server.TLS {
 			return unsupported("does not speak TLS")

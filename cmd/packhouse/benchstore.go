@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -16,6 +18,7 @@ import (
 // storeBench is the command line of `bench store`.
 type storeBench struct {
 	dir, json   string
+	profiles    string
 	quick, long bool
 	only, peers []string
 	rounds      int
@@ -55,6 +58,7 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	f.StringSliceVar(&o.only, "only", nil, "`names` or kinds of workloads, such as put8k,list")
 	f.StringArrayVar(&o.peers, "peer", nil, "another server to measure, `name=path`; may be repeated")
 	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
+	f.StringVar(&o.profiles, "profiles", "", "write profiles of our servers below this `directory`; figures are then lower")
 	f.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, at least 3")
 	f.Float64Var(&o.scale, "scale", 1, "`factor` for times and numbers of items")
 	if err := f.MarkHidden("scale"); err != nil { // for tests: with another factor figures say nothing
@@ -119,12 +123,20 @@ func (o *storeBench) bench(ctx context.Context) (*bench.Bench, error) {
 	if err != nil {
 		return nil, usage("--only: %w", err)
 	}
+	if o.profiles != "" {
+		if o.profiles, err = filepath.Abs(o.profiles); err != nil {
+			return nil, err
+		}
+		if entries, err := os.ReadDir(o.profiles); err != nil && !errors.Is(err, fs.ErrNotExist) || len(entries) > 0 {
+			return nil, usage("--profiles must be empty or missing: %s", o.profiles)
+		}
+	}
 	program, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find our own program: %w", err)
 	}
 	b := &bench.Bench{
-		Dir: o.dir, Workloads: workloads, Program: version(),
+		Dir: o.dir, Workloads: workloads, Program: version(), Profiles: o.profiles,
 		Servers:  append(bench.Packhouse(program, version()), bench.FloorServer(program)),
 		Settings: bench.Settings{Mode: mode, Rounds: o.rounds, Only: o.only, Scale: o.scale},
 	}

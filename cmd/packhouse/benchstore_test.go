@@ -108,3 +108,27 @@ func TestBenchStoreUsage(t *testing.T) {
 		})
 	}
 }
+
+// Profiles are of the measured part of each sample.
+func TestBenchStoreProfiles(t *testing.T) {
+	dir, out := tempDir(t), filepath.Join(tempDir(t), "profiles")
+	args := []string{"packhouse", "bench", "store", "--dir", dir, "--only", "put8k@1", "--scale", "0.01", "--profiles", out}
+	p := launch(t, program(t, dir, args...))
+	<-p.exited
+	if code := p.ProcessState.ExitCode(); code != 0 {
+		t.Fatalf("got exit code %d: %s", code, p.errs)
+	}
+	for _, sample := range []string{"put8k@1-packhouse-1", "put8k@1-packhouse-vger-3"} {
+		for _, name := range []string{"cpu", "allocs-before", "allocs", "mutex-before", "mutex"} {
+			text, err := os.ReadFile(filepath.Join(out, sample, name+".pprof"))
+			if err != nil || !bytes.HasPrefix(text, []byte{0x1f, 0x8b}) { // gzip
+				t.Errorf("%s of %s: %d bytes, %v", name, sample, len(text), err)
+			}
+		}
+	}
+	p = launch(t, program(t, dir, args...))
+	<-p.exited
+	if code := p.ProcessState.ExitCode(); code != exitUsage {
+		t.Errorf("over other profiles: got exit code %d, want %d: %s", code, exitUsage, p.errs)
+	}
+}
