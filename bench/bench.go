@@ -77,14 +77,19 @@ const perItem = 1 << 10
 // Need is how many bytes and files the run has on the disk at a time, at most. It is an estimate that is rather too high.
 func (b *Bench) Need() (bytes, files int64) {
 	for _, group := range b.groups() {
-		var stay, once, items int64
+		var filled, stay, once, items int64
 		for _, w := range group {
 			a := w.About()
-			stay, once, items = max(stay, a.Disk), max(once, a.DiskOnce), max(items, int64(a.Items))
+			filled, items = max(filled, a.Disk), max(items, int64(a.Items))
+			if a.Stays {
+				stay += int64(b.Settings.Rounds) * a.DiskRound
+			} else {
+				once = max(once, a.DiskRound)
+			}
 		}
 		n := int64(len(b.Servers))
-		bytes = max(bytes, n*(stay+once+items*perItem))
-		files = max(files, n*(items+(stay+once)/perFile))
+		bytes = max(bytes, n*(filled+stay+once+items*perItem))
+		files = max(files, n*(items+(filled+stay+once)/perFile))
 	}
 	return bytes + 64<<20, files + 10_000 // servers' own files
 }
@@ -123,6 +128,7 @@ func (b *Bench) Run(ctx context.Context) (run *Run, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, os.RemoveAll(scratch)) }()
+	spread(scratch)
 	identity, err := newIdentity(scratch)
 	if err != nil {
 		return nil, err

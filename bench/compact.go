@@ -23,8 +23,8 @@ func (c Compactions) About() About {
 		Name: "compact", Kind: "compact", Store: "compact", Title: fmt.Sprintf("compaction of packs of %s, of which half is dead; figures are of live bytes", sizeText(c.PackBytes)),
 		Size: c.PackBytes, Connections: 1, Measure: Throughput, Cache: cold, OwnOnly: c.OwnOnly,
 		Floor: "reads the live ranges and writes them to a new file, one after the other, with SHA-256, fdatasync and sync of the directory",
-		// New packs of each round, and the old ones, which Packhouse keeps for a time.
-		Disk: 5 * c.Bytes,
+		// The new packs, and the old ones, which Packhouse keeps for a time.
+		DiskRound: 2 * c.Bytes, Stays: true,
 	}
 }
 

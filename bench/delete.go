@@ -13,10 +13,10 @@ type Deletes struct {
 
 func (c Deletes) About() About {
 	a := About{
-		Name: name("delete", c.Size, c.Connections, 0, "", false), Kind: "delete", Store: storeName(c.Size, 0), Title: "deletes of " + sizeText(c.Size),
+		Name: name("delete", c.Size, c.Connections, 0, "", false), Kind: "delete", Store: "delete-" + sizeName(c.Size), Title: "deletes of " + sizeText(c.Size),
 		Size: c.Size, Connections: c.Connections, Measure: Rate, Cache: warm, OwnOnly: c.OwnOnly,
-		Floor:    "appends a record, one fdatasync for all that wait, and unlinks the file",
-		DiskOnce: int64(c.N) * (c.Size + perFile),
+		Floor:     "appends a record, one fdatasync for all that wait, and unlinks the file",
+		DiskRound: int64(c.N) * (c.Size + perFile),
 	}
 	if c.Batch > 0 {
 		a.Name, a.Kind = name("batchdelete", c.Size, c.Connections, 0, "", false), "batchdelete"

@@ -31,12 +31,17 @@ func newBody(size int64) []byte {
 type series uint64
 
 const (
-	putSeries series = iota << 40
+	putSeries series = iota << 56
 	getSeries
 	deleteSeries
 	mixedSeries
 	largeSeries
 )
+
+// of is the part of the series for one round and one number of connections: at most 2^32 items.
+func (s series) of(round, connections int) series {
+	return s + series(round)<<40 + series(connections)<<32
+}
 
 // stamp makes body that of the item with this number.
 func stamp(body []byte, number uint64) { binary.LittleEndian.PutUint64(body[frame:], number) }

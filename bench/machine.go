@@ -71,8 +71,17 @@ func fileSystem(dir string) string {
 		}
 		at := fields[1]
 		if below := at == "/" || dir == at || strings.HasPrefix(dir, at+"/"); below && len(at) >= len(best) {
-			best, found = at, fields[2]+" ("+fields[3]+")"
+			best, found = at, fields[2]+" ("+fields[3]+")"+journal(fields[0], fields[2])
 		}
 	}
 	return found
+}
+
+// journal says of an ext4 on a device that it has no journal: its syncs cost another thing then.
+func journal(device, kind string) string {
+	task, err := os.ReadFile("/sys/fs/ext4/" + filepath.Base(device) + "/journal_task")
+	if kind == "ext4" && err == nil && strings.TrimSpace(string(task)) == "<none>" {
+		return " without a journal"
+	}
+	return ""
 }

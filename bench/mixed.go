@@ -32,7 +32,8 @@ func (c Mixed) About() About {
 		Floor:         "as the floors of the single requests; there is nothing to scrub and no index to snapshot",
 		SnapshotEvery: max(time.Second, (c.Time / 4).Truncate(time.Second)),
 		Disk:          int64(c.Items)*(c.Size+perFile) + int64(c.Large)*c.LargeSize,
-		DiskOnce:      int64(c.Time.Seconds()*mixedPuts) * (c.Size + perFile),
+		DiskRound:     int64(c.Time.Seconds()*mixedPuts) * (c.Size + perFile),
+		Stays:         true,
 	}
 }
 
@@ -62,17 +63,14 @@ func (c Mixed) Sample(ctx context.Context, s *Store, round int) (Sample, error) 
 	}
 	d, free := s.Connect(c.Connections)
 	defer free()
-	m := &mixture{c: c, driver: d, algorithm: algorithm, read: all}
+	m := &mixture{c: c, driver: d, algorithm: algorithm, read: all, series: mixedSeries.of(round, c.Connections)}
 	var t *Timeline
 	x, err := s.measure(ctx, func() (operations []Operation, err error) {
 		operations, t, err = m.run(ctx, s, large, round)
 		return operations, err
 	})
 	x.Timeline, x.Seconds = t, m.took.Seconds()
-	if err != nil {
-		return x, err
-	}
-	return x, removeAll(ctx, d, m.left)
+	return x, err
 }
 
 // mixture is one sample of Mixed.
@@ -81,8 +79,8 @@ type mixture struct {
 	driver    Driver
 	algorithm digest.Algorithm
 	read      []string
-	number    atomic.Uint64 // of the last item that was put
-	left      []string      // what is still there of what was put
+	series    series
+	number    atomic.Uint64 // of the last item of the series that was put
 	took      time.Duration // without what ran beside for longer
 }
 
@@ -115,9 +113,6 @@ func (m *mixture) run(ctx context.Context, s *Store, large []string, round int) 
 			parts = append(parts, w.operations[i])
 		}
 		operations[i] = merge(p.name, parts)
-	}
-	for _, w := range workers {
-		m.left = append(m.left, w.stored...)
 	}
 	return operations, t, err
 }
@@ -158,7 +153,7 @@ func (w *mixtureWorker) send(ctx context.Context, m *mixture, what string, rando
 		}
 		return done{1, n}, err
 	case "put":
-		name := nameOf(m.algorithm, w.body, uint64(mixedSeries)+m.number.Add(1))
+		name := nameOf(m.algorithm, w.body, uint64(m.series)+m.number.Add(1))
 		err := m.driver.Put(ctx, name, w.body)
 		if err == nil {
 			w.stored = append(w.stored, name)

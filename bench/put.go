@@ -2,7 +2,6 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"time"
 )
@@ -19,13 +18,18 @@ type Puts struct {
 	OwnOnly     bool
 }
 
-// putRate is how many items a second are made beforehand at most, for a server that is faster than any; and of large items
-// how many bytes.
-const putRate, putBytes = 40_000, 1_500_000_000
-
-// limit is the number of items that are made for a sample.
+// limit is the number of items that are made for a sample: more than any server stores meanwhile. One that does
+// ends its sample early.
 func (c Puts) limit() int {
-	rate := min(putRate, putBytes/float64(c.Size))
+	rate := 1.2e9 / float64(c.Size) // of what a disk takes
+	switch {
+	case c.Connections == 1:
+		rate = min(rate, 5000)
+	case c.Connections <= 8:
+		rate = min(rate, 15_000)
+	default:
+		rate = min(rate, 25_000)
+	}
 	return int(rate*c.Time.Seconds()) + 2*c.Connections
 }
 
@@ -33,8 +37,8 @@ func (c Puts) About() About {
 	a := About{
 		Name: name("put", c.Size, c.Connections, c.Items, c.Curve, c.TLS), Kind: "put", Store: storeName(c.Size, c.Items), Title: "durable puts of " + sizeText(c.Size),
 		Size: c.Size, Connections: c.Connections, Items: c.Items, TLS: c.TLS, Measure: rateMeasure(c.Size), Curve: c.Curve, Cache: warm,
-		Floor:    "appends to one file, one fdatasync for all that wait, SHA-256",
-		DiskOnce: int64(c.limit()) * (c.Size + perFile), OwnOnly: c.OwnOnly,
+		Floor:     "appends to one file, one fdatasync for all that wait, SHA-256",
+		DiskRound: int64(c.limit()) * (c.Size + perFile), Stays: c.stay(), OwnOnly: c.OwnOnly,
 	}
 	if c.Size >= appended {
 		a.Floor = "writes a file with SHA-256, then fdatasync, then sync of the directory"
@@ -59,14 +63,22 @@ func name(what string, size int64, connections, items int, curve string, tls boo
 
 func (c Puts) Prepare(ctx context.Context, s *Store) error { return nil }
 
+// stay tells whether what was stored stays until the store is removed: files that were just deleted make it slow to make
+// others on some file systems (ext4 without a journal), so that few are.
+func (c Puts) stay() bool { return c.Size < 64<<10 }
+
 func (c Puts) Sample(ctx context.Context, s *Store, round int) (Sample, error) {
-	all, err := s.names.of(ctx, s.Server.Hash, c.Size, putSeries, c.limit())
+	of := putSeries
+	if c.stay() {
+		of = of.of(round, c.Connections)
+	}
+	all, err := s.names.of(ctx, s.Server.Hash, c.Size, of, c.limit())
 	if err != nil {
 		return Sample{}, err
 	}
 	d, done := s.Connect(c.Connections)
 	defer done()
-	put := putter(d.Put, c.Size, c.Connections, putSeries, all)
+	put := putter(d.Put, c.Size, c.Connections, of, all)
 	_, _, err = load{connections: c.Connections, to: c.Connections}.run(ctx, "", put) // opens the connections
 	if err != nil {
 		return Sample{}, err
@@ -78,7 +90,10 @@ func (c Puts) Sample(ctx context.Context, s *Store, round int) (Sample, error) {
 		o, used, err = load{connections: c.Connections, from: c.Connections, to: len(all), time: c.Time}.run(ctx, "put", put)
 		return []Operation{o}, err
 	})
-	return x, errors.Join(err, removeAll(ctx, d, all[:used]))
+	if err != nil || c.stay() {
+		return x, err
+	}
+	return x, removeAll(ctx, d, all[:used])
 }
 
 // putter stores the items with these names, the first ones of a series.

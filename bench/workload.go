@@ -12,7 +12,7 @@ type Workload interface {
 	About() About
 	// Prepare fills a store, whose server runs, once for each server before its first sample.
 	Prepare(ctx context.Context, s *Store) error
-	// Sample does the work once and measures it, on a server that was just started. What it stored it removes again.
+	// Sample does the work once and measures it, on a server that was just started.
 	Sample(ctx context.Context, s *Store, round int) (Sample, error)
 }
 
@@ -32,9 +32,10 @@ type About struct {
 	// SnapshotEvery is the time between two snapshots of the index, where the server makes some.
 	SnapshotEvery time.Duration
 	// Cold starts the server for the first time in Sample, which stops it itself.
-	Cold     bool
-	Disk     int64 // bytes of what Prepare and the samples leave in the store, at most
-	DiskOnce int64 // bytes of what a sample stores and removes again, at most
+	Cold      bool
+	Disk      int64 // bytes of what Prepare leaves in the store, at most
+	DiskRound int64 // bytes of what a sample stores, at most
+	Stays     bool  // what samples stored stays until the store is removed
 	// OwnOnly leaves out peers but in a long run.
 	OwnOnly bool
 }

@@ -51,7 +51,7 @@ func TestBenchStoreInterrupted(t *testing.T) {
 			dir := tempDir(t)
 			p := launch(t, program(t, dir, "packhouse", "bench", "store", "--dir", dir, "--only", "get8k@1", "--scale", "100"))
 			await(t, "server that runs", func() bool {
-				logs, err := filepath.Glob(filepath.Join(dir, "*", "floor.log"))
+				logs, err := filepath.Glob(filepath.Join(dir, "*", "floor-*.log"))
 				if err != nil {
 					t.Fatal(err)
 				}
