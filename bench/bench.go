@@ -71,8 +71,8 @@ func (b *Bench) steps() int {
 	return n + len(b.groups())*len(b.Servers)
 }
 
-// perItem is what an item without bytes costs: an inode, its entry in a directory and in an index.
-const perItem = 1 << 10
+// perItem is what an item without bytes costs: its entry in a directory and in an index.
+const perItem = 512
 
 // Need is how many bytes and files the run has on the disk at a time, at most. It is an estimate that is rather too high.
 func (b *Bench) Need() (bytes, files int64) {
@@ -88,8 +88,9 @@ func (b *Bench) Need() (bytes, files int64) {
 			}
 		}
 		n := int64(len(b.Servers))
-		bytes = max(bytes, n*(filled+stay+once+items*perItem))
-		files = max(files, n*(items+(filled+stay+once)/perFile))
+		// What is removed after its sample may still be there when the next one runs, as servers remove files later.
+		bytes = max(bytes, n*(filled+stay+items*perItem)+2*once)
+		files = max(files, (n*(filled+stay)+2*once)/perFile)
 	}
 	return bytes + 64<<20, files + 10_000 // servers' own files
 }

@@ -46,8 +46,10 @@ func JudgeRun(r *Run) {
 // Recorder is a clock that a test ticks.
 type Recorder struct{ *clock }
 
-// NewRecorder begins at a time.
-func NewRecorder(step time.Duration) Recorder { return Recorder{newClock(step)} }
+// NewRecorder begins at the time that now says.
+func NewRecorder(step time.Duration, now func() time.Time) Recorder {
+	return Recorder{newClock(step, now)}
+}
 
 func (r Recorder) Tick()               { r.tick() }
 func (r Recorder) Timeline() *Timeline { return r.timeline() }

@@ -2,6 +2,7 @@ package bench_test
 
 import (
 	"os/exec"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -94,14 +95,17 @@ func TestUsage(t *testing.T) {
 }
 
 func TestTimeline(t *testing.T) {
-	r := bench.NewRecorder(time.Hour)
-	for range 5 {
+	now := time.Unix(1000, 0)
+	r := bench.NewRecorder(time.Second, func() time.Time { return now })
+	for _, wait := range []time.Duration{10, 20, 30, 250, 1, 1000, 50} { // milliseconds until the next request ends
+		now = now.Add(wait * time.Millisecond)
 		r.Tick()
 	}
-	time.Sleep(120 * time.Millisecond)
-	r.Tick()
-	line := r.Timeline()
-	if len(line.Requests) != 1 || line.Requests[0] != 6 || len(line.Stalls) == 0 || line.LongestStall < 0.12 || line.Stalls[0].Seconds < 0.12 {
-		t.Errorf("got %+v", line)
+	now = now.Add(2 * time.Second) // nothing more ends
+	got := r.Timeline()
+	want := &bench.Timeline{StepSeconds: 1, StallSeconds: 0.1, Requests: []int64{5, 2}, LongestStall: 2,
+		Stalls: []bench.Span{{At: 0.06, Seconds: 0.25}, {At: 0.311, Seconds: 1}, {At: 1.361, Seconds: 2}}}
+	if !reflect.DeepEqual(got, want) {
+		t.Errorf("got %+v, want %+v", got, want)
 	}
 }

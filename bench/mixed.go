@@ -33,12 +33,15 @@ func (c Mixed) About() About {
 		SnapshotEvery: max(time.Second, (c.Time / 4).Truncate(time.Second)),
 		Disk:          int64(c.Items)*(c.Size+perFile) + int64(c.Large)*c.LargeSize,
 		DiskRound:     int64(c.Time.Seconds()*mixedPuts) * (c.Size + perFile),
-		Stays:         true,
+		Stays:         c.stay(),
 	}
 }
 
 // mixedPuts is how many items a second a sample stores at most, to know how much disk that takes.
-const mixedPuts = 4000
+const mixedPuts = 1500
+
+// stay tells whether what was stored stays, as it does for Puts, until there is too much of it.
+func (c Mixed) stay() bool { return c.Time <= 2*time.Minute }
 
 func (c Mixed) Prepare(ctx context.Context, s *Store) error {
 	all, err := s.fillAll(ctx, c.Size, getSeries, c.Items)
@@ -70,7 +73,10 @@ func (c Mixed) Sample(ctx context.Context, s *Store, round int) (Sample, error) 
 		return operations, err
 	})
 	x.Timeline, x.Seconds = t, m.took.Seconds()
-	return x, err
+	if err != nil || c.stay() {
+		return x, err
+	}
+	return x, removeAll(ctx, d, m.left)
 }
 
 // mixture is one sample of Mixed.
@@ -80,6 +86,7 @@ type mixture struct {
 	algorithm digest.Algorithm
 	read      []string
 	series    series
+	left      []string      // what is still there of what was put
 	number    atomic.Uint64 // of the last item of the series that was put
 	took      time.Duration // without what ran beside for longer
 }
@@ -91,7 +98,7 @@ var mixtureParts = []struct {
 }{{"get", 70}, {"put", 20}, {"delete", 5}, {"list", 5}}
 
 func (m *mixture) run(ctx context.Context, s *Store, large []string, round int) ([]Operation, *Timeline, error) {
-	c := newClock(min(time.Second, max(time.Millisecond, m.c.Time/20)))
+	c := newClock(min(time.Second, max(time.Millisecond, m.c.Time/20)), time.Now)
 	var beside, group sync.WaitGroup
 	ctx, end := context.WithCancel(ctx)
 	defer end()
@@ -113,6 +120,9 @@ func (m *mixture) run(ctx context.Context, s *Store, large []string, round int) 
 			parts = append(parts, w.operations[i])
 		}
 		operations[i] = merge(p.name, parts)
+	}
+	for _, w := range workers {
+		m.left = append(m.left, w.stored...)
 	}
 	return operations, t, err
 }

@@ -14,6 +14,7 @@ const stallTime = 100 * time.Millisecond
 type clock struct {
 	start time.Time
 	step  time.Duration
+	now   func() time.Time
 
 	mu       sync.Mutex
 	last     time.Time // when the last request ended; guarded by mu, as all below
@@ -23,14 +24,14 @@ type clock struct {
 	beside   []Span
 }
 
-func newClock(step time.Duration) *clock {
-	now := time.Now()
-	return &clock{start: now, last: now, step: step}
+func newClock(step time.Duration, now func() time.Time) *clock {
+	start := now()
+	return &clock{start: start, last: start, step: step, now: now}
 }
 
 // tick counts a request that has just ended.
 func (c *clock) tick() {
-	now := time.Now()
+	now := c.now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pause(now)
@@ -66,7 +67,7 @@ func (c *clock) ran(name string, begin, end time.Time, err error) {
 func (c *clock) timeline() *Timeline {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.pause(time.Now())
+	c.pause(c.now())
 	return &Timeline{StepSeconds: c.step.Seconds(), Requests: c.requests, Stalls: c.stalls, StallSeconds: stallTime.Seconds(),
 		LongestStall: c.longest.Seconds()}
 }
