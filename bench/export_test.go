@@ -28,9 +28,17 @@ func (s *Store) Remove() error { return s.remove() }
 // CPU is the processor time of the store's server.
 func (s *Store) CPU() (CPU, error) { return s.process.cpu() }
 
-// MachineBusy and CompactByClient are tested by themselves.
+// OthersSince measures other load as a sample does: the returned function tells what it was since the call.
+func (s *Store) OthersSince() (func() (float64, error), error) {
+	before, err := s.usage()
+	return func() (float64, error) {
+		after, err := s.usage()
+		return after.others(before), err
+	}, err
+}
+
+// CompactByClient is tested by itself.
 var (
-	MachineBusy     = machineBusy
 	CompactByClient = compactByClient
 	ItemName        = itemName
 )

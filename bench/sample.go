@@ -54,14 +54,15 @@ func (s *Store) toggleProfile(ctx context.Context, last string) error {
 	}
 }
 
-// usage is what server, generator and machine have used so far.
+// usage is what server, generator and machine have used until a time.
 type usage struct {
+	at                time.Time
 	server, generator CPU
-	machine           float64 // seconds of all cores
+	idle, kernel      float64 // seconds, of all cores and of the kernel's threads
+	cores             int
 }
 
 func (s *Store) usage() (u usage, err error) {
-	// The machine last before, first after: else what reading takes would look like other load.
 	if s.process != nil {
 		if u.server, err = s.process.cpu(); err != nil {
 			return u, err
@@ -70,7 +71,11 @@ func (s *Store) usage() (u usage, err error) {
 	if u.generator, err = ownCPU(); err != nil {
 		return u, err
 	}
-	u.machine, err = machineBusy()
+	if u.kernel, err = kernelThreads(); err != nil {
+		return u, err
+	}
+	u.at = time.Now()
+	u.idle, u.cores, err = machineIdle()
 	return u, err
 }
 
@@ -87,7 +92,15 @@ func (s *Store) sample(before usage, took time.Duration, operations []Operation)
 		Seconds: took.Seconds(), Operations: operations, PeakRSS: peak,
 		Server: after.server.minus(before.server), Generator: after.generator.minus(before.generator),
 	}
-	other := after.machine - before.machine - x.Server.Total() - x.Generator.Total()
-	x.OtherLoad = max(0, other) / took.Seconds()
+	x.OtherLoad = after.others(before)
 	return x, nil
+}
+
+// others is how many cores were busy since before with processes that are neither the server nor the generator, nor
+// the kernel. Time that a hypervisor gave to other machines is busy.
+func (u usage) others(before usage) float64 {
+	elapsed := u.at.Sub(before.at).Seconds()
+	busy := float64(u.cores)*elapsed - (u.idle - before.idle)
+	own := u.server.minus(before.server).Total() + u.generator.minus(before.generator).Total() + u.kernel - before.kernel
+	return max(0, (busy-own)/elapsed)
 }

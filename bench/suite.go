@@ -28,7 +28,7 @@ func Suite(mode string, scale float64) []Workload {
 		return s.all(sizes{put: 3 * time.Second, get: 2 * time.Second, ranges: []int{1, 8, 64}, mixed: time.Hour / 3, compact: 1 << 30,
 			items: []int{10_000, 100_000, 1_000_000, 10_000_000}, huge: true, peers: true})
 	default:
-		return s.all(sizes{put: 600 * time.Millisecond, get: 300 * time.Millisecond, ranges: []int{8}, mixed: 40 * time.Second, compact: 192 << 20,
+		return s.all(sizes{put: 500 * time.Millisecond, get: 250 * time.Millisecond, ranges: []int{8}, mixed: 25 * time.Second, compact: 192 << 20,
 			items: []int{10_000, 100_000, 1_000_000}})
 	}
 }
@@ -115,8 +115,10 @@ func (s scaled) single(size int64, z sizes) []Workload {
 	}
 	switch size {
 	case 8 << 10:
-		all = append(all, Deletes{Size: size, N: s.n(1000), Connections: 1}, Deletes{Size: size, N: s.n(1000), Connections: 8},
-			Deletes{Size: size, N: s.n(3000), Batch: s.n(1000), Connections: 1})
+		if z.peers {
+			all = append(all, Deletes{Size: size, N: s.n(1000), Connections: 1}, Deletes{Size: size, N: s.n(1000), Connections: 64})
+		}
+		all = append(all, Deletes{Size: size, N: s.n(1000), Connections: 8}, Deletes{Size: size, N: s.n(3000), Batch: s.n(1000), Connections: 1})
 	case 32 << 20:
 		all = append(all, Puts{Size: size, Connections: 1, Time: put, TLS: true}, Gets{Size: size, N: s.read(size), Connections: 1, Time: get, TLS: true})
 	}

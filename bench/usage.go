@@ -85,24 +85,23 @@ func (p *process) peakMemory() (int64, error) {
 	return kib << 10, nil
 }
 
-// machineBusy is how long the machine's cores have been busy with processes, in seconds: without the threads of the
-// kernel, which write what we made it write, and without interrupts. Time that the hypervisor gave to others counts.
-func machineBusy() (float64, error) {
+// machineIdle is how long the machine's cores together were idle since its start, waiting for disks included, and how many
+// cores there are. The kernel counts idle time exactly, but busy time by samples.
+func machineIdle() (idle float64, cores int, err error) {
 	text, err := os.ReadFile("/proc/stat")
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	var user, nice, system, idle, wait, interrupt, softInterrupt, stolen int64
-	if _, err := fmt.Sscanf(string(text), "cpu %d %d %d %d %d %d %d %d", &user, &nice, &system, &idle, &wait, &interrupt, &softInterrupt, &stolen); err != nil {
-		return 0, fmt.Errorf("/proc/stat: %w", err)
+	var user, nice, system, rest, wait int64
+	if _, err := fmt.Sscanf(string(text), "cpu %d %d %d %d %d", &user, &nice, &system, &rest, &wait); err != nil {
+		return 0, 0, fmt.Errorf("/proc/stat: %w", err)
 	}
-	busy := user + nice + system + stolen
-	own, err := kernelThreads()
-	return float64(busy-own) / 100, err
+	return float64(rest+wait) / 100, bytes.Count(text, []byte("\ncpu")), nil
 }
 
-// kernelThreads is the system time of the kernel's own threads, in hundredths of a second.
-func kernelThreads() (total int64, err error) {
+// kernelThreads is the processor time of the kernel's own threads, in seconds: they write what we made them write.
+func kernelThreads() (float64, error) {
+	total := int64(0)
 	entries, err := os.ReadDir("/proc")
 	if err != nil {
 		return 0, err
@@ -124,5 +123,5 @@ func kernelThreads() (total int64, err error) {
 			total += system
 		}
 	}
-	return total, nil
+	return float64(total) / 100, nil
 }
