@@ -68,6 +68,7 @@ func bar(p pane, w *bench.WorkloadRun, s *bench.ServerRun, colours palette, y fl
 	}
 	low, middle, high := p.at(x.Min, y), p.at(x.Median, y), p.at(x.Max, y)
 	p.rect("bar "+colour, point{zero.x, zero.y - half}, point{middle.x, zero.y + half})
+	p.line("halo", low, high) // the line must be seen on the bar
 	p.line("spread", low, high)
 	for i := range s.Samples {
 		if v, ok := s.Samples[i].Value(w.Measure); ok {

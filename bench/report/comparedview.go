@@ -43,9 +43,14 @@ func (p *page) compare(old *bench.Run, colours palette) error {
 		}
 	}
 	low, high := reach(all)
+	for _, d := range all {
+		for _, r := range d.rows { // and their ranges, where they are not much wider
+			low, high = min(low, max(r.dots[0].low, 0.5)), max(high, min(r.dots[0].high, 2))
+		}
+	}
 	var faults []error
 	for _, d := range all {
-		d.x = logarithmic(min(low, 1)/1.1, max(high, 1)*1.1, 1.5, ratioTick)
+		d.x = logarithmic(min(low, 1)/1.1, max(high, 1)*1.1, 1.5, 5, ratioTick)
 		svg, err := d.draw(colours)
 		v.Plots, faults = append(v.Plots, picture{svg, d.caption}), append(faults, err)
 	}

@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	dotRow  = 26 // pixels
+	dotRow  = 28 // pixels
 	fewRows = 3  // a kind with less shares its plot with others
 )
 
@@ -74,8 +74,8 @@ func (d dots) draw(colours palette) (template.HTML, error) {
 			a := p.at(d.x.min, y)
 			p.label("name", point{(nameWidth + 4) * unit, a.y + 4*unit}, short(r.label, 17))
 			p.line("lane", a, point{p.box.Right, a.y})
-			for j, level := range levels(p, r.dots) {
-				r.dots[j].draw(p, y, level*7*unit, colours)
+			for j, level := range slices.Backward(levels(p, r.dots)) { // the first on top
+				r.dots[j].draw(p, y, level*5*unit, colours)
 			}
 		}
 	}}
@@ -88,7 +88,7 @@ func levels(p pane, all []dot) []int {
 	found := make([]int, len(all))
 	for i, d := range all {
 		x := p.at(math.Log10(d.value), 0).x
-		for _, level := range []int{0, -1, 1} {
+		for _, level := range []int{0, -1, 1, -2, 2} {
 			free := !slices.ContainsFunc(taken, func(t point) bool { return t.y == level && max(t.x-x, x-t.x) < 9*unit })
 			if free {
 				found[i] = level

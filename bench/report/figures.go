@@ -106,7 +106,7 @@ func took(seconds float64) string {
 }
 
 func bytesText(n int64) string {
-	return units.CustomSize("%.4g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"})
+	return units.CustomSize("%.3g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"})
 }
 
 // unitOf is how the figures of a measure are labelled in a workload.

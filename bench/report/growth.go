@@ -87,7 +87,7 @@ func (c curve) draw(run *bench.Run, colours palette) (template.HTML, error) {
 		return "", nil
 	}
 	few, many := float64(first.Items), float64(c.points[len(c.points)-1].Items)
-	x, y := logarithmic(few/1.15, many*1.15, 4, tick), logarithmic(low/1.1, high*1.1, 3, tick)
+	x, y := logarithmic(few/1.15, many*1.15, 4, 4, tick), logarithmic(low/1.1, high*1.1, 3, 5, tick)
 	p := plot{
 		title: fmt.Sprintf("%s over the number of items: %s", measureName(first.Measure), c.name), text: strings.Join(said, "; "),
 		height: 240, left: 8, right: nameWidth, top: 8, bottom: 4, x: x, y: y,

@@ -49,7 +49,7 @@ func latency(w *bench.WorkloadRun, operation string, colours palette) (template.
 	if operation != "" {
 		of = operation + " in " + w.Name
 	}
-	x := logarithmic(low, high, 4, milliseconds)
+	x := logarithmic(low, high, 4, 3, milliseconds)
 	y := axis{max: float64(len(all))}
 	p := plot{
 		title: "latency of " + of + " by server", text: strings.Join(said, "; "),
@@ -71,13 +71,35 @@ func latency(w *bench.WorkloadRun, operation string, colours palette) (template.
 	return p.draw()
 }
 
+// bucketsOf are the buckets that are drawn as one: of few requests, a bucket of its own for each time would be a comb.
+func bucketsOf(total int64) int {
+	switch {
+	case total < 200:
+		return 5
+	case total < 1000:
+		return 2
+	default:
+		return 1
+	}
+}
+
 // ridge draws a distribution that stands on base.
 func ridge(p pane, h bench.Histogram, base float64, colour string) {
-	peak := float64(slices.Max(h.Counts))
+	width := bucketsOf(h.Total())
+	var counts []float64
+	for group := range slices.Chunk(h.Counts, width) {
+		sum := int64(0)
+		for _, n := range group {
+			sum += n
+		}
+		counts = append(counts, float64(sum)/float64(len(group)))
+	}
+	peak := slices.Max(counts)
 	outline := []point{p.at(math.Log10(bench.BucketStart(h.First)), base)}
-	for i, n := range h.Counts {
-		height := base + 0.88*float64(n)/peak
-		outline = append(outline, p.at(math.Log10(bench.BucketStart(h.First+i)), height), p.at(math.Log10(bench.BucketStart(h.First+i+1)), height))
+	for i, n := range counts {
+		height := base + 0.88*n/peak
+		first, last := h.First+i*width, h.First+min((i+1)*width, len(h.Counts))
+		outline = append(outline, p.at(math.Log10(bench.BucketStart(first)), height), p.at(math.Log10(bench.BucketStart(last)), height))
 	}
 	outline = append(outline, p.at(math.Log10(bench.BucketStart(h.First+len(h.Counts))), base))
 	p.area("ridge "+colour, outline...)

@@ -58,16 +58,19 @@ func notesOf(w *bench.WorkloadRun) []note {
 	return notes
 }
 
-// shared makes one of the notes that say the same of several servers.
+// shared makes one of the notes that say the same of several servers, and of those about all servers.
 func shared(notes []note) []note {
 	var all []note
 	for _, n := range notes {
 		i := slices.IndexFunc(all, func(x note) bool {
-			return x.Mark == n.Mark && x.Workload == n.Workload && x.Text == n.Text && x.Server != "" && n.Server != ""
+			return x.Mark == n.Mark && x.Workload == n.Workload && (x.Server == "") == (n.Server == "") && (x.Text == n.Text || n.Server == "")
 		})
-		if i < 0 {
+		switch {
+		case i < 0:
 			all = append(all, n)
-		} else {
+		case n.Server == "":
+			all[i].Text += "; " + n.Text
+		default:
 			all[i].Server += ", " + n.Server
 		}
 	}

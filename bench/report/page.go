@@ -140,7 +140,7 @@ func (p *page) overviews(colours palette) error {
 		var plots []picture
 		low, high := reach(all)
 		for _, d := range all {
-			d.x, d.base, d.unit = logarithmic(low/1.2, high*1.2, 10, label), base, label
+			d.x, d.base, d.unit = logarithmic(low/1.2, high*1.2, 10, 5, label), base, label
 			svg, err := d.draw(colours)
 			if err != nil {
 				return nil, err
@@ -162,6 +162,7 @@ func (p *page) overviews(colours palette) error {
 
 // workloads makes the cards, by kind and title.
 func (p *page) workloads(colours palette) error {
+	others := kindView{Name: "other workloads", Anchor: "kind-others"}
 	for _, workloads := range kinds(p.Run) {
 		k := kindView{Name: kindName(workloads[0].Kind), Anchor: "kind-" + workloads[0].Kind}
 		at := make(map[string]int)
@@ -178,10 +179,20 @@ func (p *page) workloads(colours palette) error {
 			g.Cards = append(g.Cards, c)
 			g.Floors, g.Caches = appendNew(g.Floors, w.Floor), appendNew(g.Caches, w.Cache)
 		}
-		p.Kinds = append(p.Kinds, k)
+		if len(workloads) < fewCards {
+			others.Groups = append(others.Groups, k.Groups...)
+		} else {
+			p.Kinds = append(p.Kinds, k)
+		}
+	}
+	if len(others.Groups) > 0 {
+		p.Kinds = append(p.Kinds, others)
 	}
 	return nil
 }
+
+// fewCards is the number of workloads below which a kind has no part of its own.
+const fewCards = 3
 
 func card(run *bench.Run, w *bench.WorkloadRun, colours palette) (cardView, error) {
 	c := cardView{Name: w.Name, Label: label(w), Unit: unitInWords(w, w.Measure), Notes: shared(notesOf(w)), Measures: measureTable(run, w)}

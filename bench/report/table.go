@@ -59,7 +59,7 @@ func settings(s bench.Settings) string {
 		text += " (only " + strings.Join(s.Only, ", ") + ")"
 	}
 	if s.Scale != 1 {
-		text += fmt.Sprintf(" scaled by %v, which says nothing about speed,", s.Scale)
+		text += fmt.Sprintf(" scaled by %v (its figures say nothing)", s.Scale)
 	}
 	return text
 }
@@ -114,6 +114,9 @@ func cell(run *bench.Run, w *bench.WorkloadRun, s *bench.ServerRun, m bench.Meas
 	return text + marks(w, s), true
 }
 
+// mostDoubts are the lines about figures in doubt that a table has: of a run on a busy machine, all are.
+const mostDoubts = 20
+
 // writeNotes says what the servers promise, the state of the page cache, what was left out, failed and is in doubt.
 func writeNotes(b *strings.Builder, run *bench.Run) {
 	b.WriteString("\nServers\n")
@@ -145,8 +148,16 @@ func writeNotes(b *strings.Builder, run *bench.Run) {
 		if len(all) > 0 {
 			fmt.Fprintf(b, "\n%s\n", list.title)
 		}
-		for _, line := range joined(all) {
+		lines := joined(all)
+		most := len(lines)
+		if list.mark == doubtMark {
+			most = min(most, mostDoubts)
+		}
+		for _, line := range lines[:most] {
 			b.WriteString("  " + line + "\n")
+		}
+		if more := len(lines) - most; more > 0 {
+			fmt.Fprintf(b, "  and %s more; the page and the JSON have them all\n", grouped(int64(more)))
 		}
 	}
 }

@@ -27,8 +27,8 @@ func linear(top float64, label func(float64) string) axis {
 }
 
 // logarithmic is an axis of decimal logarithms that holds low and high, both above 0, and is at least a factor of
-// widen long.
-func logarithmic(low, high, widen float64, label func(float64) string) axis {
+// widen long. It has room for that many labels.
+func logarithmic(low, high, widen float64, room int, label func(float64) string) axis {
 	if rest := widen / (high / low); rest > 1 {
 		low, high = low/math.Sqrt(rest), high*math.Sqrt(rest)
 	}
@@ -42,14 +42,19 @@ func logarithmic(low, high, widen float64, label func(float64) string) axis {
 	case decades < 1.8:
 		steps = []float64{1, 3}
 	}
-	every := max(1, int((a.max-a.min)/5)) // decades
 	for decade := int(math.Floor(a.min)); decade <= int(math.Ceil(a.max)); decade++ {
 		for _, s := range steps {
-			v := math.Log10(s) + float64(decade)
-			if decade%every == 0 && v >= a.min && v <= a.max {
+			if v := math.Log10(s) + float64(decade); v >= a.min && v <= a.max {
 				a.ticks = append(a.ticks, chartdraw.Tick{Value: v, Label: label(s * math.Pow(10, float64(decade)))})
 			}
 		}
+	}
+	if len(steps) == 1 && len(a.ticks) > room { // decades: every second, or third
+		var some []chartdraw.Tick
+		for i := 0; i < len(a.ticks); i += (len(a.ticks) + room - 1) / room {
+			some = append(some, a.ticks[i])
+		}
+		a.ticks = some
 	}
 	return a
 }

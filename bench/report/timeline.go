@@ -1,8 +1,10 @@
 package report
 
 import (
+	"cmp"
 	"fmt"
 	"html/template"
+	"slices"
 	"strings"
 
 	"packhouse/bench"
@@ -28,7 +30,7 @@ func timeline(w *bench.WorkloadRun, server string, s *bench.Sample, top float64,
 	}
 	p.layers = []layer{grid(axis{}, y), func(p pane) {
 		outline := []point{p.at(0, 0)}
-		for _, step := range rates(t) {
+		for _, step := range rates(s) {
 			outline = append(outline, p.at(step.from, step.rate), p.at(step.to, step.rate))
 		}
 		last := outline[len(outline)-1]
@@ -46,8 +48,9 @@ func timeline(w *bench.WorkloadRun, server string, s *bench.Sample, top float64,
 // step is a part of a timeline, in seconds, and the requests a second in it.
 type step struct{ from, to, rate float64 }
 
-// rates are the steps of a timeline, at most mostSteps.
-func rates(t *bench.Timeline) []step {
+// rates are the steps of a sample's timeline, at most mostSteps.
+func rates(s *bench.Sample) []step {
+	t, seconds := s.Timeline, s.Seconds
 	each := (len(t.Requests) + mostSteps - 1) / mostSteps
 	var steps []step
 	for i := 0; i < len(t.Requests); i += each {
@@ -55,8 +58,12 @@ func rates(t *bench.Timeline) []step {
 		for _, n := range t.Requests[i:end] {
 			sum += n
 		}
+		from := float64(i) * t.StepSeconds
 		long := float64(end-i) * t.StepSeconds
-		steps = append(steps, step{float64(i) * t.StepSeconds, float64(i)*t.StepSeconds + long, float64(sum) / long})
+		if rest := seconds - from; end == len(t.Requests) && rest > 0 && rest < long { // the load ended within the last step
+			long = max(rest, t.StepSeconds/4)
+		}
+		steps = append(steps, step{from, from + long, float64(sum) / long})
 	}
 	return steps
 }
@@ -74,7 +81,7 @@ func lanesOf(beside []bench.Span) []string {
 func drawLanes(p pane, lanes []string, beside []bench.Span, colour string) {
 	for i, name := range lanes {
 		y := p.box.Top - (len(lanes)-i)*laneHeight*unit + 3*unit
-		free := p.box.Left // where no span is yet
+		var taken [][2]int
 		for _, s := range beside {
 			if s.Name != name {
 				continue
@@ -86,10 +93,27 @@ func drawLanes(p pane, lanes []string, beside []bench.Span, colour string) {
 			}
 			b.x = max(min(b.x, p.box.Right), a.x+unit)
 			p.rect(class, point{a.x, y}, point{b.x, y + 6*unit})
-			free = max(free, b.x)
+			taken = append(taken, [2]int{a.x, b.x})
 		}
-		p.label("lane", point{min(free+4*unit, p.box.Right-60*unit), y + 7*unit}, name)
+		p.label("lane", point{freePart(taken, p.box.Left, p.box.Right) + 4*unit, y + 7*unit}, name)
 	}
+}
+
+// freePart is where a part between left and right begins that no span takes: the first behind a span with room for a
+// name, else the widest.
+func freePart(taken [][2]int, left, right int) int {
+	slices.SortFunc(taken, func(a, b [2]int) int { return cmp.Compare(a[0], b[0]) })
+	from, best, widest := left, left, 0
+	for _, t := range append(taken, [2]int{right, right}) {
+		if from > left && t[0]-from > nameWidth*unit {
+			return from
+		}
+		if t[0]-from > widest {
+			best, widest = from, t[0]-from
+		}
+		from = max(from, t[1])
+	}
+	return best
 }
 
 func timelineText(t *bench.Timeline) string {
@@ -113,7 +137,7 @@ func topRate(s *bench.ServerRun) float64 {
 	top := 0.0
 	for i := range s.Samples {
 		if t := s.Samples[i].Timeline; t != nil && t.StepSeconds > 0 {
-			for _, r := range rates(t) {
+			for _, r := range rates(&s.Samples[i]) {
 				top = max(top, r.rate)
 			}
 		}
