@@ -19,7 +19,9 @@ func (c *Comparison) Write(w io.Writer) error {
 	list(&b, "\nThe runs are not alike, so that a change need not come from the program:", c.Differences)
 	list(&b, "\nFailures:", c.Failed)
 	list(&b, "\nFigures that only the old run has:", c.Lost)
-	list(&b, "\nFigures that only the new run has:", c.Gained)
+	if len(c.Gained) > 0 {
+		b.WriteString("\nFigures that only the new run has:\n" + wrapped(strings.Join(c.Gained, "; "), 110) + "\n")
+	}
 	worse, better, same := c.sorted()
 	writeChanges(&b, fmt.Sprintf("\nWorse beyond the noise (%d)", len(worse)), worse)
 	writeChanges(&b, fmt.Sprintf("\nBetter beyond the noise (%d)", len(better)), better)

@@ -40,7 +40,7 @@ func latency(w *bench.WorkloadRun, operation string, colours palette) (template.
 		all = append(all, r)
 		said = append(said, fmt.Sprintf("%s: median %s ms, 99 of 100 at most %s ms", r.server, figure(r.p50), figure(r.p99)))
 		low = min(low, bench.BucketStart(h.First))
-		high = max(high, bench.BucketStart(h.First+len(h.Counts)))
+		high = max(high, bench.BucketStart(endOf(h)))
 	}
 	if len(all) == 0 {
 		return "", nil
@@ -63,6 +63,7 @@ func latency(w *bench.WorkloadRun, operation string, colours palette) (template.
 			ridge(p, r.times, base, colours.class(r.server))
 			for _, v := range []float64{r.p50, r.p99} {
 				b := p.at(math.Log10(v), base)
+				p.line("halo", b, point{b.x, b.y - 9*unit}) // the stroke must be seen on the hill
 				p.line("quantile", b, point{b.x, b.y - 9*unit})
 			}
 			p.label("value", point{(plotWidth - valueWidth + 8) * unit, a.y - 5*unit}, figure(r.p50)+" · "+figure(r.p99))
@@ -83,6 +84,12 @@ func bucketsOf(total int64) int {
 	}
 }
 
+// endOf is the first bucket behind those that are drawn.
+func endOf(h bench.Histogram) int {
+	width := bucketsOf(h.Total())
+	return h.First + (len(h.Counts)+width-1)/width*width
+}
+
 // ridge draws a distribution that stands on base.
 func ridge(p pane, h bench.Histogram, base float64, colour string) {
 	width := bucketsOf(h.Total())
@@ -92,15 +99,15 @@ func ridge(p pane, h bench.Histogram, base float64, colour string) {
 		for _, n := range group {
 			sum += n
 		}
-		counts = append(counts, float64(sum)/float64(len(group)))
+		counts = append(counts, float64(sum)) // the last group may lack buckets, which are empty
 	}
 	peak := slices.Max(counts)
 	outline := []point{p.at(math.Log10(bench.BucketStart(h.First)), base)}
 	for i, n := range counts {
 		height := base + 0.88*n/peak
-		first, last := h.First+i*width, h.First+min((i+1)*width, len(h.Counts))
-		outline = append(outline, p.at(math.Log10(bench.BucketStart(first)), height), p.at(math.Log10(bench.BucketStart(last)), height))
+		first := h.First + i*width
+		outline = append(outline, p.at(math.Log10(bench.BucketStart(first)), height), p.at(math.Log10(bench.BucketStart(first+width)), height))
 	}
-	outline = append(outline, p.at(math.Log10(bench.BucketStart(h.First+len(h.Counts))), base))
+	outline = append(outline, p.at(math.Log10(bench.BucketStart(endOf(h))), base))
 	p.area("ridge "+colour, outline...)
 }
