@@ -33,9 +33,9 @@ type browser struct {
 	proxy   *httptest.Server
 
 	mu     sync.Mutex
-	pages  map[string]string // by URL; guarded by mu, as requests
-	asked  []string          // what was requested
+	pages  map[string]string // by URL; guarded by mu, as what follows
 	policy string            // Content-Security-Policy of the pages
+	asked  []string          // what was requested
 }
 
 func newBrowser(t *testing.T) *browser {
@@ -43,6 +43,13 @@ func newBrowser(t *testing.T) *browser {
 	b.proxy = httptest.NewServer(b)
 	t.Cleanup(b.proxy.Close)
 	return b
+}
+
+// show puts a page at a URL, and a policy on all pages.
+func (b *browser) show(url, page, policy string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.pages[url], b.policy = page, policy
 }
 
 // itsOwn are the requests that the browser makes for itself, and that no switch keeps it from. What a page asks of those
@@ -95,7 +102,8 @@ func (b *browser) visit(t *testing.T, url string, args ...string) (out string, c
 		t.Fatalf("%s: %v\n%s", b.program, err, stderr.String())
 	}
 	for line := range strings.Lines(stderr.String()) {
-		if strings.Contains(line, ":CONSOLE") {
+		// The browser's own windows have a console too, and complain of a busy machine.
+		if strings.Contains(line, ":CONSOLE") && !strings.Contains(line, "source: chrome://") {
 			console = append(console, strings.TrimSpace(line))
 		}
 	}
@@ -159,8 +167,7 @@ func reportPage(t *testing.T) string {
 func TestReportInBrowser(t *testing.T) {
 	b := newBrowser(t)
 	page := reportPage(t)
-	b.pages[reportURL] = page
-	b.policy = "default-src 'none'; style-src 'unsafe-inline'; img-src data:" // what it refuses, the console says
+	b.show(reportURL, page, "default-src 'none'; style-src 'unsafe-inline'; img-src data:") // what it refuses, the console says
 	themes := regexp.MustCompile(`--page:(#[0-9a-f]{6});.*?((?:--s\d:#[0-9a-f]{6};)+)`).FindAllStringSubmatch(page, -1)
 	if len(themes) != 2 {
 		t.Fatalf("the page has %d themes, want light and dark", len(themes))
@@ -207,7 +214,8 @@ func TestReportInBrowser(t *testing.T) {
 // TestBrowserTells: what TestReportInBrowser looks for is found where it is.
 func TestBrowserTells(t *testing.T) {
 	b := newBrowser(t)
-	b.pages[reportURL] = `<!DOCTYPE html><html><head><link rel="icon" href="data:,"></head><body><img src="http://elsewhere.test/x.png"><script>nosuch()</script></body></html>`
+	faulty := `<!DOCTYPE html><html><head><link rel="icon" href="data:,"></head><body><img src="http://elsewhere.test/x.png"><script>nosuch()</script></body></html>`
+	b.show(reportURL, faulty, "")
 	_, console, asked := b.visit(t, reportURL, "--dump-dom")
 	if !slices.Contains(asked, "GET http://elsewhere.test/x.png") {
 		t.Errorf("the request for an image is not among %q", asked)
@@ -215,20 +223,19 @@ func TestBrowserTells(t *testing.T) {
 	if !strings.Contains(strings.Join(console, "\n"), "nosuch is not defined") {
 		t.Errorf("the fault of the script is not in the console: %q", console)
 	}
-	b.policy = "default-src 'none'; script-src 'none'"
+	b.show(reportURL, faulty, "default-src 'none'; script-src 'none'")
 	if _, console, _ = b.visit(t, reportURL, "--dump-dom"); !strings.Contains(strings.Join(console, "\n"), "Content Security Policy") {
 		t.Errorf("what the policy refuses is not in the console: %q", console)
 	}
-	b.policy = ""
-	b.pages[reportURL] = `<!DOCTYPE html><html><body><p style="width:500px">wide</p><figure style="margin:0;width:300px"><svg viewBox="0 0 300 60"><title>bad</title>
-		<text x="10" y="30">first</text><text x="20" y="30">second</text><text x="280" y="50">outside</text></svg></figure></body></html>`
+	b.show(reportURL, `<!DOCTYPE html><html><body><p style="width:500px">wide</p><figure style="margin:0;width:300px"><svg viewBox="0 0 300 60"><title>bad</title>
+		<text x="10" y="30">first</text><text x="20" y="30">second</text><text x="280" y="50">outside</text></svg></figure></body></html>`, "")
 	_, wrong := b.measure(t, 360)
 	for _, words := range []string{"the page is 50", "bad: second lies on first", "bad: outside leaves its box"} {
 		if !strings.Contains(wrong, words) {
 			t.Errorf("%q is not said of a page with that fault: %q", words, wrong)
 		}
 	}
-	b.pages[reportURL] = `<!DOCTYPE html><html><body></body></html>`
+	b.show(reportURL, `<!DOCTYPE html><html><body></body></html>`, "")
 	if seen, _, _ := b.picture(t, reportURL, 400, 300); len(colours(seen)) != 1 {
 		t.Errorf("an empty page has %d colours", len(colours(seen)))
 	}
@@ -267,7 +274,7 @@ document.querySelector("iframe").onload = (event) => {
 // TestReportFits: on screens from phone to desktop nothing is cut off or hides something else.
 func TestReportFits(t *testing.T) {
 	b := newBrowser(t)
-	b.pages[reportURL] = reportPage(t)
+	b.show(reportURL, reportPage(t), "")
 	for _, width := range []int{360, 800, 1280} {
 		t.Run(fmt.Sprint(width), func(t *testing.T) {
 			labels, wrong := b.measure(t, width)
@@ -284,7 +291,7 @@ func TestReportFits(t *testing.T) {
 // measure returns how many labels the pictures of the page at reportURL have, and what does not fit in that width.
 func (b *browser) measure(t *testing.T, width int) (labels int, wrong string) {
 	t.Helper()
-	b.pages[frameURL] = fmt.Sprintf(measuring, width)
+	b.show(frameURL, fmt.Sprintf(measuring, width), "")
 	out, console, _ := b.visit(t, frameURL, "--dump-dom", "--window-size=1400,1000")
 	found := regexp.MustCompile(`(?s)<pre>labels: (\d+)\n(.*?)</pre>`).FindStringSubmatch(out)
 	if found == nil {
