@@ -55,6 +55,8 @@ type ServerInfo struct {
 	Name    string `json:"name"`              // unique in a run, such as packhouse-vger
 	Dialect string `json:"dialect"`           // borgstore, vger, restic or floor
 	Version string `json:"version,omitempty"` // as the program says it
+	// Command is how the server was started, such as for a reader to repeat it: paths and secrets replaced by words.
+	Command string `json:"command,omitempty"`
 	// Durable says that a write is on stable storage before it is acknowledged.
 	Durable bool `json:"durable"`
 	// Floor marks the bare server that does the least that must be done.
