@@ -109,6 +109,7 @@ func basic() http.Header {
 func BorgStoreServer(path, version string) Server {
 	return Server{
 		Info: ServerInfo{Name: "borgstore", Dialect: "borgstore", Version: version,
+			Command: "borgstore-server-rest --backend file://DIR --host HOST --port PORT --username USER --password PASSWORD",
 			Notes: "borgstore-server-rest syncs nothing, fails some of several requests at a time (412), and sends answers in two parts, " +
 				"of which the second waits 40 ms for TCP's delayed acknowledgement"},
 		Slow: []string{"list"},

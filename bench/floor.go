@@ -78,7 +78,7 @@ func (d floorDriver) Compact(ctx context.Context, packs []Pack) error {
 // FloorServer is the floor of the packhouse program at path.
 func FloorServer(path string) Server {
 	return Server{
-		Info: ServerInfo{Name: "floor", Dialect: "floor", Durable: true, Floor: true,
+		Info: ServerInfo{Name: "floor", Dialect: "floor", Durable: true, Floor: true, Command: "packhouse bench floor --dir DIR --listen ADDRESS",
 			Notes: "a bare Go HTTP server that does the least that must be done, without an index; SHA-256 of all bytes"},
 		Hash: digest.SHA256, Driver: NewFloor, TLS: true,
 		Command: func(s Start) (Command, error) {

@@ -58,7 +58,8 @@ func (d restic) list(ctx context.Context, target string) (int64, error) {
 func RestServer(path, version string) Server {
 	return Server{
 		Info: ServerInfo{Name: "rest-server", Dialect: "restic", Version: version, Durable: true,
-			Notes: "rest-server syncs file and directory before the answer, deletions not at all"},
+			Command: "rest-server --path DIR --listen ADDRESS --htpasswd-file USERS",
+			Notes:   "rest-server syncs file and directory before the answer, deletions not at all"},
 		Hash: digest.SHA256, Driver: NewRestic, Header: basic(), TLS: true,
 		Command: func(s Start) (Command, error) {
 			// SHA-1 is what htpasswd has that costs nothing to compare: with bcrypt the bench would measure bcrypt.

@@ -139,7 +139,8 @@ func (d vger) repack(ctx context.Context, packs []Pack) error {
 func VykarServer(path, version string) Server {
 	return Server{
 		Info: ServerInfo{Name: "vykar", Dialect: "vger", Version: version, Durable: true,
-			Notes: "vykar-server syncs file and directory before the answer; packs are named by BLAKE2b (repository format 2)"},
+			Command: "vykar-server --listen ADDRESS --data-dir DIR",
+			Notes:   "vykar-server syncs file and directory before the answer; packs are named by BLAKE2b (repository format 2)"},
 		Hash: digest.BLAKE2b256, Driver: NewVGer(digest.BLAKE2b256), Header: http.Header{"Authorization": {"Bearer " + secret}},
 		Command: func(s Start) (Command, error) {
 			return Command{Args: []string{path, "--listen", s.Addr, "--data-dir", s.Dir}, Env: []string{"VYKAR_TOKEN=" + secret}}, nil

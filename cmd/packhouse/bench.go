@@ -26,13 +26,14 @@ func benchCommand(s streams) *cobra.Command {
 		Long: `Measures with servers and data of its own, which are removed afterwards; no repository is touched.
 
   packhouse bench store --quick --dir /srv/backup
+  packhouse bench show today.json --report today.html
   packhouse bench compact --dir /srv/backup --size 4G
 
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	parent.AddCommand(benchStore(s), benchCompact(s), benchFloor())
+	parent.AddCommand(benchStore(s), benchShow(s), benchCompact(s), benchFloor())
 	return parent
 }
 

@@ -17,8 +17,9 @@ import (
 
 // storeBench is the command line of `bench store`.
 type storeBench struct {
-	dir, json   string
+	dir         string
 	profiles    string
+	output      benchOutput
 	quick, long bool
 	only, peers []string
 	rounds      int
@@ -37,7 +38,8 @@ the floor, a bare server that does the least that must be done, and each --peer.
 turns within a round; figures are medians of at least three rounds.
 
   packhouse bench store --quick
-  packhouse bench store --dir /srv/backup --json today.json
+  packhouse bench store --dir /srv/backup --json today.json --report today.html
+  packhouse bench store --compare yesterday.json
   packhouse bench store --only put8k,list --peer rest-server=$HOME/go/bin/rest-server
 
 Peers, by the path of their program: ` + strings.Join(bench.PeerNames(), ", ") + `. docs/benchmarks.md says how to
@@ -57,7 +59,7 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	f.BoolVar(&o.long, "long", false, "hours: ten million items, an hour of mixed load, every workload on the peers")
 	f.StringSliceVar(&o.only, "only", nil, "`names` or kinds of workloads, such as put8k,list")
 	f.StringArrayVar(&o.peers, "peer", nil, "another server to measure, `name=path`; may be repeated")
-	f.StringVar(&o.json, "json", "", "also write everything that was measured to this `file`")
+	o.output.add(f)
 	f.StringVar(&o.profiles, "profiles", "", "write profiles of our servers below this `directory`; figures are then lower")
 	f.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, at least 3")
 	f.Float64Var(&o.scale, "scale", 1, "`factor` for times and numbers of items")
@@ -70,6 +72,9 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 func (o *storeBench) run(ctx context.Context, s streams) error {
 	b, err := o.bench(ctx)
 	if err != nil {
+		return err
+	}
+	if err := o.output.check(); err != nil {
 		return err
 	}
 	bytes, _ := b.Need()
@@ -87,19 +92,7 @@ func (o *storeBench) run(ctx context.Context, s streams) error {
 	if len(run.Workloads) == 0 {
 		return err
 	}
-	return errors.Join(err, writeRunTable(s.out, run), o.write(run))
-}
-
-// write stores the run where --json says.
-func (o *storeBench) write(run *bench.Run) error {
-	if o.json == "" {
-		return nil
-	}
-	f, err := os.Create(o.json)
-	if err != nil {
-		return err
-	}
-	return errors.Join(run.Write(f), f.Close())
+	return errors.Join(err, o.output.write(s.out, run))
 }
 
 // bench is the run that the command line asks for.
