@@ -145,7 +145,7 @@ func TestPeers(t *testing.T) {
 	}
 }
 
-// faulty fails every third put.
+// faulty fails every third deletion.
 type faulty struct {
 	bench.Driver
 	n chan int
@@ -153,13 +153,13 @@ type faulty struct {
 
 var errFaulty = errors.New("this one fails")
 
-func (d faulty) Put(ctx context.Context, name string, body []byte) error {
+func (d faulty) Delete(ctx context.Context, name string) error {
 	n := <-d.n
 	d.n <- n + 1
 	if n%3 == 2 {
 		return errFaulty
 	}
-	return d.Driver.Put(ctx, name, body)
+	return d.Driver.Delete(ctx, name)
 }
 
 // Requests that fail are counted, and are in no other figure; servers take turns, and each is first once.
@@ -174,7 +174,7 @@ func TestRounds(t *testing.T) {
 	var steps []bench.Progress
 	r := run(t, bench.Bench{
 		Servers:   []bench.Server{good, bad, none},
-		Workloads: []bench.Workload{bench.Puts{Size: 200, Connections: 1, Time: 20 * time.Millisecond}},
+		Workloads: []bench.Workload{bench.Deletes{Size: 200, N: 9, Connections: 1}},
 		Settings:  bench.Settings{Rounds: 3}, Progress: func(p bench.Progress) { steps = append(steps, p) },
 	})
 	w := r.Workloads[0]
@@ -183,7 +183,7 @@ func TestRounds(t *testing.T) {
 		for j, x := range s.Samples {
 			positions = append(positions, x.Position)
 			all := x.Total()
-			if x.Round != j+1 || all.Requests == 0 || (all.Failures > 0) != (i == 1) || all.Requests != all.Latency.Total() {
+			if x.Round != j+1 || all.Failures != int64(3*i) || all.Requests != 9-all.Failures || all.Requests != all.Latency.Total() {
 				t.Errorf("%s, round %d: %+v", s.Server, j+1, all)
 			}
 			if i == 1 && !slices.Contains(all.Errors, errFaulty.Error()) {

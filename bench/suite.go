@@ -26,7 +26,7 @@ func Suite(mode string, scale float64) []Workload {
 		return s.quick()
 	case Long:
 		return s.all(sizes{put: 3 * time.Second, get: 2 * time.Second, ranges: []int{1, 8, 64}, mixed: time.Hour / 3, compact: 1 << 30,
-			items: []int{10_000, 100_000, 1_000_000, 10_000_000}, huge: true, peers: true})
+			items: []int{10_000, 100_000, 1_000_000, 10_000_000}, huge: s >= 1, peers: true})
 	default:
 		return s.all(sizes{put: 500 * time.Millisecond, get: 250 * time.Millisecond, ranges: []int{8}, mixed: 25 * time.Second, compact: 192 << 20,
 			items: []int{10_000, 100_000, 1_000_000}})
