@@ -12,7 +12,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit e2e clients bench fuzz crash trials changelog clean
+.PHONY: help build test skipped check unit e2e clients peers bench profile fuzz crash trials changelog clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,11 +52,25 @@ e2e: ## end-to-end tests with the real clients that are installed
 	@mkdir -p bin && : >$(SKIPPED)
 	PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 60m ./e2e/... -crash.rounds=$(CRASHROUNDS)
 
-clients: ## install BorgBackup 2, borgstore, nginx and Caddy for the end-to-end tests
+clients: ## install BorgBackup 2, borgstore, nginx, Caddy and Chromium for the end-to-end tests
 	@scripts/install-clients.sh || [ -z "$$PACKHOUSE_STRICT" ]
 
-bench: build clients ## run the benchmark workloads, and the same against the reference server where it is installed
-	bin/packhouse bench store $(if $(wildcard $(PACKHOUSE_VENV)/bin/borgstore-server-rest),--peer $(PACKHOUSE_VENV)/bin/borgstore-server-rest) $(BENCHFLAGS)
+peers: ## build the servers of others that `make bench` measures beside ours
+	@scripts/install-peers.sh || [ -z "$$PACKHOUSE_STRICT" ]
+
+# vykar-server has to be installed by hand: it is measured where it is on the search path, or where VYKAR_SERVER says.
+VYKAR_SERVER ?= vykar-server
+
+bench: build clients peers ## measure this server, a bare one and those of others; BENCHFLAGS=--quick for a look
+	@peers=; \
+	for peer in borgstore=$(PACKHOUSE_VENV)/bin/borgstore-server-rest rest-server=$(CURDIR)/bin/rest-server \
+		vykar=$$(command -v "$(VYKAR_SERVER)"); do \
+		[ ! -x "$${peer#*=}" ] || peers="$$peers --peer $$peer"; \
+	done; \
+	bin/packhouse bench store $$peers $(BENCHFLAGS)
+
+profile: build ## profile small puts and gets of our servers; the tops are in bin/profile/profile.txt
+	@scripts/profile.sh bin/packhouse bin/profile
 
 fuzz: ## every fuzz target for FUZZTIME (default 10s)
 	@scripts/fuzz.sh $(FUZZTIME)

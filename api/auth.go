@@ -161,7 +161,8 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if !ok {
 		return repo.Principal{}, errNoCredentials
 	}
-	if p, ok := a.matchKnown(user, secret, basic, address); ok {
+	c := a.claim(user, secret, basic)
+	if p, ok := a.matchKnown(&c, address); ok {
 		return p, nil
 	}
 	if basic && a.dummy != nil {
@@ -173,7 +174,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 		case <-r.Context().Done():
 			return repo.Principal{}, r.Context().Err()
 		}
-		if p, ok := a.matchKnown(user, secret, basic, address); ok {
+		if p, ok := a.matchKnown(&c, address); ok {
 			return p, nil // by another request of the same client
 		}
 	}
@@ -181,50 +182,58 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if !a.throttle.allow(address) {
 		return repo.Principal{}, errThrottled
 	}
-	p, ok := a.match(user, secret, basic, true)
+	p, ok := a.match(&c, true)
 	if !ok && basic {
-		p, ok = a.matchHash(user, secret)
+		p, ok = a.matchHash(&c, secret)
 	}
 	if !ok {
 		return repo.Principal{}, errCredentials
 	}
 	a.throttle.forgive(address)
-	a.verified.add(a.proof(user, secret, address))
+	a.verified.add(c.proof(address))
 	return p, nil
+}
+
+// claim is what a request says of its sender: keyed sums of user and secret, which can be compared in constant time.
+type claim struct {
+	name, secret [sha256.Size]byte
+	basic        bool // with a user
+}
+
+func (a *Auth) claim(user, secret string, basic bool) claim {
+	return claim{a.sum(user), a.sum(secret), basic}
 }
 
 // proof is what is remembered of a secret that was right: also from whom. A guess from elsewhere does not profit
 // from it.
-func (a *Auth) proof(user, secret, address string) string {
-	name, sum := a.sum(user), a.sum(secret)
-	return string(name[:]) + string(sum[:]) + address
+func (c *claim) proof(address string) string {
+	return string(c.name[:]) + string(c.secret[:]) + address
 }
 
 // matchKnown looks among what may be tried without limit: unguessable secrets, and those that were right
 // before from the same address.
-func (a *Auth) matchKnown(user, secret string, basic bool, address string) (repo.Principal, bool) {
-	if !a.verified.has(a.proof(user, secret, address)) {
-		return a.match(user, secret, basic, false)
+func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
+	if !a.verified.has(c.proof(address)) {
+		return a.match(c, false)
 	}
-	if p, ok := a.match(user, secret, basic, true); ok || !basic {
+	if p, ok := a.match(c, true); ok || !c.basic {
 		return p, ok
 	}
-	return a.named(user)
+	return a.named(c)
 }
 
 // match looks among the tokens and plain passwords, all or only the unguessable ones. It compares with
 // each, so that its time tells nothing.
-func (a *Auth) match(user, secret string, basic, guessable bool) (p repo.Principal, ok bool) {
-	sum, name := a.sum(secret), a.sum(user)
+func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	for _, token := range a.tokens {
-		if hmac.Equal(token.sum[:], sum[:]) && (token.strong || guessable) {
+		if hmac.Equal(token.sum[:], c.secret[:]) && (token.strong || guessable) {
 			p, ok = token.principal, true
 		}
 	}
-	if !basic {
+	if !c.basic {
 		return p, ok
 	}
-	both := append(name[:], sum[:]...)
+	both := append(c.name[:len(c.name):len(c.name)], c.secret[:]...)
 	for _, u := range a.users {
 		if hmac.Equal(append(u.name[:], u.password[:]...), both) && u.hash == nil && (u.strong || guessable) {
 			p, ok = u.principal, true
@@ -234,10 +243,9 @@ func (a *Auth) match(user, secret string, basic, guessable bool) (p repo.Princip
 }
 
 // named finds a user with a bcrypt hash, whose password has been compared with it.
-func (a *Auth) named(user string) (p repo.Principal, ok bool) {
-	name := a.sum(user)
+func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
 	for _, u := range a.users {
-		if hmac.Equal(u.name[:], name[:]) && u.hash != nil {
+		if hmac.Equal(u.name[:], c.name[:]) && u.hash != nil {
 			p, ok = u.principal, true
 		}
 	}
@@ -245,11 +253,10 @@ func (a *Auth) named(user string) (p repo.Principal, ok bool) {
 }
 
 // matchHash compares with bcrypt hashes, for whoever has a slot for hashing, at a cost that does not tell whether there is such a user.
-func (a *Auth) matchHash(user, secret string) (p repo.Principal, ok bool) {
-	name := a.sum(user)
+func (a *Auth) matchHash(c *claim, secret string) (p repo.Principal, ok bool) {
 	hash, known := a.dummy, false
 	for _, u := range a.users {
-		if u.hash != nil && hmac.Equal(u.name[:], name[:]) {
+		if u.hash != nil && hmac.Equal(u.name[:], c.name[:]) {
 			hash, known, p = u.hash, true, u.principal
 		}
 	}

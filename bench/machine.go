@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -11,18 +10,32 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// WriteMachine prints what the figures depend on: machine, kernel, file system of dir and commit.
-func WriteMachine(w io.Writer, dir, commit string) error {
-	memory := "unknown"
+// ThisMachine describes the machine, with the file system of dir.
+func ThisMachine(dir string) (Machine, error) {
+	m := Machine{OS: runtime.GOOS, Arch: runtime.GOARCH, Kernel: kernel(), CPU: processor(), Cores: runtime.NumCPU(),
+		FileSystem: fileSystem(dir), GoVersion: runtime.Version()}
 	if text, err := os.ReadFile("/proc/meminfo"); err == nil {
 		var kib int64
 		if n, _ := fmt.Sscanf(string(text), "MemTotal: %d kB", &kib); n == 1 {
-			memory = fmt.Sprintf("%.0f GiB", float64(kib)/(1<<20))
+			m.Memory = kib << 10
 		}
 	}
-	_, err := fmt.Fprintf(w, "goos: %s\ngoarch: %s\npkg: packhouse/bench\ncpu: %s\ncores: %d\nmemory: %s\nkernel: %s\nfs: %s\ngo: %s\ncommit: %s\n",
-		runtime.GOOS, runtime.GOARCH, processor(), runtime.NumCPU(), memory, kernel(), fileSystem(dir), runtime.Version(), commit)
-	return err
+	free, _, err := freeSpace(dir)
+	m.DiskFree = free
+	return m, err
+}
+
+// freeSpace is what the file system of dir has left for us: bytes and files; files are negative where it does not say.
+func freeSpace(dir string) (bytes, files int64, err error) {
+	var s unix.Statfs_t
+	if err := unix.Statfs(dir, &s); err != nil {
+		return 0, 0, &os.PathError{Op: "statfs", Path: dir, Err: err}
+	}
+	files = int64(s.Ffree)
+	if s.Files == 0 { // such as btrfs, which makes them as needed
+		files = -1
+	}
+	return int64(s.Bavail) * s.Bsize, files, nil
 }
 
 func processor() string {
@@ -58,8 +71,17 @@ func fileSystem(dir string) string {
 		}
 		at := fields[1]
 		if below := at == "/" || dir == at || strings.HasPrefix(dir, at+"/"); below && len(at) >= len(best) {
-			best, found = at, fields[2]+" ("+fields[3]+")"
+			best, found = at, fields[2]+" ("+fields[3]+")"+journal(fields[0], fields[2])
 		}
 	}
 	return found
+}
+
+// journal says of an ext4 on a device that it has no journal: its syncs cost another thing then.
+func journal(device, kind string) string {
+	task, err := os.ReadFile("/sys/fs/ext4/" + filepath.Base(device) + "/journal_task")
+	if kind == "ext4" && err == nil && strings.TrimSpace(string(task)) == "<none>" {
+		return " without a journal"
+	}
+	return ""
 }

@@ -2,168 +2,96 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"net"
-	"os"
+	"maps"
+	"net/http"
 	"os/exec"
-	"path/filepath"
+	"slices"
 	"strings"
-	"sync/atomic"
-	"syscall"
 	"time"
 )
 
-// Program is a server to measure.
-type Program struct {
-	Name    string   // in the results
-	Command []string // program and first arguments
-	Durable bool     // an acknowledged write is on stable storage
-	// Many is set for a server of many repositories: `packhouse serve`. Else it takes the options of
-	// borgstore-server-rest.
-	Many bool
-}
-
-// options are the arguments for a store in dir.
-func (p Program) options(dir, addr string) ([]string, error) {
-	if p.Many {
-		return []string{"--data-dir", dir, "--listen", addr, "--log-level", "warn"}, nil
-	}
-	host, port, err := net.SplitHostPort(addr)
-	return []string{"--backend", "file://" + dir, "--host", host, "--port", port, "--username", user, "--password", password}, err
-}
-
-// Server is a running Program with one store.
+// Server is a server that can be measured: how it is started and how it is spoken to. Its zero fields are what it cannot
+// do.
 type Server struct {
-	Program Program
-	Dir     string // of the store
-	Addr    string
+	Info ServerInfo
+	Peer bool     // of another project
+	Slow []string // kinds of workloads that take it so long that only a long run has them
+	Hash string   // the algorithm of package digest whose digests name its items
 
-	cmd  *exec.Cmd
-	done chan error
-	heap atomic.Int64  // the most anonymous memory seen, in bytes
-	end  chan struct{} // closed by Stop
+	// Command starts it on a store. What is not to be shown to other users of the machine goes into the environment.
+	Command func(Start) (Command, error)
+	Path    string      // of the repository below the server's address; begins with a slash, or is empty
+	Header  http.Header // goes with each request, such as for authentication
+	Driver  func(*Client) Driver
+	TLS     bool
+	// Profiles: it knows Start.Profile.
+	Profiles bool
+
+	// Seed makes items of these names, without bytes, in a store that Create made and that is not served now.
+	Seed func(ctx context.Context, dir string, names []string) error
+	// Snapshots tells when snapshots of the index were made in a store.
+	Snapshots func(dir string) ([]Snapshot, error)
+	// Scrub lets the server read everything it has; it returns when that is done.
+	Scrub func(context.Context, *Client) error
 }
 
-// Start runs the program with the store in dir, which may be missing, and returns when it accepts connections.
-// Its output goes to dir.log.
-func (p Program) Start(ctx context.Context, dir string) (*Server, error) {
-	addr, err := freeAddress()
-	if err != nil {
-		return nil, err
-	}
-	options, err := p.options(dir, addr)
-	if err != nil {
-		return nil, err
-	}
-	log, err := os.OpenFile(filepath.Clean(dir)+".log", os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	defer log.Close()
-	args := append(p.Command[1:len(p.Command):len(p.Command)], options...)
-	s := &Server{Program: p, Dir: dir, Addr: addr, cmd: exec.CommandContext(ctx, p.Command[0], args...), done: make(chan error, 1),
-		end: make(chan struct{})}
-	s.cmd.Stdout, s.cmd.Stderr = log, log
-	s.cmd.Env = append(os.Environ(), "PACKHOUSE_TOKEN="+password)
-	if err := s.cmd.Start(); err != nil {
-		return nil, fmt.Errorf("start %s: %w", p.Name, err)
-	}
-	go func() { s.done <- s.cmd.Wait() }()
-	go s.watch()
-	for {
-		conn, err := net.Dial("tcp", addr)
-		if err == nil {
-			return s, conn.Close()
-		}
-		select {
-		case err := <-s.done:
-			close(s.end)
-			return nil, fmt.Errorf("%s ended at once (%w); see %s.log", p.Name, err, dir)
-		case <-time.After(time.Millisecond):
-		}
-	}
+// Start is what a Command must know.
+type Start struct {
+	Dir              string // of the store; may be missing
+	Addr             string // host:port of loopback
+	Certificate, Key string // files, if TLS is wanted
+	// SnapshotEvery is the time between two snapshots of the index; 0: none.
+	SnapshotEvery time.Duration
+	// Profile is a directory for profiles of the time between two signals SIGUSR1, the last of them mutex-before.pprof after
+	// the first signal and mutex.pprof after the second; "": none.
+	Profile string
 }
 
-const user, password = "bench", "0123456789abcdef"
+// Command is a program with its arguments, and what is added to its environment.
+type Command struct{ Args, Env []string }
 
-func freeAddress() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// Snapshot is one copy of an index, made from Begin to End.
+type Snapshot struct{ Begin, End time.Time }
+
+// secret is the password of all servers: they listen on loopback, where others of the machine can reach them.
+const secret = "0123456789abcdef"
+
+// peers are the servers of others that the bench knows, by the names of --peer.
+var peers = map[string]func(path, version string) Server{
+	"borgstore":   BorgStoreServer,
+	"rest-server": RestServer,
+	"vykar":       VykarServer,
+}
+
+// PeerNames are the names that Peer knows.
+func PeerNames() []string { return slices.Sorted(maps.Keys(peers)) }
+
+// Peer is the server of another project, whose program is at path.
+func Peer(ctx context.Context, name, path string) (Server, error) {
+	make, ok := peers[name]
+	if !ok {
+		return Server{}, fmt.Errorf("there is no peer %q, only %s", name, strings.Join(PeerNames(), ", "))
+	}
+	path, err := exec.LookPath(path)
 	if err != nil {
-		return "", err
+		return Server{}, fmt.Errorf("peer %s: %w", name, err)
 	}
-	return l.Addr().String(), l.Close()
+	s := make(path, programVersion(ctx, path))
+	s.Peer = true
+	return s, nil
 }
 
-// Stop ends the server and waits for it.
-func (s *Server) Stop() error {
-	close(s.end)
-	if err := s.cmd.Process.Signal(syscall.SIGTERM); err != nil {
-		return fmt.Errorf("stop %s: %w", s.Program.Name, err)
-	}
-	var exit *exec.ExitError
-	if err := <-s.done; err != nil && !errors.As(err, &exit) {
-		return err // an exit code says nothing here: the reference dies of the signal
-	}
-	return nil
-}
-
-// watch looks at the server's memory until Stop.
-func (s *Server) watch() {
-	for {
-		if now, err := s.memory("RssAnon"); err == nil && now > s.heap.Load() {
-			s.heap.Store(now)
-		}
-		select {
-		case <-s.end:
-			return
-		case <-time.After(5 * time.Millisecond):
-		}
-	}
-}
-
-// PeakMemory is the most resident memory the server ever had since its start, in bytes. The pages of a
-// file that it maps, such as the index, are part of it although the system may take them back at any time.
-func (s *Server) PeakMemory() (int64, error) { return s.memory("VmHWM") }
-
-// PeakHeap is the most memory of its own that the server was seen to have: without mapped files.
-func (s *Server) PeakHeap() int64 { return s.heap.Load() }
-
-// Processor is the processor time that the server's threads have had so far.
-func (s *Server) Processor() (time.Duration, error) {
-	threads, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/schedstat", s.cmd.Process.Pid))
+// programVersion is what a program says of its version, as far as it does.
+func programVersion(ctx context.Context, path string) string {
+	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
-		return 0, err
+		return ""
 	}
-	total := time.Duration(0)
-	for _, thread := range threads {
-		text, err := os.ReadFile(thread)
-		if errors.Is(err, os.ErrNotExist) {
-			continue // it has ended meanwhile
-		}
-		var onProcessor int64 // nanoseconds
-		if _, scan := fmt.Sscan(string(text), &onProcessor); errors.Join(err, scan) != nil {
-			return 0, fmt.Errorf("processor time of %s: %w", s.Program.Name, errors.Join(err, scan))
-		}
-		total += time.Duration(onProcessor)
-	}
-	if total == 0 {
-		return 0, fmt.Errorf("the system does not tell the processor time of %s", s.Program.Name)
-	}
-	return total, nil
-}
-
-// memory reads a value of the process's status, in bytes.
-func (s *Server) memory(name string) (int64, error) {
-	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", s.cmd.Process.Pid))
-	if err != nil {
-		return 0, fmt.Errorf("memory of %s: %w", s.Program.Name, err)
-	}
-	for line := range strings.Lines(string(status)) {
-		var kib int64
-		if n, _ := fmt.Sscanf(line, name+": %d kB", &kib); n == 1 {
-			return kib << 10, nil
+	for _, word := range strings.Fields(string(out)) {
+		if word = strings.TrimPrefix(word, "v"); word != "" && word[0] >= '0' && word[0] <= '9' {
+			return word
 		}
 	}
-	return 0, fmt.Errorf("the process status has no %s", name)
+	return ""
 }

@@ -1,242 +1,187 @@
 package bench
 
 import (
-	"context"
-	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path/filepath"
+	"slices"
+	"strings"
+	"time"
 )
 
-// Suite runs all workloads against each program, one after the other.
-type Suite struct {
-	Dir     string // scratch space; stores are made and removed below it
-	Scale   float64
-	Out     io.Writer // results, as they come
-	Notes   io.Writer // progress
-	Servers []Program // the first is Packhouse
-	VGer    Program   // Packhouse as a server of many repositories, for the V'Ger protocol
+// The modes of a run.
+const (
+	Quick   = "quick"   // a look, under two minutes on two cores
+	Default = "default" // under fifteen minutes
+	Long    = "long"    // hours: ten million items, an hour of mixed load, all workloads on all peers
+)
+
+// Modes are the modes of a run.
+var Modes = []string{Quick, Default, Long}
+
+// Suite is the workloads of a mode, those that share a store behind each other. scale is the factor for the number of
+// items and requests and for times: 1 but in tests.
+func Suite(mode string, scale float64) []Workload {
+	s := scaled(scale)
+	switch mode {
+	case Quick:
+		return s.quick()
+	case Long:
+		return s.all(sizes{put: 3 * time.Second, get: 2 * time.Second, ranges: []int{1, 8, 64}, mixed: time.Hour / 3, compact: 1 << 30,
+			items: []int{10_000, 100_000, 1_000_000, 10_000_000}, huge: s >= 1, peers: true})
+	default:
+		return s.all(sizes{put: 500 * time.Millisecond, get: 250 * time.Millisecond, ranges: []int{8}, mixed: 25 * time.Second, compact: 192 << 20,
+			items: []int{10_000, 100_000, 1_000_000}})
+	}
 }
 
-// scaled is n times Scale, at least 1.
-func (u Suite) scaled(n int) int { return max(1, int(float64(n)*u.Scale)) }
+// scaled is a Suite with a factor.
+type scaled float64
 
-// Run carries out the suite and returns all results.
-func (u Suite) Run(ctx context.Context) ([]Result, error) {
-	var results []Result
-	for i, p := range u.Servers {
-		keep := func(r Result) error {
-			results = append(results, r)
-			return r.Write(u.Out)
-		}
-		steps := []func(context.Context, Program, func(Result) error) error{u.puts, u.large, u.huge}
-		if i == 0 {
-			steps = append(steps, u.manyInIndex)
-		} else {
-			steps = append(steps, u.manyFiles)
-		}
-		for _, step := range steps {
-			if err := step(ctx, p, keep); err != nil {
-				return results, fmt.Errorf("%s: %w", p.Name, err)
-			}
-		}
-	}
-	keep := func(r Result) error {
-		results = append(results, r)
-		return r.Write(u.Out)
-	}
-	if err := errors.Join(u.packs(ctx, keep), u.keys(ctx, keep)); err != nil {
-		return results, fmt.Errorf("%s: %w", u.VGer.Name, err)
-	}
-	return results, nil
+func (s scaled) n(n int) int { return max(1, int(float64(n)*float64(s))) }
+
+func (s scaled) time(d time.Duration) time.Duration {
+	return max(time.Millisecond, time.Duration(float64(d)*float64(s)))
 }
 
-// packs uploads and verifies packs of 32 MiB with each hash.
-func (u Suite) packs(ctx context.Context, keep func(Result) error) error {
-	for _, hash := range []string{"blake2b", "blake3"} {
-		c := Packs{32 << 20, u.scaled(16), hash}
-		fmt.Fprintf(u.Notes, "%s: %d packs named by %s\n", u.VGer.Name, c.N, hash)
-		err := u.inVault(ctx, func(s *Server) error {
-			put, verify, err := c.Run(ctx, s)
-			if err != nil {
-				return err
-			}
-			return errors.Join(keep(put), keep(verify))
-		}, nil)
-		if err != nil {
-			return err
+func (s scaled) bytes(n int64) int64 { return max(1<<20, int64(float64(n)*float64(s))) }
+
+// read is how many items gets read in turn: so many that their bytes do not stay in a cache of the processor.
+func (s scaled) read(size int64) int {
+	n := int(min(1000, max(4, 128<<20/size)))
+	return min(n, s.n(n))
+}
+
+// sizes are what differs between the modes.
+type sizes struct {
+	put, get time.Duration // of a sample
+	ranges   []int         // connections of gets by range
+	mixed    time.Duration
+	compact  int64
+	items    []int // of stores with many
+	huge     bool  // items of 512 MiB
+	peers    bool  // also do what takes them long
+}
+
+// connectionsOf are the numbers of connections for items of a size: large ones fill the disk or the network with few.
+func connectionsOf(size int64) []int {
+	switch {
+	case size >= 256<<20:
+		return []int{1}
+	case size >= 16<<20:
+		return []int{1, 4}
+	default:
+		return []int{1, 8, 64}
+	}
+}
+
+func (s scaled) all(z sizes) []Workload {
+	var all []Workload
+	bodies := []int64{200, 8 << 10, 128 << 10, 1 << 20, 32 << 20}
+	if z.huge {
+		bodies = append(bodies, 512<<20)
+	}
+	for _, size := range bodies {
+		all = append(all, s.single(size, z)...)
+	}
+	all = append(all, Compactions{Bytes: s.bytes(z.compact), PackBytes: min(16<<20, s.bytes(z.compact)), OwnOnly: false},
+		Mixed{Size: 8 << 10, Items: s.n(2000), Large: s.n(16), LargeSize: s.bytes(32 << 20), Connections: 8, Time: s.time(z.mixed), OwnOnly: !z.peers})
+	for i, items := range z.items {
+		own := !z.peers && items > 100_000
+		n := s.n(items)
+		all = append(all, Lists{Items: n, OwnOnly: own})
+		if i == 1 && !z.peers {
+			continue // a point in the middle says no more of the growth
+		}
+		all = append(all, s.growth(n, z)...)
+	}
+	return all
+}
+
+// single is what is done with items of one size.
+func (s scaled) single(size int64, z sizes) []Workload {
+	var all []Workload
+	put, get := s.time(z.put), s.time(z.get)
+	for _, n := range connectionsOf(size) {
+		all = append(all, Puts{Size: size, Connections: n, Time: put})
+	}
+	for _, n := range connectionsOf(size) {
+		all = append(all, Gets{Size: size, N: s.read(size), Connections: n, Time: get})
+	}
+	ranges := z.ranges
+	if size >= 16<<20 {
+		ranges = connectionsOf(size)[len(connectionsOf(size))-1:]
+	}
+	for _, n := range ranges {
+		all = append(all, Gets{Size: size, N: s.read(size), Part: min(64<<10, size/4), Connections: n, Time: get})
+	}
+	switch size {
+	case 8 << 10:
+		if z.peers {
+			all = append(all, Deletes{Size: size, N: s.n(1000), Connections: 1}, Deletes{Size: size, N: s.n(1000), Connections: 64})
+		}
+		all = append(all, Deletes{Size: size, N: s.n(1000), Connections: 8}, Deletes{Size: size, N: s.n(3000), Batch: s.n(1000), Connections: 1})
+	case 32 << 20:
+		all = append(all, Puts{Size: size, Connections: 1, Time: put, TLS: true}, Gets{Size: size, N: s.read(size), Connections: 1, Time: get, TLS: true})
+	}
+	return all
+}
+
+// growth is what may depend on the number of items.
+func (s scaled) growth(items int, z sizes) []Workload {
+	own := !z.peers
+	all := []Workload{
+		Puts{Size: 200, Connections: 8, Time: s.time(z.put), Items: items, Curve: "growth-put", OwnOnly: own},
+		Gets{Size: 200, N: s.read(200), Connections: 8, Time: s.time(z.get), Items: items, Curve: "growth-get", OwnOnly: own},
+	}
+	if items >= s.n(1_000_000) {
+		all = append(all, Opens{Items: items, N: s.read(200), OwnOnly: own}, Opens{Items: items, N: s.read(200), Kill: true, OwnOnly: own})
+	}
+	return all
+}
+
+func (s scaled) quick() []Workload {
+	short := s.time(200 * time.Millisecond)
+	return []Workload{
+		Puts{Size: 8 << 10, Connections: 1, Time: short}, Puts{Size: 8 << 10, Connections: 8, Time: short}, Puts{Size: 8 << 10, Connections: 64, Time: short},
+		Gets{Size: 8 << 10, N: s.read(8 << 10), Connections: 1, Time: short}, Gets{Size: 8 << 10, N: s.read(8 << 10), Connections: 64, Time: short},
+		Deletes{Size: 8 << 10, N: s.n(300), Connections: 8},
+		Puts{Size: 32 << 20, Connections: 1, Time: short}, Gets{Size: 32 << 20, N: s.read(32 << 20), Connections: 1, Time: short},
+		Compactions{Bytes: s.bytes(48 << 20), PackBytes: s.bytes(16 << 20), OwnOnly: true},
+		Mixed{Size: 8 << 10, Items: s.n(500), Large: s.n(4), LargeSize: s.bytes(32 << 20), Connections: 8, Time: s.time(4 * time.Second), OwnOnly: true},
+		Lists{Items: s.n(20_000)},
+	}
+}
+
+// Select keeps the workloads that one of the names means: the name of a workload, the part of it before "@", or a kind.
+// No names keep all. A name that means none is an error.
+func Select(all []Workload, only []string) ([]Workload, error) {
+	if len(only) == 0 {
+		return all, nil
+	}
+	meant := make(map[string]bool)
+	var kept []Workload
+	for _, w := range all {
+		a := w.About()
+		short, _, _ := strings.Cut(a.Name, "@")
+		if slices.ContainsFunc(only, func(name string) bool {
+			hit := name == a.Name || name == short || name == a.Kind || a.Curve != "" && name == a.Curve
+			meant[name] = meant[name] || hit
+			return hit
+		}) {
+			kept = append(kept, w)
 		}
 	}
-	return nil
-}
-
-// keys lists few and very many packs, and asks for statistics.
-func (u Suite) keys(ctx context.Context, keep func(Result) error) error {
-	for _, items := range []int{u.scaled(1000), u.scaled(1_000_000)} {
-		c := Many{Items: items, Name: packName}
-		fmt.Fprintf(u.Notes, "%s: %d keys\n", u.VGer.Name, items)
-		err := u.inVault(ctx, func(s *Server) error {
-			list, stats, err := c.Keys(ctx, s)
-			if err != nil {
-				return err
-			}
-			return errors.Join(keep(list), keep(stats))
-		}, func(dir string) error { return c.SeedIndex(ctx, dir) })
-		if err != nil {
-			return err
+	for _, name := range only {
+		if !meant[name] {
+			return nil, fmt.Errorf("there is no workload %q in this mode; there are %s", name, strings.Join(workloadNames(all), ", "))
 		}
 	}
-	return nil
+	return kept, nil
 }
 
-// inVault runs use on a server with a V'Ger repository, which seed (if not nil) fills while no server runs.
-func (u Suite) inVault(ctx context.Context, use func(*Server) error, seed func(dir string) error) (err error) {
-	dir, err := os.MkdirTemp(u.Dir, "vger-")
-	if err != nil {
-		return err
+func workloadNames(all []Workload) []string {
+	var names []string
+	for _, w := range all {
+		names = append(names, w.About().Name)
 	}
-	defer os.RemoveAll(dir)
-	data := filepath.Join(dir, "data")
-	s, err := u.VGer.Start(ctx, data)
-	if err != nil {
-		return err
-	}
-	client := s.Client(1)
-	err = client.InitVault(ctx)
-	client.Close()
-	if err == nil && seed != nil {
-		if err := s.Stop(); err != nil {
-			return err
-		}
-		if err := seed(filepath.Join(data, vault)); err != nil {
-			return err
-		}
-		if s, err = u.VGer.Start(ctx, data); err != nil {
-			return err
-		}
-	}
-	if err == nil {
-		err = use(s)
-	}
-	return errors.Join(err, s.Stop())
-}
-
-// with runs use on a new server with an empty store, and removes both.
-func (u Suite) with(ctx context.Context, p Program, use func(*Server) error) (err error) {
-	dir, err := os.MkdirTemp(u.Dir, "store-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	s, err := p.Start(ctx, filepath.Join(dir, "store"))
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, s.Stop()) }()
-	client := s.Client(1)
-	defer client.Close()
-	if err := client.Create(ctx); err != nil {
-		return err
-	}
-	return use(s)
-}
-
-func (u Suite) puts(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.with(ctx, p, func(s *Server) error {
-		for _, c := range []Puts{{8 << 10, 1, u.scaled(1000)}, {8 << 10, 8, u.scaled(5000)}, {8 << 10, 64, u.scaled(10000)}} {
-			if !p.Durable && c.Connections > 1 {
-				c.N = u.scaled(1000) // it serves one request at a time; more would only take longer
-			}
-			fmt.Fprintf(u.Notes, "%s: %d puts over %d connections\n", p.Name, c.N, c.Connections)
-			r, err := c.Run(ctx, s)
-			if err != nil && p.Name != u.Servers[0].Name { // a peer that does not stand it is a result too
-				if _, err := fmt.Fprintf(u.Out, "# %s: %s failed: %v\n", p.Name, c.name(), err); err != nil {
-					return err
-				}
-				continue
-			}
-			if err != nil {
-				return err
-			}
-			if err := keep(r); err != nil {
-				return err
-			}
-		}
-		return nil
-	})
-}
-
-func (u Suite) large(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.upDown(ctx, p, Large{32 << 20, u.scaled(16)}, keep)
-}
-
-func (u Suite) huge(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.upDown(ctx, p, Large{max(1<<20, int64(512*u.Scale)<<20), 1}, keep)
-}
-
-func (u Suite) upDown(ctx context.Context, p Program, c Large, keep func(Result) error) error {
-	fmt.Fprintf(u.Notes, "%s: %d items of %s up and down\n", p.Name, c.N, bytesText(c.Size))
-	return u.with(ctx, p, func(s *Server) error {
-		put, get, err := c.Run(ctx, s)
-		if err != nil {
-			return err
-		}
-		return errors.Join(keep(put), keep(get))
-	})
-}
-
-func (u Suite) manyInIndex(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.many(ctx, p, keep, func(c Many, dir string) error {
-		s, err := p.Start(ctx, dir)
-		if err != nil {
-			return err
-		}
-		client := s.Client(1)
-		err = client.Create(ctx)
-		client.Close()
-		if err := errors.Join(err, s.Stop()); err != nil {
-			return err
-		}
-		return c.SeedIndex(ctx, dir)
-	})
-}
-
-func (u Suite) manyFiles(ctx context.Context, p Program, keep func(Result) error) error {
-	return u.many(ctx, p, keep, func(c Many, dir string) error { return c.SeedFiles(ctx, dir) })
-}
-
-// many opens and lists a store with few and with very many items.
-func (u Suite) many(ctx context.Context, p Program, keep func(Result) error, seed func(Many, string) error) error {
-	for _, c := range []Many{{Items: u.scaled(1000)}, {Items: u.scaled(1_000_000)}} {
-		fmt.Fprintf(u.Notes, "%s: %d items\n", p.Name, c.Items)
-		if err := u.one(ctx, p, c, keep, seed); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (u Suite) one(ctx context.Context, p Program, c Many, keep func(Result) error, seed func(Many, string) error) (err error) {
-	dir, err := os.MkdirTemp(u.Dir, "store-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(dir)
-	store := filepath.Join(dir, "store")
-	if err := seed(c, store); err != nil {
-		return err
-	}
-	s, opened, err := c.Open(ctx, p, store)
-	if s != nil {
-		defer func() { err = errors.Join(err, s.Stop()) }()
-	}
-	if err != nil {
-		return err
-	}
-	listed, err := c.List(ctx, s)
-	if err != nil {
-		return err
-	}
-	return errors.Join(keep(opened), keep(listed))
+	return names
 }

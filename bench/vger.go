@@ -1,143 +1,152 @@
 package bench
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
-	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"path/filepath"
 	"time"
 
-	"github.com/zeebo/blake3"
-	"golang.org/x/crypto/blake2b"
+	"packhouse/repo/digest"
 )
 
-// vault is the repository of the V'Ger workloads.
-const vault = "/vault"
+// vger is a client of V'Ger's protocol: items are packs.
+type vger struct {
+	*Client
+	hash string
+}
 
-// InitVault makes the repository.
-func (c *Client) InitVault(ctx context.Context) error {
-	_, err := c.send(ctx, http.MethodPost, vault+"?init", nil, nil, 0, io.Discard)
+// NewVGer makes a Driver of V'Ger's protocol for packs that are named by the hash.
+func NewVGer(hash string) func(*Client) Driver {
+	return func(c *Client) Driver { return vger{c, hash} }
+}
+
+var (
+	_ BatchDeleter = vger{}
+	_ Compactor    = vger{}
+)
+
+func vgerKey(name string) string { return "packs/" + name[:2] + "/" + name }
+
+func (d vger) Create(ctx context.Context) error {
+	_, err := d.do(ctx, request{method: http.MethodPost, target: "?init"})
 	return err
 }
 
-// Packs uploads packs as V'Ger's clients do, over one connection, and lets the server verify them.
-type Packs struct {
-	Size int // of a pack, bytes
-	N    int
-	Hash string // blake2b or blake3
-}
-
-type pack struct {
-	key, digest string
-	body        []byte
-}
-
-// packs makes the packs beforehand: a client has the digest before it sends.
-func (c Packs) packs() []pack {
-	packs := make([]pack, c.N)
-	for i := range packs {
-		body := noise(uint64(i), int64(c.Size))
-		copy(body, "VGERPACK\x01")
-		binary.LittleEndian.PutUint32(body[9:], uint32(c.Size-13))
-		var digest [32]byte
-		if c.Hash == "blake3" {
-			digest = blake3.Sum256(body)
-		} else {
-			digest = blake2b.Sum256(body)
-		}
-		name := hex.EncodeToString(digest[:])
-		packs[i] = pack{"packs/" + name[:2] + "/" + name, name, body}
+func (d vger) Put(ctx context.Context, name string, body []byte) error {
+	header := "X-Content-Blake2b"
+	if d.hash == digest.BLAKE3 {
+		header = "X-Content-Blake3"
 	}
-	return packs
+	_, err := d.do(ctx, request{method: http.MethodPut, target: "/" + vgerKey(name), body: body, header: http.Header{header: {name}}})
+	return err
 }
 
-// Run carries out the workload on a server whose repository exists.
-func (c Packs) Run(ctx context.Context, s *Server) (put, verify Result, err error) {
-	client := s.Client(1)
-	defer client.Close()
-	packs := c.packs()
-	header := map[string]string{"blake2b": "X-Content-BLAKE2b", "blake3": "X-Content-BLAKE3"}[c.Hash]
-	start := time.Now()
-	for _, p := range packs {
-		if _, err := client.send(ctx, http.MethodPut, vault+"/"+p.key, http.Header{header: {p.digest}},
-			bytes.NewReader(p.body), int64(c.Size), io.Discard); err != nil {
-			return put, verify, err
-		}
-	}
-	name := fmt.Sprintf("/size=%s/hash=%s", bytesText(int64(c.Size)), c.Hash)
-	size := float64(c.Size) * float64(c.N) / 1e6
-	put = Result{Workload: "PutPack" + name, Server: s.Program.Name, N: c.N, Metrics: []Metric{{size / time.Since(start).Seconds(), "MB/s"}}}
+func (d vger) Get(ctx context.Context, name string, offset, length int64, w io.Writer) (int64, error) {
+	return d.do(ctx, request{method: http.MethodGet, target: "/" + vgerKey(name), header: span(offset, length), into: w})
+}
 
-	type request struct {
-		Key   string `json:"pack_key"`
-		Size  int    `json:"expected_size"`
-		Blobs []any  `json:"expected_blobs"`
+func (d vger) Delete(ctx context.Context, name string) error {
+	_, err := d.do(ctx, request{method: http.MethodDelete, target: "/" + vgerKey(name)})
+	return err
+}
+
+// DeleteAll is one transaction on Packhouse; vykar-server deletes one after the other.
+func (d vger) DeleteAll(ctx context.Context, names []string) error {
+	keys := make([]string, len(names))
+	for i, name := range names {
+		keys[i] = vgerKey(name)
+	}
+	return d.sendJSON(ctx, http.MethodPost, "?batch-delete", keys, nil)
+}
+
+// List is one request for all keys.
+func (d vger) List(ctx context.Context) (int64, error) { return d.list(ctx, "?list") }
+
+func (d vger) ListPart(ctx context.Context, digits string) (int64, error) {
+	return d.list(ctx, "/packs/"+digits+"?list")
+}
+
+func (d vger) list(ctx context.Context, target string) (int64, error) {
+	var count quotes
+	_, err := d.do(ctx, request{method: http.MethodGet, target: target, into: &count})
+	return int64(count) / 2, err
+}
+
+// Compact is one repack of all packs within a client's lock, and the index that the client stores after it: only then
+// the work is complete, and a server may remove the packs.
+func (d vger) Compact(ctx context.Context, packs []Pack) (err error) {
+	lock := fmt.Sprintf("/locks/%020d-%s.json", time.Now().UnixMicro(), packs[0].Name[:32])
+	if _, err := d.do(ctx, request{method: http.MethodPut, target: lock, body: []byte(`{"hostname":"bench"}`)}); err != nil {
+		return err
+	}
+	defer func() {
+		_, fault := d.do(ctx, request{method: http.MethodDelete, target: lock})
+		err = errors.Join(err, fault)
+	}()
+	if _, err := d.do(ctx, request{method: http.MethodGet, target: "/index"}); err != nil && !absent(err) {
+		return err
+	}
+	if err := d.repack(ctx, packs); err != nil {
+		return err
+	}
+	index := fmt.Appendf(nil, "an index that refers to the new packs, of %s", lock)
+	_, err = d.do(ctx, request{method: http.MethodPut, target: "/index", body: index})
+	return err
+}
+
+func (d vger) repack(ctx context.Context, packs []Pack) error {
+	type blob struct {
+		Offset int64 `json:"offset"`
+		Length int64 `json:"length"`
+	}
+	type operation struct {
+		Source string `json:"source_pack"`
+		Keep   []blob `json:"keep_blobs"`
+		Delete bool   `json:"delete_after"`
 	}
 	plan := struct {
-		Packs    []request `json:"packs"`
-		Hash     string    `json:"hash"`
-		Protocol int       `json:"protocol_version"`
-	}{Hash: c.Hash, Protocol: 2}
+		Operations []operation `json:"operations"`
+		Hash       string      `json:"hash"`
+		Protocol   int         `json:"protocol_version"`
+	}{Hash: "blake2b", Protocol: 1}
+	if d.hash == digest.BLAKE3 {
+		plan.Hash, plan.Protocol = "blake3", 2
+	}
 	for _, p := range packs {
-		plan.Packs = append(plan.Packs, request{p.key, c.Size, []any{}})
+		o := operation{Source: vgerKey(p.Name), Keep: []blob{}, Delete: true}
+		for _, k := range p.Keep {
+			o.Keep = append(o.Keep, blob(k))
+		}
+		plan.Operations = append(plan.Operations, o)
 	}
-	body, err := json.Marshal(plan)
-	if err != nil {
-		return put, verify, err
+	var answer struct {
+		Completed []json.RawMessage `json:"completed"`
 	}
-	var answer bytes.Buffer
-	before, err := s.Processor()
-	if err != nil {
-		return put, verify, err
+	if err := d.sendJSON(ctx, http.MethodPost, "?repack", plan, &answer); err != nil {
+		return err
 	}
-	start = time.Now()
-	if _, err := client.send(ctx, http.MethodPost, vault+"?verify-packs", http.Header{"Content-Type": {"application/json"}},
-		bytes.NewReader(body), int64(len(body)), &answer); err != nil {
-		return put, verify, err
+	if len(answer.Completed) != len(packs) {
+		return fmt.Errorf("repack: %d of %d operations are complete", len(answer.Completed), len(packs))
 	}
-	took := time.Since(start)
-	after, err := s.Processor()
-	if err != nil {
-		return put, verify, err
-	}
-	if good := bytes.Count(answer.Bytes(), []byte(`"hash_valid":true`)); good != c.N {
-		return put, verify, fmt.Errorf("%d of %d packs verified: %s", good, c.N, answer.String()[:min(300, answer.Len())])
-	}
-	return put, Result{Workload: "VerifyPacks" + name, Server: s.Program.Name, N: c.N, Metrics: []Metric{
-		{size / took.Seconds(), "MB/s"}, {size / (after - before).Seconds(), "MB/core-s"}, // by all cores; by one
-	}}, nil
+	return nil
 }
 
-// packName is the key of the i-th pack of a repository with many.
-func packName(i int) string {
-	name := itemName(i)
-	return "packs/" + name[62:] + "/" + name
-}
-
-// Keys measures the listing of all keys, and the statistics, of a repository with many packs.
-func (c Many) Keys(ctx context.Context, s *Server) (list, stats Result, err error) {
-	client := s.Client(1)
-	defer client.Close()
-	measure := func(what, target string) (Result, error) {
-		if _, err := client.send(ctx, http.MethodGet, target, nil, nil, 0, io.Discard); err != nil {
-			return Result{}, err
-		}
-		start := time.Now()
-		_, err := client.send(ctx, http.MethodGet, target, nil, nil, 0, io.Discard)
-		took := time.Since(start)
-		if err != nil {
-			return Result{}, err
-		}
-		peak, err := memory(s)
-		return Result{Workload: fmt.Sprintf("%s/items=%d", what, c.Items), Server: s.Program.Name, N: 1, Metrics: append([]Metric{{float64(took.Microseconds()) / 1000, "ms"}}, peak...)}, err
+// VykarServer is vykar-server at path. It is spoken to as by clients of repository format 2, which all its versions know.
+func VykarServer(path, version string) Server {
+	return Server{
+		Info: ServerInfo{Name: "vykar", Dialect: "vger", Version: version, Durable: true,
+			Command: "vykar-server --listen ADDRESS --data-dir DIR",
+			Notes:   "vykar-server syncs file and directory before the answer; packs are named by BLAKE2b (repository format 2)"},
+		Hash: digest.BLAKE2b256, Driver: NewVGer(digest.BLAKE2b256), Header: http.Header{"Authorization": {"Bearer " + secret}},
+		Command: func(s Start) (Command, error) {
+			return Command{Args: []string{path, "--listen", s.Addr, "--data-dir", s.Dir}, Env: []string{"VYKAR_TOKEN=" + secret}}, nil
+		},
+		Seed: func(ctx context.Context, dir string, names []string) error {
+			return seedFiles(ctx, names, func(name string) string { return filepath.Join(dir, vgerKey(name)) })
+		},
 	}
-	if list, err = measure("ListKeys", vault+"?list"); err != nil {
-		return list, stats, err
-	}
-	stats, err = measure("Stats", vault+"?stats")
-	return list, stats, err
 }

@@ -18,8 +18,10 @@ type request struct {
 	t     api.Target
 	key   key
 	query parameters
-	body  *countingReader
-	text  int64 // bytes held of Dialect.texts
+	// opened is the repository as it was found before anything else; nil: it is to be opened when it is needed.
+	opened *repo.Access
+	body   *countingReader
+	text   int64 // bytes held of Dialect.texts
 }
 
 // countingReader counts the bytes of the body that were read.
@@ -47,11 +49,15 @@ func (x *request) serve() error {
 		return x.serveServer()
 	}
 	// Before anything is said about a key: those of another dialect look wrong from here.
-	switch _, err := x.access(); {
+	a, err := x.access()
+	switch {
 	case errors.Is(err, repo.ErrDialect):
 		return err
 	case (errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDenied)) && x.nameless():
 		return badRequest("%v", api.Nameless(x.r))
+	}
+	if x.reads() || x.r.Method == http.MethodDelete {
+		x.opened = a // no body is read in between, for as long as which the repository might not stay in its place
 	}
 	switch {
 	case x.key.shape == rootKey:
@@ -164,6 +170,9 @@ func (x *request) log(operation string) { x.t.Log.Operation = operation }
 
 // access opens the repository. A missing one is repo.ErrNoRepository.
 func (x *request) access() (*repo.Access, error) {
+	if x.opened != nil {
+		return x.opened, nil
+	}
 	r, err := api.OpenRepository(x.r.Context(), x.t, Name)
 	if err != nil {
 		return nil, err

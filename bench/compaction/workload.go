@@ -64,28 +64,27 @@ func (c Workload) Prepare(ctx context.Context, progress func(done int64)) (err e
 		return err
 	}
 	a := r.As(repo.Principal{Name: "bench"})
-	var seed [32]byte
-	binary.LittleEndian.PutUint64(seed[:], c.Seed)
-	source := rand.NewChaCha8(seed)
-	random := rand.New(source)
 	blake3, err := digest.Lookup(digest.BLAKE3)
 	if err != nil {
 		return err
 	}
 	var packs []pack
-	for done := int64(0); done < c.Bytes; {
-		body, keep := c.makePack(source, random, min(c.PackBytes, c.Bytes-done))
+	done := int64(0)
+	err = c.Packs(func(body []byte, keep [][2]int64) error {
 		h := blake3.New()
 		h.Write(body)
 		sum := fmt.Sprintf("%x", h.Sum(nil))
 		p := pack{Key: "packs/" + sum[:2] + "/" + sum, Size: int64(len(body)), Keep: keep}
-		_, err := a.Put(ctx, repo.PutRequest{Key: p.Key, Body: &reader{body}, Size: p.Size})
-		if err != nil {
+		if _, err := a.Put(ctx, repo.PutRequest{Key: p.Key, Body: &reader{body}, Size: p.Size}); err != nil {
 			return err
 		}
 		packs = append(packs, p)
 		done += p.Size
 		progress(done)
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	text, err := json.Marshal(packs)
 	if err != nil {
@@ -103,6 +102,23 @@ func (r *reader) Read(p []byte) (int, error) {
 	n := copy(p, r.b)
 	r.b = r.b[n:]
 	return n, nil
+}
+
+// Packs makes all packs, one after the other, and gives each to use: its bytes and, as offset and length, its live blobs.
+// It ends with the first error of use.
+func (c Workload) Packs(use func(body []byte, keep [][2]int64) error) error {
+	var seed [32]byte
+	binary.LittleEndian.PutUint64(seed[:], c.Seed)
+	source := rand.NewChaCha8(seed)
+	random := rand.New(source)
+	for done := int64(0); done < c.Bytes; {
+		body, keep := c.makePack(source, random, min(c.PackBytes, c.Bytes-done))
+		if err := use(body, keep); err != nil {
+			return err
+		}
+		done += int64(len(body))
+	}
+	return nil
 }
 
 // makePack makes one pack of about size bytes.
@@ -150,7 +166,7 @@ func (c Workload) clone(name string) (dir string, err error) {
 		switch {
 		case d.IsDir():
 			return os.MkdirAll(to, 0o700)
-		case inside == "index.db":
+		case inside == repo.IndexFile:
 			body, err := os.ReadFile(path)
 			if err != nil {
 				return err

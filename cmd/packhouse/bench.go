@@ -15,7 +15,6 @@ import (
 	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
-	"packhouse/bench"
 	"packhouse/bench/compaction"
 	"packhouse/cmd/packhouse/internal/config"
 )
@@ -26,82 +25,22 @@ func benchCommand(s streams) *cobra.Command {
 		Short: "Measure this program on this machine",
 		Long: `Measures with servers and data of its own, which are removed afterwards; no repository is touched.
 
-  packhouse bench store --dir /srv/backup
+  packhouse bench store --quick --dir /srv/backup
+  packhouse bench show today.json --report today.html
   packhouse bench compact --dir /srv/backup --size 4G
 
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	parent.AddCommand(benchStore(s), benchCompact(s))
+	parent.AddCommand(benchStore(s), benchShow(s), benchCompact(s), benchFloor())
 	return parent
-}
-
-func benchStore(s streams) *cobra.Command {
-	var dir, peer string
-	var scale float64
-	cmd := &cobra.Command{
-		Use:   "store",
-		Short: "Durable writes, large items, listings and opening, beside another server",
-		Long: `Runs servers of their own in a scratch directory and measures them from outside, over
-HTTP on loopback: durable writes of 8 KiB over 1, 8 and 64 connections, items of 32 and
-512 MiB with the server's peak memory, listing and opening a million items, and V'Ger's
-protocol: packs by both hashes, verification, listing, statistics. Results have
-the form of Go's benchmarks, for benchstat.
-
-  packhouse bench store
-  packhouse bench store --dir /srv/backup --peer ~/venv/bin/borgstore-server-rest
-
-With --peer the same runs against that program follow, and a table of ratios; --scale 0.1
-takes a tenth of the time.
-
-Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
-		Args: exactly(0, ""),
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			if scale <= 0 {
-				return usage("--scale must be above 0, not %v", scale)
-			}
-			ctx, stop := untilInterrupt(cmd.Context())
-			defer stop()
-			return measureStores(ctx, s, dir, peer, scale)
-		},
-	}
-	cmd.Flags().StringVar(&dir, "dir", os.TempDir(), "`directory` on the disk to measure")
-	cmd.Flags().StringVar(&peer, "peer", "", "a borgstore-server-rest `program` to compare with")
-	cmd.Flags().Float64Var(&scale, "scale", 1, "`factor` for the number of operations and items")
-	return cmd
 }
 
 // untilInterrupt returns a context that ends with SIGINT or SIGTERM, so that a measurement that is broken off takes
 // its servers and its scratch directory with it.
 func untilInterrupt(ctx context.Context) (context.Context, context.CancelFunc) {
 	return signal.NotifyContext(ctx, syscall.SIGINT, syscall.SIGTERM)
-}
-
-func measureStores(ctx context.Context, s streams, dir, peer string, scale float64) error {
-	program, err := os.Executable()
-	if err != nil {
-		return fmt.Errorf("find our own program: %w", err)
-	}
-	own, err := os.MkdirTemp(dir, "packhouse-bench-")
-	if err != nil {
-		return err
-	}
-	defer os.RemoveAll(own)
-	suite := bench.Suite{Dir: own, Scale: scale, Out: s.out, Notes: s.err, Servers: []bench.Program{
-		{Name: "packhouse", Command: []string{program, "borgstore-server-rest"}, Durable: true},
-	}, VGer: bench.Program{Name: "packhouse", Command: []string{program, "serve"}, Durable: true, Many: true}}
-	if peer != "" {
-		suite.Servers = append(suite.Servers, bench.Program{Name: "reference", Command: []string{peer}})
-	}
-	if err := bench.WriteMachine(s.out, own, version()); err != nil {
-		return err
-	}
-	results, err := suite.Run(ctx)
-	if err != nil || peer == "" {
-		return err
-	}
-	return bench.WriteRatios(s.out, results, "packhouse", "reference")
 }
 
 func benchCompact(s streams) *cobra.Command {

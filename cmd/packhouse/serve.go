@@ -96,6 +96,7 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	}
 	ctx, stop := untilSignal(cmd.Context(), log)
 	defer stop()
+	defer profile(f.profile, log)()
 	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}
 	return sv.run(ctx, s)
 }

@@ -29,6 +29,7 @@ type serveFlags struct {
 	maxBody   string
 	drain     string
 
+	profile     string
 	permissions string
 	appendOnly  bool
 	debug       bool
@@ -60,6 +61,8 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.logFormat, "log-format", d.LogFormat, "pretty or json")
 	flags.StringVar(&f.logLevel, "log-level", d.LogLevel, "debug, info, warn or error")
 	flags.BoolVar(&f.debug, "debug", false, "the same as --log-level debug")
+	flags.StringVar(&f.profile, "profile", "", "`directory` for profiles of the time between two signals SIGUSR1")
+	_ = flags.MarkHidden("profile") // for `bench store --profiles`; there is such a flag
 	for _, name := range inert {
 		flags.Int(name, 0, "")
 		_ = flags.MarkHidden(name) // fails for unknown names only

@@ -1,0 +1,106 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"syscall"
+	"time"
+)
+
+// measure runs work, which sends requests to the server of the store, and fills in what it cost.
+func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (Sample, error) {
+	if err := s.syncDisk(); err != nil {
+		return Sample{}, err
+	}
+	if err := s.toggleProfile(ctx, "mutex-before.pprof"); err != nil {
+		return Sample{}, err
+	}
+	before, err := s.usage()
+	if err != nil {
+		return Sample{}, err
+	}
+	start := time.Now()
+	operations, err := work()
+	took := time.Since(start)
+	if err != nil {
+		return Sample{}, err
+	}
+	x, err := s.sample(before, took, operations)
+	return x, errors.Join(err, s.toggleProfile(ctx, "mutex.pprof"))
+}
+
+// toggleProfile begins or ends the profile of the server, if it makes one; last is the file that it then writes last.
+func (s *Store) toggleProfile(ctx context.Context, last string) error {
+	if s.profile == "" {
+		return nil
+	}
+	if err := s.process.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, time.Minute)
+	defer cancel()
+	for {
+		if _, err := os.Stat(filepath.Join(s.profile, last)); !errors.Is(err, os.ErrNotExist) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("%s writes no %s: %w", s.Server.Info.Name, last, ctx.Err())
+		case <-time.After(time.Millisecond):
+		}
+	}
+}
+
+// usage is what server, generator and machine have used until a time.
+type usage struct {
+	at                time.Time
+	server, generator CPU
+	idle, kernel      float64 // seconds, of all cores and of the kernel's threads
+	cores             int
+}
+
+func (s *Store) usage() (u usage, err error) {
+	if s.process != nil {
+		if u.server, err = s.process.cpu(); err != nil {
+			return u, err
+		}
+	}
+	if u.generator, err = ownCPU(); err != nil {
+		return u, err
+	}
+	if u.kernel, err = kernelThreads(); err != nil {
+		return u, err
+	}
+	u.at = time.Now()
+	u.idle, u.cores, err = machineIdle()
+	return u, err
+}
+
+func (s *Store) sample(before usage, took time.Duration, operations []Operation) (Sample, error) {
+	after, err := s.usage()
+	if err != nil {
+		return Sample{}, err
+	}
+	peak, err := s.process.peakMemory()
+	if err != nil {
+		return Sample{}, err
+	}
+	x := Sample{
+		Seconds: took.Seconds(), Operations: operations, PeakRSS: peak,
+		Server: after.server.minus(before.server), Generator: after.generator.minus(before.generator),
+	}
+	x.OtherLoad = after.others(before)
+	return x, nil
+}
+
+// others is how many cores were busy since before with processes that are neither the server nor the generator, nor
+// the kernel. Time that a hypervisor gave to other machines is busy.
+func (u usage) others(before usage) float64 {
+	elapsed := u.at.Sub(before.at).Seconds()
+	busy := float64(u.cores)*elapsed - (u.idle - before.idle)
+	own := u.server.minus(before.server).Total() + u.generator.minus(before.generator).Total() + u.kernel - before.kernel
+	return max(0, (busy-own)/elapsed)
+}
