@@ -1,6 +1,9 @@
 package bench
 
-import "fmt"
+import (
+	"fmt"
+	"strings"
+)
 
 // otherLoad is the part of the machine's cores that other processes may use without disturbing a sample.
 const otherLoad = 0.1
@@ -53,6 +56,9 @@ func (r *Run) judge() {
 				wide++
 			}
 		}
+	}
+	if strings.HasPrefix(r.Machine.FileSystem, "tmpfs") {
+		r.Disturbed = append(r.Disturbed, "the directory lies in memory, where syncs cost nothing: figures of puts are not those of a disk")
 	}
 	if loaded > 0 {
 		r.Disturbed = append(r.Disturbed, fmt.Sprintf("in %d of %d samples other processes used more than %.1f cores", loaded, samples, limit))

@@ -49,6 +49,14 @@ func TestDisturbedRunSaysSo(t *testing.T) {
 	}
 }
 
+func TestMemoryIsNoDisk(t *testing.T) {
+	r := &bench.Run{Machine: bench.Machine{FileSystem: "tmpfs (rw)"}}
+	bench.JudgeRun(r)
+	if len(r.Disturbed) != 1 || !strings.Contains(r.Disturbed[0], "memory") {
+		t.Errorf("got %v", r.Disturbed)
+	}
+}
+
 // Other processes' load is seen, and the server's own processor time.
 func TestUsage(t *testing.T) {
 	store, err := bench.StartStore(t.Context(), t.TempDir(), ownServers(t)[2], 0)

@@ -30,6 +30,7 @@ func Table(w io.Writer, run *bench.Run) error {
 		measure bench.Measure
 		title   string
 	}{
+		{bench.P50, "Half of the requests took at most, ms"},
 		{bench.P99, "99 of 100 requests took at most, ms"},
 		{bench.LongestStall, "Longest time without the end of a request, seconds"},
 		{bench.ServerCPU, "Processor time of the server for a request, user and system, µs"},
