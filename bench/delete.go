@@ -15,7 +15,7 @@ func (c Deletes) About() About {
 	a := About{
 		Name: name("delete", c.Size, c.Connections, 0, "", false), Kind: "delete", Store: "delete-" + sizeName(c.Size), Title: "deletes of " + sizeText(c.Size),
 		Size: c.Size, Connections: c.Connections, Measure: Rate, Cache: warm, OwnOnly: c.OwnOnly,
-		Floor:     "appends a record, one fdatasync for all that wait, and unlinks the file",
+		Floor:     "appends a record, one fdatasync for all that wait; the file is unlinked later",
 		DiskRound: int64(c.N) * (c.Size + perFile),
 	}
 	if c.Batch > 0 {

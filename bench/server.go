@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net/http"
 	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -82,11 +83,14 @@ func Peer(ctx context.Context, name, path string) (Server, error) {
 	return s, nil
 }
 
-// programVersion is what a program says of its version, as far as it does.
+// programVersion is what a program says of its version, as far as it does. borgstore's does not, but its library does.
 func programVersion(ctx context.Context, path string) string {
 	out, err := exec.CommandContext(ctx, path, "--version").Output()
 	if err != nil {
-		return ""
+		python := filepath.Join(filepath.Dir(path), "python")
+		if out, err = exec.CommandContext(ctx, python, "-c", "import borgstore; print(borgstore.__version__)").Output(); err != nil {
+			return ""
+		}
 	}
 	for _, word := range strings.Fields(string(out)) {
 		if word = strings.TrimPrefix(word, "v"); word != "" && word[0] >= '0' && word[0] <= '9' {

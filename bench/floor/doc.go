@@ -7,7 +7,7 @@
 //	PUT /files/NAME   writes a file and computes its SHA-256 meanwhile, then fdatasync, then sync of the directory
 //	GET /files/NAME   net/http's file handler, with ranges
 //	GET /list/PREFIX  a cursor over a bbolt file, written as a JSON array of names
-//	POST /delete      appends the names, fdatasync as above, and unlinks those that are files
+//	POST /delete      appends the names, fdatasync as above, and unlinks those that are files later
 //	POST /copy        reads ranges of a file and writes them to another, one after the other, with SHA-256 and
 //	                  fdatasync, then unlinks the first
 //

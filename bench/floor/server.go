@@ -36,6 +36,8 @@ type Server struct {
 	dir   string
 	log   *log
 	names *bbolt.DB // nil: nothing to list
+
+	removing sync.WaitGroup // of files whose deletion was acknowledged
 }
 
 // Open makes a floor of dir, which may be missing.
@@ -57,6 +59,7 @@ func Open(dir string) (*Server, error) {
 
 // Close ends the floor when no request runs.
 func (s *Server) Close() error {
+	s.removing.Wait()
 	err := s.log.close()
 	if s.names != nil {
 		err = errors.Join(err, s.names.Close())
@@ -167,11 +170,12 @@ func (s *Server) delete(r *http.Request) error {
 	if err := s.log.append([]byte(strings.Join(names, "\n"))); err != nil {
 		return err
 	}
-	for _, name := range names {
-		if err := os.Remove(s.path(name)); err != nil && !errors.Is(err, os.ErrNotExist) {
-			return err
+	// The record is what is durable; the files can go when the answer is out.
+	s.removing.Go(func() {
+		for _, name := range names {
+			_ = os.Remove(s.path(name)) // a file that stays is nobody's, here
 		}
-	}
+	})
 	return nil
 }
 
