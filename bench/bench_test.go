@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -247,7 +248,7 @@ func TestRunEnds(t *testing.T) {
 // A run that the disk has no place for does not begin.
 func TestNoPlace(t *testing.T) {
 	b := bench.Bench{Dir: t.TempDir(), Servers: ownServers(t), Settings: bench.Settings{Rounds: 1},
-		Workloads: []bench.Workload{bench.Lists{Items: 1 << 50}}}
+		Workloads: []bench.Workload{bench.Lists{Items: math.MaxInt32}}}
 	if r, err := b.Run(t.Context()); r != nil || err == nil || !strings.Contains(err.Error(), "GB free") {
 		t.Errorf("got %v, %v", r, err)
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -50,7 +51,7 @@ func (c Gets) Sample(ctx context.Context, s *Store, round int) (Sample, error) {
 		return Sample{}, err
 	}
 	return s.measure(ctx, func() ([]Operation, error) {
-		const noEnd = 1 << 60
+		const noEnd = math.MaxInt
 		o, _, err := load{connections: c.Connections, to: noEnd, time: c.Time}.run(ctx, c.About().Kind, get)
 		return []Operation{o}, err
 	})

@@ -35,7 +35,7 @@ func freeSpace(dir string) (bytes, files int64, err error) {
 	if s.Files == 0 { // such as btrfs, which makes them as needed
 		files = -1
 	}
-	return int64(s.Bavail) * s.Bsize, files, nil
+	return int64(s.Bavail) * int64(s.Bsize), files, nil
 }
 
 func processor() string {
