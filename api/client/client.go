@@ -110,14 +110,18 @@ func Refused(err error, status int) bool {
 	return errors.As(err, &no) && no.Status == status
 }
 
-// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, or there was
-// nothing to do but to answer.
+// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, it did not get the whole
+// request, or there was nothing to do but to answer.
 func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != ""
 	}
 	var op *net.OpError
-	return errors.As(err, &op) && (op.Op == "dial" || req.Method == http.MethodGet)
+	if !errors.As(err, &op) {
+		return false
+	}
+	again := req.Body == nil || req.GetBody != nil // what was read of another body is gone
+	return op.Op == "dial" || op.Op == "write" && again || req.Method == http.MethodGet
 }
 
 // Request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.

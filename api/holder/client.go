@@ -2,12 +2,14 @@ package holder
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 
 	"packhouse/repo"
 )
@@ -24,8 +26,37 @@ func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, repo.O
 func clientOf(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		DisableKeepAlives: true,
-		DialContext:       func(ctx context.Context, _, _ string) (net.Conn, error) { return dialUnix(ctx, socket) },
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			conn, err := dialUnix(ctx, socket)
+			if err != nil {
+				return nil, err
+			}
+			return &firstAsks{Conn: conn}, nil
+		},
 	}}
+}
+
+// firstAsks is a connection on which a holder that leaves may send its notice before anything was asked. To package http that
+// is an answer without a request, and an error of which nobody knows what it means for the request. Here it is one of the
+// dial: nothing was begun.
+type firstAsks struct {
+	net.Conn
+	asked atomic.Bool
+}
+
+var errLeft = errors.New("the process that holds the directory was about to end")
+
+func (c *firstAsks) Write(p []byte) (int, error) {
+	c.asked.Store(true)
+	return c.Conn.Write(p)
+}
+
+func (c *firstAsks) Read(p []byte) (int, error) {
+	n, err := c.Conn.Read(p)
+	if n > 0 && !c.asked.Load() {
+		return 0, &net.OpError{Op: "dial", Net: "unix", Err: errLeft}
+	}
+	return n, err
 }
 
 // Yield asks the holder of dir to let go. nil: it will, or nobody holds it.

@@ -19,6 +19,7 @@ import (
 
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
+	"packhouse/repo"
 )
 
 // TestLeaveIsCertain: whatever moment a server leaves at, each request is either answered or known not to
@@ -255,5 +256,41 @@ func TestSecondClose(t *testing.T) {
 	}
 	if _, err := os.Lstat(path); err != nil {
 		t.Errorf("after the second: %v", err)
+	}
+}
+
+// TestNoticeBeforeRequest: a holder that leaves while somebody connects sends its notice first. To the client that is a
+// connection that was not made, also for a request that changes something.
+func TestNoticeBeforeRequest(t *testing.T) {
+	dir := tempDir(t)
+	if err := os.Mkdir(filepath.Join(dir, repo.OwnDir), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("unix", filepath.Join(dir, repo.OwnDir, "socket"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	go func() {
+		for {
+			conn, err := l.Accept()
+			if err != nil {
+				return
+			}
+			_, _ = io.WriteString(conn, "HTTP/1.1 503 Service Unavailable\r\n"+stdio.HeaderLeaving+": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			_ = conn.Close()
+		}
+	}()
+	for range 200 {
+		resp, err := holder.Client(dir).Post("http://packhouse/-/local/create", "text/plain", strings.NewReader("body"))
+		var op *net.OpError
+		switch {
+		case err == nil && resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != "":
+			_ = resp.Body.Close()
+		case errors.As(err, &op) && op.Op == "dial":
+		case errors.As(err, &op) && op.Op == "write": // of a body that nobody reads; the next attempt tells
+		default:
+			t.Fatalf("got %v, %v", resp, err)
+		}
 	}
 }
