@@ -109,4 +109,6 @@
 // ErrCorrupt for who needs it, and is remembered (Damage). A fault that bbolt meets nevertheless ends its use: nothing more
 // is asked of it, and Close gives lock, file and mapping back beside it. If the last commit cannot be read then, the
 // index is given up (Lost).
+//
+// Start reading at Index.Apply (commit.go), and at List for how readers see it.
 package index
