@@ -57,8 +57,8 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 	return real, err
 }
 
-// adminClient is where administrative commands ask: the process that holds the directory, or, when there is
-// none, this one, which then holds it until close.
+// adminClient sends the requests of administrative commands to the process that holds the directory, or, when there is
+// none, to this one, which then holds it until close.
 type adminClient struct {
 	*client.Client
 	only   string // the repository when the directory is one: its name where the question goes; else ""
@@ -69,8 +69,9 @@ type adminClient struct {
 	data string // the data directory; "": the directory is one repository, or elsewhere
 }
 
-// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or ending, or have been
-// a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at all.
+// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or
+// ending, or have been a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at
+// all.
 func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {
@@ -113,7 +114,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 // go, else by something that is none of ours, which is an error at last.
 const maxFree = 20
 
-// openAdminClient finds who answers for a directory: the server of the directory above a single repository, or the holder, or
+// openAdminClient finds who answers for a directory: the server of the directory above a single repository, the holder, or
 // this process. ctx bounds the wait; the client is for the command's life.
 func openAdminClient(ctx, life context.Context, s streams, dir string, single bool) (*adminClient, error) {
 	switch above := filepath.Dir(dir); {

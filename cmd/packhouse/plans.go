@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"packhouse/api/client"
-
 	"github.com/spf13/cobra"
+
+	"packhouse/api/client"
 )
 
 // planInfo is what the server tells of an open plan; see docs/api.md.
