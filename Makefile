@@ -15,7 +15,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 .PHONY: help build test skipped check unit e2e clients peers bench profile fuzz crash trials changelog clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## compile ./bin/packhouse
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/packhouse ./cmd/packhouse

@@ -205,7 +205,7 @@ type contextKey int
 
 const (
 	responseKey contextKey = iota
-	exchangeKey
+	stateKey
 	principalKey
 )
 
@@ -225,7 +225,7 @@ func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
 // RecordFrom returns what the handler of a request adds to its line in the log; a handler that is none of a server's
 // gets one that nobody reads. It is for the goroutine of the handler.
 func RecordFrom(ctx context.Context) *Record {
-	if x, ok := ctx.Value(exchangeKey).(*requestState); ok {
+	if x, ok := ctx.Value(stateKey).(*requestState); ok {
 		return &x.log
 	}
 	return new(Record)
@@ -235,7 +235,7 @@ func RecordFrom(ctx context.Context) *Record {
 // whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
 // handler, once. repo.ErrBusy when all those are taken; the request then has its slot still.
 func Stream(ctx context.Context) error {
-	x, ok := ctx.Value(exchangeKey).(*requestState)
+	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok || x.slot == nil {
 		return nil
 	}
@@ -251,7 +251,7 @@ func Stream(ctx context.Context) error {
 
 // Stopping is closed when the server is told to stop: a response without an end of its own must then end.
 func Stopping(ctx context.Context) <-chan struct{} {
-	x, ok := ctx.Value(exchangeKey).(*requestState)
+	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok {
 		return nil
 	}
@@ -260,6 +260,6 @@ func Stopping(ctx context.Context) <-chan struct{} {
 
 // IsTrusted tells whether a request came by the trusted side, where no credentials are needed.
 func IsTrusted(ctx context.Context) bool {
-	x, ok := ctx.Value(exchangeKey).(*requestState)
+	x, ok := ctx.Value(stateKey).(*requestState)
 	return ok && x.trusted
 }

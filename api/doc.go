@@ -9,4 +9,6 @@
 //
 // Paths belong to the clients. They are routed by their raw spelling and are never cleaned,
 // decoded or redirected.
+//
+// Start reading at Server.ServeHTTP (server.go); a dialect is what dialect.go says.
 package api

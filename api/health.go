@@ -42,7 +42,7 @@ type healthCache struct {
 // serveHealth answers for the server, also under the prefix of a repository, whether it exists or not. The status
 // is 200 as long as the process runs.
 func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
-	x := exchangeFrom(r)
+	x := stateOf(r)
 	x.dialect, x.log.Operation = nil, "health"
 	h := health{
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),

@@ -230,11 +230,11 @@ func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	case http.StateIdle:
 		l.idleAt[conn] = l.idle.PushBack(idleConn{conn, time.Now()})
 	}
-	hungry := l.waiting
+	waiting := l.waiting
 	l.mu.Unlock()
 	switch state {
 	case http.StateIdle:
-		if hungry {
+		if waiting {
 			l.closeIdle()
 		}
 	case http.StateClosed, http.StateHijacked:

@@ -68,7 +68,7 @@ func (m *metrics) count(dialect, operation string, status int, took time.Duratio
 
 // serveMetrics answers a Prometheus scrape, for who may list what the server has: it names all repositories.
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
-	x := exchangeFrom(r)
+	x := stateOf(r)
 	x.dialect, x.log.Operation = nil, "metrics"
 	if !s.o.OpenMetrics && !s.admit(w, r, x) {
 		return

@@ -128,7 +128,7 @@ func (s *Server) routes() *httprouter.Router {
 // ServeHTTP answers one request from whoever may reach the server.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
-// requestState is one request on its way through the server.
+// requestState is what the server knows of one request on its way through it.
 type requestState struct {
 	id         string
 	trusted    bool
@@ -172,7 +172,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 		}
 	}()
 	ctx := context.WithValue(r.Context(), responseKey, out)
-	ctx = context.WithValue(ctx, exchangeKey, x)
+	ctx = context.WithValue(ctx, stateKey, x)
 	r = r.WithContext(ctx)
 	if !r.ProtoAtLeast(1, 1) && !s.admitOld(out, r, x) {
 		return
@@ -236,7 +236,7 @@ func readOnly(r *http.Request) bool {
 
 // serveRepository authenticates a request and gives it to its dialect.
 func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
-	x := exchangeFrom(r)
+	x := stateOf(r)
 	if d, ok := x.dialect.(Prechecker); ok && !d.Precheck(w, r) {
 		x.log.Reason = "refused before authentication"
 		return
@@ -262,7 +262,7 @@ func (s *Server) authorized(r *http.Request, x *requestState, repository string)
 
 // serveAdmin authenticates a request and gives it to our own API.
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
-	x := exchangeFrom(r)
+	x := stateOf(r)
 	x.dialect, x.log.Operation = nil, "admin" // until the handler knows better
 	if !s.admit(w, r, x) {
 		return
@@ -350,7 +350,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *requestState) 
 
 func (x *requestState) leave() { <-x.slot }
 
-func exchangeFrom(r *http.Request) *requestState {
-	x, _ := r.Context().Value(exchangeKey).(*requestState)
+func stateOf(r *http.Request) *requestState {
+	x, _ := r.Context().Value(stateKey).(*requestState)
 	return x
 }

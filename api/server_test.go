@@ -537,7 +537,7 @@ func TestConnectionLimit(t *testing.T) {
 }
 
 // Connections that wait for a request are closed for new ones; nobody can fill the server with them.
-func TestIdleConnectionsCloseIdle(t *testing.T) {
+func TestIdleConnectionsGiveWay(t *testing.T) {
 	f := startEcho(t, api.Options{Limits: api.Limits{Connections: 2}})
 	ask := func(conn net.Conn) error {
 		if _, err := io.WriteString(conn, "GET /r HTTP/1.1\r\nHost: x\r\n\r\n"); err != nil {

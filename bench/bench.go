@@ -95,7 +95,7 @@ func (b *Bench) Need() (bytes, files int64) {
 	return bytes + 64<<20, files + 10_000 // servers' own files
 }
 
-// checkSpace refuses a run that the disk has no place for.
+// checkSpace refuses a run that the disk has no space for.
 func (b *Bench) checkSpace() error {
 	bytes, files := b.Need()
 	freeBytes, freeFiles, err := freeSpace(b.Dir)
@@ -111,7 +111,7 @@ func (b *Bench) checkSpace() error {
 }
 
 // Run makes the run. When ctx ends, or the scratch directory fails, it returns what was complete until then, and the
-// error. What single servers could not do is no error but in their place in the Run. Nothing is left on the disk, and no
+// error. What single servers could not do is no error, but is said in the Run. Nothing is left on the disk, and no
 // process.
 func (b *Bench) Run(ctx context.Context) (run *Run, err error) {
 	if err := b.checkSpace(); err != nil {

@@ -245,8 +245,8 @@ func TestRunEnds(t *testing.T) {
 	}
 }
 
-// A run that the disk has no place for does not begin.
-func TestNoPlace(t *testing.T) {
+// A run that the disk has no space for does not begin.
+func TestNoSpace(t *testing.T) {
 	b := bench.Bench{Dir: t.TempDir(), Servers: ownServers(t), Settings: bench.Settings{Rounds: 1},
 		Workloads: []bench.Workload{bench.Lists{Items: math.MaxInt32}}}
 	if r, err := b.Run(t.Context()); r != nil || err == nil || !strings.Contains(err.Error(), "GB free") {

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 
 	"packhouse/bench/compaction"
 	"packhouse/repo/digest"
@@ -90,7 +91,11 @@ func compactByClient(ctx context.Context, d Driver, hash string, packs []Pack) e
 	for _, p := range packs {
 		var body bytes.Buffer
 		for _, k := range p.Keep {
-			if n, err := d.Get(ctx, p.Name, k.Offset, k.Length, &body); err != nil || n != k.Length {
+			n, err := d.Get(ctx, p.Name, k.Offset, k.Length, &body)
+			if err == nil && n != k.Length {
+				err = io.ErrUnexpectedEOF
+			}
+			if err != nil {
 				return fmt.Errorf("read %d of %d bytes at %d of %s: %w", n, k.Length, k.Offset, p.Name, err)
 			}
 		}

@@ -16,9 +16,11 @@
 // Workloads that need the same items share a store, one for each server. A round runs each workload on one server
 // after the other, and begins with another server than the round before. For a sample the server is started anew, the file
 // system is synced, connections are opened by requests that do not count, and then requests are sent for some time,
-// each connection waiting for its answers. What was stored is removed again, the server is stopped: no server works
-// while another one is measured. The load generator is this process, so that the processor time of both is known.
+// each connection waiting for its answers. Large items that were stored are removed again, small ones stay until all rounds
+// are over; the server is stopped: no server works while another one is measured. The load generator is this process, so that the processor time of both is known.
 // A request that fails is counted apart and is in no other figure.
 //
 // It needs no rights but those to write in a directory, and Linux: it reads /proc.
+//
+// Start reading at Bench.Run, and at suite.go for what there is to be measured.
 package bench

@@ -7,7 +7,7 @@ import (
 
 // What tests reach of the package's insides.
 
-// NewBody, NameOf and Stamp make items.
+// NewBody and Stamp make items.
 var (
 	NewBody = newBody
 	Stamp   = stamp
@@ -37,11 +37,8 @@ func (s *Store) OthersSince() (func() (float64, error), error) {
 	}, err
 }
 
-// CompactByClient is tested by itself.
-var (
-	CompactByClient = compactByClient
-	ItemName        = itemName
-)
+// CompactByClient is what clients do whose server has no request for it.
+var CompactByClient = compactByClient
 
 // JudgeRun judges a run as a Bench does.
 func JudgeRun(r *Run) {

@@ -47,7 +47,7 @@ func ownServers(t testing.TB) []bench.Server {
 	return append(bench.Packhouse(program(t), "test"), bench.FloorServer(program(t)))
 }
 
-// peers are the servers of others that are installed on this machine.
+// installedPeers are the servers of others that are installed on this machine.
 func installedPeers(t testing.TB) []bench.Server {
 	t.Helper()
 	venv := os.Getenv("PACKHOUSE_VENV")

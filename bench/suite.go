@@ -14,9 +14,6 @@ const (
 	Long    = "long"    // hours: ten million items, an hour of mixed load, all workloads on all peers
 )
 
-// Modes are the modes of a run.
-var Modes = []string{Quick, Default, Long}
-
 // Suite is the workloads of a mode, those that share a store behind each other. scale is the factor for the number of
 // items and requests and for times: 1 but in tests.
 func Suite(mode string, scale float64) []Workload {

@@ -48,4 +48,6 @@
 // its trailer says. A trailer that does not parse is ErrCorrupt: a committed file
 // was synced whole before it got its name in a shard, so that no torn one can be there.
 // The label is the caller's; it is what an index can be rebuilt from.
+//
+// Start reading at Writer.Commit (write.go).
 package blobstore

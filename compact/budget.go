@@ -19,21 +19,21 @@ type itemBudget struct {
 func newItemBudget(size int64) *itemBudget { return &itemBudget{size, semaphore.NewWeighted(size)} }
 
 // need is what a plan takes that names so many items and makes so many.
-func (m *itemBudget) need(named, makes int) int64 {
-	return min(int64(named)+itemsPerOutput*int64(makes), m.size)
+func (b *itemBudget) need(named, makes int) int64 {
+	return min(int64(named)+itemsPerOutput*int64(makes), b.size)
 }
 
 // surveyIn is survey, with memory for what it finds and for the outputs reserved until leave is called.
-func (r *run) surveyIn(m *itemBudget) (s *survey, leave func(), err error) {
-	need := m.need(min(r.named, maxSources), r.makes)
-	if err := m.free.Acquire(r.ctx, need); err != nil {
+func (r *run) surveyIn(b *itemBudget) (s *survey, leave func(), err error) {
+	need := b.need(min(r.named, maxSources), r.makes)
+	if err := b.free.Acquire(r.ctx, need); err != nil {
 		return nil, nil, err
 	}
 	if s, err = r.survey(); err != nil {
-		m.free.Release(need)
+		b.free.Release(need)
 		return nil, nil, err
 	}
-	kept := m.need(len(s.sources), r.makes) // the plan may have named an item more than once
-	m.free.Release(need - kept)
-	return s, func() { m.free.Release(kept) }, nil
+	kept := b.need(len(s.sources), r.makes) // the plan may have named an item more than once
+	b.free.Release(need - kept)
+	return s, func() { b.free.Release(kept) }, nil
 }

@@ -18,4 +18,6 @@
 //
 // What is not checked: of an item that is read in part only, the BLAKE3 that the index has cannot
 // be compared. The clients' own authentication of their blobs and the scrub cover that.
+//
+// Start reading at Engine.Run, and at carryOut (run.go) for the order of its steps.
 package compact

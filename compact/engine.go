@@ -89,7 +89,8 @@ type jobKey struct {
 	id   string
 }
 
-// gate is what jobs of one repository pass one after the other; other repositories do not wait for its disk.
+// gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that
+// none waits for the disk of another.
 type gate struct {
 	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
@@ -99,12 +100,12 @@ type gate struct {
 func (e *Engine) gate(r *repo.Repository) *gate {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	d := e.gates[r]
-	if d == nil {
-		d = new(gate)
-		e.gates[r] = d
+	g := e.gates[r]
+	if g == nil {
+		g = new(gate)
+		e.gates[r] = g
 	}
-	return d
+	return g
 }
 
 // New makes an engine.

@@ -65,9 +65,9 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := p.records.sync(); err != nil {
 		return Job{}, err
 	}
-	d := e.gate(a.Repository())
-	d.submitting.Lock()
-	defer d.submitting.Unlock()
+	g := e.gate(a.Repository())
+	g.submitting.Lock()
+	defer g.submitting.Unlock()
 	if err := e.Resume(ctx, a.Repository()); err != nil {
 		return Job{}, err
 	}
@@ -103,7 +103,8 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	case errors.Is(err, repo.ErrConflict):
 		return e.Job(a.Repository(), job.ID) // a client's own call of the same plan was carried out meanwhile: its result stays
 	case errors.Is(err, repo.ErrNoSpace):
-		// The row is not there, and its memory is needed. After other errors it may be; the next start knows.
+		// The row is not there, and the disk is short of what the file takes. After other errors the row may be there; the next
+		// start knows.
 		return job, errors.Join(err, a.Repository().RemoveFile(repo.JobsFolder, job.ID))
 	case err != nil:
 		return job, err
@@ -152,14 +153,14 @@ func (e *Engine) wakeLocked() {
 // Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
 // repository; the first job that is submitted or asked for does it too.
 func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
-	d := e.gate(r)
-	d.resuming.Lock()
-	defer d.resuming.Unlock()
-	if d.resumed {
+	g := e.gate(r)
+	g.resuming.Lock()
+	defer g.resuming.Unlock()
+	if g.resumed {
 		return nil
 	}
 	if r.ReadOnlyDisk() {
-		d.resumed = true // no job can begin, or end
+		g.resumed = true // no job can begin, or end
 		return nil
 	}
 	var waiting []*task
@@ -185,7 +186,7 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 		return err
 	}
 	slices.SortFunc(waiting, func(a, b *task) int { return a.job.Created.Compare(b.job.Created) })
-	d.resumed = true
+	g.resumed = true
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.tasks = append(e.tasks, waiting...)

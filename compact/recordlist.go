@@ -29,49 +29,49 @@ type recordList struct {
 }
 
 // lookup finds an algorithm as it was when an operation was added.
-func (s *recordList) lookup(name string) (digest.Algorithm, error) {
-	if a, ok := s.algorithms[name]; ok {
+func (l *recordList) lookup(name string) (digest.Algorithm, error) {
+	if a, ok := l.algorithms[name]; ok {
 		return a, nil
 	}
 	return digest.Lookup(name)
 }
 
 func newRecordList(dir string) *recordList {
-	s := &recordList{dir: dir, algorithms: make(map[string]digest.Algorithm)}
-	s.users.Store(1)
-	return s
+	l := &recordList{dir: dir, algorithms: make(map[string]digest.Algorithm)}
+	l.users.Store(1)
+	return l
 }
 
-func (s *recordList) len() int { return len(s.starts) }
+func (l *recordList) len() int { return len(l.starts) }
 
-func (s *recordList) append(record []byte) error {
-	if s.file == nil && len(s.memory)+len(record) > recordMemory {
-		f, err := createUnnamed(s.dir)
+func (l *recordList) append(record []byte) error {
+	if l.file == nil && len(l.memory)+len(record) > recordMemory {
+		f, err := createUnnamed(l.dir)
 		if err != nil {
 			return fmt.Errorf("keep plan: %w", vfs.WithoutPath(err))
 		}
-		s.file = f
+		l.file = f
 	}
-	s.starts = append(s.starts, s.size)
-	s.size += int64(len(record))
-	if s.file == nil {
-		s.memory = append(s.memory, record...)
+	l.starts = append(l.starts, l.size)
+	l.size += int64(len(record))
+	if l.file == nil {
+		l.memory = append(l.memory, record...)
 		return nil
 	}
-	s.flush = append(s.flush, record...)
-	if len(s.flush) >= 256<<10 {
-		return s.sync()
+	l.flush = append(l.flush, record...)
+	if len(l.flush) >= 256<<10 {
+		return l.sync()
 	}
 	return nil
 }
 
 // sync hands what was appended to the file, so that it can be read.
-func (s *recordList) sync() error {
-	if len(s.flush) == 0 {
+func (l *recordList) sync() error {
+	if len(l.flush) == 0 {
 		return nil
 	}
-	_, err := s.file.Write(s.flush)
-	s.flush = s.flush[:0]
+	_, err := l.file.Write(l.flush)
+	l.flush = l.flush[:0]
 	if err != nil {
 		return fmt.Errorf("keep plan: %w", vfs.WithoutPath(err))
 	}
@@ -92,36 +92,36 @@ func createUnnamed(dir string) (*os.File, error) {
 }
 
 // read returns record i, valid until the next read with the same buffer.
-func (s *recordList) read(i int, buffer *[]byte) ([]byte, error) {
-	start, end := s.starts[i], s.size
-	if i+1 < len(s.starts) {
-		end = s.starts[i+1]
+func (l *recordList) read(i int, buffer *[]byte) ([]byte, error) {
+	start, end := l.starts[i], l.size
+	if i+1 < len(l.starts) {
+		end = l.starts[i+1]
 	}
-	if end <= int64(len(s.memory)) {
-		return s.memory[start:end], nil
+	if end <= int64(len(l.memory)) {
+		return l.memory[start:end], nil
 	}
 	n := int(end - start)
 	if cap(*buffer) < n {
 		*buffer = make([]byte, n)
 	}
 	b := (*buffer)[:n]
-	if _, err := s.file.ReadAt(b, start-int64(len(s.memory))); err != nil {
+	if _, err := l.file.ReadAt(b, start-int64(len(l.memory))); err != nil {
 		return nil, fmt.Errorf("read plan: %w", vfs.WithoutPath(err))
 	}
 	return b, nil
 }
 
 // retain is for one more user, each of whom releases once.
-func (s *recordList) retain() *recordList {
-	s.users.Add(1)
-	return s
+func (l *recordList) retain() *recordList {
+	l.users.Add(1)
+	return l
 }
 
-func (s *recordList) release() error {
-	if s.users.Add(-1) != 0 || s.file == nil {
+func (l *recordList) release() error {
+	if l.users.Add(-1) != 0 || l.file == nil {
 		return nil
 	}
-	return s.file.Close()
+	return l.file.Close()
 }
 
 // cursor decodes the operations of a plan, one at a time, with buffers of its own.

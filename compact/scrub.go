@@ -33,9 +33,9 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 	if !(share >= 0) {
 		return Job{}, fmt.Errorf("%w: share is a number from 0 to 1", repo.ErrInvalid)
 	}
-	d := e.gate(r)
-	d.submitting.Lock()
-	defer d.submitting.Unlock()
+	g := e.gate(r)
+	g.submitting.Lock()
+	defer g.submitting.Unlock()
 	if err := e.Resume(ctx, r); err != nil {
 		return Job{}, err
 	}

@@ -107,6 +107,8 @@
 //
 // Only the commit loop calls bbolt; readers have a snapshot that it hands out. What is wrong with a page is
 // ErrCorrupt for who needs it, and is remembered (Damage). A fault that bbolt meets nevertheless ends its use: nothing more
-// is asked of it, and Close gives lock, file and mapping back beside it. If the last commit cannot be read then, the
+// is asked of it, and Close gives lock, file and mapping back without it. If the last commit cannot be read then, the
 // index is given up (Lost).
+//
+// Start reading at Index.Apply (commit.go), and at List for how readers see it.
 package index

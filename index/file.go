@@ -122,7 +122,7 @@ func lock(file *os.File, how int) error {
 }
 
 // closeFile gives the file back, lock and all. Of a bbolt that is broken nothing is asked: the lock, the file and its mapping,
-// if nobody reads it any more, are given back beside it.
+// if nobody reads it any more, are given back without it.
 func (x *Index) closeFile(unmap bool) error {
 	if !x.broken && unmap {
 		intact, err := attempt(x.db.Close)

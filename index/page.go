@@ -64,7 +64,7 @@ type page struct {
 	bytes []byte
 }
 
-// file is what places of pages are held against.
+// layout is what places of pages are held against.
 type layout struct {
 	pageSize int
 	end      uint64 // of the used pages

@@ -11,4 +11,6 @@
 //
 // What a client may do is decided here too: Access checks the permissions
 // of its Principal on keys that have exactly one spelling.
+//
+// Start reading at Access.Put, and at Batch (commit.go) for the order of a commit.
 package repo

@@ -13,8 +13,8 @@ func (r *Repository) ReclaimSome(ctx context.Context) error {
 // Dir is the repository's directory.
 func Dir(r *Repository) string { return r.dir }
 
-// Promised is the disk space that uploads and plans of the whole set have yet to fill, in bytes.
-func Promised(r *Repository) int64 {
+// Reserved is the disk space that uploads and plans of the whole set have yet to fill, in bytes.
+func Reserved(r *Repository) int64 {
 	r.disk.mu.Lock()
 	defer r.disk.mu.Unlock()
 	return r.disk.reserved

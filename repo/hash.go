@@ -43,14 +43,14 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 	})
 }
 
-// hashPlaces is how many digests one repository computes at once, each of which keeps a processor busy.
-const hashPlaces = 8
+// hashSlots is how many digests one repository computes at once, each of which keeps a processor busy.
+const hashSlots = 8
 
 // hashings are the computations of a repository, of which those who want the same share one. One that runs goes on
 // when its callers leave: a client that gave up asks again, and must not begin anew each time. One that still
 // waits for a place ends with its last caller, so that no client starts more than it waits for.
 type hashings struct {
-	places chan struct{} // a token for each that runs
+	slots chan struct{} // a token for each that runs
 
 	mu     sync.Mutex          // held for a look at the map only
 	wanted map[string]*hashing // guarded by mu
@@ -66,7 +66,7 @@ type hashing struct {
 }
 
 func newHashings() *hashings {
-	return &hashings{places: make(chan struct{}, hashPlaces), wanted: make(map[string]*hashing)}
+	return &hashings{slots: make(chan struct{}, hashSlots), wanted: make(map[string]*hashing)}
 }
 
 // do returns what compute gives for the name, or ctx.Err() when ctx ends before.
@@ -96,11 +96,11 @@ func (s *hashings) do(ctx context.Context, name string, compute func() ([]byte, 
 
 func (s *hashings) run(h *hashing, name string, compute func() ([]byte, error)) {
 	select {
-	case s.places <- struct{}{}:
+	case s.slots <- struct{}{}:
 	case <-h.left:
 		return
 	}
-	defer func() { <-s.places }()
+	defer func() { <-s.slots }()
 	s.mu.Lock()
 	h.started = h.callers > 0
 	s.mu.Unlock()

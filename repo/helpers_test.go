@@ -49,7 +49,7 @@ func checkAll(t testing.TB, s *repo.Set) {
 		if counted, reserved, stored := repo.CommitBytes(t, r); counted != stored || reserved != 0 {
 			t.Errorf("commit keys of %q: counted %d, reserved %d, stored %d", name, counted, reserved, stored)
 		}
-		if n := repo.Promised(r); n != 0 {
+		if n := repo.Reserved(r); n != 0 {
 			t.Errorf("%d bytes of the disk are still promised", n)
 		}
 	}

@@ -29,7 +29,7 @@ func (r *PlanReservation) endPlan(carriedOut bool) {
 	}
 }
 
-// Reserve reserves bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
+// Reserve sets aside bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
 // outputs. A plan that adds nothing is not refused above the limit: it is how a repository
 // gets below it again.
 //
@@ -45,11 +45,11 @@ func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) 
 	if err != nil {
 		return nil, err
 	}
-	c, err := a.r.reservePlanDisk(peak, needs, spare)
+	d, err := a.r.reservePlanDisk(peak, needs, spare)
 	if err != nil {
 		return nil, err
 	}
-	plan := &PlanReservation{quota: a.noReservation(), disk: c}
+	plan := &PlanReservation{quota: a.noReservation(), disk: d}
 	plan.waits.Store(needs > 0)
 	if net <= 0 {
 		used, _, _ := a.r.quota.current()
@@ -65,7 +65,7 @@ func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) 
 	return plan, nil
 }
 
-// admitsIndex tells whether the quota has place for an index that grows by more bytes, after a plan that makes output bytes and takes
+// admitsIndex tells whether the quota has space for an index that grows by more bytes, after a plan that makes output bytes and takes
 // freed away (negative; what it adds is reserved already).
 func (a *Access) admitsIndex(freed, output, more, needs int64) error {
 	limit := a.limit()

@@ -15,10 +15,10 @@ type share struct {
 const indexWait = time.Hour
 
 // sharedLocked is the sum of the shares; those whose time is over end.
-func (m *diskLedger) sharedLocked(now time.Time) (bytes int64) {
-	for r, s := range m.shares {
+func (l *diskLedger) sharedLocked(now time.Time) (bytes int64) {
+	for r, s := range l.shares {
 		if s.plans == 0 && !now.Before(s.until) {
-			delete(m.shares, r)
+			delete(l.shares, r)
 			continue
 		}
 		bytes += s.bytes
@@ -26,27 +26,28 @@ func (m *diskLedger) sharedLocked(now time.Time) (bytes int64) {
 	return bytes
 }
 
-// reservePlanDisk is claim for a plan that makes so many bytes, after which the client stores an index that may need index bytes more. The plan leaves
+// reservePlanDisk is reserveDisk for a plan that makes so many bytes, after which the client stores an index that may need
+// index bytes more. The plan leaves
 // a quarter of the reserve: compacting is how a full disk gets space again. What is set aside for the index is
 // more than deleting needs. With spare, what is kept after compactions gives way. Refusals are a *ShortError.
 func (r *Repository) reservePlanDisk(bytes, index int64, spare bool) (*diskReservation, error) {
-	c := &diskReservation{r: r, keep: r.reserve.Load() / 4}
+	d := &diskReservation{r: r, keep: r.reserve.Load() / 4}
 	if !spare {
-		_, err := c.tryPlan(bytes, index)
-		return c, err
+		_, err := d.tryPlan(bytes, index)
+		return d, err
 	}
-	return c, r.orSpare(func() (int64, error) { return c.tryPlan(bytes, index) })
+	return d, r.orSpare(func() (int64, error) { return d.tryPlan(bytes, index) })
 }
 
-func (c *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
-	r, m := c.r, c.r.disk
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	shares, own := m.sharedLocked(r.env.Now()), int64(0)
-	if s := m.shares[r]; s != nil {
+func (d *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
+	r, l := d.r, d.r.disk
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	shares, own := l.sharedLocked(r.env.Now()), int64(0)
+	if s := l.shares[r]; s != nil {
 		own = s.bytes // of plans before, for the same index
 	}
-	short, err = m.shortLocked(r, bytes, c.keep, shares-own+max(own, index))
+	short, err = l.shortLocked(r, bytes, d.keep, shares-own+max(own, index))
 	if err != nil {
 		return 0, err
 	}
@@ -54,28 +55,28 @@ func (c *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
 		return short, &ShortError{Kind: ErrNoSpace, Short: short, Output: bytes, Index: index}
 	}
 	if index > 0 {
-		s := m.shares[r]
+		s := l.shares[r]
 		if s == nil {
 			s = new(share)
-			if m.shares == nil {
-				m.shares = make(map[*Repository]*share)
+			if l.shares == nil {
+				l.shares = make(map[*Repository]*share)
 			}
-			m.shares[r] = s
+			l.shares[r] = s
 		}
 		s.bytes = max(own, index)
 		s.plans++
 	}
-	c.left = bytes
-	m.reserved += bytes
+	d.left = bytes
+	l.reserved += bytes
 	return 0, nil
 }
 
-// endPlan is called once for each plan whose claim set something aside for an index. carriedOut: a client is about to store it.
+// endPlan is called once for each plan whose reservation set something aside for an index. carriedOut: a client is about to store it.
 func (r *Repository) endPlan(carriedOut bool) {
-	m := r.disk
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	s := m.shares[r]
+	l := r.disk
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	s := l.shares[r]
 	if s == nil {
 		return
 	}
@@ -83,25 +84,25 @@ func (r *Repository) endPlan(carriedOut bool) {
 	if carriedOut {
 		s.until = r.env.Now().Add(indexWait)
 	} else if s.plans == 0 && s.until.IsZero() {
-		delete(m.shares, r)
+		delete(l.shares, r)
 	}
 }
 
 // indexStored ends the wait for the index of plans that were carried out.
 func (r *Repository) indexStored() {
-	m := r.disk
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if s := m.shares[r]; s != nil {
+	l := r.disk
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if s := l.shares[r]; s != nil {
 		if s.until = (time.Time{}); s.plans == 0 {
-			delete(m.shares, r)
+			delete(l.shares, r)
 		}
 	}
 }
 
 // endShare ends the share of a repository that is closed.
-func (m *diskLedger) endShare(r *Repository) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	delete(m.shares, r)
+func (l *diskLedger) endShare(r *Repository) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.shares, r)
 }

@@ -52,7 +52,7 @@ func TestPlanLeavesPlaceForTheIndex(t *testing.T) {
 			d.free.Store(tt.free - 7)
 			_, err := a.Reserve(0, peak, true)
 			wantShort(t, "a little less", err, repo.ErrNoSpace, 7, tt.need)
-			if n := repo.Promised(a.Repository()) + repo.Shared(a.Repository()); n != 0 {
+			if n := repo.Reserved(a.Repository()) + repo.Shared(a.Repository()); n != 0 {
 				t.Errorf("refused: %d bytes are set aside", n)
 			}
 			d.free.Store(tt.free)

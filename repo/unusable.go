@@ -17,7 +17,7 @@ const maxUnusable = 10_000
 type unusable struct {
 	mu      sync.Mutex       // held for a look at the maps only
 	errs    map[string]error // guarded by mu
-	refused map[string]refusedFile
+	refused map[string]refusedFile // guarded by mu
 }
 
 // A refusedFile is an index that was found to be damaged.

@@ -22,7 +22,7 @@ func (r *Repository) mayBeExempt(key string) bool {
 	return ephemeral(key) && r.index.Counters().Exempt < exemptTotal
 }
 
-// spaceStep is by how many bytes the claim on the disk grows with a body of unknown length.
+// spaceStep is by how many bytes the reservation of the disk grows with a body of unknown length.
 const spaceStep = 4 << 20
 
 // UploadOptions describe a blob about to be written.
@@ -79,7 +79,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 		return nil, err
 	}
 	if !u.exempt && o.Reservation == nil {
-		if err := u.claimTo(max(o.Size, 0)); err != nil {
+		if err := u.reserveTo(max(o.Size, 0)); err != nil {
 			u.release()
 			return nil, err
 		}
@@ -152,9 +152,9 @@ func (u *Upload) Write(p []byte) (int, error) {
 		}
 	}
 	if u.o.Reservation == nil && !u.exempt && size > u.reserved {
-		err := u.claimTo(max(size, u.reserved+spaceStep))
+		err := u.reserveTo(max(size, u.reserved+spaceStep))
 		if err != nil && size < u.reserved+spaceStep {
-			err = u.claimTo(size) // what has come may fit where a whole step does not
+			err = u.reserveTo(size) // what has come may fit where a whole step does not
 		}
 		if err != nil {
 			return 0, err
@@ -164,14 +164,14 @@ func (u *Upload) Write(p []byte) (int, error) {
 		h.Write(p) // a hash.Hash never returns an error
 	}
 	n, err := u.w.Write(p)
-	if c := u.diskClaim(); c != nil {
-		c.wrote(int64(n))
+	if d := u.diskReservation(); d != nil {
+		d.wrote(int64(n))
 	}
 	return n, u.a.r.translate(err)
 }
 
-// claimTo makes the upload's own claim on the disk one of so many bytes in all.
-func (u *Upload) claimTo(bytes int64) (err error) {
+// reserveTo makes the upload's own reservation of the disk one of so many bytes in all.
+func (u *Upload) reserveTo(bytes int64) (err error) {
 	switch {
 	case u.disk != nil:
 		err = u.disk.grow(bytes - u.reserved)
@@ -186,8 +186,8 @@ func (u *Upload) claimTo(bytes int64) (err error) {
 	return err
 }
 
-// diskClaim is what the bytes are counted against: the plan's claim, or the upload's own, or none.
-func (u *Upload) diskClaim() *diskReservation {
+// diskReservation is what the bytes are counted against: the plan's, or the upload's own; nil: none.
+func (u *Upload) diskReservation() *diskReservation {
 	if u.o.Reservation != nil {
 		return u.o.Reservation.disk
 	}

@@ -4,4 +4,6 @@
 //
 // Paths are "/-/…" for the server and "/{repository}/-/…" for one repository; of a server
 // that is one repository "/-/…" is both. Errors are problem details (RFC 9457).
+//
+// Start reading at New.
 package admin

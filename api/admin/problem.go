@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// problem is the body of an error: problem details (RFC 9457) and what is known of the position.
+// problem is the body of an error: problem details (RFC 9457), and in a plan the place of the fault.
 type problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`

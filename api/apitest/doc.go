@@ -22,4 +22,6 @@
 // All requests go over one connection, one after the other, until the server says that it closes it: so
 // each also tests that the one before left the connection in step. Every answer must have an exact
 // Content-Length. "go test -update" writes what the server really answered into the file.
+//
+// Start reading at Replay.
 package apitest

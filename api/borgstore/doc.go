@@ -18,4 +18,6 @@
 //   - "." and empty components of names are dropped before anything looks at them.
 //   - atime is when the bytes were stored, and so is mtime; reads write nothing.
 //   - hash and defrag offer the hashes of package digest except V'Ger's blake2b-256.
+//
+// Start reading at Dialect.Serve.
 package borgstore

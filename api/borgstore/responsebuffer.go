@@ -21,51 +21,51 @@ type responseBuffer struct {
 
 func newResponseBuffer(dir string) *responseBuffer { return &responseBuffer{dir: dir} }
 
-func (s *responseBuffer) write(p []byte) error {
-	s.size += int64(len(p))
-	s.memory.Write(p)
-	if s.memory.Len() < bufferMemory {
+func (b *responseBuffer) write(p []byte) error {
+	b.size += int64(len(p))
+	b.memory.Write(p)
+	if b.memory.Len() < bufferMemory {
 		return nil
 	}
-	return s.spill()
+	return b.spill()
 }
 
 // spill moves what is in memory to the file.
-func (s *responseBuffer) spill() error {
-	if s.file == nil {
-		file, err := os.CreateTemp(s.dir, "packhouse-*")
+func (b *responseBuffer) spill() error {
+	if b.file == nil {
+		file, err := os.CreateTemp(b.dir, "packhouse-*")
 		if err != nil {
 			return fmt.Errorf("temporary file for a response: %w", err)
 		}
-		s.file = file
+		b.file = file
 		if err := os.Remove(file.Name()); err != nil {
 			return fmt.Errorf("temporary file for a response: %w", err)
 		}
 	}
-	if _, err := s.memory.WriteTo(s.file); err != nil {
+	if _, err := b.memory.WriteTo(b.file); err != nil {
 		return fmt.Errorf("temporary file for a response: %w", err)
 	}
-	s.memory.Reset()
+	b.memory.Reset()
 	return nil
 }
 
 // reader reads what was written, from its start, in a form that can be sent by sendfile.
-func (s *responseBuffer) reader() (io.Reader, error) {
-	if s.file == nil {
-		return bytes.NewReader(s.memory.Bytes()), nil
+func (b *responseBuffer) reader() (io.Reader, error) {
+	if b.file == nil {
+		return bytes.NewReader(b.memory.Bytes()), nil
 	}
-	if err := s.spill(); err != nil {
+	if err := b.spill(); err != nil {
 		return nil, err
 	}
-	if _, err := s.file.Seek(0, io.SeekStart); err != nil {
+	if _, err := b.file.Seek(0, io.SeekStart); err != nil {
 		return nil, fmt.Errorf("temporary file for a response: %w", err)
 	}
-	return io.LimitReader(s.file, s.size), nil
+	return io.LimitReader(b.file, b.size), nil
 }
 
-func (s *responseBuffer) close() {
-	if s.file != nil {
+func (b *responseBuffer) close() {
+	if b.file != nil {
 		// It has no name and nobody waits for its bytes: nothing depends on the outcome.
-		_ = s.file.Close()
+		_ = b.file.Close()
 	}
 }

@@ -38,8 +38,8 @@ func Path(name, rest string) string {
 	return "/" + name + "/-/" + rest
 }
 
-// Send asks and returns the response if it is good; else its error's text.
-func (c *Client) Send(ctx context.Context, method, path string, body any) (*http.Response, error) {
+// send asks and returns the response if it is good; else its error's text.
+func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	if c.ReadOnly && method != http.MethodGet && path != local.PathCheck {
 		// Of a lock that is broken here a running server would not hear.
 		return nil, &Refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
@@ -56,11 +56,11 @@ func (c *Client) Send(ctx context.Context, method, path string, body any) (*http
 	if err != nil {
 		return nil, err
 	}
-	return c.Do(req)
+	return c.do(req)
 }
 
-// Do sends a request as Send does.
-func (c *Client) Do(req *http.Request) (*http.Response, error) {
+// do sends a request as send does.
+func (c *Client) do(req *http.Request) (*http.Response, error) {
 	resp, err := c.HTTP.Do(req)
 	if c.Dir != "" && !c.Answered && notTaken(req, resp, err) {
 		if err == nil {
@@ -126,7 +126,7 @@ func notTaken(req *http.Request, resp *http.Response, err error) bool {
 
 // Request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
 func (c *Client) Request(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
-	resp, err := c.Send(ctx, method, path, body)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return nil, err
 	}
@@ -145,7 +145,7 @@ func (c *Client) Request(ctx context.Context, method, path string, body, result 
 
 // Lines sends and calls each with every JSON document of the answer.
 func (c *Client) Lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
-	resp, err := c.Send(ctx, method, path, body)
+	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
 		return err
 	}
@@ -164,4 +164,13 @@ func (c *Client) Lines(ctx context.Context, method, path string, body any, each 
 			return err
 		}
 	}
+}
+
+// Post sends a body as it is, and returns the response if it is good; else its error's text.
+func (c *Client) Post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	return c.do(req)
 }

@@ -17,7 +17,7 @@ import (
 // Elements sends a GET and calls each with every element of the list that is the answer's member of that name. One is in memory
 // at a time.
 func (c *Client) Elements(ctx context.Context, path, member string, each func(json.RawMessage) error) error {
-	resp, err := c.Send(ctx, http.MethodGet, path, nil)
+	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
 	}
@@ -89,7 +89,7 @@ func expectToken(d *json.Decoder, want json.Token) error {
 
 // Events reads a stream of a job's events until it ends, and returns the last.
 func (c *Client) Events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
-	resp, err := c.Send(ctx, http.MethodGet, path, nil)
+	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return job, err
 	}
@@ -112,13 +112,4 @@ func (c *Client) Events(ctx context.Context, path string, show func(compact.Job)
 		show(job)
 	}
 	return job, nil
-}
-
-// Post sends a body as it is.
-func (c *Client) Post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	return c.Do(req)
 }

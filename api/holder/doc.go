@@ -16,4 +16,6 @@
 //
 // The locks end with the process, however it ends. A file system that cannot lock directories leaves
 // the lock of each index, which is the last line in any case.
+//
+// Start reading at Find, which is how a process reaches a repository, and at Claim.
 package holder

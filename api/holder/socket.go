@@ -12,9 +12,9 @@ import (
 	"sync"
 	"syscall"
 
-	"packhouse/repo"
-
 	"golang.org/x/sys/unix"
+
+	"packhouse/repo"
 )
 
 // maxSocketPath is what fits into a socket address.

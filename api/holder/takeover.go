@@ -4,11 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
-	osuser "os/user"
-	"path/filepath"
-	"strconv"
-	"syscall"
 	"time"
 
 	"packhouse/repo"
@@ -51,25 +46,4 @@ func TakeOver(ctx context.Context, dir string, patience time.Duration) error {
 		}
 	}
 	return nil
-}
-
-// CheckOwner keeps root from working in a directory whose server runs as another user: that one could not open the
-// files that root made.
-func CheckOwner(dir string, user int) error {
-	info, err := os.Stat(filepath.Join(dir, repo.OwnDir))
-	if errors.Is(err, os.ErrNotExist) {
-		info, err = os.Stat(dir)
-	}
-	if err != nil {
-		return err
-	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	if user != 0 || !ok || stat.Uid == 0 {
-		return nil
-	}
-	owner := "#" + strconv.Itoa(int(stat.Uid))
-	if u, err := osuser.LookupId(owner[1:]); err == nil {
-		owner = u.Username
-	}
-	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
 }

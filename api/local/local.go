@@ -52,7 +52,7 @@ type CheckEvent struct {
 	Problems   int    `json:"problems"`
 }
 
-// operations are the names of what they do, for the log and the metrics.
+// operations are the names of what the requests to these paths do, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
 // NewHandler answers what our own commands ask on the socket of a holder. yield lets go of the directory, once what is

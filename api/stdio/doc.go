@@ -6,6 +6,8 @@
 // request was sent, or the request changes nothing) moves to the next holder unseen. A
 // request of which that is not sure ends the pipe with ErrLost: for the client that is a lost
 // connection, after which it asks again and knows that the first try may have taken effect.
+//
+// Start reading at Run.
 package stdio
 
 import (

@@ -14,4 +14,6 @@
 // advice: keys are normalised before any rule is applied, a pack's name must be the hash of its bytes,
 // identical bytes may be sent again in append-only mode, a missing repository is 404 and never 400,
 // lists fail rather than come out shorter, and permanent failures are 4xx so that clients do not retry for a minute.
+//
+// Start reading at Dialect.Serve, and from there at request.go.
 package vger

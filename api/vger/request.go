@@ -10,7 +10,7 @@ import (
 	"packhouse/repo"
 )
 
-// request is one request and its answer.
+// request is what came from a client, and where the answer goes.
 type request struct {
 	d     *Dialect
 	w     http.ResponseWriter
@@ -212,7 +212,7 @@ func (x *request) refuse(err error) {
 	api.WriteText(x.w, x.r, code, text)
 }
 
-// answer is the error table with what this exchange knows besides.
+// answer is the error table with what this request knows besides.
 func (x *request) answer(err error) (int, string) {
 	code, text := answer(err)
 	var quota *repo.QuotaError

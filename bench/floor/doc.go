@@ -1,6 +1,7 @@
-// Package floor is the least that a server of durable items must do, as a bare HTTP server: a figure that no server with
-// an index can be better than on the same machine, beside which the others are measured. It keeps no index and no
-// permissions, and what it stored is of no use; nobody stores backups on it.
+// Package floor is the least that a server of durable items must do, as a bare HTTP server, beside which the others are
+// measured on the same machine. It keeps no index and no permissions, and what it stored is of no use; nobody stores
+// backups on it. Of one request it does one thing after the other: a server that has the disk begin to write a large item
+// before its end, uses a quicker hash or copies several packs at a time can do better.
 //
 //	PUT /log/NAME     reads the body, compares its SHA-256 with NAME, appends it to one file, and answers when one
 //	                  fdatasync after that has returned; all who wait share it
@@ -12,4 +13,6 @@
 //	                  fdatasync, then unlinks the first
 //
 // The log begins anew with each start, so that it takes no more space than one measurement.
+//
+// Start reading at Server.
 package floor

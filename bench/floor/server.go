@@ -128,7 +128,7 @@ func (s *Server) putLogged(r *http.Request) error {
 	return s.log.append(body)
 }
 
-// buffers are as large as a pipe of the kernel: larger ones are no faster.
+// buffers are large, so that a file takes few system calls.
 var buffers = sync.Pool{New: func() any { return new([256 << 10]byte) }}
 
 func (s *Server) putFile(r *http.Request) error {

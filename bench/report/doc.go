@@ -46,4 +46,6 @@
 // elsewhere.
 //
 // The comparison is that of golang.org/x/perf/benchmath, which benchstat uses.
+//
+// Start reading at Table and HTML.
 package report

@@ -64,8 +64,8 @@ type fact struct{ Name, Value string }
 
 type serverView struct {
 	bench.ServerInfo
-	Class, Promise string
-	Shape          template.HTML
+	Class, Durability string
+	Shape             template.HTML
 }
 
 // kindView is all workloads of a kind.

@@ -118,7 +118,7 @@ func cell(run *bench.Run, w *bench.WorkloadRun, s *bench.ServerRun, m bench.Meas
 // mostDoubts are the lines about figures in doubt that a table has: of a run on a busy machine, all are.
 const mostDoubts = 20
 
-// writeNotes says what the servers promise, the state of the page cache, what was left out, failed and is in doubt.
+// writeNotes says whether the servers sync before they answer, the state of the page cache, what was left out, failed and is in doubt.
 func writeNotes(b *strings.Builder, run *bench.Run) {
 	b.WriteString("\nServers\n")
 	for _, s := range run.Servers {

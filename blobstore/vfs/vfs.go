@@ -1,6 +1,8 @@
 // Package vfs is the small file system through which blobstore and repo do all
 // their file operations, so that tests can fail any call and take away
 // whatever was not synced. OS is the real one; package vfstest has the others.
+//
+// Start reading at FS.
 package vfs
 
 import (

@@ -57,8 +57,8 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 	return real, err
 }
 
-// adminClient is where administrative commands ask: the process that holds the directory, or, when there is
-// none, this one, which then holds it until close.
+// adminClient sends the requests of administrative commands to the process that holds the directory, or, when there is
+// none, to this one, which then holds it until close.
 type adminClient struct {
 	*client.Client
 	only   string // the repository when the directory is one: its name where the question goes; else ""
@@ -69,8 +69,9 @@ type adminClient struct {
 	data string // the data directory; "": the directory is one repository, or elsewhere
 }
 
-// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or ending, or have been
-// a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at all.
+// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or
+// ending, or have been a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at
+// all.
 func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {
@@ -81,13 +82,13 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	defer cancel()
 	free := 0 // attempts that were refused because of a holder that was gone a moment later
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		d, err := openAdminClient(ctx, cmd.Context(), s, dir, single)
+		c, err := openAdminClient(ctx, cmd.Context(), s, dir, single)
 		if err == nil {
 			if !single {
-				d.data = dir
+				c.data = dir
 			}
-			err = errors.Join(do(d), d.close())
-			if d.Answered {
+			err = errors.Join(do(c), c.close())
+			if c.Answered {
 				return err
 			}
 		}
@@ -113,18 +114,18 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 // go, else by something that is none of ours, which is an error at last.
 const maxFree = 20
 
-// openAdminClient finds who answers for a directory: the server of the directory above a single repository, or the holder, or
+// openAdminClient finds who answers for a directory: the server of the directory above a single repository, the holder, or
 // this process. ctx bounds the wait; the client is for the command's life.
 func openAdminClient(ctx, life context.Context, s streams, dir string, single bool) (*adminClient, error) {
 	switch above := filepath.Dir(dir); {
 	case single && holder.Held(above):
-		d := connectToHolder(above)
-		d.single, d.only = true, filepath.Base(dir)
-		return d, nil
+		c := connectToHolder(above)
+		c.single, c.only = true, filepath.Base(dir)
+		return c, nil
 	case holder.Held(dir):
-		d := connectToHolder(dir)
-		d.single = single
-		return d, nil
+		c := connectToHolder(dir)
+		c.single = single
+		return c, nil
 	}
 	if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
 		return nil, err
@@ -164,7 +165,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
-	h, err := openServer(ctx, serverOptions{
+	srv, err := openServer(ctx, serverOptions{
 		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
 		Policy: policy, Identity: id,
 		Yield: func() {}, // when the command is done, which needs no telling
@@ -174,11 +175,11 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	}
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- h.run(ctx, nil, time.Minute) }()
+	go func() { ended <- srv.run(ctx, nil, time.Minute) }()
 	asked := &client.Client{HTTP: claim.Client(), ReadOnly: claim.ReadOnly}
 	return &adminClient{Client: asked, single: single, own: true, end: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
-		for h.components.set.Sweeping() && ctx.Err() == nil {
+		for srv.components.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
 		}
 		stop()
@@ -201,14 +202,14 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 }
 
 // close lets go of the directory.
-func (d *adminClient) close() error { return d.end() }
+func (c *adminClient) close() error { return c.end() }
 
 // name is the repository a command is about: the argument, or the one there is.
-func (d *adminClient) name(args []string) (string, error) {
+func (c *adminClient) name(args []string) (string, error) {
 	switch {
-	case d.single && len(args) == 0:
-		return d.only, nil
-	case d.single:
+	case c.single && len(args) == 0:
+		return c.only, nil
+	case c.single:
 		return "", usage("the directory is one repository; leave the name out")
 	case len(args) == 0:
 		return "", usage("the name of a repository is missing; packhouse repo list shows them")
@@ -217,20 +218,20 @@ func (d *adminClient) name(args []string) (string, error) {
 }
 
 // nameAndRest takes the repository's name off the front of args, where it has one.
-func (d *adminClient) nameAndRest(args []string) (name string, rest []string, err error) {
+func (c *adminClient) nameAndRest(args []string) (name string, rest []string, err error) {
 	names := args
-	if d.single {
+	if c.single {
 		names, rest = nil, args
 	} else if len(args) > 0 {
 		names, rest = args[:1], args[1:]
 	}
-	name, err = d.name(names)
+	name, err = c.name(names)
 	return name, rest, err
 }
 
 // each runs do for every repository. What is wrong with one does not keep the others from their turn: the error is that
 // of each that failed, with its name. When nobody answers any more, or the command is to end, the rest is left.
-func (d *adminClient) each(ctx context.Context, names []string, do func(name string) error) error {
+func (c *adminClient) each(ctx context.Context, names []string, do func(name string) error) error {
 	var all error
 	for _, name := range names {
 		err := do(name)
@@ -238,7 +239,7 @@ func (d *adminClient) each(ctx context.Context, names []string, do func(name str
 			all = errors.Join(all, fmt.Errorf("%s: %w", shownName(name), err))
 		}
 		var op *net.OpError
-		if !d.Answered || ctx.Err() != nil || errors.As(err, &op) && op.Op == "dial" {
+		if !c.Answered || ctx.Err() != nil || errors.As(err, &op) && op.Op == "dial" {
 			break
 		}
 	}

@@ -63,7 +63,7 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	f.StringVar(&o.profiles, "profiles", "", "write profiles of our servers below this `directory`; figures are then lower")
 	f.IntVar(&o.rounds, "rounds", 3, "`number` of rounds, at least 3")
 	f.Float64Var(&o.scale, "scale", 1, "`factor` for times and numbers of items")
-	if err := f.MarkHidden("scale"); err != nil { // for tests: with another factor figures say nothing
+	if err := f.MarkHidden("scale"); err != nil { // for tests and profiles: figures of different factors cannot be compared
 		panic(err) // there is such a flag
 	}
 	return cmd

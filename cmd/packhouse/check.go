@@ -33,13 +33,13 @@ is shown with what mends it. docs/trouble.md says what to do.
 Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command line, 3 damage was found.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				names, err := d.names(cmd, args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				names, err := c.names(cmd, args)
 				if err != nil {
 					return err
 				}
 				damaged := false
-				for _, name := range d.lost(args) {
+				for _, name := range c.lost(args) {
 					damaged = true
 					names = slices.DeleteFunc(names, func(n string) bool { return n == name })
 					event := local.CheckEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " makes it anew", Problems: 1}
@@ -47,8 +47,8 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 						return err
 					}
 				}
-				err = d.each(cmd.Context(), names, func(name string) error {
-					bad, err := d.check(cmd, s, f, name, verify)
+				err = c.each(cmd.Context(), names, func(name string) error {
+					bad, err := c.check(cmd, s, f, name, verify)
 					if client.Refused(err, http.StatusConflict) {
 						bad, err = true, showProblem(s, f, name, local.CheckEvent{Problem: "unusable: " + err.Error(), Problems: 1})
 					}
@@ -68,14 +68,14 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 }
 
 // lost are repositories whose index is gone, which nobody can open for a check. names: look at these alone.
-func (d *adminClient) lost(names []string) []string {
-	if d.data == "" {
+func (c *adminClient) lost(names []string) []string {
+	if c.data == "" {
 		return nil
 	}
-	return repo.LostIndexes(d.data, names...)
+	return repo.LostIndexes(c.data, names...)
 }
 
-// showProblem prints what is wrong with a repository, in the form of d.check.
+// showProblem prints what is wrong with a repository, in the form of adminClient.check.
 func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) error {
 	if f.json {
 		event.Repository = name
@@ -86,16 +86,16 @@ func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) 
 }
 
 // names are the repositories a command is about: those named, else all.
-func (d *adminClient) names(cmd *cobra.Command, args []string) ([]string, error) {
-	if d.single {
-		name, err := d.name(args)
+func (c *adminClient) names(cmd *cobra.Command, args []string) ([]string, error) {
+	if c.single {
+		name, err := c.name(args)
 		return []string{name}, err
 	}
 	if len(args) > 0 {
 		return args, nil
 	}
 	var answer struct{ Repositories []repositoryInfo }
-	if _, err := d.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
+	if _, err := c.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
 		return nil, err
 	}
 	names := make([]string, len(answer.Repositories))
@@ -107,11 +107,11 @@ func (d *adminClient) names(cmd *cobra.Command, args []string) ([]string, error)
 
 // check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
 // http.StatusConflict.
-func (d *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
+func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
 	ended := false
 	bar := newProgress(s.err, shownName(name))
 	defer bar.end()
-	err = d.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
+	err = c.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
 		var event local.CheckEvent
 		if err := json.Unmarshal(line, &event); err != nil {
 			return err

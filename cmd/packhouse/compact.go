@@ -41,19 +41,19 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 			if compact.CheckWhen(when) != nil {
 				return usage("--when is now, window or a time such as 2026-01-31T01:30:00Z, not %q", when)
 			}
-			return f.with(cmd, s, func(d *adminClient, name string) error {
+			return f.with(cmd, s, func(c *adminClient, name string) error {
 				query := url.Values{"when": {when}}
 				if keep {
 					query.Set("delete", "no")
 				}
 				if dry {
-					return estimatePlan(cmd, s, f, d, client.Path(name, "compactions?dry_run=yes&"+query.Encode()), plan)
+					return estimatePlan(cmd, s, f, c, client.Path(name, "compactions?dry_run=yes&"+query.Encode()), plan)
 				}
-				text, err := d.submitFile(cmd.Context(), client.Path(name, "compactions?"+query.Encode()), s.in, plan)
+				text, err := c.submitFile(cmd.Context(), client.Path(name, "compactions?"+query.Encode()), s.in, plan)
 				if err != nil {
 					return err
 				}
-				return f.follow(cmd, s, d, name, text, wait)
+				return f.follow(cmd, s, c, name, text, wait)
 			})
 		},
 	}
@@ -68,7 +68,7 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 }
 
 // submitFile posts a file, "-" being standard input, and returns the answer.
-func (d *adminClient) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
+func (c *adminClient) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
 	if file != "-" {
 		f, err := os.Open(file)
 		if err != nil {
@@ -77,7 +77,7 @@ func (d *adminClient) submitFile(ctx context.Context, path string, in io.Reader,
 		defer f.Close()
 		in = f
 	}
-	resp, err := d.Post(ctx, path, in)
+	resp, err := c.Post(ctx, path, in)
 	if err != nil {
 		return nil, err
 	}
@@ -85,8 +85,8 @@ func (d *adminClient) submitFile(ctx context.Context, path string, in io.Reader,
 	return io.ReadAll(resp.Body)
 }
 
-func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, d *adminClient, path, plan string) error {
-	text, err := d.submitFile(cmd.Context(), path, s.in, plan)
+func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, c *adminClient, path, plan string) error {
+	text, err := c.submitFile(cmd.Context(), path, s.in, plan)
 	if err != nil {
 		return err
 	}

@@ -78,9 +78,9 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
 	var existed atomic.Bool // a repository, at some time, that was not taken away by others than us
-	var h *server
+	var srv *server
 	defer func() {
-		if h == nil || h.empty() {
+		if srv == nil || srv.empty() {
 			claim.Tidy(existed.Load())
 		}
 	}()
@@ -102,7 +102,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	if err != nil {
 		return public(err)
 	}
-	h, err = openServer(ctx, serverOptions{
+	srv, err = openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave, Moved: leave,
 		GaveUp: func() { existed.Store(false) },
 		Policy: func(string) config.Policy { return policy },
@@ -110,33 +110,33 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	if err != nil {
 		return public(err)
 	}
-	if err := h.checkRepository(ctx, nil); err != nil {
-		return errors.Join(err, h.close(0))
+	if err := srv.checkRepository(ctx, nil); err != nil {
+		return errors.Join(err, srv.close(0))
 	}
 	log.Info("holding the repository", "pid", os.Getpid(), "version", version())
 	report.Done(nil)
 	go func() {
 		defer leave()
-		h.awaitIdle(ctx, idle, &existed)
+		srv.awaitIdle(ctx, idle, &existed)
 	}()
-	err = h.run(ctx, nil, config.Defaults().Drain)
+	err = srv.run(ctx, nil, config.Defaults().Drain)
 	log.Info("let go of the repository", "error", err)
 	return err
 }
 
 // awaitIdle returns when there was nothing to do for a time, or ctx has ended. existed becomes true once there is a repository.
-func (h *server) awaitIdle(ctx context.Context, idle time.Duration, existed *atomic.Bool) {
+func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *atomic.Bool) {
 	for ctx.Err() == nil {
 		limit := idle
-		if h.empty() {
+		if srv.empty() {
 			limit = min(idle, emptyIdle)
 		} else {
 			existed.Store(true)
 		}
-		rest := limit - time.Since(h.api.LastActive())
+		rest := limit - time.Since(srv.api.LastActive())
 		// A compaction goes on although its client has left: the next one asks for its result.
 		// So does the removal of what it destroyed, which nobody would finish.
-		if rest <= 0 && h.api.Active() == 0 && h.components.engine.Active() == 0 && !h.components.set.Sweeping() {
+		if rest <= 0 && srv.api.Active() == 0 && srv.components.engine.Active() == 0 && !srv.components.set.Sweeping() {
 			return
 		}
 		select {
@@ -156,8 +156,8 @@ func policyAbove(dir string) (config.Policy, error) {
 }
 
 // empty tells whether a single server has no repository: there is nothing, or something that is not ours.
-func (h *server) empty() bool {
-	_, err := h.components.set.Names()
+func (srv *server) empty() bool {
+	_, err := srv.components.set.Names()
 	return errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrForeign)
 }
 

@@ -37,16 +37,16 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 }
 
 // with runs do with an admin client, for the repository.
-func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(d *adminClient, name string) error) error {
-	return f.open(cmd, s, func(d *adminClient) error {
-		if !d.single && f.repo == "" {
+func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
+	return f.open(cmd, s, func(c *adminClient) error {
+		if !c.single && f.repo == "" {
 			return usage("say which repository with --repo NAME; packhouse repo list shows them")
 		}
-		name, err := d.name(f.names())
+		name, err := c.name(f.names())
 		if err != nil {
 			return err
 		}
-		return do(d, name)
+		return do(c, name)
 	})
 }
 
@@ -59,15 +59,15 @@ func (f *jobFlags) names() []string {
 }
 
 // open runs do with an admin client.
-func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(d *adminClient) error) error {
+func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
 	if f.server == "" {
 		return withAdminClient(cmd, s, &f.admin, do)
 	}
-	d, err := f.remote()
+	c, err := f.remote()
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(d), d.close())
+	return errors.Join(do(c), c.close())
 }
 
 // remote is the client of a server elsewhere.
@@ -144,24 +144,24 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 		Short: "List the jobs of a repository, or of all, oldest first",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.open(cmd, s, func(d *adminClient) error {
-				names, err := d.names(cmd, f.names())
+			return f.open(cmd, s, func(c *adminClient) error {
+				names, err := c.names(cmd, f.names())
 				if err != nil {
 					return err
 				}
 				if f.admin.json {
-					return listJobsJSON(cmd.Context(), s, d, names)
+					return listJobsJSON(cmd.Context(), s, c, names)
 				}
 				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
-				err = d.each(cmd.Context(), names, func(name string) error { return d.listJobs(cmd.Context(), t, name) })
+				err = c.each(cmd.Context(), names, func(name string) error { return c.listJobs(cmd.Context(), t, name) })
 				return errors.Join(err, t.end())
 			})
 		},
 	}
 }
 
-func (d *adminClient) listJobs(ctx context.Context, t *table, name string) error {
-	return d.eachJob(ctx, name, func(text json.RawMessage) error {
+func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error {
+	return c.eachJob(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
 			return fmt.Errorf("the server's answer: %w", err)
@@ -179,10 +179,10 @@ func (d *adminClient) listJobs(ctx context.Context, t *table, name string) error
 
 // listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository. A document whose jobs could
 // not all be listed has no end.
-func listJobsJSON(ctx context.Context, s streams, d *adminClient, names []string) error {
-	return d.each(ctx, names, func(name string) error {
+func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string) error {
+	return c.each(ctx, names, func(name string) error {
 		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
-		err := d.eachJob(ctx, name, func(text json.RawMessage) error {
+		err := c.eachJob(ctx, name, func(text json.RawMessage) error {
 			b := bytes.NewBufferString(before)
 			before, after = between, "\n  ]\n}\n"
 			if err := json.Indent(b, text, "    ", "  "); err != nil {
@@ -200,8 +200,8 @@ func listJobsJSON(ctx context.Context, s streams, d *adminClient, names []string
 }
 
 // eachJob calls each with every job of a repository, as they come: there may be one for every pack.
-func (d *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
-	return d.Elements(ctx, client.Path(name, "jobs"), "jobs", each)
+func (c *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
+	return c.Elements(ctx, client.Path(name, "jobs"), "jobs", each)
 }
 
 func jobShow(s streams, f *jobFlags) *cobra.Command {
@@ -212,8 +212,8 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 waits for its client's index, and how many packs stay until then, or no longer.`,
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *adminClient, name string) error {
-				text, err := d.Request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+			return f.with(cmd, s, func(c *adminClient, name string) error {
+				text, err := c.Request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
 				if err != nil {
 					return err
 				}
@@ -229,8 +229,8 @@ func jobWait(s streams, f *jobFlags) *cobra.Command {
 		Short: "Wait until a job has ended",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *adminClient, name string) error {
-				job, err := d.await(cmd.Context(), s, name, args[0])
+			return f.with(cmd, s, func(c *adminClient, name string) error {
+				job, err := c.await(cmd.Context(), s, name, args[0])
 				if err != nil {
 					return err
 				}
@@ -246,9 +246,9 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		Short: "Cancel a job; one whose commit has begun is done all the same",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(d *adminClient, name string) error {
+			return f.with(cmd, s, func(c *adminClient, name string) error {
 				var job compact.Job
-				text, err := d.Request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				text, err := c.Request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
 				if err != nil {
 					return err
 				}
@@ -264,19 +264,19 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 
 // follow prints the job of an answer, and waits for its end where that was asked for or nobody
 // else would carry it out.
-func (f *jobFlags) follow(cmd *cobra.Command, s streams, d *adminClient, name string, text json.RawMessage, wait bool) error {
+func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, text json.RawMessage, wait bool) error {
 	var job compact.Job
 	if err := json.Unmarshal(text, &job); err != nil {
 		return fmt.Errorf("the server's answer: %w", err)
 	}
-	if !wait && (!d.own || job.When != compact.WhenNow) {
+	if !wait && (!c.own || job.When != compact.WhenNow) {
 		if f.admin.json {
 			return printJSON(s.out, text)
 		}
 		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
 		return err
 	}
-	job, err := d.await(cmd.Context(), s, name, job.ID)
+	job, err := c.await(cmd.Context(), s, name, job.ID)
 	if err != nil {
 		return err
 	}
@@ -320,7 +320,7 @@ func showEnded(s streams, job compact.Job) error {
 }
 
 // await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.
-func (d *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
+func (c *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
 	bar := newProgress(s.err, id)
 	defer bar.end()
 	show := func(job compact.Job) {
@@ -329,7 +329,7 @@ func (d *adminClient) await(ctx context.Context, s streams, name, id string) (co
 	}
 	seen := time.Time{} // when the server last answered
 	for {
-		job, err := d.Events(ctx, jobPath(name, id, "/events"), show)
+		job, err := c.Events(ctx, jobPath(name, id, "/events"), show)
 		switch {
 		case job.State.Ended():
 			return job, nil

@@ -33,9 +33,9 @@ the repository, and the command that breaks it.
 }
 
 // locksOf asks what is held in a repository.
-func (d *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
+func (c *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
 	var answer api.LockList
-	_, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, "locks"), nil, &answer)
+	_, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, "locks"), nil, &answer)
 	return answer.Locks, err
 }
 
@@ -56,17 +56,17 @@ func lockList(s streams, f *adminFlags) *cobra.Command {
 		Short: "Show the locks and sessions of a repository",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
-				locks, err := d.locksOf(cmd, name)
+				locks, err := c.locksOf(cmd, name)
 				if err != nil {
 					return err
 				}
 				argument := name
-				if d.single {
+				if c.single {
 					argument = ""
 				}
 				for i, l := range locks {
@@ -105,15 +105,15 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 		Short: "Break locks: the client that holds one must not be at work any more",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, args, err := d.nameAndRest(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, args, err := c.nameAndRest(args)
 				if err != nil {
 					return err
 				}
 				if stale == (len(args) > 0) {
 					return usage("say which: either IDs (packhouse lock list shows them) or --stale")
 				}
-				locks, err := d.locksOf(cmd, name)
+				locks, err := c.locksOf(cmd, name)
 				if err != nil {
 					return err
 				}
@@ -129,7 +129,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					_, breakErr := d.Request(cmd.Context(), http.MethodPost, client.Path(name, "locks/break"), map[string]string{"id": id}, nil)
+					_, breakErr := c.Request(cmd.Context(), http.MethodPost, client.Path(name, "locks/break"), map[string]string{"id": id}, nil)
 					if breakErr != nil && !client.Refused(breakErr, http.StatusNotFound) { // it was released meanwhile
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue

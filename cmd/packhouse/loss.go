@@ -30,13 +30,13 @@ meanwhile. It survives a restart of the server; --off ends it.
 			if off == (duration > 0) {
 				return usage("say for how long, with --for, or --off")
 			}
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
 				var answer local.SalvageAnswer
-				text, err := d.Request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
+				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
 				if err != nil {
 					return err
 				}
@@ -73,13 +73,13 @@ degraded otherwise; within the grace time the trash has them.
   packhouse repo accept-loss laptop`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
 				var found repo.LossReport
-				text, err := d.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
+				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
 				if err != nil {
 					return err
 				}
@@ -100,7 +100,7 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = d.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
+				text, err = c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
 				if err != nil {
 					return err
 				}

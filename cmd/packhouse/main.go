@@ -1,5 +1,7 @@
 // Packhouse is a backup storage server for BorgBackup 2 and everything on BorgStore, and for V'Ger and
 // vykar. This package is its command line: each verb is one file.
+//
+// Start reading at run, and at serve.go for the server.
 package main
 
 import (

@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
-	"packhouse/api/client"
-
 	"github.com/spf13/cobra"
+
+	"packhouse/api/client"
 )
 
 // planInfo is what the server tells of an open plan; see docs/api.md.
@@ -73,13 +73,13 @@ the new packs until then, and count in no quota. An interrupted client's plans e
 compaction. With --json one document per line.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
 				t := newTable(s.out, "PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB")
-				err = d.Lines(cmd.Context(), http.MethodGet, client.Path(name, "plans"), nil, func(line json.RawMessage) error {
+				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, "plans"), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
 						return err

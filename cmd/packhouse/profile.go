@@ -16,7 +16,6 @@ import (
 // mutex.pprof. The mutex profile is written last, under its name when it is whole: who waits for it finds the others.
 type profiler struct {
 	dir string
-	log *slog.Logger
 	cpu *os.File // nil: no profile runs
 }
 
@@ -26,7 +25,7 @@ func profile(dir string, log *slog.Logger) func() {
 		return func() {}
 	}
 	runtime.SetMutexProfileFraction(1)
-	p := &profiler{dir: dir, log: log}
+	p := &profiler{dir: dir}
 	signals := make(chan os.Signal, 1)
 	signal.Notify(signals, syscall.SIGUSR1)
 	ended := make(chan struct{})

@@ -34,19 +34,19 @@ func readAlone(ctx context.Context, s streams, dir string) (claim *holder.Claim,
 	if err != nil {
 		return nil, nil, errors.Join(public(err), claim.Release())
 	}
-	h, err := openServer(ctx, serverOptions{
+	srv, err := openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelError),
 		Policy: func(string) config.Policy { return policy },
 	})
 	if err != nil {
 		return nil, nil, errors.Join(public(err), claim.Release())
 	}
-	if err := h.checkRepository(ctx, nil); err != nil {
-		return nil, nil, errors.Join(public(err), h.close(0), claim.Release())
+	if err := srv.checkRepository(ctx, nil); err != nil {
+		return nil, nil, errors.Join(public(err), srv.close(0), claim.Release())
 	}
 	ctx, stop := context.WithCancel(ctx)
 	ended := make(chan error, 1)
-	go func() { ended <- h.run(ctx, nil, time.Second) }() // reading may be broken off
+	go func() { ended <- srv.run(ctx, nil, time.Second) }() // reading may be broken off
 	return claim, func() error {
 		stop()
 		return errors.Join(<-ended, claim.Release())

@@ -98,9 +98,9 @@ func repoList(s streams, f *adminFlags) *cobra.Command {
 with a heading; elsewhere tabs between the columns and plain numbers.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				var answer struct{ Repositories []repositoryInfo }
-				text, err := d.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
+				text, err := c.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
 				if err != nil {
 					return err
 				}
@@ -136,13 +136,13 @@ compactions, which is given back when the disk is needed (packhouse trash list -
 what came back of it, as a client asked for it.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
 				var r repositoryInfo
-				text, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
+				text, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
 				if err != nil {
 					return err
 				}
@@ -211,11 +211,11 @@ themselves (borg repo-create, vykar init); this is for those without.
 			if err := repo.CheckName(args[0]); err != nil {
 				return usage("%w", err)
 			}
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				if d.single {
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				if c.single {
 					return usage("the directory is one repository; say which data directory with --data-dir")
 				}
-				_, err := d.Request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
+				_, err := c.Request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
 				if err != nil {
 					return err
 				}
@@ -239,13 +239,13 @@ first, unless --yes.
   packhouse repo destroy old-laptop`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
 				var r repositoryInfo
-				if _, err := d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
+				if _, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
 					return err
 				}
 				if !yes {
@@ -254,7 +254,7 @@ first, unless --yes.
 						return err
 					}
 				}
-				if _, err := d.Request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
+				if _, err := c.Request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
@@ -300,8 +300,8 @@ over the configuration from then on; none is no limit. With default the configur
   packhouse repo quota laptop default`,
 		Args: cobra.RangeArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, args, err := d.nameAndRest(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, args, err := c.nameAndRest(args)
 				if err != nil {
 					return err
 				}
@@ -311,13 +311,13 @@ over the configuration from then on; none is no limit. With default the configur
 				var r repositoryInfo
 				var text json.RawMessage
 				if len(args) == 0 {
-					text, err = d.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
+					text, err = c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
 				} else {
 					limit, parseErr := quotaArgument(args[0])
 					if parseErr != nil {
 						return usage("%w", parseErr)
 					}
-					text, err = d.Request(cmd.Context(), http.MethodPut, client.Path(name, "quota"), map[string]any{"quota": limit}, &r)
+					text, err = c.Request(cmd.Context(), http.MethodPut, client.Path(name, "quota"), map[string]any{"quota": limit}, &r)
 				}
 				if err != nil {
 					return err

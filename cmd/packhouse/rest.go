@@ -178,9 +178,9 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	if err != nil {
 		return err
 	}
-	var h *server
+	var srv *server
 	defer func() {
-		if h == nil || h.empty() {
+		if srv == nil || srv.empty() {
 			claim.Tidy(false)
 		}
 		err = errors.Join(err, claim.Release())
@@ -200,7 +200,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	if p.quota != nil {
 		policy.Quota = *p.quota
 	}
-	h, err = openServer(ctx, serverOptions{
+	srv, err = openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: log,
 		Policy: func(string) config.Policy { return policy },
 	})
@@ -209,10 +209,10 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	}
 	listeners, err := f.listen(ctx)
 	if err == nil {
-		err = h.checkRepository(ctx, p.quota)
+		err = srv.checkRepository(ctx, p.quota)
 	}
 	if err != nil {
-		return errors.Join(err, api.CloseAll(listeners), h.close(0))
+		return errors.Join(err, api.CloseAll(listeners), srv.close(0))
 	}
 	for _, l := range listeners {
 		what := "on " + l.Addr().String()
@@ -221,7 +221,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 		}
 		fmt.Fprintf(s.err, "BorgStore REST server listening %s\n", what)
 	}
-	return h.run(ctx, listeners, config.Defaults().Drain)
+	return srv.run(ctx, listeners, config.Defaults().Drain)
 }
 
 // listen opens the address, or takes the one socket that was passed. Unlike systemd's own rules the
@@ -254,8 +254,8 @@ func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 
 // checkRepository opens the repository of a single server if there is one, so that a foreign directory
 // is refused at the start, and stores a quota that was asked for.
-func (h *server) checkRepository(ctx context.Context, quota *int64) error {
-	r, err := h.components.set.Get(ctx, "")
+func (srv *server) checkRepository(ctx context.Context, quota *int64) error {
+	r, err := srv.components.set.Get(ctx, "")
 	if errors.Is(err, repo.ErrNoRepository) {
 		return nil
 	}

@@ -35,12 +35,12 @@ Exit codes: 0 accepted (with --wait: no damage), 1 failure, 2 wrong command line
 			if !(share > 0 && share <= 1) {
 				return usage("--share is a number above 0, at most 1")
 			}
-			return f.with(cmd, s, func(d *adminClient, name string) error {
-				text, err := d.Request(cmd.Context(), http.MethodPost, client.Path(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
+			return f.with(cmd, s, func(c *adminClient, name string) error {
+				text, err := c.Request(cmd.Context(), http.MethodPost, client.Path(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
 				if err != nil {
 					return err
 				}
-				return f.follow(cmd, s, d, name, text, wait)
+				return f.follow(cmd, s, c, name, text, wait)
 			})
 		},
 	}

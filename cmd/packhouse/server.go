@@ -76,7 +76,7 @@ func (o *serverOptions) authorize(repository string, d api.Dialect, p repo.Princ
 	return p
 }
 
-// server is a server at work: the repositories of a directory and who answers for them. It is what
+// server is the repositories of a directory and who answers for them. It is what
 // serve, borgstore-server-rest and hold have in common.
 type server struct {
 	o          serverOptions
@@ -93,37 +93,37 @@ type server struct {
 
 // openServer prepares a server and opens its socket for other processes. It answers from run on.
 func openServer(ctx context.Context, o serverOptions) (*server, error) {
-	h := &server{o: o}
+	srv := &server{o: o}
 	if o.Moved == nil {
-		h.o.detached, h.o.reattach = h.letGo, h.reattach
+		srv.o.detached, srv.o.reattach = srv.letGo, srv.reattach
 	}
-	var server atomic.Pointer[api.Server] // nil until there is one
+	var answers atomic.Pointer[api.Server] // nil until there is one
 	busy := func() int {
-		if s := server.Load(); s != nil {
+		if s := answers.Load(); s != nil {
 			return int(s.Active())
 		}
 		return 0
 	}
 	activity := func(repository, principal, address string) api.Activity {
-		return server.Load().Activity(repository, principal, address) // it is asked by requests to the server
+		return answers.Load().Activity(repository, principal, address) // it is asked by requests to the server
 	}
 	if o.Alone {
 		activity = nil
 	}
 	var err error
-	if h.components, err = openComponents(h.o, busy, activity); err != nil {
+	if srv.components, err = openComponents(srv.o, busy, activity); err != nil {
 		return nil, err
 	}
-	h.api, err = api.New(api.Options{
-		Set: h.components.set, Dialects: h.components.dialects, Auth: o.Auth, Admin: h.components.admin,
-		Local: local.NewHandler(h.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
-		Collectors: []prometheus.Collector{h.components.engine.Collector()},
+	srv.api, err = api.New(api.Options{
+		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
+		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
+		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Version: version(),
 	})
 	if err != nil {
-		return nil, errors.Join(err, h.components.close())
+		return nil, errors.Join(err, srv.components.close())
 	}
-	server.Store(h.api)
+	answers.Store(srv.api)
 	var inPlace func() error
 	if o.Moved != nil {
 		inPlace = func() error {
@@ -134,54 +134,54 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 			return err
 		}
 	}
-	h.local = holder.NewServer(h.api.Trusted(), inPlace)
-	if err := h.listen(); err != nil {
-		return nil, errors.Join(err, h.components.close())
+	srv.local = holder.NewServer(srv.api.Trusted(), inPlace)
+	if err := srv.listen(); err != nil {
+		return nil, errors.Join(err, srv.components.close())
 	}
-	return h, nil
+	return srv, nil
 }
 
 // listen opens the socket. Maintenance is at work by now: it may have found that the directory is not in its place.
-func (h *server) listen() (err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.socket == nil && !h.suspended {
-		h.socket, err = h.o.Claim.Listen()
+func (srv *server) listen() (err error) {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.socket == nil && !srv.suspended {
+		srv.socket, err = srv.o.Claim.Listen()
 	}
-	h.ended = err != nil
+	srv.ended = err != nil
 	return err
 }
 
 // run answers on listeners until ctx ends or one of them fails; then it finishes what is under
 // way, for at most drain, and closes the repositories. The claim stays.
-func (h *server) run(ctx context.Context, listeners []net.Listener, drain time.Duration) error {
+func (srv *server) run(ctx context.Context, listeners []net.Listener, drain time.Duration) error {
 	failed := make(chan error, len(listeners)+1)
 	serve := func(what string, serve func() error) {
 		if err := serve(); err != nil && !errors.Is(err, http.ErrServerClosed) {
 			failed <- fmt.Errorf("serve %s: %w", what, err)
 		}
 	}
-	h.mu.Lock()
-	h.serve = func(l net.Listener) {
+	srv.mu.Lock()
+	srv.serve = func(l net.Listener) {
 		go serve("other processes", func() error {
-			err := h.local.Serve(l)
-			h.mu.Lock()
-			defer h.mu.Unlock()
-			if h.suspended || h.socket != l {
+			err := srv.local.Serve(l)
+			srv.mu.Lock()
+			defer srv.mu.Unlock()
+			if srv.suspended || srv.socket != l {
 				return nil // closed by reattach
 			}
 			return err
 		})
 	}
-	if h.socket != nil {
-		h.serve(h.socket)
+	if srv.socket != nil {
+		srv.serve(srv.socket)
 	}
-	h.mu.Unlock()
+	srv.mu.Unlock()
 	watching, stop := context.WithCancel(ctx)
 	var watch sync.WaitGroup
-	watch.Go(func() { h.watch(watching) })
+	watch.Go(func() { srv.watch(watching) })
 	for _, l := range listeners {
-		go serve(l.Addr().String(), func() error { return h.api.Serve(api.Listener{Listener: l}) })
+		go serve(l.Addr().String(), func() error { return srv.api.Serve(api.Listener{Listener: l}) })
 	}
 	var fault error
 	select {
@@ -190,10 +190,10 @@ func (h *server) run(ctx context.Context, listeners []net.Listener, drain time.D
 	}
 	stop()
 	watch.Wait()
-	if h.o.Stopping != nil {
-		h.o.Stopping()
+	if srv.o.Stopping != nil {
+		srv.o.Stopping()
 	}
-	return errors.Join(fault, h.close(drain))
+	return errors.Join(fault, srv.close(drain))
 }
 
 // watchInterval is how often a server looks whether its directory and its repositories are in their place, when nobody asks
@@ -201,7 +201,7 @@ func (h *server) run(ctx context.Context, listeners []net.Listener, drain time.D
 const watchInterval = time.Second
 
 // watch looks until ctx ends.
-func (h *server) watch(ctx context.Context) {
+func (srv *server) watch(ctx context.Context) {
 	ticker := time.NewTicker(watchInterval)
 	defer ticker.Stop()
 	for {
@@ -210,9 +210,9 @@ func (h *server) watch(ctx context.Context) {
 			return
 		case <-ticker.C:
 		}
-		if err := h.components.set.Refresh(); err != nil && h.o.Moved != nil {
-			h.o.Log.Warn("the directory is not in its place any more", "error", err)
-			h.o.Moved()
+		if err := srv.components.set.Refresh(); err != nil && srv.o.Moved != nil {
+			srv.o.Log.Warn("the directory is not in its place any more", "error", err)
+			srv.o.Moved()
 			return
 		}
 	}
@@ -222,60 +222,60 @@ func (h *server) watch(ctx context.Context) {
 const reattachPatience = 2 * time.Second
 
 // letGo gives up the claim of a directory that is not in its place, with the socket in it, so that its volume is free.
-func (h *server) letGo() {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ended || h.suspended {
+func (srv *server) letGo() {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.ended || srv.suspended {
 		return
 	}
-	h.suspended = true
+	srv.suspended = true
 	var err error
-	if h.socket != nil {
-		err = h.socket.Close()
+	if srv.socket != nil {
+		err = srv.socket.Close()
 	}
-	if err := errors.Join(err, h.o.Claim.Suspend()); err != nil {
-		h.o.Log.Warn("letting go of the directory", "error", err)
+	if err := errors.Join(err, srv.o.Claim.Suspend()); err != nil {
+		srv.o.Log.Warn("letting go of the directory", "error", err)
 	}
 }
 
 // reattach claims what lies in the directory's place now, after letGo.
-func (h *server) reattach() error {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.ended {
+func (srv *server) reattach() error {
+	srv.mu.Lock()
+	defer srv.mu.Unlock()
+	if srv.ended {
 		return fmt.Errorf("%w: the server is stopping", repo.ErrBusy)
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), reattachPatience)
 	defer cancel()
-	if err := h.o.Claim.Resume(ctx); err != nil {
+	if err := srv.o.Claim.Resume(ctx); err != nil {
 		return err
 	}
-	socket, err := h.o.Claim.Listen()
+	socket, err := srv.o.Claim.Listen()
 	if err != nil {
-		return errors.Join(err, h.o.Claim.Suspend())
+		return errors.Join(err, srv.o.Claim.Suspend())
 	}
-	h.socket, h.suspended = socket, false
-	if h.serve != nil {
-		h.serve(socket)
+	srv.socket, srv.suspended = socket, false
+	if srv.serve != nil {
+		srv.serve(socket)
 	}
 	return nil
 }
 
 // close ends a server, whether it has run or not.
-func (h *server) close(drain time.Duration) error {
+func (srv *server) close(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
-	h.components.engine.StopWatching()
+	srv.components.engine.StopWatching()
 	left := make(chan error, 1)
-	go func() { left <- h.local.Leave(ctx) }()
-	if err := errors.Join(h.api.Shutdown(ctx), <-left); err != nil {
-		h.o.Log.Warn("stopping: not every request could finish", "error", err)
+	go func() { left <- srv.local.Leave(ctx) }()
+	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
+		srv.o.Log.Warn("stopping: not every request could finish", "error", err)
 	}
-	h.mu.Lock()
-	h.ended = true
-	if h.socket != nil {
-		_ = h.socket.Close() // again, if it was served
+	srv.mu.Lock()
+	srv.ended = true
+	if srv.socket != nil {
+		_ = srv.socket.Close() // again, if it was served
 	}
-	h.mu.Unlock()
-	return h.components.close()
+	srv.mu.Unlock()
+	return srv.components.close()
 }

@@ -5,10 +5,10 @@ import (
 	"os"
 	"strings"
 
+	"github.com/spf13/cobra"
+
 	"packhouse/api/stdio"
 	"packhouse/repo"
-
-	"github.com/spf13/cobra"
 )
 
 // serveRest is `serve --rest`: what borg starts over ssh, or an administrator forces there.

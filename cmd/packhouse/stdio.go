@@ -118,6 +118,7 @@ func (l *stdioLinks) self() (*holder.Claim, error) {
 	return l.alone, err
 }
 
+// connect opens a connection for the next requests, and starts a holder where there is none.
 func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 	p := l.process
 	ctx, cancel := context.WithTimeout(ctx, p.find)

@@ -50,8 +50,8 @@ With --compactions lists instead the packs that are kept after compactions, and 
 replaced, as a compaction was completed that copied what lives of them, or unused, as a client said.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
@@ -60,7 +60,7 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 					path, columns = "kept", []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
 				}
 				t := newTable(s.out, columns...)
-				err = d.Lines(cmd.Context(), http.MethodGet, client.Path(name, path), nil, func(line json.RawMessage) error {
+				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, path), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
 						return err
@@ -97,9 +97,9 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
   packhouse trash restore laptop ID --as archives/rescued`,
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				names, ids := args[:len(args)-1], args[len(args)-1]
-				name, err := d.name(names)
+				name, err := c.name(names)
 				if err != nil {
 					return err
 				}
@@ -111,7 +111,7 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 					Key  string
 					Size int64
 				}
-				text, err := d.Request(cmd.Context(), http.MethodPost, client.Path(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
+				text, err := c.Request(cmd.Context(), http.MethodPost, client.Path(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
 				if err != nil {
 					return err
 				}
@@ -155,12 +155,12 @@ than the compaction then misses those packs; open plans are not affected.
 			if err != nil {
 				return err
 			}
-			return withAdminClient(cmd, s, f, func(d *adminClient) error {
-				name, err := d.name(args)
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, err := c.name(args)
 				if err != nil {
 					return err
 				}
-				return e.empty(cmd.Context(), s, f, d, name, path)
+				return e.empty(cmd.Context(), s, f, c, name, path)
 			})
 		},
 	}
@@ -188,9 +188,9 @@ func (e *trashEmptying) path(byAge bool) (string, error) {
 }
 
 // empty asks whether it is meant, unless told not to, and removes.
-func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, d *adminClient, name, path string) error {
+func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *adminClient, name, path string) error {
 	var r repositoryInfo
-	if _, err := d.Request(ctx, http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
+	if _, err := c.Request(ctx, http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
 		return err
 	}
 	if !e.yes {
@@ -199,7 +199,7 @@ func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, d *
 		}
 	}
 	var emptied struct{ Items, Bytes int64 }
-	text, err := d.Request(ctx, http.MethodDelete, client.Path(name, path), nil, &emptied)
+	text, err := c.Request(ctx, http.MethodDelete, client.Path(name, path), nil, &emptied)
 	if err != nil {
 		return err
 	}

@@ -6,4 +6,6 @@
 // the same for one, so that a restart changes nothing. What was missed while the server was down or busy
 // runs once, not once for each time missed. In a repository one task runs at a time; two repositories have theirs
 // at once.
+//
+// Start reading at Start, and at round (scheduler.go).
 package maintenance

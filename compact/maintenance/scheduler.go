@@ -57,7 +57,7 @@ type Scheduler struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	places chan struct{} // a token per repository that has its round
+	slots chan struct{} // a token per repository that has its round
 
 	mu       sync.Mutex
 	attended map[string]bool // by name; guarded by mu
@@ -76,7 +76,7 @@ func Start(o Options) (*Scheduler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Scheduler{o: o, places: make(chan struct{}, atOnce), attended: make(map[string]bool)}
+	s := &Scheduler{o: o, slots: make(chan struct{}, atOnce), attended: make(map[string]bool)}
 	tasks, err := s.ownTasks()
 	if err != nil {
 		return nil, err
@@ -192,10 +192,10 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 		return
 	}
 	s.attended[name] = true
-	k := &worker{Scheduler: s, name: name, last: make(map[string]time.Time)}
+	w := &worker{Scheduler: s, name: name, last: make(map[string]time.Time)}
 	s.done.Go(func() {
 		for {
-			next, there := k.round(ctx)
+			next, there := w.round(ctx)
 			if !there || !sleep(ctx, min(next.Sub(s.o.Now()), lookInterval)) {
 				break
 			}
@@ -206,7 +206,7 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 	})
 }
 
-// worker is who attends to one repository. Its methods are for one goroutine.
+// worker does the maintenance of one repository. Its methods are for one goroutine.
 type worker struct {
 	*Scheduler
 	name    string
@@ -216,35 +216,35 @@ type worker struct {
 
 // round does what is due, and returns when something is due next. It waits while atOnce other repositories have their
 // rounds. there is false when the repository is gone or ctx has ended.
-func (k *worker) round(ctx context.Context) (next time.Time, there bool) {
+func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
 	select {
-	case k.places <- struct{}{}:
-		defer func() { <-k.places }()
+	case w.slots <- struct{}{}:
+		defer func() { <-w.slots }()
 	case <-ctx.Done():
 		return next, false
 	}
-	next = k.o.Now().Add(lookInterval)
-	r, err := k.o.Set.Get(ctx, k.name)
+	next = w.o.Now().Add(lookInterval)
+	r, err := w.o.Set.Get(ctx, w.name)
 	if err == nil && r.ReadOnlyDisk() {
-		k.trouble = ""
+		w.trouble = ""
 		return next, true // until it is mounted otherwise
 	}
 	if err == nil {
-		err = k.o.Engine.Resume(ctx, r)
+		err = w.o.Engine.Resume(ctx, r)
 	}
 	switch {
 	case ctx.Err() != nil || errors.Is(err, repo.ErrNoRepository):
 		return next, false
 	case err != nil:
-		if k.trouble != err.Error() {
-			k.trouble = err.Error() // once, not with every look
-			k.o.Logger.Warn("maintenance: repository cannot be used", "repository", k.name, "error", err)
+		if w.trouble != err.Error() {
+			w.trouble = err.Error() // once, not with every look
+			w.o.Logger.Warn("maintenance: repository cannot be used", "repository", w.name, "error", err)
 		}
 		return next, true
 	}
-	k.trouble = ""
-	for _, t := range k.tasks {
-		if at := k.perform(ctx, r, t); at.Before(next) {
+	w.trouble = ""
+	for _, t := range w.tasks {
+		if at := w.perform(ctx, r, t); at.Before(next) {
 			next = at
 		}
 	}
@@ -252,23 +252,23 @@ func (k *worker) round(ctx context.Context) (next time.Time, there bool) {
 }
 
 // perform runs a task if it is due, and returns when it is due next.
-func (k *worker) perform(ctx context.Context, r *repo.Repository, t task) time.Time {
-	last := k.lastRun(ctx, r, t)
+func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.Time {
+	last := w.lastRun(ctx, r, t)
 	key := r.ID() + " " + t.Name
 	at := t.schedule.after(last, key)
-	now := k.o.Now()
+	now := w.o.Now()
 	if at.After(now) || ctx.Err() != nil {
 		return at
 	}
-	if err := t.Run(ctx, k.name, r); err != nil {
+	if err := t.Run(ctx, w.name, r); err != nil {
 		if ctx.Err() != nil {
 			return at // it runs again after the restart
 		}
-		k.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", k.name, "error", err)
+		w.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", w.name, "error", err)
 	} else {
-		k.o.Logger.Debug("maintenance done", "task", t.Name, "repository", k.name)
+		w.o.Logger.Debug("maintenance done", "task", t.Name, "repository", w.name)
 	}
-	k.remember(ctx, r, t, now)
+	w.remember(ctx, r, t, now)
 	return t.schedule.after(now, key)
 }
 
@@ -276,31 +276,31 @@ func metaName(t task) string { return "maintenance." + t.Name }
 
 // lastRun is when the task last ran; for a repository that is new to us, now: its first
 // run is at the first time of the schedule.
-func (k *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
+func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
-	if last, ok := k.last[key]; ok {
+	if last, ok := w.last[key]; ok {
 		return last
 	}
-	now := k.o.Now()
+	now := w.o.Now()
 	value, err := r.Index().Meta(metaName(t))
 	if err == nil {
 		if ms, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 			// A clock that was once set wrong must not put maintenance off for ever.
 			if last := time.UnixMilli(ms); !last.After(now) {
-				k.last[key] = last
+				w.last[key] = last
 				return last
 			}
 		}
 	}
-	k.remember(ctx, r, t, now)
+	w.remember(ctx, r, t, now)
 	return now
 }
 
 // remember keeps the time of a run, also over a restart.
-func (k *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
-	k.last[r.ID()+" "+t.Name] = at
+func (w *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
+	w.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
-		k.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
+		w.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
 	}
 }

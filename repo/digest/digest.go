@@ -1,6 +1,8 @@
 // Package digest knows the hash algorithms that a client may name: those of Python's
 // hashlib with a fixed length, BLAKE3, and V'Ger's BLAKE2b of 32 bytes.
 // Source: borgstore-rest 3.8, vger-rest 4.3.
+//
+// Start reading at Lookup.
 package digest
 
 import (

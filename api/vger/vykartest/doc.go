@@ -13,4 +13,6 @@
 //
 // A Client is one process. It gives its requests to an http.RoundTripper, in which a test can cut a connection
 // anywhere: see Cutter. After ErrKilled nothing is repeated and nothing more is sent: the process is dead.
+//
+// Start reading at Client.
 package vykartest

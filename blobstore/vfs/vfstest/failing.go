@@ -1,5 +1,7 @@
 // Package vfstest has file systems for tests: Failing lets any one call fail, Lossy
 // forgets at a crash what was not synced.
+//
+// Start reading at Failing.
 package vfstest
 
 import (

@@ -2,6 +2,8 @@
 // default. It reads files, and it reads the same values from flags and the environment, so
 // that a value means the same wherever it stands. What a file holds that is not
 // a setting is an error with file, line and the nearest name.
+//
+// Start reading at Config and Load.
 package config
 
 import (

@@ -1,0 +1,34 @@
+package holder
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/user"
+	"path/filepath"
+	"strconv"
+	"syscall"
+
+	"packhouse/repo"
+)
+
+// CheckOwner keeps root from working in a directory whose server runs as another user: that one could not open the
+// files that root made. uid is that of this process.
+func CheckOwner(dir string, uid int) error {
+	info, err := os.Stat(filepath.Join(dir, repo.OwnDir))
+	if errors.Is(err, os.ErrNotExist) {
+		info, err = os.Stat(dir)
+	}
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if uid != 0 || !ok || stat.Uid == 0 {
+		return nil
+	}
+	owner := "#" + strconv.Itoa(int(stat.Uid))
+	if u, err := user.LookupId(owner[1:]); err == nil {
+		owner = u.Username
+	}
+	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
+}
