@@ -15,8 +15,8 @@ const maxUnusable = 10_000
 
 // unusable remembers why repositories could not be opened when they were last asked for.
 type unusable struct {
-	mu      sync.Mutex       // held for a look at the maps only
-	errs    map[string]error // guarded by mu
+	mu      sync.Mutex             // held for a look at the maps only
+	errs    map[string]error       // guarded by mu
 	refused map[string]refusedFile // guarded by mu
 }
 
