@@ -6,6 +6,8 @@ import (
 	"sync"
 
 	"golang.org/x/sys/unix"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 // log is a file to which records are appended: a length of four bytes, then the bytes. Those that come while one
