@@ -3,7 +3,7 @@
 # beside what it may take on two quiet processors. Exit status: 0 all passed, 1 one failed.
 set -uo pipefail
 cd "$(dirname "$0")/.."
-phases=(clients:5 check:3 unit:9 e2e:11 skipped:1) # name:minutes
+phases=(clients:2 check:2 unit:8 e2e:8 skipped:1) # name:minutes
 summary=() failed=0
 for entry in "${phases[@]}"; do
   phase=${entry%%:*} budget=$((${entry##*:} * 60)) since=$SECONDS

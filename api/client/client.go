@@ -120,7 +120,8 @@ func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	if !errors.As(err, &op) {
 		return false
 	}
-	again := req.Body == nil || req.GetBody != nil // what was read of another body is gone
+	// What was read of another body is gone. Ours with a GetBody are short JSON, sent whole or not at all.
+	again := req.Body == nil || req.GetBody != nil
 	return op.Op == "dial" || op.Op == "write" && again || req.Method == http.MethodGet
 }
 
