@@ -206,6 +206,9 @@ func (x *Index) transact(groups []*group) error {
 		}
 	}
 	x.show()
+	if err := x.Lost(); err != nil {
+		return err // what was just committed is not in the file any more, or cannot be read: no acknowledgement
+	}
 	// Last, for an acknowledgement says that the file which lies under the name has the change: one that
 	// is moved away after this takes it along.
 	if err := x.InPlace(); err != nil {

@@ -192,7 +192,7 @@ func TestUnreadableMetaPage(t *testing.T) {
 }
 
 // TestOlderVersionBehindCommit: an older version of the file that is written over it while a commit becomes durable is not
-// shown as what was committed.
+// shown as what was committed, and the commit is not acknowledged.
 func TestOlderVersionBehindCommit(t *testing.T) {
 	m := makeImage(t)
 	path := filepath.Join(t.TempDir(), "index.db")
@@ -216,7 +216,9 @@ func TestOlderVersionBehindCommit(t *testing.T) {
 	}
 	apply(t, x, put("a", 1))
 	replace = true
-	apply(t, x, put("b", 1))
+	if _, err := x.Apply(background, put("b", 1)); !errors.Is(err, index.ErrFailed) {
+		t.Errorf("apply of what the file has no more: got %v, want %v", err, index.ErrFailed)
+	}
 	if _, err := x.Get("a"); !errors.Is(err, index.ErrCorrupt) {
 		t.Errorf("get: got %v, want %v", err, index.ErrCorrupt)
 	}

@@ -562,8 +562,10 @@ func TestFaultInBegin(t *testing.T) {
 				t.Fatal(err)
 			}
 			bounded(t, func() {
-				// It is durable, whatever comes then.
-				apply(t, x, put("acknowledged", 1))
+				// It became durable, and then the file had it no more: that is no success, and no denial either.
+				if _, err := x.Apply(background, put("in doubt", 1)); !errors.Is(err, index.ErrFailed) || !errors.Is(err, index.ErrCorrupt) {
+					t.Errorf("apply: got %v, want %v", err, index.ErrFailed)
+				}
 				if x.Lost() == nil || !x.Broken() {
 					t.Error("the index was not given up")
 				}
@@ -589,7 +591,7 @@ func TestFaultInBegin(t *testing.T) {
 				t.Fatal(err)
 			}
 			again := open(t, path, index.Options{})
-			if _, err := again.Get("acknowledged"); err != nil {
+			if _, err := again.Get("in doubt"); err != nil {
 				t.Error(err)
 			}
 		})

@@ -270,7 +270,9 @@ func TestLostIndexIsOpenedAgain(t *testing.T) {
 	r := create(t, s, "r")
 	create(t, s, "other")
 	armed = true
-	mustPut(t, r.As(repo.Principal{}), "packs/a", "acknowledged")
+	if _, err := put(r.As(repo.Principal{}), "packs/a", "in doubt"); !errors.Is(err, repo.ErrReadOnly) {
+		t.Errorf("put that the index has no more: got %v, want ErrReadOnly", err)
+	}
 	if h := r.Health(); !h.IndexDamaged {
 		t.Errorf("health: %+v", h)
 	}
@@ -294,7 +296,7 @@ func TestLostIndexIsOpenedAgain(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantContent(t, r.As(repo.Principal{}), "packs/a", "acknowledged")
+	wantContent(t, r.As(repo.Principal{}), "packs/a", "in doubt")
 	mustPut(t, r.As(repo.Principal{}), "packs/b", "goes on")
 	if len(s.Unusable()) != 0 {
 		t.Errorf("unusable: %v", s.Unusable())
