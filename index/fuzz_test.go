@@ -115,9 +115,7 @@ func FuzzPages(f *testing.F) {
 	f.Add(false, bytes.Join([][]byte{anEdit(0, editZero, 0, 0), anEdit(1, editShort, 24, 1024), anEdit(1, editSum, 0, 0)}, nil))
 	m := storedImage(f)
 	f.Fuzz(func(t *testing.T, open bool, input []byte) {
-		if len(input) > 6*20 {
-			t.Skip() // more of them show nothing that fewer do not
-		}
+		input = input[:min(len(input), 6*20)] // more edits show nothing that fewer do not
 		path := filepath.Join(t.TempDir(), "index.db")
 		first, changed := m.now, m.edit(bytes.Clone(m.now), input)
 		if !open {
