@@ -24,8 +24,8 @@ type CheckReport struct {
 // Damage is in the report, also that of a page which cannot be read; an error means that the walk could not be finished.
 // Damage knows the outcome.
 func (x *Index) Check(ctx context.Context) (report CheckReport, err error) {
-	err = x.view(func(s *snapshot) error {
-		if err := x.checkPages(ctx, s, &report); err != nil {
+	err = x.view(func(s *view) error {
+		if err := x.checkPages(ctx, s.snapshot, &report); err != nil {
 			return err
 		}
 		if len(report.Problems) > 0 {
@@ -94,7 +94,7 @@ func (x *Index) checkMetas(ctx context.Context) (bad, err error) {
 }
 
 // checkRows looks at the rows of a snapshot whose pages are right.
-func checkRows(ctx context.Context, b *snapshot, report *CheckReport) (err error) {
+func checkRows(ctx context.Context, b *view, report *CheckReport) (err error) {
 	c := checker{ctx: ctx, report: report}
 	c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
 	c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
@@ -127,8 +127,8 @@ func (r *CheckReport) problem(format string, args ...any) bool {
 type checker struct {
 	ctx                          context.Context
 	report                       *CheckReport
-	items, refs, trash, counters *tree
-	plans, sources, kept, keys   *tree
+	items, refs, trash, counters *table
+	plans, sources, kept, keys   *table
 
 	parent []byte // row of the last directory found to exist; nil: the root
 	top    string // top-level directory being counted
@@ -139,7 +139,7 @@ type checker struct {
 func (c *checker) problem(format string, args ...any) { c.report.problem(format, args...) }
 
 // each calls fn for the rows of a bucket and looks at ctx now and then.
-func (c *checker) each(bucket *tree, fn func(row, value []byte)) error {
+func (c *checker) each(bucket *table, fn func(row, value []byte)) error {
 	cursor, n := bucket.Cursor(), 0
 	for row, value := cursor.First(); row != nil; row, value = cursor.Next() {
 		if n++; n%1024 == 0 {
@@ -370,14 +370,16 @@ func (r refTarget) String() string {
 }
 
 // checkRest decodes what nothing else refers to.
-func (c *checker) checkRest(b *snapshot) error {
+func (c *checker) checkRest(b *view) error {
 	rest := []struct {
-		bucket []byte
+		bucket bucketID
 		decode func(row, value []byte) error
 	}{
 		{bucketMeta, func(row, value []byte) (err error) {
 			switch {
 			case bytes.Equal(row, formatRow):
+			case bytes.Equal(row, appliedRow), bytes.HasPrefix(row, sequencePrefix):
+				_, err = decodeSequence(value)
 			case bytes.Equal(row, markRow):
 				_, err = decodeMark(value)
 			default:

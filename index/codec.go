@@ -360,6 +360,13 @@ func (f *fields) u8() byte {
 	return 0
 }
 
+func (f *fields) u32() uint32 {
+	if p := f.next(4); p != nil {
+		return binary.LittleEndian.Uint32(p)
+	}
+	return 0
+}
+
 func (f *fields) i64() int64 {
 	if p := f.next(8); p != nil {
 		return int64(binary.LittleEndian.Uint64(p))

@@ -102,7 +102,7 @@ func (x *Index) CommitTotal(class CommitClass) (total, mark int64, err error) {
 	if err := validateClass(&class); err != nil {
 		return 0, 0, err
 	}
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		total, mark, err = commitTotal(b.Bucket(bucketMeta), b.Bucket(bucketItems), b.Bucket(bucketCounters), &class)
 		return err
 	})

@@ -91,11 +91,11 @@ func (t *tx) recount(key string, before, after *Item) error {
 // countMarks counts the damaged items of a file of format 1, whose counters do not have them. It is part of the
 // upgrade: only there the cost depends on the number of items, some 0.2 µs each.
 func countMarks(g *guard, counters *bucket) error {
-	total, err := decodeCounters(counters.Get(totalRow))
+	total, err := decodeCounters(counters.tree.Get(totalRow))
 	if err != nil {
 		return err
 	}
-	c := g.s.Bucket(bucketItems).Cursor()
+	c := g.s.tree(bucketItems).Cursor()
 	for row, value := c.First(); row != nil; row, value = c.Next() {
 		if !isDirRow(row) && len(value) > 1 && Flags(value[1])&FlagDamaged != 0 {
 			total.DamagedItems++
@@ -174,7 +174,7 @@ func (x *Index) DirCounters(top string) (c Counters, err error) {
 	if len(top) > maxKey {
 		return Counters{}, nil
 	}
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		c, err = readCounters(b.Bucket(bucketCounters), topRow(top))
 		return err
 	})

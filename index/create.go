@@ -7,46 +7,17 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
 )
 
-// The buckets; doc.go says what they hold.
-var (
-	bucketMeta     = []byte("meta")
-	bucketItems    = []byte("items")
-	bucketRefs     = []byte("refs")
-	bucketTrash    = []byte("trash")
-	bucketCounters = []byte("counters")
-	bucketLocks    = []byte("locks")
-	bucketJobs     = []byte("jobs")
-	bucketWriters  = []byte("writers")
-
-	bucketPlans    = []byte("plans")
-	bucketSources  = []byte("sources")
-	bucketKept     = []byte("kept")
-	bucketKeptKeys = []byte("keptkeys")
-
-	// What each format adds.
-	buckets1 = [][]byte{bucketMeta, bucketItems, bucketRefs, bucketTrash, bucketCounters, bucketLocks, bucketJobs, bucketWriters}
-	buckets2 = [][]byte{bucketPlans, bucketSources, bucketKept, bucketKeptKeys}
-)
-
-// bucketsOf are those of a file of a format.
-func bucketsOf(format uint32) [][]byte {
-	if format == formatV1 {
-		return buckets1
-	}
-	return slices.Concat(buckets1, buckets2)
-}
-
 // The versions of the whole file: which buckets there are, how their keys are made, and which records may be in them.
 const (
 	formatV1 = 1 // the first
 	formatV2 = 2 // adds open plans and what is kept after compactions; item 2, counters 2, refs to kept rows
-	format   = formatV2
+	formatV3 = 3 // adds the log in front of the file; sequences are rows
+	format   = formatV3
 )
 
 // formatRow cannot be the name of a meta value: those never begin with 0x00.
@@ -106,15 +77,15 @@ func build(path string, meta map[string][]byte) error {
 // fill makes an empty database an empty index.
 func fill(db *bolt.DB, meta map[string][]byte) error {
 	return db.Update(func(tx *bolt.Tx) error {
-		for _, name := range bucketsOf(format) {
-			if _, err := tx.CreateBucket(name); err != nil {
+		for id := bucketMeta; id < bucketsOf(format); id++ {
+			if _, err := tx.CreateBucket([]byte(id.String())); err != nil {
 				return err
 			}
 		}
-		if err := tx.Bucket(bucketCounters).Put(totalRow, encodeCounters(Counters{})); err != nil {
+		if err := tx.Bucket([]byte(bucketCounters.String())).Put(totalRow, encodeCounters(Counters{})); err != nil {
 			return err
 		}
-		b := tx.Bucket(bucketMeta)
+		b := tx.Bucket([]byte(bucketMeta.String()))
 		for name, value := range meta {
 			if value == nil {
 				continue

@@ -35,6 +35,26 @@ type image struct {
 	now  []byte // up to the end of the used pages
 	old  []byte // as it was some commits before
 	want string // everything in it
+	log  string // directory of its log; empty: it has none
+}
+
+// lay makes content the file at path, with the log that the image has.
+func (m *image) lay(t testing.TB, path string, content []byte) {
+	t.Helper()
+	layIndex(t, path, content, m.log)
+}
+
+// layIndex makes content the file at path, and its log a copy of that in another directory.
+func layIndex(t testing.TB, path string, content []byte, log string) {
+	t.Helper()
+	own := filepath.Join(filepath.Dir(path), "log")
+	err := errors.Join(os.RemoveAll(own), os.WriteFile(path, content, 0o600))
+	if err == nil && log != "" {
+		err = os.CopyFS(own, os.DirFS(log))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func (m *image) pages() int                  { return len(m.now) / m.size }
@@ -70,6 +90,9 @@ func makeImage(t testing.TB) *image {
 			index.SetMeta{Name: id, Value: make([]byte, 50)}, index.Delete{Key: key("gone"), TrashUntil: clock},
 			index.Delete{Key: key("kept"), Keep: true, TrashUntil: clock},
 			index.OpenPlan{Plan: index.Plan{Principal: "p"}, Sources: []string{key("source")}, Limit: 1 << 40})
+		if err := x.Checkpoint(); err != nil {
+			t.Fatal(err)
+		}
 	}
 	apply(t, x, index.PutJob{Job: index.Job{ID: "long", Record: make([]byte, 3*m.size)}}) // takes several pages
 	m.want = everything(t, x)
@@ -77,6 +100,7 @@ func makeImage(t testing.TB) *image {
 		t.Fatal(err)
 	}
 	m.now = readUsed(t, path)
+	m.log = filepath.Join(filepath.Dir(path), "log")
 	m.old = append(m.old, make([]byte, len(m.now)-len(m.old))...)
 	return m
 }
@@ -325,9 +349,13 @@ func useDamaged(t *testing.T, x *index.Index, want string) {
 				wantCorrupt("apply", err)
 				return
 			}
+			if err := x.Checkpoint(); err != nil {
+				wantCorrupt("checkpoint", err)
+			}
 		}
 	}
 	_, _ = x.Apply(background, index.EndPlans{Now: clock})
+	wantCorrupt("checkpoint", x.Checkpoint())
 }
 
 // related is what refers to each other, so that Check can tell when one part of it is older than the rest.
@@ -352,9 +380,7 @@ func TestDamagedPages(t *testing.T) {
 		m := makeImage(t)
 		path := filepath.Join(t.TempDir(), "index.db")
 		use := func(bad []byte, free bool) {
-			if err := os.WriteFile(path, bad, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			m.lay(t, path, bad)
 			bounded(t, func() {
 				x, err := index.Open(path, index.Options{})
 				if err != nil {
@@ -420,9 +446,7 @@ func TestPagesChangeWhileOpen(t *testing.T) {
 		m := makeImage(t)
 		path := filepath.Join(t.TempDir(), "index.db")
 		use := func(shared bool, damage func(f *os.File)) {
-			if err := os.WriteFile(path, m.now, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			m.lay(t, path, m.now)
 			bounded(t, func() {
 				x, err := index.Open(path, index.Options{})
 				if err != nil {
@@ -486,9 +510,7 @@ func TestGuardIsAhead(t *testing.T) {
 					continue
 				}
 				say("page %d, all but row %d", n, spared)
-				if err := os.WriteFile(path, m.now, 0o600); err != nil {
-					t.Fatal(err)
-				}
+				m.lay(t, path, m.now)
 				x, err := index.Open(path, index.Options{})
 				if err != nil {
 					t.Fatal(err)
@@ -503,7 +525,7 @@ func TestGuardIsAhead(t *testing.T) {
 				}
 				bounded(t, func() {
 					_, err := x.Apply(background, muts...)
-					if err != nil && !errors.Is(err, index.ErrCorrupt) {
+					if err := errors.Join(err, x.Checkpoint()); err != nil && !errors.Is(err, index.ErrCorrupt) {
 						t.Errorf("apply: %v", err)
 					}
 					if err := x.Close(); err != nil {
@@ -544,11 +566,13 @@ func TestFaultInBegin(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			m := makeImage(t)
 			path := filepath.Join(t.TempDir(), "index.db")
-			if err := os.WriteFile(path, m.now, 0o600); err != nil {
+			m.lay(t, path, m.now)
+			var sound []byte
+			x, err := index.Open(path, index.Options{})
+			if err != nil {
 				t.Fatal(err)
 			}
-			var sound []byte
-			x, err := index.Open(path, index.Options{AfterCommit: func() (err error) {
+			x.AfterWrite(func() (err error) {
 				if sound, err = os.ReadFile(path); err != nil {
 					return err
 				}
@@ -557,14 +581,11 @@ func TestFaultInBegin(t *testing.T) {
 					return err
 				}
 				return errors.Join(damage(f, int64(m.size)), f.Close())
-			}})
-			if err != nil {
-				t.Fatal(err)
-			}
+			})
 			bounded(t, func() {
-				// It became durable, and then the file had it no more: that is no success, and no denial either.
-				if _, err := x.Apply(background, put("in doubt", 1)); !errors.Is(err, index.ErrFailed) || !errors.Is(err, index.ErrCorrupt) {
-					t.Errorf("apply: got %v, want %v", err, index.ErrFailed)
+				apply(t, x, put("in the log", 1))
+				if err := x.Checkpoint(); !errors.Is(err, index.ErrFailed) || !errors.Is(err, index.ErrCorrupt) {
+					t.Errorf("checkpoint: got %v, want %v", err, index.ErrFailed)
 				}
 				if x.Lost() == nil || !x.Broken() {
 					t.Error("the index was not given up")
@@ -587,11 +608,11 @@ func TestFaultInBegin(t *testing.T) {
 			if _, err := index.Open(path, index.Options{}); !errors.Is(err, index.ErrCorrupt) {
 				t.Errorf("open: got %v, want %v", err, index.ErrCorrupt)
 			}
-			if err := os.WriteFile(path, sound, 0o600); err != nil {
+			if err := overwrite(path, sound); err != nil {
 				t.Fatal(err)
 			}
 			again := open(t, path, index.Options{})
-			if _, err := again.Get("in doubt"); err != nil {
+			if _, err := again.Get("in the log"); err != nil {
 				t.Error(err)
 			}
 		})
@@ -602,9 +623,7 @@ func TestFaultInBegin(t *testing.T) {
 func TestDamageFailsWhoNeedsIt(t *testing.T) {
 	m := makeImage(t)
 	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.WriteFile(path, m.now, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m.lay(t, path, m.now)
 	x, err := index.Open(path, index.Options{})
 	if err != nil {
 		t.Fatal(err)
@@ -631,9 +650,7 @@ func TestDamageFailsWhoNeedsIt(t *testing.T) {
 func TestPassingReadError(t *testing.T) {
 	m := makeImage(t)
 	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.WriteFile(path, m.now, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m.lay(t, path, m.now)
 	x := open(t, path, index.Options{})
 	f, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
@@ -666,9 +683,7 @@ func TestPassingReadError(t *testing.T) {
 func TestCheckSaysWhere(t *testing.T) {
 	m := makeImage(t)
 	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.WriteFile(path, m.now, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	m.lay(t, path, m.now)
 	x, err := index.Open(path, index.Options{})
 	if err != nil {
 		t.Fatal(err)

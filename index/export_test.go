@@ -17,13 +17,18 @@ func (x *Index) SetRenewAfter(d time.Duration) { x.renewAfter = d }
 
 // Tamper changes the file behind the index's back.
 func (x *Index) Tamper(fn func(*bolt.Tx) error) error {
+	if err := x.Checkpoint(); err != nil {
+		return err
+	}
+	x.pending.checkpointing.Lock()
+	defer x.pending.checkpointing.Unlock()
 	defer x.show()
 	return x.db.Update(fn)
 }
 
 // Commits is the number of the last transaction.
 func (x *Index) Commits() (n int, err error) {
-	err = x.view(func(s *snapshot) error {
+	err = x.view(func(s *view) error {
 		n = s.tx.ID()
 		return nil
 	})
@@ -51,6 +56,13 @@ func (x *Index) ApplyTogether(groups [][]Mutation) (results [][]Result, errs []e
 	return results, errs
 }
 
+// AfterWrite has fn called after each commit of bbolt.
+func (x *Index) AfterWrite(fn func() error) {
+	x.pending.checkpointing.Lock()
+	defer x.pending.checkpointing.Unlock()
+	x.afterWrite = fn
+}
+
 // Broken tells whether bbolt met what it cannot cope with.
 func (x *Index) Broken() bool { return x.broken }
 
@@ -62,10 +74,13 @@ func OpenSized(path string, opts Options, size int) (*Index, error) {
 	return openSized(path, opts, size)
 }
 
+// named is the tree of a bucket in the file.
+func (s *state) named(bucket string) *tree { return s.trees[bucket] }
+
 // LeafOf finds the page that has a row, and its first row.
 func (x *Index) LeafOf(bucket, row string) (page int, first string) {
-	_ = x.view(func(s *snapshot) error {
-		c := s.Bucket([]byte(bucket)).Cursor()
+	_ = x.view(func(s *view) error {
+		c := s.named(bucket).Cursor()
 		c.seekPage([]byte(row))
 		top := c.stack[len(c.stack)-1].page
 		page, first = int(top.id), string(top.key(0))
@@ -76,7 +91,7 @@ func (x *Index) LeafOf(bucket, row string) (page int, first string) {
 
 // RootLeaf is the page of the first leaf of the root bucket.
 func (x *Index) RootLeaf() (page int) {
-	_ = x.view(func(s *snapshot) error {
+	_ = x.view(func(s *view) error {
 		c := (&tree{s: s.state, root: s.root, buckets: true}).Cursor()
 		c.firstPage()
 		page = int(c.stack[len(c.stack)-1].page.id)
@@ -87,8 +102,8 @@ func (x *Index) RootLeaf() (page int) {
 
 // RootOf is the page where the tree of a bucket begins.
 func (x *Index) RootOf(bucket string) (page int) {
-	_ = x.view(func(s *snapshot) error {
-		page = int(s.Bucket([]byte(bucket)).root)
+	_ = x.view(func(s *view) error {
+		page = int(s.named(bucket).root)
 		return nil
 	})
 	return page
@@ -102,7 +117,7 @@ func ReadMetas(file io.ReaderAt, size int64) error {
 
 // Freelist is where the list of free pages lies.
 func (x *Index) Freelist() (page int) {
-	_ = x.view(func(s *snapshot) error {
+	_ = x.view(func(s *view) error {
 		page = int(s.freelist)
 		return nil
 	})

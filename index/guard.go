@@ -30,19 +30,20 @@ func newGuard(s *state) *guard {
 }
 
 // bucket returns one that must be there.
-func (g *guard) bucket(b *bolt.Tx, name []byte) *bucket {
-	if !g.s.has(name) {
-		panic(missingBucket(name))
+func (g *guard) bucket(b *bolt.Tx, id bucketID) *bucket {
+	if !g.s.has(id) {
+		panic(missingBucket(id))
 	}
-	return &bucket{g: g, bolt: b.Bucket(name), tree: g.s.Bucket(name)}
+	return &bucket{id: id, g: g, bolt: b.Bucket([]byte(id.String())), tree: g.s.tree(id)}
 }
 
-func missingBucket(name []byte) error {
-	return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, name)
+func missingBucket(id bucketID) error {
+	return fmt.Errorf("%w: bucket %s is missing", ErrCorrupt, id)
 }
 
 // A bucket is one of bbolt's in a write transaction.
 type bucket struct {
+	id   bucketID
 	g    *guard
 	bolt *bolt.Bucket
 	tree *tree // as it was when the transaction began
@@ -104,11 +105,6 @@ func (c *cursor) lookAround() {
 	}
 }
 
-func (b *bucket) Get(key []byte) []byte {
-	b.enter(key)
-	return b.bolt.Get(key)
-}
-
 func (b *bucket) Put(key, value []byte) error {
 	b.touch(key, false)
 	return b.bolt.Put(key, value)
@@ -117,65 +113,4 @@ func (b *bucket) Put(key, value []byte) error {
 func (b *bucket) Delete(key []byte) error {
 	b.touch(key, true)
 	return b.bolt.Delete(key)
-}
-
-func (b *bucket) NextSequence() (uint64, error) {
-	b.at.begin(b.tree)
-	b.at.root()
-	b.at.stack = b.at.stack[:0] // it is at no leaf
-	return b.bolt.NextSequence()
-}
-
-// Cursor walks over the rows, as they are in the transaction. Nothing may be changed meanwhile.
-func (b *bucket) Cursor() *rows { return &rows{bucket: b, bolt: b.bolt.Cursor()} }
-
-// rows is a cursor of bbolt's that has a guard ahead.
-type rows struct {
-	bucket *bucket
-	bolt   *bolt.Cursor
-	ahead  cursor
-	limit  []byte // the first row of the leaf that ahead is at; nil: there is none
-	row    []byte // that bolt is at
-}
-
-func (r *rows) First() (key, value []byte) {
-	r.ahead.begin(r.bucket.tree)
-	r.ahead.firstPage()
-	r.lead()
-	return r.moved(r.bolt.First())
-}
-
-func (r *rows) Seek(seek []byte) (key, value []byte) {
-	r.ahead.begin(r.bucket.tree)
-	r.ahead.seekPage(seek)
-	r.lead()
-	return r.moved(r.bolt.Seek(seek))
-}
-
-func (r *rows) Next() (key, value []byte) {
-	if r.limit != nil && bytes.Compare(r.row, r.limit) >= 0 {
-		r.lead()
-	}
-	return r.moved(r.bolt.Next())
-}
-
-// lead goes on to the next leaf that surely has a row still: bbolt passes over those that have become empty.
-func (r *rows) lead() {
-	for r.ahead.valid() {
-		r.ahead.nextPage()
-		if !r.ahead.valid() {
-			break
-		}
-		top := &r.ahead.stack[len(r.ahead.stack)-1]
-		if r.bucket.g.touched[top.page.id] == nil && top.page.count > 0 {
-			r.limit = top.page.key(0)
-			return
-		}
-	}
-	r.limit = nil
-}
-
-func (r *rows) moved(key, value []byte) ([]byte, []byte) {
-	r.row = key
-	return key, value
 }

@@ -69,6 +69,15 @@ func apply(t testing.TB, x *index.Index, muts ...index.Mutation) []index.Result 
 	return results
 }
 
+// applyToFile is apply, and a checkpoint.
+func applyToFile(t testing.TB, x *index.Index, muts ...index.Mutation) {
+	t.Helper()
+	apply(t, x, muts...)
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // refuse applies a group that must fail with want, at position at.
 func refuse(t testing.TB, x *index.Index, want error, at int, muts ...index.Mutation) index.Result {
 	t.Helper()

@@ -3,6 +3,8 @@ package index
 import (
 	"errors"
 	"time"
+
+	"packhouse/blobstore/vfs"
 )
 
 // The errors a caller may test for, with errors.Is.
@@ -169,10 +171,26 @@ type Options struct {
 	// ReadOnly opens a file without a write to the disk, as it is, whatever its format: Apply is then ErrReadOnly. Any
 	// number of processes may have it open so, and none that changes it.
 	ReadOnly bool
+	Use      Use
+	FS       vfs.FS // of the log; nil means the operating system's
 
 	BeforeCommit func() error // called before each commit: on error nothing was changed
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
 }
+
+// Use is what an index is opened for.
+type Use int
+
+const (
+	// Serve is the ordinary use: groups go to the log first.
+	Serve Use = iota
+	// Rebuild is for a file that is being made from what else there is of a repository. Its log, if it had one, is not read, and from
+	// now on it has none: each group goes into the file at once. When it is next opened to serve, it begins a new log; one that lies in
+	// its directory is renamed to log.lost.
+	Rebuild
+	// Hold is for the lock of the file, and for looks at it: what only the log has is not seen, and nothing can be changed.
+	Hold
+)
 
 // A Mutation is one change, a value with its preconditions inside. The types
 // that implement it are those of mutation.go; no other package can add one.

@@ -18,7 +18,7 @@ func (t *tx) putJob(m PutJob) error {
 
 // Job returns one job, or ErrNotFound.
 func (x *Index) Job(id string) (job Job, err error) {
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		value := b.Bucket(bucketJobs).Get([]byte(id))
 		if value == nil {
 			return ErrNotFound

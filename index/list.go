@@ -107,7 +107,7 @@ var errEnd = errors.New("end of walk")
 
 // A walk says which rows a scan visits: those of bucket from `from` on.
 type walk struct {
-	bucket []byte
+	bucket bucketID
 	from   []byte
 	gap    byte // a new snapshot begins at the last row and this byte
 }
@@ -133,7 +133,7 @@ func (x *Index) scan(ctx context.Context, w walk, visit func(row, value []byte) 
 
 // scanSnapshot is scan in one transaction: errEnd at the end, else where to go on.
 func (x *Index) scanSnapshot(ctx context.Context, w walk, visit func(row, value []byte) ([]byte, error)) (next []byte, err error) {
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		next, err = x.scanTree(ctx, b.Bucket(w.bucket), w, visit)
 		return err
 	})
@@ -141,7 +141,7 @@ func (x *Index) scanSnapshot(ctx context.Context, w walk, visit func(row, value 
 }
 
 // scanTree is scanSnapshot in one that is at hand.
-func (x *Index) scanTree(ctx context.Context, t *tree, w walk, visit func(row, value []byte) ([]byte, error)) (next []byte, err error) {
+func (x *Index) scanTree(ctx context.Context, t *table, w walk, visit func(row, value []byte) ([]byte, error)) (next []byte, err error) {
 	begin := time.Now()
 	c := t.Cursor()
 	row, value := c.Seek(w.from)
@@ -168,7 +168,7 @@ func (x *Index) scanTree(ctx context.Context, t *tree, w walk, visit func(row, v
 
 // advance goes to the next row, not before skip. The next row often is not: an
 // empty directory needs no seek.
-func advance(c *cursor, skip []byte) (row, value []byte) {
+func advance(c *rowCursor, skip []byte) (row, value []byte) {
 	row, value = c.Next()
 	if row != nil && bytes.Compare(row, skip) < 0 {
 		return c.Seek(skip)

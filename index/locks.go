@@ -126,7 +126,7 @@ func (x *Index) Locks() (locks []Lock, err error) {
 
 // Lock returns one TTL lock, also an expired one, or ErrNotFound.
 func (x *Index) Lock(id string) (l Lock, err error) {
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		value := b.Bucket(bucketLocks).Get([]byte(id))
 		if value == nil {
 			return ErrNotFound

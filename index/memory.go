@@ -24,12 +24,12 @@ func NewMemory(meta map[string][]byte) (*Index, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("index in memory: %w", err), file.Close())
 	}
-	x := newIndex(".", Options{})
+	x := newIndex(".", Options{Use: Rebuild})
 	x.db, x.file, x.mapped = db, file, mapSizeOf(memoryMap)
 	x.limitGrowth()
 	if err := errors.Join(fill(db, meta), x.begin()); err != nil {
 		return nil, errors.Join(fmt.Errorf("index in memory: %w", err), x.end())
 	}
-	go x.commitLoop()
+	x.run()
 	return x, nil
 }

@@ -18,7 +18,7 @@ func (x *Index) Meta(name string) (value []byte, err error) {
 	if err := validateMeta(name, nil); err != nil {
 		return nil, err
 	}
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		if row := b.Bucket(bucketMeta).Get([]byte(name)); row != nil {
 			value, err = decodeOpaque("meta", metaV1, row)
 		}

@@ -14,6 +14,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	_ "packhouse/internal/platform" // Linux only
+	"packhouse/journal"
 )
 
 const (
@@ -35,12 +36,14 @@ type Index struct {
 	renewAfter time.Duration
 	file       *os.File // which db has too
 
-	// db is for the commit loop, and for Open and Close before and after it. So are the next four.
-	db     *bolt.DB
-	last   committed
-	wrote  uint64 // transaction that was committed last; 0: none since the file was opened
-	mapped int    // bytes of the file's memory mapping
-	broken bool   // db met what it cannot cope with, and is called no more
+	// db is for who holds pending.checkpointing, for the commit loop where there is no log, and for Open and Close before
+	// and after them. So are the next four.
+	db         *bolt.DB
+	last       committed
+	afterWrite func() error // for tests: called after each commit of bbolt; nil: nothing is
+	wrote      uint64       // transaction that was committed last; 0: none since the file was opened
+	mapped     int          // bytes of the file's memory mapping
+	broken     bool         // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.
@@ -48,6 +51,10 @@ type Index struct {
 	closed bool
 	queue  chan *group
 	ended  chan struct{} // closed when the commit loop has returned
+
+	log     *journal.Log // nil: groups go into the file at once, or not at all
+	pending pending      // rows that are in the log and not in the file
+	encoded []byte       // memory for a group; for the commit loop
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
@@ -77,8 +84,14 @@ func openSized(path string, opts Options, mapSize int) (*Index, error) {
 	if err := x.open(path, mapSize); err != nil {
 		return nil, withoutPath(fmt.Errorf("open index: %w", err), x.dir)
 	}
-	go x.commitLoop()
+	x.run()
 	return x, nil
+}
+
+// run starts the loops of an open index.
+func (x *Index) run() {
+	go x.commitLoop()
+	go x.checkpointLoop()
 }
 
 // newIndex is one that is not open yet.
@@ -91,6 +104,7 @@ func newIndex(dir string, opts Options) *Index {
 		ended:      make(chan struct{}),
 	}
 	x.snapshots.changed.L = &x.snapshots.mu
+	x.pending.init()
 	return x
 }
 
@@ -113,34 +127,37 @@ func (x *Index) open(path string, mapSize int) error {
 	return nil
 }
 
-// begin makes the file one of today's format, if it may be changed, and takes what is kept in memory of the last commit.
+// begin makes the file one of today's format, if it may be changed, reads the log, and takes what is kept in memory of the last commit.
 func (x *Index) begin() error {
 	x.show()
 	var n uint32
-	err := x.view(func(b *snapshot) (err error) {
-		n, err = formatOf(b)
+	err := x.view(func(v *view) (err error) {
+		n, err = formatOf(v)
 		return err
 	})
-	if err == nil && n != format && !x.opts.ReadOnly {
-		err = x.upgrade()
+	if err == nil && n != format && !x.opts.ReadOnly && x.opts.Use != Hold {
+		err = x.upgrade(n)
+	}
+	if err == nil && x.opts.Use != Hold {
+		err = x.beginLog(n)
 	}
 	if err != nil {
 		return err
 	}
-	return x.view(func(b *snapshot) error {
-		counters, err := decodeCounters(b.Bucket(bucketCounters).Get(totalRow))
+	return x.view(func(v *view) error {
+		counters, err := decodeCounters(v.Bucket(bucketCounters).Get(totalRow))
 		if err != nil {
 			return err
 		}
 		x.counters.Store(&counters)
-		x.lastBackup.Store(readLastBackup(b.Bucket(bucketWriters)))
+		x.lastBackup.Store(readLastBackup(v.Bucket(bucketWriters)))
 		return nil
 	})
 }
 
 // formatOf is the format of an index, which must have all its buckets.
-func formatOf(s *snapshot) (uint32, error) {
-	row := s.Bucket(bucketMeta).Get(formatRow)
+func formatOf(v *view) (uint32, error) {
+	row := v.Bucket(bucketMeta).Get(formatRow)
 	if len(row) != 4 {
 		return 0, fmt.Errorf("%w: a database of something else", ErrCorrupt)
 	}
@@ -148,27 +165,40 @@ func formatOf(s *snapshot) (uint32, error) {
 	if n < formatV1 || n > format {
 		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
 	}
-	for _, name := range bucketsOf(n) {
-		if !s.has(name) {
-			return 0, missingBucket(name)
+	for id := bucketMeta; id < bucketsOf(n); id++ {
+		if !v.has(id) {
+			return 0, missingBucket(id)
 		}
 	}
 	return n, nil
 }
 
 // upgrade makes a file of an older format one of today's, in one transaction: after a crash it is of the one or of
-// the other. What an older format has stays as it is; its items are read once, for their marks.
-func (x *Index) upgrade() error {
-	_, err := x.write(func(btx *bolt.Tx, g *guard) (bool, error) {
-		for _, name := range buckets2 {
-			if _, err := btx.CreateBucket(name); err != nil {
-				return false, err
+// the other. What an older format has stays as it is; in one of format 1 the items are read once, for their marks.
+func (x *Index) upgrade(from uint32) error {
+	err := x.transaction(func(btx *bolt.Tx, g *guard) error {
+		for id := bucketsOf(from); id < bucketsOf(format); id++ {
+			if _, err := btx.CreateBucket([]byte(id.String())); err != nil {
+				return err
 			}
 		}
-		if err := countMarks(g, g.bucket(btx, bucketCounters)); err != nil {
-			return false, err
+		if from == formatV1 {
+			if err := countMarks(g, g.bucket(btx, bucketCounters)); err != nil {
+				return err
+			}
 		}
-		return true, g.bucket(btx, bucketMeta).Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
+		meta := g.bucket(btx, bucketMeta)
+		for _, id := range []bucketID{bucketTrash, bucketPlans, bucketKept} {
+			if !g.s.has(id) {
+				continue
+			}
+			if n := btx.Bucket([]byte(id.String())).Sequence(); n > 0 {
+				if err := meta.Put(sequenceRow(id), encodeSequence(n)); err != nil {
+					return err
+				}
+			}
+		}
+		return meta.Put(formatRow, binary.LittleEndian.AppendUint32(nil, format))
 	})
 	if err != nil {
 		return fmt.Errorf("upgrade to format %d: %w", format, err)
@@ -177,8 +207,8 @@ func (x *Index) upgrade() error {
 	return nil
 }
 
-// Close waits for the groups in the queue and for readers, but for those not longer than ten seconds, and closes the file.
-// Closing again returns the same error.
+// Close waits for the groups in the queue, makes a checkpoint, waits for readers, but for those not longer than ten seconds, and closes
+// the files. Closing again returns the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
 		x.mu.Lock()
@@ -186,8 +216,16 @@ func (x *Index) Close() error {
 		close(x.queue)
 		x.mu.Unlock()
 		<-x.ended
+		close(x.pending.stop)
+		<-x.pending.stopped
+		// What cannot go into the file now is in the log, and read from there when the index is opened again.
+		_ = x.Checkpoint()
 
-		if err := x.end(); err != nil {
+		err := x.end()
+		if x.log != nil {
+			err = errors.Join(err, x.log.Close())
+		}
+		if err != nil {
 			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
 		}
 	})

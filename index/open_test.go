@@ -115,7 +115,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"foreign database", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("meta")) }), index.ErrCorrupt},
 		{"no format", change(func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Delete([]byte("\x00format")) }), index.ErrCorrupt},
 		{"newer format", change(func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("meta")).Put([]byte("\x00format"), []byte{3, 0, 0, 0})
+			return tx.Bucket([]byte("meta")).Put([]byte("\x00format"), []byte{4, 0, 0, 0})
 		}), index.ErrBadVersion},
 		{"missing bucket of format 2", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("plans")) }), index.ErrCorrupt},
 		{"missing bucket", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("refs")) }), index.ErrCorrupt},
@@ -216,10 +216,8 @@ func TestReopenAndSnapshot(t *testing.T) {
 	}
 	for name, content := range map[string][]byte{"snapshot": snapshot.Bytes(), "crashed": crashed, "closed": closed} {
 		t.Run(name, func(t *testing.T) {
-			path := filepath.Join(dir, name)
-			if err := os.WriteFile(path, content, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			path := filepath.Join(t.TempDir(), "index.db")
+			layIndex(t, path, content, filepath.Join(dir, "log"))
 			for range 2 {
 				x, err := index.Open(path, index.Options{})
 				if err != nil {

@@ -79,8 +79,7 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		return r, err
 	}
 	p := m.Plan
-	if p.ID, err = t.plans.NextSequence(); err != nil {
-		t.broken = err
+	if p.ID, err = t.nextSequence(bucketPlans); err != nil {
 		return r, err
 	}
 	p.Live, p.Sources, p.Bytes = c.Counted(), 0, 0
@@ -249,7 +248,7 @@ func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool, by 
 	if err := t.detach(key, item); err != nil {
 		return err
 	}
-	row, err := t.nextRow(t.kept, until)
+	row, err := t.nextRow(bucketKept, until)
 	if err != nil {
 		return err
 	}
@@ -402,7 +401,7 @@ func (x *Index) Kept(key string) (kept Kept, err error) {
 	if err := checkKey(key); err != nil {
 		return Kept{}, err
 	}
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		row := b.Bucket(bucketKeptKeys).Get(rowKey(key))
 		if row == nil {
 			return ErrNotFound

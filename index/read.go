@@ -3,17 +3,15 @@ package index
 import "io"
 
 // view runs fn with the last state that is on stable storage.
-func (x *Index) view(fn func(*snapshot) error) (err error) {
+func (x *Index) view(fn func(*view) error) (err error) {
 	s, err := x.snapshots.acquire()
 	if err != nil {
 		return err
 	}
 	defer x.snapshots.release(s)
 	return x.note(protect(func() error {
-		var older error
-		_ = protect(func() error { older = s.replaced(); return nil }) // a meta page that cannot be read tells nothing
-		if older != nil {
-			return older
+		if err := s.sound(); err != nil {
+			return err
 		}
 		return fn(s)
 	}))
@@ -34,7 +32,7 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 		return Entry{}, err
 	}
 	entry.Key = key
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		items, row := b.Bucket(bucketItems), rowKey(key)
 		if value := items.Get(row); value != nil {
 			entry.Item, err = decodeItem(value)
@@ -57,7 +55,7 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 // HasRef reports whether an item or a trash row refers to ref, and under which
 // key, or which key it had.
 func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		value := b.Bucket(bucketRefs).Get([]byte(ref))
 		if value == nil {
 			return nil
@@ -87,13 +85,20 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 	return key, ok, nil
 }
 
-// WriteTo writes a consistent copy of the database file (an index snapshot), of
-// the state at the call; it can be opened in place of the file. While it runs,
+// WriteTo writes a consistent copy of the database file (an index snapshot), of a state not older than the call, after a checkpoint; it can be opened in place of the file. While it runs,
 // pages that changes free are not used again: w should not be slow.
 func (x *Index) WriteTo(w io.Writer) (n int64, err error) {
-	err = x.view(func(b *snapshot) error {
-		n, err = b.tx.WriteTo(w)
+	v, err := x.checkpointed()
+	if err != nil {
+		return 0, err
+	}
+	defer x.snapshots.release(v)
+	err = x.note(protect(func() error {
+		if err := v.sound(); err != nil {
+			return err
+		}
+		n, err = v.tx.WriteTo(w)
 		return err
-	})
+	}))
 	return n, withoutPath(err, x.dir)
 }

@@ -27,14 +27,14 @@ type snapshot struct {
 type snapshots struct {
 	mu      sync.Mutex
 	changed sync.Cond   // of what follows; its lock is mu
-	current *snapshot   // nil before the first
+	current *view       // nil before the first
 	former  []*snapshot // that still have readers, or had when they were looked at
 	paused  bool        // nobody gets a snapshot for a moment
 	err     error       // why nobody gets one any more
 }
 
 // acquire returns the current state, for which release must be called. It waits while the file is mapped anew.
-func (s *snapshots) acquire() (*snapshot, error) {
+func (s *snapshots) acquire() (*view, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for s.paused && s.err == nil {
@@ -47,23 +47,32 @@ func (s *snapshots) acquire() (*snapshot, error) {
 	return s.current, nil
 }
 
-func (s *snapshots) release(one *snapshot) {
+func (s *snapshots) release(v *view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if one.readers--; one.readers == 0 {
+	if v.readers--; v.readers == 0 {
 		s.changed.Broadcast()
 	}
 }
 
-// publish makes one the current snapshot, and lets acquire go on.
-func (s *snapshots) publish(one *snapshot) {
+// publish makes a view of another snapshot the current one, and lets acquire go on.
+func (s *snapshots) publish(v *view) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.current != nil {
-		s.former = append(s.former, s.current)
+		s.former = append(s.former, s.current.snapshot)
 	}
-	s.current, s.paused = one, false
+	s.current, s.paused = v, false
 	s.changed.Broadcast()
+}
+
+// publishOverlay gives the current snapshot another overlay. While there is no snapshot, the next has it.
+func (s *snapshots) publishOverlay(over *overlay) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.current != nil {
+		s.current = newView(s.current.snapshot, over)
+	}
 }
 
 // end makes acquire return err from now on. The first err stays.
@@ -113,7 +122,7 @@ func (s *snapshots) drain(wait time.Duration) (ended []*snapshot, drained bool) 
 		}
 	}
 	if s.current != nil {
-		s.former = append(s.former, s.current)
+		s.former = append(s.former, s.current.snapshot)
 	}
 	ended, s.former, s.current = s.former, nil, nil
 	return ended, true

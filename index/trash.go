@@ -58,7 +58,7 @@ func removed(item *Item) Item {
 
 // bury makes a row in the trash of what has no key any more.
 func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
-	row, err := t.nextRow(t.trash, until)
+	row, err := t.nextRow(bucketTrash, until)
 	if err != nil {
 		return "", err
 	}
@@ -68,11 +68,9 @@ func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
 }
 
 // nextRow is a new row key of a bucket whose rows lie in the order in which they expire.
-func (t *tx) nextRow(bucket *bucket, expires time.Time) ([]byte, error) {
-	// Not taken back with a group that fails; a number left out is fine.
-	sequence, err := bucket.NextSequence()
+func (t *tx) nextRow(bucket bucketID, expires time.Time) ([]byte, error) {
+	sequence, err := t.nextSequence(bucket)
 	if err != nil {
-		t.broken = err
 		return nil, err
 	}
 	return trashKey(expires, sequence), nil
@@ -174,7 +172,7 @@ func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
 // Confirm returns ErrCorrupt unless the ref of each row leads to that row: what a damaged page says is no reason to
 // remove bytes that an item has.
 func (x *Index) Confirm(rows []Removed) error {
-	return x.view(func(b *snapshot) error {
+	return x.view(func(b *view) error {
 		refs := b.Bucket(bucketRefs)
 		for _, row := range rows {
 			target, err := decodeRef(refs.Get([]byte(row.Item.Ref)))
@@ -192,7 +190,7 @@ func (x *Index) Removed(id string) (removed Removed, err error) {
 	if row == nil {
 		return removed, ErrNotFound
 	}
-	err = x.view(func(b *snapshot) error {
+	err = x.view(func(b *view) error {
 		value := b.Bucket(bucketTrash).Get(row)
 		if value == nil {
 			return ErrNotFound
@@ -207,8 +205,8 @@ func (x *Index) Removed(id string) (removed Removed, err error) {
 func (x *Index) NextExpiry() (t time.Time, ok bool, err error) { return x.firstExpiry(bucketTrash) }
 
 // firstExpiry is that of the first row of a bucket whose rows lie in the order in which they expire.
-func (x *Index) firstExpiry(bucket []byte) (t time.Time, ok bool, err error) {
-	err = x.view(func(b *snapshot) error {
+func (x *Index) firstExpiry(bucket bucketID) (t time.Time, ok bool, err error) {
+	err = x.view(func(b *view) error {
 		row, _ := b.Bucket(bucket).Cursor().First()
 		if row == nil {
 			return nil

@@ -74,17 +74,17 @@ func bucketRoot(value []byte) (uint64, error) {
 	return byteOrder.Uint64(value), nil
 }
 
-// Bucket is the tree of that name; without rows if there is none, as in a file of an older format that may not be
+// tree is that of a bucket; without rows if there is none, as in a file of an older format that may not be
 // changed.
-func (s *state) Bucket(name []byte) *tree {
-	if t := s.trees[string(name)]; t != nil {
+func (s *state) tree(id bucketID) *tree {
+	if t := s.trees[bucketNames[id]]; t != nil {
 		return t
 	}
 	return &tree{s: s, inline: page{leaf: true}}
 }
 
-// has tells whether there is a tree of that name.
-func (s *state) has(name []byte) bool { return s.trees[string(name)] != nil }
+// has tells whether there is a tree of that bucket.
+func (s *state) has(id bucketID) bool { return s.trees[bucketNames[id]] != nil }
 
 // page is a branch or a leaf, as its place in a tree wants it.
 func (s *state) page(id uint64, leaf, buckets bool) page {
