@@ -200,19 +200,23 @@ func TestOlderVersionBehindCommit(t *testing.T) {
 	m := makeImage(t)
 	path := filepath.Join(t.TempDir(), "index.db")
 	m.lay(t, path, m.now)
-	x, err := index.Open(path, index.Options{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	applyToFile(t, x, put("a", 1))
-	x.AfterWrite(func() error {
+	replace := false
+	x, err := index.Open(path, index.Options{AfterWrite: func() error {
+		if !replace {
+			return nil
+		}
 		f, err := os.OpenFile(path, os.O_WRONLY, 0)
 		if err != nil {
 			return err
 		}
 		_, err = f.WriteAt(m.now, 0)
 		return errors.Join(err, f.Close())
-	})
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	applyToFile(t, x, put("a", 1))
+	replace = true
 	apply(t, x, put("b", 1))
 	if err := x.Checkpoint(); !errors.Is(err, index.ErrFailed) {
 		t.Errorf("checkpoint: got %v, want %v", err, index.ErrFailed)

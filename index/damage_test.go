@@ -568,11 +568,7 @@ func TestFaultInBegin(t *testing.T) {
 			path := filepath.Join(t.TempDir(), "index.db")
 			m.lay(t, path, m.now)
 			var sound []byte
-			x, err := index.Open(path, index.Options{})
-			if err != nil {
-				t.Fatal(err)
-			}
-			x.AfterWrite(func() (err error) {
+			x, err := index.Open(path, index.Options{AfterWrite: func() (err error) {
 				if sound, err = os.ReadFile(path); err != nil {
 					return err
 				}
@@ -581,7 +577,10 @@ func TestFaultInBegin(t *testing.T) {
 					return err
 				}
 				return errors.Join(damage(f, int64(m.size)), f.Close())
-			})
+			}})
+			if err != nil {
+				t.Fatal(err)
+			}
 			bounded(t, func() {
 				apply(t, x, put("in the log", 1))
 				if err := x.Checkpoint(); !errors.Is(err, index.ErrFailed) || !errors.Is(err, index.ErrCorrupt) {

@@ -56,13 +56,6 @@ func (x *Index) ApplyTogether(groups [][]Mutation) (results [][]Result, errs []e
 	return results, errs
 }
 
-// AfterWrite has fn called after each commit of bbolt.
-func (x *Index) AfterWrite(fn func() error) {
-	x.pending.checkpointing.Lock()
-	defer x.pending.checkpointing.Unlock()
-	x.afterWrite = fn
-}
-
 // Broken tells whether bbolt met what it cannot cope with.
 func (x *Index) Broken() bool { return x.broken }
 

@@ -176,6 +176,7 @@ type Options struct {
 
 	BeforeCommit func() error // called before each commit: on error nothing was changed
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
+	AfterWrite   func() error // called after each commit of the file, by a checkpoint: an error is reported although it is durable
 }
 
 // Use is what an index is opened for.

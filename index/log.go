@@ -6,18 +6,14 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/journal"
 )
 
-// The log lies beside the file.
-const (
-	logDir     = "log"
-	lostLogDir = "log.lost" // what a rebuilt file has no use for
-)
+// LogDir is the directory of the log, beside the file.
+const LogDir = "log"
 
 // appliedRow is the position of the log up to which the file has its rows. A file without it has no log.
 var appliedRow = []byte("\x00applied")
@@ -27,7 +23,7 @@ func (x *Index) logOptions() journal.Options {
 	if fsys == nil {
 		fsys = vfs.OS()
 	}
-	return journal.Options{Dir: filepath.Join(x.dir, logDir), FS: fsys, ReadOnly: x.opts.ReadOnly}
+	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: fsys, ReadOnly: x.opts.ReadOnly}
 }
 
 // beginLog opens the log and reads what the file does not have yet. A file that has no log gets one. from is the format that the file
@@ -68,38 +64,27 @@ func (x *Index) applied() (at journal.Position, has bool, err error) {
 	return at, has, err
 }
 
-// createLog makes the log of a file that has none. The row in the file comes last: until then there is no log, whatever lies there.
+// createLog makes the log of a file that has none: a new one, or a new part of the one that lies there, which stays as it is. That is the
+// case where the making of an index was interrupted, and where a file was rebuilt. The row in the file comes last. from is as in beginLog.
 func (x *Index) createLog(from uint32) error {
 	o := x.logOptions()
-	if err := x.setLogAside(o, from); err != nil {
-		return err
+	if has, err := journal.Exists(o); err != nil {
+		return x.logError(err)
+	} else if has && from != format {
+		return fmt.Errorf("%w: it is of format %d, which has no log, and there is one (directory %s): it is of a newer index", ErrCorrupt, from, LogDir)
 	}
-	if err := journal.Create(o, 0, 0); err != nil {
+	at, err := journal.Extend(o)
+	if errors.Is(err, journal.ErrNotFound) {
+		err = journal.Create(o, 0)
+	}
+	if err != nil {
 		return x.logError(err)
 	}
-	if err := x.write([]fileRow{{bucketMeta, appliedRow, encodeSequence(0)}}); err != nil {
+	if err := x.write([]fileRow{{bucketMeta, appliedRow, encodeSequence(uint64(at))}}); err != nil {
 		return err
 	}
 	x.show()
-	return x.openLog(0)
-}
-
-// setLogAside renames a log that lies where the new one is to be: of a file that was rebuilt, or whose making was interrupted.
-func (x *Index) setLogAside(o journal.Options, from uint32) error {
-	if _, err := o.FS.Stat(o.Dir); errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	if from != format {
-		return fmt.Errorf("%w: it is of format %d, which has no log, and there is one (directory %s): it is of a newer index", ErrCorrupt, from, logDir)
-	}
-	lost := filepath.Join(x.dir, lostLogDir)
-	if err := o.FS.RemoveAll(lost); err != nil {
-		return fmt.Errorf("set the log aside: %w", err)
-	}
-	if err := o.FS.Rename(o.Dir, lost); err != nil {
-		return fmt.Errorf("set the log aside: %w", err)
-	}
-	return o.FS.SyncDir(x.dir)
+	return x.openLog(at)
 }
 
 // openLog opens the log of a file that has its rows up to applied, and reads the others.
@@ -144,7 +129,7 @@ func (x *Index) openLog(applied journal.Position) error {
 func (x *Index) logError(err error) error {
 	switch {
 	case errors.Is(err, journal.ErrNotFound):
-		return fmt.Errorf("%w: its log is missing (directory %s): put it back", ErrCorrupt, logDir)
+		return fmt.Errorf("%w: its log is missing (directory %s): put it back", ErrCorrupt, LogDir)
 	case errors.Is(err, journal.ErrCorrupt):
 		return fmt.Errorf("%w: log: %w", ErrCorrupt, err)
 	case errors.Is(err, journal.ErrVersion):

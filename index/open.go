@@ -38,12 +38,11 @@ type Index struct {
 
 	// db is for who holds pending.checkpointing, for the commit loop where there is no log, and for Open and Close before
 	// and after them. So are the next four.
-	db         *bolt.DB
-	last       committed
-	afterWrite func() error // for tests: called after each commit of bbolt; nil: nothing is
-	wrote      uint64       // transaction that was committed last; 0: none since the file was opened
-	mapped     int          // bytes of the file's memory mapping
-	broken     bool         // db met what it cannot cope with, and is called no more
+	db     *bolt.DB
+	last   committed
+	wrote  uint64 // transaction that was committed last; 0: none since the file was opened
+	mapped int    // bytes of the file's memory mapping
+	broken bool   // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.

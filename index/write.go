@@ -62,8 +62,8 @@ func (x *Index) transaction(fn func(*bolt.Tx, *guard) error) error {
 			return err
 		}
 		x.wrote = s.txid + 1
-		if x.afterWrite != nil {
-			return x.afterWrite()
+		if x.opts.AfterWrite != nil {
+			return x.opts.AfterWrite()
 		}
 		return nil
 	})

@@ -42,8 +42,8 @@ type Replayed struct {
 }
 type Appended struct{ Group, End Position }
 
-func Create(o Options, first Position, epoch uint64) error {
-	if err := o.FS.Mkdir(o.Dir); err != nil {
+func Create(o Options, first Position) error {
+	if err := o.FS.Mkdir(o.Dir); err != nil && !errors.Is(err, os.ErrExist) {
 		return err
 	}
 	f, err := os.Create(filepath.Join(o.Dir, "0"))
@@ -108,3 +108,21 @@ func (l *Log) Append(r []Record) (Appended, error) {
 func (l *Log) End() Position           { return l.end }
 func (l *Log) Remove(p Position) error { return nil }
 func (l *Log) Close() error            { return l.f.Close() }
+
+func Extend(o Options) (Position, error) {
+	l, err := Open(o)
+	if err != nil {
+		return 0, err
+	}
+	defer l.Close()
+	err = l.Replay(context.Background(), 0, func(Replayed) error { return nil })
+	return l.End(), err
+}
+
+func Exists(o Options) (bool, error) {
+	_, err := os.Stat(filepath.Join(o.Dir, "0"))
+	if errors.Is(err, os.ErrNotExist) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -61,7 +61,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 // Another process may be about the same: whoever has the lock of the destroyed index does it, so that nobody
 // moves files of a repository made since. ErrBusy: the other does.
 func (s *Set) clear(name, dir string) (err error) {
-	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{})
+	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{Use: index.Hold})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, lock.Close()) }()

@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"packhouse/blobstore"
+	"packhouse/index"
 )
 
 // The files and directories of a repository, and of the data directory around it. docs/architecture.md shows them.
@@ -29,7 +30,7 @@ const (
 // own tells whether a name in a directory may be one of ours, or is in nobody's way.
 func own(name string) bool {
 	switch name {
-	case blobstore.BlobsDir, blobstore.IncomingDir, snapshotDir, string(JobsFolder), destroyedFile, graveDir, OwnDir, "lost+found":
+	case blobstore.BlobsDir, blobstore.IncomingDir, index.LogDir, snapshotDir, string(JobsFolder), destroyedFile, graveDir, OwnDir, "lost+found":
 		return true
 	}
 	return strings.HasPrefix(name, IndexFile+".")
@@ -57,7 +58,7 @@ func MayBecome(dir string) bool {
 		return false
 	}
 	defer f.Close()
-	names, err := f.Readdirnames(9) // ours are fewer; another's may be a million
+	names, err := f.Readdirnames(10) // ours are fewer; another's may be a million
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false
 	}

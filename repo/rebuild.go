@@ -53,7 +53,7 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 		return report, invalid("the repository has an index; say that it is to be replaced")
 	}
 	// Held to the end, if it can be opened at all: who has the repository open would go on writing to the index set aside.
-	current, err := index.Open(filepath.Join(dir, IndexFile), index.Options{})
+	current, err := index.Open(filepath.Join(dir, IndexFile), index.Options{Use: index.Hold})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, current.Close()) }()
@@ -81,6 +81,7 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 	if report.Snapshot, err = startIndex(ctx, env, store, dir, path); err != nil {
 		return report, err
 	}
+	env.Index.Use = index.Rebuild
 	ix, err := index.Open(path, env.Index)
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
@@ -150,7 +151,7 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 
 // checkIndex reads an index whole, and wants no fault in it.
 func checkIndex(ctx context.Context, path string) error {
-	ix, err := index.Open(path, index.Options{})
+	ix, err := index.Open(path, index.Options{Use: index.Hold})
 	if err != nil {
 		return err
 	}

@@ -167,7 +167,7 @@ func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string,
 	}
 	env.FS = fsys
 	readOnly := onReadOnlyDisk(fsys, dir)
-	env.Index.ReadOnly = readOnly
+	env.Index.ReadOnly, env.Index.FS = readOnly, fsys
 	ix, err := index.Open(filepath.Join(dir, IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
