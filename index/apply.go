@@ -45,6 +45,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return r, t.purge(m)
 	case SetFlags:
 		return t.setFlags(m)
+	case Relocate:
+		return r, t.relocate(m)
 	case SetMeta:
 		t.setMeta(m)
 	case MarkCommit:
@@ -137,6 +139,11 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	}
 	if m.IfRef != "" && (r.Previous == nil || r.Previous.Ref != m.IfRef) {
 		return r, ErrConflict
+	}
+	if m.Payload != nil {
+		if m.Item.Ref, err = t.place(m.Payload); err != nil {
+			return r, err
+		}
 	}
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
 		return r, ErrRefUsed

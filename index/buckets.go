@@ -20,6 +20,9 @@ const (
 	bucketKept
 	bucketKeptKeys
 
+	// Since format 3.
+	bucketSegments
+
 	bucketEnd // one more than the last
 )
 
@@ -27,14 +30,18 @@ var bucketNames = [bucketEnd]string{
 	bucketMeta: "meta", bucketItems: "items", bucketRefs: "refs", bucketTrash: "trash", bucketCounters: "counters",
 	bucketLocks: "locks", bucketJobs: "jobs", bucketWriters: "writers",
 	bucketPlans: "plans", bucketSources: "sources", bucketKept: "kept", bucketKeptKeys: "keptkeys",
+	bucketSegments: "segments",
 }
 
 func (id bucketID) String() string { return bucketNames[id] }
 
 // bucketsOf says which buckets a file of a format has: those from bucketMeta up to the one before end.
 func bucketsOf(format uint32) (end bucketID) {
-	if format == formatV1 {
+	switch format {
+	case formatV1:
 		return bucketPlans
+	case formatV2:
+		return bucketSegments
 	}
 	return bucketEnd
 }

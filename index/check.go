@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"packhouse/journal"
 )
 
 // maxProblems bounds CheckReport.Problems.
@@ -95,7 +97,7 @@ func (x *Index) checkMetas(ctx context.Context) (bad, err error) {
 
 // checkRows looks at the rows of a snapshot whose pages are right.
 func checkRows(ctx context.Context, b *view, report *CheckReport) (err error) {
-	c := checker{ctx: ctx, report: report}
+	c := checker{ctx: ctx, report: report, live: make(map[string]segment), segments: b.Bucket(bucketSegments)}
 	c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
 	c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
 	c.plans, c.sources = b.Bucket(bucketPlans), b.Bucket(bucketSources)
@@ -103,7 +105,7 @@ func checkRows(ctx context.Context, b *view, report *CheckReport) (err error) {
 	if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
 		c.problem("counters of the repository: %v", err)
 	}
-	steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkTops, func() error { return c.checkRest(b) }}
+	steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkSegments, c.checkTops, func() error { return c.checkRest(b) }}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -129,6 +131,8 @@ type checker struct {
 	report                       *CheckReport
 	items, refs, trash, counters *table
 	plans, sources, kept, keys   *table
+	segments                     *table
+	live                         map[string]segment // counted, by row key
 
 	parent []byte // row of the last directory found to exist; nil: the root
 	top    string // top-level directory being counted
@@ -353,10 +357,29 @@ func (c *checker) checkRefs() error {
 		default:
 			item, err = decodeItem(c.items.Get(target.row))
 		}
+		if p, ok := journal.ParseRef(string(ref)); ok {
+			row := string(segmentKey(p.Segment))
+			s := c.live[row]
+			c.live[row] = segment{s.blobs + 1, s.bytes + int64(p.Length)}
+		}
 		if err != nil || item.Ref != string(ref) {
 			c.problem("ref %x leads to %s, which has not that ref", ref, target)
 		}
 	})
+}
+
+// checkSegments holds what is live in the segments of the log against what refs lead to.
+func (c *checker) checkSegments() error {
+	err := c.each(c.segments, func(row, value []byte) {
+		if s, err := decodeSegment(value); err != nil || s != c.live[string(row)] {
+			c.problem("segment %x: stored %+v (%v), counted %+v", row, s, err, c.live[string(row)])
+		}
+		delete(c.live, string(row))
+	})
+	for row, s := range c.live {
+		c.problem("segment %x has no row, and refs lead to %+v", row, s)
+	}
+	return err
 }
 
 func (r refTarget) String() string {

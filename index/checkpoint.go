@@ -197,7 +197,7 @@ func (x *Index) checkpoint() error {
 	if err != nil {
 		return err
 	}
-	return x.log.Remove(end)
+	return x.removeSegments()
 }
 
 // writeRows puts the rows of an overlay into the file, in order and in steps: after a crash between two of them the log has all

@@ -102,7 +102,8 @@ func (x *Index) take(groups []*group) []*group {
 	// Those woken by the last commit are about to queue their next group. One turn
 	// of the scheduler lets them in; without it they miss every other transaction.
 	runtime.Gosched()
-	for n := len(g.mutations); len(groups) < maxGroups && n < maxMutations; n += len(g.mutations) {
+	bytes := g.payloads()
+	for n := len(g.mutations); len(groups) < maxGroups && n < maxMutations && bytes < maxPayloads; n, bytes = n+len(g.mutations), bytes+g.payloads() {
 		select {
 		case g, ok = <-x.queue:
 			if !ok {
@@ -179,7 +180,7 @@ func (x *Index) transact(groups []*group) error {
 	if x.log == nil {
 		err = x.writeRows(t.over, end)
 	} else {
-		end, err = x.appendRows(t.over, rows)
+		end, err = x.appendRows(t, rows)
 	}
 	if err != nil {
 		return err
@@ -208,6 +209,12 @@ func (x *Index) transact(groups []*group) error {
 
 // evaluate carries out the groups on the last state, in an overlay of their own.
 func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup *time.Time, err error) {
+	var next journal.Payload
+	if n := payloadsOf(groups); n > 0 && x.log != nil {
+		if next, err = x.log.Place(n); err != nil {
+			return nil, Counters{}, nil, x.logError(err)
+		}
+	}
 	v, err := x.snapshots.acquire()
 	if err != nil {
 		return nil, Counters{}, nil, err
@@ -218,6 +225,7 @@ func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup 
 			return err
 		}
 		t = newTx(v)
+		t.next = next
 		for _, g := range groups {
 			if g.results, g.err = t.apply(g.mutations); g.err == nil {
 				t.stand()

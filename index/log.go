@@ -140,10 +140,13 @@ func (x *Index) logError(err error) error {
 	return err
 }
 
-// appendRows makes rows durable in the log, as over has them.
-func (x *Index) appendRows(over *overlay, rows []rowID) (end journal.Position, err error) {
-	body := appendRows(x.encoded[:0], over, rows)
+// appendRows makes the rows of a transaction durable in the log, and the payloads to which they refer, before them.
+func (x *Index) appendRows(t *tx, rows []rowID) (end journal.Position, err error) {
+	body := appendRows(x.encoded[:0], t.over, rows)
 	var records []journal.Record
+	if len(t.payloads) > 0 {
+		records = append(records, journal.Record{Kind: journal.KindRows, Payloads: t.payloads})
+	}
 	for rest := body; len(rest) > 0; {
 		n := min(len(rest), journal.MaxBody)
 		records = append(records, journal.Record{Kind: journal.KindRows, Body: rest[:n]})

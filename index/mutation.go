@@ -10,8 +10,11 @@ import "time"
 // the item replaced. Of Item.Flags, FlagExempt is that of Exempt. The bytes of a source of an open plan, or of an item
 // that came back, stored again, count as little as before: the new item has FlagReturned.
 type Put struct {
-	Key      string
-	Item     Item
+	Key  string
+	Item Item
+	// Payload, if not nil, is the bytes of the item, at most MaxPayload: they are stored in the log, with the rows, and
+	// Item.Ref, which must be empty, becomes where they lie (see Result.Moved). Only where HasLog. They must not be modified before Apply returns.
+	Payload  []byte
 	IfAbsent bool   // ErrExists when an item is there
 	IfRef    string // if not empty: ErrConflict unless the item there has this Ref
 	// Limit refuses with ErrQuota when Bytes-Exempt after this mutation would
@@ -162,6 +165,13 @@ type SetFlags struct {
 	Set, Clear Flags
 }
 
+// Relocate gives what refers to Ref, a payload in the log, another place: Payload, the same bytes, is stored again. ErrConflict when
+// nothing has that ref any more. Nothing else changes.
+type Relocate struct {
+	Ref     string
+	Payload []byte
+}
+
 // SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.
 type SetMeta struct {
 	Name  string
@@ -221,3 +231,5 @@ func (ReturnKept) mutation()  {}
 func (ReturnSince) mutation() {}
 func (ReleaseKept) mutation() {}
 func (Found) mutation()       {}
+
+func (Relocate) mutation() {}

@@ -6,6 +6,8 @@ import (
 	"encoding/binary"
 	"slices"
 	"strings"
+
+	"packhouse/journal"
 )
 
 // A tx evaluates groups, on the state that the last ones left. It changes rows in an overlay of its own, through put and
@@ -13,7 +15,7 @@ import (
 // neighbours stand. Nothing of it is durable or visible before its rows are in the log.
 type tx struct {
 	meta, items, refs, trash, counters, locks, jobs, writers *table
-	plans, sources, kept, keptKeys                           *table
+	plans, sources, kept, keptKeys, segments                 *table
 
 	base   *overlay // that over began as
 	over   *overlay
@@ -22,6 +24,10 @@ type tx struct {
 	began   int64   // what counted against limits when the current group began
 	log     []step  // of the current group, in order
 	changed []rowID // by groups that stand; may have a row more than once
+
+	next     journal.Payload // where the next payload will lie
+	payloads [][]byte        // of groups that stand, and of the current one
+	stood    int             // payloads of the groups that stand
 }
 
 // A rowID names a row.
@@ -43,6 +49,7 @@ func newTx(v *view) *tx {
 	t.meta, t.items, t.refs, t.trash = &t.tables[bucketMeta], &t.tables[bucketItems], &t.tables[bucketRefs], &t.tables[bucketTrash]
 	t.counters, t.locks, t.jobs, t.writers = &t.tables[bucketCounters], &t.tables[bucketLocks], &t.tables[bucketJobs], &t.tables[bucketWriters]
 	t.plans, t.sources, t.kept, t.keptKeys = &t.tables[bucketPlans], &t.tables[bucketSources], &t.tables[bucketKept], &t.tables[bucketKeptKeys]
+	t.segments = &t.tables[bucketSegments]
 	return t
 }
 
@@ -79,6 +86,10 @@ func (t *tx) undo() {
 		}
 	}
 	t.log = t.log[:0]
+	for _, p := range t.payloads[t.stood:] {
+		t.next.Offset -= journal.PayloadSize(len(p))
+	}
+	t.payloads = t.payloads[:t.stood]
 }
 
 // stand lets the group's changes stand.
@@ -87,6 +98,7 @@ func (t *tx) stand() {
 		t.changed = append(t.changed, s.rowID)
 	}
 	t.log = t.log[:0]
+	t.stood = len(t.payloads)
 }
 
 // rows are the changed ones, sorted, each once. What the overlay says of them is their new value.

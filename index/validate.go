@@ -29,7 +29,7 @@ const maxLocks = 1000
 func validate(m Mutation) error {
 	switch m := m.(type) {
 	case Put:
-		return firstError(checkKey(m.Key), validateItem(&m.Item), validateCommit(m.Commit, m.Key))
+		return firstError(checkKey(m.Key), validateItem(&m.Item), validatePayload(&m), validateCommit(m.Commit, m.Key))
 	case Delete:
 		return firstError(checkKey(m.Key), bounded("sender", len(m.By), 0, maxBy))
 	case Move:
@@ -47,6 +47,8 @@ func validate(m Mutation) error {
 		return checkDir(m.Key)
 	case SetFlags:
 		return checkKey(m.Key)
+	case Relocate:
+		return firstError(bounded("ref", len(m.Ref), 1, maxRef), bounded("payload", len(m.Payload), 0, MaxPayload))
 	case SetMeta:
 		return validateMeta(m.Name, m.Value)
 	case MarkCommit:
@@ -89,8 +91,16 @@ func validateItem(item *Item) error {
 	if item.Size < 0 {
 		return fmt.Errorf("%w: negative size", ErrInvalid)
 	}
-	return firstError(bounded("ref", len(item.Ref), 1, maxRef), bounded("digest algorithm", len(item.Algorithm), 0, maxAlgorithm),
+	return firstError(bounded("ref", len(item.Ref), 0, maxRef), bounded("digest algorithm", len(item.Algorithm), 0, maxAlgorithm),
 		bounded("digest", len(item.Sum), 0, maxSum), bounded("writer", len(item.Writer), 0, maxWriter))
+}
+
+// validatePayload wants either a ref or bytes.
+func validatePayload(m *Put) error {
+	if (m.Item.Ref == "") != (m.Payload != nil) {
+		return fmt.Errorf("%w: an item has a ref or a payload", ErrInvalid)
+	}
+	return bounded("payload", len(m.Payload), 0, MaxPayload)
 }
 
 // validateMeta keeps names that begin with 0x00 for the index itself.

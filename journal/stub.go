@@ -41,6 +41,31 @@ type Replayed struct {
 	Body []byte
 }
 type Appended struct{ Group, End Position }
+type Payload struct {
+	Segment Position
+	Offset  int
+	Length  int
+}
+
+func PayloadSize(n int) int { return n + 1 }
+func (p Payload) Ref() string {
+	b := binary.BigEndian.AppendUint64([]byte{2}, uint64(p.Segment))
+	b = binary.BigEndian.AppendUint32(b, uint32(p.Offset))
+	return string(binary.BigEndian.AppendUint32(b, uint32(p.Length)))
+}
+func ParseRef(s string) (Payload, bool) {
+	if len(s) != 17 || s[0] != 2 {
+		return Payload{}, false
+	}
+	b := []byte(s)
+	return Payload{Position(binary.BigEndian.Uint64(b[1:])), int(binary.BigEndian.Uint32(b[9:])), int(binary.BigEndian.Uint32(b[13:]))}, true
+}
+func (l *Log) Place(n int) (Payload, error) { return Payload{0, int(l.end) + 9, 0}, nil }
+func (l *Log) ReadPayload(p Payload) ([]byte, error) {
+	b := make([]byte, p.Length)
+	_, err := l.f.ReadAt(b, int64(p.Segment)+int64(p.Offset))
+	return b, err
+}
 
 func Create(o Options, first Position) error {
 	if err := o.FS.Mkdir(o.Dir); err != nil && !errors.Is(err, os.ErrExist) {
@@ -89,6 +114,9 @@ func (l *Log) Append(r []Record) (Appended, error) {
 	start := l.end
 	var b []byte
 	for i, one := range r {
+		for _, p := range one.Payloads {
+			one.Body = append(append(one.Body, p...), 0)
+		}
 		b = binary.LittleEndian.AppendUint32(b, uint32(len(one.Body)))
 		last := byte(0)
 		if i == len(r)-1 {
@@ -107,7 +135,11 @@ func (l *Log) Append(r []Record) (Appended, error) {
 }
 func (l *Log) End() Position           { return l.end }
 func (l *Log) Remove(p Position) error { return nil }
-func (l *Log) Close() error            { return l.f.Close() }
+
+type Segment struct{ First, End Position }
+
+func (l *Log) Segments() []Segment { return []Segment{{0, l.end}} }
+func (l *Log) Close() error        { return l.f.Close() }
 
 func Extend(o Options) (Position, error) {
 	l, err := Open(o)

@@ -1,0 +1,130 @@
+package index_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"packhouse/index"
+)
+
+// putBytes is a mutation that makes key an item with these bytes, in the log.
+func putBytes(key string, payload []byte) index.Put {
+	p := put(key, int64(len(payload)))
+	p.Item.Ref, p.Payload = "", payload
+	return p
+}
+
+// wantPayload reads the bytes of an item back.
+func wantPayload(t testing.TB, x *index.Index, key string, want []byte) {
+	t.Helper()
+	entry, err := x.Get(key)
+	if err != nil {
+		t.Fatalf("get %s: %v", key, err)
+	}
+	got, err := x.Payload(entry.Item.Ref)
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("payload of %s: got %d bytes, %v; want %d bytes", key, len(got), err, len(want))
+	}
+}
+
+// TestPayloads: bytes of items lie in the log; also of those that are stored together, beside groups that fail, and after a restart.
+func TestPayloads(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "index.db")
+	if err := index.Create(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	x, err := index.Open(path, index.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	contents := map[string][]byte{"empty": {}, "other empty": {}, "one": {1}, "most": bytes.Repeat([]byte("0123456789abcdef"), index.MaxPayload/16)}
+	for key, content := range contents {
+		apply(t, x, putBytes(key, content))
+	}
+	limited := putBytes("too much", make([]byte, 1000))
+	limited.Limit = 1
+	_, errs := x.ApplyTogether([][]index.Mutation{
+		{putBytes("a", []byte("first"))},
+		{putBytes("refused", []byte("taken back")), limited},
+		{putBytes("b", []byte("second")), putBytes("c", []byte("third"))},
+	})
+	if errs[0] != nil || !errors.Is(errs[1], index.ErrQuota) || errs[2] != nil {
+		t.Fatalf("got %v, want ErrQuota for the second", errs)
+	}
+	contents["a"], contents["b"], contents["c"] = []byte("first"), []byte("second"), []byte("third")
+	for range 3 {
+		for key, content := range contents {
+			wantPayload(t, x, key, content)
+		}
+		checkWhole(t, x)
+		if err := x.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if x, err = index.Open(path, index.Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestRelocate: a payload is given another place, whoever refers to it, and nothing refers to the former.
+func TestRelocate(t *testing.T) {
+	x := create(t)
+	apply(t, x, putBytes("item", []byte("i")), putBytes("trash", []byte("t")), putBytes("kept", []byte("k")), put("file", 1))
+	apply(t, x, index.Delete{Key: "trash", Now: clock, TrashUntil: clock.Add(time.Hour)},
+		index.Delete{Key: "kept", Keep: true, Now: clock, TrashUntil: clock.Add(time.Hour)})
+	segments, err := x.Segments()
+	if err != nil || len(segments) != 1 || segments[0].Blobs != 3 || segments[0].Live != 3 {
+		t.Fatalf("segments: got %+v, %v; want one with 3 payloads of 3 bytes", segments, err)
+	}
+	refs, err := x.Payloads(segments[0].First, 100)
+	if err != nil || len(refs) != 3 {
+		t.Fatalf("payloads: got %q, %v; want 3", refs, err)
+	}
+	want := everything(t, x)
+	for _, ref := range refs {
+		payload, err := x.Payload(ref)
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, x, index.Relocate{Ref: ref, Payload: payload})
+		refuse(t, x, index.ErrConflict, 0, index.Relocate{Ref: ref, Payload: payload})
+	}
+	checkWhole(t, x)
+	after, err := x.Payloads(segments[0].First, 100)
+	if err != nil || len(after) != 3 {
+		t.Fatalf("payloads: got %q, %v; want 3", after, err)
+	}
+	wantPayload(t, x, "item", []byte("i"))
+	kept, err := x.Kept("kept")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if b, err := x.Payload(kept.Item.Ref); err != nil || string(b) != "k" {
+		t.Errorf("kept: got %q, %v", b, err)
+	}
+	for i, ref := range refs {
+		want = replaceRef(want, ref, after[i])
+	}
+	equal(t, "everything else", everything(t, x), want)
+	// What is purged is live no more.
+	var ids []string
+	err = x.Trash(time.Time{}, func(r index.Removed) error { ids = append(ids, r.ID); return nil })
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, x, index.PurgeTrash{IDs: ids})
+	if segments, err = x.Segments(); err != nil || segments[0].Blobs != 2 {
+		t.Errorf("segments: got %+v, %v; want 2 payloads", segments, err)
+	}
+}
+
+func replaceRef(text, from, to string) string {
+	return string(bytes.ReplaceAll([]byte(text), fmt.Appendf(nil, "%s", from), fmt.Appendf(nil, "%s", to)))
+}
