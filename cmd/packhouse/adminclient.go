@@ -18,6 +18,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -77,7 +78,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	if err != nil {
 		return err
 	}
-	single := repo.HasIndex(dir)
+	single := layout.HasIndex(dir)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
 	free := 0 // attempts that were refused because of a holder that was gone a moment later
@@ -197,7 +198,7 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, repo.OwnDir))
+	kept, err := config.KeptPolicies(filepath.Join(dir, layout.OwnDir))
 	return kept.Of, err
 }
 

@@ -12,6 +12,7 @@ import (
 
 	"packhouse/api/holder"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // repoRebuild makes an index anew, offline.
@@ -43,7 +44,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 				}
 				dir = filepath.Join(dir, args[0])
 			}
-			if !repo.HasBlobs(dir) {
+			if !layout.HasBlobs(dir) {
 				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
 			}
 			if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
@@ -78,7 +79,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 }
 
 func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
-	if repo.HasIndex(dir) && !replace {
+	if layout.HasIndex(dir) && !replace {
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}
 	blobs := int64(0)
