@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"api"},
 	{"compact"},
 	{"repo"},
+	{"repo/recovery"},
 	{"repo/layout"},
 	{"repo/keys", "repo/digest"},
 	{"index", "blobstore"},

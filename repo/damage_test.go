@@ -13,8 +13,10 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 const rebuildHint = "packhouse repo rebuild r --replace makes it anew"
@@ -119,7 +121,7 @@ func TestDamageInUse(t *testing.T) {
 	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("snapshot: got %v, want ErrCorrupt", err)
 	}
-	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
+	if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
 	clock.advance(time.Hour)

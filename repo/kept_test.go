@@ -12,6 +12,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // vgerRepository makes one whose clients' compactions have two halves, on a clock that the test moves.
@@ -218,7 +219,7 @@ func TestRebuildBringsBothSides(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := repo.Rebuild(ctx, repo.Environment{}, filepath.Join(dir, "r"), repo.RebuildOptions{Replace: true}); err != nil {
+			if _, err := recovery.Rebuild(ctx, filepath.Join(dir, "r"), recovery.RebuildOptions{Replace: true}); err != nil {
 				t.Fatal(err)
 			}
 			again := repo.OpenSet(repo.SetOptions{Dir: dir})

@@ -11,8 +11,10 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // contents reads all items of a repository.
@@ -62,7 +64,7 @@ func TestRebuild(t *testing.T) {
 			if files, err := filepath.Glob(filepath.Join(dir, "r", "snapshots", "*")); err != nil || len(files) != min(snapshots, 2) {
 				t.Errorf("files of snapshots: %q, %v", files, err)
 			}
-			if kept, err := r.Snapshots(); err != nil || len(kept) != min(snapshots, 2) {
+			if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != min(snapshots, 2) {
 				t.Errorf("snapshots kept: %v, %v", kept, err)
 			}
 			mustPut(t, a, "config", "new")
@@ -77,13 +79,13 @@ func TestRebuild(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "r")
-			if _, err := repo.Rebuild(ctx, o.Environment, path, repo.RebuildOptions{}); err == nil {
+			if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Now: tick}); err == nil {
 				t.Error("an index that is there was replaced without being asked to")
 			}
 			if err := os.WriteFile(filepath.Join(path, "index.db"), []byte("garbage"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			report, err := repo.Rebuild(ctx, o.Environment, path, repo.RebuildOptions{Replace: true})
+			report, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Now: tick, Replace: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,13 +130,13 @@ func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	}
 	time.Sleep(2 * time.Millisecond) // times have milliseconds
 	mustPut(t, a, "x", "stored since")
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true}); !errors.Is(err, repo.ErrBusy) {
-		t.Errorf("rebuild in use: got %v, want ErrBusy", err)
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true}); !errors.Is(err, index.ErrLocked) {
+		t.Errorf("rebuild in use: got %v, want ErrLocked", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true}); err != nil {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
 	s = repo.OpenSet(repo.SetOptions{Dir: dir})
@@ -162,7 +164,7 @@ func TestRebuildFromNothing(t *testing.T) {
 	if err := os.Remove(filepath.Join(path, "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{}); err == nil || strings.Contains(err.Error(), dir) {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{}); err == nil || strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v, want an error without a path", err)
 	}
 }

@@ -18,6 +18,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // clock is a time that tests move on; it is safe for concurrent use.
@@ -75,9 +76,9 @@ func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 }
 
 // rebuild rebuilds and opens.
-func (l *lost) rebuild(t *testing.T) (*repo.Access, repo.RebuildReport) {
+func (l *lost) rebuild(t *testing.T) (*repo.Access, recovery.RebuildReport) {
 	t.Helper()
-	report, err := repo.Rebuild(ctx, l.o.Environment, l.path, repo.RebuildOptions{Replace: true})
+	report, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Now: l.clock.Now, Replace: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -218,7 +219,7 @@ func TestRebuildKeepsWhatHasNoPlace(t *testing.T) {
 
 // An index is often damaged before it is lost, and the damage copied into its last snapshots.
 func TestRebuildPassesOverDamagedSnapshots(t *testing.T) {
-	var good, bad repo.Snapshot
+	var good, bad recovery.Snapshot
 	l := lose(t, 0, func(a *repo.Access) {
 		var err error
 		mustPut(t, a, "packs/a", "1")
@@ -300,7 +301,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 			}
 		}
 		for range 2 { // it can be repeated
-			if _, err := repo.Rebuild(ctx, l.o.Environment, l.path, repo.RebuildOptions{Replace: true}); err != nil {
+			if _, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Now: l.clock.Now, Replace: true}); err != nil {
 				t.Fatalf("rebuild again: %v", err)
 			}
 		}
@@ -314,7 +315,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 				l := lose(t, 0, story)
 				fsys := vfstest.NewFailing(vfs.OS())
 				fsys.FailAt(n, when, syscall.ENOSPC)
-				_, err := repo.Rebuild(ctx, repo.Environment{FS: fsys, Now: l.clock.Now}, l.path, repo.RebuildOptions{Replace: true})
+				_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Now: l.clock.Now, Replace: true})
 				hit = fsys.Hit()
 				after(t, l, err)
 			})
@@ -332,7 +333,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 				}
 				return nil
 			}}
-			_, err := repo.Rebuild(ctx, repo.Environment{Index: hooks, Now: l.clock.Now}, l.path, repo.RebuildOptions{Replace: true})
+			_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Index: hooks, Now: l.clock.Now, Replace: true})
 			if hit != (err != nil) {
 				t.Errorf("commit %d fails: got %v", n, err)
 			}

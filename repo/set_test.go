@@ -17,6 +17,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // A process that waits for a repository which its holder destroys finds none.
@@ -495,7 +496,7 @@ func TestLostIndexIsNotOverwritten(t *testing.T) {
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("create: got %v, want ErrCorrupt", err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{}); err != nil {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = s.Get(ctx, "r"); err != nil {

@@ -12,9 +12,11 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // TestSnapshotSurvivesPowerFailure takes the power away at each file operation: one whole copy is there at any
@@ -54,7 +56,7 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 			if err := lossy.Crash(nil); err != nil {
 				t.Fatal(err)
 			}
-			report, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true})
+			report, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true})
 			if err != nil || report.Snapshot == "" {
 				t.Fatalf("rebuild: %+v, %v", report, err)
 			}
@@ -78,7 +80,7 @@ func TestSnapshotAfterTheClockWentBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		kept, err := r.Snapshots()
+		kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r))
 		if err != nil || len(kept) != 1 || kept[0].Name != s.Name || s.Name <= last {
 			t.Errorf("after %v: kept %v, %v; want %s, which comes after %s", step, kept, err, s.Name, last)
 		}
@@ -127,7 +129,7 @@ func TestSnapshotOfBadIndexIsRefused(t *testing.T) {
 	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("snapshot of a damaged index: got %v, want ErrCorrupt", err)
 	}
-	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
+	if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
 }

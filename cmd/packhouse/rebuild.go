@@ -13,6 +13,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/repo"
 	"packhouse/repo/layout"
+	"packhouse/repo/recovery"
 )
 
 // repoRebuild makes an index anew, offline.
@@ -83,7 +84,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}
 	blobs := int64(0)
-	report, err := repo.Rebuild(cmd.Context(), repo.Environment{}, dir, repo.RebuildOptions{
+	report, err := recovery.Rebuild(cmd.Context(), dir, recovery.RebuildOptions{
 		Replace: replace,
 		Progress: func(n int64) {
 			if n/10_000 > blobs/10_000 || isTerminal(s.err) {
@@ -112,7 +113,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 	return err
 }
 
-func showRebuilt(s streams, report repo.RebuildReport) error {
+func showRebuilt(s streams, report recovery.RebuildReport) error {
 	from := "no snapshot"
 	if report.Snapshot != "" {
 		from = "snapshot " + report.Snapshot

@@ -14,9 +14,11 @@ import (
 	"testing/synctest"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/recovery"
 )
 
 // server is a set of repositories with an engine and a scheduler, inside a synctest bubble: its clock
@@ -290,9 +292,9 @@ func TestSnapshotsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{t: t, dir: dir}
 		s.start(maintenance.Options{Config: maintenance.Config{Scrub: "off", Keep: 2, Jitter: -1}})
-		r := s.create("a")
+		s.create("a")
 		time.Sleep(4 * 24 * time.Hour)
-		kept, err := r.Snapshots()
+		kept, err := recovery.Snapshots(vfs.OS(), filepath.Join(dir, "a"))
 		if err != nil || len(kept) != 2 {
 			t.Errorf("snapshots: got %+v, %v, want 2", kept, err)
 		}
