@@ -25,6 +25,7 @@ var layers = [][]string{
 	{"api/stdio"},
 	{"api"},
 	{"compact"},
+	{"repo/datadir"},
 	{"repo"},
 	{"repo/recovery"},
 	{"repo/layout"},

@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
 
@@ -90,7 +91,7 @@ func fill(t testing.TB, a *repo.Access) {
 // meanwhile, no sound copy of the index either, and all ends when the page can be read again.
 func TestDamageInUse(t *testing.T) {
 	clock := newClock()
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Now = clock.Now
 		// No commit in the background comes between the damage and its end.
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 30 * time.Minute} }
@@ -149,11 +150,11 @@ func TestDamageInUse(t *testing.T) {
 // an item its bytes.
 func TestStaleTrashRemovesNothing(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
-	o := repo.SetOptions{
+	o := datadir.Options{
 		Dir: dir, Environment: repo.Environment{Now: clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} },
 	}
-	s := repo.OpenSet(o)
+	s := datadir.Open(o)
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	mustPut(t, a, "packs/a", "restored")
@@ -175,7 +176,7 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
-		s = repo.OpenSet(o)
+		s = datadir.Open(o)
 		if r, err = s.Get(ctx, "r"); err != nil {
 			t.Fatal(err)
 		}
@@ -215,15 +216,15 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 // was replaced, or that a disk could not read for a while, is.
 func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
+	s := datadir.Open(o)
 	fill(t, create(t, s, "r").As(repo.Principal{}))
 	create(t, s, "other")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	restore := changePages(t, filepath.Join(dir, "r", "index.db"), circle)
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer func() { s.Close() }()
 	_, first := s.Get(ctx, "r")
 	if !errors.Is(first, repo.ErrCorrupt) || !strings.Contains(first.Error(), rebuildHint) {
@@ -261,7 +262,7 @@ func TestLostIndexIsOpenedAgain(t *testing.T) {
 	path := filepath.Join(dir, "r", "index.db")
 	var restore func()
 	armed := false
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
 		if armed {
 			armed = false
 			restore = changePages(t, path, func(n int, page []byte) bool { clear(page); return n < 2 })

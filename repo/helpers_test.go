@@ -9,16 +9,17 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // newSet makes an empty set in a fresh directory; change may alter its options.
-func newSet(t testing.TB, change func(*repo.SetOptions)) *repo.Set {
+func newSet(t testing.TB, change func(*datadir.Options)) *datadir.Set {
 	t.Helper()
-	o := repo.SetOptions{Dir: t.TempDir()}
+	o := datadir.Options{Dir: t.TempDir()}
 	if change != nil {
 		change(&o)
 	}
-	s := repo.OpenSet(o)
+	s := datadir.Open(o)
 	t.Cleanup(func() {
 		checkAll(t, s)
 		if err := s.Close(); err != nil {
@@ -29,7 +30,7 @@ func newSet(t testing.TB, change func(*repo.SetOptions)) *repo.Set {
 }
 
 // checkAll compares counters, references and records of all open repositories.
-func checkAll(t testing.TB, s *repo.Set) {
+func checkAll(t testing.TB, s *datadir.Set) {
 	t.Helper()
 	for name, r := range s.Opened() {
 		if r.Health().ReadOnly {
@@ -56,12 +57,12 @@ func checkAll(t testing.TB, s *repo.Set) {
 }
 
 // newAccess makes a repository and lets an almighty principal at it.
-func newAccess(t testing.TB, change func(*repo.SetOptions)) *repo.Access {
+func newAccess(t testing.TB, change func(*datadir.Options)) *repo.Access {
 	t.Helper()
 	return create(t, newSet(t, change), "r").As(repo.Principal{Name: "tester"})
 }
 
-func create(t testing.TB, s *repo.Set, name string) *repo.Repository {
+func create(t testing.TB, s *datadir.Set, name string) *repo.Repository {
 	t.Helper()
 	r, err := s.Create(context.Background(), name, "test")
 	if err != nil {

@@ -14,6 +14,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
 
@@ -38,8 +39,8 @@ func TestRebuild(t *testing.T) {
 			dir := memoryDir(t)
 			start, ticks := time.Now(), atomic.Int64{}
 			tick := func() time.Time { return start.Add(time.Duration(ticks.Add(1)) * time.Second) }
-			o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: tick}}
-			s := repo.OpenSet(o)
+			o := datadir.Options{Dir: dir, Environment: repo.Environment{Now: tick}}
+			s := datadir.Open(o)
 			r := create(t, s, "r")
 			a := r.As(repo.Principal{Name: "w"})
 			for i := range 30 {
@@ -96,7 +97,7 @@ func TestRebuild(t *testing.T) {
 			if (report.Snapshot != "") != (snapshots > 0) || report.Items != int64(len(want)) || report.Unreadable != 0 {
 				t.Errorf("report: %+v", report)
 			}
-			s = repo.OpenSet(o)
+			s = datadir.Open(o)
 			defer s.Close()
 			r, err = s.Get(ctx, "r")
 			if err != nil {
@@ -118,7 +119,7 @@ func TestRebuild(t *testing.T) {
 func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	dir := newRepository(t)
 	path := filepath.Join(dir, "r")
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -139,7 +140,7 @@ func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	if r, err = s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)

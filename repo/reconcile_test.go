@@ -18,6 +18,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
 
@@ -51,7 +52,7 @@ func (c *settableClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 // lost is a repository whose index a test damages after some story.
 type lost struct {
 	clock *clock
-	o     repo.SetOptions
+	o     datadir.Options
 	path  string
 }
 
@@ -59,12 +60,12 @@ type lost struct {
 func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 	t.Helper()
 	l := &lost{clock: newClock()}
-	l.o = repo.SetOptions{
+	l.o = datadir.Options{
 		Dir: memoryDir(t), Environment: repo.Environment{Now: l.clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: grace} },
 	}
 	l.path = filepath.Join(l.o.Dir, "r")
-	s := repo.OpenSet(l.o)
+	s := datadir.Open(l.o)
 	story(create(t, s, "r").As(repo.Principal{}))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -87,7 +88,7 @@ func (l *lost) rebuild(t *testing.T) (*repo.Access, recovery.RebuildReport) {
 
 func (l *lost) open(t *testing.T) *repo.Access {
 	t.Helper()
-	s := repo.OpenSet(l.o)
+	s := datadir.Open(l.o)
 	t.Cleanup(func() {
 		checkAll(t, s)
 		if err := s.Close(); err != nil {

@@ -14,6 +14,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -83,7 +84,7 @@ func TestPermissionsOfOperations(t *testing.T) {
 
 // Each visits what List does, across pages, and its function may change the repository.
 func TestEachMayUseTheRepository(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) { o.Dir = memoryDir(t) })
+	a := newAccess(t, func(o *datadir.Options) { o.Dir = memoryDir(t) })
 	const count = 1100 // more than two pages
 	for i := range count {
 		mustPut(t, a, fmt.Sprintf("d/%04d", i), "")
@@ -139,7 +140,7 @@ func blobFiles(t testing.TB, dir string) (placed, incoming int) {
 
 func TestReadersOutliveDeletion(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	a := create(t, s, "r").As(repo.Principal{})
 	body := strings.Repeat("0123456789", 100_000)
 	mustPut(t, a, "x", body)
@@ -193,7 +194,7 @@ func TestReplaceWhileReading(t *testing.T) {
 
 func TestLocksSurviveAndExpire(t *testing.T) {
 	clock := fixedClock(time.Now())
-	a := newAccess(t, func(o *repo.SetOptions) { o.Now = clock.Now })
+	a := newAccess(t, func(o *datadir.Options) { o.Now = clock.Now })
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -230,7 +231,7 @@ func TestLocksSurviveAndExpire(t *testing.T) {
 // TestMixedLoad: many clients at once; afterwards counters, references and files agree.
 func TestMixedLoad(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	a := create(t, s, "r").As(repo.Principal{})
 	var wg sync.WaitGroup
 	for worker := range 8 {

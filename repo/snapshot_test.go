@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
 
@@ -28,7 +29,7 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 			path := filepath.Join(dir, "r")
 			lossy := vfstest.NewLossy(t, dir)
 			failing := vfstest.NewFailing(lossy)
-			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: failing}})
+			s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: failing}})
 			r, err := s.Get(ctx, "r")
 			if err != nil {
 				t.Fatal(err)
@@ -60,7 +61,7 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 			if err != nil || report.Snapshot == "" {
 				t.Fatalf("rebuild: %+v, %v", report, err)
 			}
-			s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+			s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
 			if r, err = s.Get(ctx, "r"); err != nil {
 				t.Fatal(err)
 			}
@@ -72,7 +73,7 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 // When the clock went back, the new copy is not taken for the oldest.
 func TestSnapshotAfterTheClockWentBack(t *testing.T) {
 	clock := fixedClock(time.Now())
-	r := create(t, newSet(t, func(o *repo.SetOptions) { o.Now = clock.Now }), "r")
+	r := create(t, newSet(t, func(o *datadir.Options) { o.Now = clock.Now }), "r")
 	last := ""
 	for _, step := range []time.Duration{0, 0, -time.Hour} {
 		clock.advance(step)
@@ -93,13 +94,13 @@ func TestSnapshotOfBadIndexIsRefused(t *testing.T) {
 	dir := newRepository(t)
 	path := filepath.Join(dir, "r")
 	failing := false
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
+	o := datadir.Options{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
 		if failing {
 			return errors.New("sync failed")
 		}
 		return nil
 	}}}}
-	s := repo.OpenSet(o)
+	s := datadir.Open(o)
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func TestSnapshotOfBadIndexIsRefused(t *testing.T) {
 		t.Fatal(err)
 	}
 	damageIndex(t, filepath.Join(path, "index.db"))
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer s.Close()
 	if r, err = s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)

@@ -7,13 +7,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
 
 // lookAround refuses a data directory that is one repository or in one, and warns of what is not a repository at all.
 func lookAround(dir string, log *slog.Logger) error {
-	if err := repo.CheckApart(dir); err != nil {
+	if err := datadir.CheckApart(dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -31,7 +31,7 @@ func lookAround(dir string, log *slog.Logger) error {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == layout.OwnDir || repo.CheckName(name) == nil && entry.IsDir() && repo.MayBecome(filepath.Join(dir, name)) {
+		if name == layout.OwnDir || datadir.CheckName(name) == nil && entry.IsDir() && datadir.MayBecome(filepath.Join(dir, name)) {
 			continue
 		}
 		log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)

@@ -11,7 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 	"packhouse/repo/recovery"
 )
@@ -40,7 +40,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			}
 			top := dir
 			if len(args) == 1 {
-				if err := repo.CheckName(args[0]); err != nil {
+				if err := datadir.CheckName(args[0]); err != nil {
 					return usage("%w", err)
 				}
 				dir = filepath.Join(dir, args[0])

@@ -18,6 +18,7 @@ import (
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
 
@@ -26,14 +27,14 @@ import (
 type server struct {
 	t         *testing.T
 	dir       string
-	set       *repo.Set
+	set       *datadir.Set
 	engine    *compact.Engine
 	scheduler *maintenance.Scheduler
 }
 
 func (s *server) start(o maintenance.Options) {
 	s.t.Helper()
-	s.set = repo.OpenSet(repo.SetOptions{Dir: s.dir})
+	s.set = datadir.Open(datadir.Options{Dir: s.dir})
 	s.engine = compact.New(compact.Options{Window: o.Config.Window.Next})
 	o.Set, o.Engine, o.Config.Zone = s.set, s.engine, time.UTC
 	var err error
