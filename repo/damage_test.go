@@ -125,7 +125,7 @@ func TestDamageInUse(t *testing.T) {
 	if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	before, _ := blobFiles(t, repo.Dir(r))
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
@@ -202,7 +202,7 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 		return nil
 	})
 	defer func() { s.Close() }()
-	clock.advance(2 * time.Hour)
+	clock.Advance(2 * time.Hour)
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
 	}
@@ -236,7 +236,7 @@ func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
 	if _, err := s.Get(ctx, "r"); err != first {
 		t.Errorf("it was looked at again: %v", err)
 	}
-	clock.advance(11 * time.Second)
+	clock.Advance(11 * time.Second)
 	_, second := s.Get(ctx, "r")
 	if second == first || !errors.Is(second, repo.ErrCorrupt) {
 		t.Errorf("after a while: got %v", second)

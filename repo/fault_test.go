@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -238,33 +237,6 @@ func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story [
 		t.Error(err)
 	}
 	return certain, possible, failed
-}
-
-// memoryDir is a directory on a file system in memory where there is one: these tests are about
-// order, not about a disk, and make hundreds of repositories.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func newRepository(t *testing.T) (dir string) {
-	t.Helper()
-	dir = memoryDir(t)
-	s := datadir.Open(datadir.Options{Dir: dir})
-	create(t, s, "r")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir
 }
 
 // TestEveryFileCallFails fails the n-th file operation of the story, for every n: once without

@@ -430,7 +430,7 @@ func TestSalvageEnds(t *testing.T) {
 	if !r.Salvaging() {
 		t.Error("it ended with the restart")
 	}
-	clock.advance(2 * time.Hour)
+	clock.Advance(2 * time.Hour)
 	if r.Salvaging() || r.Health().Degraded() {
 		t.Errorf("it does not end: %+v", r.Health())
 	}

@@ -183,9 +183,9 @@ func TestFreshness(t *testing.T) {
 		}
 	}
 	backup("laptop", "archives/1", "")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	backup("server", "archives/2", "")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	backup("laptop", "archives/1", "") // asked again: no new backup
 	mustPut(t, r.As(repo.Principal{Name: "laptop"}), "packs/x", "")
 	if err := s.Close(); err != nil {

@@ -114,30 +114,6 @@ func TestRecursiveListHidesWhatRulesHide(t *testing.T) {
 	}
 }
 
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for range 500 {
-		if done() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("waited 5 s for %s", what)
-}
-
-// blobFiles counts the files of blobs in a repository's directory.
-func blobFiles(t testing.TB, dir string) (placed, incoming int) {
-	t.Helper()
-	count := func(pattern string) int {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(found)
-	}
-	return count("blobs/*/*"), count("incoming/*")
-}
-
 func TestReadersOutliveDeletion(t *testing.T) {
 	dir := t.TempDir()
 	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
@@ -202,15 +178,15 @@ func TestLocksSurviveAndExpire(t *testing.T) {
 	if !errors.Is(err, repo.ErrLocked) || held.Holder != "h1:1" {
 		t.Errorf("second holder: got %+v, %v", held, err)
 	}
-	clock.advance(50 * time.Minute)
+	clock.Advance(50 * time.Minute)
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Errorf("renewal: %v", err)
 	}
-	clock.advance(50 * time.Minute)
+	clock.Advance(50 * time.Minute)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 1 {
 		t.Errorf("after renewal: got %v, %v", locks, err)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 0 {
 		t.Errorf("after the TTL: got %v, %v", locks, err)
 	}

@@ -186,9 +186,9 @@ func TestEmptyTrash(t *testing.T) {
 	}
 	remove("old", 1001) // more than one transaction takes
 	mustPut(t, a, "kept", "live")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	border := clock.Now()
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	remove("new", 2)
 
 	if got, err := r.EmptyTrash(ctx, border); err != nil || got != (repo.Emptied{Items: 1001, Bytes: 5005}) {

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"bytes"
@@ -274,7 +274,7 @@ func TestReclaimerLeavesTheReplacementAlone(t *testing.T) {
 	mustRename(t, here, here+".away")
 	mustRename(t, here+".copy", here)
 	time.Sleep(300 * time.Millisecond)
-	_ = r.ReclaimSome(ctx) // refused, or done where the repository is
+	_, _ = r.EmptyTrash(ctx, time.Now()) // refused, or done where the repository is
 	again, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)

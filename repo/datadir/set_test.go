@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"context"

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"errors"
@@ -110,32 +110,4 @@ func TestUnmountedRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, s, "r")
-}
-
-// A mount that takes no writes, with the system's own refusals.
-func TestReadOnlyMount(t *testing.T) {
-	dir := t.TempDir()
-	mountMemory(t, dir)
-	from := preserved(t)
-	copyTree(t, filepath.Join(from, "r"), filepath.Join(dir, "r"))
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
-	s := datadir.Open(datadir.Options{Dir: dir})
-	defer s.Close()
-	readOnlyStory(t, s)
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Refresh(); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the repository", func() bool { _, err := s.Get(ctx, "r"); return err == nil })
-	r, err := s.Get(ctx, "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustPut(t, r.As(repo.Principal{}), "packs/b", "b")
-	// What clients did to locks was done in memory alone.
-	wantContent(t, r.As(repo.Principal{}), "locks/old.json", "locks/old.json")
 }

@@ -1,4 +1,4 @@
-package repo_test
+package recovery_test
 
 import (
 	"errors"
@@ -17,20 +17,6 @@ import (
 	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
 )
-
-// contents reads all items of a repository.
-func contents(t *testing.T, a *repo.Access) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	for _, key := range list(t, a, "", true) {
-		body, err := get(a, key)
-		if err != nil {
-			t.Errorf("read %q: %v", key, err)
-		}
-		all[key] = body
-	}
-	return all
-}
 
 // TestRebuild loses the index, with and without a snapshot of it, and wants every acknowledged item back.
 func TestRebuild(t *testing.T) {
@@ -65,7 +51,7 @@ func TestRebuild(t *testing.T) {
 			if files, err := filepath.Glob(filepath.Join(dir, "r", "snapshots", "*")); err != nil || len(files) != min(snapshots, 2) {
 				t.Errorf("files of snapshots: %q, %v", files, err)
 			}
-			if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != min(snapshots, 2) {
+			if kept, err := recovery.Snapshots(vfs.OS(), filepath.Join(dir, "r")); err != nil || len(kept) != min(snapshots, 2) {
 				t.Errorf("snapshots kept: %v, %v", kept, err)
 			}
 			mustPut(t, a, "config", "new")
@@ -145,9 +131,7 @@ func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	if r, err = s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.ReclaimSome(ctx); err != nil {
-		t.Fatal(err)
-	}
+	waitReclaimed(t, r, time.Now)
 	wantContent(t, r.As(repo.Principal{}), "x", "stored since")
 	var ids []string
 	if err := r.Trash(func(removed index.Removed) error { ids = append(ids, removed.ID); return nil }); err != nil || len(ids) != 1 {

@@ -1,4 +1,4 @@
-package repo_test
+package recovery_test
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -20,38 +19,12 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
+	"packhouse/repo/repotest"
 )
-
-// clock is a time that tests move on; it is safe for concurrent use.
-type clock struct {
-	start time.Time
-	ahead atomic.Int64
-}
-
-func newClock() *clock { return &clock{start: time.Now()} }
-
-// Now is a millisecond later with each call, as no two changes have the same time.
-func (c *clock) Now() time.Time {
-	return c.start.Add(time.Duration(c.ahead.Add(int64(time.Millisecond))))
-}
-
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
-
-// settableClock stands still until a test moves it on; it is safe for concurrent use.
-type settableClock struct {
-	start time.Time
-	ahead atomic.Int64
-}
-
-func fixedClock(start time.Time) *settableClock { return &settableClock{start: start} }
-
-func (c *settableClock) Now() time.Time { return c.start.Add(time.Duration(c.ahead.Load())) }
-
-func (c *settableClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // lost is a repository whose index a test damages after some story.
 type lost struct {
-	clock *clock
+	clock *repotest.Clock
 	o     datadir.Options
 	path  string
 }
@@ -99,18 +72,16 @@ func (l *lost) open(t *testing.T) *repo.Access {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.ReclaimSome(ctx); err != nil {
-		t.Fatal(err)
-	}
+	waitReclaimed(t, r, l.clock.Now)
 	return r.As(repo.Principal{})
 }
 
-func trash(t *testing.T, r *repo.Repository) (rows []index.Removed) {
+// waitReclaimed waits until the files of what can be restored no more are gone.
+func waitReclaimed(t *testing.T, r *repo.Repository, now func() time.Time) {
 	t.Helper()
-	if err := r.Trash(func(row index.Removed) error { rows = append(rows, row); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return rows
+	waitFor(t, "what has expired to go", func() bool {
+		return !slices.ContainsFunc(trash(t, r), func(row index.Removed) bool { return !row.Expires.After(now()) })
+	})
 }
 
 // wantRestorable restores all of the trash, and wants what it then has.
@@ -163,7 +134,7 @@ func TestRebuildKeepsWhatWasRestored(t *testing.T) {
 		}
 		mustPut(t, a, "z/1", "below")
 	})
-	l.clock.advance(2 * time.Hour)
+	l.clock.Advance(2 * time.Hour)
 	a, _ := l.rebuild(t)
 	wantContent(t, a, "x", "stored since")
 	wantContent(t, a, "z/1", "below")
