@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Dialect serves one wire protocol. What is optional for a dialect is an interface of its
@@ -41,7 +42,7 @@ type PathOwner interface {
 
 // Target is what the router found out about a request.
 type Target struct {
-	Set *repo.Set
+	Set *datadir.Set
 	// Name is the repository's name; it need not exist, nor be valid. In a set of many it is ""
 	// when the path names none.
 	Name      string

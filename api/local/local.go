@@ -11,6 +11,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Paths that only our own commands can ask, over a holder's socket: what the API of package admin does not
@@ -57,7 +58,7 @@ var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy",
 
 // NewHandler answers what our own commands ask on the socket of a holder. yield lets go of the directory, once what is
 // under way has finished; nil: the holder has clients of its own, and is not asked to.
-func NewHandler(set *repo.Set, yield func()) http.Handler {
+func NewHandler(set *datadir.Set, yield func()) http.Handler {
 	h := &handler{set, yield}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
@@ -71,7 +72,7 @@ func NewHandler(set *repo.Set, yield func()) http.Handler {
 }
 
 type handler struct {
-	set   *repo.Set
+	set   *datadir.Set
 	yield func()
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Config is what an administrator decides. The zero value works. Schedules are cron expressions of five
@@ -35,7 +36,7 @@ type Task struct {
 
 // Options of Start. Set and Engine are required.
 type Options struct {
-	Set    *repo.Set
+	Set    *datadir.Set
 	Engine *compact.Engine
 	Config Config
 	Tasks  []Task           // besides our own
