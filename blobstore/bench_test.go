@@ -52,7 +52,7 @@ func benchmarkCommit(b *testing.B, size, goroutines int) {
 
 // stream commits a blob of size bytes, as a body arrives: in pieces.
 func stream(s *blobstore.Store, piece []byte, size int) (blobstore.Ref, error) {
-	w, err := s.Create(context.Background())
+	w, err := s.Create(context.Background(), -1)
 	if err != nil {
 		return "", err
 	}

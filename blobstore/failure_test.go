@@ -263,7 +263,7 @@ func TestErrorKinds(t *testing.T) {
 				}
 			}
 			f.Reset()
-			_, createErr := s.Create(context.Background())
+			_, createErr := s.Create(context.Background(), -1)
 			removeErr := s.Remove(blobstore.RefOf(goldenName))
 			for call, err := range map[string]error{"create": createErr, "remove": removeErr} {
 				if errors.Is(err, blobstore.ErrFailed) != test.failed || err != nil && !errors.Is(err, test.cause) {
@@ -356,7 +356,7 @@ func (f shortFile) Write(p []byte) (int, error) { return f.File.Write(p[:len(p)-
 func TestShortWrite(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, shortFS{vfs.OS()})
-	w, err := s.Create(context.Background())
+	w, err := s.Create(context.Background(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}

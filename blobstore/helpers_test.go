@@ -74,7 +74,7 @@ func newStore(t testing.TB) (*blobstore.Store, string) {
 
 // write starts a blob with content.
 func write(s *blobstore.Store, content []byte) (*blobstore.Writer, error) {
-	w, err := s.Create(context.Background())
+	w, err := s.Create(context.Background(), -1)
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,9 @@ import (
 
 // Has tells whether the blob has a file. It does not look into it.
 func (s *Store) Has(ref Ref) (bool, error) {
+	if ref.inLog() {
+		return true, nil // the log has all its segments, or it could not be opened
+	}
 	id, err := ref.id()
 	if err != nil {
 		return false, err
@@ -22,6 +25,9 @@ func (s *Store) Has(ref Ref) (bool, error) {
 // HasShard tells whether the directory is there in which the blob would lie: a file that is not in it is gone, of one
 // whose directory is gone nothing can be said.
 func (s *Store) HasShard(ref Ref) (bool, error) {
+	if ref.inLog() {
+		return true, nil
+	}
 	id, err := ref.id()
 	if err != nil {
 		return false, err
@@ -105,6 +111,9 @@ func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took t
 // Has tells whether the blob was there. In a million blobs it says so wrongly of one that was not with a probability of
 // 1 in 10^11, as two names of one shard may have the same print.
 func (n *Names) Has(ref Ref) bool {
+	if ref.inLog() {
+		return true
+	}
 	id, err := ref.id()
 	if err != nil {
 		return false

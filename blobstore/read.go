@@ -11,13 +11,17 @@ import (
 
 // Blob is a committed blob, open for reading. ReadAt is safe for concurrent use.
 type Blob struct {
-	file vfs.File
-	size int64 // of the payload
+	file  vfs.File // nil: it lies in memory
+	bytes []byte
+	size  int64 // of the payload
 }
 
 // Open opens a blob: ErrNotFound, or ErrCorrupt when the file is not as long as its size and a trailer.
 // size is the payload size the index recorded; negative means: read it from the trailer.
 func (s *Store) Open(ref Ref, size int64) (*Blob, error) {
+	if ref.inLog() {
+		return s.openSmall(ref, size, false)
+	}
 	file, fileSize, err := s.open(ref)
 	if err != nil {
 		return nil, err
@@ -40,11 +44,29 @@ func (s *Store) Open(ref Ref, size int64) (*Blob, error) {
 // OpenAsIs opens what there is of a blob that has size bytes of payload: a file that is cut short gives a shorter Blob.
 // Errors: ErrNotFound, else I/O.
 func (s *Store) OpenAsIs(ref Ref, size int64) (*Blob, error) {
+	if ref.inLog() {
+		return s.openSmall(ref, size, true)
+	}
 	file, fileSize, err := s.open(ref)
 	if err != nil {
 		return nil, err
 	}
 	return &Blob{file: file, size: min(size, fileSize)}, nil
+}
+
+// openSmall reads a blob that lies in the log, whole: it is checked before any of it is used.
+func (s *Store) openSmall(ref Ref, size int64, unchecked bool) (*Blob, error) {
+	if s.log == nil {
+		return nil, ErrNotFound
+	}
+	b, err := s.log.Payload(string(ref), unchecked)
+	if err != nil {
+		return nil, err
+	}
+	if size >= 0 && int64(len(b)) != size {
+		return nil, fmt.Errorf("%w: %d bytes in the log for a blob of %d", ErrCorrupt, len(b), size)
+	}
+	return &Blob{bytes: b, size: int64(len(b))}, nil
 }
 
 // Label returns what a blob says of itself, from its trailer alone: the label given
@@ -109,6 +131,13 @@ func (b *Blob) ReadAt(p []byte, off int64) (int, error) {
 	if off >= b.size {
 		return 0, io.EOF
 	}
+	if b.file == nil {
+		n := copy(p, b.bytes[off:])
+		if n < len(p) {
+			return n, io.EOF
+		}
+		return n, nil
+	}
 	want := min(int64(len(p)), b.size-off)
 	n, err := b.file.ReadAt(p[:want], off)
 	switch {
@@ -130,7 +159,7 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	if off < 0 || n < 0 || off > b.size || n > b.size-off {
 		return nil, fmt.Errorf("%w: %d bytes from %d of a blob of %d", ErrRange, n, off, b.size)
 	}
-	file, ok := b.file.(vfs.OSFiler)
+	file, ok := b.file.(vfs.OSFiler) // not where it lies in memory
 	if !ok {
 		return io.NewSectionReader(b, off, n), nil
 	}
@@ -150,6 +179,9 @@ func (b *Blob) ReadAhead(off, n int64) {
 
 // Close ends reading; a Section ends with it.
 func (b *Blob) Close() error {
+	if b.file == nil {
+		return nil
+	}
 	if err := b.file.Close(); err != nil {
 		return wrap("close blob", err)
 	}

@@ -6,9 +6,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
+
+	"packhouse/journal"
 )
 
-// Ref says where a blob lies. Only this package looks inside; it is at most 32 bytes.
+// Ref says where a blob lies: in a file, whose refs only this package makes, or in the log, see journal.ParseRef. It is at most 32 bytes.
 type Ref string
 
 // kindFile is the first byte of a Ref to a blob in a file of its own; its ID follows.
@@ -30,6 +32,12 @@ func parseName(name string) (id blobID, ok bool) {
 		return id, false
 	}
 	return id, id.name() == name // not in capitals
+}
+
+// inLog tells of a blob that lies in the log.
+func (r Ref) inLog() bool {
+	_, ok := journal.ParseRef(string(r))
+	return ok
 }
 
 // id is what the reference holds; one that this package never gave out is ErrCorrupt.

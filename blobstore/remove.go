@@ -13,6 +13,9 @@ const parallelSyncs = 16
 // Settle forgets the marker of a committed blob: call it after the index
 // commit that refers to the blob. An error leaves work to the next Sweep, no harm.
 func (s *Store) Settle(ref Ref) error {
+	if ref.inLog() {
+		return nil // it has no marker
+	}
 	id, err := ref.id()
 	if err != nil {
 		return err
@@ -38,6 +41,9 @@ func (s *Store) RemoveAll(refs []Ref) error {
 	var all error
 	ids := make([]blobID, 0, len(refs))
 	for _, ref := range refs {
+		if ref.inLog() {
+			continue // what nothing refers to any more is left behind when its segment goes
+		}
 		id, err := ref.id()
 		if err != nil {
 			all = errors.Join(all, err)

@@ -28,7 +28,18 @@ type Options struct {
 	FS   vfs.FS           // nil means the operating system's
 	Rand io.Reader        // for blob IDs; nil means crypto/rand
 	Now  func() time.Time // nil means time.Now
+	Log  Log              // where small blobs lie; nil: all lie in files
 }
+
+// Log is where small blobs lie. Whoever commits the record that refers to one stores it there, see Writer.Small.
+type Log interface {
+	// Payload returns the bytes of a blob: ErrNotFound, or ErrCorrupt, of this package, when they are not what was stored. unchecked: as
+	// they lie.
+	Payload(ref string, unchecked bool) ([]byte, error)
+}
+
+// MaxSmall is the most bytes of a blob that lies in the log.
+const MaxSmall = 128 << 10
 
 // Store is an open blob store: Dir/incoming and Dir/blobs/00…ff. Its methods
 // are safe for concurrent use. No two Stores may be open on one directory.
@@ -39,6 +50,7 @@ type Store struct {
 
 	randMu sync.Mutex
 	rand   io.Reader // guarded by randMu
+	log    Log       // nil: all blobs lie in files
 
 	incoming *groupSync
 	shards   [256]*groupSync
@@ -89,7 +101,7 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand}
+	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand, log: o.Log}
 	s.hashers.New = func() any { return blake3.New() }
 	s.incoming = newGroupSync(func() error { return s.syncDir(incomingDir(s.dir)) })
 	for i := range s.shards {

@@ -57,7 +57,7 @@ func TestRoundTrip(t *testing.T) {
 func TestPieces(t *testing.T) {
 	s, _ := newStore(t)
 	content := random(1, 300_000)
-	w, err := s.Create(context.Background())
+	w, err := s.Create(context.Background(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,7 +78,7 @@ func TestPieces(t *testing.T) {
 	}
 	wantContent(t, s, ref, content)
 
-	w, err = s.Create(context.Background())
+	w, err = s.Create(context.Background(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +363,7 @@ func TestCommitRefuses(t *testing.T) {
 		})
 	}
 	s, dir := newStore(t)
-	if _, err := s.Create(ended); !errors.Is(err, context.Canceled) {
+	if _, err := s.Create(ended, -1); !errors.Is(err, context.Canceled) {
 		t.Errorf("create: got %v, want canceled", err)
 	}
 	wantFiles(t, dir, nil, nil)
@@ -391,7 +391,7 @@ func TestClosed(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	_, createErr := s.Create(context.Background())
+	_, createErr := s.Create(context.Background(), -1)
 	_, _, commitErr := w.Commit(context.Background(), nil)
 	_, sweepErr := s.Sweep(context.Background(), nil)
 	for name, err := range map[string]error{"create": createErr, "commit": commitErr, "remove": s.Remove(ref), "sweep": sweepErr} {
@@ -690,7 +690,7 @@ func TestNoRandomness(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.Create(context.Background()); !errors.Is(err, io.ErrUnexpectedEOF) {
+	if _, err := s.Create(context.Background(), -1); !errors.Is(err, io.ErrUnexpectedEOF) {
 		t.Errorf("got %v, want the error of Rand", err)
 	}
 }
@@ -737,7 +737,7 @@ func (f hintFile) StartWriteback(off, n int64) error {
 func TestWriteback(t *testing.T) {
 	var hints [][2]int64
 	s := open(t, newDir(t), hintFS{vfs.OS(), &hints})
-	w, err := s.Create(context.Background())
+	w, err := s.Create(context.Background(), -1)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -24,33 +24,49 @@ const (
 	writebackStep = 8 << 20
 )
 
-// Create starts a blob. The writer must be ended by Commit or Abort.
+// Create starts a blob of about size bytes; negative: nobody knows. The writer must be ended by Commit, Small or Abort.
 // Errors: ErrFailed, ErrClosed, ErrNoSpace, ctx.Err(), else I/O.
-func (s *Store) Create(ctx context.Context) (*Writer, error) {
+func (s *Store) Create(ctx context.Context, size int64) (*Writer, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
 	if err := s.ready(); err != nil {
 		return nil, err
 	}
+	w := &Writer{s: s, hasher: s.hashers.Get().(*blake3.Hasher)}
+	if s.log != nil && size <= MaxSmall {
+		w.small = make([]byte, 0, max(size, 0))
+		return w, nil
+	}
+	if err := w.createFile(); err != nil {
+		w.release()
+		return nil, err
+	}
+	return w, nil
+}
+
+// createFile begins the file of a blob.
+func (w *Writer) createFile() error {
+	s := w.s
 	s.created.Store(true)
 	for range maxTries {
 		id, err := s.newID()
 		if err != nil {
-			return nil, err
+			return err
 		}
 		file, err := s.fs.Create(s.incomingPath(id))
 		if err == nil {
-			return &Writer{s: s, id: id, file: file, hasher: s.hashers.Get().(*blake3.Hasher)}, nil
+			w.id, w.file = id, file
+			return nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			return nil, &DirError{IncomingDir, vfs.WithoutPath(err)}
+			return &DirError{IncomingDir, vfs.WithoutPath(err)}
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			return nil, s.changeError("create blob", err)
+			return s.changeError("create blob", err)
 		}
 	}
-	return nil, errNoID
+	return errNoID
 }
 
 var errNoID = fmt.Errorf("create blob: none of %d random IDs was free", maxTries)
@@ -70,8 +86,9 @@ func (s *Store) changeError(op string, err error) error {
 // Writer receives the bytes of one blob. Not safe for concurrent use.
 type Writer struct {
 	s      *Store
+	small  []byte // the blob, while there is no file
 	id     blobID
-	file   vfs.File
+	file   vfs.File // nil: it is small
 	hasher *blake3.Hasher
 	size   int64
 	sent   int64 // bytes whose writeback has begun
@@ -88,7 +105,7 @@ func (w *Writer) Write(p []byte) (int, error) {
 	if w.err != nil {
 		return 0, w.err
 	}
-	n, err := w.write(p)
+	n, err := w.gather(p)
 	w.hasher.Write(p[:n]) // never fails
 	w.size += int64(n)
 	if err != nil {
@@ -99,6 +116,45 @@ func (w *Writer) Write(p []byte) (int, error) {
 		w.startWriteback()
 	}
 	return n, nil
+}
+
+// gather keeps a small blob in memory, and writes a larger one to its file.
+func (w *Writer) gather(p []byte) (int, error) {
+	if w.file != nil {
+		return w.write(p)
+	}
+	if len(w.small)+len(p) <= MaxSmall {
+		w.small = append(w.small, p...)
+		return len(p), nil
+	}
+	if err := w.toFile(); err != nil {
+		return 0, err
+	}
+	return w.write(p)
+}
+
+// toFile writes what is in memory to a file.
+func (w *Writer) toFile() error {
+	if err := w.createFile(); err != nil {
+		return err
+	}
+	begun := w.small
+	w.small = nil
+	_, err := w.write(begun)
+	return err
+}
+
+// Small ends the writer of a blob that is to lie in the log: ok is false where it is to be a file, and nothing has changed. The bytes are
+// the caller's; nothing of them is durable.
+func (w *Writer) Small() (blob []byte, info Info, ok bool) {
+	if w.ended || w.err != nil || w.file != nil {
+		return nil, Info{}, false
+	}
+	w.ended = true
+	info.Size = w.size
+	w.hasher.Sum(info.BLAKE3[:0])
+	w.release()
+	return w.small, info, true
 }
 
 // write does not let a short write pass.
@@ -138,7 +194,11 @@ func (w *Writer) Commit(ctx context.Context, label []byte) (Ref, Info, error) {
 	if w.ended {
 		return "", Info{}, errEnded
 	}
-	if err := w.mayCommit(ctx, label); err != nil {
+	err := w.mayCommit(ctx, label)
+	if err == nil && w.file == nil {
+		err = w.toFile()
+	}
+	if err != nil {
 		w.Abort()
 		return "", Info{}, err
 	}
@@ -204,6 +264,9 @@ func (w *Writer) Abort() {
 	}
 	w.ended = true
 	w.release()
+	if w.file == nil {
+		return
+	}
 	_ = w.file.Close()
 	w.s.discardIncoming(w.id)
 }

@@ -141,9 +141,11 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 		return r, ErrConflict
 	}
 	if m.Payload != nil {
-		if m.Item.Ref, err = t.place(m.Payload); err != nil {
+		at, err := t.place(m.Payload)
+		if err != nil {
 			return r, err
 		}
+		m.Item.Ref = at.Ref()
 	}
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
 		return r, ErrRefUsed

@@ -22,6 +22,8 @@ const (
 
 	// Since format 3.
 	bucketSegments
+	bucketMoved
+	bucketMovedTo
 
 	bucketEnd // one more than the last
 )
@@ -30,7 +32,7 @@ var bucketNames = [bucketEnd]string{
 	bucketMeta: "meta", bucketItems: "items", bucketRefs: "refs", bucketTrash: "trash", bucketCounters: "counters",
 	bucketLocks: "locks", bucketJobs: "jobs", bucketWriters: "writers",
 	bucketPlans: "plans", bucketSources: "sources", bucketKept: "kept", bucketKeptKeys: "keptkeys",
-	bucketSegments: "segments",
+	bucketSegments: "segments", bucketMoved: "moved", bucketMovedTo: "movedto",
 }
 
 func (id bucketID) String() string { return bucketNames[id] }

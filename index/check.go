@@ -97,7 +97,7 @@ func (x *Index) checkMetas(ctx context.Context) (bad, err error) {
 
 // checkRows looks at the rows of a snapshot whose pages are right.
 func checkRows(ctx context.Context, b *view, report *CheckReport) (err error) {
-	c := checker{ctx: ctx, report: report, live: make(map[string]segment), segments: b.Bucket(bucketSegments)}
+	c := checker{ctx: ctx, report: report, live: make(map[string]segment), segments: b.Bucket(bucketSegments), moved: b.Bucket(bucketMoved), movedTo: b.Bucket(bucketMovedTo)}
 	c.items, c.refs = b.Bucket(bucketItems), b.Bucket(bucketRefs)
 	c.trash, c.counters = b.Bucket(bucketTrash), b.Bucket(bucketCounters)
 	c.plans, c.sources = b.Bucket(bucketPlans), b.Bucket(bucketSources)
@@ -105,7 +105,7 @@ func checkRows(ctx context.Context, b *view, report *CheckReport) (err error) {
 	if report.Stored, err = decodeCounters(c.counters.Get(totalRow)); err != nil {
 		c.problem("counters of the repository: %v", err)
 	}
-	steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkSegments, c.checkTops, func() error { return c.checkRest(b) }}
+	steps := []func() error{c.checkItems, c.checkTrash, c.checkPlans, c.checkSources, c.checkKept, c.checkKeptKeys, c.checkRefs, c.checkMoved, c.checkSegments, c.checkTops, func() error { return c.checkRest(b) }}
 	for _, step := range steps {
 		if err := step(); err != nil {
 			return err
@@ -131,7 +131,7 @@ type checker struct {
 	report                       *CheckReport
 	items, refs, trash, counters *table
 	plans, sources, kept, keys   *table
-	segments                     *table
+	segments, moved, movedTo     *table
 	live                         map[string]segment // counted, by row key
 
 	parent []byte // row of the last directory found to exist; nil: the root
@@ -357,13 +357,41 @@ func (c *checker) checkRefs() error {
 		default:
 			item, err = decodeItem(c.items.Get(target.row))
 		}
-		if p, ok := journal.ParseRef(string(ref)); ok {
-			row := string(segmentKey(p.Segment))
-			s := c.live[row]
-			c.live[row] = segment{s.blobs + 1, s.bytes + int64(p.Length)}
+		if _, ok := journal.ParseRef(string(ref)); ok {
+			c.countLive(string(ref))
 		}
 		if err != nil || item.Ref != string(ref) {
 			c.problem("ref %x leads to %s, which has not that ref", ref, target)
+		}
+	})
+}
+
+// countLive counts a payload where it lies.
+func (c *checker) countLive(ref string) {
+	at, err := location(c.moved, ref)
+	if err != nil {
+		c.problem("payload of ref %x: %v", ref, err)
+		return
+	}
+	row := string(segmentKey(at.Segment))
+	s := c.live[row]
+	c.live[row] = segment{s.blobs + 1, s.bytes + at.Length}
+}
+
+// checkMoved compares the two directions of what was moved, and wants a ref for each.
+func (c *checker) checkMoved() error {
+	err := c.each(c.moved, func(ref, value []byte) {
+		at, err := decodeMoved(value)
+		if err != nil || !bytes.Equal(c.movedTo.Get(placeKey(at)), ref) || c.refs.Get(ref) == nil {
+			c.problem("moved payload of ref %x: it lies at %+v (%v), where another is, or nothing has that ref", ref, at, err)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	return c.each(c.movedTo, func(place, ref []byte) {
+		if at, err := decodeMoved(c.moved.Get(ref)); err != nil || !bytes.Equal(placeKey(at), place) {
+			c.problem("place %x of the log leads to ref %x, which lies elsewhere", place, ref)
 		}
 	})
 }
@@ -401,7 +429,9 @@ func (c *checker) checkRest(b *view) error {
 		{bucketMeta, func(row, value []byte) (err error) {
 			switch {
 			case bytes.Equal(row, formatRow):
-			case bytes.Equal(row, appliedRow), bytes.HasPrefix(row, sequencePrefix):
+			case bytes.Equal(row, appliedRow):
+				_, err = decodeApplied(value)
+			case bytes.HasPrefix(row, sequencePrefix):
 				_, err = decodeSequence(value)
 			case bytes.Equal(row, markRow):
 				_, err = decodeMark(value)

@@ -225,7 +225,7 @@ func (x *Index) writeRows(over *overlay, end journal.Position) error {
 		}
 	}
 	if x.log != nil {
-		step = append(step, fileRow{bucketMeta, appliedRow, encodeSequence(uint64(end))})
+		step = append(step, fileRow{bucketMeta, appliedRow, encodeApplied(applied{end, x.log.Identity()})})
 	}
 	return x.writeStep(step)
 }

@@ -209,9 +209,10 @@ func (x *Index) transact(groups []*group) error {
 
 // evaluate carries out the groups on the last state, in an overlay of their own.
 func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup *time.Time, err error) {
-	var next journal.Payload
-	if n := payloadsOf(groups); n > 0 && x.log != nil {
-		if next, err = x.log.Place(n); err != nil {
+	var group *journal.Group
+	if x.log != nil {
+		group = &x.group
+		if err := x.log.Begin(group, nil); err != nil {
 			return nil, Counters{}, nil, x.logError(err)
 		}
 	}
@@ -224,8 +225,7 @@ func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup 
 		if err := v.sound(); err != nil {
 			return err
 		}
-		t = newTx(v)
-		t.next = next
+		t = newTx(v, group)
 		for _, g := range groups {
 			if g.results, g.err = t.apply(g.mutations); g.err == nil {
 				t.stand()

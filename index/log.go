@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"time"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/journal"
@@ -15,8 +16,31 @@ import (
 // LogDir is the directory of the log, beside the file.
 const LogDir = "log"
 
-// appliedRow is the position of the log up to which the file has its rows. A file without it has no log.
+// appliedRow says up to which position of which log the file has the rows. A file without it has no log.
 var appliedRow = []byte("\x00applied")
+
+const appliedV1 = 1
+
+// An applied is what appliedRow says.
+type applied struct {
+	at  journal.Position
+	log uint64 // identity of the log
+}
+
+func encodeApplied(a applied) []byte {
+	b := append(make([]byte, 0, 1+2*8), appliedV1)
+	return binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(b, uint64(a.at)), a.log)
+}
+
+func decodeApplied(b []byte) (a applied, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	a.at, a.log = journal.Position(f.i64()), uint64(f.i64())
+	if version != appliedV1 || !f.done() || a.at < 0 {
+		return applied{}, damaged("applied")
+	}
+	return a, nil
+}
 
 func (x *Index) logOptions() journal.Options {
 	fsys := x.opts.FS
@@ -29,21 +53,16 @@ func (x *Index) logOptions() journal.Options {
 // beginLog opens the log and reads what the file does not have yet. A file that has no log gets one. from is the format that the file
 // had before it was opened.
 func (x *Index) beginLog(from uint32) error {
-	applied, has, err := x.applied()
+	a, has, err := x.applied()
 	switch {
 	case err != nil:
 		return err
+	case x.opts.Use == Rebuild && has:
+		return x.writeStep([]fileRow{{bucketMeta, appliedRow, nil}})
 	case x.opts.Use == Rebuild:
-		if !has {
-			return nil
-		}
-		err := x.write([]fileRow{{bucketMeta, appliedRow, nil}})
-		if err == nil {
-			x.show()
-		}
-		return err
+		return nil
 	case has:
-		return x.openLog(applied)
+		return x.openLog(a)
 	case x.opts.ReadOnly:
 		return nil
 	}
@@ -51,21 +70,22 @@ func (x *Index) beginLog(from uint32) error {
 }
 
 // applied reads appliedRow.
-func (x *Index) applied() (at journal.Position, has bool, err error) {
+func (x *Index) applied() (a applied, has bool, err error) {
 	err = x.view(func(v *view) error {
 		value := v.Bucket(bucketMeta).Get(appliedRow)
 		if value == nil {
 			return nil
 		}
-		n, err := decodeSequence(value)
-		at, has = journal.Position(n), true
+		has = true
+		a, err = decodeApplied(value)
 		return err
 	})
-	return at, has, err
+	return a, has, err
 }
 
 // createLog makes the log of a file that has none: a new one, or a new part of the one that lies there, which stays as it is. That is the
-// case where the making of an index was interrupted, and where a file was rebuilt. The row in the file comes last. from is as in beginLog.
+// case where the making of an index was interrupted, and where a file was rebuilt. The row in the file comes last: until then
+// there is no log, whatever lies there. from is as in beginLog.
 func (x *Index) createLog(from uint32) error {
 	o := x.logOptions()
 	if has, err := journal.Exists(o); err != nil {
@@ -75,41 +95,29 @@ func (x *Index) createLog(from uint32) error {
 	}
 	at, err := journal.Extend(o)
 	if errors.Is(err, journal.ErrNotFound) {
-		err = journal.Create(o, 0)
+		err = journal.Create(o, 0, 0)
 	}
 	if err != nil {
 		return x.logError(err)
 	}
-	if err := x.write([]fileRow{{bucketMeta, appliedRow, encodeSequence(uint64(at))}}); err != nil {
+	if err := x.openLog(applied{at: at}); err != nil {
 		return err
 	}
-	x.show()
-	return x.openLog(at)
+	return x.writeStep([]fileRow{{bucketMeta, appliedRow, encodeApplied(applied{at, x.log.Identity()})}})
 }
 
-// openLog opens the log of a file that has its rows up to applied, and reads the others.
-func (x *Index) openLog(applied journal.Position) error {
+// openLog opens the log of a file that has its rows as a says, and reads the others. Identity 0: whatever log lies there.
+func (x *Index) openLog(a applied) error {
 	log, err := journal.Open(x.logOptions())
 	if err != nil {
 		return x.logError(err)
 	}
 	over := new(overlay)
-	var body []byte // of the group at hand, if it has several records
-	err = log.Replay(context.Background(), applied, func(r journal.Replayed) error {
-		if r.Kind != journal.KindRows {
-			return fmt.Errorf("%w: log record of kind %d; a newer program may know it", ErrBadVersion, r.Kind)
-		}
-		if !r.Last {
-			body = append(body, r.Body...)
-			return nil
-		}
-		all := r.Body
-		if len(body) > 0 {
-			all = append(body, r.Body...)
-		}
-		body = nil
-		return decodeRows(all, over)
-	})
+	r := rowReader{over: over}
+	err = log.Replay(context.Background(), a.at, r.read)
+	if err == nil && a.log != 0 && a.log != log.Identity() {
+		err = errOtherLog
+	}
 	if err != nil {
 		return errors.Join(x.logError(err), log.Close())
 	}
@@ -117,47 +125,83 @@ func (x *Index) openLog(applied journal.Position) error {
 	p := &x.pending
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.over, p.applied, p.end = over, applied, log.End()
+	p.over, p.applied, p.end = over, a.at, log.End()
 	if over.rows > 0 {
+		p.since = time.Now()
 		p.wake()
 	}
 	x.snapshots.publishOverlay(over)
 	return nil
 }
 
-// logError makes errors of the log those of this package.
+// A rowReader puts the rows of groups into an overlay.
+type rowReader struct {
+	over *overlay
+	body []byte // of the group at hand, if it has several records
+}
+
+func (r *rowReader) read(record journal.Replayed) error {
+	if record.Kind != journal.KindRows {
+		return fmt.Errorf("%w: log record of kind %d; a newer program may know it", ErrBadVersion, record.Kind)
+	}
+	body := record.Body
+	if !record.Last || len(r.body) > 0 {
+		r.body = append(r.body, record.Body...)
+		body = r.body
+	}
+	if !record.Last {
+		return nil
+	}
+	r.body = nil
+	return decodeRows(body, r.over)
+}
+
+var errOtherLog = errors.New("the log is of another index")
+
+// logError makes errors of the log those of this package, and says what does not fit.
 func (x *Index) logError(err error) error {
+	damaged := func(what string) error { return fmt.Errorf("%w: %s: %w", ErrCorrupt, what, err) }
 	switch {
+	case err == nil:
+		return nil
 	case errors.Is(err, journal.ErrNotFound):
-		return fmt.Errorf("%w: its log is missing (directory %s): put it back", ErrCorrupt, LogDir)
-	case errors.Is(err, journal.ErrCorrupt):
-		return fmt.Errorf("%w: log: %w", ErrCorrupt, err)
+		return damaged("its log is missing (directory " + LogDir + "); put it back")
 	case errors.Is(err, journal.ErrVersion):
-		return fmt.Errorf("%w: log: %w", ErrBadVersion, err)
-	case errors.Is(err, journal.ErrNoSpace):
+		return fmt.Errorf("%w: %w", ErrBadVersion, err)
+	case errors.Is(err, journal.ErrRemoved):
+		return damaged("the file is older than its log, as if an old copy had been put back")
+	case errors.Is(err, journal.ErrBeyondEnd):
+		return damaged("the file is newer than its log, as if an old copy of the log had been put back")
+	case errors.Is(err, journal.ErrMissing), errors.Is(err, journal.ErrPosition), errors.Is(err, journal.ErrCorrupt), errors.Is(err, errOtherLog):
+		return damaged("directory " + LogDir)
+	case errors.Is(err, journal.ErrNoSpace) && !errors.Is(err, journal.ErrFailed):
 		return &unchanged{fmt.Errorf("%w: %w", ErrNoSpace, err)}
 	}
 	return err
 }
 
-// appendRows makes the rows of a transaction durable in the log, and the payloads to which they refer, before them.
+// appendRows makes the rows of a transaction durable in the log, with the payloads to which they refer. It takes as many records as the rows
+// need.
 func (x *Index) appendRows(t *tx, rows []rowID) (end journal.Position, err error) {
 	body := appendRows(x.encoded[:0], t.over, rows)
-	var records []journal.Record
-	if len(t.payloads) > 0 {
-		records = append(records, journal.Record{Kind: journal.KindRows, Payloads: t.payloads})
-	}
-	for rest := body; len(rest) > 0; {
-		n := min(len(rest), journal.MaxBody)
-		records = append(records, journal.Record{Kind: journal.KindRows, Body: rest[:n]})
-		rest = rest[n:]
-	}
-	at, err := x.log.Append(records)
 	if cap(body) <= keepEncoded {
 		x.encoded = body
 	}
-	return at.End, x.logError(err)
+	for len(body) > 0 {
+		n := min(len(body), maxBody)
+		if err := t.group.Record(journal.KindRows, body[:n]); err != nil {
+			return 0, x.logError(err)
+		}
+		body = body[n:]
+	}
+	if err := x.log.Append(context.Background(), t.group); err != nil {
+		return 0, x.logError(err)
+	}
+	return t.group.End(), nil
 }
+
+// maxBody is how many bytes of rows one record has at most.
+const maxBody = 8 << 20
 
 // keepEncoded is how much memory for encoded rows is kept from one group to the next, in bytes.
 const keepEncoded = 1 << 20

@@ -121,7 +121,7 @@ func TestUpgradeCountsDamage(t *testing.T) {
 		apply(t, x, index.SetFlags{Key: key, Ref: "ref-" + key, Set: index.FlagDamaged})
 	}
 	err = x.Tamper(func(tx *bolt.Tx) error {
-		for _, name := range []string{"plans", "sources", "kept", "keptkeys"} {
+		for _, name := range []string{"plans", "sources", "kept", "keptkeys", "segments", "moved", "movedto"} {
 			if err := tx.DeleteBucket([]byte(name)); err != nil {
 				return err
 			}
@@ -129,12 +129,10 @@ func TestUpgradeCountsDamage(t *testing.T) {
 		if err := tx.Bucket([]byte("counters")).Put([]byte{0}, record); err != nil {
 			return err
 		}
-		return tx.Bucket([]byte("meta")).Put([]byte("\x00format"), []byte{1, 0, 0, 0})
+		meta := tx.Bucket([]byte("meta"))
+		return errors.Join(meta.Delete([]byte("\x00applied")), meta.Put([]byte("\x00format"), []byte{1, 0, 0, 0}))
 	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := x.Close(); err != nil {
+	if err := errors.Join(err, x.Close(), os.RemoveAll(filepath.Join(filepath.Dir(path), index.LogDir))); err != nil {
 		t.Fatal(err)
 	}
 	x = open(t, path, index.Options{})

@@ -165,8 +165,8 @@ type SetFlags struct {
 	Set, Clear Flags
 }
 
-// Relocate gives what refers to Ref, a payload in the log, another place: Payload, the same bytes, is stored again. ErrConflict when
-// nothing has that ref any more. Nothing else changes.
+// Relocate gives the payload of Ref, in the log, another place: Payload, the same bytes, is stored again, and found under the same Ref.
+// ErrConflict when nothing has that ref any more. Nothing else changes.
 type Relocate struct {
 	Ref     string
 	Payload []byte

@@ -51,9 +51,10 @@ type Index struct {
 	queue  chan *group
 	ended  chan struct{} // closed when the commit loop has returned
 
-	log     *journal.Log // nil: groups go into the file at once, or not at all
-	pending pending      // rows that are in the log and not in the file
-	encoded []byte       // memory for a group; for the commit loop
+	log     *journal.Log  // nil: groups go into the file at once, or not at all
+	pending pending       // rows that are in the log and not in the file
+	encoded []byte        // memory for rows; for the commit loop, as the next
+	group   journal.Group // memory for what is appended
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop

@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -24,104 +23,144 @@ var errNoLog = errors.New("a payload, and the index has no log")
 // HasLog tells whether Put takes payloads.
 func (x *Index) HasLog() bool { return x.log != nil }
 
-// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when its segment is not there any more (the item has another
-// ref by now, or is gone), ErrCorrupt when they are not what was stored.
-func (x *Index) Payload(ref string) ([]byte, error) {
-	p, ok := journal.ParseRef(ref)
-	if !ok || x.log == nil {
+// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt when they are not what was
+// stored. unchecked: whatever lies there.
+func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
+	if x.log == nil {
 		return nil, ErrNotFound
 	}
-	b, err := x.log.ReadPayload(p)
-	if errors.Is(err, journal.ErrNotFound) {
-		return nil, ErrNotFound
+	var last journal.Place
+	for {
+		at, err := x.locate(ref)
+		if err != nil {
+			return nil, err
+		}
+		b, err := x.readPayload(at, unchecked)
+		if !errors.Is(err, journal.ErrRemoved) && !errors.Is(err, journal.ErrMissing) {
+			return b, x.logError(err)
+		}
+		if at == last {
+			return nil, fmt.Errorf("%w: log: the segment of a payload is missing", ErrCorrupt)
+		}
+		last = at // it was moved, or removed, since we looked
 	}
-	return b, x.logError(err)
 }
 
-// payloadsOf is how much place the payloads of groups take in the log.
-func payloadsOf(groups []*group) (n int) {
-	for _, g := range groups {
-		n += g.payloads()
+func (x *Index) readPayload(at journal.Place, unchecked bool) ([]byte, error) {
+	if unchecked {
+		return x.log.ReadPayloadUnchecked(at.At(), at.Length)
 	}
-	return n
+	return x.log.ReadPayload(at.At(), at.Length, nil)
 }
 
+// locate finds where a payload lies.
+func (x *Index) locate(ref string) (at journal.Place, err error) {
+	err = x.view(func(v *view) error {
+		if v.Bucket(bucketRefs).Get([]byte(ref)) == nil {
+			return ErrNotFound
+		}
+		at, err = location(v.Bucket(bucketMoved), ref)
+		return err
+	})
+	return at, err
+}
+
+// location is where the payload of a ref lies: where it was written first, unless it was moved since. moved is bucketMoved.
+func location(moved getter, ref string) (at journal.Place, err error) {
+	if value := moved.Get([]byte(ref)); value != nil {
+		return decodeMoved(value)
+	}
+	at, ok := journal.ParseRef(ref)
+	if !ok {
+		return at, fmt.Errorf("%w: ref %x is none of the log", ErrCorrupt, ref)
+	}
+	return at, nil
+}
+
+// payloads is how many bytes a group brings.
 func (g *group) payloads() (n int) {
 	for _, m := range g.mutations {
 		switch m := m.(type) {
 		case Put:
-			if m.Payload != nil {
-				n += journal.PayloadSize(len(m.Payload))
-			}
+			n += len(m.Payload)
 		case Relocate:
-			n += journal.PayloadSize(len(m.Payload))
+			n += len(m.Payload)
 		}
 	}
 	return n
 }
 
-// place gives a payload its place in the log, and returns the ref.
-func (t *tx) place(payload []byte) (ref string, err error) {
-	if t.next == (journal.Payload{}) {
-		return "", errNoLog
+// place gives a payload its place in the log. That of a group that fails stays empty.
+func (t *tx) place(payload []byte) (at journal.Place, err error) {
+	if t.group == nil {
+		return at, errNoLog
 	}
-	at := t.next
-	at.Length = len(payload)
-	t.next.Offset += journal.PayloadSize(len(payload))
-	t.payloads = append(t.payloads, payload)
-	ref = at.Ref()
-	return ref, t.countPayload(ref, +1)
+	p, err := t.group.Payload(payload)
+	if err != nil {
+		return at, err
+	}
+	segment := t.group.Segment()
+	at = journal.Place{Segment: segment, Offset: int64(p - segment), Length: int64(len(payload))}
+	return at, t.countPayload(at, +1)
 }
 
-// relocate stores a payload again, and has what refers to it refer to that.
+// relocate stores a payload again. Its ref stays, as it says which bytes an item has; that they lie elsewhere now is a row of its own.
 func (t *tx) relocate(m Relocate) error {
-	value := t.refs.Get([]byte(m.Ref))
-	if value == nil {
+	ref := []byte(m.Ref)
+	if t.refs.Get(ref) == nil {
 		return ErrConflict
 	}
-	target, err := decodeRef(value)
+	was, err := location(t.moved, m.Ref)
 	if err != nil {
 		return err
 	}
-	target.row = bytes.Clone(target.row)
-	ref, err := t.place(m.Payload)
+	at, err := t.place(m.Payload)
 	if err != nil {
 		return err
 	}
-	if err := t.refer(target, ref); err != nil {
-		return err
-	}
-	t.remove(t.refs, []byte(m.Ref))
-	t.put(t.refs, []byte(ref), encodeRef(target))
-	return t.countPayload(m.Ref, -1)
+	t.remove(t.movedTo, placeKey(was))
+	t.put(t.moved, ref, encodeMoved(at))
+	t.put(t.movedTo, placeKey(at), ref)
+	return t.countPayload(was, -1)
 }
 
-// refer gives an item, in whatever bucket, another ref.
-func (t *tx) refer(target refTarget, ref string) error {
-	switch target.in {
-	case inTrash:
-		record, err := decodeTrash(t.trash.Get(target.row))
-		if err != nil {
-			return err
-		}
-		record.item.Ref = ref
-		t.put(t.trash, target.row, encodeTrash(&record))
-	case inKept:
-		record, err := decodeKept(t.kept.Get(target.row))
-		if err != nil {
-			return err
-		}
-		record.item.Ref = ref
-		t.put(t.kept, target.row, encodeKept(&record))
-	default:
-		item, err := decodeItem(t.items.Get(target.row))
-		if err != nil {
-			return err
-		}
-		item.Ref = ref
-		t.put(t.items, target.row, encodeItem(&item))
+// dropPayload is for a ref that nothing has any more.
+func (t *tx) dropPayload(ref string) error {
+	if _, ok := journal.ParseRef(ref); !ok {
+		return nil
 	}
-	return nil
+	at, err := location(t.moved, ref)
+	if err != nil {
+		return err
+	}
+	t.remove(t.moved, []byte(ref))
+	t.remove(t.movedTo, placeKey(at))
+	return t.countPayload(at, -1)
+}
+
+// placeKey is the row of bucketMovedTo.
+func placeKey(at journal.Place) []byte {
+	return binary.BigEndian.AppendUint32(segmentKey(at.Segment), uint32(at.Offset))
+}
+
+const movedV1 = 1
+
+func encodeMoved(at journal.Place) []byte {
+	b := append(append(make([]byte, 0, 1+12+4), movedV1), placeKey(at)...)
+	return binary.LittleEndian.AppendUint32(b, uint32(at.Length))
+}
+
+func decodeMoved(b []byte) (at journal.Place, err error) {
+	f := fields{b: b}
+	version := f.u8()
+	place := f.next(12)
+	length := f.u32()
+	if version != movedV1 || !f.done() || length > MaxPayload {
+		return at, damaged("moved payload")
+	}
+	return journal.Place{
+		Segment: journal.Position(binary.BigEndian.Uint64(place)), Offset: int64(binary.BigEndian.Uint32(place[8:])), Length: int64(length),
+	}, nil
 }
 
 // LogSegment is a segment of the log, and what of it is needed still.
@@ -155,16 +194,24 @@ func (x *Index) Segments() (all []LogSegment, err error) {
 	return all, err
 }
 
-// Payloads lists the refs to payloads in a segment, at most most of them.
+// Payloads lists refs of which the payloads lie in a segment, at most most of them.
 func (x *Index) Payloads(first journal.Position, most int) (refs []string, err error) {
-	from := journal.Payload{Segment: first}.Ref()
-	prefix := from[:len(from)-8] // without offset and length
-	err = x.scan(context.Background(), walk{bucket: bucketRefs, from: []byte(prefix)}, func(row, _ []byte) ([]byte, error) {
-		if !strings.HasPrefix(string(row), prefix) || len(refs) == most {
-			return nil, errEnd
+	prefix := segmentKey(first)
+	err = x.view(func(v *view) error {
+		moved := v.Bucket(bucketMoved)
+		from := journal.Place{Segment: first}.Ref()
+		from = from[:len(from)-8] // without offset and length
+		c := v.Bucket(bucketRefs).Cursor()
+		for ref, _ := c.Seek([]byte(from)); strings.HasPrefix(string(ref), from) && len(refs) < most; ref, _ = c.Next() {
+			if moved.Get(ref) == nil {
+				refs = append(refs, string(ref))
+			}
 		}
-		refs = append(refs, string(row))
-		return nil, nil
+		c = v.Bucket(bucketMovedTo).Cursor()
+		for place, ref := c.Seek(prefix); bytes.HasPrefix(place, prefix) && len(refs) < most; place, ref = c.Next() {
+			refs = append(refs, string(ref))
+		}
+		return nil
 	})
 	return refs, err
 }
@@ -177,7 +224,7 @@ func (x *Index) removeSegments() error {
 	}
 	for _, s := range all[:max(len(all)-1, 0)] {
 		if s.Applied && s.Blobs == 0 {
-			if err := x.log.Remove(s.First); err != nil {
+			if err := x.log.RemoveSegment(s.First); err != nil {
 				return err
 			}
 		}
@@ -195,20 +242,16 @@ func segmentKey(first journal.Position) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(first))
 }
 
-// countPayload adds (sign +1) or takes away (-1) what a ref leads to from what is live in its segment, if it is in the log. A segment
-// without a row has nothing that is live.
-func (t *tx) countPayload(ref string, sign int64) error {
-	p, ok := journal.ParseRef(ref)
-	if !ok {
-		return nil
-	}
+// countPayload adds (sign +1) or takes away (-1) a payload from what is live in its segment. A segment without a row has nothing that
+// is live.
+func (t *tx) countPayload(p journal.Place, sign int64) error {
 	row := segmentKey(p.Segment)
 	s, err := decodeSegment(t.segments.Get(row))
 	if err != nil {
 		return err
 	}
 	s.blobs += sign
-	s.bytes += sign * int64(p.Length)
+	s.bytes += sign * p.Length
 	switch {
 	case s.blobs < 0 || s.bytes < 0:
 		return fmt.Errorf("%w: more was taken from a segment than was in it", ErrCorrupt)

@@ -15,7 +15,7 @@ import (
 // neighbours stand. Nothing of it is durable or visible before its rows are in the log.
 type tx struct {
 	meta, items, refs, trash, counters, locks, jobs, writers *table
-	plans, sources, kept, keptKeys, segments                 *table
+	plans, sources, kept, keptKeys, segments, moved, movedTo *table
 
 	base   *overlay // that over began as
 	over   *overlay
@@ -25,9 +25,7 @@ type tx struct {
 	log     []step  // of the current group, in order
 	changed []rowID // by groups that stand; may have a row more than once
 
-	next     journal.Payload // where the next payload will lie
-	payloads [][]byte        // of groups that stand, and of the current one
-	stood    int             // payloads of the groups that stand
+	group *journal.Group // that takes the payloads; nil: there is no log
 }
 
 // A rowID names a row.
@@ -44,12 +42,12 @@ type step struct {
 }
 
 // newTx evaluates on a view, which must stay acquired.
-func newTx(v *view) *tx {
-	t := &tx{base: v.over, over: v.over.copy(), tables: v.tables}
+func newTx(v *view, group *journal.Group) *tx {
+	t := &tx{base: v.over, over: v.over.copy(), tables: v.tables, group: group}
 	t.meta, t.items, t.refs, t.trash = &t.tables[bucketMeta], &t.tables[bucketItems], &t.tables[bucketRefs], &t.tables[bucketTrash]
 	t.counters, t.locks, t.jobs, t.writers = &t.tables[bucketCounters], &t.tables[bucketLocks], &t.tables[bucketJobs], &t.tables[bucketWriters]
 	t.plans, t.sources, t.kept, t.keptKeys = &t.tables[bucketPlans], &t.tables[bucketSources], &t.tables[bucketKept], &t.tables[bucketKeptKeys]
-	t.segments = &t.tables[bucketSegments]
+	t.segments, t.moved, t.movedTo = &t.tables[bucketSegments], &t.tables[bucketMoved], &t.tables[bucketMovedTo]
 	return t
 }
 
@@ -86,10 +84,6 @@ func (t *tx) undo() {
 		}
 	}
 	t.log = t.log[:0]
-	for _, p := range t.payloads[t.stood:] {
-		t.next.Offset -= journal.PayloadSize(len(p))
-	}
-	t.payloads = t.payloads[:t.stood]
 }
 
 // stand lets the group's changes stand.
@@ -98,7 +92,6 @@ func (t *tx) stand() {
 		t.changed = append(t.changed, s.rowID)
 	}
 	t.log = t.log[:0]
-	t.stood = len(t.payloads)
 }
 
 // rows are the changed ones, sorted, each once. What the overlay says of them is their new value.

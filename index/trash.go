@@ -134,7 +134,7 @@ func (t *tx) purge(m PurgeTrash) error {
 		}
 		t.remove(t.trash, row)
 		t.remove(t.refs, []byte(record.item.Ref))
-		if err := t.countPayload(record.item.Ref, -1); err != nil {
+		if err := t.dropPayload(record.item.Ref); err != nil {
 			return err
 		}
 		if err := t.countTrash(&record.item, -1); err != nil {

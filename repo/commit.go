@@ -215,7 +215,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		}
 		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
-			Key: u.o.Key, Item: u.item, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
+			Key: u.o.Key, Item: u.item, Payload: u.payload, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
 			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
 			Commit: a.commitClass(b, u),
 		})
@@ -319,6 +319,9 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 		}
 		if u.commit && a.r.commit.isIndex(u.o.Key) {
 			a.r.indexStored()
+		}
+		if u.ref == "" {
+			continue
 		}
 		if err := a.r.blobs.Settle(u.ref); err != nil {
 			a.r.env.Logger.Warn("marker of a stored blob stays until the next start", "error", err)

@@ -346,7 +346,7 @@ func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) e
 		return err
 	}
 	defer blob.Close()
-	w, err := m.blobs.Create(ctx)
+	w, err := m.blobs.Create(ctx, e.Item.Size)
 	if err != nil {
 		return err
 	}

@@ -257,7 +257,11 @@ func (r *Repository) load(ctx context.Context) error {
 	r.dialect, r.id, r.created = values[layout.MetaDialect], values[layout.MetaID], time.UnixMilli(created)
 	r.commit = commitKeysOf(r.dialect)
 
-	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
+	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now}
+	if false && r.index.HasLog() {
+		o.Log = payloads{r.index}
+	}
+	r.blobs, err = blobstore.Open(o)
 	if err != nil {
 		return r.translate(err)
 	}

@@ -51,7 +51,8 @@ type Upload struct {
 	begun    uint64           // step at which an index began to be stored, see compactions
 	disk     *diskReservation // on the disk; nil while exempt
 	reserved int64            // bytes that were reserved of the disk in all
-	ref      blobstore.Ref
+	ref      blobstore.Ref // of a file; empty: it lies in payload, or nowhere yet
+	payload  []byte        // a small blob, which Commit stores in the log
 	item     index.Item
 	finished bool
 	ended    bool
@@ -85,7 +86,11 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 			return nil, err
 		}
 	}
-	w, err := a.r.blobs.Create(ctx)
+	size := o.Size
+	if o.Reservation != nil {
+		size = blobstore.MaxSmall + 1 // the outputs of a plan are committed together, and would be in memory until then
+	}
+	w, err := a.r.blobs.Create(ctx, size)
 	if err != nil {
 		u.release()
 		return nil, a.r.translate(err)
@@ -213,8 +218,8 @@ type Verified struct {
 	Sum       []byte
 }
 
-// Finish makes the bytes durable under no name yet: key is where Commit will put them. When
-// it returns nil only Commit or Discard may follow.
+// Finish makes the bytes durable under no name yet: key is where Commit will put them. Those of a small blob stay in memory: Commit makes
+// them durable together with the row. When Finish returns nil only Commit or Discard may follow.
 func (u *Upload) Finish(ctx context.Context, key string, verified Verified) error {
 	now := u.a.r.env.Now()
 	u.item = index.Item{
@@ -222,6 +227,11 @@ func (u *Upload) Finish(ctx context.Context, key string, verified Verified) erro
 	}
 	if entry, err := u.a.r.index.Get(key); err == nil && !entry.Dir {
 		u.item.Created = entry.Item.Created
+	}
+	if payload, info, ok := u.w.Small(); ok {
+		u.o.Key, u.payload, u.finished = key, payload, true
+		u.item.Size, u.item.BLAKE3 = info.Size, info.BLAKE3
+		return nil
 	}
 	text, err := layout.EncodeLabel(u.a.r.dialect, key, u.item, u.exempt)
 	if err != nil {
@@ -252,6 +262,9 @@ func (u *Upload) Discard() {
 	if !u.finished {
 		u.w.Abort()
 		return
+	}
+	if u.ref == "" {
+		return // nothing was written
 	}
 	// No index record refers to the blob, and none can any more.
 	if err := u.a.r.blobs.Remove(u.ref); err != nil {

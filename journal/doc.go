@@ -1,0 +1,2 @@
+// Package journal (to be written).
+package journal
