@@ -1,6 +1,8 @@
 package index_test
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"

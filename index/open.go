@@ -248,5 +248,10 @@ func (x *Index) Failed() error {
 	if err := x.failed.Load(); err != nil {
 		return *err
 	}
+	if x.log != nil {
+		if err := x.log.Failed(); err != nil { // what it does ahead, too
+			return fmt.Errorf("%w: %w", ErrFailed, withoutPath(err, x.dir))
+		}
+	}
 	return nil
 }

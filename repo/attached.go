@@ -85,14 +85,19 @@ func inItsPlace(fsys vfs.FS, dir string, x *index.Index) (fs.FileInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	now, err := os.Stat(dir)
-	if err != nil || !os.SameFile(own, now) {
+	if moved(own, dir) {
 		return nil, errMovedMeanwhile
 	}
 	if info, err := fsys.Stat(filepath.Join(dir, layout.IndexFile)); err != nil || !x.Is(info) {
 		return nil, errMovedMeanwhile
 	}
 	return own, nil
+}
+
+// moved tells whether the directory that own is of does not lie under the name any more.
+func moved(own fs.FileInfo, dir string) bool {
+	now, err := os.Stat(dir)
+	return err != nil || !os.SameFile(own, now)
 }
 
 // errMovedMeanwhile is index.ErrNotFound: whoever opens a repository tries once more.

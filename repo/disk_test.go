@@ -3,16 +3,18 @@ package repo_test
 import (
 	"bytes"
 	"errors"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"testing"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
-// disk is a file system that has so many bytes free. What was written is not given back.
+// disk is a file system that has so many bytes free. What was written is not given back, and the log takes nothing.
 type disk struct {
 	vfs.FS
 	free atomic.Int64
@@ -22,6 +24,9 @@ func (d *disk) Space(string) (free, total int64, err error) { return d.free.Load
 
 func (d *disk) Create(name string) (vfs.File, error) {
 	f, err := d.FS.Create(name)
+	if filepath.Base(filepath.Dir(name)) == index.LogDir {
+		return f, err
+	}
 	return diskFile{f, d}, err
 }
 

@@ -62,7 +62,7 @@ func readIndex(t *testing.T, a *repo.Access) {
 func TestKeptGivesWayToTheDisk(t *testing.T) {
 	const mib = 1 << 20
 	s, a, passed := vgerRepository(t, func(o *datadir.Options) {
-		o.Dir = smallDisk(t, 64*mib)
+		o.Dir = smallDisk(t, 96*mib)
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 4 * mib} }
 	})
 	r := a.Repository()

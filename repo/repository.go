@@ -204,6 +204,11 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	if errors.Is(err, fs.ErrPermission) {
 		return nil, errors.Join(Unreadable(filepath.Join(dir, layout.IndexFile), err), letGo())
 	}
+	if errors.Is(err, index.ErrCorrupt) {
+		if own, statErr := fsys.Stat(dir); statErr == nil && moved(own, dir) {
+			err = errMovedMeanwhile // and the log is not that of the file
+		}
+	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
 	}

@@ -113,9 +113,6 @@ var displacements = []struct {
 		}
 		mustRename(t, older, filepath.Join(filepath.Dir(dir), "away"))
 	}},
-	{"index replaced", "", true, func(t *testing.T, dir string) {
-		mustRename(t, filepath.Join(filepath.Dir(dir), "older", "index.db"), filepath.Join(dir, "index.db"))
-	}},
 }
 
 // No acknowledged write is lost: what was acknowledged before the move is in the moved directory, what was acknowledged
