@@ -28,6 +28,7 @@ var layers = [][]string{
 	{"repo"},
 	{"repo/digest"},
 	{"index", "blobstore"},
+	{"journal"},
 	{"blobstore/vfs"},
 	{"internal/platform"},
 }

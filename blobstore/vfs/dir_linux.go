@@ -112,6 +112,14 @@ func (d *dirFS) Open(name string) (File, error) {
 	return wrap(d.open(name, rel, unix.O_RDONLY|unix.O_NOFOLLOW, 0))
 }
 
+func (d *dirFS) OpenWrite(name string) (File, error) {
+	rel, ok := d.below(name)
+	if !ok {
+		return osFS{}.OpenWrite(name)
+	}
+	return wrap(d.open(name, rel, unix.O_RDWR|unix.O_NOFOLLOW, 0))
+}
+
 func (d *dirFS) Link(oldname, newname string) error {
 	from, ok := d.below(oldname)
 	to, both := d.below(newname)

@@ -69,7 +69,11 @@ func (m *memoryFS) Create(name string) (File, error) {
 	return &memoryFile{m: m, node: node, name: name, writes: true}, nil
 }
 
-func (m *memoryFS) Open(name string) (File, error) {
+func (m *memoryFS) Open(name string) (File, error) { return m.open(name, false) }
+
+func (m *memoryFS) OpenWrite(name string) (File, error) { return m.open(name, true) }
+
+func (m *memoryFS) open(name string, writes bool) (File, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	node := m.look(name)
@@ -80,7 +84,7 @@ func (m *memoryFS) Open(name string) (File, error) {
 		return nil, pathError("open", name, syscall.EISDIR)
 	}
 	node.open++
-	return &memoryFile{m: m, node: node, name: name}, nil
+	return &memoryFile{m: m, node: node, name: name, writes: writes}, nil
 }
 
 func (m *memoryFS) Link(oldname, newname string) error {
@@ -246,7 +250,7 @@ func (i memoryInfo) Mode() fs.FileMode {
 	return 0o600
 }
 
-// memoryFile is an open file. One that was created appends, as no caller does otherwise.
+// memoryFile is an open file. Its Write appends, as no caller does otherwise. It is no Allocator: a file takes memory as it grows.
 type memoryFile struct {
 	m      *memoryFS
 	node   *memoryNode
@@ -260,18 +264,52 @@ type memoryFile struct {
 func (f *memoryFile) Write(p []byte) (int, error) {
 	f.m.mu.Lock()
 	defer f.m.mu.Unlock()
+	return f.writeLocked(p, int64(len(f.node.bytes)))
+}
+
+func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if off < 0 {
+		return 0, pathError("write", f.name, syscall.EINVAL)
+	}
+	return f.writeLocked(p, off)
+}
+
+func (f *memoryFile) writeLocked(p []byte, off int64) (int, error) {
+	if err := f.resizeLocked("write", max(off+int64(len(p)), int64(len(f.node.bytes)))); err != nil {
+		return 0, err
+	}
+	return copy(f.node.bytes[off:], p), nil
+}
+
+func (f *memoryFile) Truncate(size int64) error {
+	f.m.mu.Lock()
+	defer f.m.mu.Unlock()
+	if size < 0 {
+		return pathError("truncate", f.name, syscall.EINVAL)
+	}
+	return f.resizeLocked("truncate", size)
+}
+
+// resizeLocked makes the file size bytes long, if it may be written.
+func (f *memoryFile) resizeLocked(op string, size int64) error {
+	grown := size - int64(len(f.node.bytes))
 	switch {
 	case f.closed:
-		return 0, pathError("write", f.name, fs.ErrClosed)
+		return pathError(op, f.name, fs.ErrClosed)
 	case !f.writes:
-		return 0, pathError("write", f.name, syscall.EBADF)
-	case f.m.used+int64(len(p)) > f.m.size:
-		return 0, pathError("write", f.name, syscall.ENOSPC)
+		return pathError(op, f.name, syscall.EBADF)
+	case f.m.used+grown > f.m.size:
+		return pathError(op, f.name, syscall.ENOSPC)
 	}
-	f.m.used += int64(len(p))
-	f.node.bytes = append(f.node.bytes, p...)
+	f.m.used += grown
+	if grown > 0 {
+		f.node.bytes = append(f.node.bytes, make([]byte, grown)...)
+	}
+	f.node.bytes = f.node.bytes[:size]
 	f.node.at = time.Now()
-	return len(p), nil
+	return nil
 }
 
 func (f *memoryFile) Read(p []byte) (int, error) {

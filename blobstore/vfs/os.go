@@ -29,6 +29,10 @@ func (osFS) Open(name string) (File, error) {
 	return wrap(open(name, unix.O_RDONLY|unix.O_NOFOLLOW, 0))
 }
 
+func (osFS) OpenWrite(name string) (File, error) {
+	return wrap(open(name, unix.O_RDWR|unix.O_NOFOLLOW, 0))
+}
+
 // open opens a file and leaves it out of the runtime's poller, which cannot wait for regular files: os.OpenFile makes four
 // system calls more with each, to find that out.
 func open(name string, flags int, mode uint32) (*os.File, error) {

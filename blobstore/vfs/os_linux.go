@@ -1,6 +1,7 @@
 package vfs
 
 import (
+	"errors"
 	"io/fs"
 
 	"golang.org/x/sys/unix"
@@ -9,6 +10,7 @@ import (
 var (
 	_ WritebackStarter = osFile{}
 	_ Adviser          = osFile{}
+	_ Allocator        = osFile{}
 )
 
 // Sync is fdatasync: the size is made durable with the bytes, the time of
@@ -23,6 +25,15 @@ func (f osFile) StartWriteback(off, n int64) error {
 	return f.control("sync_file_range", func(fd int) error {
 		return unix.SyncFileRange(fd, off, n, unix.SYNC_FILE_RANGE_WRITE)
 	})
+}
+
+// Allocate is fallocate.
+func (f osFile) Allocate(off, n int64) error {
+	err := f.control("fallocate", func(fd int) error { return unix.Fallocate(fd, 0, off, n) })
+	if errors.Is(err, unix.EOPNOTSUPP) || errors.Is(err, unix.ENOSYS) {
+		return &fs.PathError{Op: "fallocate", Path: f.Name(), Err: errors.ErrUnsupported}
+	}
+	return err
 }
 
 // adviseStep is what the kernel reads ahead by one hint on every disk: more than max_sectors_kb, often 128 and

@@ -1,4 +1,4 @@
-// Package vfs is the small file system through which blobstore and repo do all
+// Package vfs is the small file system through which blobstore, journal and repo do all
 // their file operations, so that tests can fail any call and take away
 // whatever was not synced. OS is the real one; package vfstest has the others.
 //
@@ -21,6 +21,8 @@ type FS interface {
 	Create(name string) (File, error)
 	// Open opens for reading. A symbolic link is an error.
 	Open(name string) (File, error)
+	// OpenWrite opens an existing file for reading, and for writing at offsets. A symbolic link is an error.
+	OpenWrite(name string) (File, error)
 	// Link gives an existing file a second name; an existing new name is fs.ErrExist.
 	Link(oldname, newname string) error
 	Rename(oldname, newname string) error
@@ -40,8 +42,11 @@ type File interface {
 	io.Reader
 	io.ReaderAt
 	io.Writer
+	io.WriterAt
 	io.Seeker
 	io.Closer
+	// Truncate makes the file size bytes long: what is behind is gone, what is missing is zeros.
+	Truncate(size int64) error
 	// Sync makes the bytes written so far durable, with the metadata needed to read them back (fdatasync).
 	Sync() error
 	Stat() (fs.FileInfo, error)
@@ -58,6 +63,14 @@ type OSFiler interface {
 type WritebackStarter interface {
 	// StartWriteback covers n bytes from off.
 	StartWriteback(off, n int64) error
+}
+
+// Allocator is a File for which space can be set aside before it is written.
+type Allocator interface {
+	// Allocate sets aside the n bytes from off, so that writing there does not fail for lack of space on file systems that write in
+	// place. The file becomes that long if it is shorter, what was not written reads as zeros, and what was stays.
+	// errors.ErrUnsupported: this file system does not know how.
+	Allocate(off, n int64) error
 }
 
 // Adviser is a File that can be told what will be read of it, and what not again. These are hints about the page

@@ -5,8 +5,12 @@
 package vfstest
 
 import (
+	"errors"
+	"io"
 	"io/fs"
+	"math"
 	"os"
+	"path/filepath"
 	"sync"
 
 	"packhouse/blobstore/vfs"
@@ -17,18 +21,21 @@ type Op string
 
 const (
 	Create    Op = "create"
+	OpenWrite Op = "openwrite"
 	Link      Op = "link"
 	Rename    Op = "rename"
 	Remove    Op = "remove"
 	RemoveAll Op = "removeall"
 	Mkdir     Op = "mkdir"
-	Write     Op = "write"
+	Write     Op = "write" // Write and WriteAt
+	Truncate  Op = "truncate"
+	Allocate  Op = "allocate"
 	Sync      Op = "sync"
 	SyncDir   Op = "syncdir"
 )
 
 // Call is one such call. Name is the path; of Link and Rename the new one, of
-// Write and Sync that of the file.
+// Write, Truncate, Allocate and Sync that of the file.
 type Call struct {
 	Op   Op
 	Name string
@@ -45,7 +52,7 @@ const (
 func (w When) String() string { return [...]string{"before", "after"}[w] }
 
 // Failing passes calls on to FS, counts and lists those with an Op, and lets
-// chosen ones fail. Reading is neither counted nor failed. Its errors are as
+// chosen ones fail. Reading is not counted, and fails where FailRead says so. Its errors are as
 // package os makes them. It is safe for concurrent use.
 type Failing struct {
 	vfs.FS
@@ -58,6 +65,14 @@ type Failing struct {
 	when   When
 	err    error
 	onward bool // those after it fail as well
+	reads  []badRead
+}
+
+// badRead are bytes of a file that cannot be read.
+type badRead struct {
+	name   string
+	off, n int64
+	err    error
 }
 
 var _ vfs.FS = (*Failing)(nil)
@@ -85,11 +100,31 @@ func (f *Failing) FailOp(op Op, n int, when When, err error) {
 	f.first, f.op, f.left, f.when, f.err, f.onward = -1, op, n, when, err, false
 }
 
+// FailRead lets each read of the file name (its path) that touches one of the n bytes from off fail with err, until Reset.
+// It is for files that are opened after it.
+func (f *Failing) FailRead(name string, off, n int64, err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.reads = append(f.reads, badRead{filepath.Clean(name), off, n, err})
+}
+
+// readError tells how a read of n bytes from off fails: nil means not at all.
+func (f *Failing) readError(name string, off, n int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, bad := range f.reads {
+		if bad.name == filepath.Clean(name) && off < bad.off+bad.n && bad.off < off+n {
+			return &fs.PathError{Op: "read", Path: name, Err: bad.err}
+		}
+	}
+	return nil
+}
+
 // Reset forgets the calls and fails no more.
 func (f *Failing) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.calls, f.first, f.left = nil, -1, 0
+	f.calls, f.first, f.left, f.reads = nil, -1, 0, nil
 }
 
 // Calls returns what was called since Reset, in the order of beginning.
@@ -140,10 +175,26 @@ func (f *Failing) do(op Op, name string, call func() error) error {
 	return &fs.PathError{Op: string(op), Path: name, Err: err}
 }
 
-func (f *Failing) Create(name string) (vfs.File, error) {
+func (f *Failing) Create(name string) (vfs.File, error) { return f.open(Create, name, f.FS.Create) }
+
+func (f *Failing) OpenWrite(name string) (vfs.File, error) {
+	return f.open(OpenWrite, name, f.FS.OpenWrite)
+}
+
+// Open gives the file as it is, with all that it can do, unless some of its bytes cannot be read.
+func (f *Failing) Open(name string) (vfs.File, error) {
+	file, err := f.FS.Open(name)
+	if err == nil && f.readError(name, 0, math.MaxInt64) != nil {
+		return &failingFile{file, f, name}, nil
+	}
+	return file, err
+}
+
+// open opens a file that can be written.
+func (f *Failing) open(op Op, name string, open func(string) (vfs.File, error)) (vfs.File, error) {
 	var file vfs.File
-	err := f.do(Create, name, func() (err error) {
-		file, err = f.FS.Create(name)
+	err := f.do(op, name, func() (err error) {
+		file, err = open(name)
 		return err
 	})
 	if err != nil {
@@ -189,21 +240,29 @@ func (f *Failing) SyncDir(name string) error {
 	return f.do(SyncDir, name, func() error { return f.FS.SyncDir(name) })
 }
 
-// failingFile is a file being written.
+// failingFile is a file being written, or one with bytes that cannot be read.
 type failingFile struct {
 	vfs.File
 	f    *Failing
 	name string
 }
 
-func (file *failingFile) Write(p []byte) (int, error) {
+var _ vfs.Allocator = (*failingFile)(nil)
+
+func (file *failingFile) Write(p []byte) (int, error) { return file.write(p, file.File.Write) }
+
+func (file *failingFile) WriteAt(p []byte, off int64) (int, error) {
+	return file.write(p, func(p []byte) (int, error) { return file.File.WriteAt(p, off) })
+}
+
+func (file *failingFile) write(p []byte, write func([]byte) (int, error)) (int, error) {
 	when, err := file.f.count(Write, file.name)
 	if err == nil {
-		return file.File.Write(p)
+		return write(p)
 	}
 	n := 0
 	if when == After {
-		if n, err := file.File.Write(p[:len(p)/2]); err != nil {
+		if n, err := write(p[:len(p)/2]); err != nil {
 			return n, err
 		}
 		n = len(p) / 2
@@ -211,6 +270,36 @@ func (file *failingFile) Write(p []byte) (int, error) {
 	return n, &fs.PathError{Op: string(Write), Path: file.name, Err: err}
 }
 
+func (file *failingFile) Truncate(size int64) error {
+	return file.f.do(Truncate, file.name, func() error { return file.File.Truncate(size) })
+}
+
+func (file *failingFile) Allocate(off, n int64) error {
+	inner, ok := file.File.(vfs.Allocator)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return file.f.do(Allocate, file.name, func() error { return inner.Allocate(off, n) })
+}
+
 func (file *failingFile) Sync() error {
 	return file.f.do(Sync, file.name, file.File.Sync)
+}
+
+func (file *failingFile) ReadAt(p []byte, off int64) (int, error) {
+	if err := file.f.readError(file.name, off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	return file.File.ReadAt(p, off)
+}
+
+func (file *failingFile) Read(p []byte) (int, error) {
+	off, err := file.Seek(0, io.SeekCurrent)
+	if err != nil {
+		return 0, err
+	}
+	if err := file.f.readError(file.name, off, int64(len(p))); err != nil {
+		return 0, err
+	}
+	return file.File.Read(p)
 }

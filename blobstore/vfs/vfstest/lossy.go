@@ -2,8 +2,6 @@ package vfstest
 
 import (
 	"errors"
-	"fmt"
-	"io"
 	"io/fs"
 	"math/rand/v2"
 	"os"
@@ -23,12 +21,12 @@ var ErrCrashed = errors.New("the machine has crashed")
 // Lossy is the operating system's file system below one directory, with a strict
 // reading of what is durable: the bytes of a file by its Sync alone, an entry of a
 // directory (a new name, a removal) by SyncDir of that directory alone. Crash takes
-// everything else away. Its syncs do not reach the disk.
+// everything else away: blocks of 512 bytes that were written, or cut off, since the file's last Sync
+// are lost each by itself, and so is the size that the file had then. Its syncs do not reach the disk.
 //
-// Files that were not made through it, such as a database's, keep their bytes whatever
-// happens; they come and go with their directory. Two limits of the
-// model are errors: writing over bytes that are synced already, and moving a directory to
-// another one. Calls outside of the directory are passed on, and not forgotten.
+// Files that were not written through it, such as a database's, keep their bytes whatever
+// happens; they come and go with their directory. A limit of the
+// model is an error: moving a directory to another one. Calls outside of the directory are passed on, and not forgotten.
 //
 // What is removed waits beside the directory until the test ends. It is safe for concurrent use.
 type Lossy struct {
@@ -39,7 +37,7 @@ type Lossy struct {
 	crashed bool
 	grave   string     // directory where removed things wait, beside root; empty: not made yet
 	changes []*change  // not yet durable, oldest first
-	files   []*written // made here
+	files   []*written // made or opened for writing here
 	graves  int        // how many names grave has had
 }
 
@@ -51,12 +49,6 @@ type change struct {
 	saved     string // in the grave: what it was before; empty: it was not there
 	from      string // of a moved directory: its old name in dir
 	tied      bool   // to the change before it: a rename within dir is durable whole
-}
-
-// written is what is durable of a file.
-type written struct {
-	saved  string // in the grave: a name that lasts
-	synced int64  // bytes at its start
 }
 
 // NewLossy returns a file system below dir, which exists and is durable with all it
@@ -78,8 +70,8 @@ func NewLossy(t testing.TB, dir string) *Lossy {
 }
 
 // Crash takes away what was not synced, and ends the file system. With a source of
-// randomness some of it stays: of each directory the older ones of its changes, of each file
-// a part of the unsynced bytes with holes of zeros in it. With nil nothing stays.
+// randomness some of it stays: of each directory the older ones of its changes, of each file any of the sizes that it had
+// since its Sync, and in each block what any of the writes since then, or none, has left there. With nil nothing stays.
 func (l *Lossy) Crash(random *rand.Rand) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -96,7 +88,7 @@ func (l *Lossy) Crash(random *rand.Rand) error {
 		}
 	}
 	for _, file := range l.files {
-		if err := file.truncate(random); err != nil {
+		if err := file.crash(random); err != nil {
 			return err
 		}
 	}
@@ -159,37 +151,6 @@ func (l *Lossy) rebase(from, to string) {
 	}
 }
 
-const lossyBlock = 512 // bytes that are zeroed together
-
-// truncate takes unsynced bytes from the file.
-func (w *written) truncate(random *rand.Rand) error {
-	file, err := os.OpenFile(w.saved, os.O_WRONLY, 0)
-	if err != nil {
-		return err
-	}
-	defer file.Close()
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	size := w.synced
-	if random != nil {
-		size += random.Int64N(info.Size() - w.synced + 1)
-	}
-	if err := file.Truncate(size); err != nil || random == nil {
-		return err
-	}
-	for off := w.synced; off < size; off += lossyBlock {
-		if random.IntN(4) > 0 {
-			continue
-		}
-		if _, err := file.WriteAt(make([]byte, min(lossyBlock, size-off)), off); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // inside tells whether Lossy looks after the entry name.
 func (l *Lossy) inside(name string) bool {
 	return strings.HasPrefix(filepath.Clean(name), l.root+"/")
@@ -233,7 +194,35 @@ func (l *Lossy) Create(name string) (file vfs.File, err error) {
 	if err != nil || !l.inside(name) {
 		return file, err
 	}
-	w := &written{}
+	return l.follow(name, file)
+}
+
+// OpenWrite takes a file that was not made here as durable with all it holds.
+func (l *Lossy) OpenWrite(name string) (vfs.File, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.crashed {
+		return nil, ErrCrashed
+	}
+	file, err := l.inner.OpenWrite(name)
+	if err != nil || !l.inside(name) {
+		return file, err
+	}
+	return l.follow(name, file)
+}
+
+// follow begins to look after a file, or finds what is known of it.
+func (l *Lossy) follow(name string, file vfs.File) (vfs.File, error) {
+	info, err := file.Stat()
+	if err != nil {
+		return nil, errors.Join(err, file.Close())
+	}
+	for _, w := range l.files {
+		if os.SameFile(w.info, info) {
+			return &lossyFile{File: file, l: l, written: w}, nil
+		}
+	}
+	w := &written{info: info, size: info.Size()}
 	if w.saved, err = l.copyEntry(name); err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
@@ -423,41 +412,4 @@ func alive[T any](l *Lossy, call func() (T, error)) (T, error) {
 		return none, ErrCrashed
 	}
 	return call()
-}
-
-// lossyFile is a file being written.
-type lossyFile struct {
-	vfs.File
-	l       *Lossy
-	written *written // guarded by l.mu
-}
-
-func (file *lossyFile) Write(p []byte) (int, error) {
-	file.l.mu.Lock()
-	defer file.l.mu.Unlock()
-	if file.l.crashed {
-		return 0, ErrCrashed
-	}
-	off, err := file.Seek(0, io.SeekCurrent)
-	if err != nil {
-		return 0, err
-	}
-	if synced := file.written.synced; off < synced {
-		return 0, fmt.Errorf("write at %d over the %d bytes that are synced: %w", off, synced, errors.ErrUnsupported)
-	}
-	return file.File.Write(p)
-}
-
-func (file *lossyFile) Sync() error {
-	file.l.mu.Lock()
-	defer file.l.mu.Unlock()
-	if file.l.crashed {
-		return ErrCrashed
-	}
-	info, err := file.Stat()
-	if err != nil {
-		return err
-	}
-	file.written.synced = info.Size()
-	return nil
 }

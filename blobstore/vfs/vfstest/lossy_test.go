@@ -308,17 +308,6 @@ func TestLossyAfterCrash(t *testing.T) {
 // TestLossyLimits: what the model does not cover is refused, not modelled wrongly.
 func TestLossyLimits(t *testing.T) {
 	w := newWorld(t)
-	file, err := w.l.Create(w.path("a"))
-	w.must(err)
-	defer file.Close()
-	_, err = file.Write([]byte("0123"))
-	w.must(err)
-	w.must(file.Sync())
-	_, err = file.Seek(1, 0)
-	w.must(err)
-	if _, err := file.Write([]byte("x")); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("write over synced bytes: got %v, want unsupported", err)
-	}
 	w.must(w.l.Mkdir(w.path("d")))
 	w.must(w.l.Mkdir(w.path("e")))
 	if err := w.l.Rename(w.path("d"), w.path("e/d")); !errors.Is(err, errors.ErrUnsupported) {

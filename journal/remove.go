@@ -1,0 +1,81 @@
+package journal
+
+import (
+	"errors"
+	"io/fs"
+	"slices"
+)
+
+// Segment is one file of the log.
+type Segment struct {
+	First Position // where it begins
+	End   Position // where the next one begins, or the log ends; positions between two segments were removed
+}
+
+// Segments returns those that have records, oldest first; the log ends in the last one.
+func (l *Log) Segments() []Segment {
+	all := *l.segments.Load()
+	end := l.End()
+	list := make([]Segment, len(all))
+	for i, s := range all {
+		list[i] = Segment{First: s.first, End: end}
+		if i+1 < len(all) {
+			list[i].End = all[i+1].first
+		}
+	}
+	return list
+}
+
+// Remove unlinks the segments of which all positions are before a position, durably; never the one in which the log ends.
+// Payloads that are open stay readable. Errors: ErrFailed, ErrReadOnly, ErrClosed, else I/O: it may be called again.
+func (l *Log) Remove(before Position) error {
+	return l.remove(func(s Segment) bool { return s.End <= before })
+}
+
+// RemoveSegment is Remove for the one segment that begins at first. Replay does not go over the gap that it leaves.
+func (l *Log) RemoveSegment(first Position) error {
+	return l.remove(func(s Segment) bool { return s.First == first })
+}
+
+func (l *Log) remove(chosen func(Segment) bool) error {
+	l.removing.Lock()
+	defer l.removing.Unlock()
+	l.mu.Lock()
+	err := l.readyLocked()
+	l.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	list := l.Segments()
+	all := *l.segments.Load()
+	for i, s := range all[:len(all)-1] {
+		if !chosen(list[i]) {
+			continue
+		}
+		if err := l.o.FS.Remove(l.path(fileName(s.first))); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return l.changeError("remove a segment of the log", err)
+		}
+		l.forget(s)
+		l.unsynced = true
+	}
+	if !l.unsynced {
+		return nil
+	}
+	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
+		if notBegun(err) {
+			return wrap("sync the directory of the log", err)
+		}
+		return l.fail("sync the directory of the log", err)
+	}
+	l.unsynced = false
+	return nil
+}
+
+// forget takes a segment out of the list.
+func (l *Log) forget(s *segment) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	kept := slices.DeleteFunc(slices.Clone(*l.segments.Load()), func(other *segment) bool { return other == s })
+	l.segments.Store(&kept)
+	l.files.remove(s)
+}
