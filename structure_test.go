@@ -31,6 +31,7 @@ var layers = [][]string{
 	{"repo/layout"},
 	{"repo/keys", "repo/digest"},
 	{"index", "blobstore"},
+	{"journal"},
 	{"blobstore/vfs"},
 	{"internal/platform"},
 }

@@ -36,7 +36,8 @@ const (
 
 	flagLast   = 1 << 0 // last of its group
 	flagMore   = 1 << 1 // no body: its payloads are of the next record of the group that has a kind
-	flagsKnown = flagLast | flagMore
+	flagFirst  = 1 << 2 // first of its group, but for one that ends the segment before
+	flagsKnown = flagLast | flagMore | flagFirst
 
 	blockSize = 64 << 10 // bytes of a payload under one checksum
 

@@ -93,7 +93,7 @@ func (g *Group) Payload(p []byte) (Position, error) {
 		return 0, errSealed
 	}
 	prefix := entryPrefix(int64(len(p)))
-	if err := g.makeRoom(prefix + int64(len(p))); err != nil {
+	if err := g.fit(prefix + int64(len(p))); err != nil {
 		return 0, err
 	}
 	g.openPiece()
@@ -127,7 +127,7 @@ func (g *Group) Record(kind Kind, body []byte) error {
 	case kind == kindEnd:
 		return errKind
 	}
-	if err := g.makeRoom(int64(len(body))); err != nil {
+	if err := g.fit(int64(len(body))); err != nil {
 		return err
 	}
 	g.openPiece()
@@ -147,9 +147,9 @@ func (g *Group) Record(kind Kind, body []byte) error {
 	return nil
 }
 
-// makeRoom goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is room for
+// fit goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is space for
 // the one that ends the segment.
-func (g *Group) makeRoom(n int64) error {
+func (g *Group) fit(n int64) error {
 	if n > g.log.MaxRecord() {
 		return fmt.Errorf("%w: %d bytes, at most %d fit", ErrTooLarge, n, g.log.MaxRecord())
 	}
@@ -205,6 +205,11 @@ func (g *Group) seal(now time.Time) error {
 	}
 	g.sealed = true
 	g.parts[len(g.parts)-1].to = len(g.buffer)
+	first := 0
+	for g.pieces[first].ends {
+		first++
+	}
+	g.pieces[first].flags |= flagFirst
 	g.pieces[len(g.pieces)-1].flags |= flagLast
 	previous := uint32(0)
 	for i := range g.pieces {

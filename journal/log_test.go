@@ -195,7 +195,7 @@ func TestRemove(t *testing.T) {
 	var want []group
 	var places []journal.Position
 	for i := range uint64(12) {
-		g, at, err := add(l, []record{{kind: journal.KindRows, payloads: [][]byte{content(i, 6000)}}})
+		g, at, err := add(l, []record{{kind: journal.KindRows, payloads: [][]byte{content(i, 7000)}}})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -205,7 +205,7 @@ func TestRemove(t *testing.T) {
 	if len(segments) != 12 {
 		t.Fatalf("got %d segments, want one for each group", len(segments))
 	}
-	open, err := l.OpenPayload(places[1], 6000)
+	open, err := l.OpenPayload(places[1], 7000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -219,19 +219,19 @@ func TestRemove(t *testing.T) {
 	if got := len(l.Segments()); got != 8 {
 		t.Errorf("%d segments are left, want 8", got)
 	}
-	if got, err := io.ReadAll(io.NewSectionReader(open, 0, 6000)); err != nil || !bytes.Equal(got, content(1, 6000)) {
+	if got, err := io.ReadAll(io.NewSectionReader(open, 0, 7000)); err != nil || !bytes.Equal(got, content(1, 7000)) {
 		t.Errorf("payload that was open: %d bytes, %v", len(got), err)
 	}
 	for i, at := range places {
 		gone := i < 3 || i == 6
-		if _, err := l.ReadPayload(at, 6000, nil); gone != errors.Is(err, journal.ErrRemoved) || !gone && err != nil {
+		if _, err := l.ReadPayload(at, 7000, nil); gone != errors.Is(err, journal.ErrRemoved) || !gone && err != nil {
 			t.Errorf("payload %d: got %v, removed is %v", i, err, gone)
 		}
 	}
 	if err := l.Remove(1 << 62); err != nil || len(l.Segments()) != 1 {
 		t.Errorf("remove all: %v, %d segments left, want the one in which the log ends", err, len(l.Segments()))
 	}
-	mustReplay(t, o, want[11].at, want[11:])
+	mustReplay(t, o, segments[11].First, want[11:])
 	for from, wanted := range map[journal.Position]error{0: journal.ErrRemoved, 1 << 40: journal.ErrBeyondEnd} {
 		if _, _, err := replay(o, from); !errors.Is(err, wanted) {
 			t.Errorf("replay from %d: got %v, want %v", from, err, wanted)

@@ -30,7 +30,7 @@ type Replayed struct {
 // drops what is left of a group that was being appended when the log stopped, durably, and the log can be appended to. doc.go says
 // how that is told from damage.
 //
-// from is where a group begins, or the log ends, or the start of a segment. It is to be called once, after Open.
+// from is where a group begins, or the log ends, or the start of a segment: then it is all groups of which the first record lies in it or later. It is to be called once, after Open.
 // On error the log cannot be appended to, and nothing that it promises to keep was changed; fn may have been called. Errors: those of fn as they are,
 // ctx.Err(), ErrRemoved, ErrMissing, ErrBeyondEnd, ErrPosition, ErrVersion, ErrCorrupt (always a *DamageError), ErrFailed (of the dropping),
 // else I/O.
@@ -46,7 +46,7 @@ func (l *Log) Replay(ctx context.Context, from Position, fn func(Replayed) error
 	case replayed:
 		return errReplayed
 	}
-	w := &walk{l: l, segments: *l.segments.Load()}
+	w := &walk{l: l, segments: *l.segments.Load(), first: true}
 	defer w.close()
 	if err := w.begin(from); err != nil {
 		return err
@@ -81,7 +81,9 @@ type walk struct {
 	read  *window
 	at    Position // where the next record is to be
 
-	start    Position // of the group it is in, or that is to begin
+	start    Position // of the group it is in, or that is to begin: the log ends there if the group is not whole
+	named    Position // what records of the group have as its position; before start only at the oldest segment
+	first    bool     // no record was read yet
 	startIn  int      // index of the segment where that is
 	found    []foundRecord
 	payloads []Payload // of all records in found
@@ -148,7 +150,10 @@ func (w *walk) begin(from Position) error {
 // checkStart makes sure that a group begins, or the log ends, where the replay begins: else a position of another log would cost records.
 func (w *walk) checkStart() error {
 	off := int64(w.at - w.in.first)
-	if off == segmentHeaderSize || off == w.read.size {
+	if off == segmentHeaderSize {
+		return w.skipRest()
+	}
+	if off == w.read.size {
 		return nil
 	}
 	if off > w.read.size {
@@ -190,6 +195,22 @@ func (w *walk) checkStart() error {
 	return nil
 }
 
+// skipRest goes behind the group that began in the segment before the one where the replay begins.
+func (w *walk) skipRest() error {
+	for {
+		h, what, err := w.headerAt(w.at)
+		if err != nil || what != "" || h.flags&flagFirst != 0 || h.group == h.position {
+			return err
+		}
+		w.at += Position(h.size())
+		if h.kind == kindEnd {
+			if err := w.next(); err != nil {
+				return err
+			}
+		}
+	}
+}
+
 // skipDamage decides when no record is left between at and the start of the replay: what is not zeros was one, which is not replayed and does
 // not matter now.
 func (w *walk) skipDamage(at Position) error {
@@ -222,7 +243,7 @@ func (w *walk) headerAt(at Position) (h recordHeader, what string, err error) {
 
 // group reads and verifies the group at w.at. broken says where it is not whole; an error is what a torn group cannot be the cause of.
 func (w *walk) group() (broken *DamageError, err error) {
-	w.start, w.startIn, w.found, w.payloads = w.at, w.index, w.found[:0], w.payloads[:0]
+	w.start, w.named, w.startIn, w.found, w.payloads = w.at, w.at, w.index, w.found[:0], w.payloads[:0]
 	previous := uint32(0)
 	for {
 		h, what, err := w.headerAt(w.at)
@@ -232,6 +253,10 @@ func (w *walk) group() (broken *DamageError, err error) {
 		if what != "" {
 			return w.broken(w.at, what), nil
 		}
+		if w.first && h.flags&flagFirst != 0 && h.group < w.at {
+			w.named, previous = h.group, h.previous
+		}
+		w.first = false
 		if err := w.belongs(h); err != nil {
 			return nil, err
 		}
@@ -266,8 +291,8 @@ func (w *walk) belongs(h recordHeader) error {
 	switch {
 	case h.flags&^flagsKnown != 0:
 		return fmt.Errorf("%w: %s at %d: record with flags %x", ErrVersion, w.in.name, h.position-w.in.first, h.flags)
-	case h.group != w.start:
-		what = fmt.Sprintf("record belongs to a group at %d, not %d", h.group, w.start)
+	case h.group != w.named:
+		what = fmt.Sprintf("record belongs to a group at %d, not %d", h.group, w.named)
 	case h.epoch != w.in.epoch:
 		what = fmt.Sprintf("record is of epoch %d, its segment of %d", h.epoch, w.in.epoch)
 	case h.kind == kindEnd && (h.flags != 0 || h.payloadBytes != 0 || h.bodyBytes != 0):
@@ -336,7 +361,7 @@ func (w *walk) body(r foundRecord) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	if sumOf(in.salt, r.position+Position(r.bodyAt()), b) != r.bodySum {
+	if len(b) > 0 && sumOf(in.salt, r.position+Position(r.bodyAt()), b) != r.bodySum {
 		return nil, &DamageError{File: in.name, Offset: off, What: "body changed while it was read"}
 	}
 	return b, nil
@@ -412,7 +437,7 @@ func (l *Log) removeLater(later []*segment) error {
 // torn tells whether a group that is not whole was being appended when the log stopped: nil, and it may be dropped. If a group was begun after
 // it, it had been acknowledged, so that it is damage.
 func (w *walk) torn(broken *DamageError) error {
-	begunLater := func(h recordHeader) bool { return h.group > w.start }
+	begunLater := func(h recordHeader) bool { return h.group > w.named }
 	at := w.in.first + Position(broken.Offset)
 	_, found, err := w.read.find(at, w.in.end(), begunLater)
 	if err != nil || found {

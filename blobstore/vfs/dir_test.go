@@ -75,6 +75,17 @@ func TestDirIsFoundWhereItLies(t *testing.T) {
 	if text, err := io.ReadAll(f); err != nil || string(text) != "bytes" {
 		t.Errorf("read: got %q, %v", text, err)
 	}
+	w, err := d.OpenWrite(in("c"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.WriteAt([]byte("B"), 0); err != nil {
+		t.Error(err)
+	}
+	w.Close()
+	if text, err := os.ReadFile(filepath.Join(away, "c")); err != nil || string(text) != "Bytes" {
+		t.Errorf("written in place: got %q, %v", text, err)
+	}
 	here, err := d.Stat(in("sub", "a"))
 	if err != nil {
 		t.Fatal(err)

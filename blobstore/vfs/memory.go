@@ -277,8 +277,15 @@ func (f *memoryFile) WriteAt(p []byte, off int64) (int, error) {
 }
 
 func (f *memoryFile) writeLocked(p []byte, off int64) (int, error) {
-	if err := f.resizeLocked("write", max(off+int64(len(p)), int64(len(f.node.bytes)))); err != nil {
+	size := int64(len(f.node.bytes))
+	if len(p) > 0 {
+		size = max(size, off+int64(len(p)))
+	}
+	if err := f.resizeLocked("write", size); err != nil {
 		return 0, err
+	}
+	if len(p) == 0 {
+		return 0, nil // it may be for behind the end
 	}
 	return copy(f.node.bytes[off:], p), nil
 }

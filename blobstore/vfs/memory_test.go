@@ -84,7 +84,22 @@ func TestMemoryIsAFileSystem(t *testing.T) {
 			want, wantErr = do(real, root+"/")
 		}
 		what := ""
-		switch random.IntN(8) {
+		switch random.IntN(9) {
+		case 8:
+			off, size, shortens := int64(random.IntN(9)), int64(random.IntN(9)), random.IntN(2) == 0
+			what = "write into " + a
+			both(func(fsys vfs.FS, p string) (string, error) {
+				f, err := fsys.OpenWrite(p + a)
+				if err != nil {
+					return "", err
+				}
+				defer f.Close()
+				if shortens {
+					return "", f.Truncate(size)
+				}
+				n, err := f.WriteAt([]byte(text), off)
+				return string(rune('0' + n)), err
+			})
 		case 0, 1:
 			what = "create " + a
 			both(func(fsys vfs.FS, p string) (string, error) { return "", writeTo(fsys, p+a, text) })
@@ -135,8 +150,15 @@ func TestMemoryIsBounded(t *testing.T) {
 	if _, err := f.Write([]byte("0123456789")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Write([]byte("x")); !errors.Is(err, syscall.ENOSPC) {
-		t.Errorf("a byte too many: got %v, want ENOSPC", err)
+	_, writeErr := f.Write([]byte("x"))
+	_, atErr := f.WriteAt([]byte("xx"), 9)
+	for _, err := range []error{writeErr, atErr, f.Truncate(11)} {
+		if !errors.Is(err, syscall.ENOSPC) {
+			t.Errorf("a byte too many: got %v, want ENOSPC", err)
+		}
+	}
+	if _, err := f.WriteAt([]byte("9"), 9); err != nil {
+		t.Errorf("a byte over another: %v", err)
 	}
 	if err := f.Close(); err != nil {
 		t.Fatal(err)

@@ -105,6 +105,39 @@ func TestOSAdvice(t *testing.T) {
 	}
 }
 
+func TestOSWriteInPlace(t *testing.T) {
+	name := filepath.Join(t.TempDir(), "a")
+	create(t, name, "0123456789")
+	file, err := vfs.OS().OpenWrite(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := file.WriteAt([]byte("ab"), 4); err != nil {
+		t.Fatal(err)
+	}
+	switch err := file.(vfs.Allocator).Allocate(2, 100); {
+	case errors.Is(err, errors.ErrUnsupported):
+		t.Log("this file system sets nothing aside")
+	case err != nil:
+		t.Errorf("allocate: %v", err)
+	default:
+		if body, err := os.ReadFile(name); err != nil || string(body) != "0123ab6789"+strings.Repeat("\x00", 92) {
+			t.Errorf("after allocating: got %q, %v", body, err)
+		}
+	}
+	if err := file.Truncate(5); err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, 10)
+	if n, err := file.ReadAt(b, 0); err != io.EOF || string(b[:n]) != "0123a" {
+		t.Errorf("read what is left: got %q, %v", b[:n], err)
+	}
+	file.Close()
+	if err := file.(vfs.Allocator).Allocate(0, 1); err == nil || errors.Is(err, errors.ErrUnsupported) {
+		t.Errorf("allocate in a closed file: got %v", err)
+	}
+}
+
 func TestOSErrors(t *testing.T) {
 	dir := t.TempDir()
 	path := func(name string) string { return filepath.Join(dir, name) }
@@ -118,6 +151,8 @@ func TestOSErrors(t *testing.T) {
 	_, throughErr := fsys.Create(path("link"))
 	_, openErr := fsys.Open(path("none"))
 	_, linkErr := fsys.Open(path("link"))
+	_, openWriteErr := fsys.OpenWrite(path("none"))
+	_, linkWriteErr := fsys.OpenWrite(path("link"))
 	_, statErr := fsys.Stat(path("none"))
 	_, _, spaceErr := fsys.Space(path("none"))
 	tests := []struct {
@@ -129,6 +164,8 @@ func TestOSErrors(t *testing.T) {
 		{"create through a symbolic link", throughErr, fs.ErrExist},
 		{"open a missing file", openErr, fs.ErrNotExist},
 		{"open a symbolic link", linkErr, syscall.ELOOP},
+		{"open a missing file for writing", openWriteErr, fs.ErrNotExist},
+		{"open a symbolic link for writing", linkWriteErr, syscall.ELOOP},
 		{"stat a missing file", statErr, fs.ErrNotExist},
 		{"link over a file", fsys.Link(path("a"), path("b")), fs.ErrExist},
 		{"rename a missing file", fsys.Rename(path("none"), path("b")), fs.ErrNotExist},

@@ -192,14 +192,18 @@ func (d *disk) Create(name string) (vfs.File, error) {
 	return &openFile{d: d, name: name, file: file, writing: true}, nil
 }
 
-func (d *disk) Open(name string) (vfs.File, error) {
+func (d *disk) Open(name string) (vfs.File, error) { return d.open(name, false) }
+
+func (d *disk) OpenWrite(name string) (vfs.File, error) { return d.open(name, true) }
+
+func (d *disk) open(name string, writing bool) (vfs.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	file := d.entries.get(filepath.Clean(name))
 	if file == nil || file.dir {
 		return nil, failed("open", name, syscall.ENOENT)
 	}
-	return &openFile{d: d, name: name, file: file}, nil
+	return &openFile{d: d, name: name, file: file, writing: writing}, nil
 }
 
 func (d *disk) Link(oldname, newname string) error {
@@ -372,12 +376,25 @@ type openFile struct {
 func (f *openFile) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	n, err := f.writeLocked(p, f.at)
+	f.at += int64(n)
+	return n, err
+}
+
+// WriteAt is for writing at the end: a crash could not take away what was written over.
+func (f *openFile) WriteAt(p []byte, off int64) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.writeLocked(p, off)
+}
+
+func (f *openFile) writeLocked(p []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	switch {
 	case f.closed || !f.writing:
 		return 0, failed("write", f.name, fs.ErrClosed)
-	case f.at != int64(len(f.file.data)):
+	case off != int64(len(f.file.data)):
 		return 0, failed("write", f.name, errors.ErrUnsupported)
 	case f.d.capacity >= 0 && f.d.capacity-f.d.usedLocked() < int64(len(p)):
 		return 0, failed("write", f.name, syscall.ENOSPC)
@@ -387,8 +404,25 @@ func (f *openFile) Write(p []byte) (int, error) {
 		f.d.total += int64(len(p))
 	}
 	f.file.data = append(f.file.data, p...)
-	f.at += int64(len(p))
 	return len(p), nil
+}
+
+// Truncate cuts off what lies behind.
+func (f *openFile) Truncate(size int64) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.d.mu.Lock()
+	defer f.d.mu.Unlock()
+	switch {
+	case f.closed || !f.writing:
+		return failed("truncate", f.name, fs.ErrClosed)
+	case size > int64(len(f.file.data)):
+		return failed("truncate", f.name, errors.ErrUnsupported)
+	}
+	f.d.total = -1
+	f.file.data = f.file.data[:size:size] // readers may hold what was behind: it is not written again
+	f.file.synced = min(f.file.synced, int(size))
+	return nil
 }
 
 func (f *openFile) content() *bytes.Reader {

@@ -30,6 +30,20 @@ func story(fsys vfs.FS, dir string) error {
 	if err := file.Sync(); err != nil {
 		return err
 	}
+	again, err := fsys.OpenWrite(path("a"))
+	if err != nil {
+		return err
+	}
+	defer again.Close()
+	if _, err := again.WriteAt([]byte("x"), 3); err != nil {
+		return err
+	}
+	if err := again.(vfs.Allocator).Allocate(0, 20); err != nil {
+		return err
+	}
+	if err := again.Truncate(5); err != nil {
+		return err
+	}
 	if err := fsys.Link(path("a"), path("b")); err != nil {
 		return err
 	}
@@ -47,7 +61,8 @@ func story(fsys vfs.FS, dir string) error {
 
 var storyCalls = []vfstest.Call{
 	{Op: vfstest.Mkdir, Name: "d"}, {Op: vfstest.Create, Name: "a"}, {Op: vfstest.Write, Name: "a"},
-	{Op: vfstest.Sync, Name: "a"}, {Op: vfstest.Link, Name: "b"}, {Op: vfstest.Rename, Name: "c"},
+	{Op: vfstest.Sync, Name: "a"}, {Op: vfstest.OpenWrite, Name: "a"}, {Op: vfstest.Write, Name: "a"},
+	{Op: vfstest.Allocate, Name: "a"}, {Op: vfstest.Truncate, Name: "a"}, {Op: vfstest.Link, Name: "b"}, {Op: vfstest.Rename, Name: "c"},
 	{Op: vfstest.Remove, Name: "a"}, {Op: vfstest.RemoveAll, Name: "d"}, {Op: vfstest.SyncDir, Name: "."},
 }
 
@@ -125,10 +140,10 @@ func TestFailingEffect(t *testing.T) {
 	}{
 		{1, []string{}, []string{"d"}},
 		{2, []string{"d"}, []string{"a", "d"}},
-		{5, []string{"a", "d"}, []string{"a", "b", "d"}},
-		{6, []string{"a", "b", "d"}, []string{"a", "c", "d"}},
-		{7, []string{"a", "c", "d"}, []string{"c", "d"}},
-		{8, []string{"c", "d"}, []string{"c"}},
+		{9, []string{"a", "d"}, []string{"a", "b", "d"}},
+		{10, []string{"a", "b", "d"}, []string{"a", "c", "d"}},
+		{11, []string{"a", "c", "d"}, []string{"c", "d"}},
+		{12, []string{"c", "d"}, []string{"c"}},
 	}
 	for _, test := range tests {
 		for when, want := range map[vfstest.When][]string{vfstest.Before: test.before, vfstest.After: test.after} {
@@ -202,5 +217,39 @@ func TestFailOp(t *testing.T) {
 	}
 	if err := errors.Join(mkdir("c"), mkdir("d")); err != nil {
 		t.Errorf("after it: got %v", err)
+	}
+}
+
+func TestFailRead(t *testing.T) {
+	dir := t.TempDir()
+	name := filepath.Join(dir, "a")
+	if err := os.WriteFile(name, []byte("0123456789"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	f := vfstest.NewFailing(vfs.OS())
+	f.FailRead(name, 4, 2, syscall.EIO)
+	file, err := f.Open(name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	for _, test := range []struct {
+		off  int64
+		n    int
+		want error
+	}{{0, 4, nil}, {6, 4, nil}, {3, 2, syscall.EIO}, {5, 1, syscall.EIO}, {0, 10, syscall.EIO}} {
+		if _, err := file.ReadAt(make([]byte, test.n), test.off); !errors.Is(err, test.want) {
+			t.Errorf("%d from %d: got %v, want %v", test.n, test.off, err, test.want)
+		}
+	}
+	if n, err := file.Read(make([]byte, 4)); n != 4 || err != nil {
+		t.Errorf("read before it: %d, %v", n, err)
+	}
+	if _, err := file.Read(make([]byte, 4)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("read of it: got %v, want EIO", err)
+	}
+	f.Reset()
+	if _, err := file.ReadAt(make([]byte, 10), 0); err != nil {
+		t.Errorf("after Reset: %v", err)
 	}
 }

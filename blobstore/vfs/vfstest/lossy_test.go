@@ -51,6 +51,15 @@ func (w *world) file(name, synced, unsynced string) {
 	w.must(file.Close())
 }
 
+// rewrite opens a file for writing in place.
+func (w *world) rewrite(name string, change func(vfs.File) error) {
+	w.t.Helper()
+	file, err := w.l.OpenWrite(w.path(name))
+	w.must(err)
+	w.must(change(file))
+	w.must(file.Close())
+}
+
 func (w *world) sync(dirs ...string) {
 	w.t.Helper()
 	for _, dir := range dirs {
@@ -102,6 +111,33 @@ func TestLossy(t *testing.T) {
 			w.must(w.l.Link(w.path("a"), w.path("d/b")))
 			w.sync("d")
 		}, "d/ d/b=x"},
+		{"written over, not synced", func(w *world) {
+			w.file("a", "0123456789", "")
+			w.sync(".")
+			w.rewrite("a", func(f vfs.File) error {
+				_, err := f.WriteAt([]byte("xx"), 4)
+				return errors.Join(err, f.Truncate(7), f.Truncate(20))
+			})
+		}, "a=0123456789"},
+		{"written over and synced", func(w *world) {
+			w.file("a", "0123456789", "")
+			w.sync(".")
+			w.rewrite("a", func(f vfs.File) error {
+				_, err := f.WriteAt([]byte("xx"), 4)
+				_, laterErr := f.WriteAt([]byte("y"), 6)
+				return errors.Join(err, laterErr, f.Truncate(7), f.Sync(), f.Truncate(3))
+			})
+		}, "a=0123xxy"},
+		{"synced through another descriptor", func(w *world) {
+			w.file("a", "0123456789", "more")
+			w.sync(".")
+			w.rewrite("a", vfs.File.Sync)
+		}, "a=0123456789more"},
+		{"allocated, not synced", func(w *world) {
+			w.file("a", "0123", "")
+			w.sync(".")
+			w.rewrite("a", func(f vfs.File) error { return f.(vfs.Allocator).Allocate(0, 2000) })
+		}, "a=0123"},
 		{"removed, not synced", func(w *world) {
 			w.file("a", "x", "y")
 			w.sync(".")
@@ -278,19 +314,74 @@ func TestLossyRandom(t *testing.T) {
 	}
 }
 
+// TestLossyRewrites: each block has what any of the writes since the sync, or none, has left there; the size is one that the file had,
+// or lies between.
+func TestLossyRewrites(t *testing.T) {
+	blocks, sizes := make(map[string]bool), make(map[int]bool)
+	for seed := range uint64(200) {
+		w := newWorld(t)
+		w.file("a", strings.Repeat("s", 2048), "")
+		w.sync(".")
+		w.rewrite("a", func(f vfs.File) error {
+			_, err := f.WriteAt(bytes.Repeat([]byte("1"), 1024), 512) // blocks 1 and 2
+			_, later := f.WriteAt(bytes.Repeat([]byte("2"), 700), 1024)
+			err = errors.Join(err, later, f.Truncate(1536))
+			_, later = f.WriteAt(bytes.Repeat([]byte("3"), 1024), 2048) // block 3 is zeros now
+			return errors.Join(err, later)
+		})
+		w.must(w.l.Crash(rand.New(rand.NewPCG(seed, 2))))
+		content, err := os.ReadFile(w.path("a"))
+		w.must(err)
+		sizes[len(content)] = true
+		if len(content) < 1536 || len(content) > 3072 {
+			t.Fatalf("seed %d: %d bytes are left", seed, len(content))
+		}
+		seen := ""
+		for block := 0; block*512 < len(content); block++ {
+			part := content[block*512 : min(block*512+512, len(content))]
+			kind := string(part[0])
+			if part[0] == 0 {
+				kind = "0"
+			}
+			whole := strings.TrimRight(string(part), string(part[0]))
+			if whole != "" && !(block == 3 && part[0] == '2') {
+				t.Fatalf("seed %d: block %d is torn: %q", seed, block, part)
+			}
+			blocks[strings.Repeat("-", block)+kind] = true
+			seen += kind
+		}
+		if seen[0] != 's' {
+			t.Fatalf("seed %d: a block that was not written is lost: %s", seed, seen)
+		}
+	}
+	for _, want := range []string{"s", "-s", "-1", "--s", "--1", "--2", "---s", "---2", "---0", "----0", "----3", "-----3"} {
+		if !blocks[want] {
+			t.Errorf("never seen: %s", want)
+		}
+		delete(blocks, want)
+	}
+	delete(blocks, "-----0")
+	if len(blocks) > 0 || len(sizes) < 5 {
+		t.Errorf("seen: %v, of %d sizes", blocks, len(sizes))
+	}
+}
+
 func TestLossyAfterCrash(t *testing.T) {
 	w := newWorld(t)
 	file, err := w.l.Create(w.path("a"))
 	w.must(err)
 	w.must(w.l.Crash(nil))
 	_, writeErr := file.Write([]byte("x"))
+	_, writeAtErr := file.WriteAt([]byte("x"), 0)
+	_, openWriteErr := w.l.OpenWrite(w.path("a"))
 	_, createErr := w.l.Create(w.path("b"))
 	_, openErr := w.l.Open(w.path("b"))
 	_, readErr := w.l.ReadDir(w.dir)
 	_, statErr := w.l.Stat(w.dir)
 	_, _, spaceErr := w.l.Space(w.dir)
 	for name, err := range map[string]error{
-		"write": writeErr, "sync": file.Sync(), "create": createErr, "open": openErr, "readdir": readErr, "stat": statErr, "space": spaceErr,
+		"write": writeErr, "write at": writeAtErr, "open for writing": openWriteErr, "truncate": file.Truncate(0),
+		"allocate": file.(vfs.Allocator).Allocate(0, 1), "sync": file.Sync(), "create": createErr, "open": openErr, "readdir": readErr, "stat": statErr, "space": spaceErr,
 		"link": w.l.Link(w.path("a"), w.path("b")), "rename": w.l.Rename(w.path("a"), w.path("b")),
 		"remove": w.l.Remove(w.path("a")), "removeall": w.l.RemoveAll(w.path("a")),
 		"mkdir": w.l.Mkdir(w.path("d")), "syncdir": w.l.SyncDir(w.dir), "crash": w.l.Crash(nil),
@@ -308,17 +399,6 @@ func TestLossyAfterCrash(t *testing.T) {
 // TestLossyLimits: what the model does not cover is refused, not modelled wrongly.
 func TestLossyLimits(t *testing.T) {
 	w := newWorld(t)
-	file, err := w.l.Create(w.path("a"))
-	w.must(err)
-	defer file.Close()
-	_, err = file.Write([]byte("0123"))
-	w.must(err)
-	w.must(file.Sync())
-	_, err = file.Seek(1, 0)
-	w.must(err)
-	if _, err := file.Write([]byte("x")); !errors.Is(err, errors.ErrUnsupported) {
-		t.Errorf("write over synced bytes: got %v, want unsupported", err)
-	}
 	w.must(w.l.Mkdir(w.path("d")))
 	w.must(w.l.Mkdir(w.path("e")))
 	if err := w.l.Rename(w.path("d"), w.path("e/d")); !errors.Is(err, errors.ErrUnsupported) {

@@ -1,0 +1,282 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/journal"
+)
+
+// model is what the caller of a log holds to be true.
+type model struct {
+	made    bool             // Create has returned
+	applied journal.Position // what is before was removed, or may be
+	groups  []group          // appended, from applied on
+	doubt   *group           // it may be there, behind groups
+	seed    uint64           // of the next group
+}
+
+// append appends a group and notes it. Groups are of sizes that come up again and again, so that one can lie exactly where another was to be.
+func (m *model) append(l *journal.Log, size int) error {
+	m.seed++
+	records := []record{{kind: journal.KindRows, body: content(m.seed, 100), payloads: [][]byte{content(m.seed+1e6, size)}}}
+	for i := range m.seed % 3 {
+		records = append(records, record{kind: journal.KindRows, body: content(m.seed+2e6+i, 900)})
+	}
+	g, _, err := add(l, records)
+	switch {
+	case err == nil:
+		m.groups = append(m.groups, g)
+	case errors.Is(err, journal.ErrFailed):
+		m.doubt = &g
+	}
+	return err
+}
+
+// story does all that is done to a log, up to the first error.
+func (m *model) story(o journal.Options) (l *journal.Log, err error) {
+	if !m.made {
+		// One that did not return may have made the log nevertheless.
+		if err := journal.Create(o, 0, epoch); err != nil && !errors.Is(err, journal.ErrExists) {
+			return nil, err
+		}
+		m.made = true
+	}
+	for range 2 {
+		if l, err = m.open(o); err != nil {
+			return nil, err
+		}
+		for _, size := range []int{10, 3000, 700, 9000, 3000, 11_000, 0, 5000} {
+			if err := m.append(l, size); err != nil {
+				return l, err
+			}
+		}
+		half := len(m.groups) / 2
+		before := m.groups[half].at
+		m.applied, m.groups = before, m.groups[half:]
+		if err := l.Remove(before); err != nil {
+			return l, err
+		}
+		if err := l.Close(); err != nil {
+			return l, err
+		}
+	}
+	return nil, nil
+}
+
+// open replays the log and takes its word for a group that was in doubt.
+func (m *model) open(o journal.Options) (*journal.Log, error) {
+	l, groups, err := replay(o, m.applied)
+	if err != nil {
+		return nil, err
+	}
+	if m.doubt != nil && len(groups) == len(m.groups)+1 && groups[len(groups)-1].equal(*m.doubt) {
+		m.groups = append(m.groups, *m.doubt)
+	}
+	m.doubt = nil
+	for i := range max(len(groups), len(m.groups)) {
+		if i >= len(groups) || i >= len(m.groups) || !groups[i].equal(m.groups[i]) {
+			_ = l.Close()
+			return nil, fmt.Errorf("group %d of %d is not what it was, of %d", i, len(groups), len(m.groups))
+		}
+	}
+	return l, nil
+}
+
+// check opens what is left: each group that was acknowledged must be there, nothing else, and the log goes on.
+func (m *model) check(t *testing.T, dir string) {
+	t.Helper()
+	o := options(dir, quick())
+	if !m.made {
+		if err := journal.Create(o, 0, epoch); err != nil && !errors.Is(err, journal.ErrExists) {
+			t.Fatalf("create again: %v", err)
+		}
+		m.made = true
+	}
+	for range 3 {
+		l, err := m.open(o)
+		if err != nil {
+			t.Fatalf("open again: %v", err)
+		}
+		for _, size := range []int{900, 3000, 6000} {
+			if err := m.append(l, size); err != nil {
+				t.Fatalf("append again: %v", err)
+			}
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func storyCalls(t *testing.T) []vfstest.Call {
+	t.Helper()
+	f, m, dir := vfstest.NewFailing(quick()), new(model), newDir(t)
+	if _, err := m.story(options(dir, f)); err != nil {
+		t.Fatal(err)
+	}
+	m.check(t, dir)
+	return f.Calls()
+}
+
+// TestFailingCalls lets every call of a story fail, in both ways and for several reasons.
+func TestFailingCalls(t *testing.T) {
+	calls, hits := len(storyCalls(t)), 0
+	for n := range calls {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			for _, cause := range []error{syscall.EIO, syscall.ENOSPC, syscall.EMFILE} {
+				f, m, dir := vfstest.NewFailing(quick()), new(model), newDir(t)
+				f.FailAt(n+1, when, cause)
+				l, err := m.story(options(dir, f))
+				if !f.Hit() {
+					m.check(t, dir)
+					continue
+				}
+				hits++
+				call := f.Calls()[n]
+				name := fmt.Sprintf("call %d, %s, %v, %v", n+1, call.Op, when, cause)
+				if err != nil && strings.Contains(err.Error(), dir) {
+					t.Errorf("%s: %q names a path", name, err)
+				}
+				if errors.Is(cause, syscall.ENOSPC) && err != nil && !errors.Is(err, journal.ErrNoSpace) {
+					t.Errorf("%s: got %v, want ErrNoSpace", name, err)
+				}
+				f.Reset()
+				if l != nil {
+					m.goOn(t, name, l, cause)
+				}
+				m.check(t, dir)
+				if t.Failed() {
+					t.Fatal(name)
+				}
+			}
+		}
+	}
+	if want := calls * 6 * 8 / 10; hits < want {
+		t.Errorf("only %d calls failed, want %d and more", hits, want)
+	}
+}
+
+// goOn uses a log after something went wrong: it works, or says that it does not.
+func (m *model) goOn(t *testing.T, name string, l *journal.Log, cause error) {
+	t.Helper()
+	doubt := m.doubt
+	failed := l.Failed()
+	switch err := m.append(l, 2000); {
+	case err == nil && failed == nil, errors.Is(err, journal.ErrClosed):
+	case failed == nil:
+		t.Errorf("%s: a group after it: %v", name, err)
+	case !errors.Is(err, journal.ErrFailed) || !errors.Is(failed, cause):
+		t.Errorf("%s: a group after it: got %v, log failed with %v; want ErrFailed", name, err, failed)
+	}
+	if failed != nil {
+		m.doubt = doubt
+	}
+	_ = l.Close()
+}
+
+// TestKilled stops the process at every call: the kernel keeps what was called before.
+func TestKilled(t *testing.T) {
+	for n := range storyCalls(t) {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			f, m, dir := vfstest.NewFailing(quick()), new(model), newDir(t)
+			f.StopAt(n+1, when, syscall.EIO)
+			if l, _ := m.story(options(dir, f)); l != nil {
+				_ = l.Close()
+			}
+			m.check(t, dir)
+			if t.Failed() {
+				t.Fatalf("killed at call %d, %v", n+1, when)
+			}
+		}
+	}
+}
+
+// TestPowerCut takes the power at every call of a story, and then again at some call of what
+// follows; of what was not synced any part is kept, lost or torn.
+func TestPowerCut(t *testing.T) {
+	calls := len(storyCalls(t))
+	chances := 6
+	if testing.Short() {
+		chances = 2
+	}
+	for n := range calls {
+		for chance := range chances {
+			powerCut(t, n+1, vfstest.When(chance%2), uint64(chance/2))
+			if t.Failed() {
+				t.Fatalf("power cut at call %d, chance %d", n+1, chance)
+			}
+		}
+	}
+}
+
+func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
+	t.Helper()
+	var source *rand.Rand
+	random := rand.New(rand.NewPCG(uint64(n), chance))
+	if chance > 0 {
+		source = random
+	}
+	root := t.TempDir()
+	m := new(model)
+	for range 3 {
+		lossy := vfstest.NewLossy(t, root)
+		f := vfstest.NewFailing(lossy)
+		f.StopAt(n, when, syscall.EIO)
+		l, err := m.story(options(root+"/log", f))
+		if err != nil && !f.Hit() {
+			t.Fatalf("with power: %v", err)
+		}
+		if l != nil {
+			_ = l.Close()
+		}
+		if err := lossy.Crash(source); err != nil {
+			t.Fatal(err)
+		}
+		if !f.Hit() {
+			break
+		}
+		n = 1 + random.IntN(40)
+	}
+	m.check(t, root+"/log")
+}
+
+// TestReadOnly: a log with a torn end is read, and not changed.
+func TestReadOnly(t *testing.T) {
+	dir := newDir(t)
+	f := vfstest.NewFailing(quick())
+	o := options(dir, f)
+	l := newLog(t, o)
+	var want []group
+	for i := range uint64(8) {
+		want = append(want, mustAdd(t, l, makeGroup(i)))
+	}
+	f.FailOp(vfstest.Write, 1, vfstest.After, syscall.EIO)
+	if _, _, err := add(l, makeGroup(100)); !errors.Is(err, journal.ErrFailed) {
+		t.Fatalf("got %v, want ErrFailed", err)
+	}
+	f.Reset()
+	o.ReadOnly = true
+	for range 2 {
+		l := mustReplay(t, o, 0, want)
+		if _, _, err := add(l, makeGroup(1)); !errors.Is(err, journal.ErrReadOnly) {
+			t.Errorf("append: got %v, want ErrReadOnly", err)
+		}
+		if err := l.Remove(1 << 40); !errors.Is(err, journal.ErrReadOnly) {
+			t.Errorf("remove: got %v, want ErrReadOnly", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if calls := f.Calls(); len(calls) > 0 {
+		t.Errorf("called %v", calls)
+	}
+	o.ReadOnly = false
+	mustReplay(t, o, 0, want)
+}
