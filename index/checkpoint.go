@@ -28,6 +28,7 @@ const (
 type pending struct {
 	mu      sync.Mutex
 	done    sync.Cond // of a checkpoint; its lock is mu
+	most    int       // rows: maxPendingRows, but in tests
 	over    *overlay  // over the file of the current snapshot; readers see it, so it is replaced, never changed
 	next    *overlay  // rows since the running checkpoint began; nil: none runs
 	applied journal.Position
@@ -46,13 +47,13 @@ type pending struct {
 
 func (p *pending) init() {
 	p.done.L = &p.mu
-	p.over = new(overlay)
+	p.over, p.most = new(overlay), maxPendingRows
 	p.due, p.stop, p.stopped = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 }
 
 // full tells whether nothing may be added. p.mu is held.
 func (p *pending) full() bool {
-	return p.over.rows >= maxPendingRows || p.over.size >= maxPendingBytes || p.end-p.applied >= maxPendingBytes
+	return p.over.rows >= p.most || p.over.size >= maxPendingBytes || p.end-p.applied >= maxPendingBytes
 }
 
 // wake lets the checkpoint loop look at what there is.

@@ -56,6 +56,19 @@ func (x *Index) ApplyTogether(groups [][]Mutation) (results [][]Result, errs []e
 	return results, errs
 }
 
+// SetMaxPending bounds the rows that are in the log alone.
+func (x *Index) SetMaxPending(rows int) {
+	x.pending.mu.Lock()
+	defer x.pending.mu.Unlock()
+	x.pending.most = rows
+}
+
+// HoldCheckpoints lets none begin before release.
+func (x *Index) HoldCheckpoints() (release func()) {
+	x.pending.checkpointing.Lock()
+	return x.pending.checkpointing.Unlock
+}
+
 // Broken tells whether bbolt met what it cannot cope with.
 func (x *Index) Broken() bool { return x.broken }
 

@@ -173,9 +173,12 @@ type Options struct {
 	ReadOnly bool
 	Use      Use
 	FS       vfs.FS // of the log; nil means the operating system's
+	// SegmentSize is that of new segments of the log, see journal.Options.
+	SegmentSize int64
 
 	BeforeCommit func() error // called before each commit: on error nothing was changed
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
+	BeforeWrite  func() error // called before each commit of the file, by a checkpoint: on error the file was not changed
 	AfterWrite   func() error // called after each commit of the file, by a checkpoint: an error is reported although it is durable
 }
 

@@ -47,7 +47,7 @@ func (x *Index) logOptions() journal.Options {
 	if fsys == nil {
 		fsys = vfs.OS()
 	}
-	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: fsys, ReadOnly: x.opts.ReadOnly}
+	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: fsys, ReadOnly: x.opts.ReadOnly, SegmentSize: x.opts.SegmentSize}
 }
 
 // beginLog opens the log and reads what the file does not have yet. A file that has no log gets one. from is the format that the file

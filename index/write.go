@@ -37,6 +37,11 @@ func (x *Index) transaction(fn func(*bolt.Tx, *guard) error) error {
 	if err := x.ready(); err != nil {
 		return &unchanged{corrupt(err)}
 	}
+	if x.opts.BeforeWrite != nil {
+		if err := x.opts.BeforeWrite(); err != nil {
+			return &unchanged{err}
+		}
+	}
 	var btx *bolt.Tx
 	refused := false
 	intact, err := attempt(func() error {

@@ -196,7 +196,10 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	}
 	env.FS = fsys
 	readOnly := OnReadOnlyDisk(fsys, dir)
-	env.Index.ReadOnly, env.Index.FS = readOnly, fsys
+	env.Index.ReadOnly = readOnly
+	if env.Index.FS == nil {
+		env.Index.FS = fsys
+	}
 	ix, err := index.Open(filepath.Join(dir, layout.IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())

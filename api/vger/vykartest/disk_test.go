@@ -17,8 +17,8 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
-// disk is a file system in memory, of a size that a test chooses, which can lose what was not synced. The index
-// is a file of the system: it and the directories above it are real.
+// disk is a file system in memory, of a size that a test chooses, which can lose what was not synced. The index and its log
+// are files of the system: they and the directories above them are real.
 type disk struct {
 	root string
 
@@ -192,18 +192,19 @@ func (d *disk) Create(name string) (vfs.File, error) {
 	return &openFile{d: d, name: name, file: file, writing: true}, nil
 }
 
-func (d *disk) Open(name string) (vfs.File, error) { return d.open(name, false) }
+// OpenWrite is for the log, which is the system's as the index is.
+func (d *disk) OpenWrite(name string) (vfs.File, error) {
+	return nil, failed("open", name, errors.ErrUnsupported)
+}
 
-func (d *disk) OpenWrite(name string) (vfs.File, error) { return d.open(name, true) }
-
-func (d *disk) open(name string, writing bool) (vfs.File, error) {
+func (d *disk) Open(name string) (vfs.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	file := d.entries.get(filepath.Clean(name))
 	if file == nil || file.dir {
 		return nil, failed("open", name, syscall.ENOENT)
 	}
-	return &openFile{d: d, name: name, file: file, writing: writing}, nil
+	return &openFile{d: d, name: name, file: file}, nil
 }
 
 func (d *disk) Link(oldname, newname string) error {
@@ -376,25 +377,12 @@ type openFile struct {
 func (f *openFile) Write(p []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	n, err := f.writeLocked(p, f.at)
-	f.at += int64(n)
-	return n, err
-}
-
-// WriteAt is for writing at the end: a crash could not take away what was written over.
-func (f *openFile) WriteAt(p []byte, off int64) (int, error) {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.writeLocked(p, off)
-}
-
-func (f *openFile) writeLocked(p []byte, off int64) (int, error) {
 	f.d.mu.Lock()
 	defer f.d.mu.Unlock()
 	switch {
 	case f.closed || !f.writing:
 		return 0, failed("write", f.name, fs.ErrClosed)
-	case off != int64(len(f.file.data)):
+	case f.at != int64(len(f.file.data)):
 		return 0, failed("write", f.name, errors.ErrUnsupported)
 	case f.d.capacity >= 0 && f.d.capacity-f.d.usedLocked() < int64(len(p)):
 		return 0, failed("write", f.name, syscall.ENOSPC)
@@ -404,26 +392,15 @@ func (f *openFile) writeLocked(p []byte, off int64) (int, error) {
 		f.d.total += int64(len(p))
 	}
 	f.file.data = append(f.file.data, p...)
+	f.at += int64(len(p))
 	return len(p), nil
 }
 
-// Truncate cuts off what lies behind.
-func (f *openFile) Truncate(size int64) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	f.d.mu.Lock()
-	defer f.d.mu.Unlock()
-	switch {
-	case f.closed || !f.writing:
-		return failed("truncate", f.name, fs.ErrClosed)
-	case size > int64(len(f.file.data)):
-		return failed("truncate", f.name, errors.ErrUnsupported)
-	}
-	f.d.total = -1
-	f.file.data = f.file.data[:size:size] // readers may hold what was behind: it is not written again
-	f.file.synced = min(f.file.synced, int(size))
-	return nil
+func (f *openFile) WriteAt([]byte, int64) (int, error) {
+	return 0, failed("write", f.name, errors.ErrUnsupported)
 }
+
+func (f *openFile) Truncate(int64) error { return failed("truncate", f.name, errors.ErrUnsupported) }
 
 func (f *openFile) content() *bytes.Reader {
 	f.d.mu.Lock()

@@ -19,6 +19,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/vger"
 	"packhouse/api/vger/vykartest"
+	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/compact"
 	"packhouse/index"
@@ -82,7 +83,7 @@ func (m *machine) start() {
 	m.engine = compact.New(compact.Options{Workers: 1, TempDir: m.dir, Now: m.now.Now})
 	m.set = datadir.Open(datadir.Options{
 		Dir: filepath.Join(m.dir, "data"), Settings: m.settings,
-		Environment: repo.Environment{FS: failing, Now: m.now.Now, Index: index.Options{BeforeCommit: m.power.before, AfterCommit: m.power.after}},
+		Environment: repo.Environment{FS: failing, Now: m.now.Now, Index: index.Options{FS: vfs.OS(), BeforeCommit: m.power.before, AfterCommit: m.power.after}},
 	})
 	m.server, err = api.New(api.Options{
 		Set: m.set, Auth: auth, Version: "test", Now: m.now.Now,

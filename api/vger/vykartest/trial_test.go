@@ -18,6 +18,7 @@ import (
 
 	"packhouse/api/vger/vykartest"
 	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
 )
 
 var (
@@ -141,6 +142,7 @@ type template struct {
 	sync.Once
 	*trial
 	index []byte
+	log   map[string][]byte // its segments, by name
 }
 
 var templates sync.Map // of *template, by what of a plan its making depends on
@@ -156,10 +158,17 @@ func templateFor(t *testing.T, plan trialPlan, variant int) *template {
 		x.j.note("making %s", key)
 		x.setUp()
 		x.m.stop()
-		index, err := os.ReadFile(x.m.disk.real("index.db"))
+		content, err := os.ReadFile(x.m.disk.real("index.db"))
 		must(t, err)
+		log := make(map[string][]byte)
+		segments, err := os.ReadDir(x.m.disk.real(index.LogDir))
+		must(t, err)
+		for _, segment := range segments {
+			log[segment.Name()], err = os.ReadFile(filepath.Join(x.m.disk.real(index.LogDir), segment.Name()))
+			must(t, err)
+		}
 		x.m.start()
-		from.trial, from.index = x, index
+		from.trial, from.index, from.log = x, content, log
 	})
 	if from.trial == nil {
 		t.Fatal("there is no repository to begin with")
@@ -173,6 +182,10 @@ func (from *template) copyTo(m *machine) {
 	m.now.ns.Store(from.m.now.ns.Load())
 	must(m.t, os.MkdirAll(filepath.Dir(m.disk.real("index.db")), 0o700))
 	must(m.t, os.WriteFile(m.disk.real("index.db"), from.index, 0o600))
+	must(m.t, os.MkdirAll(m.disk.real(index.LogDir), 0o700))
+	for name, segment := range from.log {
+		must(m.t, os.WriteFile(filepath.Join(m.disk.real(index.LogDir), name), segment, 0o600))
+	}
 	m.disk.copyFrom(from.m.disk)
 }
 
