@@ -18,3 +18,25 @@ func (g *Group) Seal(now time.Time) ([][]byte, error) {
 	}
 	return parts, err
 }
+
+// Positions returns where each record of a log begins, also those that Replay does not deliver.
+func Positions(o Options) (starts []Position, err error) {
+	l, err := Open(o)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{l: l, segments: *l.segments.Load(), first: true}
+	defer w.close()
+	if err := w.begin(w.segments[0].first); err != nil {
+		return nil, err
+	}
+	for {
+		broken, err := w.group()
+		if broken != nil || err != nil {
+			return starts, err
+		}
+		for _, r := range w.found {
+			starts = append(starts, r.position)
+		}
+	}
+}
