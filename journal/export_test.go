@@ -40,3 +40,19 @@ func Positions(o Options) (starts []Position, err error) {
 		}
 	}
 }
+
+// Idle returns when nothing is made ahead.
+func (l *Log) Idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.ahead.running {
+		l.progress.Wait()
+	}
+}
+
+// OpenFiles is how many segments are open for reading.
+func (l *Log) OpenFiles() int {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	return len(l.files.open)
+}

@@ -173,6 +173,7 @@ func (o *openSegment) release() {
 	if o.users == 0 && o.done {
 		_ = o.file.Close()
 	}
+	o.in.boundLocked()
 }
 
 // remove ends the use of a segment: those who have it go on.
