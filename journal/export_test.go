@@ -18,3 +18,41 @@ func (g *Group) Seal(now time.Time) ([][]byte, error) {
 	}
 	return parts, err
 }
+
+// Positions returns where each record of a log begins, also those that Replay does not deliver.
+func Positions(o Options) (starts []Position, err error) {
+	l, err := Open(o)
+	if err != nil {
+		return nil, err
+	}
+	w := &walk{l: l, segments: *l.segments.Load(), first: true}
+	defer w.close()
+	if err := w.begin(w.segments[0].first); err != nil {
+		return nil, err
+	}
+	for {
+		broken, err := w.group()
+		if broken != nil || err != nil {
+			return starts, err
+		}
+		for _, r := range w.found {
+			starts = append(starts, r.position)
+		}
+	}
+}
+
+// Idle returns when nothing is made ahead.
+func (l *Log) Idle() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.ahead.running {
+		l.progress.Wait()
+	}
+}
+
+// OpenFiles is how many segments are open for reading.
+func (l *Log) OpenFiles() int {
+	l.files.mu.Lock()
+	defer l.files.mu.Unlock()
+	return len(l.files.open)
+}

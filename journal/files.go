@@ -100,22 +100,33 @@ func (f *files) load(first Position) (*openSegment, error) {
 		_ = file.Close()
 		return nil, unreadable(name, 0, err)
 	}
-	h, what, newer := decodeSegmentHeader(b[:n])
-	switch {
-	case newer:
-		err = fmt.Errorf("%w: %s: %s", ErrVersion, name, what)
-	case what != "":
-		err = &headerError{DamageError{File: name, What: what}}
-	case h.first != first:
-		err = &headerError{DamageError{File: name, What: "it is segment " + fileName(h.first)}}
-	default:
-		return &openSegment{segmentHeader: h, name: name, file: file, in: f}, nil
+	h, err := checkHeader(b[:n], name)
+	if err != nil {
+		_ = file.Close()
+		return nil, err
 	}
-	_ = file.Close()
-	return nil, err
+	return &openSegment{segmentHeader: h, name: name, file: file, in: f}, nil
 }
 
-// headerError is damage of a segment's header.
+// checkHeader reads the header of the segment that has a name.
+func checkHeader(b []byte, name string) (segmentHeader, error) {
+	if what := wholeHeader(b); what != "" {
+		return segmentHeader{}, &headerError{DamageError{File: name, What: what}}
+	}
+	h, what, newer := decodeSegmentHeader(b)
+	switch {
+	case newer:
+		return h, fmt.Errorf("%w: %s: %s", ErrVersion, name, what)
+	case what == "" && fileName(h.first) != name:
+		what = "it is segment " + fileName(h.first)
+	}
+	if what != "" {
+		return h, &DamageError{File: name, What: what}
+	}
+	return h, nil
+}
+
+// headerError is damage of a segment's header: it is not as it was written.
 type headerError struct{ DamageError }
 
 func (e *headerError) Unwrap() []error { return []error{&e.DamageError} }
@@ -162,6 +173,7 @@ func (o *openSegment) release() {
 	if o.users == 0 && o.done {
 		_ = o.file.Close()
 	}
+	o.in.boundLocked()
 }
 
 // remove ends the use of a segment: those who have it go on.

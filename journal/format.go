@@ -97,20 +97,24 @@ func (h segmentHeader) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// decodeSegmentHeader reads the block that encode makes. what says why it is none; newer: it is of a format that
-// this version does not know, which is nobody's fault.
-func decodeSegmentHeader(b []byte) (h segmentHeader, what string, newer bool) {
+// wholeHeader tells why the block that encode makes is not there as it was written, of whatever format: magic, format and checksum
+// stay where they are.
+func wholeHeader(b []byte) (what string) {
 	if len(b) < segmentHeaderSize {
-		return h, "file is shorter than a segment's header", false
+		return "file is shorter than a segment's header"
 	}
-	b = b[:segmentHeaderSize]
 	if string(b[:8]) != segmentMagic {
-		return h, "no header of a segment", false
+		return "no header of a segment"
 	}
-	// Magic, format and checksum stay where they are in all formats.
 	if got, want := crc32.Checksum(b[:segmentSumAt], castagnoli), binary.LittleEndian.Uint32(b[segmentSumAt:]); got != want {
-		return h, fmt.Sprintf("segment header has crc32c %08x, recorded %08x", got, want), false
+		return fmt.Sprintf("segment header has crc32c %08x, recorded %08x", got, want)
 	}
+	return ""
+}
+
+// decodeSegmentHeader reads a block that is as it was written. what says why it is no header of a segment; newer: it is of a format
+// that this version does not know, which is nobody's fault.
+func decodeSegmentHeader(b []byte) (h segmentHeader, what string, newer bool) {
 	if format := binary.LittleEndian.Uint32(b[8:]); format != format1 {
 		return h, fmt.Sprintf("format %d, known is %d", format, format1), format > format1
 	}

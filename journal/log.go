@@ -58,6 +58,8 @@ type Log struct {
 	o     Options
 	files files
 
+	leftovers []string // names of files that were being made segments when the log stopped; Replay removes them
+
 	turn chan struct{} // holds a token over Replay, Append and Close: they take turns
 
 	removing sync.Mutex // held over Remove, and by Close, which takes it when it has the turn
@@ -97,11 +99,11 @@ func Create(o Options, first Position, epoch uint64) error {
 	if err := o.FS.SyncDir(filepath.Dir(filepath.Clean(o.Dir))); err != nil {
 		return createError("sync the directory above the log", err)
 	}
-	names, err := listSegments(o)
+	firsts, _, err := listSegments(o)
 	if err != nil {
 		return err
 	}
-	if len(names) > 0 {
+	if len(firsts) > 0 {
 		return ErrExists
 	}
 	h := segmentHeader{first: first, size: o.SegmentSize, epoch: epoch, created: o.Now().UnixNano()}
@@ -137,20 +139,25 @@ func randomNumber(source io.Reader) (uint64, error) {
 	return binary.LittleEndian.Uint64(b[:]) | 1, nil
 }
 
-// listSegments returns the positions that the files of segments are named by, sorted. Other names are nobody's business here.
-func listSegments(o Options) ([]Position, error) {
+// listSegments returns the positions that the files of segments are named by, sorted, and the names of those that were being made. Other
+// names are nobody's business here.
+func listSegments(o Options) (firsts []Position, leftovers []string, err error) {
 	entries, err := o.FS.ReadDir(o.Dir)
 	if err != nil {
-		return nil, wrap("list the segments of the log", err)
+		return nil, nil, wrap("list the segments of the log", err)
 	}
-	var firsts []Position
 	for _, entry := range entries {
-		if first, ok := parseName(entry.Name()); ok {
+		name, unfinished := strings.CutSuffix(entry.Name(), temporary)
+		first, ok := parseName(name)
+		switch {
+		case ok && unfinished:
+			leftovers = append(leftovers, entry.Name())
+		case ok:
 			firsts = append(firsts, first)
 		}
 	}
 	slices.Sort(firsts)
-	return firsts, nil
+	return firsts, leftovers, nil
 }
 
 // Open opens a log that Create made. It writes nothing, and reads no more than names and one header: its cost does not depend on
@@ -160,14 +167,14 @@ func Open(o Options) (*Log, error) {
 	if err := o.ensure("open log"); err != nil {
 		return nil, err
 	}
-	firsts, err := listSegments(o)
+	firsts, leftovers, err := listSegments(o)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if len(firsts) == 0 {
 		return nil, ErrNotFound
 	}
-	l := &Log{o: o, turn: make(chan struct{}, 1)}
+	l := &Log{o: o, turn: make(chan struct{}, 1), leftovers: leftovers}
 	l.progress = sync.NewCond(&l.mu)
 	l.files.init(o)
 	segments := make([]*segment, len(firsts))
@@ -300,14 +307,4 @@ func (l *Log) trim() error {
 		return err
 	}
 	return l.removeSpares()
-}
-
-// isTemporary tells of a file that was being made a segment.
-func isTemporary(name string) bool {
-	name, ok := strings.CutSuffix(name, ".new")
-	if !ok {
-		return false
-	}
-	_, ok = parseName(name)
-	return ok
 }

@@ -403,19 +403,10 @@ func (w *walk) finish() error {
 // removeLater unlinks segments behind the end, newest first: they were made ahead, or were reached by the group that is dropped. Files
 // that were being made go, too.
 func (l *Log) removeLater(later []*segment) error {
-	names := []string{}
+	names := l.leftovers
 	for i := len(later) - 1; i >= 0; i-- {
 		names = append(names, fileName(later[i].first))
 		l.files.remove(later[i])
-	}
-	entries, err := l.o.FS.ReadDir(l.o.Dir)
-	if err != nil {
-		return wrap("list the segments of the log", err)
-	}
-	for _, entry := range entries {
-		if isTemporary(entry.Name()) {
-			names = append(names, entry.Name())
-		}
 	}
 	for _, name := range names {
 		if err := l.o.FS.Remove(l.path(name)); err != nil {

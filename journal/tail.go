@@ -23,6 +23,9 @@ const (
 	allocateStep = 8 << 20
 )
 
+// temporary ends the name of a segment's file while it is being made.
+const temporary = ".new"
+
 // tail is a segment that takes records, or will.
 type tail struct {
 	segmentHeader // as it is in the file, or will be; never changes
@@ -237,10 +240,10 @@ func (e *syncError) Unwrap() error { return e.err }
 // header under that name. It returns the file, open for writing. On error there is no such file, unless err is a *syncError.
 func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 	name := o.Dir + "/" + fileName(h.first)
-	file, err := o.FS.Create(name + ".new")
+	file, err := o.FS.Create(name + temporary)
 	if errors.Is(err, fs.ErrExist) { // left by a crash
-		if err = o.FS.Remove(name + ".new"); err == nil {
-			file, err = o.FS.Create(name + ".new")
+		if err = o.FS.Remove(name + temporary); err == nil {
+			file, err = o.FS.Create(name + temporary)
 		}
 	}
 	if err != nil {
@@ -257,7 +260,7 @@ func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 		}
 	}
 	if err == nil {
-		err = o.FS.Rename(name+".new", name)
+		err = o.FS.Rename(name+temporary, name)
 	}
 	if err == nil {
 		if err = o.FS.SyncDir(o.Dir); err == nil {
@@ -268,7 +271,7 @@ func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 		}
 	}
 	_ = file.Close()
-	_ = o.FS.Remove(name + ".new") // what stays is removed when it is in the way, or replaced
+	_ = o.FS.Remove(name + temporary) // what stays is removed when it is in the way, or replaced
 	_ = o.FS.Remove(name)
 	return nil, err
 }

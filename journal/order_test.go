@@ -1,0 +1,241 @@
+package journal_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/journal"
+)
+
+// calls are those since Reset, as "op name".
+func calls(f *vfstest.Failing, dir string) (list []string) {
+	for _, call := range f.Calls() {
+		name, ok := strings.CutPrefix(call.Name, dir)
+		if !ok {
+			name = "/.." // the directory above
+		}
+		list = append(list, string(call.Op)+" "+strings.TrimPrefix(name, "/"))
+	}
+	return list
+}
+
+// TestAppendCost: a group is one write and one sync, and nothing else, while it lies in one segment and in what was set aside.
+func TestAppendCost(t *testing.T) {
+	f := vfstest.NewFailing(quick())
+	o := options(newDir(t), f)
+	o.SegmentSize = 1 << 20
+	l := newLog(t, o)
+	mustAdd(t, l, makeGroup(0))
+	l.Idle()
+	f.Reset()
+	for i := range uint64(5) {
+		mustAdd(t, l, makeGroup(i))
+	}
+	want := slices.Repeat([]string{"write 0000000000000000", "sync 0000000000000000"}, 5)
+	if got := calls(f, o.Dir); !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before all that was written of it
+// is synced.
+func TestOrderOfSyncs(t *testing.T) {
+	f := vfstest.NewFailing(quick())
+	o := options(newDir(t), f)
+	if err := journal.Create(o, 0, epoch); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"mkdir ", "syncdir ..", "create 0000000000000000.new", "write 0000000000000000.new", "sync 0000000000000000.new",
+		"rename 0000000000000000", "syncdir ",
+	}
+	if got := calls(f, o.Dir); !slices.Equal(got, want) {
+		t.Errorf("create: got %v, want %v", got, want)
+	}
+	l := mustReplay(t, o, 0, nil)
+	f.Reset()
+	acknowledged := []int{0}
+	for i := range uint64(40) {
+		mustAdd(t, l, makeGroup(i))
+		acknowledged = append(acknowledged, len(f.Calls()))
+	}
+	l.Idle()
+	list := calls(f, o.Dir)
+	next := l.Segments()[1].First
+	for _, s := range l.Segments()[1:] {
+		name := fmt.Sprintf("%016x", s.First)
+		if s.First != next {
+			t.Fatalf("segment at %x, want %x", s.First, next)
+		}
+		next += smallSegment
+		create, written := slices.Index(list, "create "+name+".new"), slices.Index(list, "write "+name)
+		if create < 0 || written < 0 {
+			t.Fatalf("segment %s was not made: %v", name, list)
+		}
+		at := create
+		for _, step := range []string{"write " + name + ".new", "sync " + name + ".new", "rename " + name, "syncdir "} {
+			n := slices.Index(list[at:], step)
+			if n < 0 || at+n > written {
+				t.Errorf("segment %s: %s is not before the first write: %v", name, step, list[create:written])
+				break
+			}
+			at += n
+		}
+	}
+	unsynced := make(map[string]bool)
+	for i, call := range list {
+		op, name, _ := strings.Cut(call, " ")
+		switch op {
+		case "write":
+			unsynced[name] = true
+		case "sync":
+			delete(unsynced, name)
+		}
+		// What is filled ahead may be under way in the newest segments.
+		if slices.Contains(acknowledged[1:], i+1) && unsynced[fmt.Sprintf("%016x", 0)] {
+			t.Errorf("acknowledged after call %d, %s, with unsynced bytes", i+1, call)
+		}
+	}
+}
+
+// TestNoSpace: of a group that did not fit nothing is left, whatever the disk keeps of what was written and taken back. Groups of one shape take its
+// place, and the power goes at some call while they are appended.
+func TestNoSpace(t *testing.T) {
+	shape := func(m *model) []record {
+		m.seed++
+		var records []record
+		for i := range uint64(4) {
+			records = append(records, record{journal.KindRows, content(m.seed*10+i, 500), [][]byte{content(m.seed*10+i+5, 1500)}})
+		}
+		return records
+	}
+	for seed := range uint64(300) {
+		random := rand.New(rand.NewPCG(seed, 5))
+		root := t.TempDir()
+		lossy := vfstest.NewLossy(t, root)
+		f := vfstest.NewFailing(lossy)
+		o := options(filepath.Join(root, "log"), f)
+		l := newLog(t, o)
+		m := &model{made: true, seed: seed * 100}
+		for range random.IntN(4) {
+			m.groups = append(m.groups, mustAdd(t, l, shape(m)))
+		}
+		l.Idle()
+		f.FailOp(vfstest.Write, 1, vfstest.After, syscall.ENOSPC)
+		if _, _, err := add(l, shape(m)); !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
+			t.Fatalf("seed %d: got %v, log failed with %v; want ErrNoSpace", seed, err, l.Failed())
+		}
+		f.StopAt(1+random.IntN(12), vfstest.When(random.IntN(2)), syscall.EIO)
+		for !f.Hit() {
+			g, _, err := add(l, shape(m))
+			if err != nil {
+				m.doubt = &g
+				break
+			}
+			m.groups = append(m.groups, g)
+		}
+		_ = l.Close()
+		if err := lossy.Crash(random); err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, o.Dir)
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+}
+
+// smallDisk is a file system on which only so many bytes can be set aside or written.
+type smallDisk struct {
+	vfs.FS
+	left *atomic.Int64
+}
+
+type smallFile struct {
+	vfs.File
+	d smallDisk
+}
+
+func (d smallDisk) Create(name string) (vfs.File, error) { return d.file(d.FS.Create(name)) }
+func (d smallDisk) OpenWrite(name string) (vfs.File, error) {
+	return d.file(d.FS.OpenWrite(name))
+}
+
+func (d smallDisk) file(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return smallFile{file, d}, nil
+}
+
+// grow takes the bytes by which a file grows.
+func (f smallFile) grow(end int64) error {
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	grown := max(end-info.Size(), 0)
+	if f.d.left.Add(-grown) < 0 {
+		f.d.left.Add(grown)
+		return syscall.ENOSPC
+	}
+	return nil
+}
+
+func (f smallFile) Allocate(off, n int64) error {
+	if err := f.grow(off + n); err != nil {
+		return err
+	}
+	return f.File.(vfs.Allocator).Allocate(off, n)
+}
+
+// TestFullDisk: on a full disk nothing is appended and nothing lost; when there is space again, the log goes on.
+func TestFullDisk(t *testing.T) {
+	var left atomic.Int64
+	left.Store(100_000)
+	o := options(newDir(t), smallDisk{quick(), &left})
+	l := newLog(t, o)
+	var want []group
+	fill := func() {
+		t.Helper()
+		for i := range uint64(1000) {
+			g, _, err := add(l, makeGroup(uint64(len(want))+i))
+			if err == nil {
+				want = append(want, g)
+				continue
+			}
+			if !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
+				t.Fatalf("got %v, log failed with %v; want ErrNoSpace", err, l.Failed())
+			}
+			return
+		}
+		t.Fatal("the disk is never full")
+	}
+	for range 3 {
+		before := len(want)
+		fill()
+		if len(want) < before+5 {
+			t.Errorf("%d groups fit", len(want)-before)
+		}
+		for range 3 {
+			if _, _, err := add(l, []record{{kind: journal.KindRows, body: content(1, 12_000)}}); !errors.Is(err, journal.ErrNoSpace) {
+				t.Errorf("once more: got %v, want ErrNoSpace", err)
+			}
+		}
+		left.Add(100_000)
+	}
+	fill()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustReplay(t, o, 0, want)
+}
