@@ -11,7 +11,7 @@ func Exists(o Options) (bool, error) {
 	if err := o.ensure("look for log"); err != nil {
 		return false, err
 	}
-	firsts, err := listSegments(o)
+	firsts, _, err := listSegments(o)
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
 	}
@@ -27,7 +27,7 @@ func Extend(o Options) (Position, error) {
 	if err := o.ensure("extend log"); err != nil {
 		return 0, err
 	}
-	firsts, err := listSegments(o)
+	firsts, _, err := listSegments(o)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return 0, err
 	}

@@ -78,6 +78,7 @@ type Log struct {
 	failed     error // the first error after which nothing may be appended; sticky
 	identity   uint64
 	end        Position // behind the last group that is durable
+	opened     Position // where that was when the log was opened
 	tails      []*tail  // the segment in which the log ends, then those made ahead, then those only planned; each follows the one before
 	ahead      ahead
 }

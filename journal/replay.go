@@ -381,7 +381,7 @@ func (w *walk) finish() error {
 	defer in.release()
 	active := &tail{segmentHeader: in.segmentHeader, made: true, filled: w.start, allocated: w.start}
 	l.mu.Lock()
-	l.identity, l.end = in.identity, w.start
+	l.identity, l.end, l.opened = in.identity, w.start, w.start
 	l.tails = []*tail{active}
 	l.mu.Unlock()
 	if !l.o.ReadOnly {

@@ -13,7 +13,8 @@ import (
 
 const (
 	// aheadBytes are set aside and filled with zeros behind the end of the log, in the background: more than is appended while one
-	// step of it lasts, and little enough that many logs can be open.
+	// step of it lasts. A log that was just opened has a fillStep, and then as much as was appended to it: most of many logs are
+	// hardly used.
 	aheadBytes = 8 << 20
 
 	// fillStep is how many zeros are written and synced at a time: what an append that comes at the same time waits for.
@@ -141,18 +142,23 @@ func (l *Log) reach(ctx context.Context, end Position) error {
 	}
 }
 
-// workLocked starts the work ahead, so that it comes as far behind end as aheadBytes.
+// workLocked starts the work ahead, so that it comes as far behind end as it should.
 func (l *Log) workLocked(end Position) {
-	l.ahead.target = max(l.ahead.target, end+Position(min(aheadBytes, l.o.SegmentSize/2)))
+	l.ahead.target = max(l.ahead.target, end+l.aheadLocked())
 	if !l.ahead.running && !l.ahead.paused {
 		l.ahead.running, l.ahead.err = true, nil
 		go l.work()
 	}
 }
 
+// aheadLocked is how much should be filled behind the end.
+func (l *Log) aheadLocked() Position {
+	return Position(min(max(int64(l.end-l.opened), fillStep), aheadBytes, l.o.SegmentSize/2))
+}
+
 // goOnLocked starts the work when half of what it had set aside is used. After a failure it waits until an append needs it.
 func (l *Log) goOnLocked() {
-	if l.ahead.err == nil && l.frontierLocked()-l.end < Position(min(aheadBytes, l.o.SegmentSize/2))/2 {
+	if l.ahead.err == nil && l.frontierLocked()-l.end < l.aheadLocked()/2 {
 		l.workLocked(l.end)
 	}
 }
@@ -336,7 +342,10 @@ func (l *Log) allocate(t *tail, to Position) (Position, error) {
 		return 0, errors.ErrUnsupported
 	}
 	from := t.allocated
-	far := min(max(from+allocateStep, to), t.end())
+	l.mu.Lock()
+	step := min(allocateStep, l.aheadLocked())
+	l.mu.Unlock()
+	far := min(max(from+step, to), t.end())
 	err := file.Allocate(int64(from-t.first), int64(far-from))
 	if noSpace(err) && far > to {
 		far = to

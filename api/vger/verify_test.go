@@ -275,6 +275,7 @@ func TestReadersAreBounded(t *testing.T) {
 	var open, most atomic.Int64
 	s := newServer(t, func(c *setup) {
 		c.set.FS = watchedFS{unsynced{vfs.OS()}, &open, &most, 100 * time.Microsecond} // long enough to be met by others
+		c.set.Index.FS = unsynced{vfs.OS()}                                            // the log is open all the time
 		c.dialect.Readers = 3
 	})
 	var packs []string

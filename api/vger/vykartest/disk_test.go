@@ -124,8 +124,9 @@ func (d *disk) usedLocked() int64 {
 		}
 	}
 	total := d.total
-	if info, err := os.Lstat(d.real("index.db")); err == nil {
-		total += info.Size()
+	var index syscall.Stat_t // bbolt makes it longer than what is in it
+	if err := syscall.Lstat(d.real("index.db"), &index); err == nil {
+		total += index.Blocks * 512
 	}
 	return total
 }
