@@ -103,7 +103,7 @@ func (p *place) reopen() {
 // check compares counters with what is there, and files with what refers to them.
 func (p *place) check() {
 	p.t.Helper()
-	report, err := p.repo.Index().Check(context.Background())
+	report, err := p.repo.CheckIndex(context.Background())
 	if err != nil {
 		p.t.Errorf("check: %v", err)
 		return

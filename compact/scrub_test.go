@@ -89,7 +89,7 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 		t.Errorf("scrub: got %+v, want k1 and k3 of 4 items", done)
 	}
 	for key, marked := range map[string]bool{"k1": false, "k3": true} {
-		entry, err := p.repo.Index().Get(key)
+		entry, err := p.repo.Entry(key)
 		if err != nil || (entry.Item.Flags&index.FlagDamaged != 0) != marked {
 			t.Errorf("%s: got %+v, %v, want marked %v", key, entry, err, marked)
 		}

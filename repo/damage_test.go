@@ -135,7 +135,7 @@ func TestDamageInUse(t *testing.T) {
 	}
 	restore()
 	wantContent(t, a, bad, "content")
-	if report, err := r.Index().Check(ctx); err != nil || len(report.Problems) > 0 {
+	if report, err := repo.IndexOf(r).Check(ctx); err != nil || len(report.Problems) > 0 {
 		t.Errorf("check: %q, %v", report.Problems, err)
 	}
 	if h := r.Health(); h != (repo.Health{}) {

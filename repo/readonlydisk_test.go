@@ -217,7 +217,7 @@ func readOnlyStory(t *testing.T, s *datadir.Set) {
 	}
 
 	// A check finds damage, says so, and marks nothing.
-	report, err := r.Index().Check(ctx)
+	report, err := repo.IndexOf(r).Check(ctx)
 	if err != nil || len(report.Problems) > 0 {
 		t.Errorf("check: %+v, %v", report, err)
 	}

@@ -109,7 +109,7 @@ func (s *server) check() {
 		if r.Health().ReadOnly {
 			continue
 		}
-		report, err := r.Index().Check(context.Background())
+		report, err := r.CheckIndex(context.Background())
 		if err != nil || len(report.Problems) > 0 || report.Counted != report.Stored {
 			s.t.Errorf("check of %q: %v, counted %+v, stored %+v, problems %q", name, err, report.Counted, report.Stored, report.Problems)
 		}

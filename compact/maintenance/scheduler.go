@@ -283,7 +283,7 @@ func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 		return last
 	}
 	now := w.o.Now()
-	value, err := r.Index().Meta(metaName(t))
+	value, err := r.Meta(metaName(t))
 	if err == nil {
 		if ms, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 			// A clock that was once set wrong must not put maintenance off for ever.

@@ -266,7 +266,7 @@ func TestRollingScrub(t *testing.T) {
 		var places []string
 		for range 5 {
 			time.Sleep(24 * time.Hour)
-			place, err := r.Index().Meta("scrub.after")
+			place, err := r.Meta("scrub.after")
 			if err != nil {
 				t.Fatal(err)
 			}
