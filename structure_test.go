@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"repo/datadir"},
 	{"repo"},
 	{"repo/recovery"},
-	{"repo/layout"},
+	{"repo/layout", "repo/policy"},
 	{"repo/keys", "repo/digest"},
 	{"index", "blobstore"},
 	{"blobstore/vfs"},

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Trusted is the server for requests whose sender is known by the way they come: a socket that only this
@@ -12,7 +13,7 @@ import (
 //
 //	X-Packhouse-Repository   the repository; the path is then all its own. Absent: the path names it
 //	X-Packhouse-Principal    the name for the log; default "local"
-//	X-Packhouse-Permissions  as repo.ParsePermissions reads it; absent: everything
+//	X-Packhouse-Permissions  as policy.Parse reads it; absent: everything
 //	X-Packhouse-Quota        bytes, a limit for this request beside the repository's own; negative or absent: none
 //
 // A process that speaks for one client (stdio) sends them on each request. On all other listeners they
@@ -24,7 +25,7 @@ func (s *Server) Trusted() http.Handler {
 
 // admitTrusted takes the sender from the headers of the trusted side.
 func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *requestState) bool {
-	permissions, err := repo.ParsePermissions(r.Header.Get("X-Packhouse-Permissions"))
+	permissions, err := policy.Parse(r.Header.Get("X-Packhouse-Permissions"))
 	if err != nil {
 		x.log.Reason = err.Error()
 		WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Permissions: "+err.Error())

@@ -4,6 +4,7 @@ import (
 	"maps"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // appendOnly is the append-only mode of the newest generation as a table of permissions
@@ -20,7 +21,7 @@ var appendOnly = map[string]string{
 	"sessions":  "lrwWD",
 }
 
-// AppendOnly returns the append-only mode as a table for repo.NewPermissions.
+// AppendOnly returns the append-only mode as a table for policy.New.
 func AppendOnly() map[string]string { return maps.Clone(appendOnly) }
 
 // restricted tells whether a principal may not delete what it stored: append-only, or less.
@@ -28,8 +29,8 @@ func restricted(p repo.Principal) bool { return !p.Permissions.Allows("snapshots
 
 // manifestOnce is what an append-only principal may do with the manifest of a repository that is
 // not of format 1: such clients have no manifest, so a write can only do harm.
-var manifestOnce = func() *repo.Permissions {
-	p, err := repo.NewPermissions(map[string]string{"manifest": "lrw"})
+var manifestOnce = func() *policy.Permissions {
+	p, err := policy.New(map[string]string{"manifest": "lrw"})
 	if err != nil {
 		panic(err) // the table is a constant
 	}

@@ -4,15 +4,15 @@ import (
 	"packhouse/api"
 	"packhouse/api/vger"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // appendOnly is what append_only leaves to the clients of a dialect.
-func appendOnly(d api.Dialect) *repo.Permissions {
+func appendOnly(d api.Dialect) *policy.Permissions {
 	if _, ok := d.(*vger.Dialect); !ok {
 		return config.AppendOnly()
 	}
-	p, err := repo.NewPermissions(vger.AppendOnly())
+	p, err := policy.New(vger.AppendOnly())
 	if err != nil {
 		return config.Nothing() // the table is a constant, and valid
 	}

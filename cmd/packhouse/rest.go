@@ -20,6 +20,7 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // restName is the program whose options and place the verb of that name takes.
@@ -117,7 +118,7 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 // parsed is what the options come to.
 type parsed struct {
 	dir         string // absolute, symbolic links resolved
-	permissions *repo.Permissions
+	permissions *policy.Permissions
 	quota       *int64 // bytes, negative for none; nil: not given
 }
 

@@ -6,18 +6,18 @@ import (
 	"pgregory.net/rapid"
 
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // TestIntersect holds Intersect against what it stands for: both must grant.
 func TestIntersect(t *testing.T) {
 	prefix := rapid.SampledFrom([]string{"", "a", "a/b", "a/b/c", "d", "d/e"})
 	letters := rapid.StringOfN(rapid.SampledFrom([]rune("lrwWD")), 0, 5, -1)
-	table := rapid.Custom(func(t *rapid.T) *repo.Permissions {
+	table := rapid.Custom(func(t *rapid.T) *policy.Permissions {
 		if rapid.IntRange(0, 9).Draw(t, "nil") == 0 {
 			return nil
 		}
-		p, err := repo.NewPermissions(rapid.MapOf(prefix, letters).Draw(t, "table"))
+		p, err := policy.New(rapid.MapOf(prefix, letters).Draw(t, "table"))
 		if err != nil {
 			t.Fatal(err)
 		}

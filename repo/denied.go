@@ -1,0 +1,26 @@
+package repo
+
+import (
+	"fmt"
+)
+
+// May tells whether any of letters is granted to the principal on key: a *DeniedError if not. Here a table of package policy
+// becomes the error to which each dialect gives its status.
+func (p Principal) May(key, letters string) error {
+	if p.Permissions.Allows(key, letters) {
+		return nil
+	}
+	return &DeniedError{Letters: letters, Key: key}
+}
+
+// DeniedError is an ErrDenied: none of Letters is granted on Key.
+type DeniedError struct {
+	Letters string
+	Key     string
+	Exists  bool // the key holds an item, and overwriting it is what was denied
+}
+
+func (e *DeniedError) Error() string {
+	return fmt.Sprintf("One of permissions '%s' required for '%s'", e.Letters, e.Key)
+}
+func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
