@@ -13,6 +13,19 @@ func (p Principal) May(key, letters string) error {
 	return &DeniedError{Letters: letters, Key: key}
 }
 
+// MayBatchDelete tells whether the principal may delete items many at once: a *DeniedError about key, one of them, if not.
+func (p Principal) MayBatchDelete(key string) error {
+	if p.Permissions.AllowsBatchDelete() {
+		return nil
+	}
+	return &DeniedError{Letters: "D", Key: key}
+}
+
+// mayReplace tells whether the request may overwrite an item at its key.
+func (a *Access) mayReplace(req PutRequest) bool {
+	return a.May(req.Key, "W") == nil && (!req.Final || a.p.Permissions.AllowsReplacingFinal())
+}
+
 // DeniedError is an ErrDenied: none of Letters is granted on Key.
 type DeniedError struct {
 	Letters string

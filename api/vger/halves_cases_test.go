@@ -174,7 +174,7 @@ func TestSourceStoredAgain(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			c := newServer(t, func(o *setup) {
 				o.auth = api.AuthOptions{Tokens: []api.Token{
-					{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: must(policy.New(vger.AppendOnly()))},
+					{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: policy.AppendOnly(vger.Name)},
 				}}
 			})
 			full := []string{"Authorization", "Bearer full"}

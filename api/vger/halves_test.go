@@ -425,7 +425,7 @@ func TestStoredAgainByAppendOnly(t *testing.T) {
 	t.Parallel()
 	c := newServer(t, func(o *setup) {
 		o.auth = api.AuthOptions{Tokens: []api.Token{
-			{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: must(policy.New(vger.AppendOnly()))},
+			{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: policy.AppendOnly(vger.Name)},
 		}}
 	})
 	full := []string{"Authorization", "Bearer full"}

@@ -236,7 +236,7 @@ func configOf(format byte, mode string) string {
 
 // appendOnly is the principal of an append-only server.
 func appendOnly(c *setup) {
-	c.auth.Permissions = must(policy.New(vger.AppendOnly()))
+	c.auth.Permissions = policy.AppendOnly(vger.Name)
 }
 
 func must[T any](value T, err error) T {

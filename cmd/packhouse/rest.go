@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
+	"packhouse/api/borgstore"
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
@@ -138,7 +139,7 @@ func (f *restFlags) parse() (parsed, error) {
 		return p, fmt.Errorf("--permissions: %w", err)
 	}
 	if f.appendOnly {
-		p.permissions = config.Intersect(p.permissions, config.AppendOnly())
+		p.permissions = policy.Intersect(p.permissions, policy.AppendOnly(borgstore.Name))
 	}
 	if f.quota != "" {
 		parse := config.ParseSize // 0 is a limit here: empty objects only

@@ -17,3 +17,11 @@ var presets = map[string]map[string]string{
 	},
 	"borgbackup-read-only": {"": "lr", "locks": "lrwD"},
 }
+
+// borgAppendOnly is the append-only mode of BorgStore's clients: they add and replace what borg itself replaces, and
+// delete nothing but locks, caches and superseded indexes.
+// Source: our own; the preset borgbackup-no-delete with w on the root, config and keys too, so that borg can make a new repository.
+var borgAppendOnly = must(map[string]string{
+	"": "lrw", "archives": "lrw", "cache": "lrwWD", "config": "lrwW", "data": "lrw", "index": "lrwWD",
+	"keys": "lrw", "locks": "lrwD", "packs": "lrw",
+})

@@ -1,11 +1,10 @@
-package config_test
+package policy_test
 
 import (
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo/policy"
 )
 
@@ -25,7 +24,7 @@ func TestIntersect(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := table.Draw(t, "a"), table.Draw(t, "b")
-		both := config.Intersect(a, b)
+		both := policy.Intersect(a, b)
 		for _, key := range []string{"", "a", "a/b", "a/b/c", "a/b/c/d", "a/x", "d", "d/e", "d/e/f", "z", "z/y"} {
 			for _, letter := range []string{"l", "r", "w", "W", "D"} {
 				got, want := both.Allows(key, letter), a.Allows(key, letter) && b.Allows(key, letter)
@@ -38,7 +37,7 @@ func TestIntersect(t *testing.T) {
 }
 
 func TestNothingGrantsNothing(t *testing.T) {
-	if config.Nothing().Allows("packs/00", "lrwWD") {
+	if policy.Nothing().Allows("packs/00", "lrwWD") {
 		t.Error("Nothing allows something")
 	}
 }
