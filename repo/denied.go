@@ -2,6 +2,8 @@ package repo
 
 import (
 	"fmt"
+
+	"packhouse/repo/policy"
 )
 
 // May tells whether any of letters is granted to the principal on key: a *DeniedError if not. Here a table of package policy
@@ -11,6 +13,15 @@ func (p Principal) May(key, letters string) error {
 		return nil
 	}
 	return &DeniedError{Letters: letters, Key: key}
+}
+
+// MayEnter tells whether the principal has a right to anything in a repository: a *DeniedError if not. Who has none is not to
+// learn whether there is such a repository, whose it is, nor how full.
+func (p Principal) MayEnter() error {
+	if p.Permissions.GrantNothing() {
+		return &DeniedError{Letters: policy.All}
+	}
+	return nil
 }
 
 // MayBatchDelete tells whether the principal may delete items many at once: a *DeniedError about key, one of them, if not.

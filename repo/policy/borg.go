@@ -1,7 +1,7 @@
 package policy
 
 // everything grants all letters on all keys, spelled out.
-var everything = map[string]string{"": "lrwWD"}
+var everything = map[string]string{"": All}
 
 // presets cover borg's former namespace data/ and its present ones packs/ and index/.
 // Source: borgstore-rest 3.10, tables of borgstore and of BorgBackup 2.

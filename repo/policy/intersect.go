@@ -21,9 +21,9 @@ func Intersect(a, b *Permissions) *Permissions {
 	for _, p := range []*Permissions{a, b} {
 		for prefix := range p.letters {
 			letters := ""
-			for _, letter := range []string{"l", "r", "w", "W", "D"} {
-				if a.Allows(prefix, letter) && b.Allows(prefix, letter) {
-					letters += letter
+			for _, letter := range All {
+				if a.Allows(prefix, string(letter)) && b.Allows(prefix, string(letter)) {
+					letters += string(letter)
 				}
 			}
 			both.letters[prefix] = letters

@@ -16,6 +16,9 @@ type Permissions struct {
 	letters map[string]string
 }
 
+// All is every letter.
+const All = "lrwWD"
+
 // New checks a map of prefixes to letters: prefixes are "" or valid keys.
 func New(table map[string]string) (*Permissions, error) {
 	p := &Permissions{letters: make(map[string]string, len(table))}
@@ -25,7 +28,7 @@ func New(table map[string]string) (*Permissions, error) {
 				return nil, fmt.Errorf("permissions for %q: %w", prefix, err)
 			}
 		}
-		if i := strings.IndexFunc(letters, func(c rune) bool { return !strings.ContainsRune("lrwWD", c) }); i >= 0 {
+		if i := strings.IndexFunc(letters, func(c rune) bool { return !strings.ContainsRune(All, c) }); i >= 0 {
 			return nil, invalid("permissions for %q: unknown letter %q; known are l, r, w, W, D", prefix, letters[i:i+1])
 		}
 		p.letters[prefix] = letters
