@@ -29,7 +29,7 @@ var layers = [][]string{
 	{"repo/digest"},
 	{"index", "blobstore"},
 	{"blobstore/vfs"},
-	{"internal/platform"},
+	{"internal/platform", "internal/terminal"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.

@@ -17,6 +17,7 @@ import (
 
 	"packhouse/bench/compaction"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/terminal"
 )
 
 func benchCommand(s streams) *cobra.Command {
@@ -94,9 +95,9 @@ func compareCompaction(ctx context.Context, s streams, c compaction.Workload, si
 	if err != nil {
 		return fmt.Errorf("find our own program: %w", err)
 	}
-	bar := newProgress(s.err, "making packs")
-	err = c.Prepare(ctx, func(done int64) { bar.set(done, c.Bytes) })
-	bar.end()
+	bar := terminal.NewProgress(s.err, "making packs")
+	err = c.Prepare(ctx, func(done int64) { bar.Set(done, c.Bytes) })
+	bar.End()
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/api/local"
+	"packhouse/internal/terminal"
 	"packhouse/repo"
 )
 
@@ -81,7 +82,7 @@ func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) 
 		event.Repository = name
 		return json.NewEncoder(s.out).Encode(event)
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+	_, err := fmt.Fprintf(s.out, "%s: %s\n", shownName(name), terminal.Printable(event.Problem))
 	return err
 }
 
@@ -109,15 +110,15 @@ func (c *adminClient) names(cmd *cobra.Command, args []string) ([]string, error)
 // http.StatusConflict.
 func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
 	ended := false
-	bar := newProgress(s.err, shownName(name))
-	defer bar.end()
+	bar := terminal.NewProgress(s.err, shownName(name))
+	defer bar.End()
 	err = c.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
 		var event local.CheckEvent
 		if err := json.Unmarshal(line, &event); err != nil {
 			return err
 		}
 		if event.Progress {
-			bar.set(event.Bytes, event.Total)
+			bar.Set(event.Bytes, event.Total)
 			return nil
 		}
 		if event.Broken != "" {
@@ -129,14 +130,14 @@ func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name s
 			event.Repository = name
 			return json.NewEncoder(s.out).Encode(event)
 		}
-		bar.end()
+		bar.End()
 		switch {
 		case event.Problem != "":
-			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), terminal.Printable(event.Problem))
 		case event.Advice != "":
 			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), event.Advice)
 		case event.Done && verify:
-			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %s read, %d problems\n", shownName(name), event.Items, inBytes(event.Bytes), event.Problems)
+			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %s read, %d problems\n", shownName(name), event.Items, terminal.Bytes(event.Bytes), event.Problems)
 		case event.Done:
 			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %d problems\n", shownName(name), event.Items, event.Problems)
 		}

@@ -12,6 +12,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/compact"
+	"packhouse/internal/terminal"
 )
 
 func compactCommand(s streams) *cobra.Command {
@@ -91,13 +92,13 @@ func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, c *adminClient, pa
 		return err
 	}
 	if f.admin.json {
-		return printJSON(s.out, text)
+		return terminal.JSON(s.out, text)
 	}
 	var e compact.Estimate
 	if err := json.Unmarshal(text, &e); err != nil {
 		return fmt.Errorf("the server's answer: %w", err)
 	}
 	_, err = fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",
-		e.Operations, e.Outputs, inBytes(e.Read), inBytes(e.Written), inBytes(e.Freed), inBytes(e.Saved))
+		e.Operations, e.Outputs, terminal.Bytes(e.Read), terminal.Bytes(e.Written), terminal.Bytes(e.Freed), terminal.Bytes(e.Saved))
 	return err
 }

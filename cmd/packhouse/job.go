@@ -18,6 +18,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/compact"
+	"packhouse/internal/terminal"
 )
 
 // jobFlags say which repository a command is about, and who is asked.
@@ -152,15 +153,15 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 				if f.admin.json {
 					return listJobsJSON(cmd.Context(), s, c, names)
 				}
-				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
+				t := terminal.NewTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
 				err = c.each(cmd.Context(), names, func(name string) error { return c.listJobs(cmd.Context(), t, name) })
-				return errors.Join(err, t.end())
+				return errors.Join(err, t.End())
 			})
 		},
 	}
 }
 
-func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error {
+func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name string) error {
 	return c.eachJob(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
@@ -171,8 +172,8 @@ func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error
 			when = "-"
 		}
 		p := j.Progress
-		t.row(j.ID, string(j.Kind), string(j.State), when, t.time(j.Created), j.Principal,
-			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.size(p.Read), t.size(p.Written), t.size(p.Freed), name)
+		t.Row(j.ID, string(j.Kind), string(j.State), when, t.Time(j.Created), j.Principal,
+			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.Size(p.Read), t.Size(p.Written), t.Size(p.Freed), name)
 		return nil
 	})
 }
@@ -217,7 +218,7 @@ waits for its client's index, and how many packs stay until then, or no longer.`
 				if err != nil {
 					return err
 				}
-				return printJSON(s.out, text)
+				return terminal.JSON(s.out, text)
 			})
 		},
 	}
@@ -253,7 +254,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 					return err
 				}
 				if f.admin.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
 				return err
@@ -271,7 +272,7 @@ func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name st
 	}
 	if !wait && (!c.own || job.When != compact.WhenNow) {
 		if f.admin.json {
-			return printJSON(s.out, text)
+			return terminal.JSON(s.out, text)
 		}
 		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
 		return err
@@ -288,7 +289,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 	var err error
 	if f.admin.json {
 		text, marshalErr := json.Marshal(job)
-		err = errors.Join(marshalErr, printJSON(s.out, text))
+		err = errors.Join(marshalErr, terminal.JSON(s.out, text))
 	} else {
 		err = showEnded(s, job)
 	}
@@ -301,7 +302,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		return fmt.Errorf("the job is %s", job.State)
 	case job.Bad > 0:
 		for _, key := range job.Damaged {
-			fmt.Fprintf(s.err, "damaged: %s\n", printable(key))
+			fmt.Fprintf(s.err, "damaged: %s\n", terminal.Printable(key))
 		}
 		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
 	}
@@ -311,21 +312,21 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 func showEnded(s streams, job compact.Job) error {
 	p := job.Progress
 	if job.Kind == compact.Scrub {
-		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, inBytes(p.Read), job.Bad)
+		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, terminal.Bytes(p.Read), job.Bad)
 		return err
 	}
 	_, err := fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
-		job.ID, job.State, p.Operations, inBytes(p.Read), inBytes(p.Written), inBytes(p.Freed))
+		job.ID, job.State, p.Operations, terminal.Bytes(p.Read), terminal.Bytes(p.Written), terminal.Bytes(p.Freed))
 	return err
 }
 
 // await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.
 func (c *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
-	bar := newProgress(s.err, id)
-	defer bar.end()
+	bar := terminal.NewProgress(s.err, id)
+	defer bar.End()
 	show := func(job compact.Job) {
-		bar.title = job.ID + " " + string(job.State)
-		bar.set(job.Progress.Read, job.Progress.ReadTotal)
+		bar.SetTitle(job.ID + " " + string(job.State))
+		bar.Set(job.Progress.Read, job.Progress.ReadTotal)
 	}
 	seen := time.Time{} // when the server last answered
 	for {

@@ -11,6 +11,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/client"
+	"packhouse/internal/terminal"
 )
 
 func lockCommand(s streams) *cobra.Command {
@@ -80,19 +81,19 @@ func lockList(s streams, f *adminFlags) *cobra.Command {
 					if err != nil {
 						return err
 					}
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				t := newTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY", "BY", "REQUESTS", "BREAK")
+				t := terminal.NewTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY", "BY", "REQUESTS", "BREAK")
 				for _, l := range locks {
 					state := "held"
 					if l.Stale {
 						state = "stale"
 					}
 					by := strings.TrimSpace(l.Principal + " " + l.Address)
-					t.row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.time(l.Since), t.time(l.Refreshed), state, l.Why,
+					t.Row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.Time(l.Since), t.Time(l.Refreshed), state, l.Why,
 						by, l.Silence, l.Break)
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}
@@ -134,7 +135,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}
-					fmt.Fprintf(s.out, "broke %s\n", printable(id))
+					fmt.Fprintf(s.out, "broke %s\n", terminal.Printable(id))
 				}
 				return err
 			})

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/local"
+	"packhouse/internal/terminal"
 	"packhouse/repo"
 )
 
@@ -41,7 +42,7 @@ meanwhile. It survives a restart of the server; --off ends it.
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				line := "damaged items are not served any more"
 				if !answer.Until.IsZero() {
@@ -84,7 +85,7 @@ degraded otherwise; within the grace time the trash has them.
 					return err
 				}
 				if dry && f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				if !f.json {
 					if err := showLoss(s, name, found); err != nil {
@@ -105,7 +106,7 @@ degraded otherwise; within the grace time the trash has them.
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s: %d items marked as missing, %d rows removed\n", shownName(name), found.Items, found.Removed)
 				return err
@@ -121,7 +122,7 @@ degraded otherwise; within the grace time the trash has them.
 // showLoss prints what is missing.
 func showLoss(s streams, name string, r repo.LossReport) error {
 	for _, key := range r.Keys {
-		if _, err := fmt.Fprintf(s.out, "missing: %s\n", printable(key)); err != nil {
+		if _, err := fmt.Fprintf(s.out, "missing: %s\n", terminal.Printable(key)); err != nil {
 			return err
 		}
 	}
@@ -135,6 +136,6 @@ func showLoss(s streams, name string, r repo.LossReport) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %d of %d items are missing, %s; %d more are marked already\n", shownName(name), r.Items, r.Total, inBytes(r.Bytes), r.Marked)
+	_, err := fmt.Fprintf(s.out, "%s: %d of %d items are missing, %s; %d more are marked already\n", shownName(name), r.Items, r.Total, terminal.Bytes(r.Bytes), r.Marked)
 	return err
 }

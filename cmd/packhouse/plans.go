@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
+	"packhouse/internal/terminal"
 )
 
 // planInfo is what the server tells of an open plan; see docs/api.md.
@@ -45,17 +46,17 @@ func (r *repositoryInfo) compactions() [][2]string {
 	u := &r.Usage
 	open := "none"
 	if u.OpenPlans > 0 {
-		open = fmt.Sprintf("%d, whose sources (%s) stay until their clients have stored their index", u.OpenPlans, inBytes(u.Open))
+		open = fmt.Sprintf("%d, whose sources (%s) stay until their clients have stored their index", u.OpenPlans, terminal.Bytes(u.Open))
 	}
 	lines := [][2]string{
-		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, given back when the disk is needed", u.KeptItems, inBytes(u.KeptBytes))},
-		{"returned", fmt.Sprintf("%s; removed by a compaction, and back as a client may need it", inBytes(u.Returned))},
+		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, given back when the disk is needed", u.KeptItems, terminal.Bytes(u.KeptBytes))},
+		{"returned", fmt.Sprintf("%s; removed by a compaction, and back as a client may need it", terminal.Bytes(u.Returned))},
 		{"open plans", open},
 	}
 	for i := range r.Plans {
 		p := &r.Plans[i]
 		lines = append(lines, [2]string{"", fmt.Sprintf("since %s by %s: %d packs, %s; %s; job %s",
-			p.Since.Local().Format(time.RFC3339), p.who(), p.Packs, inBytes(p.Bytes), p.lock(), p.Job)})
+			p.Since.Local().Format(time.RFC3339), p.who(), p.Packs, terminal.Bytes(p.Bytes), p.lock(), p.Job)})
 	}
 	if more := u.OpenPlans - int64(len(r.Plans)); more > 0 {
 		lines = append(lines, [2]string{"", fmt.Sprintf("and %d more; packhouse repo plans shows all", more)})
@@ -78,7 +79,7 @@ compaction. With --json one document per line.`,
 				if err != nil {
 					return err
 				}
-				t := newTable(s.out, "PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB")
+				t := terminal.NewTable(s.out, "PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB")
 				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, "plans"), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
@@ -88,14 +89,14 @@ compaction. With --json one document per line.`,
 					if err := json.Unmarshal(line, &p); err != nil {
 						return err
 					}
-					t.row(fmt.Sprint(p.ID), t.time(p.Since), p.Principal, orNone(p.Address), fmt.Sprint(p.Packs), t.size(p.Bytes),
-						orNone(p.Lock), t.time(p.LockSince), p.Job)
+					t.Row(fmt.Sprint(p.ID), t.Time(p.Since), p.Principal, orNone(p.Address), fmt.Sprint(p.Packs), t.Size(p.Bytes),
+						orNone(p.Lock), t.Time(p.LockSince), p.Job)
 					return nil
 				})
 				if err != nil || f.json {
 					return err
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}

@@ -11,12 +11,12 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
 	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/terminal"
 	"packhouse/repo"
 )
 
@@ -105,20 +105,20 @@ with a heading; elsewhere tabs between the columns and plain numbers.`,
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				t := newTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
+				t := terminal.NewTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
 				for _, r := range answer.Repositories {
 					quota, backup := "-", time.Time{}
 					if r.Usage.Quota != nil {
-						quota = t.size(*r.Usage.Quota)
+						quota = t.Size(*r.Usage.Quota)
 					}
 					if r.Usage.LastBackup != nil {
 						backup = *r.Usage.LastBackup
 					}
-					t.row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.size(r.Usage.Bytes), quota, t.time(backup), r.state())
+					t.Row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.Size(r.Usage.Bytes), quota, t.Time(backup), r.state())
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}
@@ -147,7 +147,7 @@ what came back of it, as a client asked for it.`,
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				return showRepository(s, &r)
 			})
@@ -158,19 +158,19 @@ what came back of it, as a client asked for it.`,
 func showRepository(s streams, r *repositoryInfo) error {
 	quota, backup := "none", "never"
 	if r.Usage.Quota != nil {
-		quota = fmt.Sprintf("%s (%s counted)", inBytes(*r.Usage.Quota), inBytes(r.Usage.Counted))
+		quota = fmt.Sprintf("%s (%s counted)", terminal.Bytes(*r.Usage.Quota), terminal.Bytes(r.Usage.Counted))
 	}
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
 	lost := ""
 	if r.Usage.Missing > 0 || r.Usage.Damaged > 0 {
-		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, inBytes(r.Usage.Lost), r.Usage.Damaged)
+		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, terminal.Bytes(r.Usage.Lost), r.Usage.Damaged)
 	}
 	lines := [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
-		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
-		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))},
+		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
+		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
 		{"last backup", backup},
 	}
 	if r.Dialect == "vger" {
@@ -180,18 +180,11 @@ func showRepository(s streams, r *repositoryInfo) error {
 		if line[1] == "" {
 			continue // a single repository has no name, and most have lost nothing
 		}
-		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], printable(line[1])); err != nil {
+		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], terminal.Printable(line[1])); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func inBytes(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
 }
 
 func repoCreate(s streams, f *adminFlags) *cobra.Command {
@@ -249,7 +242,7 @@ first, unless --yes.
 					return err
 				}
 				if !yes {
-					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, inBytes(r.Usage.Bytes), r.Usage.LastBackup)
+					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, terminal.Bytes(r.Usage.Bytes), r.Usage.LastBackup)
 					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes destroys without asking"); err != nil {
 						return err
 					}
@@ -275,7 +268,7 @@ func shownName(name string) string {
 
 // confirm says what will happen, and asks for the name of what it happens to.
 func confirm(s streams, what, name, otherwise string) error {
-	if f, ok := s.in.(*os.File); !ok || !isTerminal(f) {
+	if f, ok := s.in.(*os.File); !ok || !terminal.Is(f) {
 		return usage("nobody there to confirm; %s", otherwise)
 	}
 	fmt.Fprintf(s.err, "%s\nType %s to go on: ", what, name)
@@ -323,13 +316,13 @@ over the configuration from then on; none is no limit. With default the configur
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				quota := "none"
 				if r.Usage.Quota != nil {
-					quota = inBytes(*r.Usage.Quota)
+					quota = terminal.Bytes(*r.Usage.Quota)
 				}
-				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, inBytes(r.Usage.Counted))
+				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, terminal.Bytes(r.Usage.Counted))
 				return err
 			})
 		},

@@ -13,6 +13,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/terminal"
 )
 
 func trashCommand(s streams) *cobra.Command {
@@ -59,7 +60,7 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 				if compactions {
 					path, columns = "kept", []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
 				}
-				t := newTable(s.out, columns...)
+				t := terminal.NewTable(s.out, columns...)
 				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, path), nil, func(line json.RawMessage) error {
 					if f.json {
 						_, err := fmt.Fprintf(s.out, "%s\n", line)
@@ -73,13 +74,13 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 					if err := json.Unmarshal(line, &row); err != nil {
 						return err
 					}
-					t.row(row.ID+row.Why, row.Key, t.size(row.Size), t.time(row.Removed), t.time(row.Expires))
+					t.Row(row.ID+row.Why, row.Key, t.Size(row.Size), t.Time(row.Removed), t.Time(row.Expires))
 					return nil
 				})
 				if err != nil || f.json {
 					return err
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}
@@ -116,9 +117,9 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				_, err = fmt.Fprintf(s.out, "restored %s, %s\n", printable(item.Key), inBytes(item.Size))
+				_, err = fmt.Fprintf(s.out, "restored %s, %s\n", terminal.Printable(item.Key), terminal.Bytes(item.Size))
 				return err
 			})
 		},
@@ -204,22 +205,22 @@ func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *
 		return err
 	}
 	if f.json {
-		return printJSON(s.out, text)
+		return terminal.JSON(s.out, text)
 	}
 	said := "removed %d items, %s\n"
 	if e.compactions {
 		said = "gave back %d packs kept after compactions, %s\n"
 	}
-	_, err = fmt.Fprintf(s.out, said, emptied.Items, inBytes(emptied.Bytes))
+	_, err = fmt.Fprintf(s.out, said, emptied.Items, terminal.Bytes(emptied.Bytes))
 	return err
 }
 
 // question says what will be gone.
 func (e *trashEmptying) question(r *repositoryInfo) string {
-	what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
+	what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))
 	switch {
 	case e.compactions:
-		return fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, inBytes(r.Usage.KeptBytes))
+		return fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, terminal.Bytes(r.Usage.KeptBytes))
 	case e.olderThan == "":
 		return what + "all of them."
 	}
