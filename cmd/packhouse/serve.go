@@ -20,6 +20,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/holder"
+	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 )
@@ -96,7 +97,7 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	}
 	ctx, stop := untilSignal(cmd.Context(), log)
 	defer stop()
-	defer profile(f.profile, log)()
+	defer profile.OnSignal(f.profile, log)()
 	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}
 	return sv.run(ctx, s)
 }
