@@ -70,10 +70,10 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 
 // lost are repositories whose index is gone, which nobody can open for a check. names: look at these alone.
 func (c *adminClient) lost(names []string) []string {
-	if c.data == "" {
+	if c.Data == "" {
 		return nil
 	}
-	return repo.LostIndexes(c.data, names...)
+	return repo.LostIndexes(c.Data, names...)
 }
 
 // showProblem prints what is wrong with a repository, in the form of adminClient.check.
@@ -88,44 +88,32 @@ func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) 
 
 // names are the repositories a command is about: those named, else all.
 func (c *adminClient) names(cmd *cobra.Command, args []string) ([]string, error) {
-	if c.single {
+	if c.Single {
 		name, err := c.name(args)
 		return []string{name}, err
 	}
 	if len(args) > 0 {
 		return args, nil
 	}
-	var answer struct{ Repositories []repositoryInfo }
-	if _, err := c.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
-		return nil, err
-	}
-	names := make([]string, len(answer.Repositories))
-	for i, r := range answer.Repositories {
+	all, _, err := c.Repositories(cmd.Context())
+	names := make([]string, len(all))
+	for i, r := range all {
 		names[i] = r.Name
 	}
-	return names, nil
+	return names, err
 }
 
 // check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
 // http.StatusConflict.
 func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
-	ended := false
 	bar := terminal.NewProgress(s.err, shownName(name))
 	defer bar.End()
-	err = c.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
-		var event local.CheckEvent
-		if err := json.Unmarshal(line, &event); err != nil {
-			return err
-		}
+	err = c.Check(cmd.Context(), name, verify, func(event local.CheckEvent) error {
 		if event.Progress {
 			bar.Set(event.Bytes, event.Total)
 			return nil
 		}
-		if event.Broken != "" {
-			return fmt.Errorf("the check could not be finished: %s", event.Broken)
-		}
 		damaged = damaged || event.Problem != ""
-		ended = ended || event.Done
 		if f.json {
 			event.Repository = name
 			return json.NewEncoder(s.out).Encode(event)
@@ -143,8 +131,5 @@ func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name s
 		}
 		return err
 	})
-	if err == nil && !ended {
-		err = errors.New("the check broke off")
-	}
 	return damaged, err
 }

@@ -7,12 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -40,7 +36,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 // with runs do with an admin client, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
 	return f.open(cmd, s, func(c *adminClient) error {
-		if !c.single && f.repo == "" {
+		if !c.Single && f.repo == "" {
 			return usage("say which repository with --repo NAME; packhouse repo list shows them")
 		}
 		name, err := c.name(f.names())
@@ -68,15 +64,11 @@ func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) e
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(c), c.close())
+	return errors.Join(do(c), c.Close())
 }
 
 // remote is the client of a server elsewhere.
 func (f *jobFlags) remote() (*adminClient, error) {
-	base, err := url.Parse(f.server)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
-		return nil, usage("--server is a URL such as https://backup.example:8484, not %q", f.server)
-	}
 	token := os.Getenv("PACKHOUSE_TOKEN")
 	if f.tokenFile != "" {
 		text, err := os.ReadFile(f.tokenFile)
@@ -88,21 +80,11 @@ func (f *jobFlags) remote() (*adminClient, error) {
 	if token == "" {
 		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
 	}
-	c := &client.Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}
-	return &adminClient{Client: c, end: func() error { return nil }}, nil
-}
-
-// elsewhere sends requests to a server, with its token.
-type elsewhere struct {
-	base  *url.URL
-	token string
-}
-
-func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = e.base.Scheme, e.base.Host, ""
-	r.Header.Set("Authorization", "Bearer "+e.token)
-	return http.DefaultTransport.RoundTrip(r)
+	c, err := client.Remote(f.server, token)
+	if err != nil {
+		return nil, usage("--server: %w", err)
+	}
+	return &adminClient{&client.Session{Client: c}}, nil
 }
 
 func jobCommand(s streams) *cobra.Command {
@@ -128,17 +110,6 @@ scrub found damage.`,
 	return parent
 }
 
-// jobPath is the path of a job in the API. What cannot be an ID is no path either: there is no such job.
-func jobPath(name, id, rest string) string {
-	plain := strings.Map(func(c rune) rune {
-		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' {
-			return c
-		}
-		return '-'
-	}, id)
-	return client.Path(name, "jobs/"+plain+rest)
-}
-
 func jobList(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
@@ -162,7 +133,7 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 }
 
 func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name string) error {
-	return c.eachJob(ctx, name, func(text json.RawMessage) error {
+	return c.Jobs(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
 			return fmt.Errorf("the server's answer: %w", err)
@@ -183,7 +154,7 @@ func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name stri
 func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string) error {
 	return c.each(ctx, names, func(name string) error {
 		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
-		err := c.eachJob(ctx, name, func(text json.RawMessage) error {
+		err := c.Jobs(ctx, name, func(text json.RawMessage) error {
 			b := bytes.NewBufferString(before)
 			before, after = between, "\n  ]\n}\n"
 			if err := json.Indent(b, text, "    ", "  "); err != nil {
@@ -200,11 +171,6 @@ func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string
 	})
 }
 
-// eachJob calls each with every job of a repository, as they come: there may be one for every pack.
-func (c *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
-	return c.Elements(ctx, client.Path(name, "jobs"), "jobs", each)
-}
-
 func jobShow(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
@@ -214,7 +180,7 @@ waits for its client's index, and how many packs stay until then, or no longer.`
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				text, err := c.Request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+				text, err := c.Job(cmd.Context(), name, args[0])
 				if err != nil {
 					return err
 				}
@@ -248,8 +214,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				var job compact.Job
-				text, err := c.Request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				job, text, err := c.Cancel(cmd.Context(), name, args[0])
 				if err != nil {
 					return err
 				}
@@ -265,12 +230,8 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 
 // follow prints the job of an answer, and waits for its end where that was asked for or nobody
 // else would carry it out.
-func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, text json.RawMessage, wait bool) error {
-	var job compact.Job
-	if err := json.Unmarshal(text, &job); err != nil {
-		return fmt.Errorf("the server's answer: %w", err)
-	}
-	if !wait && (!c.own || job.When != compact.WhenNow) {
+func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, job compact.Job, text json.RawMessage, wait bool) error {
+	if !wait && (!c.Own || job.When != compact.WhenNow) {
 		if f.admin.json {
 			return terminal.JSON(s.out, text)
 		}
@@ -324,35 +285,8 @@ func showEnded(s streams, job compact.Job) error {
 func (c *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
 	bar := terminal.NewProgress(s.err, id)
 	defer bar.End()
-	show := func(job compact.Job) {
+	return c.Await(ctx, name, id, func(job compact.Job) {
 		bar.SetTitle(job.ID + " " + string(job.State))
 		bar.Set(job.Progress.Read, job.Progress.ReadTotal)
-	}
-	seen := time.Time{} // when the server last answered
-	for {
-		job, err := c.Events(ctx, jobPath(name, id, "/events"), show)
-		switch {
-		case job.State.Ended():
-			return job, nil
-		case err == nil:
-			seen = time.Now()
-		case time.Since(seen) > restartPatience || !isUnreachable(err):
-			return job, err
-		}
-		// The server let go of the connection, not of the job: it starts over with the server.
-		select {
-		case <-ctx.Done():
-			return job, ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// restartPatience is how long a server may be away that was there before.
-const restartPatience = time.Minute
-
-// isUnreachable tells whether nobody answered, as while a server is restarted.
-func isUnreachable(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op)
+	})
 }

@@ -4,13 +4,11 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
-	"packhouse/api/client"
 	"packhouse/internal/terminal"
 )
 
@@ -31,13 +29,6 @@ the repository, and the command that breaks it.
 	f.add(parent)
 	parent.AddCommand(lockList(s, f), lockBreak(s, f))
 	return parent
-}
-
-// locksOf asks what is held in a repository.
-func (c *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
-	var answer api.LockList
-	_, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, "locks"), nil, &answer)
-	return answer.Locks, err
 }
 
 // where are the options that a command needs to be about the same directory.
@@ -62,12 +53,12 @@ func lockList(s streams, f *adminFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				locks, err := c.locksOf(cmd, name)
+				locks, err := c.Locks(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
 				argument := name
-				if c.single {
+				if c.Single {
 					argument = ""
 				}
 				for i, l := range locks {
@@ -114,7 +105,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 				if stale == (len(args) > 0) {
 					return usage("say which: either IDs (packhouse lock list shows them) or --stale")
 				}
-				locks, err := c.locksOf(cmd, name)
+				locks, err := c.Locks(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -130,8 +121,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					_, breakErr := c.Request(cmd.Context(), http.MethodPost, client.Path(name, "locks/break"), map[string]string{"id": id}, nil)
-					if breakErr != nil && !client.Refused(breakErr, http.StatusNotFound) { // it was released meanwhile
+					if breakErr := c.BreakLock(cmd.Context(), name, id); breakErr != nil {
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}

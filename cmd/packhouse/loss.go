@@ -2,13 +2,11 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"packhouse/api/local"
 	"packhouse/internal/terminal"
 	"packhouse/repo"
 )
@@ -36,8 +34,7 @@ meanwhile. It survives a restart of the server; --off ends it.
 				if err != nil {
 					return err
 				}
-				var answer local.SalvageAnswer
-				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
+				until, text, err := c.Salvage(cmd.Context(), name, duration)
 				if err != nil {
 					return err
 				}
@@ -45,8 +42,8 @@ meanwhile. It survives a restart of the server; --off ends it.
 					return terminal.JSON(s.out, text)
 				}
 				line := "damaged items are not served any more"
-				if !answer.Until.IsZero() {
-					line = "damaged items are served as they lie until " + answer.Until.Local().Format(time.RFC3339)
+				if !until.IsZero() {
+					line = "damaged items are served as they lie until " + until.Local().Format(time.RFC3339)
 				}
 				_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), line)
 				return err
@@ -79,8 +76,7 @@ degraded otherwise; within the grace time the trash has them.
 				if err != nil {
 					return err
 				}
-				var found repo.LossReport
-				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
+				found, text, err := c.Missing(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -101,7 +97,7 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
+				found, text, err = c.AcceptLoss(cmd.Context(), name, forget)
 				if err != nil {
 					return err
 				}
