@@ -13,6 +13,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // What was opened can be taken from below a running server: the volume of the data directory is unmounted, a
@@ -448,7 +449,7 @@ func (s *Set) volumeOf(name, dir string) error {
 		return nil
 	}
 	info, err := os.Stat(dir)
-	if _, indexErr := os.Stat(filepath.Join(dir, IndexFile)); err == nil && indexErr != nil {
+	if _, indexErr := os.Stat(filepath.Join(dir, layout.IndexFile)); err == nil && indexErr != nil {
 		if now, ok := deviceOf(info); ok && now != device {
 			return &DetachedError{Path: dir, Found: "the volume of this repository is not mounted", Expected: "the repository that was there", Do: "mount it again, or remove the directory"}
 		}
@@ -472,7 +473,7 @@ func inItsPlace(fsys vfs.FS, dir string, x *index.Index) (fs.FileInfo, error) {
 	if err != nil || !os.SameFile(own, now) {
 		return nil, errMovedMeanwhile
 	}
-	if info, err := fsys.Stat(filepath.Join(dir, IndexFile)); err != nil || !x.Is(info) {
+	if info, err := fsys.Stat(filepath.Join(dir, layout.IndexFile)); err != nil || !x.Is(info) {
 		return nil, errMovedMeanwhile
 	}
 	return own, nil

@@ -8,6 +8,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 )
 
 // The errors a caller may test for, with errors.Is. Each dialect maps every
@@ -25,7 +26,7 @@ var (
 	ErrDenied       = errors.New("denied by policy")                           // see DeniedError
 	ErrDigest       = errors.New("digest mismatch")                            // the body is not what was announced; see DigestError
 	ErrIncomplete   = errors.New("body ended early")                           // fewer bytes than announced, or the client went away
-	ErrInvalid      = errors.New("invalid request")                            // malformed key, name, plan or option
+	ErrInvalid      = keys.ErrInvalid                                          // malformed key, name, plan or option
 	ErrTooLarge     = errors.New("too large")                                  // more than one item may hold
 	ErrRange        = blobstore.ErrRange                                       // offset or length beyond the end
 	ErrAlgorithm    = digest.ErrUnsupported                                    // a hash nobody knows

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
+	"packhouse/repo/layout"
 )
 
 // errDestroyed is the ErrNoRepository of a directory that has the rest of one.
@@ -36,13 +37,13 @@ func (s *Set) inspect(dir string) error {
 	destroyed, graves := false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == IndexFile:
+		case name == layout.IndexFile:
 			return nil
-		case name == destroyedFile:
+		case name == layout.DestroyedFile:
 			destroyed = true
-		case name == graveDir:
+		case name == layout.GraveDir:
 			graves = true
-		case !own(name):
+		case !layout.Own(name):
 			foreign = append(foreign, name)
 		}
 	}
@@ -69,9 +70,9 @@ func (s *Set) rebuildCommand(dir string) string {
 // inspectRest looks whether a directory without an index has something that a rebuild could make a repository
 // of again: what create makes before the index is empty.
 func (s *Set) inspectRest(dir string) error {
-	folders := []string{snapshotDir}
+	folders := []string{layout.SnapshotDir}
 	shards, err := s.o.FS.ReadDir(filepath.Join(dir, blobstore.BlobsDir))
-	if ignoreMissing(err) != nil {
+	if layout.IgnoreMissing(err) != nil {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	for _, shard := range shards {
@@ -79,7 +80,7 @@ func (s *Set) inspectRest(dir string) error {
 	}
 	for _, folder := range folders {
 		entries, err := s.o.FS.ReadDir(filepath.Join(dir, folder))
-		if ignoreMissing(err) != nil {
+		if layout.IgnoreMissing(err) != nil {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
@@ -118,9 +119,9 @@ func finishDestroy(fsys vfs.FS, dir string) error {
 	last := ""
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == destroyedFile:
+		case name == layout.DestroyedFile:
 			last = name
-		case name == OwnDir, name == graveDir, name == "lost+found", !own(name):
+		case name == layout.OwnDir, name == layout.GraveDir, name == "lost+found", !layout.Own(name):
 		default:
 			if err := fsys.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err

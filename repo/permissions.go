@@ -6,6 +6,8 @@ import (
 	"io"
 	"sort"
 	"strings"
+
+	"packhouse/repo/keys"
 )
 
 // Permissions maps key prefixes to letters: l list names and sizes, r read
@@ -21,7 +23,7 @@ func NewPermissions(table map[string]string) (*Permissions, error) {
 	p := &Permissions{letters: make(map[string]string, len(table))}
 	for prefix, letters := range table {
 		if prefix != "" {
-			if err := CheckKey(prefix); err != nil {
+			if err := keys.Check(prefix); err != nil {
 				return nil, fmt.Errorf("permissions for %q: %w", prefix, err)
 			}
 		}

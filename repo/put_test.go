@@ -16,6 +16,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 func TestPutThenReadBack(t *testing.T) {
@@ -66,7 +67,7 @@ func TestPutRefusals(t *testing.T) {
 func TestLongestKeys(t *testing.T) {
 	a := newAccess(t, nil)
 	for _, character := range []string{"<", "\"", "é", "\u2028"} {
-		key := strings.Repeat(character, repo.MaxKey/len(character))
+		key := strings.Repeat(character, keys.Max/len(character))
 		mustPut(t, a, key, character)
 		wantContent(t, a, key, character)
 	}

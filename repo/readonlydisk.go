@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // A repository on a read-only file system is opened without a write: the index as it is, without the sweep of what a
@@ -273,7 +274,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 	}
 	env := r.env
 	env.FS, env.Index = fsys, index.Options{}
-	ix, err := index.NewMemory(map[string][]byte{metaDialect: []byte(r.dialect), metaID: []byte(r.id)})
+	ix, err := index.NewMemory(map[string][]byte{layout.MetaDialect: []byte(r.dialect), layout.MetaID: []byte(r.id)})
 	if err != nil {
 		return err
 	}
@@ -366,7 +367,7 @@ func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) e
 	if _, err := io.Copy(w, io.NewSectionReader(blob, 0, blob.Size())); err != nil {
 		return err
 	}
-	label, err := encodeLabel(m.dialect, e.Key, e.Item, true)
+	label, err := layout.EncodeLabel(m.dialect, e.Key, e.Item, true)
 	if err != nil {
 		return err
 	}

@@ -2,20 +2,18 @@ package repo
 
 import (
 	"context"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // RebuildOptions of Rebuild.
@@ -49,19 +47,19 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 	if o.Progress == nil {
 		o.Progress = func(int64) {}
 	}
-	if _, err := env.FS.Stat(filepath.Join(dir, IndexFile)); err == nil && !o.Replace {
+	if _, err := env.FS.Stat(filepath.Join(dir, layout.IndexFile)); err == nil && !o.Replace {
 		return report, invalid("the repository has an index; say that it is to be replaced")
 	}
 	// Held to the end, if it can be opened at all: who has the repository open would go on writing to the index set aside.
-	current, err := index.Open(filepath.Join(dir, IndexFile), index.Options{})
+	current, err := index.Open(filepath.Join(dir, layout.IndexFile), index.Options{})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, current.Close()) }()
 	case errors.Is(err, index.ErrLocked):
 		return report, errElsewhere
 	}
-	path := filepath.Join(dir, rebuiltFile)
-	if err := ignoreMissing(env.FS.Remove(path)); err != nil {
+	path := filepath.Join(dir, layout.RebuiltFile)
+	if err := layout.IgnoreMissing(env.FS.Remove(path)); err != nil {
 		return report, fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 	}
 	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: env.FS, Rand: env.Rand, Now: env.Now})
@@ -74,7 +72,7 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 			return
 		}
 		// Perhaps the disk is full: what is of no use must not fill it.
-		if err := ignoreMissing(env.FS.Remove(path)); err != nil {
+		if err := layout.IgnoreMissing(env.FS.Remove(path)); err != nil {
 			env.Logger.Warn("unfinished index stays until the next rebuild", "error", err)
 		}
 	}()
@@ -98,17 +96,17 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 
 // swapIndex puts the rebuilt index in its place, and the old one, if any, beside it.
 func swapIndex(fsys vfs.FS, dir string) error {
-	current := filepath.Join(dir, IndexFile)
+	current := filepath.Join(dir, layout.IndexFile)
 	if _, err := fsys.Stat(current); err == nil {
-		if err := ignoreMissing(fsys.Remove(filepath.Join(dir, lostFile))); err != nil {
+		if err := layout.IgnoreMissing(fsys.Remove(filepath.Join(dir, layout.LostFile))); err != nil {
 			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 		}
 		// A second name first: there is no moment without an index under one of them.
-		if err := fsys.Link(current, filepath.Join(dir, lostFile)); err != nil {
+		if err := fsys.Link(current, filepath.Join(dir, layout.LostFile)); err != nil {
 			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 		}
 	}
-	if err := fsys.Rename(filepath.Join(dir, rebuiltFile), current); err != nil {
+	if err := fsys.Rename(filepath.Join(dir, layout.RebuiltFile), current); err != nil {
 		return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 	}
 	if err := fsys.SyncDir(dir); err != nil {
@@ -125,7 +123,7 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 		return "", err
 	}
 	for _, s := range slices.Backward(all) {
-		err := unpack(ctx, env.FS, filepath.Join(dir, snapshotDir, s.Name), path)
+		err := unpack(ctx, env.FS, filepath.Join(dir, layout.SnapshotDir, s.Name), path)
 		if err == nil {
 			err = checkIndex(ctx, path)
 		}
@@ -133,7 +131,7 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 			return s.Name, nil
 		}
 		env.Logger.Warn("index snapshot is not usable", "snapshot", s.Name, "error", err)
-		if err := errors.Join(ctx.Err(), ignoreMissing(env.FS.Remove(path))); err != nil {
+		if err := errors.Join(ctx.Err(), layout.IgnoreMissing(env.FS.Remove(path))); err != nil {
 			return "", err
 		}
 	}
@@ -145,7 +143,7 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 	if _, err := io.ReadFull(env.Rand, id); err != nil {
 		return "", fmt.Errorf("rebuild: %w", err)
 	}
-	return "", index.Create(path, firstMeta(dialect, id, env.Now()))
+	return "", index.Create(path, layout.FirstMeta(dialect, id, env.Now()))
 }
 
 // checkIndex reads an index whole, and wants no fault in it.
@@ -161,15 +159,6 @@ func checkIndex(ctx context.Context, path string) error {
 	return errors.Join(err, ix.Close())
 }
 
-// firstMeta are the values every index begins with.
-func firstMeta(dialect string, id []byte, now time.Time) map[string][]byte {
-	return map[string][]byte{
-		metaDialect: []byte(dialect),
-		metaID:      []byte(hex.EncodeToString(id)),
-		metaCreated: []byte(strconv.FormatInt(now.UnixMilli(), 10)),
-	}
-}
-
 // dialectOf asks the blobs which protocol wrote them.
 func dialectOf(ctx context.Context, store *blobstore.Store) (dialect string, err error) {
 	found := errors.New("found")
@@ -177,7 +166,7 @@ func dialectOf(ctx context.Context, store *blobstore.Store) (dialect string, err
 		if err != nil {
 			return nil
 		}
-		if l, err := decodeLabel(text); err == nil {
+		if l, err := layout.DecodeLabel(text); err == nil {
 			dialect = l.Dialect
 			return found
 		}

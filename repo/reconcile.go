@@ -12,6 +12,8 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/keys"
+	"packhouse/repo/layout"
 )
 
 // rebuildGrace is how long an item can be restored that gave way to a newer blob of its key. It may not have
@@ -191,8 +193,8 @@ func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
 func (b *rebuilder) adopt(ref blobstore.Ref) error {
 	text, info, err := b.store.Label(ref)
 	if err == nil {
-		var l label
-		if l, err = decodeLabel(text); err == nil {
+		var l layout.Label
+		if l, err = layout.DecodeLabel(text); err == nil {
 			return b.adoptAs(ref, info, l)
 		}
 	}
@@ -203,8 +205,8 @@ func (b *rebuilder) adopt(ref blobstore.Ref) error {
 	return nil
 }
 
-func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l label) error {
-	item := l.item()
+func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l layout.Label) error {
+	item := l.Item()
 	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
 	if b.keys[l.Key] { // this batch brings an item of that key already: it must be seen first
 		if err := b.flush(); err != nil {
@@ -243,7 +245,7 @@ func (b *rebuilder) buryUnder(key, ref string, at time.Time, store func(key stri
 // spare is a key that no directory is in the way of, for the trash to show.
 func spare(key string) string {
 	key = "lost+found:" + strings.ReplaceAll(key, "/", ":")
-	return strings.ToValidUTF8(key[:min(len(key), MaxKey)], "")
+	return strings.ToValidUTF8(key[:min(len(key), keys.Max)], "")
 }
 
 func (b *rebuilder) queue(a adoption) error {

@@ -19,15 +19,11 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
-// Names of meta values in the index.
-const (
-	metaDialect = "dialect"
-	metaCreated = "created" // Unix ms, decimal
-	metaID      = "id"      // 32 hex digits
-	metaQuota   = "quota"   // bytes, decimal; absent: none of its own
-)
+// metaQuota is the name of the meta value with the quota of the repository itself; bytes, decimal; absent: none.
+const metaQuota = "quota"
 
 // DefaultReserve is a Settings.Reserve for those who have not thought about it: space for the index to grow while
 // items are deleted, and for a pack or two to be compacted.
@@ -144,7 +140,7 @@ func create(env Environment, dir, dialect string) error {
 	if err := blobstore.Init(env.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
-	if err := index.Create(filepath.Join(dir, IndexFile), firstMeta(dialect, id, env.Now())); err != nil {
+	if err := index.Create(filepath.Join(dir, layout.IndexFile), layout.FirstMeta(dialect, id, env.Now())); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	return nil
@@ -168,12 +164,12 @@ func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string,
 	env.FS = fsys
 	readOnly := onReadOnlyDisk(fsys, dir)
 	env.Index.ReadOnly = readOnly
-	ix, err := index.Open(filepath.Join(dir, IndexFile), env.Index)
+	ix, err := index.Open(filepath.Join(dir, layout.IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, errors.Join(unreadable(filepath.Join(dir, IndexFile), err), letGo())
+		return nil, errors.Join(unreadable(filepath.Join(dir, layout.IndexFile), err), letGo())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
@@ -214,18 +210,18 @@ func (r *Repository) start() {
 // load reads the meta values and settles what a crash left in the blob store.
 func (r *Repository) load(ctx context.Context) error {
 	values := make(map[string]string)
-	for _, name := range []string{metaDialect, metaID, metaCreated} {
+	for _, name := range []string{layout.MetaDialect, layout.MetaID, layout.MetaCreated} {
 		value, err := r.index.Meta(name)
 		if err != nil {
 			return err
 		}
 		values[name] = string(value)
 	}
-	created, err := strconv.ParseInt(values[metaCreated], 10, 64)
+	created, err := strconv.ParseInt(values[layout.MetaCreated], 10, 64)
 	if err != nil {
-		return fmt.Errorf("meta value %s: %w", metaCreated, index.ErrCorrupt)
+		return fmt.Errorf("meta value %s: %w", layout.MetaCreated, index.ErrCorrupt)
 	}
-	r.dialect, r.id, r.created = values[metaDialect], values[metaID], time.UnixMilli(created)
+	r.dialect, r.id, r.created = values[layout.MetaDialect], values[layout.MetaID], time.UnixMilli(created)
 	r.commit = commitKeysOf(r.dialect)
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
@@ -296,7 +292,7 @@ func (r *Repository) sweepIndex() {
 	entries, err := r.env.FS.ReadDir(r.dir)
 	for _, entry := range entries {
 		name := entry.Name()
-		if err == nil && (strings.HasPrefix(name, IndexFile+".new-") || strings.HasPrefix(name, rebuiltFile)) {
+		if err == nil && (strings.HasPrefix(name, layout.IndexFile+".new-") || strings.HasPrefix(name, layout.RebuiltFile)) {
 			err = r.env.FS.Remove(filepath.Join(r.dir, name))
 		}
 	}

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // errStopping answers requests that come while the server closes its repositories.
@@ -185,7 +185,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	} else if err != nil {
 		return nil, err
 	}
-	file, statErr := s.o.FS.Stat(filepath.Join(dir, IndexFile))
+	file, statErr := s.o.FS.Stat(filepath.Join(dir, layout.IndexFile))
 	if err := s.unusable.still(name, file, s.o.Now()); statErr == nil && err != nil {
 		return nil, err
 	}
@@ -203,7 +203,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	}
 	if err == nil && !r.readOnlyDisk {
 		// A stop or a crash may have left what lies here of the one before it.
-		if _, err := s.o.FS.Stat(filepath.Join(dir, graveDir)); err == nil {
+		if _, err := s.o.FS.Stat(filepath.Join(dir, layout.GraveDir)); err == nil {
 			s.sweepLater(name, dir)
 		}
 	}
@@ -264,7 +264,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 
 // make makes the files of a repository.
 func (s *Set) make(dir, dialect string) error {
-	if err := mkdirAll(s.o.FS, dir); err != nil {
+	if err := layout.MkdirAll(s.o.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	if err := finishDestroy(s.o.FS, dir); err != nil {
@@ -302,7 +302,7 @@ func (s *Set) Names() ([]string, error) {
 			continue
 		}
 		dir := filepath.Join(s.o.Dir, entry.Name())
-		_, err := s.o.FS.Stat(filepath.Join(dir, IndexFile))
+		_, err := s.o.FS.Stat(filepath.Join(dir, layout.IndexFile))
 		if err != nil {
 			err = s.inspect(dir)
 		}
@@ -361,35 +361,4 @@ func (s *Set) Close() error {
 		s.endSweeps()
 	}
 	return all
-}
-
-// mkdirAll makes dir and its parents, each durable in its parent. One that is there may have been made by a
-// process that was killed before its sync: so the last two levels are synced whoever made them.
-func mkdirAll(fsys vfs.FS, dir string) error {
-	if err := makeDirs(fsys, dir); err != nil {
-		return err
-	}
-	for _, parent := range []string{filepath.Dir(filepath.Dir(dir)), filepath.Dir(dir)} {
-		// Who may not open a directory to sync it has not made an entry in it.
-		if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return err
-		}
-	}
-	return nil
-}
-
-func makeDirs(fsys vfs.FS, dir string) error {
-	switch err := fsys.Mkdir(dir); {
-	case err == nil:
-		return fsys.SyncDir(filepath.Dir(dir))
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
-		if err := makeDirs(fsys, filepath.Dir(dir)); err != nil {
-			return err
-		}
-		return makeDirs(fsys, dir)
-	default:
-		return err
-	}
 }

@@ -8,18 +8,12 @@ import (
 	"io/fs"
 	"path/filepath"
 	"sort"
-	"strings"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
 
 	"packhouse/blobstore/vfs"
-)
-
-const (
-	snapshotSuffix = ".index.zst"
-	snapshotPart   = ".new"                 // behind the name while it is written
-	snapshotTime   = "20060102T150405.000Z" // UTC, in the file's name: sorts by time
+	"packhouse/repo/layout"
 )
 
 // Snapshot is a compressed copy of the index.
@@ -45,7 +39,7 @@ func (r *Repository) Snapshot(ctx context.Context, keep int) (Snapshot, error) {
 		return s, err
 	}
 	for _, old := range all[:max(len(all)-max(keep, 1), 0)] {
-		if err := r.fs().Remove(filepath.Join(r.dir, snapshotDir, old.Name)); err != nil {
+		if err := r.fs().Remove(filepath.Join(r.dir, layout.SnapshotDir, old.Name)); err != nil {
 			return s, fmt.Errorf("remove old index snapshot: %w", vfs.WithoutPath(err))
 		}
 	}
@@ -57,8 +51,8 @@ func (r *Repository) takeSnapshot(ctx context.Context) (Snapshot, error) {
 	if err := r.soundIndex(ctx); err != nil {
 		return Snapshot{}, err
 	}
-	dir := filepath.Join(r.dir, snapshotDir)
-	if err := mkdirAll(r.fs(), dir); err != nil {
+	dir := filepath.Join(r.dir, layout.SnapshotDir)
+	if err := layout.MkdirAll(r.fs(), dir); err != nil {
 		return Snapshot{}, err
 	}
 	if err := r.sweepSnapshots(dir); err != nil {
@@ -72,10 +66,10 @@ func (r *Repository) takeSnapshot(ctx context.Context) (Snapshot, error) {
 	if len(all) > 0 && !at.After(all[len(all)-1].At) {
 		at = all[len(all)-1].At.Add(time.Millisecond) // the clock went back: the newest must sort as the newest
 	}
-	s := Snapshot{Name: at.Format(snapshotTime) + snapshotSuffix, At: at}
-	temporary := filepath.Join(dir, s.Name+snapshotPart)
+	s := Snapshot{Name: layout.SnapshotName(at), At: at}
+	temporary := filepath.Join(dir, s.Name+layout.SnapshotPart)
 	if s.Size, err = r.writeSnapshot(ctx, temporary); err != nil {
-		return Snapshot{}, errors.Join(err, ignoreMissing(r.fs().Remove(temporary)))
+		return Snapshot{}, errors.Join(err, layout.IgnoreMissing(r.fs().Remove(temporary)))
 	}
 	if err := r.fs().Rename(temporary, filepath.Join(dir, s.Name)); err != nil {
 		return Snapshot{}, err
@@ -100,7 +94,7 @@ func (r *Repository) soundIndex(ctx context.Context) error {
 func (r *Repository) sweepSnapshots(dir string) error {
 	entries, err := r.fs().ReadDir(dir)
 	for _, entry := range entries {
-		if err == nil && strings.HasSuffix(entry.Name(), snapshotSuffix+snapshotPart) {
+		if err == nil && layout.IsSnapshotPart(entry.Name()) {
 			err = r.fs().Remove(filepath.Join(dir, entry.Name()))
 		}
 	}
@@ -157,7 +151,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 func (r *Repository) Snapshots() ([]Snapshot, error) { return snapshots(r.fs(), r.dir) }
 
 func snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
-	entries, err := fsys.ReadDir(filepath.Join(dir, snapshotDir))
+	entries, err := fsys.ReadDir(filepath.Join(dir, layout.SnapshotDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
@@ -166,12 +160,8 @@ func snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
 	}
 	var all []Snapshot
 	for _, entry := range entries {
-		stamp, ok := strings.CutSuffix(entry.Name(), snapshotSuffix)
+		at, ok := layout.SnapshotTime(entry.Name())
 		if !ok {
-			continue
-		}
-		at, err := time.Parse(snapshotTime, stamp)
-		if err != nil {
 			continue
 		}
 		info, err := entry.Info()
@@ -182,11 +172,4 @@ func snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
 	}
 	sort.Slice(all, func(i, j int) bool { return all[i].Name < all[j].Name })
 	return all, nil
-}
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
 }

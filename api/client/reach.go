@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // Session is a client of whoever answers for a directory. It lasts until Close.
@@ -37,7 +37,7 @@ type Hold func(claim *holder.Claim, single bool) (*Session, error)
 // That process may be just beginning or ending, or have been a moment faster than we: do runs again, with whoever
 // holds the directory then, as long as it got no answer at all and ctx has not ended.
 func Reach(ctx context.Context, dir string, hold Hold, do func(*Session) error) error {
-	single := repo.HasIndex(dir)
+	single := layout.HasIndex(dir)
 	free := 0 // attempts that were refused because of a holder that was gone a moment later
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
 		s, err := open(ctx, dir, single, hold)

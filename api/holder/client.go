@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // Paths a holder answers on its socket, besides those of its repositories.
@@ -21,7 +21,7 @@ const (
 
 // Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on a connection
 // of its own: on an idle one the notice of a holder that leaves would come unasked.
-func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, repo.OwnDir, socketFile)) }
+func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, layout.OwnDir, socketFile)) }
 
 func clientOf(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // maxSocketPath is what fits into a socket address.
@@ -48,7 +48,7 @@ func (c *Claim) socketDir() string {
 	if c.private != "" {
 		return c.private
 	}
-	return filepath.Join(c.Dir, repo.OwnDir)
+	return filepath.Join(c.Dir, layout.OwnDir)
 }
 
 // Client makes an HTTP client, as the function of that name does, for this process itself, after Listen.
@@ -131,7 +131,7 @@ func (l *unixListener) Close() error {
 
 // Dial connects to whoever holds dir. An error tells that nobody does.
 func Dial(ctx context.Context, dir string) (net.Conn, error) {
-	return dialUnix(ctx, filepath.Join(dir, repo.OwnDir, socketFile))
+	return dialUnix(ctx, filepath.Join(dir, layout.OwnDir, socketFile))
 }
 
 func dialUnix(ctx context.Context, path string) (net.Conn, error) {

@@ -16,6 +16,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/digest"
+	"packhouse/repo/layout"
 )
 
 // Workload is packs of V'Ger's format, full of blobs of which a part is dead.
@@ -166,7 +167,7 @@ func (c Workload) clone(name string) (dir string, err error) {
 		switch {
 		case d.IsDir():
 			return os.MkdirAll(to, 0o700)
-		case inside == repo.IndexFile:
+		case inside == layout.IndexFile:
 			body, err := os.ReadFile(path)
 			if err != nil {
 				return err

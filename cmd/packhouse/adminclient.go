@@ -18,6 +18,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -124,7 +125,7 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, repo.OwnDir))
+	kept, err := config.KeptPolicies(filepath.Join(dir, layout.OwnDir))
 	return kept.Of, err
 }
 

@@ -17,6 +17,7 @@ import (
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // components are the repositories of a directory and the protocols they are reached by.
@@ -41,7 +42,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, repo.OwnDir)
+	temporary := filepath.Join(o.Claim.Dir, layout.OwnDir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}

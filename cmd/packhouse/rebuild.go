@@ -13,6 +13,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/internal/terminal"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // repoRebuild makes an index anew, offline.
@@ -44,7 +45,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 				}
 				dir = filepath.Join(dir, args[0])
 			}
-			if !repo.HasBlobs(dir) {
+			if !layout.HasBlobs(dir) {
 				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
 			}
 			if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
@@ -79,7 +80,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 }
 
 func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
-	if repo.HasIndex(dir) && !replace {
+	if layout.HasIndex(dir) && !replace {
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}
 	blobs := int64(0)

@@ -23,6 +23,7 @@ import (
 	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -160,7 +161,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	if claim.ReadOnly {
 		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", dir)
-	} else if err := sv.c.Policies().Keep(filepath.Join(dir, repo.OwnDir)); err != nil {
+	} else if err := sv.c.Policies().Keep(filepath.Join(dir, layout.OwnDir)); err != nil {
 		return err
 	}
 	token, where, err := sv.token()
@@ -324,7 +325,7 @@ func (sv *service) reload() {
 	var token string
 	var source tokenSource
 	if err == nil && !sv.server.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, repo.OwnDir)); err != nil {
+		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, layout.OwnDir)); err != nil {
 			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
 		}
 	}

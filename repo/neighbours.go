@@ -7,49 +7,14 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 
 	"packhouse/blobstore"
+	"packhouse/repo/layout"
 )
-
-// The files and directories of a repository, and of the data directory around it. docs/architecture.md shows them.
-const (
-	IndexFile     = "index.db"         // the link that gives it this name makes a directory a repository
-	lostFile      = "index.db.lost"    // the index that a rebuild replaced
-	rebuiltFile   = "index.db.rebuilt" // the index that a rebuild makes, until it takes the name of the index
-	destroyedFile = "index.destroyed"  // the index of a repository whose removal has begun
-	snapshotDir   = "snapshots"        // compressed copies of the index
-	graveDir      = ".destroyed"       // what was moved out of the way of a new repository: a directory for each that was destroyed
-	OwnDir        = ".packhouse"       // lock, socket, token and identity of a server; not part of a repository
-
-	// JobsFolder has the plans of queued jobs.
-	JobsFolder Folder = "jobs"
-)
-
-// own tells whether a name in a directory may be one of ours, or is in nobody's way.
-func own(name string) bool {
-	switch name {
-	case blobstore.BlobsDir, blobstore.IncomingDir, snapshotDir, string(JobsFolder), destroyedFile, graveDir, OwnDir, "lost+found":
-		return true
-	}
-	return strings.HasPrefix(name, IndexFile+".")
-}
-
-// HasIndex tells whether a directory is a repository: whether there is an index in it.
-func HasIndex(dir string) bool {
-	_, err := os.Stat(filepath.Join(dir, IndexFile))
-	return err == nil
-}
-
-// HasBlobs tells whether a directory was made for blobs, with or without an index beside them.
-func HasBlobs(dir string) bool {
-	info, err := os.Stat(filepath.Join(dir, blobstore.BlobsDir))
-	return err == nil && info.IsDir()
-}
 
 // MayBecome tells whether a directory is a repository, or has nothing in it that keeps one from being made there.
 func MayBecome(dir string) bool {
-	if HasIndex(dir) {
+	if layout.HasIndex(dir) {
 		return true
 	}
 	f, err := os.Open(dir)
@@ -61,20 +26,20 @@ func MayBecome(dir string) bool {
 	if err != nil && !errors.Is(err, io.EOF) {
 		return false
 	}
-	return !slices.ContainsFunc(names, func(name string) bool { return !own(name) })
+	return !slices.ContainsFunc(names, func(name string) bool { return !layout.Own(name) })
 }
 
 // CheckApart returns an ErrInvalid for a directory that lies inside a repository, or inside what a server keeps: a client that
 // chooses its directory must not make one among another's files. dir is absolute, without symbolic links.
 func CheckApart(dir string) error {
 	for at := dir; ; at = filepath.Dir(at) {
-		if filepath.Base(at) == OwnDir {
-			return invalid("a directory below %s is packhouse's own; choose another", OwnDir)
+		if filepath.Base(at) == layout.OwnDir {
+			return invalid("a directory below %s is packhouse's own; choose another", layout.OwnDir)
 		}
 		if at == filepath.Dir(at) {
 			return nil
 		}
-		if at != dir && HasIndex(at) && HasBlobs(at) {
+		if at != dir && layout.HasIndex(at) && layout.HasBlobs(at) {
 			return invalid("the directory lies inside a repository; choose one beside it")
 		}
 	}
@@ -93,7 +58,7 @@ func LostIndexes(data string, names ...string) []string {
 		if CheckName(name) != nil || len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		if absent(dir, IndexFile) && absent(dir, destroyedFile) && anyBlob(dir) {
+		if absent(dir, layout.IndexFile) && absent(dir, layout.DestroyedFile) && anyBlob(dir) {
 			lost = append(lost, name)
 		}
 	}
