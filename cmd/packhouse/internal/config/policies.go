@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/repo"
 )
 
@@ -89,23 +90,7 @@ func (p Policies) Keep(own string) error {
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(own, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(own, policyFile)); err != nil {
-		return err
-	}
-	dir, err := os.Open(own)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return vfs.Replace(vfs.OS(), filepath.Join(own, policyFile), append(text, '\n'))
 }
 
 // KeptPolicies reads what Keep wrote; without such a file they are the defaults. A file that cannot be read is an
