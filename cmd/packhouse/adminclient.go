@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +17,6 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
-	"packhouse/repo/layout"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -45,7 +43,7 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 		}
 		dir, id = c.DataDir, c.DataID
 	}
-	real, err := resolve(dir)
+	real, err := repo.ResolveDir(dir)
 	if err == nil {
 		_, err = os.Stat(real)
 	}
@@ -125,7 +123,7 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, layout.OwnDir))
+	kept, err := config.KeptPolicies(dir)
 	return kept.Of, err
 }
 

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"packhouse/api"
@@ -42,7 +41,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, layout.OwnDir)
+	temporary := layout.ServerDir(o.Claim.Dir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}

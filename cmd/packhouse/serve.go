@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync/atomic"
@@ -23,7 +22,6 @@ import (
 	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
-	"packhouse/repo/layout"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -121,14 +119,14 @@ type service struct {
 
 func (sv *service) run(ctx context.Context, s streams) (err error) {
 	sv.current.Store(&sv.c)
-	dir, err := resolve(sv.c.DataDir)
+	dir, err := repo.ResolveDir(sv.c.DataDir)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	if err := checkDataID(dir, sv.c.DataID); err != nil {
 		return err
 	}
-	if err := lookAround(dir, sv.log); err != nil {
+	if err := checkDataDir(dir, sv.log); err != nil {
 		return err
 	}
 	// What can be refused without the directory is refused before it is made.
@@ -161,7 +159,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	if claim.ReadOnly {
 		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", dir)
-	} else if err := sv.c.Policies().Keep(filepath.Join(dir, layout.OwnDir)); err != nil {
+	} else if err := sv.c.Policies().Keep(dir); err != nil {
 		return err
 	}
 	token, where, err := sv.token()
@@ -325,7 +323,7 @@ func (sv *service) reload() {
 	var token string
 	var source tokenSource
 	if err == nil && !sv.server.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, layout.OwnDir)); err != nil {
+		if err := c.Policies().Keep(sv.server.o.Claim.Dir); err != nil {
 			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
 		}
 	}

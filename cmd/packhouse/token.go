@@ -23,7 +23,7 @@ func tokenPath(c *config.Config) string {
 	if c.TokenFile != "" {
 		return c.TokenFile
 	}
-	return filepath.Join(c.DataDir, layout.OwnDir, "token")
+	return filepath.Join(layout.ServerDir(c.DataDir), "token")
 }
 
 // keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable
