@@ -40,7 +40,7 @@ func TestRightsWhenTheJobBegins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var open atomic.Bool
-			p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) {
+			p := newFixture(t, func(_ *repo.SetOptions, o *compact.Options) {
 				o.Window = func(now time.Time) time.Time {
 					if open.Load() {
 						return now

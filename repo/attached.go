@@ -19,7 +19,7 @@ import (
 // What was opened can be taken from below a running server: the volume of the data directory is unmounted, a
 // repository's directory is renamed, removed or replaced by a copy. Nobody tells the server. So it looks: before it hands out a
 // repository that is open, before it makes anything, before it says that stored bytes are missing or marks them as
-// damaged, after each commit and before that is acknowledged (index.InPlace), and once in a while.
+// damaged, after each commit and before that is acknowledged (index.Attached), and once in a while.
 //
 // A repository that is not in its place is given up, and what lies under its name is opened afresh. Its files are read
 // and written through its open directory, so that nothing of it lands in what has taken its place. A data directory
@@ -64,7 +64,7 @@ func (r *Repository) Attached() error {
 	if r.displaced.Load() {
 		return errDisplaced
 	}
-	if err := r.index.InPlace(); err != nil {
+	if err := r.index.Attached(); err != nil {
 		return fmt.Errorf("%w: %w", ErrDetached, err)
 	}
 	if r.info == nil {
@@ -119,7 +119,7 @@ func (s *Set) look(thorough bool) error {
 	first := s.attached.away == nil && s.attached.info == info
 	if first {
 		s.attached.away = err
-		s.o.Logger.Error("the data directory is not in its place: no request is served until it is", "error", err)
+		s.o.Logger.Error("the data directory is not the one that was opened: no request is served until it is back", "error", err)
 	}
 	err = s.attached.away
 	s.attached.mu.Unlock()
@@ -166,7 +166,7 @@ func (s *Set) reattach() error {
 	s.attached.mu.Lock()
 	defer s.attached.mu.Unlock()
 	if err.Error() != s.attached.away.Error() {
-		s.o.Logger.Error("the data directory is still not in its place", "error", err)
+		s.o.Logger.Error("the data directory is still not the one that was opened", "error", err)
 	}
 	s.attached.away = err
 	return err
@@ -284,7 +284,7 @@ func (s *Set) Attach() error {
 		return nil
 	}
 	s.attached.info, s.attached.away = now, nil
-	s.o.Logger.Info("the data directory is in its place again", "path", s.o.Dir)
+	s.o.Logger.Info("the data directory is back", "path", s.o.Dir)
 	return nil
 }
 
@@ -379,7 +379,7 @@ func (s *Set) giveUp(name string, r *Repository, why error) {
 	go func() {
 		defer s.leavings.Done()
 		if err := r.close(); err != nil {
-			s.o.Logger.Warn("closing a repository that is not in its place", "repository", name, "error", err)
+			s.o.Logger.Warn("closing a repository whose directory was taken away", "repository", name, "error", err)
 		}
 		s.mu.Lock()
 		delete(s.leaving, r)

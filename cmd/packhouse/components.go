@@ -94,7 +94,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 func (o *serverOptions) setOptions(engine *compact.Engine) repo.SetOptions {
 	options := repo.SetOptions{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
-		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
+		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)
 			if o.GaveUp != nil {

@@ -21,7 +21,7 @@ import (
 	"packhouse/repo"
 )
 
-// restName is the program whose options and place the verb of that name takes.
+// restName is the program whose options the verb of that name takes, and that it stands in for.
 const restName = stdio.ServerName
 
 // restFlags are the options of borgstore-server-rest, and of `borg serve --rest`.
