@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	_ "packhouse/internal/platform" // Linux only
 )
 
 // Begin has a process that OnSignal listens in begin a profile in dir, which has none yet. It returns when the process has begun, or
