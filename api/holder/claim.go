@@ -327,7 +327,7 @@ func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	switch {
 	case err == nil:
 		c.made = append(c.made, dir)
-		return syncDir(filepath.Dir(dir))
+		return vfs.OS().SyncDir(filepath.Dir(dir))
 	case errors.Is(err, os.ErrExist):
 		info, err := os.Stat(dir)
 		if errors.Is(err, os.ErrNotExist) && attempts > 0 {
@@ -515,12 +515,4 @@ func isAt(f *os.File, path string) (bool, error) {
 		return false, err
 	}
 	return os.SameFile(mine, there), nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }
