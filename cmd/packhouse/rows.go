@@ -8,7 +8,10 @@ import (
 )
 
 // printRows prints what list finds as it comes: a row each, or with --json the document.
-func printRows[T any](s streams, f *adminFlags, columns []string, list func(each func(T, json.RawMessage) error) error, print func(*terminal.Table, T)) error {
+func printRows[T any](
+	s streams, f *adminFlags, columns []string,
+	list func(each func(T, json.RawMessage) error) error, print func(*terminal.Table, T),
+) error {
 	if f.json {
 		return list(func(_ T, text json.RawMessage) error {
 			_, err := fmt.Fprintf(s.out, "%s\n", text)
