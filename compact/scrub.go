@@ -73,7 +73,7 @@ func (j Job) share() float64 {
 // scrub is one scrub under way.
 type scrub struct {
 	e         *Engine
-	r         *repo.Repository
+	r         scrubbed
 	items     atomic.Int64
 	bytes     atomic.Int64
 	total     Progress
@@ -99,7 +99,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	rolling := job.share() < 1
 	after := ""
 	if rolling {
-		cursor, err := t.repo.Index().Meta(scrubCursor)
+		cursor, err := s.r.Meta(scrubCursor)
 		if err != nil {
 			return job, err
 		}
@@ -114,7 +114,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	}
 	if rolling {
 		// Also of one that failed or was cancelled: the next goes on behind it.
-		err = errors.Join(err, t.repo.SetMeta(context.WithoutCancel(ctx), scrubCursor, []byte(s.lastKey)))
+		err = errors.Join(err, s.r.SetMeta(context.WithoutCancel(ctx), scrubCursor, []byte(s.lastKey)))
 	}
 	if job.Bad > 0 {
 		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])
@@ -158,7 +158,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 // list returns the items that follow lastKey.
 func (s *scrub) list(ctx context.Context) ([]index.Entry, error) {
 	var batch []index.Entry
-	err := s.r.Index().List(ctx, index.ListOptions{Recursive: true, After: s.lastKey}, func(entry index.Entry) error {
+	err := s.r.Items(ctx, s.lastKey, func(entry index.Entry) error {
 		if batch = append(batch, entry); len(batch) == scrubBatch {
 			return io.EOF // enough
 		}

@@ -68,7 +68,7 @@ type Index struct {
 // a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
 // they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
 //
-// Errors: also ErrBadVersion, ErrCorrupt (not an index, or damaged, and how), else I/O.
+// Errors: also a format that this program does not know, ErrCorrupt (not an index, or damaged, and how), else I/O.
 func Open(path string, opts Options) (*Index, error) { return openSized(path, opts, hugeMap()) }
 
 // openSized is Open with a size of the memory mapping, if there is address space for it.
@@ -146,7 +146,7 @@ func formatOf(s *snapshot) (uint32, error) {
 	}
 	n := binary.LittleEndian.Uint32(row)
 	if n < formatV1 || n > format {
-		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
+		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", errBadVersion, n, formatV1, format)
 	}
 	for _, name := range bucketsOf(n) {
 		if !s.has(name) {

@@ -38,7 +38,7 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 		defer own.Close()
 		h := algorithm.New()
 		if _, err := copyBody(h, io.NewSectionReader(own, 0, own.Size())); err != nil {
-			return nil, &messageError{"the stored bytes of this item cannot be read", ErrCorrupt}
+			return nil, Errorf(ErrCorrupt, "the stored bytes of this item cannot be read")
 		}
 		return h.Sum(nil), nil
 	})

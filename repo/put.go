@@ -206,7 +206,7 @@ func (e Expectation) verify(got []byte) error {
 }
 
 func incomplete(want, got int64) error {
-	return &messageError{fmt.Sprintf("body ended early: %d bytes announced, %d received", want, got), ErrIncomplete}
+	return Errorf(ErrIncomplete, "body ended early: %d bytes announced, %d received", want, got)
 }
 
 // buffers are what bodies pass through; their size is what one upload or download costs in memory.

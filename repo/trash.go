@@ -234,7 +234,7 @@ func (r *Repository) restorable(id string) (index.Removed, error) {
 	}
 	blob, err := r.blobs.Open(refOf(removed.Item), removed.Item.Size)
 	if errors.Is(err, blobstore.ErrNotFound) {
-		return removed, &messageError{"the bytes of this item are gone already", ErrNotFound}
+		return removed, Errorf(ErrNotFound, "the bytes of this item are gone already")
 	}
 	if err != nil {
 		return removed, r.translate(err)

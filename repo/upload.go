@@ -97,7 +97,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	return u, nil
 }
 
-var errTooLarge error = &messageError{"body is larger than one item may be", ErrTooLarge}
+var errTooLarge error = Errorf(ErrTooLarge, "body is larger than one item may be")
 
 // reserve makes the upload's own reservation.
 func (u *Upload) reserve() error {

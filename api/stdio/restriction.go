@@ -3,7 +3,7 @@ package stdio
 import (
 	"strings"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Restriction names the directories that a client may have, as paths in which ~ is replaced. Without any it may have all.
@@ -15,7 +15,7 @@ type Restriction struct {
 // Restricted tells whether there is any.
 func (r *Restriction) Restricted() bool { return len(r.Paths)+len(r.Repositories) > 0 }
 
-// Allows tells whether a client may have dir, which repo.ResolveDir has returned. An error: a path cannot be resolved.
+// Allows tells whether a client may have dir, which datadir.ResolveDir has returned. An error: a path cannot be resolved.
 func (r *Restriction) Allows(dir string) (bool, error) {
 	for _, path := range r.Paths {
 		root, err := resolveHome(path)
@@ -40,5 +40,5 @@ func resolveHome(path string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return repo.ResolveDir(path)
+	return datadir.ResolveDir(path)
 }

@@ -15,6 +15,7 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 	"packhouse/repo/layout"
 )
@@ -58,7 +59,7 @@ const (
 
 // Prepare makes the packs in a repository below Dir.
 func (c Workload) Prepare(ctx context.Context, progress func(done int64)) (err error) {
-	set := repo.OpenSet(repo.SetOptions{Dir: c.Dir})
+	set := datadir.Open(datadir.Options{Dir: c.Dir})
 	defer func() { err = errors.Join(err, set.Close()) }()
 	r, err := set.Create(ctx, repository, "vger")
 	if err != nil {

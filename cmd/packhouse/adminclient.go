@@ -16,7 +16,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -43,7 +43,7 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 		}
 		dir, id = c.DataDir, c.DataID
 	}
-	real, err := repo.ResolveDir(dir)
+	real, err := datadir.ResolveDir(dir)
 	if err == nil {
 		_, err = os.Stat(real)
 	}
@@ -87,7 +87,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	}
 	id := ""
 	if !single {
-		if id, err = repo.Identity(vfs.OS(), claim.Dir); err != nil && !errors.Is(err, repo.ErrNoIdentity) {
+		if id, err = datadir.Identity(vfs.OS(), claim.Dir); err != nil && !errors.Is(err, datadir.ErrNoIdentity) {
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
@@ -137,7 +137,7 @@ func (c *adminClient) name(args []string) (string, error) {
 	case len(args) == 0:
 		return "", usage("the name of a repository is missing; packhouse repo list shows them")
 	}
-	return args[0], repo.CheckName(args[0])
+	return args[0], datadir.CheckName(args[0])
 }
 
 // nameAndRest takes the repository's name off the front of args, where it has one.

@@ -12,7 +12,7 @@ import (
 	"packhouse/api/client"
 	"packhouse/api/local"
 	"packhouse/internal/terminal"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func checkCommand(s streams) *cobra.Command {
@@ -73,7 +73,7 @@ func (c *adminClient) lost(names []string) []string {
 	if c.Data == "" {
 		return nil
 	}
-	return repo.LostIndexes(c.Data, names...)
+	return datadir.LostIndexes(c.Data, names...)
 }
 
 // showProblem prints what is wrong with a repository, in the form of adminClient.check.

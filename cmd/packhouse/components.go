@@ -16,12 +16,13 @@ import (
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
 
 // components are the repositories of a directory and the protocols they are reached by.
 type components struct {
-	set       *repo.Set
+	set       *datadir.Set
 	engine    *compact.Engine
 	dialects  []api.Dialect
 	admin     http.Handler
@@ -69,7 +70,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 			return authorize(repository, name, p, trusted)
 		},
 	})
-	r.set = repo.OpenSet(o.setOptions(r.engine))
+	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
 		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity,
@@ -91,8 +92,8 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 }
 
 // setOptions are those of the repositories, whose jobs are the engine's.
-func (o *serverOptions) setOptions(engine *compact.Engine) repo.SetOptions {
-	options := repo.SetOptions{
+func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
+	options := datadir.Options{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {

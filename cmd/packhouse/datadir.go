@@ -5,20 +5,20 @@ import (
 	"log/slog"
 	"path/filepath"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
 
 // checkDataDir refuses a data directory that is one repository or in one, and warns of what is not a repository at all.
 func checkDataDir(dir string, log *slog.Logger) error {
-	if err := repo.CheckApart(dir); err != nil {
+	if err := datadir.CheckApart(dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	if layout.HasIndex(dir) {
 		return fmt.Errorf("%s is one repository, not a data directory; serve the directory above it (%s), or use packhouse %s --backend FILE:%s",
 			dir, filepath.Dir(dir), restName, dir)
 	}
-	strangers, err := repo.Strangers(dir)
+	strangers, err := datadir.Strangers(dir)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}

@@ -9,7 +9,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // checkDataID refuses a directory that has not the identity that data_id of the configuration demands: such as the empty one
@@ -18,9 +18,9 @@ func checkDataID(dir, want string) error {
 	if want == "" {
 		return nil
 	}
-	id, err := repo.Identity(vfs.OS(), dir)
+	id, err := datadir.Identity(vfs.OS(), dir)
 	switch {
-	case errors.Is(err, repo.ErrNoIdentity):
+	case errors.Is(err, datadir.ErrNoIdentity):
 		return fmt.Errorf("data directory %s: it has no identity; data_id of the configuration expects %s: mount its volume, or correct data_dir or data_id", dir, want)
 	case err != nil:
 		return fmt.Errorf("data directory %s: %w", dir, err)
@@ -36,14 +36,14 @@ func identify(claim *holder.Claim, want string) (id string, made bool, err error
 	if err := checkDataID(claim.Dir, want); err != nil {
 		return "", false, err // once more: it is ours only now
 	}
-	id, err = repo.Identity(vfs.OS(), claim.Dir)
+	id, err = datadir.Identity(vfs.OS(), claim.Dir)
 	switch {
-	case !errors.Is(err, repo.ErrNoIdentity):
+	case !errors.Is(err, datadir.ErrNoIdentity):
 		return id, false, err
 	case claim.ReadOnly:
 		return "", false, nil
 	}
-	id, err = repo.MakeIdentity(vfs.OS(), claim.Dir)
+	id, err = datadir.MakeIdentity(vfs.OS(), claim.Dir)
 	return id, true, err
 }
 
@@ -52,24 +52,24 @@ func missingRepositories(dir string, c *config.Config) (names []string) {
 	for _, r := range c.Repositories {
 		names = append(names, r.Name)
 	}
-	return repo.Absent(dir, names)
+	return datadir.Absent(dir, names)
 }
 
 // describeDataDir is what `config check` says of the data directory that a file names, as far as it is there: lines, and
 // what is wrong.
 func describeDataDir(c *config.Config) (lines []string, err error) {
-	dir, err := repo.ResolveDir(c.DataDir)
+	dir, err := datadir.ResolveDir(c.DataDir)
 	if err != nil {
 		return nil, nil // serve says so, in its own working directory
 	}
 	if missing := missingRepositories(dir, c); len(missing) > 0 {
 		lines = append(lines, fmt.Sprintf("warning: the data directory %s has no repository %s", dir, strings.Join(missing, ", ")))
 	}
-	id, err := repo.Identity(vfs.OS(), dir)
+	id, err := datadir.Identity(vfs.OS(), dir)
 	switch {
-	case errors.Is(err, repo.ErrNoIdentity) && c.DataID != "":
+	case errors.Is(err, datadir.ErrNoIdentity) && c.DataID != "":
 		return append(lines, fmt.Sprintf("warning: the data directory %s is not there now; data_id expects %s", dir, c.DataID)), nil
-	case errors.Is(err, repo.ErrNoIdentity), errors.Is(err, os.ErrPermission):
+	case errors.Is(err, datadir.ErrNoIdentity), errors.Is(err, os.ErrPermission):
 		return lines, nil
 	case err != nil:
 		return lines, err

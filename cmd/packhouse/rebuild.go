@@ -12,8 +12,9 @@ import (
 
 	"packhouse/api/holder"
 	"packhouse/internal/terminal"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
+	"packhouse/repo/recovery"
 )
 
 // repoRebuild makes an index anew, offline.
@@ -40,7 +41,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			}
 			top := dir
 			if len(args) == 1 {
-				if err := repo.CheckName(args[0]); err != nil {
+				if err := datadir.CheckName(args[0]); err != nil {
 					return usage("%w", err)
 				}
 				dir = filepath.Join(dir, args[0])
@@ -84,7 +85,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
 	}
 	blobs := int64(0)
-	report, err := repo.Rebuild(cmd.Context(), repo.Environment{}, dir, repo.RebuildOptions{
+	report, err := recovery.Rebuild(cmd.Context(), dir, recovery.RebuildOptions{
 		Replace: replace,
 		Progress: func(n int64) {
 			if n/10_000 > blobs/10_000 || terminal.Is(s.err) {
@@ -113,7 +114,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 	return err
 }
 
-func showRebuilt(s streams, report repo.RebuildReport) error {
+func showRebuilt(s streams, report recovery.RebuildReport) error {
 	from := "no snapshot"
 	if report.Snapshot != "" {
 		from = "snapshot " + report.Snapshot

@@ -15,7 +15,7 @@ import (
 	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/terminal"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // stateOf is whether a repository can be used, and why not.
@@ -166,7 +166,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 			if dialect != "borgstore" && dialect != "vger" {
 				return usage("--dialect must be borgstore (for borg) or vger (for V'Ger and vykar)")
 			}
-			if err := repo.CheckName(args[0]); err != nil {
+			if err := datadir.CheckName(args[0]); err != nil {
 				return usage("%w", err)
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {

@@ -19,6 +19,7 @@ import (
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // restName is the program whose options the verb of that name takes, and that it stands in for.
@@ -126,7 +127,7 @@ func (f *restFlags) parse() (parsed, error) {
 	}
 	path, err := stdio.BackendPath(f.backend)
 	if err == nil {
-		p.dir, err = repo.ResolveDir(path)
+		p.dir, err = datadir.ResolveDir(path)
 	}
 	if err != nil {
 		return p, public(err)
@@ -157,7 +158,7 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	}
 	p, err := f.parse()
 	if err == nil {
-		err = repo.CheckApart(p.dir)
+		err = datadir.CheckApart(p.dir)
 	}
 	if err != nil {
 		return err

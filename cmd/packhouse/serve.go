@@ -19,6 +19,7 @@ import (
 	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -175,7 +176,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 
 // examine refuses what can be refused without a claim on the data directory, which need not exist, and returns its path.
 func (sv *service) examine() (dir string, err error) {
-	if dir, err = repo.ResolveDir(sv.c.DataDir); err != nil {
+	if dir, err = datadir.ResolveDir(sv.c.DataDir); err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
 	}
 	if err := checkDataID(dir, sv.c.DataID); err != nil {

@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"errors"
@@ -9,27 +9,28 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
+	"packhouse/repo"
 	"packhouse/repo/layout"
 )
 
-// errDestroyed is the ErrNoRepository of a directory that has the rest of one.
-var errDestroyed = fmt.Errorf("%w any more", ErrNoRepository)
+// errDestroyed is the repo.ErrNoRepository of a directory that has the rest of one.
+var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 
-// inspect tells what a directory holds: nil for a repository, ErrNoRepository
-// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), ErrCorrupt when it has blobs
-// or snapshots whose index is lost, else a ForeignError.
+// inspect tells what a directory holds: nil for a repository, repo.ErrNoRepository
+// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), repo.ErrCorrupt when it has blobs
+// or snapshots whose index is lost, else a repo.ForeignError.
 func (s *Set) inspect(dir string) error {
 	entries, err := s.o.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNoRepository
+		return repo.ErrNoRepository
 	}
 	if err != nil {
 		info, statErr := s.o.FS.Stat(dir)
 		if statErr == nil && !info.IsDir() {
-			return &ForeignError{"it is a file, not a directory"}
+			return &repo.ForeignError{Found: "it is a file, not a directory"}
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return unreadable(dir, err)
+			return repo.Unreadable(dir, err)
 		}
 		return fmt.Errorf("look into repository: %w", err)
 	}
@@ -49,11 +50,11 @@ func (s *Set) inspect(dir string) error {
 	}
 	switch {
 	case len(foreign) > 0:
-		return &ForeignError{describe(foreign)}
+		return &repo.ForeignError{Found: describe(foreign)}
 	case destroyed:
 		return errDestroyed
 	}
-	if err := s.inspectRest(dir); !graves || !errors.Is(err, ErrNoRepository) {
+	if err := s.inspectRest(dir); !graves || !errors.Is(err, repo.ErrNoRepository) {
 		return err
 	}
 	return errDestroyed
@@ -84,10 +85,10 @@ func (s *Set) inspectRest(dir string) error {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
-			return &messageError{"the repository's index is lost, its blobs are not: stop the server and make it anew with " + s.rebuildCommand(dir), ErrCorrupt}
+			return repo.Errorf(repo.ErrCorrupt, "the repository's index is lost, its blobs are not: stop the server and make it anew with %s", s.rebuildCommand(dir))
 		}
 	}
-	return ErrNoRepository
+	return repo.ErrNoRepository
 }
 
 // describe names what was found, and whose it probably is.

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"os"
@@ -6,7 +6,7 @@ import (
 	"slices"
 	"testing"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // TestStrangers: what a server ignores in its data directory is what its administrator should hear of.
@@ -25,14 +25,14 @@ func TestStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	got, err := repo.Strangers(data)
+	got, err := datadir.Strangers(data)
 	if want := []string{".hidden", "file", "photos", "with blank"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
-	if got, err := repo.Strangers(filepath.Join(data, "missing")); err != nil || got != nil {
+	if got, err := datadir.Strangers(filepath.Join(data, "missing")); err != nil || got != nil {
 		t.Errorf("without a directory: got %q, %v", got, err)
 	}
-	if got, want := repo.Absent(data, []string{"empty", "laptop"}), []string{"laptop"}; !slices.Equal(got, want) {
+	if got, want := datadir.Absent(data, []string{"empty", "laptop"}), []string{"laptop"}; !slices.Equal(got, want) {
 		t.Errorf("absent: got %q, want %q", got, want)
 	}
 }

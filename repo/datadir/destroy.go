@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"context"
@@ -13,6 +13,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo"
 	"packhouse/repo/layout"
 )
 
@@ -34,25 +35,19 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if r.readOnlyDisk {
-		return errReadOnlyDisk
+	if r.ReadOnlyDisk() {
+		return repo.ErrReadOnlyDisk
 	}
-	r.gone.Store(true)
 	s.mu.Lock()
 	delete(s.open, name)
 	s.mu.Unlock()
-	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := r.env.FS.Rename(filepath.Join(dir, layout.IndexFile), filepath.Join(dir, layout.DestroyedFile))
-	if err := r.close(); err != nil {
-		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
-	}
-	if renameErr != nil {
-		return fmt.Errorf("destroy repository: %w", renameErr)
+	if err := r.Destroy(); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
 	}
 	if err := s.o.FS.SyncDir(dir); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
-	if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+	if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
 		s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
 	}
 	return nil
@@ -60,7 +55,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 
 // clear takes the files of a destroyed repository out of the way and has them removed in the background; the name is held.
 // Another process may be about the same: whoever has the lock of the destroyed index does it, so that nobody
-// moves files of a repository made since. ErrBusy: the other does.
+// moves files of a repository made since. repo.ErrBusy: the other does.
 func (s *Set) clear(name, dir string) (err error) {
 	lock, err := index.Open(filepath.Join(dir, layout.DestroyedFile), index.Options{})
 	switch {
@@ -94,7 +89,7 @@ func (s *Set) clearLater(name, dir string) {
 		if !errors.Is(s.inspect(dir), errDestroyed) {
 			return
 		}
-		if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+		if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
 			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
 		}
 	})

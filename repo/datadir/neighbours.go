@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"packhouse/blobstore"
+	"packhouse/repo"
 	"packhouse/repo/layout"
 )
 
@@ -29,18 +30,18 @@ func MayBecome(dir string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return !layout.Own(name) })
 }
 
-// CheckApart returns an ErrInvalid for a directory that lies inside a repository, or inside what a server keeps: a client that
+// CheckApart returns a repo.ErrInvalid for a directory that lies inside a repository, or inside what a server keeps: a client that
 // chooses its directory must not make one among another's files. dir is absolute, without symbolic links.
 func CheckApart(dir string) error {
 	for at := dir; ; at = filepath.Dir(at) {
 		if filepath.Base(at) == layout.OwnDir {
-			return invalid("a directory below %s is packhouse's own; choose another", layout.OwnDir)
+			return repo.Errorf(repo.ErrInvalid, "a directory below %s is packhouse's own; choose another", layout.OwnDir)
 		}
 		if at == filepath.Dir(at) {
 			return nil
 		}
 		if at != dir && layout.HasIndex(at) && layout.HasBlobs(at) {
-			return invalid("the directory lies inside a repository; choose one beside it")
+			return repo.Errorf(repo.ErrInvalid, "the directory lies inside a repository; choose one beside it")
 		}
 	}
 }
