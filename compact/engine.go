@@ -142,7 +142,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Abandon ends what is under way in a repository that is not in its place any more, and forgets what waits. The rows
+// Abandon ends what is under way in a repository whose directory was taken away, and forgets what waits. The rows
 // of both say so: whoever opens the repository again, wherever it is, takes them up.
 func (e *Engine) Abandon(r *repo.Repository) {
 	e.mu.Lock()

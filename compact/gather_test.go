@@ -38,7 +38,7 @@ func gather(t *testing.T, from compact.ItemReader, ranges ...compact.Range) *com
 }
 
 func TestGather(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("0123456789"))
 	p.put("b", []byte("abcdef"))
 	p.put("empty", nil)
@@ -65,7 +65,7 @@ func TestGather(t *testing.T) {
 
 // A buffer is filled across ranges: they may be small, and what Read returns is sent at once.
 func TestGatherFillsBuffers(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	body := bytes.Repeat([]byte("0123456789"), 1000)
 	p.put("a", body)
 	var ranges []compact.Range
@@ -87,7 +87,7 @@ func TestGatherFillsBuffers(t *testing.T) {
 }
 
 func TestGatherOfNothing(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	g := gather(t, p.a)
 	if n, err := g.Read(make([]byte, 1)); g.Size() != 0 || n != 0 || err != io.EOF {
 		t.Errorf("got size %d, then %d bytes, %v", g.Size(), n, err)
@@ -96,7 +96,7 @@ func TestGatherOfNothing(t *testing.T) {
 
 // All ranges are checked before one is read: the permissions of all of them first.
 func TestGatherChecks(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("0123456789"))
 	p.put("secret/s", []byte("s"))
 	p.put("dir/x", []byte("x"))
@@ -142,14 +142,14 @@ func TestGatherChecks(t *testing.T) {
 // What was replaced or deleted since it was checked is not read, and nothing in its place, however often the reader asks.
 func TestGatherReplaced(t *testing.T) {
 	for name, test := range map[string]struct {
-		change func(*place)
+		change func(*fixture)
 		want   error
 	}{
-		"replaced": {func(p *place) { p.put("b", []byte("new")) }, repo.ErrConflict},
-		"deleted":  {func(p *place) { p.delete("b") }, repo.ErrNotFound},
+		"replaced": {func(p *fixture) { p.put("b", []byte("new")) }, repo.ErrConflict},
+		"deleted":  {func(p *fixture) { p.delete("b") }, repo.ErrNotFound},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("a", []byte("aaaa"))
 			p.put("b", []byte("old"))
 			g := gather(t, p.a, compact.Range{Key: "a", Length: 4}, compact.Range{Key: "b", Length: 1}, compact.Range{Key: "b", Length: 3}, compact.Range{Key: "a", Length: 1})
@@ -166,7 +166,7 @@ func TestGatherReplaced(t *testing.T) {
 
 // An item that is open is read to its end, whatever becomes of its key.
 func TestGatherKeepsWhatIsOpen(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("0123456789"))
 	g := gather(t, p.a, compact.Range{Key: "a", Length: 5}, compact.Range{Key: "a", Offset: 5, Length: 5})
 	first := make([]byte, 1)
@@ -188,7 +188,7 @@ func (huge) Row(_ context.Context, key string) (index.Entry, error) {
 }
 
 func TestGatherOfTooMuch(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	half := compact.Range{Key: "a", Length: math.MaxInt64/2 + 1}
 	if _, err := compact.Gather(context.Background(), huge{p.a}, []compact.Range{half}); err != nil {
 		t.Errorf("half of what a size can say: %v", err)

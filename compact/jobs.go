@@ -29,16 +29,16 @@ func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) e
 	if err := e.Resume(ctx, r); err != nil {
 		return err
 	}
-	type place struct {
+	type position struct {
 		created time.Time
 		id      string
 	}
-	var order []place
+	var order []position
 	live := e.live(r)
 	err := r.Jobs(func(row index.Job) error {
 		job, _, err := decodeJob(row.Record)
 		if _, now := live[row.ID]; err == nil && !now {
-			order = append(order, place{job.Created, row.ID})
+			order = append(order, position{job.Created, row.ID})
 		}
 		return ctx.Err()
 	})
@@ -46,9 +46,9 @@ func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) e
 		return err
 	}
 	for id, job := range live {
-		order = append(order, place{job.Created, id})
+		order = append(order, position{job.Created, id})
 	}
-	slices.SortFunc(order, func(a, b place) int {
+	slices.SortFunc(order, func(a, b position) int {
 		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.id, b.id))
 	})
 	for _, p := range order {

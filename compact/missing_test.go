@@ -15,7 +15,7 @@ import (
 )
 
 // lose removes the file of an item.
-func (p *place) lose(key string) {
+func (p *fixture) lose(key string) {
 	p.t.Helper()
 	entry, err := p.repo.Entry(key)
 	if err != nil {
@@ -29,7 +29,7 @@ func (p *place) lose(key string) {
 
 // TestMissingItems: to a plan an item whose file is gone is not there, but it can be deleted, and made again by who may not overwrite.
 func TestMissingItems(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("source"))
 	p.put("lost", []byte("lost"))
 	p.lose("lost")
@@ -63,7 +63,7 @@ func TestMissingItems(t *testing.T) {
 
 // TestSalvage: while it is on, a plan copies damaged bytes as they lie.
 func TestSalvage(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("precious"))
 	p.spoil(func(path string) error {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)

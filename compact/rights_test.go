@@ -42,7 +42,7 @@ func TestRightsWhenTheJobBegins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var open atomic.Bool
-			p := newPlace(t, func(_ *datadir.Options, o *compact.Options) {
+			p := newFixture(t, func(_ *datadir.Options, o *compact.Options) {
 				o.Window = func(now time.Time) time.Time {
 					if open.Load() {
 						return now

@@ -12,8 +12,8 @@ import (
 	"packhouse/repo"
 )
 
-// scrubPlace is the meta value that holds the key at which the next part of a rolling scrub begins.
-const scrubPlace = "scrub.after"
+// scrubCursor is the meta value that holds the key at which the next part of a rolling scrub begins.
+const scrubCursor = "scrub.after"
 
 // listedDamaged is how many damaged keys a job names; it counts all.
 const listedDamaged = 100
@@ -99,22 +99,22 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	rolling := job.share() < 1
 	after := ""
 	if rolling {
-		place, err := s.r.Meta(scrubPlace)
+		cursor, err := s.r.Meta(scrubCursor)
 		if err != nil {
 			return job, err
 		}
-		after = string(place)
+		after = string(cursor)
 	} else {
 		s.budget = -1
 	}
 	err := s.walk(ctx, after)
 	if err == nil && rolling && !s.exhausted && after != "" {
-		// The end was reached: go on from the start. A budget below the whole ends before the place it began.
+		// The end was reached: go on from the start. A budget below the whole ends before the key at which it began.
 		err = s.walk(ctx, "")
 	}
 	if rolling {
 		// Also of one that failed or was cancelled: the next goes on behind it.
-		err = errors.Join(err, s.r.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)))
+		err = errors.Join(err, s.r.SetMeta(context.WithoutCancel(ctx), scrubCursor, []byte(s.lastKey)))
 	}
 	if job.Bad > 0 {
 		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])

@@ -18,8 +18,8 @@ var (
 	ErrCorrupt  = errors.New("index is damaged")    // a record does not decode
 	ErrFailed   = errors.New("index is read-only after a write error")
 	ErrReadOnly = errors.New("index was opened for reading only")
-	ErrMoved    = errors.New("index is not in its place any more") // its file was moved, removed or replaced; open it again
-	ErrNoSpace  = errors.New("no space for the index")             // nothing was changed; may be tried again
+	ErrMoved    = errors.New("index file was moved, removed or replaced") // open it again
+	ErrNoSpace  = errors.New("no space for the index")                    // nothing was changed; may be tried again
 	ErrClosed   = errors.New("index is closed")
 	ErrInvalid  = errors.New("invalid argument") // malformed key, name or value; a fault of the caller
 )

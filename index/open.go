@@ -30,7 +30,7 @@ const (
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
 	dir        string // of the file; taken out of error texts
-	place      place
+	opened     openedFile
 	opts       Options
 	renewAfter time.Duration
 	file       *os.File // which db has too
@@ -51,7 +51,7 @@ type Index struct {
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
-	gone       atomic.Pointer[error]     // the file is not in its place any more, sticky; set by the commit loop
+	gone       atomic.Pointer[error]     // the file was moved, removed or replaced, sticky; set by the commit loop
 	lost       atomic.Pointer[error]     // why it was given up, sticky
 	damage     atomic.Pointer[error]     // the first that was found
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified

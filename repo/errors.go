@@ -39,7 +39,7 @@ var (
 	ErrBusy               = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
 	ErrForeign            = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
 	ErrDialect            = errors.New("repository of another dialect")              // created by clients of another protocol
-	ErrDetached           = errors.New("storage is not in its place, retry later")   // its volume or directory was taken away; see DetachedError
+	ErrDetached           = errors.New("storage is not mounted, retry later")        // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.

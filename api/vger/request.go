@@ -57,7 +57,7 @@ func (x *request) serve() error {
 		return badRequest("%v", api.Nameless(x.r))
 	}
 	if x.reads() || x.r.Method == http.MethodDelete {
-		x.opened = a // no body is read in between, for as long as which the repository might not stay in its place
+		x.opened = a // no body is read in between, for as long as which the repository might not stay the one under its name
 	}
 	switch {
 	case x.key.shape == rootKey:

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"packhouse/api"
@@ -44,7 +43,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, layout.OwnDir)
+	temporary := layout.ServerDir(o.Claim.Dir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}
@@ -96,7 +95,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
-		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
+		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)
 			if o.GaveUp != nil {

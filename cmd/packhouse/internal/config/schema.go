@@ -248,7 +248,7 @@ func repositoryKeys() table[Repository] {
 	keys["name"] = text(func(r *Repository) *string { return &r.Name }, checkRepositoryName)
 	keys["mount"] = text(func(r *Repository) *string { return &r.Mount }, func(s string) error {
 		if s != "/" {
-			return fmt.Errorf(`%q is not a place to mount at; the one there is is "/" (every repository is at /NAME anyway)`, s)
+			return fmt.Errorf(`%q is no path to mount at; the only one is "/" (every repository is at /NAME anyway)`, s)
 		}
 		return nil
 	})
