@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 
 	"github.com/coreos/go-systemd/v22/activation"
 )
@@ -34,6 +35,24 @@ func OpenListeners(ctx context.Context, addresses []string) (listeners []net.Lis
 		listeners = append(listeners, l)
 	}
 	return listeners, false, nil
+}
+
+// PassedListener returns the one socket that the service manager passed. Unlike OpenListeners, and like borgstore-server-rest, it
+// looks at neither LISTEN_PID nor LISTEN_FDNAMES.
+func PassedListener() (net.Listener, error) {
+	if n := os.Getenv("LISTEN_FDS"); n != "1" {
+		return nil, fmt.Errorf("exactly one socket is needed: LISTEN_FDS is %q, want \"1\"", n)
+	}
+	file := os.NewFile(3, "passed socket")
+	l, err := net.FileListener(file)
+	_ = file.Close()
+	if err != nil {
+		return nil, fmt.Errorf("descriptor 3 is not a listening socket: %w", err)
+	}
+	if u, ok := l.(*net.UnixListener); ok {
+		u.SetUnlinkOnClose(false)
+	}
+	return l, nil
 }
 
 // CloseAll closes listeners; nil ones are left out.

@@ -40,9 +40,23 @@ type PathOwner interface {
 	OwnsPath(r *http.Request) bool
 }
 
+// Repositories is what dialects ask of the set of repositories that a server has. Errors are those of package repo.
+type Repositories interface {
+	// Single tells whether the set is one repository under the name "".
+	Single() bool
+	Names() ([]string, error) // sorted
+	Get(ctx context.Context, name string) (*repo.Repository, error)
+	// Create makes a repository, durably; repo.ErrExists when there is one.
+	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
+	// Destroy removes a repository for good.
+	Destroy(ctx context.Context, name string) error
+}
+
+var _ Repositories = (*datadir.Set)(nil)
+
 // Target is what the router found out about a request.
 type Target struct {
-	Set *datadir.Set
+	Set Repositories
 	// Name is the repository's name; it need not exist, nor be valid. In a set of many it is ""
 	// when the path names none.
 	Name      string
@@ -65,16 +79,19 @@ type Record struct {
 	Reads      bool   // nothing is changed, although the method is not GET or HEAD
 }
 
+var errNameless = fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+
 // OpenRepository opens the repository a request is about, for clients of dialect. Errors:
 // ErrDialect when clients of another dialect created it, ErrNoRepository, ErrInvalid, …; and among many
-// repositories ErrDenied, whether there is one or not, for who has no right in it at all: such a principal is not
-// to learn whose it is, nor how full.
+// repositories ErrDenied, whether there is one or not, for who has no right in it at all.
 func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Repository, error) {
 	if t.Name == "" && !t.Set.Single() {
-		return nil, fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+		return nil, errNameless
 	}
-	if !t.Set.Single() && t.Principal.Permissions.GrantNothing() {
-		return nil, &repo.DeniedError{Letters: "lrwWD"}
+	if !t.Set.Single() {
+		if err := t.Principal.MayEnter(); err != nil {
+			return nil, err
+		}
 	}
 	r, err := t.Set.Get(ctx, t.Name)
 	if err != nil {
@@ -84,6 +101,18 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 		return nil, &DialectError{Name: t.Name, Has: r.Dialect(), Asked: dialect}
 	}
 	return r, nil
+}
+
+// CreateRepository creates the repository a request is about, for clients of dialect and a principal who may store an item
+// at key; "" is the root. Errors: ErrDenied, ErrInvalid, ErrExists, …
+func CreateRepository(ctx context.Context, t Target, dialect, key string) (*repo.Repository, error) {
+	if err := t.Principal.May(key, "wW"); err != nil {
+		return nil, err
+	}
+	if t.Name == "" && !t.Set.Single() {
+		return nil, errNameless
+	}
+	return t.Set.Create(ctx, t.Name, dialect)
 }
 
 // DialectError is an ErrDialect: a repository and who it belongs to.

@@ -65,6 +65,28 @@ func listenError(address string, err error) error {
 	return fmt.Errorf("listen on %s: %w", address, err)
 }
 
+// URL is how a client on this machine or another reaches a listener; secure: by TLS.
+func URL(l net.Listener, secure bool) string {
+	address := l.Addr()
+	if address.Network() == "unix" {
+		return "unix:" + address.String()
+	}
+	host, port, err := net.SplitHostPort(address.String())
+	if err != nil {
+		return address.String()
+	}
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		if host, err = os.Hostname(); err != nil || host == "" {
+			host = "localhost"
+		}
+	}
+	scheme := "http"
+	if secure {
+		scheme = "https"
+	}
+	return scheme + "://" + net.JoinHostPort(strings.TrimSuffix(host, "."), port)
+}
+
 // Serve answers what comes in on l until Shutdown or Close; it then returns http.ErrServerClosed. It may run
 // for several listeners at once, and closes l. For TLS give it a listener of crypto/tls.
 func (s *Server) Serve(l Listener) error {

@@ -106,7 +106,7 @@ var repositoryMetrics = struct {
 		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
 	damagedIndex: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
-	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not in its place, and every request is refused.", nil, nil),
+	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not the one that was opened, and every request is refused.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),

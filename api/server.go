@@ -154,7 +154,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
 	x.name, x.rest = s.locate(x.dialect, r, path, query)
-	if named := r.Header.Values("X-Packhouse-Repository"); trusted && len(named) > 0 {
+	if named := r.Header.Values(headerRepository); trusted && len(named) > 0 {
 		x.name, x.rest = named[0], path
 	}
 	s.touch(1)
@@ -217,7 +217,7 @@ func (s *Server) wrapBody(r *http.Request, rc *http.ResponseController) *body {
 
 // route sends a request to the server's own pages or to a repository.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, path string) {
-	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get("X-Packhouse-Repository") != "")
+	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get(headerRepository) != "")
 	switch {
 	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
 		x.name = "" // the first segment is not a repository's name
@@ -255,7 +255,7 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 
 // authorized is the sender of a request with what it may do in a repository; "": in the server as a whole.
 func (s *Server) authorized(r *http.Request, x *requestState, repository string) repo.Principal {
-	if s.o.Authorize == nil || x.trusted && r.Header.Get("X-Packhouse-Principal") == "" {
+	if s.o.Authorize == nil || x.trusted && r.Header.Get(headerPrincipal) == "" {
 		return x.principal
 	}
 	return s.o.Authorize(repository, x.dialect, x.principal, x.trusted)

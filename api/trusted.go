@@ -5,14 +5,36 @@ import (
 	"strconv"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
+
+// The headers of the trusted side.
+const (
+	headerRepository  = "X-Packhouse-Repository"
+	headerPrincipal   = "X-Packhouse-Principal"
+	headerPermissions = "X-Packhouse-Permissions"
+	headerQuota       = "X-Packhouse-Quota"
+)
+
+// TrustedHeader is the header of a request on the trusted side: for the only repository if its name is "", by this principal, whose
+// Ceiling is the limit (nil: none).
+func TrustedHeader(repository string, p repo.Principal) http.Header {
+	h := http.Header{headerRepository: {repository}, headerPrincipal: {p.Name}}
+	if p.Permissions != nil {
+		h.Set(headerPermissions, p.Permissions.String())
+	}
+	if p.Ceiling != nil {
+		h.Set(headerQuota, strconv.FormatInt(*p.Ceiling, 10))
+	}
+	return h
+}
 
 // Trusted is the server for requests whose sender is known by the way they come: a socket that only this
 // user can open, or the program itself. They need no credentials, and these headers count:
 //
 //	X-Packhouse-Repository   the repository; the path is then all its own. Absent: the path names it
 //	X-Packhouse-Principal    the name for the log; default "local"
-//	X-Packhouse-Permissions  as repo.ParsePermissions reads it; absent: everything
+//	X-Packhouse-Permissions  as policy.Parse reads it; absent: everything
 //	X-Packhouse-Quota        bytes, a limit for this request beside the repository's own; negative or absent: none
 //
 // A process that speaks for one client (stdio) sends them on each request. On all other listeners they
@@ -24,21 +46,21 @@ func (s *Server) Trusted() http.Handler {
 
 // admitTrusted takes the sender from the headers of the trusted side.
 func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *requestState) bool {
-	permissions, err := repo.ParsePermissions(r.Header.Get("X-Packhouse-Permissions"))
+	permissions, err := policy.Parse(r.Header.Get(headerPermissions))
 	if err != nil {
 		x.log.Reason = err.Error()
-		WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Permissions: "+err.Error())
+		WriteText(w, r, http.StatusBadRequest, headerPermissions+": "+err.Error())
 		return false
 	}
-	x.principal = repo.Principal{Name: r.Header.Get("X-Packhouse-Principal"), Permissions: permissions}
+	x.principal = repo.Principal{Name: r.Header.Get(headerPrincipal), Permissions: permissions}
 	if x.principal.Name == "" {
 		x.principal.Name = "local"
 	}
-	if text := r.Header.Get("X-Packhouse-Quota"); text != "" {
+	if text := r.Header.Get(headerQuota); text != "" {
 		limit, err := strconv.ParseInt(text, 10, 64)
 		if err != nil {
 			x.log.Reason = err.Error()
-			WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Quota must be a number of bytes")
+			WriteText(w, r, http.StatusBadRequest, headerQuota+" must be a number of bytes")
 			return false
 		}
 		if limit >= 0 {

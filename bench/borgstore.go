@@ -108,9 +108,9 @@ func basic() http.Header {
 // BorgStoreServer is borgstore-server-rest, the server of the BorgStore project, at path.
 func BorgStoreServer(path, version string) Server {
 	return Server{
-		Info: ServerInfo{Name: "borgstore", Dialect: "borgstore", Version: version,
+		Info: ServerInfo{Name: "borgstore", Dialect: "borgstore", Version: version, NeverSyncs: true,
 			Command: "borgstore-server-rest --backend file://DIR --host HOST --port PORT --username USER --password PASSWORD",
-			Notes: "borgstore-server-rest syncs nothing, fails some of several requests at a time (412), and sends answers in two parts, " +
+			Notes: "borgstore-server-rest fails some of several requests at a time (412), and sends answers in two parts, " +
 				"of which the second waits 40 ms for TCP's delayed acknowledgement"},
 		Slow: []string{"list"},
 		Hash: digest.SHA256, Driver: NewBorgStore, Header: basic(),

@@ -59,6 +59,8 @@ type ServerInfo struct {
 	Command string `json:"command,omitempty"`
 	// Durable says that a write is on stable storage before it is acknowledged.
 	Durable bool `json:"durable"`
+	// NeverSyncs says of a server that is not durable that it does not sync after the answer either.
+	NeverSyncs bool `json:"never_syncs,omitempty"`
 	// Floor marks the bare server that does the least that must be done.
 	Floor bool   `json:"floor,omitempty"`
 	Notes string `json:"notes,omitempty"` // how it syncs, and what else a reader must know

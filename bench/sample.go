@@ -5,9 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
-	"syscall"
 	"time"
+
+	"packhouse/bench/profile"
 )
 
 // measure runs work, which sends requests to the server of the store, and fills in what it cost.
@@ -15,7 +15,7 @@ func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (
 	if err := s.syncDisk(); err != nil {
 		return Sample{}, err
 	}
-	if err := s.toggleProfile(ctx, "mutex-before.pprof"); err != nil {
+	if err := s.toggleProfile(ctx, profile.Begin); err != nil {
 		return Sample{}, err
 	}
 	before, err := s.usage()
@@ -29,29 +29,18 @@ func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (
 		return Sample{}, err
 	}
 	x, err := s.sample(before, took, operations)
-	return x, errors.Join(err, s.toggleProfile(ctx, "mutex.pprof"))
+	return x, errors.Join(err, s.toggleProfile(ctx, profile.End))
 }
 
-// toggleProfile begins or ends the profile of the server, if it makes one; last is the file that it then writes last.
-func (s *Store) toggleProfile(ctx context.Context, last string) error {
+// toggleProfile begins or ends the profile of the server, if it makes one.
+func (s *Store) toggleProfile(ctx context.Context, toggle func(context.Context, *os.Process, string) error) error {
 	if s.profile == "" {
 		return nil
 	}
-	if err := s.process.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
-		return err
+	if err := toggle(ctx, s.process.cmd.Process, s.profile); err != nil {
+		return fmt.Errorf("profile of %s: %w", s.Server.Info.Name, err)
 	}
-	ctx, cancel := context.WithTimeout(ctx, time.Minute)
-	defer cancel()
-	for {
-		if _, err := os.Stat(filepath.Join(s.profile, last)); !errors.Is(err, os.ErrNotExist) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return fmt.Errorf("%s writes no %s: %w", s.Server.Info.Name, last, ctx.Err())
-		case <-time.After(time.Millisecond):
-		}
-	}
+	return nil
 }
 
 // usage is what server, generator and machine have used until a time.

@@ -44,8 +44,7 @@ type Start struct {
 	Certificate, Key string // files, if TLS is wanted
 	// SnapshotEvery is the time between two snapshots of the index; 0: none.
 	SnapshotEvery time.Duration
-	// Profile is a directory for profiles of the time between two signals SIGUSR1, the last of them mutex-before.pprof after
-	// the first signal and mutex.pprof after the second; "": none.
+	// Profile is a directory for profiles as package profile has them made; "": none.
 	Profile string
 }
 

@@ -16,7 +16,7 @@ import (
 // A job whose repository is moved away below it ends without a trace in the engine. Where the repository is opened
 // next, it starts over.
 func TestAbandonedJobStartsOver(t *testing.T) {
-	p := newPlace(t, func(so *datadir.Options, o *compact.Options) { o.Rate = 1 << 20 })
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) { o.Rate = 1 << 20 })
 	p.so.GaveUp = func(r *repo.Repository) { p.engine.Abandon(r) }
 	p.reopen()
 	job := p.submit("now", slow(p))
@@ -77,7 +77,7 @@ func TestAbandonedJobStartsOver(t *testing.T) {
 }
 
 // callsOf lists what is queued or running.
-func callsOf(t *testing.T, p *place) []compact.Job {
+func callsOf(t *testing.T, p *fixture) []compact.Job {
 	t.Helper()
 	jobs, err := p.engine.Jobs(context.Background(), p.repo)
 	if err != nil {
@@ -88,7 +88,7 @@ func callsOf(t *testing.T, p *place) []compact.Job {
 
 // Two copies of a repository have the same ID. What is asked of the one is not taken for done in the other.
 func TestCopiesAreTwoRepositories(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	op := slow(p)
 	p.submit("2099-01-01T00:00:00Z", compact.Operation{Deletes: []string{"big"}})
 	p.close()

@@ -14,7 +14,7 @@ import (
 // Calls whose plans do not fit into memory together wait for each other, in order. A job in the background and a look at
 // a plan do not wait for them.
 func TestPlansShareMemory(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	p.engine.SetBudget(8)
 	long := slow(p)
 	for _, key := range []string{"x", "k", "j"} {
@@ -48,7 +48,7 @@ func TestPlansShareMemory(t *testing.T) {
 	first, firstEnded := begin(long) // 2 names, 1 output: 6, and 5 from when it knows that the names are one
 	p.untilReading(first)
 	_, secondEnded := begin(compact.Operation{Ranges: []compact.Range{{Key: "x", Offset: 0, Length: 2}}, Target: "y"}) // 5
-	for !p.engine.CallWaits() {                                                                                        // it has its place in the line
+	for !p.engine.CallWaits() {                                                                                        // it is queued
 		time.Sleep(time.Millisecond)
 	}
 	_, thirdEnded := begin(compact.Operation{Deletes: []string{"k"}}) // 1, but it came later
@@ -75,7 +75,7 @@ func TestPlansShareMemory(t *testing.T) {
 
 // A call that waits for memory can be cancelled, and leaves the line.
 func TestCancelCallThatWaitsForMemory(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	p.engine.SetBudget(5)
 	op := slow(p)
 	var wg sync.WaitGroup
@@ -107,7 +107,7 @@ func TestCancelCallThatWaitsForMemory(t *testing.T) {
 
 // Plans that need more than there is are carried out one at a time.
 func TestPlansLargerThanMemory(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.engine.SetBudget(3)
 	p.put("a", []byte("aAAAa"))
 	p.put("b", []byte("bBBBb"))

@@ -22,7 +22,7 @@ import (
 
 // Of two plans that delete the same source one wins; the other says what changed, and changes nothing.
 func TestOverlappingPlans(t *testing.T) {
-	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Workers = 8 })
+	p := newFixture(t, func(_ *datadir.Options, o *compact.Options) { o.Workers = 8 })
 	var won, lost int
 	for round := range 20 {
 		p.put("a", []byte("aAAAa"))
@@ -72,18 +72,18 @@ func TestSourceChangesMeanwhile(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		deletes []string
-		change  func(p *place)
+		change  func(p *fixture)
 	}{
-		{"overwritten", nil, func(p *place) { p.put("a", []byte("other")) }},
-		{"overwritten, to be deleted", []string{"a"}, func(p *place) { p.put("a", []byte("other")) }},
-		{"deleted", nil, func(p *place) { p.delete("a") }},
-		{"deleted, to be deleted", []string{"a"}, func(p *place) { p.delete("a") }},
+		{"overwritten", nil, func(p *fixture) { p.put("a", []byte("other")) }},
+		{"overwritten, to be deleted", []string{"a"}, func(p *fixture) { p.put("a", []byte("other")) }},
+		{"deleted", nil, func(p *fixture) { p.delete("a") }},
+		{"deleted, to be deleted", []string{"a"}, func(p *fixture) { p.delete("a") }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			var p *place
+			var p *fixture
 			var once sync.Once
 			body := strings.Repeat("x", 1<<20)
-			p = newPlace(t, func(so *datadir.Options, _ *compact.Options) {
+			p = newFixture(t, func(so *datadir.Options, _ *compact.Options) {
 				// The blobs of the plan are placed by links: after reading, before the commit.
 				so.FS = onLink{FS: vfs.OS(), p: &p, once: &once, change: c.change}
 			})
@@ -108,13 +108,13 @@ func TestSourceChangesMeanwhile(t *testing.T) {
 
 // Content that a client uploads under its name while the plan writes the same is kept.
 func TestUploadWinsRace(t *testing.T) {
-	var p *place
+	var p *fixture
 	var once sync.Once
 	content := "AAA"
 	sum := sha256.Sum256([]byte(content))
 	key := "packs/" + hex.EncodeToString(sum[:])
-	p = newPlace(t, func(so *datadir.Options, _ *compact.Options) {
-		so.FS = onLink{FS: vfs.OS(), p: &p, once: &once, change: func(p *place) { p.put(key, []byte(content)) }}
+	p = newFixture(t, func(so *datadir.Options, _ *compact.Options) {
+		so.FS = onLink{FS: vfs.OS(), p: &p, once: &once, change: func(p *fixture) { p.put(key, []byte(content)) }}
 	})
 	p.put("a", []byte("aAAAa"))
 	armed.Store(true)
@@ -132,7 +132,7 @@ func TestUploadWinsRace(t *testing.T) {
 
 // Bytes that stand under a digest they do not have are replaced, not trusted.
 func TestWrongContentUnderItsName(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	sum := sha256.Sum256([]byte("AAA"))
 	key := "packs/" + hex.EncodeToString(sum[:])
 	p.put("a", []byte("aAAAa"))
@@ -149,7 +149,7 @@ func TestWrongContentUnderItsName(t *testing.T) {
 
 // Who reads a source while a plan deletes it reads it to the end; who uploads is not in the way.
 func TestClientsGoOnMeanwhile(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	const size = 1 << 20
 	body := func(n int) []byte { return bytes.Repeat([]byte{byte('a' + n)}, size) }
 	var ops []compact.Operation
@@ -207,7 +207,7 @@ func TestClientsGoOnMeanwhile(t *testing.T) {
 // Thousands of deletions are one transaction.
 func TestManyDeletions(t *testing.T) {
 	var commits atomic.Int64
-	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) {
+	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) {
 		so.Index.BeforeCommit = func() error { commits.Add(1); return nil }
 	})
 	const n = 20_000
@@ -234,7 +234,7 @@ func TestManyDeletions(t *testing.T) {
 // A plan beyond what is kept in memory works as any other, and its file is gone.
 func TestLargePlan(t *testing.T) {
 	dir := t.TempDir()
-	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.TempDir = dir })
+	p := newFixture(t, func(_ *datadir.Options, o *compact.Options) { o.TempDir = dir })
 	p.put("a", []byte("0123456789"))
 	const operations, ranges = 20, 50_000
 	var ops []compact.Operation

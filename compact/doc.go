@@ -19,5 +19,7 @@
 // What is not checked: of an item that is read in part only, the BLAKE3 that the index has cannot
 // be compared. The clients' own authentication of their blobs and the scrub cover that.
 //
+// Gather reads ranges as plans name them, and makes nothing of them.
+//
 // Start reading at Engine.Run, and at carryOut (run.go) for the order of its steps.
 package compact

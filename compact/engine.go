@@ -142,7 +142,7 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Abandon ends what is under way in a repository that is not in its place any more, and forgets what waits. The rows
+// Abandon ends what is under way in a repository whose directory was taken away, and forgets what waits. The rows
 // of both say so: whoever opens the repository again, wherever it is, takes them up.
 func (e *Engine) Abandon(r *repo.Repository) {
 	e.mu.Lock()
@@ -250,7 +250,7 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
 	r := &run{
-		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
+		e: e, repo: a.Repository(), a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
 		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
 	r.open.Store(open)

@@ -25,7 +25,7 @@ import (
 // template is a directory with a repository that holds what repack works on, to be copied.
 func template(t *testing.T) string {
 	t.Helper()
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	fill(p)
 	dir := filepath.Join(fastDir(t), "template")
 	p.close()
@@ -46,7 +46,7 @@ func copyOf(t *testing.T, template string) string {
 }
 
 // wantWhole: the repository is as before the plan or as after it, and says so when asked again.
-func wantWhole(t *testing.T, p *place, before, after map[string]string, err error) {
+func wantWhole(t *testing.T, p *fixture, before, after map[string]string, err error) {
 	t.Helper()
 	p.check()
 	p.wantNoLeaks()
@@ -93,7 +93,7 @@ func TestRunSurvivesFailure(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
 				hit := true
 				t.Run(fmt.Sprintf("%v/%v/%d", when, fault, n), func(t *testing.T) {
-					p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+					p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 					failing.Reset()
 					failing.FailAt(n, when, fault)
 					_, err := p.run(repack(t)...)
@@ -163,7 +163,7 @@ func TestRunSurvivesReadFailure(t *testing.T) {
 	for n, hit := int64(1), true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var calls atomic.Int64
-			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = failingReads{vfs.OS(), &calls, n}
 			})
 			calls.Store(0)
@@ -200,7 +200,7 @@ func TestRunSurvivesPowerLoss(t *testing.T) {
 				dir := copyOf(t, template)
 				lossy := vfstest.NewLossy(t, dir)
 				failing := vfstest.NewFailing(lossy)
-				p := newPlaceAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+				p := newFixtureAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 				failing.Reset()
 				failing.StopAt(n, vfstest.Before, syscall.EIO)
 				_, err := p.run(repack(t)...)
@@ -242,7 +242,7 @@ func TestRunSurvivesCommitFailure(t *testing.T) {
 					return nil
 				}
 			}
-			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.Index.BeforeCommit, so.Index.AfterCommit = hook(!c.took), hook(c.took)
 			})
 			fail = errors.New("pulled")
@@ -276,7 +276,7 @@ func TestCancelAtAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var engine *compact.Engine
 			var calls atomic.Int64
-			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = onCall{vfs.OS(), func() {
 					if calls.Add(1) == int64(n) && engine != nil {
 						go engine.Close()
@@ -305,7 +305,7 @@ func TestLostAnswerAtAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var calls atomic.Int64
 			ctx, lose := context.WithCancel(t.Context())
-			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = onCall{vfs.OS(), func() {
 					if calls.Add(1) == n {
 						lose()
@@ -356,7 +356,7 @@ func TestLargeOutputSurvivesFailure(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			t.Run(fmt.Sprintf("%v/%d", fault, n), func(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
-				p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+				p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 				p.put("a", body)
 				before := runtime.NumGoroutine()
 				failing.Reset()

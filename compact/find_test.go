@@ -15,12 +15,12 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// newFullPlace is a place on a disk that has as many bytes free as the returned number says; many to begin with.
-func newFullPlace(t *testing.T, change func(*compact.Options)) (*place, *atomic.Int64) {
+// newFullFixture is a fixture on a disk that has as many bytes free as the returned number says; many to begin with.
+func newFullFixture(t *testing.T, change func(*compact.Options)) (*fixture, *atomic.Int64) {
 	t.Helper()
 	var free atomic.Int64
 	free.Store(1 << 40)
-	p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
 		so.FS = smallDisk{vfs.OS(), &free}
 		if change != nil {
 			change(o)
@@ -38,7 +38,7 @@ func noise(seed uint64, n int) []byte {
 }
 
 // progress is that of the only compaction.
-func (p *place) progress() compact.Progress {
+func (p *fixture) progress() compact.Progress {
 	p.t.Helper()
 	jobs, err := p.engine.Jobs(context.Background(), p.repo)
 	if err != nil || len(jobs) != 1 {
@@ -57,7 +57,7 @@ func half(t *testing.T, key string, size int64, hash string) compact.Operation {
 }
 
 // putOutput stores a body under its hash, as an operation of half does.
-func (p *place) putOutput(body []byte, hash string) (key string) {
+func (p *fixture) putOutput(body []byte, hash string) (key string) {
 	p.t.Helper()
 	h := algorithm(p.t, hash).New()
 	h.Write(body)
@@ -72,7 +72,7 @@ func (p *place) putOutput(body []byte, hash string) (key string) {
 func TestOutputsThatStandNeedNoSpace(t *testing.T) {
 	for _, hash := range []string{"blake3", "sha256", "blake2b"} {
 		t.Run(hash, func(t *testing.T) {
-			p, free := newFullPlace(t, nil)
+			p, free := newFullFixture(t, nil)
 			var ops []compact.Operation
 			var want []string
 			for i, size := range []int{1000, 6 << 20, 2 << 20} {
@@ -105,7 +105,7 @@ func TestOutputsThatStandNeedNoSpace(t *testing.T) {
 // Only what does not stand needs space, and is made; what was read in vain is read once more.
 func TestRestOfOutputsNeedsSpace(t *testing.T) {
 	const size = 1 << 20
-	p, free := newFullPlace(t, nil)
+	p, free := newFullFixture(t, nil)
 	bodies := [][]byte{noise(1, 2*size), noise(2, 2*size), noise(3, 2*size)}
 	for i, body := range bodies {
 		p.put(fmt.Sprintf("s%d", i), body)
@@ -136,19 +136,19 @@ func TestOutputsThatDoNotStand(t *testing.T) {
 	body := noise(1, size)
 	for _, tt := range []struct {
 		name string
-		prep func(p *place)
+		prep func(p *fixture)
 		op   func(op *compact.Operation)
 		read int64
 	}{
-		{"nothing there", func(p *place) {}, nil, 0},
-		{"another size", func(p *place) { p.putOutput(body[:size/2-1], "sha256") }, nil, 0},
-		{"the same size elsewhere", func(p *place) { p.put("other/x", body[size/2:]) }, nil, 0},
-		{"other bytes of that size", func(p *place) { p.putOutput(body[:size/2], "sha256") }, nil, size / 2},
-		{"other bytes under its name", func(p *place) { p.put(p.putOutput(body[size/2:], "sha256"), body[:size/2]) }, nil, size / 2},
-		{"named by the plan", func(p *place) { p.put("t", body[size/2:]) }, func(op *compact.Operation) { op.Target = "t" }, 0},
+		{"nothing there", func(p *fixture) {}, nil, 0},
+		{"another size", func(p *fixture) { p.putOutput(body[:size/2-1], "sha256") }, nil, 0},
+		{"the same size elsewhere", func(p *fixture) { p.put("other/x", body[size/2:]) }, nil, 0},
+		{"other bytes of that size", func(p *fixture) { p.putOutput(body[:size/2], "sha256") }, nil, size / 2},
+		{"other bytes under its name", func(p *fixture) { p.put(p.putOutput(body[size/2:], "sha256"), body[:size/2]) }, nil, size / 2},
+		{"named by the plan", func(p *fixture) { p.put("t", body[size/2:]) }, func(op *compact.Operation) { op.Target = "t" }, 0},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			p, free := newFullPlace(t, nil)
+			p, free := newFullFixture(t, nil)
 			p.put("s", body)
 			tt.prep(p)
 			op := half(t, "s", size, "sha256")
@@ -180,7 +180,7 @@ func TestOutputsThatDoNotStand(t *testing.T) {
 // What stands adds nothing to usage, and what is both source and output frees nothing.
 func TestOutputsThatStandNeedNoQuota(t *testing.T) {
 	const size = 2000
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	one, two := noise(1, size), noise(2, size)
 	p.put("s", one)
 	whole := p.putOutput(two, "sha256")
@@ -218,7 +218,7 @@ func TestOutputsThatStandNeedNoQuota(t *testing.T) {
 
 // Finding ends when it is cancelled.
 func TestCancelWhileFinding(t *testing.T) {
-	p, free := newFullPlace(t, func(o *compact.Options) { o.Rate = 1 << 20 })
+	p, free := newFullFixture(t, func(o *compact.Options) { o.Rate = 1 << 20 })
 	body := noise(1, 16<<20)
 	p.put("s", body)
 	p.putOutput(body[8<<20:], "sha256")
@@ -237,7 +237,7 @@ func TestCancelWhileFinding(t *testing.T) {
 // A refusal that took long is given again for a minute: a client whose answer broke off with it would begin the reading anew.
 func TestLateRefusalForWantOfSpaceIsRepeated(t *testing.T) {
 	var offset atomic.Int64
-	p, free := newFullPlace(t, func(o *compact.Options) {
+	p, free := newFullFixture(t, func(o *compact.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 	})
 	body := noise(1, 2000)

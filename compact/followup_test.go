@@ -93,7 +93,7 @@ func TestIndexFitsAfterEveryPlan(t *testing.T) {
 // planOnFullDisk makes a repository of V'Ger and carries out a plan with so many bytes of outputs, when so many bytes are free.
 func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) (admitted bool) {
 	d := &fullDisk{FS: vfs.OS(), dir: dirWith(t, "vger"), size: 1 << 40}
-	p := newPlaceAt(t, d.dir, func(so *datadir.Options, o *compact.Options) {
+	p := newFixtureAt(t, d.dir, func(so *datadir.Options, o *compact.Options) {
 		so.FS = d
 		// What a plan deletes stays on the disk.
 		so.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: reserve, Grace: time.Hour} }
@@ -176,7 +176,7 @@ func TestIndexFitsBeyondLoweredQuota(t *testing.T) {
 		{"borgstore", []string{"locks/x", "cache/referenced-by-archive.x", "index/a", "index/b", "config/manifest"}},
 	} {
 		for _, quota := range []int64{0, 1, 999, 5000, 7001} {
-			p := newPlaceAt(t, dirWith(t, tt.dialect), nil)
+			p := newFixtureAt(t, dirWith(t, tt.dialect), nil)
 			p.put("packs/a", noise(1, 4000))
 			p.put("packs/b", noise(2, 2000))
 			for _, key := range tt.after {
@@ -200,7 +200,7 @@ func TestIndexFitsBeyondLoweredQuota(t *testing.T) {
 
 // What may be stored beyond the quota becomes by a plan nothing that may not.
 func TestPlanIsNoWayOutOfTheCommitKeys(t *testing.T) {
-	p := newPlaceAt(t, dirWith(t, "borgstore"), nil)
+	p := newFixtureAt(t, dirWith(t, "borgstore"), nil)
 	body := strings.Repeat("x", 1000)
 	p.put("index/a", []byte(body))
 	if err := p.repo.SetQuota(context.Background(), 10); err != nil {

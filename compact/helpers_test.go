@@ -22,8 +22,8 @@ import (
 	"packhouse/repo/digest"
 )
 
-// place is a repository and an engine to work on it.
-type place struct {
+// fixture is a repository and an engine to work on it.
+type fixture struct {
 	t      testing.TB
 	dir    string
 	set    *datadir.Set
@@ -35,9 +35,9 @@ type place struct {
 	so     datadir.Options
 }
 
-func newPlace(t testing.TB, change func(*datadir.Options, *compact.Options)) *place {
+func newFixture(t testing.TB, change func(*datadir.Options, *compact.Options)) *fixture {
 	t.Helper()
-	return newPlaceAt(t, fastDir(t), change)
+	return newFixtureAt(t, fastDir(t), change)
 }
 
 // fastDir is a directory in memory where the system has such: faults are injected here, not waited
@@ -52,10 +52,10 @@ func fastDir(t testing.TB) string {
 	return dir
 }
 
-// newPlaceAt is newPlace in a directory, which may hold a repository already.
-func newPlaceAt(t testing.TB, dir string, change func(*datadir.Options, *compact.Options)) *place {
+// newFixtureAt is newFixture in a directory, which may hold a repository already.
+func newFixtureAt(t testing.TB, dir string, change func(*datadir.Options, *compact.Options)) *fixture {
 	t.Helper()
-	p := &place{t: t, dir: dir}
+	p := &fixture{t: t, dir: dir}
 	p.so = datadir.Options{Dir: p.dir}
 	p.o.Now = func() time.Time { return time.Now().Add(p.offset) }
 	if change != nil {
@@ -70,7 +70,7 @@ func newPlaceAt(t testing.TB, dir string, change func(*datadir.Options, *compact
 }
 
 // open starts from what is on disk.
-func (p *place) open() {
+func (p *fixture) open() {
 	p.t.Helper()
 	p.set = datadir.Open(p.so)
 	r, err := p.set.Get(context.Background(), "r")
@@ -84,7 +84,7 @@ func (p *place) open() {
 	p.engine = compact.New(p.o)
 }
 
-func (p *place) close() {
+func (p *fixture) close() {
 	p.t.Helper()
 	if err := p.engine.Close(); err != nil {
 		p.t.Errorf("close engine: %v", err)
@@ -94,16 +94,16 @@ func (p *place) close() {
 	}
 }
 
-func (p *place) reopen() {
+func (p *fixture) reopen() {
 	p.t.Helper()
 	p.close()
 	p.open()
 }
 
 // check compares counters with what is there, and files with what refers to them.
-func (p *place) check() {
+func (p *fixture) check() {
 	p.t.Helper()
-	report, err := p.repo.Index().Check(context.Background())
+	report, err := p.repo.CheckIndex(context.Background())
 	if err != nil {
 		p.t.Errorf("check: %v", err)
 		return
@@ -117,7 +117,7 @@ func (p *place) check() {
 }
 
 // emptyTrash waits until the reclaimer has removed what was deleted.
-func (p *place) emptyTrash() {
+func (p *fixture) emptyTrash() {
 	p.t.Helper()
 	for range 1000 {
 		if p.repo.Usage().TrashItems == 0 {
@@ -129,7 +129,7 @@ func (p *place) emptyTrash() {
 }
 
 // wantNoLeaks compares the number of files with the number of items, once the trash is empty.
-func (p *place) wantNoLeaks() {
+func (p *fixture) wantNoLeaks() {
 	p.t.Helper()
 	p.emptyTrash()
 	files := 0
@@ -152,7 +152,7 @@ func (p *place) wantNoLeaks() {
 	}
 }
 
-func (p *place) put(key string, body []byte) {
+func (p *fixture) put(key string, body []byte) {
 	p.t.Helper()
 	_, err := p.a.Put(context.Background(), repo.PutRequest{Key: key, Body: bytes.NewReader(body), Size: int64(len(body))})
 	if err != nil {
@@ -160,7 +160,7 @@ func (p *place) put(key string, body []byte) {
 	}
 }
 
-func (p *place) delete(key string) {
+func (p *fixture) delete(key string) {
 	p.t.Helper()
 	if err := p.a.Delete(context.Background(), key); err != nil {
 		p.t.Fatalf("delete %q: %v", key, err)
@@ -168,9 +168,9 @@ func (p *place) delete(key string) {
 }
 
 // later moves the engine's clock. It must be idle.
-func (p *place) later(d time.Duration) { p.offset += d }
+func (p *fixture) later(d time.Duration) { p.offset += d }
 
-func (p *place) get(key string) ([]byte, error) {
+func (p *fixture) get(key string) ([]byte, error) {
 	object, err := p.a.Open(context.Background(), key)
 	if err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func (p *place) get(key string) ([]byte, error) {
 	return io.ReadAll(io.NewSectionReader(object, 0, object.Size()))
 }
 
-func (p *place) want(key, body string) {
+func (p *fixture) want(key, body string) {
 	p.t.Helper()
 	if got, err := p.get(key); err != nil || string(got) != body {
 		p.t.Errorf("get %q: got %.60q, %v; want %.60q", key, got, err, body)
@@ -187,7 +187,7 @@ func (p *place) want(key, body string) {
 }
 
 // contents is the whole repository.
-func (p *place) contents() map[string]string {
+func (p *fixture) contents() map[string]string {
 	p.t.Helper()
 	all := make(map[string]string)
 	err := p.a.List(context.Background(), index.ListOptions{Recursive: true}, func(e index.Entry) error {
@@ -201,7 +201,7 @@ func (p *place) contents() map[string]string {
 	return all
 }
 
-func (p *place) wantKeys(keys ...string) {
+func (p *fixture) wantKeys(keys ...string) {
 	p.t.Helper()
 	var got []string
 	err := p.a.List(context.Background(), index.ListOptions{Recursive: true}, func(e index.Entry) error {
@@ -217,12 +217,12 @@ func (p *place) wantKeys(keys ...string) {
 }
 
 // run carries out a plan of ops.
-func (p *place) run(ops ...compact.Operation) ([]compact.Outcome, error) {
+func (p *fixture) run(ops ...compact.Operation) ([]compact.Outcome, error) {
 	p.t.Helper()
 	return p.runAs(p.a, ops...)
 }
 
-func (p *place) runAs(a *repo.Access, ops ...compact.Operation) ([]compact.Outcome, error) {
+func (p *fixture) runAs(a *repo.Access, ops ...compact.Operation) ([]compact.Outcome, error) {
 	plan := p.engine.NewPlan(compact.Limits{})
 	defer plan.Close()
 	for _, op := range ops {
@@ -241,7 +241,7 @@ func (p *place) runAs(a *repo.Access, ops ...compact.Operation) ([]compact.Outco
 	return outcomes, err
 }
 
-func (p *place) mustRun(ops ...compact.Operation) []compact.Outcome {
+func (p *fixture) mustRun(ops ...compact.Operation) []compact.Outcome {
 	p.t.Helper()
 	outcomes, err := p.run(ops...)
 	if err != nil {
@@ -262,9 +262,9 @@ func algorithm(t testing.TB, name string) digest.Algorithm {
 // onLink calls change once, at the first link while armed is set.
 type onLink struct {
 	vfs.FS
-	p      **place
+	p      **fixture
 	once   *sync.Once
-	change func(*place)
+	change func(*fixture)
 }
 
 // armed is shared by tests that do not run in parallel.

@@ -19,7 +19,7 @@ import (
 	"packhouse/repo/datadir"
 )
 
-func (p *place) submit(when string, ops ...compact.Operation) compact.Job {
+func (p *fixture) submit(when string, ops ...compact.Operation) compact.Job {
 	p.t.Helper()
 	plan := p.engine.NewPlan(compact.Limits{})
 	defer plan.Close()
@@ -36,7 +36,7 @@ func (p *place) submit(when string, ops ...compact.Operation) compact.Job {
 }
 
 // slow is a plan that takes seconds at the rate of the tests that use it.
-func slow(p *place) compact.Operation {
+func slow(p *fixture) compact.Operation {
 	p.put("big", make([]byte, 8<<20))
 	return compact.Operation{Ranges: []compact.Range{{Key: "big", Offset: 0, Length: 8<<20 - 1}}, Target: "small", Deletes: []string{"big"}}
 }
@@ -44,7 +44,7 @@ func slow(p *place) compact.Operation {
 func limited(_ *datadir.Options, o *compact.Options) { o.Rate = 1 << 20 }
 
 // untilReading waits until a job has read something.
-func (p *place) untilReading(id string) {
+func (p *fixture) untilReading(id string) {
 	p.t.Helper()
 	enough := errors.New("enough")
 	_, err := p.engine.Watch(context.Background(), p.repo, id, 5*time.Millisecond, func(job compact.Job) error {
@@ -59,7 +59,7 @@ func (p *place) untilReading(id string) {
 }
 
 func TestCancelWhileRunning(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	job := p.submit("now", slow(p))
 	p.untilReading(job.ID)
 	now, err := p.engine.Job(p.repo, job.ID)
@@ -85,7 +85,7 @@ func TestCancelWhileRunning(t *testing.T) {
 
 // A call that a client waits for is a job too, and can be cancelled: the client is told.
 func TestCancelCall(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	op := slow(p)
 	failed := make(chan error, 1)
 	go func() {
@@ -132,7 +132,7 @@ func TestCancelCall(t *testing.T) {
 
 // Who watches a client's call that fails learns why, although it leaves no row.
 func TestWatchCallThatFails(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	op := slow(p)
 	failed := make(chan error, 1)
 	go func() {
@@ -162,7 +162,7 @@ func TestWatchCallThatFails(t *testing.T) {
 
 // A client's call does the work of the same plan in the queue. To cancel that afterwards must not take the result away.
 func TestCancelKeepsTheResultOfACall(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	fill(p)
 	job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
 	first := p.mustRun(repack(t)...)
@@ -188,7 +188,7 @@ func TestCancelKeepsTheResultOfACall(t *testing.T) {
 
 // To cancel a queued job ends the client's call of the same plan, too.
 func TestCancelQueuedAndCalled(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	op := slow(p)
 	job := p.submit("2099-01-01T00:00:00Z", op)
 	called := make(chan error, 1)
@@ -212,7 +212,7 @@ func TestCancelQueuedAndCalled(t *testing.T) {
 // A job whose end cannot be stored has ended all the same: nobody waits for it for ever.
 func TestEndThatCannotBeStored(t *testing.T) {
 	var broken atomic.Bool
-	p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
 		limited(so, o)
 		so.Index.BeforeCommit = func() error {
 			if broken.Load() {
@@ -240,7 +240,7 @@ func TestEndThatCannotBeStored(t *testing.T) {
 
 // A stop interrupts a running job; the next start carries it out from the beginning.
 func TestRunningJobSurvivesRestart(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	job := p.submit("now", slow(p))
 	p.untilReading(job.ID)
 	p.close()
@@ -265,7 +265,7 @@ func TestJobSurvivesKill(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			failing := vfstest.NewFailing(vfs.OS())
-			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 			// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
 			failing.Reset()
 			job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
@@ -313,7 +313,7 @@ func TestJobSurvivesKill(t *testing.T) {
 
 // Jobs run one after the other, in the order they came.
 func TestJobsTakeTurns(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", make([]byte, 1<<20))
 	var ids []string
 	for i := range 5 {
@@ -339,7 +339,7 @@ func TestJobsTakeTurns(t *testing.T) {
 
 // A scrub takes as long as there are bytes to read: compactions do not wait for it, nor it for them.
 func TestKindsDoNotWaitForEachOther(t *testing.T) {
-	p := newPlace(t, limited)
+	p := newFixture(t, limited)
 	slow(p)
 	scrub, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", 0, "now")
 	if err != nil {
@@ -374,7 +374,7 @@ func TestKindsDoNotWaitForEachOther(t *testing.T) {
 // A plan that a client carries out while it also waits in the queue is carried out once; its result stays.
 func TestQueuedPlanIsDoneMeanwhile(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlace(t, nil)
+		p := newFixture(t, nil)
 		fill(p)
 		job := p.submit(time.Now().Add(time.Hour).UTC().Format(time.RFC3339), repack(t)...)
 		first := p.mustRun(repack(t)...)
@@ -401,7 +401,7 @@ func TestBackgroundGivesWay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				busy := c.busy + 1 // the one who waits below
-				p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Busy = func() int { return busy } })
+				p := newFixture(t, func(_ *datadir.Options, o *compact.Options) { o.Busy = func() int { return busy } })
 				const size = 40 << 20 // 32 MiB are a second's worth, and come at once
 				p.put("a", make([]byte, size))
 				op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: size}}, Target: "b"}
@@ -423,7 +423,7 @@ func TestBackgroundGivesWay(t *testing.T) {
 // What is slow in the background holds no client's call up, whatever it has at work.
 func TestCallsDoNotWaitForBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlace(t, func(_ *datadir.Options, o *compact.Options) {
+		p := newFixture(t, func(_ *datadir.Options, o *compact.Options) {
 			o.Workers = 1
 			o.Busy = func() int { return 1 }
 		})
@@ -445,7 +445,7 @@ func TestCallsDoNotWaitForBackground(t *testing.T) {
 
 // A list of many jobs is whole and in order.
 func TestEachJob(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("aAAAa"))
 	const n = 300
 	var want []string
@@ -481,7 +481,7 @@ func TestEachJob(t *testing.T) {
 }
 
 func TestStopWatching(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	fill(p)
 	job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
 	ended := make(chan error)

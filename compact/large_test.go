@@ -33,7 +33,7 @@ func bigPack(random *rand.ChaCha8, key string, n int) ([]byte, []compact.Range) 
 
 // Outputs of many buffers are what the naive reference makes of them.
 func TestOutputsOfManyBuffers(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	random := rand.NewChaCha8([32]byte{1})
 	choose := rand.New(random)
 	items := make(map[string]string)
@@ -80,9 +80,9 @@ func TestOutputsOfManyBuffers(t *testing.T) {
 	}
 }
 
-// A length that is wrong far inside a pack fails the plan, by its place.
+// A length that is wrong far inside a pack fails the plan, and the error says where.
 func TestStaleLengthFarInside(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	body, blobs := bigPack(rand.NewChaCha8([32]byte{2}), "a", 600)
 	p.put("a", body)
 	for _, wrong := range []int{1, 150, 599} {
@@ -100,7 +100,7 @@ func TestStaleLengthFarInside(t *testing.T) {
 }
 
 // spoil changes the file of the only blob.
-func (p *place) spoil(change func(path string) error) {
+func (p *fixture) spoil(change func(path string) error) {
 	p.t.Helper()
 	n := 0
 	err := filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, d fs.DirEntry, err error) error {
@@ -137,7 +137,7 @@ func TestDamagedSource(t *testing.T) {
 		{"cut short", cut, []compact.Range{{Key: "a", Offset: 1_500_000, Length: 10}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("a", make([]byte, 3_000_000))
 			p.spoil(c.change)
 			op := compact.Operation{Ranges: c.ranges, Target: "t", Deletes: []string{"a"}}
@@ -147,7 +147,7 @@ func TestDamagedSource(t *testing.T) {
 					t.Errorf("run: got %v, want ErrCorrupt", err)
 				}
 			}
-			entry, err := p.repo.Index().Get("a")
+			entry, err := p.repo.Entry("a")
 			if err != nil || entry.Item.Flags&index.FlagDamaged == 0 {
 				t.Errorf("item: got flags %v, %v, want FlagDamaged", entry.Item.Flags, err)
 			}

@@ -11,12 +11,13 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // lose removes the file of an item.
-func (p *place) lose(key string) {
+func (p *fixture) lose(key string) {
 	p.t.Helper()
-	entry, err := p.repo.Index().Get(key)
+	entry, err := p.repo.Entry(key)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -28,7 +29,7 @@ func (p *place) lose(key string) {
 
 // TestMissingItems: to a plan an item whose file is gone is not there, but it can be deleted, and made again by who may not overwrite.
 func TestMissingItems(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("source"))
 	p.put("lost", []byte("lost"))
 	p.lose("lost")
@@ -41,7 +42,7 @@ func TestMissingItems(t *testing.T) {
 	}
 	name := p.mustRun(copied)[0].Key
 	p.lose(name)
-	permissions, err := repo.ParsePermissions(`{"": "lrw"}`)
+	permissions, err := policy.Parse(`{"": "lrw"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +55,7 @@ func TestMissingItems(t *testing.T) {
 		t.Errorf("%d missing items, want the one that is lost", n)
 	}
 	p.mustRun(compact.Operation{Deletes: []string{"lost"}})
-	if _, err := p.repo.Index().Get("lost"); !errors.Is(err, repo.ErrNotFound) {
+	if _, err := p.repo.Entry("lost"); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("deleted item: got %v, want that its row is gone", err)
 	}
 	p.wantKeys("a", name)
@@ -62,7 +63,7 @@ func TestMissingItems(t *testing.T) {
 
 // TestSalvage: while it is on, a plan copies damaged bytes as they lie.
 func TestSalvage(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("precious"))
 	p.spoil(func(path string) error {
 		f, err := os.OpenFile(path, os.O_RDWR, 0)

@@ -159,7 +159,7 @@ func genOperation(t *rapid.T, tb testing.TB, items map[string]string, keys []str
 // Any plan on any items does what the naive reference does, or is refused and changes nothing; and sent
 // again it has the same result.
 func TestPlansAgainstModel(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	rapid.Check(t, func(t *rapid.T) {
 		for key := range p.contents() {
 			p.delete(key)

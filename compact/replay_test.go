@@ -16,6 +16,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // repack is a plan that keeps the middle of a and b, and deletes both and c.
@@ -29,7 +30,7 @@ func repack(t testing.TB) []compact.Operation {
 	}
 }
 
-func fill(p *place) {
+func fill(p *fixture) {
 	p.put("a", []byte("aAAAa"))
 	p.put("b", []byte("bbBBB"))
 	p.put("c", []byte("ccccc"))
@@ -39,23 +40,23 @@ func fill(p *place) {
 func TestReplay(t *testing.T) {
 	for _, c := range []struct {
 		name   string
-		change func(t *testing.T, p *place) // after the first run
-		err    error                        // of the second; nil: the same result
-		fresh  bool                         // the second is a run of its own
+		change func(t *testing.T, p *fixture) // after the first run
+		err    error                          // of the second; nil: the same result
+		fresh  bool                           // the second is a run of its own
 	}{
-		{"at once", func(*testing.T, *place) {}, nil, false},
-		{"after a restart", func(_ *testing.T, p *place) { p.reopen() }, nil, false},
-		{"source deleted since", func(t *testing.T, p *place) { p.delete("keep") }, nil, false},
-		{"output deleted since", func(t *testing.T, p *place) { p.delete("named") }, repo.ErrNotFound, true},
-		{"output replaced since", func(t *testing.T, p *place) { p.put("named", []byte("other")) }, repo.ErrNotFound, true},
-		{"source replaced since", func(t *testing.T, p *place) { p.put("keep", []byte("KEEP")) }, repo.ErrNotFound, true},
-		{"deleted item is back", func(t *testing.T, p *place) { p.put("c", []byte("new")) }, repo.ErrNotFound, true},
-		{"everything is back", func(t *testing.T, p *place) { fill(p) }, nil, true},
-		{"kept no longer", func(t *testing.T, p *place) { p.later(8 * 24 * time.Hour) }, repo.ErrNotFound, true},
-		{"kept for a week", func(t *testing.T, p *place) { p.later(7*24*time.Hour - time.Minute) }, nil, false},
+		{"at once", func(*testing.T, *fixture) {}, nil, false},
+		{"after a restart", func(_ *testing.T, p *fixture) { p.reopen() }, nil, false},
+		{"source deleted since", func(t *testing.T, p *fixture) { p.delete("keep") }, nil, false},
+		{"output deleted since", func(t *testing.T, p *fixture) { p.delete("named") }, repo.ErrNotFound, true},
+		{"output replaced since", func(t *testing.T, p *fixture) { p.put("named", []byte("other")) }, repo.ErrNotFound, true},
+		{"source replaced since", func(t *testing.T, p *fixture) { p.put("keep", []byte("KEEP")) }, repo.ErrNotFound, true},
+		{"deleted item is back", func(t *testing.T, p *fixture) { p.put("c", []byte("new")) }, repo.ErrNotFound, true},
+		{"everything is back", func(t *testing.T, p *fixture) { fill(p) }, nil, true},
+		{"kept no longer", func(t *testing.T, p *fixture) { p.later(8 * 24 * time.Hour) }, repo.ErrNotFound, true},
+		{"kept for a week", func(t *testing.T, p *fixture) { p.later(7*24*time.Hour - time.Minute) }, nil, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			fill(p)
 			first := p.mustRun(repack(t)...)
 			before := p.contents()
@@ -89,14 +90,14 @@ func TestReplay(t *testing.T) {
 
 // A result belongs to its principal, and to the permissions it was made with.
 func TestReplayIsForThePrincipal(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	fill(p)
 	p.mustRun(repack(t)...)
 	other := p.repo.As(repo.Principal{Name: "other"})
 	if _, err := p.runAs(other, repack(t)...); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("another principal: got %v, want ErrNotFound", err)
 	}
-	nothing, err := repo.NewPermissions(map[string]string{})
+	nothing, err := policy.New(map[string]string{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -108,7 +109,7 @@ func TestReplayIsForThePrincipal(t *testing.T) {
 
 // Identical plans at once are one execution: the bytes are read once.
 func TestJoin(t *testing.T) {
-	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
+	p := newFixture(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
 	body := strings.Repeat("x", 3<<20)
 	p.put("a", []byte(body))
 	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
@@ -137,7 +138,7 @@ func TestJoin(t *testing.T) {
 
 // A caller that goes away leaves the run alone; its retry gets the result.
 func TestRunOutlivesItsCaller(t *testing.T) {
-	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
+	p := newFixture(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
 	p.put("a", make([]byte, 3<<20))
 	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
 	plan := p.engine.NewPlan(compact.Limits{})
@@ -167,7 +168,7 @@ func TestRunOutlivesItsCaller(t *testing.T) {
 // nothing is read again. So it is after a cancellation. A minute later the plan is a new request.
 func TestRefusalIsRepeated(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlace(t, limited)
+		p := newFixture(t, limited)
 		body := append(make([]byte, 0, 8<<20), "VGERPACK\x01"...)
 		body = binary.LittleEndian.AppendUint32(body, 7<<20)
 		body = append(body, make([]byte, 7<<20)...)
@@ -221,7 +222,7 @@ func TestRefusalIsRepeated(t *testing.T) {
 }
 
 func TestSubmit(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	fill(p)
 	ctx := context.Background()
 	plan := p.engine.NewPlan(compact.Limits{})
@@ -294,7 +295,7 @@ func TestQueueingKeepsResultOfCall(t *testing.T) {
 	for _, before := range []compact.State{"", compact.Cancelled} {
 		t.Run("row before: "+string(before), func(t *testing.T) {
 			var meanwhile func()
-			p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = onPlanFile{vfs.OS(), &meanwhile} })
+			p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = onPlanFile{vfs.OS(), &meanwhile} })
 			fill(p)
 			if before == compact.Cancelled {
 				job := p.submit("2099-01-01T00:00:00Z", repack(t)...)

@@ -191,7 +191,7 @@ func packOffsets(ranges []Range) []int64 {
 // deleted is not, and what was read is unchanged or gone. Else the
 // plan is a new request, although it reads like the old one. open: of an open plan only the outputs count, which
 // are asked for.
-func (res *result) holds(ctx context.Context, own *repo.Access, s *recordList, open bool) (bool, error) {
+func (res *result) holds(ctx context.Context, own finder, s *recordList, open bool) (bool, error) {
 	stat := own.Stat
 	if open {
 		stat = own.Lookup

@@ -13,6 +13,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/digest"
+	"packhouse/repo/policy"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -58,7 +59,7 @@ func TestDefragVectors(t *testing.T) {
 			"e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("file1", []byte("0123456789"))
 			p.put("file2", []byte("abcdefghij"))
 			got := p.mustRun(c.op)
@@ -99,7 +100,7 @@ func TestRepackVectors(t *testing.T) {
 		{"other order", [][2]int64{{19, 3}, {13, 2}}, blake2, "", "564745525041434b01 03000000beef42 02000000dead", []int64{13, 20}, true, false},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put(keyS, unhex(t, packS))
 			op := compact.Operation{Frame: compact.VGerPack, Naming: compact.Naming{Algorithm: c.hash, Prefix: "packs", Levels: 1}, Deletes: []string{keyS}}
 			for _, k := range c.keep {
@@ -165,7 +166,7 @@ func TestRunRefuses(t *testing.T) {
 		{"half a blob twice", []compact.Operation{{Frame: compact.VGerPack, Target: "t", Ranges: []compact.Range{{"s", 19, 3}, {"s", 20, 2}}}}, 0, 1, repo.ErrInvalid},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("a", []byte("0123456789"))
 			p.put("s", unhex(t, "564745525041434b01 02000000dead 03000000beef42"))
 			p.put("dir/x", []byte("x"))
@@ -187,7 +188,7 @@ func TestRunRefuses(t *testing.T) {
 }
 
 func TestShortRangeSaysHowShort(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("file1", []byte("0123456789"))
 	_, err := p.run(compact.Operation{Ranges: []compact.Range{{Key: "file1", Offset: 2, Length: 20}}, Target: "t"})
 	var e *compact.PlanError
@@ -252,10 +253,10 @@ func TestPermissions(t *testing.T) {
 		{"overwrite", map[string]string{"": "rW"}, compact.Operation{Ranges: from, Target: "packs/b"}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("packs/a", []byte("aaa"))
 			p.put("packs/b", []byte("bbb"))
-			permissions, err := repo.NewPermissions(c.table)
+			permissions, err := policy.New(c.table)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -272,10 +273,10 @@ func TestPermissions(t *testing.T) {
 
 // Permissions may differ below the namespace: the digest decides, and the operation is named.
 func TestPermissionsByDigest(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte("aAAAa"))
 	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs", Levels: 1}
-	permissions, err := repo.NewPermissions(map[string]string{"": "lrwWD", "packs/cb": "r"})
+	permissions, err := policy.New(map[string]string{"": "lrwWD", "packs/cb": "r"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -292,7 +293,7 @@ func TestPermissionsByDigest(t *testing.T) {
 
 // What a client sends for a key may be as long as the plan: no error repeats it.
 func TestErrorsAreShort(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	long := strings.Repeat("é", 1<<20)
 	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: long}
 	for _, op := range []compact.Operation{
@@ -322,7 +323,7 @@ func TestEstimateAgreesWithRun(t *testing.T) {
 		{"grows", []compact.Operation{{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 5}, {Key: "a", Offset: 0, Length: 5}}, Target: "t"}}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			p := newPlace(t, nil)
+			p := newFixture(t, nil)
 			p.put("a", []byte("aAAAa"))
 			p.put("b", []byte("bb"))
 			before := p.contents()
@@ -353,7 +354,7 @@ func TestEstimateAgreesWithRun(t *testing.T) {
 
 // An output that would need more than what the deletions free is refused; one that fits after them is not.
 func TestQuotaIsOfWhatRemains(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("a", []byte(strings.Repeat("a", 1000)))
 	if err := p.repo.SetQuota(context.Background(), 1100); err != nil {
 		t.Fatal(err)

@@ -12,8 +12,8 @@ import (
 	"packhouse/repo"
 )
 
-// scrubPlace is the meta value that holds the key at which the next part of a rolling scrub begins.
-const scrubPlace = "scrub.after"
+// scrubCursor is the meta value that holds the key at which the next part of a rolling scrub begins.
+const scrubCursor = "scrub.after"
 
 // listedDamaged is how many damaged keys a job names; it counts all.
 const listedDamaged = 100
@@ -73,7 +73,7 @@ func (j Job) share() float64 {
 // scrub is one scrub under way.
 type scrub struct {
 	e         *Engine
-	r         *repo.Repository
+	r         scrubbed
 	items     atomic.Int64
 	bytes     atomic.Int64
 	total     Progress
@@ -99,22 +99,22 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	rolling := job.share() < 1
 	after := ""
 	if rolling {
-		place, err := t.repo.Index().Meta(scrubPlace)
+		cursor, err := s.r.Meta(scrubCursor)
 		if err != nil {
 			return job, err
 		}
-		after = string(place)
+		after = string(cursor)
 	} else {
 		s.budget = -1
 	}
 	err := s.walk(ctx, after)
 	if err == nil && rolling && !s.exhausted && after != "" {
-		// The end was reached: go on from the start. A budget below the whole ends before the place it began.
+		// The end was reached: go on from the start. A budget below the whole ends before the key at which it began.
 		err = s.walk(ctx, "")
 	}
 	if rolling {
 		// Also of one that failed or was cancelled: the next goes on behind it.
-		err = errors.Join(err, t.repo.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)))
+		err = errors.Join(err, s.r.SetMeta(context.WithoutCancel(ctx), scrubCursor, []byte(s.lastKey)))
 	}
 	if job.Bad > 0 {
 		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])
@@ -158,7 +158,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 // list returns the items that follow lastKey.
 func (s *scrub) list(ctx context.Context) ([]index.Entry, error) {
 	var batch []index.Entry
-	err := s.r.Index().List(ctx, index.ListOptions{Recursive: true, After: s.lastKey}, func(entry index.Entry) error {
+	err := s.r.Items(ctx, s.lastKey, func(entry index.Entry) error {
 		if batch = append(batch, entry); len(batch) == scrubBatch {
 			return io.EOF // enough
 		}

@@ -41,7 +41,7 @@ type badFile struct{ vfs.File }
 func (badFile) ReadAt([]byte, int64) (int, error) { return 0, syscall.EIO }
 
 // blobOf finds the file of the blob that holds text.
-func (p *place) blobOf(text string) string {
+func (p *fixture) blobOf(text string) string {
 	p.t.Helper()
 	found := ""
 	err := filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, d fs.DirEntry, err error) error {
@@ -60,7 +60,7 @@ func (p *place) blobOf(text string) string {
 	return found
 }
 
-func (p *place) scrub(share float64) compact.Job {
+func (p *fixture) scrub(share float64) compact.Job {
 	p.t.Helper()
 	job, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", share, compact.WhenNow)
 	if err != nil {
@@ -75,7 +75,7 @@ func (p *place) scrub(share float64) compact.Job {
 // A scrub goes on behind an item that the disk does not give, and reports it: it is what scrubs are for.
 func TestScrubGoesOnBehindBadSector(t *testing.T) {
 	var bad sync.Map
-	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
 	for i := range 4 {
 		p.put(fmt.Sprintf("k%d", i), fmt.Appendf(nil, "body %d", i))
 	}
@@ -89,7 +89,7 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 		t.Errorf("scrub: got %+v, want k1 and k3 of 4 items", done)
 	}
 	for key, marked := range map[string]bool{"k1": false, "k3": true} {
-		entry, err := p.repo.Index().Get(key)
+		entry, err := p.repo.Entry(key)
 		if err != nil || (entry.Item.Flags&index.FlagDamaged != 0) != marked {
 			t.Errorf("%s: got %+v, %v, want marked %v", key, entry, err, marked)
 		}
@@ -112,7 +112,7 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 // A disk that gives nothing at all ends the scrub, which says so and what it met.
 func TestScrubOfDeadDisk(t *testing.T) {
 	var bad sync.Map
-	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
 	for i := range 150 {
 		key := fmt.Sprintf("k%03d", i)
 		p.put(key, []byte(key))
@@ -141,7 +141,7 @@ func read(t testing.TB, path string) []byte {
 
 // A scrub looks at marked items too: who mended the bytes below the server gets the item back.
 func TestScrubTakesMarksBack(t *testing.T) {
-	p := newPlace(t, nil)
+	p := newFixture(t, nil)
 	p.put("k", []byte("the body"))
 	blob := p.blobOf("the body")
 	whole := read(t, blob)
@@ -199,7 +199,7 @@ func TestScrubIsPacedInsideItems(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var read atomic.Int64
-				p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
+				p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
 					so.FS = countingDisk{vfs.OS(), &read}
 					o.Rate = c.rate
 					if c.rate == 0 {

@@ -47,8 +47,8 @@ func startTraced(t *testing.T) *tracedServer {
 
 var (
 	replyCall = regexp.MustCompile(`^(write|writev|sendto)\(\d+<(socket|TCP).*"HTTP/1\.1 200 OK`)
-	indexPage = regexp.MustCompile(`^pwrite(64|v)\(\d+<[^>]*/index\.db>`)
-	indexSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/index\.db>`)
+	logRecord = regexp.MustCompile(`^pwrite(64|v)\(\d+<[^>]*/log/[0-9a-f]{16}>, "\\247PHr`)
+	logSync   = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/log/[0-9a-f]{16}>`)
 	bytesCall = regexp.MustCompile(`^p?writev?(64)?\(\d+<[^>]*/incoming/`)
 	bytesSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/incoming/[^>]+>`)
 	entrySync = regexp.MustCompile(`^fsync\(\d+<[^>]*/incoming>`)
@@ -138,19 +138,19 @@ func (c tracedCalls) inOrder(names []string, calls ...call) {
 	}
 }
 
-// committed demands that the index is written and synced between a line of the trace and the reply, with
-// nothing written after the sync, and returns the first write, the sync and the reply.
-func (c tracedCalls) committed(after int) (page, sync, reply call) {
+// committed demands that a record of the log is written and synced between a line of the trace and the reply, with
+// no record written after the sync, and returns the first write, the sync and the reply.
+func (c tracedCalls) committed(after int) (record, sync, reply call) {
 	c.t.Helper()
 	reply = c.first("reply", replyCall, 0)
-	page = c.first("write to the index", indexPage, after)
-	sync = c.last("sync of the index", indexSync, reply.begin)
-	c.inOrder([]string{"the index is written before it is synced", "the index is synced before the reply"},
-		c.last("write to the index", indexPage, reply.begin), sync, reply)
-	return page, sync, reply
+	record = c.first("write to the log", logRecord, after)
+	last := c.last("write to the log", logRecord, reply.begin)
+	sync = c.first("sync of the log", logSync, last.end)
+	c.inOrder([]string{"the log is written before it is synced", "the log is synced before the reply"}, last, sync, reply)
+	return record, sync, reply
 }
 
-// stored demands the order of a commit of new bytes, and returns the sync of the index.
+// stored demands the order of a commit of new bytes, and returns the sync of the log.
 func (c tracedCalls) stored() (sync call) {
 	c.t.Helper()
 	reply := c.first("reply", replyCall, 0)
@@ -159,21 +159,21 @@ func (c tracedCalls) stored() (sync call) {
 	marker := c.first("sync of incoming/", entrySync, bytes.end)
 	name := c.first("link to its shard", nameCall, data.end)
 	shard := c.first("sync of the shard's directory", shardSync, name.end)
-	page, sync, _ := c.committed(shard.end)
+	record, sync, _ := c.committed(shard.end)
 	c.inOrder([]string{
 		"the bytes are written before they are synced",
 		"the bytes are synced before they get a name",
 		"the name is given before its directory is synced",
-		"the directory is synced before the index is written",
-	}, bytes, data, name, shard, page)
+		"the directory is synced before the log is written",
+	}, bytes, data, name, shard, record)
 	c.inOrder([]string{"the marker is synced before the name"}, marker, name)
 	return sync
 }
 
 // TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes are written and
-// synced, then the directory entries, then the index, and only then is the reply sent. A delete is answered
-// when the index is synced, and the bytes go after that. A compaction is both: the new item as if it were
-// stored, and the bytes that it replaces go after the index is synced.
+// synced, then the directory entries, then the log with the rows of the index, and only then is the reply sent. A delete is answered
+// when the log is synced, and the bytes go after that. A compaction is both: the new item as if it were
+// stored, and the bytes that it replaces go after the log is synced.
 func TestOrderOfSyncs(t *testing.T) {
 	s := startTraced(t)
 	client := newStoreClient(s.server, "traced", 1)
@@ -187,14 +187,14 @@ func TestOrderOfSyncs(t *testing.T) {
 
 	removed := s.calls(func() error { return client.delete("packs/00/second") }, blobGone)
 	_, sync, _ := removed.committed(0)
-	removed.inOrder([]string{"a removed item is out of the index before its bytes go"}, sync, removed.first("unlink", blobGone, 0))
+	removed.inOrder([]string{"the removal of an item is in the log before its bytes go"}, sync, removed.first("unlink", blobGone, 0))
 
 	compacted := s.calls(func() error {
 		_, err := client.defrag([]source{{"packs/00/first", 1000, 200_000}}, "packs/00/first", "packs")
 		return err
 	}, blobGone)
 	sync = compacted.stored()
-	compacted.inOrder([]string{"the index has the new item before the old one's bytes go"}, sync, compacted.first("unlink", blobGone, 0))
+	compacted.inOrder([]string{"the log has the new item before the old one's bytes go"}, sync, compacted.first("unlink", blobGone, 0))
 }
 
 var (

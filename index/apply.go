@@ -148,7 +148,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 		m.Item.Ref = at.Ref()
 	}
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
-		return r, ErrRefUsed
+		return r, errRefUsed
 	}
 	var mark int64
 	if m.Commit != nil {

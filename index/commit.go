@@ -200,7 +200,7 @@ func (x *Index) transact(groups []*group) error {
 	}
 	// Last, for an acknowledgement says that the file which lies under the name has the change: one that
 	// is moved away after this takes it along.
-	if err := x.InPlace(); err != nil {
+	if err := x.Attached(); err != nil {
 		x.gone.Store(&err)
 		return err
 	}

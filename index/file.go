@@ -32,7 +32,7 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 		return nil, err
 	}
 	size := info.Size()
-	x.file, x.place, x.broken = file, place{path, info}, true // until bbolt has it
+	x.file, x.opened, x.broken = file, openedFile{path, info}, true // until bbolt has it
 	m, bad, err := readMetas(file, size)
 	if err == nil {
 		c := structureCheck{meta: m, ctx: context.Background(), file: file, problem: func(err error) error { return err }}
@@ -95,7 +95,7 @@ func lockFile(path string, readOnly bool) (file *os.File, opened os.FileInfo, er
 	default:
 		// While we waited for the lock its holder may have taken the file away: then the
 		// name is nobody's, or another index's.
-		if (place{path, opened}).check() != nil {
+		if (openedFile{path, opened}).check() != nil {
 			err = fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound)
 		}
 	}

@@ -12,7 +12,7 @@ const manyFree = 0xFFFF
 type freelist struct {
 	count   uint64
 	last    uint64 // page of the list
-	content int64  // place of the first ID in the file
+	content int64  // offset of the first ID in the file
 }
 
 // parseFreelist reads the header of the list, and the number behind it: b has them. When it returns nil, the list ends before

@@ -142,7 +142,7 @@ type rowReader struct {
 
 func (r *rowReader) read(record journal.Replayed) error {
 	if record.Kind != journal.KindRows {
-		return fmt.Errorf("%w: log record of kind %d; a newer program may know it", ErrBadVersion, record.Kind)
+		return fmt.Errorf("%w: log record of kind %d; a newer program may know it", errBadVersion, record.Kind)
 	}
 	body := record.Body
 	if !record.Last || len(r.body) > 0 {
@@ -167,7 +167,7 @@ func (x *Index) logError(err error) error {
 	case errors.Is(err, journal.ErrNotFound):
 		return damaged("its log is missing (directory " + LogDir + "); put it back")
 	case errors.Is(err, journal.ErrVersion):
-		return fmt.Errorf("%w: %w", ErrBadVersion, err)
+		return fmt.Errorf("%w: %w", errBadVersion, err)
 	case errors.Is(err, journal.ErrRemoved):
 		return damaged("the file is older than its log, as if an old copy had been put back")
 	case errors.Is(err, journal.ErrBeyondEnd):
@@ -233,7 +233,7 @@ func appendRows(b []byte, over *overlay, rows []rowID) []byte {
 func decodeRows(b []byte, over *overlay) error {
 	f := fields{b: b}
 	if version := f.u8(); version != rowsV1 {
-		return fmt.Errorf("%w: rows of version %d in the log; a newer program may know it", ErrBadVersion, version)
+		return fmt.Errorf("%w: rows of version %d in the log; a newer program may know it", errBadVersion, version)
 	}
 	for !f.bad && len(f.b) > 0 {
 		id := f.u8()

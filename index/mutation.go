@@ -4,7 +4,7 @@ import "time"
 
 // Put makes Key an item. Missing parent directories are made. A directory at
 // Key is ErrIsDir, an item at a parent of Key is ErrNotDir. A Ref that an item
-// or a trash row has already, be it the item at Key, is ErrRefUsed.
+// or a trash row has already, be it the item at Key, is refused.
 //
 // Item.Created of a new key is Now unless it is set; an overwrite keeps that of
 // the item replaced. Of Item.Flags, FlagExempt is that of Exempt. The bytes of a source of an open plan, or of an item

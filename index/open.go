@@ -31,7 +31,7 @@ const (
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
 	dir        string // of the file; taken out of error texts
-	place      place
+	opened     openedFile
 	opts       Options
 	renewAfter time.Duration
 	file       *os.File // which db has too
@@ -58,7 +58,7 @@ type Index struct {
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
-	gone       atomic.Pointer[error]     // the file is not in its place any more, sticky; set by the commit loop
+	gone       atomic.Pointer[error]     // the file was moved, removed or replaced, sticky; set by the commit loop
 	lost       atomic.Pointer[error]     // why it was given up, sticky
 	damage     atomic.Pointer[error]     // the first that was found
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
@@ -75,7 +75,7 @@ type Index struct {
 // a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
 // they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
 //
-// Errors: also ErrBadVersion, ErrCorrupt (not an index, or damaged, and how), else I/O.
+// Errors: also a format that this program does not know, ErrCorrupt (not an index, or damaged, and how), else I/O.
 func Open(path string, opts Options) (*Index, error) { return openSized(path, opts, hugeMap()) }
 
 // openSized is Open with a size of the memory mapping, if there is address space for it.
@@ -163,7 +163,7 @@ func formatOf(v *view) (uint32, error) {
 	}
 	n := binary.LittleEndian.Uint32(row)
 	if n < formatV1 || n > format {
-		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
+		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", errBadVersion, n, formatV1, format)
 	}
 	for id := bucketMeta; id < bucketsOf(n); id++ {
 		if !v.has(id) {

@@ -277,17 +277,17 @@ func (c *structureCheck) read(id uint64, depth int) (page, error) {
 // A pageSet is a set of page IDs. It takes a bit for each, where there are some.
 type pageSet struct{ chunks []*[512]uint64 }
 
-func (s *pageSet) place(id uint64) (chunk, word uint64, bit uint64) {
+func (s *pageSet) position(id uint64) (chunk, word uint64, bit uint64) {
 	return id >> 15, id >> 6 & 511, 1 << (id & 63)
 }
 
 func (s *pageSet) has(id uint64) bool {
-	chunk, word, bit := s.place(id)
+	chunk, word, bit := s.position(id)
 	return chunk < uint64(len(s.chunks)) && s.chunks[chunk] != nil && s.chunks[chunk][word]&bit != 0
 }
 
 func (s *pageSet) add(id uint64) {
-	chunk, word, bit := s.place(id)
+	chunk, word, bit := s.position(id)
 	if more := int64(chunk) + 1 - int64(len(s.chunks)); more > 0 {
 		s.chunks = append(s.chunks, make([]*[512]uint64, more)...)
 	}

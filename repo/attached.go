@@ -15,7 +15,7 @@ import (
 
 // What was opened can be taken from below a running server: its volume is unmounted, or its directory is renamed, removed or replaced
 // by a copy. Nobody tells the server. So a repository looks whether it is in its place before it says that stored bytes are missing or
-// marks them as damaged, and after each commit, before that is acknowledged (index.InPlace). Its files are read and written
+// marks them as damaged, and after each commit, before that is acknowledged (index.Attached). Its files are read and written
 // through its open directory, so that nothing of it lands in what has taken its place. Who opens repositories gives up one that is
 // not in its place (Displace); see repo/datadir.
 
@@ -57,7 +57,7 @@ func (r *Repository) Attached() error {
 	if r.displaced.Load() {
 		return errDisplaced
 	}
-	if err := r.index.InPlace(); err != nil {
+	if err := r.index.Attached(); err != nil {
 		return fmt.Errorf("%w: %w", ErrDetached, err)
 	}
 	if r.info == nil {

@@ -25,7 +25,7 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 }
 
 // DeleteAll removes the items of names in one transaction; missing ones are passed over. It
-// returns how many there were. One key that is not allowed refuses them all.
+// returns how many there were. One key that is not allowed refuses them all, and who is append-only deletes one by one.
 func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 	batch := Batch{Deletes: make([]BatchDelete, 0, len(names))}
 	for _, key := range names {
@@ -33,6 +33,11 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 			return 0, err
 		}
 		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
+	}
+	if len(names) > 0 {
+		if err := a.p.MayBatchDelete(names[0]); err != nil {
+			return 0, err
+		}
 	}
 	if h := a.r.compactions.keys; h != nil {
 		batch.whole = slices.Contains(names, h.config)

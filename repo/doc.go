@@ -6,8 +6,10 @@
 // transaction that is the commit point), unlink last (by the reclaimer, when the
 // grace time of what was removed is over). A crash between the first two leaves a blob that
 // Sweep removes at the next start; a crash between the last two leaves a trash row whose
-// blob is unlinked again. What a client may do is decided here too: Access checks the permissions
-// of its Principal on keys that have exactly one spelling.
+// blob is unlinked again.
+//
+// What a client may do is decided here too: Access checks the permissions of its Principal (package policy has the tables)
+// on keys that have exactly one spelling, and answers a DeniedError (denied.go) where they do not grant it.
 //
 // It does not know protocols, nor which repositories there are and when one is opened (repo/datadir), nor how an index is made anew
 // (repo/recovery), nor how its files are named (repo/layout).

@@ -11,8 +11,8 @@ import (
 	"packhouse/repo/keys"
 )
 
-// The errors a caller may test for, with errors.Is. Each dialect maps every
-// one of All to a status of its own.
+// The errors a caller may test for, with errors.Is. Each is one that some dialect answers otherwise than all others, by status, text or
+// kind; what needs no answer of its own is one of these with a message (Errorf). Each dialect maps every one of All.
 var (
 	ErrNoRepository       = errors.New("no such repository")
 	ErrNotFound           = index.ErrNotFound                                        // the repository has no such item
@@ -39,7 +39,7 @@ var (
 	ErrBusy               = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
 	ErrForeign            = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
 	ErrDialect            = errors.New("repository of another dialect")              // created by clients of another protocol
-	ErrDetached           = errors.New("storage is not in its place, retry later")   // its volume or directory was taken away; see DetachedError
+	ErrDetached           = errors.New("storage is not mounted, retry later")        // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.
@@ -84,18 +84,6 @@ func (e *ShortError) Error() string {
 		"nothing was changed: delete something else or enlarge the disk, then compact again", e.Short, e.Output, index)
 }
 func (e *ShortError) Is(target error) bool { return target == e.Kind }
-
-// DeniedError is an ErrDenied: none of Letters is granted on Key.
-type DeniedError struct {
-	Letters string
-	Key     string
-	Exists  bool // the key holds an item, and overwriting it is what was denied
-}
-
-func (e *DeniedError) Error() string {
-	return fmt.Sprintf("One of permissions '%s' required for '%s'", e.Letters, e.Key)
-}
-func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
 
 // DigestError is an ErrDigest: the body hashed to Got, announced was Want.
 type DigestError struct {

@@ -96,7 +96,7 @@ func TestKeptGivesWayToTheDisk(t *testing.T) {
 		if kept < last {
 			// Those that are left are the newest.
 			for i := range 20 {
-				_, err := r.Index().Kept(fmt.Sprintf("packs/unused%02d", i))
+				_, err := repo.IndexOf(r).Kept(fmt.Sprintf("packs/unused%02d", i))
 				if (err == nil) != (int64(i) >= 20-kept) {
 					t.Fatalf("with %d kept, pack %d: %v", kept, i, err)
 				}
@@ -161,7 +161,7 @@ func TestKeptExpires(t *testing.T) {
 				if err := r.ReclaimSome(ctx); err != nil {
 					t.Fatal(err)
 				}
-				_, err := r.Index().Kept("packs/a")
+				_, err := repo.IndexOf(r).Kept("packs/a")
 				return err == nil
 			}
 			passed.Add(int64(want - time.Minute))
@@ -238,7 +238,7 @@ func TestRebuildBringsBothSides(t *testing.T) {
 			if got := list(t, b, "packs", true); !slices.Equal(got, []string{"packs/output", "packs/source", "packs/unused"}) {
 				t.Errorf("listed: %q", got)
 			}
-			report, err := r.Index().Check(ctx)
+			report, err := repo.IndexOf(r).Check(ctx)
 			if err != nil || len(report.Problems) > 0 {
 				t.Errorf("check: %q, %v", report.Problems, err)
 			}

@@ -21,7 +21,7 @@ import (
 // blobFile is the file of an item.
 func blobFile(t testing.TB, r *repo.Repository, key string) string {
 	t.Helper()
-	entry, err := r.Index().Get(key)
+	entry, err := repo.IndexOf(r).Get(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -296,7 +296,7 @@ func TestFirstListWaits(t *testing.T) {
 	}
 	loseFiles(t, r, 3, 4)
 	// The stored time makes the next sweep wait for its hour.
-	waitFor(t, "the time of the sweep", func() bool { v, err := r.Index().Meta("names swept"); return err == nil && v != nil })
+	waitFor(t, "the time of the sweep", func() bool { v, err := repo.IndexOf(r).Meta("names swept"); return err == nil && v != nil })
 	reopen()
 	if got := list(t, a, "packs", false); len(got) != 37 {
 		t.Errorf("within the hour: %d items, want 37", len(got))

@@ -198,7 +198,7 @@ func TestFreshness(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := map[string]string{"": r.Usage().LastBackup.Format(time.TimeOnly)}
-	err = r.Index().Writers(func(f index.Freshness) error { got[f.Writer] = f.At.Format(time.TimeOnly); return nil })
+	err = repo.IndexOf(r).Writers(func(f index.Freshness) error { got[f.Writer] = f.At.Format(time.TimeOnly); return nil })
 	if want := map[string]string{"": "04:04:05", "laptop": "03:04:05", "server": "04:04:05"}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}

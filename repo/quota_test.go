@@ -179,11 +179,11 @@ func TestMoveIsNoWayAroundTheQuota(t *testing.T) {
 	}
 	wg.Wait()
 	u := a.Repository().Usage()
-	packs, err := a.Repository().Index().DirCounters("packs")
+	packs, err := repo.IndexOf(a.Repository()).DirCounters("packs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := a.Repository().Index().DirCounters("other")
+	others, err := repo.IndexOf(a.Repository()).DirCounters("other")
 	if err != nil || packs.Bytes+others.Bytes != u.Used || u.Used > size*fits || u.Used != u.Bytes-u.Exempt || u.Reserved != 0 {
 		t.Errorf("afterwards: %+v, %d bytes of packs, %v", u, packs.Bytes+others.Bytes, err)
 	}

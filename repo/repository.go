@@ -413,10 +413,6 @@ func (r *Repository) Created() time.Time { return r.created }
 // Mend is the command that makes the index anew, for when it is damaged.
 func (r *Repository) Mend() string { return r.mend }
 
-// Index gives the other parts of the server (jobs, checks) the index to read.
-// What changes items goes through this package.
-func (r *Repository) Index() *index.Index { return r.index }
-
 // Displace makes the repository one that is not what lies under its name: requests under way, and all later ones, end with
 // ErrDetached. It remains to be closed.
 func (r *Repository) Displace() { r.displaced.Store(true) }

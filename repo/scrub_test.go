@@ -67,7 +67,7 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 		t.Fatal(found, err)
 	}
 	verify := func() error {
-		entry, err := r.Index().Get("x")
+		entry, err := repo.IndexOf(r).Get("x")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -24,8 +24,8 @@ func wantShort(t *testing.T, what string, err, kind error, short, index int64) {
 	}
 }
 
-// TestPlanLeavesPlaceForTheIndex: what must be free for a plan, to the byte, and that the index then finds it.
-func TestPlanLeavesPlaceForTheIndex(t *testing.T) {
+// TestPlanLeavesSpaceForTheIndex: what must be free for a plan, to the byte, and that the index then finds it.
+func TestPlanLeavesSpaceForTheIndex(t *testing.T) {
 	const peak = 5000
 	for _, tt := range []struct {
 		name    string

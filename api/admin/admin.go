@@ -13,12 +13,12 @@ import (
 	"packhouse/api"
 	"packhouse/compact"
 	"packhouse/repo"
-	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // Options of New. Set and Engine are required.
 type Options struct {
-	Set    *datadir.Set
+	Set    api.Repositories
 	Engine *compact.Engine
 	// Authorize gives what a principal may do in one repository. r is nil before it is opened: then by its name alone, and
 	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the
@@ -71,7 +71,7 @@ type route struct {
 }
 
 // administrator are the letters of one who may do everything.
-const administrator = "lrwWD"
+const administrator = policy.All
 
 var serverRoutes = []route{
 	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
@@ -128,9 +128,10 @@ func (q *request) route() error {
 			return err
 		}
 	}
-	if !q.h.o.Set.Single() && q.authorized(nil, name).Permissions.GrantNothing() {
-		// The same whether there is one or not, and whatever is asked of it: its owner alone is to know.
-		return &repo.DeniedError{Letters: administrator}
+	if !q.h.o.Set.Single() { // the same whether there is one or not, and whatever is asked of it
+		if err := q.authorized(nil, name).MayEnter(); err != nil {
+			return err
+		}
 	}
 	r, err := q.h.o.Set.Get(q.Context(), name)
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 // plansShown is how many open plans the answer for a repository has; all of them are in the list of plans.
 const plansShown = 10
 
-// openPlan is a compaction whose client has not stored the index that completes it, as far as the server knows.
-type openPlan struct {
+// OpenPlan is a compaction whose client has not stored the index that completes it, as far as the server knows.
+type OpenPlan struct {
 	ID        uint64     `json:"id"`
 	Since     time.Time  `json:"since"`
 	Principal string     `json:"principal"`
@@ -26,8 +26,8 @@ type openPlan struct {
 	Bytes     int64      `json:"bytes"`
 }
 
-func describePlan(p index.Plan) openPlan {
-	d := openPlan{ID: p.ID, Since: p.At, Principal: p.Principal, Address: p.Address, Job: p.Job, Packs: p.Sources, Bytes: p.Bytes}
+func describePlan(p index.Plan) OpenPlan {
+	d := OpenPlan{ID: p.ID, Since: p.At, Principal: p.Principal, Address: p.Address, Job: p.Job, Packs: p.Sources, Bytes: p.Bytes}
 	var since time.Time
 	if d.Lock, since = repo.LockName(p.Lock); !since.IsZero() {
 		d.LockSince = &since
@@ -42,8 +42,8 @@ func (q *request) listPlans(string) error {
 	})
 }
 
-// keptPack is one row of what is kept after compactions.
-type keptPack struct {
+// KeptPack is one row of what is kept after compactions.
+type KeptPack struct {
 	Key      string    `json:"key"`
 	Size     int64     `json:"size"`
 	Modified time.Time `json:"modified"`
@@ -60,7 +60,7 @@ func (q *request) listKept(string) error {
 			if kept.Proven {
 				why = "replaced"
 			}
-			return say(keptPack{kept.Key, kept.Item.Size, kept.Item.Modified, kept.At, kept.Expires, why})
+			return say(KeptPack{kept.Key, kept.Item.Size, kept.Item.Modified, kept.At, kept.Expires, why})
 		})
 	})
 }

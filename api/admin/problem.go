@@ -14,8 +14,8 @@ import (
 	"packhouse/repo"
 )
 
-// problem is the body of an error: problem details (RFC 9457), and in a plan the place of the fault.
-type problem struct {
+// Problem is the body of an error: problem details (RFC 9457), and in a plan the place of the fault.
+type Problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`
 	Status    int    `json:"status"`
@@ -75,8 +75,8 @@ func invalid(format string, args ...any) error {
 }
 
 // describe makes the problem of an error.
-func describe(err error) problem {
-	p := problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: api.InternalError}
+func describe(err error) Problem {
+	p := Problem{Type: "about:blank", Status: http.StatusInternalServerError, Detail: api.InternalError}
 	var own *statusError
 	if errors.As(err, &own) {
 		p.Status, p.Detail = own.status, own.text

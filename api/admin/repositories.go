@@ -14,20 +14,20 @@ import (
 	"packhouse/repo"
 )
 
-// repository is what the API shows of one.
-type repository struct {
+// Repository is what the API shows of one.
+type Repository struct {
 	Name    string    `json:"name"`
 	ID      string    `json:"id"`
 	Dialect string    `json:"dialect"`
 	Created time.Time `json:"created"`
-	Usage   usage     `json:"usage"`
-	Health  health    `json:"health"`
+	Usage   Usage     `json:"usage"`
+	Health  Health    `json:"health"`
 	// Plans are the oldest open plans, in the answer for one repository only.
-	Plans []openPlan `json:"plans,omitempty"`
+	Plans []OpenPlan `json:"plans,omitempty"`
 }
 
-// usage is in items and bytes.
-type usage struct {
+// Usage is in items and bytes.
+type Usage struct {
 	Items      int64      `json:"items"`
 	Bytes      int64      `json:"bytes"`
 	Exempt     int64      `json:"bytes_exempt"` // of locks and sessions, which quota does not count
@@ -48,23 +48,24 @@ type usage struct {
 	KeptBytes int64 `json:"kept_bytes"`
 }
 
-type health struct {
+// Health is what a repository can do now, and why no more.
+type Health struct {
 	Writable bool       `json:"writable"`
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
 	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
 }
 
-func describeRepository(name string, r *repo.Repository) repository {
+func describeRepository(name string, r *repo.Repository) Repository {
 	u, h := r.Usage(), r.Health()
-	d := repository{
+	d := Repository{
 		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
-		Usage: usage{
+		Usage: Usage{
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
-		Health: health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
+		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
 	}
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
@@ -81,7 +82,7 @@ func describeRepository(name string, r *repo.Repository) repository {
 // unopened is a repository that is there and cannot be used now.
 type unopened struct {
 	Name  string  `json:"name"`
-	Error problem `json:"error"`
+	Error Problem `json:"error"`
 }
 
 // listRepositories shows the repositories that the principal may list.
@@ -231,8 +232,8 @@ func (q *request) breakLock(string) error {
 	return fmt.Errorf("lock %s: %w", body.ID, repo.ErrNotFound)
 }
 
-// removed is one row of the trash.
-type removed struct {
+// Removed is one row of the trash.
+type Removed struct {
 	ID       string    `json:"id"`
 	Key      string    `json:"key"`
 	Size     int64     `json:"size"`
@@ -245,7 +246,7 @@ type removed struct {
 func (q *request) listTrash(string) error {
 	return q.lines(func(say func(any) error) error {
 		return q.repo.Trash(func(row index.Removed) error {
-			return say(removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
+			return say(Removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})
 		})
 	})
 }

@@ -16,7 +16,7 @@ import (
 // BackendError whose text the user sees, too: of all statuses but 404 borg ends its command, and after 404 it writes zeros
 // into the file that it restores and goes on.
 var errorTable = api.ErrorTable{
-	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not in its place; try again later"},
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not mounted; try again later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusGone, Text: "repository does not exist; create it first"},
 	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory holds something else than a repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusBadRequest},

@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 
+	"packhouse/api/admin"
 	"packhouse/api/holder"
 	"packhouse/api/local"
 	"packhouse/api/stdio"
@@ -83,7 +84,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ask the server: %w", err)
 	}
-	var problem struct{ Detail, Title string }
+	var problem admin.Problem
 	if json.Unmarshal(text, &problem) == nil && problem.Detail+problem.Title != "" {
 		if problem.Detail == "" {
 			problem.Detail = problem.Title
@@ -131,6 +132,24 @@ func (c *Client) Request(ctx context.Context, method, path string, body, result 
 	if err != nil {
 		return nil, err
 	}
+	return decode(resp, result)
+}
+
+// post sends a body as it is, and decodes the answer as Request does.
+func (c *Client) post(ctx context.Context, path string, body io.Reader, result any) (json.RawMessage, error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	return decode(resp, result)
+}
+
+// decode reads an answer to its end.
+func decode(resp *http.Response, result any) (json.RawMessage, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
@@ -165,13 +184,4 @@ func (c *Client) Lines(ctx context.Context, method, path string, body any, each 
 			return err
 		}
 	}
-}
-
-// Post sends a body as it is, and returns the response if it is good; else its error's text.
-func (c *Client) Post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
-	if err != nil {
-		return nil, err
-	}
-	return c.do(req)
 }

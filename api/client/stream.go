@@ -14,9 +14,9 @@ import (
 	"packhouse/compact"
 )
 
-// Elements sends a GET and calls each with every element of the list that is the answer's member of that name. One is in memory
+// elements sends a GET and calls each with every element of the list that is the answer's member of that name. One is in memory
 // at a time.
-func (c *Client) Elements(ctx context.Context, path, member string, each func(json.RawMessage) error) error {
+func (c *Client) elements(ctx context.Context, path, member string, each func(json.RawMessage) error) error {
 	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return err
@@ -87,8 +87,8 @@ func expectToken(d *json.Decoder, want json.Token) error {
 	return err
 }
 
-// Events reads a stream of a job's events until it ends, and returns the last.
-func (c *Client) Events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
+// events reads a stream of a job's events until it ends, and returns the last.
+func (c *Client) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
 	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
 		return job, err

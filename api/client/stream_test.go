@@ -1,4 +1,4 @@
-package client_test
+package client
 
 import (
 	"encoding/json"
@@ -7,8 +7,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-
-	"packhouse/api/client"
 )
 
 // body answers every request with itself.
@@ -18,8 +16,8 @@ func (b body) RoundTrip(*http.Request) (*http.Response, error) {
 	return &http.Response{StatusCode: http.StatusOK, Body: io.NopCloser(b)}, nil
 }
 
-func answering(r io.Reader) *client.Client {
-	return &client.Client{HTTP: &http.Client{Transport: body{r}}}
+func answering(r io.Reader) *Client {
+	return &Client{HTTP: &http.Client{Transport: body{r}}}
 }
 
 // TestElements: an answer that is not whole is an error, whatever was read of it.
@@ -38,7 +36,7 @@ func TestElements(t *testing.T) {
 		{`{"jobs":[7]}`, "7", "stop"},
 	} {
 		var got []string
-		err := answering(strings.NewReader(test.text)).Elements(t.Context(), "/", "jobs", func(text json.RawMessage) error {
+		err := answering(strings.NewReader(test.text)).elements(t.Context(), "/", "jobs", func(text json.RawMessage) error {
 			got = append(got, string(text))
 			if string(text) == "7" {
 				return fmt.Errorf("stop")
@@ -51,7 +49,7 @@ func TestElements(t *testing.T) {
 	}
 	// All was sent, and then the connection was cut.
 	cut := io.MultiReader(strings.NewReader(`{"jobs":[1]}`), errorReader{})
-	if err := answering(cut).Elements(t.Context(), "/", "jobs", func(json.RawMessage) error { return nil }); err == nil {
+	if err := answering(cut).elements(t.Context(), "/", "jobs", func(json.RawMessage) error { return nil }); err == nil {
 		t.Error("an answer that was cut off passed as whole")
 	}
 }

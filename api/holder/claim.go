@@ -46,7 +46,7 @@ func (e *HeldError) Error() string {
 
 // Claim is the right to open what is in a directory. It lasts until Release or the end
 // of the process. Of a directory on a read-only file system it is the right to read, which any number of
-// processes may have. InPlace is safe for concurrent use with one call of the others.
+// processes may have. Attached is safe for concurrent use with one call of the others.
 type Claim struct {
 	Dir string
 	// ReadOnly: the file system takes no writes. Nothing is made in the directory then, and its lock is shared, if
@@ -62,8 +62,8 @@ type Claim struct {
 	around *os.File     // flock on the data directory: exclusive for its server, shared for a holder in it
 	made   []string     // directories that did not exist before, outermost first
 
-	place os.FileInfo // Dir as it was claimed
-	above os.FileInfo // the directory above it, then
+	claimed os.FileInfo // Dir, when it was claimed
+	above   os.FileInfo // the directory above it, then
 	// private is a directory for the socket, where Dir takes none; "": not made.
 	private string
 }
@@ -136,7 +136,7 @@ func onReadOnly(dir string) (bool, error) {
 
 // remember notes which directories were claimed.
 func (c *Claim) remember() (err error) {
-	if c.place, err = os.Stat(c.Dir); err != nil {
+	if c.claimed, err = os.Stat(c.Dir); err != nil {
 		return err
 	}
 	c.above, err = os.Stat(filepath.Dir(c.Dir))
@@ -327,7 +327,7 @@ func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	switch {
 	case err == nil:
 		c.made = append(c.made, dir)
-		return syncDir(filepath.Dir(dir))
+		return vfs.OS().SyncDir(filepath.Dir(dir))
 	case errors.Is(err, os.ErrExist):
 		info, err := os.Stat(dir)
 		if errors.Is(err, os.ErrNotExist) && attempts > 0 {
@@ -341,9 +341,9 @@ func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	return err
 }
 
-// InPlace tells whether the directory that was claimed, with the lock in it, still lies under its path, and takes
+// Attached tells whether the directory that was claimed, with the lock in it, still lies under its path, and takes
 // writes or not as it did: else it is a *repo.DetachedError, and nothing may be made below the path any more.
-func (c *Claim) InPlace() error {
+func (c *Claim) Attached() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	found := "the directory was moved, removed or replaced"
@@ -353,7 +353,7 @@ func (c *Claim) InPlace() error {
 		if same, err := isAt(c.lock, filepath.Join(c.Dir, layout.OwnDir, lockFile)); err == nil && same {
 			found = ""
 		}
-	} else if now, err := os.Stat(c.Dir); err == nil && os.SameFile(now, c.place) {
+	} else if now, err := os.Stat(c.Dir); err == nil && os.SameFile(now, c.claimed) {
 		found = ""
 	}
 	if readOnly, err := onReadOnly(c.Dir); found == "" && c.ReadOnly && err == nil && !readOnly {
@@ -368,7 +368,7 @@ func (c *Claim) InPlace() error {
 	}
 }
 
-// Suspend gives the directory up for as long as it is not in its place: so that its volume can be unmounted, checked and
+// Suspend gives the directory up for as long as it is not what lies under its path: so that its volume can be unmounted, checked and
 // mounted again. What was made stays.
 func (c *Claim) Suspend() error { return c.Release() }
 
@@ -396,7 +396,7 @@ func (c *Claim) mayReplace() error {
 	if _, err := os.Stat(filepath.Join(c.Dir, layout.IndexFile)); err == nil {
 		return nil // a repository
 	}
-	if now, err := os.Stat(c.Dir); err == nil && device(c.place) != device(c.above) && device(now) == device(above) {
+	if now, err := os.Stat(c.Dir); err == nil && device(c.claimed) != device(c.above) && device(now) == device(above) {
 		away.Found = "its volume is not mounted"
 		return away
 	}
@@ -417,7 +417,7 @@ func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Di
 // for when there is no repository in the end. whole: the repository's directory too, although
 // it was there before, because the repository has been destroyed.
 //
-// In a directory that has been moved away since, only the files go; what has taken its place is another's.
+// In a directory that has been moved away since, only the files go; what lies under its path now is another's.
 func (c *Claim) Tidy(whole bool) {
 	if c.own == nil {
 		return
@@ -515,12 +515,4 @@ func isAt(f *os.File, path string) (bool, error) {
 		return false, err
 	}
 	return os.SameFile(mine, there), nil
-}
-
-func syncDir(dir string) error {
-	f, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(f.Sync(), f.Close())
 }

@@ -19,8 +19,8 @@ const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + stdio.HeaderLeavi
 // Server answers on a holder's socket, until Leave. Of every request it then is certain whether it
 // was begun.
 type Server struct {
-	http    *http.Server
-	inPlace func() error // see NewServer
+	http     *http.Server
+	attached func() error // see NewServer
 
 	mu       sync.Mutex        // held for a look at the fields below, and over one notice
 	listener net.Listener      // guarded by mu
@@ -32,10 +32,10 @@ type Server struct {
 
 type connKey struct{}
 
-// NewServer makes a server that answers by handler. inPlace, unless nil, is asked before each request; when it returns an error
+// NewServer makes a server that answers by handler. attached, unless nil, is asked before each request; when it returns an error
 // the request is not begun, and its sender is told to look for another holder.
-func NewServer(handler http.Handler, inPlace func() error) *Server {
-	s := &Server{inPlace: inPlace, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
+func NewServer(handler http.Handler, attached func() error) *Server {
+	s := &Server{attached: attached, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
 	s.http = &http.Server{
 		Handler:     s.wrap(handler),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -71,7 +71,7 @@ func (s *Server) wrap(handler http.Handler) http.Handler {
 		if !s.begin(c) {
 			panic(http.ErrAbortHandler) // its sender has the notice
 		}
-		if s.inPlace != nil && s.inPlace() != nil {
+		if s.attached != nil && s.attached() != nil {
 			w.Header().Set(stdio.HeaderLeaving, "1")
 			w.Header().Set("Content-Length", "0")
 			w.Header().Set("Connection", "close")

@@ -36,7 +36,7 @@ var errPath = badRequest("invalid path")
 // table is this dialect's contract for errors: 4xx for what stays wrong, 5xx for what a
 // retry may cure, as clients retry every 5xx for about 70 s and no 4xx.
 var table = api.ErrorTable{
-	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not in its place, retry later"},
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not mounted, retry later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusNotFound, Text: "no such repository"},
 	{Err: repo.ErrNotFound, Status: http.StatusNotFound, Text: "not found"},
 	{Err: repo.ErrExists, Status: http.StatusConflict, Text: "already exists"},

@@ -24,6 +24,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // server is the real server on a real listener, with this dialect alone.
@@ -109,7 +110,7 @@ func (s *server) check() {
 		if r.Health().ReadOnly {
 			continue
 		}
-		report, err := r.Index().Check(context.Background())
+		report, err := r.CheckIndex(context.Background())
 		if err != nil || len(report.Problems) > 0 || report.Counted != report.Stored {
 			s.t.Errorf("check of %q: %v, counted %+v, stored %+v, problems %q", name, err, report.Counted, report.Stored, report.Problems)
 		}
@@ -235,7 +236,7 @@ func configOf(format byte, mode string) string {
 
 // appendOnly is the principal of an append-only server.
 func appendOnly(c *setup) {
-	c.auth.Permissions = must(repo.NewPermissions(vger.AppendOnly()))
+	c.auth.Permissions = policy.AppendOnly(vger.Name)
 }
 
 func must[T any](value T, err error) T {

@@ -50,9 +50,9 @@ func wantLogged(t *testing.T, log *apitest.Log, text string) {
 	t.Errorf("the log does not say %q: %s", text, log.String())
 }
 
-// TestRepackLeavesPlaceForTheIndex: a plan is refused before it begins when the index would not fit after it: 413, which clients do not
-// repeat, and how much is short, in the log too, as old clients show the status alone. A plan that is admitted leaves place for it.
-func TestRepackLeavesPlaceForTheIndex(t *testing.T) {
+// TestRepackLeavesSpaceForTheIndex: a plan is refused before it begins when the index would not fit after it: 413, which clients do not
+// repeat, and how much is short, in the log too, as old clients show the status alone. A plan that is admitted leaves space for it.
+func TestRepackLeavesSpaceForTheIndex(t *testing.T) {
 	t.Parallel()
 	s, free, log := newNarrow(t, nil)
 	const mib = 1 << 20

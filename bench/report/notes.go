@@ -154,8 +154,11 @@ func counted(n int, noun string) string {
 
 // durability says what an answer to a write means.
 func durability(s bench.ServerInfo) string {
-	if s.Durable {
+	switch {
+	case s.Durable:
 		return "syncs before it answers"
+	case s.NeverSyncs:
+		return "never syncs"
 	}
 	return "answers before it syncs"
 }

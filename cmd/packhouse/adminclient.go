@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,7 +17,6 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo/datadir"
-	"packhouse/repo/layout"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -45,7 +43,7 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 		}
 		dir, id = c.DataDir, c.DataID
 	}
-	real, err := resolve(dir)
+	real, err := datadir.ResolveDir(dir)
 	if err == nil {
 		_, err = os.Stat(real)
 	}
@@ -59,99 +57,26 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 }
 
 // adminClient sends the requests of administrative commands to the process that holds the directory, or, when there is
-// none, to this one, which then holds it until close.
-type adminClient struct {
-	*client.Client
-	only   string // the repository when the directory is one: its name where the question goes; else ""
-	single bool
-	own    bool // this process holds the directory
-	end    func() error
+// none, to this one, which then holds it for as long as the command runs.
+type adminClient struct{ *client.Session }
 
-	data string // the data directory; "": the directory is one repository, or elsewhere
-}
-
-// withAdminClient runs do with a client of the process that answers for the directory. Who holds it may be just beginning or
-// ending, or have been a moment faster than we: do runs again, with whoever holds it then, as long as it got no answer at
-// all.
+// withAdminClient runs do with a client of the process that answers for the directory; again, when it got no answer because that
+// process was just ending.
 func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {
 		return err
 	}
-	single := layout.HasIndex(dir)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
-	free := 0 // attempts that were refused because of a holder that was gone a moment later
-	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
-		c, err := openAdminClient(ctx, cmd.Context(), s, dir, single)
-		if err == nil {
-			if !single {
-				c.data = dir
-			}
-			err = errors.Join(do(c), c.close())
-			if c.Answered {
-				return err
-			}
-		}
-		var silent *client.SilentError
-		var held *holder.HeldError
-		switch {
-		case errors.As(err, &silent):
-		case errors.As(err, &held) && (holder.Held(dir) || single && holder.Held(filepath.Dir(dir))):
-		case held != nil && free < maxFree:
-			free++
-		default:
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(pause):
-		}
+	hold := func(claim *holder.Claim, single bool) (*client.Session, error) {
+		return holdDirectory(cmd.Context(), s, claim, single)
 	}
-}
-
-// maxFree bounds the attempts that fail because the directory is held although nobody holds it: by commands that come and
-// go, else by something that is none of ours, which is an error at last.
-const maxFree = 20
-
-// openAdminClient finds who answers for a directory: the server of the directory above a single repository, the holder, or
-// this process. ctx bounds the wait; the client is for the command's life.
-func openAdminClient(ctx, life context.Context, s streams, dir string, single bool) (*adminClient, error) {
-	switch above := filepath.Dir(dir); {
-	case single && holder.Held(above):
-		c := connectToHolder(above)
-		c.single, c.only = true, filepath.Base(dir)
-		return c, nil
-	case holder.Held(dir):
-		c := connectToHolder(dir)
-		c.single = single
-		return c, nil
-	}
-	if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
-		return nil, err
-	}
-	if single {
-		claim, err := holder.ClaimRepository(dir)
-		if err != nil {
-			return nil, err
-		}
-		return holdDirectory(life, s, claim, true)
-	}
-	claim, err := holder.ClaimData(ctx, dir)
-	if err != nil {
-		return nil, err
-	}
-	return holdDirectory(life, s, claim, false)
-}
-
-// connectToHolder asks the process that holds a directory.
-func connectToHolder(dir string) *adminClient {
-	return &adminClient{Client: &client.Client{HTTP: holder.Client(dir), Dir: dir}, end: func() error { return nil }}
+	return client.Reach(ctx, dir, hold, func(session *client.Session) error { return do(&adminClient{session}) })
 }
 
 // holdDirectory holds the directory for as long as the command runs. Other processes may use it meanwhile.
-func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single bool) (*adminClient, error) {
+func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single bool) (*client.Session, error) {
 	auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
 	policy := func(string) config.Policy { return config.Policy{} }
 	if err == nil {
@@ -178,7 +103,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	ended := make(chan error, 1)
 	go func() { ended <- srv.run(ctx, nil, time.Minute) }()
 	asked := &client.Client{HTTP: claim.Client(), ReadOnly: claim.ReadOnly}
-	return &adminClient{Client: asked, single: single, own: true, end: func() error {
+	return &client.Session{Client: asked, Single: single, Own: true, End: func() error {
 		// What this command destroyed is to be gone: nobody may come to finish that for long.
 		for srv.components.set.Sweeping() && ctx.Err() == nil {
 			time.Sleep(10 * time.Millisecond)
@@ -198,19 +123,16 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, layout.OwnDir))
+	kept, err := config.KeptPolicies(dir)
 	return kept.Of, err
 }
-
-// close lets go of the directory.
-func (c *adminClient) close() error { return c.end() }
 
 // name is the repository a command is about: the argument, or the one there is.
 func (c *adminClient) name(args []string) (string, error) {
 	switch {
-	case c.single && len(args) == 0:
-		return c.only, nil
-	case c.single:
+	case c.Single && len(args) == 0:
+		return c.Only, nil
+	case c.Single:
 		return "", usage("the directory is one repository; leave the name out")
 	case len(args) == 0:
 		return "", usage("the name of a repository is missing; packhouse repo list shows them")
@@ -221,7 +143,7 @@ func (c *adminClient) name(args []string) (string, error) {
 // nameAndRest takes the repository's name off the front of args, where it has one.
 func (c *adminClient) nameAndRest(args []string) (name string, rest []string, err error) {
 	names := args
-	if c.single {
+	if c.Single {
 		names, rest = nil, args
 	} else if len(args) > 0 {
 		names, rest = args[:1], args[1:]

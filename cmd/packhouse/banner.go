@@ -7,6 +7,8 @@ import (
 	"net/url"
 	"os"
 	"strings"
+
+	"packhouse/api"
 )
 
 // printBanner prints where the server is and how to use it. The token is shown only if the server made it or
@@ -17,7 +19,7 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 	urls := make([]string, 0, len(listeners))
 	first := ""
 	for _, l := range listeners {
-		u := urlOf(l, sv.cert != nil)
+		u := api.URL(l, sv.cert != nil)
 		urls = append(urls, u)
 		if first == "" && strings.HasPrefix(u, "http") {
 			first = u

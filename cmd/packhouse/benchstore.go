@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/bench"
+	"packhouse/internal/terminal"
 )
 
 // storeBench is the command line of `bench store`.
@@ -79,10 +80,10 @@ func (o *storeBench) run(ctx context.Context, s streams) error {
 	}
 	bytes, _ := b.Need()
 	fmt.Fprintf(s.err, "%d workloads on %d servers, in %s; takes up to %.1f GB of disk meanwhile\n", len(b.Workloads), len(b.Servers), o.dir, float64(bytes)/1e9)
-	steps := newSteps(s.err)
-	b.Progress = func(p bench.Progress) { steps.set(p.Done, p.Total, p.Step) }
+	steps := terminal.NewSteps(s.err)
+	b.Progress = func(p bench.Progress) { steps.Set(p.Done, p.Total, p.Step) }
 	run, err := b.Run(ctx)
-	steps.end()
+	steps.End()
 	if run == nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/api/local"
+	"packhouse/internal/terminal"
 	"packhouse/repo/datadir"
 )
 
@@ -69,10 +70,10 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 
 // lost are repositories whose index is gone, which nobody can open for a check. names: look at these alone.
 func (c *adminClient) lost(names []string) []string {
-	if c.data == "" {
+	if c.Data == "" {
 		return nil
 	}
-	return datadir.LostIndexes(c.data, names...)
+	return datadir.LostIndexes(c.Data, names...)
 }
 
 // showProblem prints what is wrong with a repository, in the form of adminClient.check.
@@ -81,69 +82,54 @@ func showProblem(s streams, f *adminFlags, name string, event local.CheckEvent) 
 		event.Repository = name
 		return json.NewEncoder(s.out).Encode(event)
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+	_, err := fmt.Fprintf(s.out, "%s: %s\n", shownName(name), terminal.Printable(event.Problem))
 	return err
 }
 
 // names are the repositories a command is about: those named, else all.
 func (c *adminClient) names(cmd *cobra.Command, args []string) ([]string, error) {
-	if c.single {
+	if c.Single {
 		name, err := c.name(args)
 		return []string{name}, err
 	}
 	if len(args) > 0 {
 		return args, nil
 	}
-	var answer struct{ Repositories []repositoryInfo }
-	if _, err := c.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer); err != nil {
-		return nil, err
-	}
-	names := make([]string, len(answer.Repositories))
-	for i, r := range answer.Repositories {
+	all, _, err := c.Repositories(cmd.Context())
+	names := make([]string, len(all))
+	for i, r := range all {
 		names[i] = r.Name
 	}
-	return names, nil
+	return names, err
 }
 
 // check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
 // http.StatusConflict.
 func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
-	ended := false
-	bar := newProgress(s.err, shownName(name))
-	defer bar.end()
-	err = c.Lines(cmd.Context(), http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
-		var event local.CheckEvent
-		if err := json.Unmarshal(line, &event); err != nil {
-			return err
-		}
+	bar := terminal.NewProgress(s.err, shownName(name))
+	defer bar.End()
+	err = c.Check(cmd.Context(), name, verify, func(event local.CheckEvent) error {
 		if event.Progress {
-			bar.set(event.Bytes, event.Total)
+			bar.Set(event.Bytes, event.Total)
 			return nil
 		}
-		if event.Broken != "" {
-			return fmt.Errorf("the check could not be finished: %s", event.Broken)
-		}
 		damaged = damaged || event.Problem != ""
-		ended = ended || event.Done
 		if f.json {
 			event.Repository = name
 			return json.NewEncoder(s.out).Encode(event)
 		}
-		bar.end()
+		bar.End()
 		switch {
 		case event.Problem != "":
-			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), printable(event.Problem))
+			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), terminal.Printable(event.Problem))
 		case event.Advice != "":
 			_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), event.Advice)
 		case event.Done && verify:
-			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %s read, %d problems\n", shownName(name), event.Items, inBytes(event.Bytes), event.Problems)
+			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %s read, %d problems\n", shownName(name), event.Items, terminal.Bytes(event.Bytes), event.Problems)
 		case event.Done:
 			_, err = fmt.Fprintf(s.out, "%s: %d items in the index, %d problems\n", shownName(name), event.Items, event.Problems)
 		}
 		return err
 	})
-	if err == nil && !ended {
-		err = errors.New("the check broke off")
-	}
 	return damaged, err
 }

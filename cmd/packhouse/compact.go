@@ -1,17 +1,16 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"io"
-	"net/url"
 	"os"
 
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
 	"packhouse/compact"
+	"packhouse/internal/terminal"
 )
 
 func compactCommand(s streams) *cobra.Command {
@@ -42,18 +41,24 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 				return usage("--when is now, window or a time such as 2026-01-31T01:30:00Z, not %q", when)
 			}
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				query := url.Values{"when": {when}}
-				if keep {
-					query.Set("delete", "no")
-				}
-				if dry {
-					return estimatePlan(cmd, s, f, c, client.Path(name, "compactions?dry_run=yes&"+query.Encode()), plan)
-				}
-				text, err := c.submitFile(cmd.Context(), client.Path(name, "compactions?"+query.Encode()), s.in, plan)
+				in, err := openPlan(s, plan)
 				if err != nil {
 					return err
 				}
-				return f.follow(cmd, s, c, name, text, wait)
+				defer in.Close()
+				o := client.PlanOptions{When: when, Keep: keep}
+				if dry {
+					e, text, err := c.Estimate(cmd.Context(), name, in, o)
+					if err != nil {
+						return err
+					}
+					return f.estimated(s, e, text)
+				}
+				job, text, err := c.Compact(cmd.Context(), name, in, o)
+				if err != nil {
+					return err
+				}
+				return f.follow(cmd, s, c, name, job, text, wait)
 			})
 		},
 	}
@@ -67,37 +72,20 @@ Exit codes: 0 accepted (with --wait: done), 1 refused or failed, 2 wrong command
 	return cmd
 }
 
-// submitFile posts a file, "-" being standard input, and returns the answer.
-func (c *adminClient) submitFile(ctx context.Context, path string, in io.Reader, file string) (json.RawMessage, error) {
-	if file != "-" {
-		f, err := os.Open(file)
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		in = f
+// openPlan opens the file of a plan, "-" being standard input.
+func openPlan(s streams, file string) (io.ReadCloser, error) {
+	if file == "-" {
+		return io.NopCloser(s.in), nil
 	}
-	resp, err := c.Post(ctx, path, in)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	return io.ReadAll(resp.Body)
+	return os.Open(file)
 }
 
-func estimatePlan(cmd *cobra.Command, s streams, f *jobFlags, c *adminClient, path, plan string) error {
-	text, err := c.submitFile(cmd.Context(), path, s.in, plan)
-	if err != nil {
-		return err
-	}
+// estimated prints what a plan would do.
+func (f *jobFlags) estimated(s streams, e compact.Estimate, text json.RawMessage) error {
 	if f.admin.json {
-		return printJSON(s.out, text)
+		return terminal.JSON(s.out, text)
 	}
-	var e compact.Estimate
-	if err := json.Unmarshal(text, &e); err != nil {
-		return fmt.Errorf("the server's answer: %w", err)
-	}
-	_, err = fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",
-		e.Operations, e.Outputs, inBytes(e.Read), inBytes(e.Written), inBytes(e.Freed), inBytes(e.Saved))
+	_, err := fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",
+		e.Operations, e.Outputs, terminal.Bytes(e.Read), terminal.Bytes(e.Written), terminal.Bytes(e.Freed), terminal.Bytes(e.Saved))
 	return err
 }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"path/filepath"
 	"time"
 
 	"packhouse/api"
@@ -19,6 +18,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
+	"packhouse/repo/policy"
 )
 
 // components are the repositories of a directory and the protocols they are reached by.
@@ -43,7 +43,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, layout.OwnDir)
+	temporary := layout.ServerDir(o.Claim.Dir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}
@@ -52,12 +52,11 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		if trusted {
 			return p
 		}
-		for _, d := range r.dialects {
-			if repository != nil && d.Name() == repository.Dialect() {
-				return o.authorize(name, d, p, false)
-			}
+		dialect := ""
+		if repository != nil {
+			dialect = repository.Dialect()
 		}
-		return o.authorize(name, nil, p, false)
+		return o.narrow(name, dialect, p, false)
 	}
 	r.engine = compact.New(compact.Options{
 		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
@@ -65,7 +64,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		Authorize: func(repository *repo.Repository, p repo.Principal, trusted bool) repo.Principal {
 			name, err := r.set.NameOf(repository)
 			if err != nil {
-				p.Permissions = config.Nothing() // it was taken away this moment
+				p.Permissions = policy.Nothing() // it was taken away this moment
 				return p
 			}
 			return authorize(repository, name, p, trusted)
@@ -96,7 +95,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
-		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
+		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)
 			if o.GaveUp != nil {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 
 	"packhouse/api/holder"
@@ -51,17 +50,15 @@ func identify(claim *holder.Claim, want string) (id string, made bool, err error
 // missingRepositories are those that the configuration names and that are not in the data directory.
 func missingRepositories(dir string, c *config.Config) (names []string) {
 	for _, r := range c.Repositories {
-		if _, err := os.Stat(filepath.Join(dir, r.Name)); errors.Is(err, os.ErrNotExist) {
-			names = append(names, r.Name)
-		}
+		names = append(names, r.Name)
 	}
-	return names
+	return datadir.Absent(dir, names)
 }
 
 // describeDataDir is what `config check` says of the data directory that a file names, as far as it is there: lines, and
 // what is wrong.
 func describeDataDir(c *config.Config) (lines []string, err error) {
-	dir, err := resolve(c.DataDir)
+	dir, err := datadir.ResolveDir(c.DataDir)
 	if err != nil {
 		return nil, nil // serve says so, in its own working directory
 	}

@@ -159,7 +159,7 @@ func TestDataDirectoryTakenAway(t *testing.T) {
 				t.Errorf("%s %s: got %d %q, want 503 without the path", r[0], r[1], status, text)
 			}
 		}
-		if h := health(); h.Status != "degraded" || !h.Detached || !strings.Contains(h.Reason, "not in its place") || h.Repos != 0 {
+		if h := health(); h.Status != "degraded" || !h.Detached || !strings.Contains(h.Reason, "not the one that was opened") || h.Repos != 0 {
 			t.Errorf("health: got %+v", h)
 		}
 		if !strings.Contains(page(t, s, "/metrics"), "packhouse_data_directory_attached 0") {

@@ -7,17 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
-	"net/http"
-	"net/url"
 	"os"
 	"strings"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
 	"packhouse/compact"
+	"packhouse/internal/terminal"
 )
 
 // jobFlags say which repository a command is about, and who is asked.
@@ -39,7 +36,7 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 // with runs do with an admin client, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
 	return f.open(cmd, s, func(c *adminClient) error {
-		if !c.single && f.repo == "" {
+		if !c.Single && f.repo == "" {
 			return usage("say which repository with --repo NAME; packhouse repo list shows them")
 		}
 		name, err := c.name(f.names())
@@ -67,15 +64,11 @@ func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) e
 	if err != nil {
 		return err
 	}
-	return errors.Join(do(c), c.close())
+	return errors.Join(do(c), c.Close())
 }
 
 // remote is the client of a server elsewhere.
 func (f *jobFlags) remote() (*adminClient, error) {
-	base, err := url.Parse(f.server)
-	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
-		return nil, usage("--server is a URL such as https://backup.example:8484, not %q", f.server)
-	}
 	token := os.Getenv("PACKHOUSE_TOKEN")
 	if f.tokenFile != "" {
 		text, err := os.ReadFile(f.tokenFile)
@@ -87,21 +80,11 @@ func (f *jobFlags) remote() (*adminClient, error) {
 	if token == "" {
 		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
 	}
-	c := &client.Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}
-	return &adminClient{Client: c, end: func() error { return nil }}, nil
-}
-
-// elsewhere sends requests to a server, with its token.
-type elsewhere struct {
-	base  *url.URL
-	token string
-}
-
-func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
-	r = r.Clone(r.Context())
-	r.URL.Scheme, r.URL.Host, r.Host = e.base.Scheme, e.base.Host, ""
-	r.Header.Set("Authorization", "Bearer "+e.token)
-	return http.DefaultTransport.RoundTrip(r)
+	c, err := client.Remote(f.server, token)
+	if err != nil {
+		return nil, usage("--server: %w", err)
+	}
+	return &adminClient{&client.Session{Client: c}}, nil
 }
 
 func jobCommand(s streams) *cobra.Command {
@@ -127,17 +110,6 @@ scrub found damage.`,
 	return parent
 }
 
-// jobPath is the path of a job in the API. What cannot be an ID is no path either: there is no such job.
-func jobPath(name, id, rest string) string {
-	plain := strings.Map(func(c rune) rune {
-		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' {
-			return c
-		}
-		return '-'
-	}, id)
-	return client.Path(name, "jobs/"+plain+rest)
-}
-
 func jobList(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
@@ -152,16 +124,16 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 				if f.admin.json {
 					return listJobsJSON(cmd.Context(), s, c, names)
 				}
-				t := newTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
+				t := terminal.NewTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
 				err = c.each(cmd.Context(), names, func(name string) error { return c.listJobs(cmd.Context(), t, name) })
-				return errors.Join(err, t.end())
+				return errors.Join(err, t.End())
 			})
 		},
 	}
 }
 
-func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error {
-	return c.eachJob(ctx, name, func(text json.RawMessage) error {
+func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name string) error {
+	return c.Jobs(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
 			return fmt.Errorf("the server's answer: %w", err)
@@ -171,8 +143,8 @@ func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error
 			when = "-"
 		}
 		p := j.Progress
-		t.row(j.ID, string(j.Kind), string(j.State), when, t.time(j.Created), j.Principal,
-			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.size(p.Read), t.size(p.Written), t.size(p.Freed), name)
+		t.Row(j.ID, string(j.Kind), string(j.State), when, t.Time(j.Created), j.Principal,
+			fmt.Sprintf("%d/%d", p.Operations, p.OperationsTotal), t.Size(p.Read), t.Size(p.Written), t.Size(p.Freed), name)
 		return nil
 	})
 }
@@ -182,7 +154,7 @@ func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error
 func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string) error {
 	return c.each(ctx, names, func(name string) error {
 		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
-		err := c.eachJob(ctx, name, func(text json.RawMessage) error {
+		err := c.Jobs(ctx, name, func(text json.RawMessage) error {
 			b := bytes.NewBufferString(before)
 			before, after = between, "\n  ]\n}\n"
 			if err := json.Indent(b, text, "    ", "  "); err != nil {
@@ -199,11 +171,6 @@ func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string
 	})
 }
 
-// eachJob calls each with every job of a repository, as they come: there may be one for every pack.
-func (c *adminClient) eachJob(ctx context.Context, name string, each func(json.RawMessage) error) error {
-	return c.Elements(ctx, client.Path(name, "jobs"), "jobs", each)
-}
-
 func jobShow(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
@@ -213,11 +180,11 @@ waits for its client's index, and how many packs stay until then, or no longer.`
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				text, err := c.Request(cmd.Context(), http.MethodGet, jobPath(name, args[0], ""), nil, nil)
+				text, err := c.Job(cmd.Context(), name, args[0])
 				if err != nil {
 					return err
 				}
-				return printJSON(s.out, text)
+				return terminal.JSON(s.out, text)
 			})
 		},
 	}
@@ -247,13 +214,12 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				var job compact.Job
-				text, err := c.Request(cmd.Context(), http.MethodDelete, jobPath(name, args[0], ""), nil, &job)
+				job, text, err := c.Cancel(cmd.Context(), name, args[0])
 				if err != nil {
 					return err
 				}
 				if f.admin.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
 				return err
@@ -264,14 +230,10 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 
 // follow prints the job of an answer, and waits for its end where that was asked for or nobody
 // else would carry it out.
-func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, text json.RawMessage, wait bool) error {
-	var job compact.Job
-	if err := json.Unmarshal(text, &job); err != nil {
-		return fmt.Errorf("the server's answer: %w", err)
-	}
-	if !wait && (!c.own || job.When != compact.WhenNow) {
+func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, job compact.Job, text json.RawMessage, wait bool) error {
+	if !wait && (!c.Own || job.When != compact.WhenNow) {
 		if f.admin.json {
-			return printJSON(s.out, text)
+			return terminal.JSON(s.out, text)
 		}
 		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
 		return err
@@ -288,7 +250,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 	var err error
 	if f.admin.json {
 		text, marshalErr := json.Marshal(job)
-		err = errors.Join(marshalErr, printJSON(s.out, text))
+		err = errors.Join(marshalErr, terminal.JSON(s.out, text))
 	} else {
 		err = showEnded(s, job)
 	}
@@ -301,7 +263,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		return fmt.Errorf("the job is %s", job.State)
 	case job.Bad > 0:
 		for _, key := range job.Damaged {
-			fmt.Fprintf(s.err, "damaged: %s\n", printable(key))
+			fmt.Fprintf(s.err, "damaged: %s\n", terminal.Printable(key))
 		}
 		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
 	}
@@ -311,47 +273,20 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 func showEnded(s streams, job compact.Job) error {
 	p := job.Progress
 	if job.Kind == compact.Scrub {
-		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, inBytes(p.Read), job.Bad)
+		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, terminal.Bytes(p.Read), job.Bad)
 		return err
 	}
 	_, err := fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
-		job.ID, job.State, p.Operations, inBytes(p.Read), inBytes(p.Written), inBytes(p.Freed))
+		job.ID, job.State, p.Operations, terminal.Bytes(p.Read), terminal.Bytes(p.Written), terminal.Bytes(p.Freed))
 	return err
 }
 
 // await follows a job to its end, with a bar on a terminal and a line now and then elsewhere.
 func (c *adminClient) await(ctx context.Context, s streams, name, id string) (compact.Job, error) {
-	bar := newProgress(s.err, id)
-	defer bar.end()
-	show := func(job compact.Job) {
-		bar.title = job.ID + " " + string(job.State)
-		bar.set(job.Progress.Read, job.Progress.ReadTotal)
-	}
-	seen := time.Time{} // when the server last answered
-	for {
-		job, err := c.Events(ctx, jobPath(name, id, "/events"), show)
-		switch {
-		case job.State.Ended():
-			return job, nil
-		case err == nil:
-			seen = time.Now()
-		case time.Since(seen) > restartPatience || !isUnreachable(err):
-			return job, err
-		}
-		// The server let go of the connection, not of the job: it starts over with the server.
-		select {
-		case <-ctx.Done():
-			return job, ctx.Err()
-		case <-time.After(time.Second):
-		}
-	}
-}
-
-// restartPatience is how long a server may be away that was there before.
-const restartPatience = time.Minute
-
-// isUnreachable tells whether nobody answered, as while a server is restarted.
-func isUnreachable(err error) bool {
-	var op *net.OpError
-	return errors.As(err, &op)
+	bar := terminal.NewProgress(s.err, id)
+	defer bar.End()
+	return c.Await(ctx, name, id, func(job compact.Job) {
+		bar.SetTitle(job.ID + " " + string(job.State))
+		bar.Set(job.Progress.Read, job.Progress.ReadTotal)
+	})
 }

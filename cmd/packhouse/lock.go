@@ -4,13 +4,12 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
 
 	"github.com/spf13/cobra"
 
 	"packhouse/api"
-	"packhouse/api/client"
+	"packhouse/internal/terminal"
 )
 
 func lockCommand(s streams) *cobra.Command {
@@ -30,13 +29,6 @@ the repository, and the command that breaks it.
 	f.add(parent)
 	parent.AddCommand(lockList(s, f), lockBreak(s, f))
 	return parent
-}
-
-// locksOf asks what is held in a repository.
-func (c *adminClient) locksOf(cmd *cobra.Command, name string) ([]api.LockInfo, error) {
-	var answer api.LockList
-	_, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, "locks"), nil, &answer)
-	return answer.Locks, err
 }
 
 // where are the options that a command needs to be about the same directory.
@@ -61,12 +53,12 @@ func lockList(s streams, f *adminFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				locks, err := c.locksOf(cmd, name)
+				locks, err := c.Locks(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
 				argument := name
-				if c.single {
+				if c.Single {
 					argument = ""
 				}
 				for i, l := range locks {
@@ -80,19 +72,19 @@ func lockList(s streams, f *adminFlags) *cobra.Command {
 					if err != nil {
 						return err
 					}
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				t := newTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY", "BY", "REQUESTS", "BREAK")
+				t := terminal.NewTable(s.out, "ID", "KIND", "HOST", "PROCESS", "SINCE", "REFRESHED", "STATE", "WHY", "BY", "REQUESTS", "BREAK")
 				for _, l := range locks {
 					state := "held"
 					if l.Stale {
 						state = "stale"
 					}
 					by := strings.TrimSpace(l.Principal + " " + l.Address)
-					t.row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.time(l.Since), t.time(l.Refreshed), state, l.Why,
+					t.Row(l.ID, l.Kind, l.Host, fmt.Sprint(l.Process), t.Time(l.Since), t.Time(l.Refreshed), state, l.Why,
 						by, l.Silence, l.Break)
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}
@@ -113,7 +105,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 				if stale == (len(args) > 0) {
 					return usage("say which: either IDs (packhouse lock list shows them) or --stale")
 				}
-				locks, err := c.locksOf(cmd, name)
+				locks, err := c.Locks(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
@@ -129,12 +121,11 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
 						continue
 					}
-					_, breakErr := c.Request(cmd.Context(), http.MethodPost, client.Path(name, "locks/break"), map[string]string{"id": id}, nil)
-					if breakErr != nil && !client.Refused(breakErr, http.StatusNotFound) { // it was released meanwhile
+					if breakErr := c.BreakLock(cmd.Context(), name, id); breakErr != nil {
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}
-					fmt.Fprintf(s.out, "broke %s\n", printable(id))
+					fmt.Fprintf(s.out, "broke %s\n", terminal.Printable(id))
 				}
 				return err
 			})

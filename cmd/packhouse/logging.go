@@ -3,11 +3,11 @@ package main
 import (
 	"io"
 	"log/slog"
-	"os"
 	"strings"
 
+	"packhouse/internal/terminal"
+
 	"github.com/lmittmann/tint"
-	"golang.org/x/term"
 )
 
 // newLogger writes JSON lines or, for people, coloured ones (if w is a terminal).
@@ -16,14 +16,8 @@ func newLogger(w io.Writer, format string, level slog.Leveler) *slog.Logger {
 		return slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level}))
 	}
 	return slog.New(tint.NewTextHandler(w, &tint.Options{
-		Level: level, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !isTerminal(w),
+		Level: level, TimeFormat: "2006-01-02 15:04:05.000", NoColor: !terminal.Is(w),
 	}))
-}
-
-// isTerminal tells whether a person reads w.
-func isTerminal(w any) bool {
-	f, ok := w.(*os.File)
-	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // setLevel sets a level by its name in the configuration.

@@ -2,13 +2,12 @@ package main
 
 import (
 	"fmt"
-	"net/http"
 	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
 
-	"packhouse/api/local"
+	"packhouse/internal/terminal"
 	"packhouse/repo"
 )
 
@@ -35,17 +34,16 @@ meanwhile. It survives a restart of the server; --off ends it.
 				if err != nil {
 					return err
 				}
-				var answer local.SalvageAnswer
-				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathSalvage, local.Request{Name: name, For: duration.String()}, &answer)
+				until, text, err := c.Salvage(cmd.Context(), name, duration)
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				line := "damaged items are not served any more"
-				if !answer.Until.IsZero() {
-					line = "damaged items are served as they lie until " + answer.Until.Local().Format(time.RFC3339)
+				if !until.IsZero() {
+					line = "damaged items are served as they lie until " + until.Local().Format(time.RFC3339)
 				}
 				_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), line)
 				return err
@@ -78,13 +76,12 @@ degraded otherwise; within the grace time the trash has them.
 				if err != nil {
 					return err
 				}
-				var found repo.LossReport
-				text, err := c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Dry: true}, &found)
+				found, text, err := c.Missing(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
 				if dry && f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				if !f.json {
 					if err := showLoss(s, name, found); err != nil {
@@ -100,12 +97,12 @@ degraded otherwise; within the grace time the trash has them.
 						return err
 					}
 				}
-				text, err = c.Request(cmd.Context(), http.MethodPost, local.PathLoss, local.Request{Name: name, Forget: forget}, &found)
+				found, text, err = c.AcceptLoss(cmd.Context(), name, forget)
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s: %d items marked as missing, %d rows removed\n", shownName(name), found.Items, found.Removed)
 				return err
@@ -121,7 +118,7 @@ degraded otherwise; within the grace time the trash has them.
 // showLoss prints what is missing.
 func showLoss(s streams, name string, r repo.LossReport) error {
 	for _, key := range r.Keys {
-		if _, err := fmt.Fprintf(s.out, "missing: %s\n", printable(key)); err != nil {
+		if _, err := fmt.Fprintf(s.out, "missing: %s\n", terminal.Printable(key)); err != nil {
 			return err
 		}
 	}
@@ -135,6 +132,6 @@ func showLoss(s streams, name string, r repo.LossReport) error {
 			return err
 		}
 	}
-	_, err := fmt.Fprintf(s.out, "%s: %d of %d items are missing, %s; %d more are marked already\n", shownName(name), r.Items, r.Total, inBytes(r.Bytes), r.Marked)
+	_, err := fmt.Fprintf(s.out, "%s: %d of %d items are missing, %s; %d more are marked already\n", shownName(name), r.Items, r.Total, terminal.Bytes(r.Bytes), r.Marked)
 	return err
 }

@@ -3,59 +3,50 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/admin"
 	"packhouse/api/client"
+	"packhouse/internal/terminal"
 )
 
-// planInfo is what the server tells of an open plan; see docs/api.md.
-type planInfo struct {
-	ID                 uint64
-	Since              time.Time
-	Principal, Address string
-	Lock               string
-	LockSince          time.Time `json:"lock_since"`
-	Job                string
-	Packs, Bytes       int64
-}
-
-// who is the plan's sender.
-func (p *planInfo) who() string {
+// sender is who sent a plan, and from where.
+func sender(p *admin.OpenPlan) string {
 	if p.Address == "" {
 		return p.Principal
 	}
 	return p.Principal + " at " + p.Address
 }
 
-func (p *planInfo) lock() string {
+// lockOf is the lock under which a plan was sent.
+func lockOf(p *admin.OpenPlan) string {
 	switch {
 	case p.Lock == "":
 		return "without a lock"
-	case p.LockSince.IsZero():
+	case p.LockSince == nil:
 		return "lock " + p.Lock
 	}
 	return "lock " + p.Lock + " since " + p.LockSince.Local().Format(time.RFC3339)
 }
 
 // compactions are the lines of repo info about what compactions have left.
-func (r *repositoryInfo) compactions() [][2]string {
+func compactions(r *client.Repository) [][2]string {
 	u := &r.Usage
 	open := "none"
 	if u.OpenPlans > 0 {
-		open = fmt.Sprintf("%d, whose sources (%s) stay until their clients have stored their index", u.OpenPlans, inBytes(u.Open))
+		open = fmt.Sprintf("%d, whose sources (%s) stay until their clients have stored their index", u.OpenPlans, terminal.Bytes(u.Open))
 	}
 	lines := [][2]string{
-		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, given back when the disk is needed", u.KeptItems, inBytes(u.KeptBytes))},
-		{"returned", fmt.Sprintf("%s; removed by a compaction, and back as a client may need it", inBytes(u.Returned))},
+		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, given back when the disk is needed", u.KeptItems, terminal.Bytes(u.KeptBytes))},
+		{"returned", fmt.Sprintf("%s; removed by a compaction, and back as a client may need it", terminal.Bytes(u.Returned))},
 		{"open plans", open},
 	}
 	for i := range r.Plans {
 		p := &r.Plans[i]
 		lines = append(lines, [2]string{"", fmt.Sprintf("since %s by %s: %d packs, %s; %s; job %s",
-			p.Since.Local().Format(time.RFC3339), p.who(), p.Packs, inBytes(p.Bytes), p.lock(), p.Job)})
+			p.Since.Local().Format(time.RFC3339), sender(p), p.Packs, terminal.Bytes(p.Bytes), lockOf(p), p.Job)})
 	}
 	if more := u.OpenPlans - int64(len(r.Plans)); more > 0 {
 		lines = append(lines, [2]string{"", fmt.Sprintf("and %d more; packhouse repo plans shows all", more)})
@@ -78,24 +69,18 @@ compaction. With --json one document per line.`,
 				if err != nil {
 					return err
 				}
-				t := newTable(s.out, "PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB")
-				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, "plans"), nil, func(line json.RawMessage) error {
-					if f.json {
-						_, err := fmt.Fprintf(s.out, "%s\n", line)
-						return err
-					}
-					var p planInfo
-					if err := json.Unmarshal(line, &p); err != nil {
-						return err
-					}
-					t.row(fmt.Sprint(p.ID), t.time(p.Since), p.Principal, orNone(p.Address), fmt.Sprint(p.Packs), t.size(p.Bytes),
-						orNone(p.Lock), t.time(p.LockSince), p.Job)
-					return nil
-				})
-				if err != nil || f.json {
-					return err
+				columns := []string{"PLAN", "SINCE", "PRINCIPAL", "ADDRESS", "PACKS", "BYTES", "LOCK", "LOCKED SINCE", "JOB"}
+				list := func(each func(admin.OpenPlan, json.RawMessage) error) error {
+					return c.Plans(cmd.Context(), name, each)
 				}
-				return t.end()
+				return printRows(s, f, columns, list, func(t *terminal.Table, p admin.OpenPlan) {
+					locked := time.Time{}
+					if p.LockSince != nil {
+						locked = *p.LockSince
+					}
+					t.Row(fmt.Sprint(p.ID), t.Time(p.Since), p.Principal, orNone(p.Address), fmt.Sprint(p.Packs), t.Size(p.Bytes),
+						orNone(p.Lock), t.Time(locked), p.Job)
+				})
 			})
 		},
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/holder"
+	"packhouse/internal/terminal"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 	"packhouse/repo/recovery"
@@ -87,8 +88,8 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 	report, err := recovery.Rebuild(cmd.Context(), dir, recovery.RebuildOptions{
 		Replace: replace,
 		Progress: func(n int64) {
-			if n/10_000 > blobs/10_000 || isTerminal(s.err) {
-				fmt.Fprintf(s.err, "%d blobs%s", n, map[bool]string{true: "\r", false: "\n"}[isTerminal(s.err)])
+			if n/10_000 > blobs/10_000 || terminal.Is(s.err) {
+				fmt.Fprintf(s.err, "%d blobs%s", n, map[bool]string{true: "\r", false: "\n"}[terminal.Is(s.err)])
 			}
 			blobs = n
 		},
@@ -102,7 +103,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 			"snapshot": report.Snapshot, "items": report.Items, "bytes": report.Bytes, "recovered": report.Recovered,
 			"missing": report.Missing, "superseded": report.Superseded, "unreadable": report.Unreadable,
 		}); err == nil {
-			err = printJSON(s.out, text)
+			err = terminal.JSON(s.out, text)
 		}
 	} else {
 		err = showRebuilt(s, report)
@@ -119,7 +120,7 @@ func showRebuilt(s streams, report recovery.RebuildReport) error {
 		from = "snapshot " + report.Snapshot
 	}
 	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d missing, %d blobs superseded, %d unreadable\n",
-		from, report.Items, inBytes(report.Bytes), report.Recovered, report.Missing, report.Superseded, report.Unreadable)
+		from, report.Items, terminal.Bytes(report.Bytes), report.Recovered, report.Missing, report.Superseded, report.Unreadable)
 	if err == nil && report.Missing > 0 {
 		_, err = fmt.Fprintln(s.out, "what is missing was deleted since the snapshot, or lost: packhouse check names it, packhouse repo accept-loss --forget removes it")
 	}

@@ -6,53 +6,20 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"net/http"
 	"os"
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
-	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/terminal"
 	"packhouse/repo/datadir"
 )
 
-// repositoryInfo is what the server tells of a repository; see docs/api.md.
-type repositoryInfo struct {
-	Name    string
-	ID      string
-	Dialect string
-	Created time.Time
-	Usage   struct {
-		Items      int64
-		Bytes      int64
-		TrashItems int64      `json:"trash_items"`
-		TrashBytes int64      `json:"trash_bytes"`
-		Counted    int64      `json:"bytes_counted"`
-		Quota      *int64     `json:"quota"`
-		LastBackup *time.Time `json:"last_backup"`
-		OpenPlans  int64      `json:"open_plans"`
-		Open       int64      `json:"bytes_open"`
-		Returned   int64      `json:"bytes_returned"`
-		KeptItems  int64      `json:"kept_items"`
-		KeptBytes  int64      `json:"kept_bytes"`
-		Missing    int64      `json:"missing_items"`
-		Lost       int64      `json:"missing_bytes"`
-		Damaged    int64      `json:"damaged_items"`
-	}
-	Plans  []planInfo // the oldest that are open
-	Health struct {
-		Writable bool
-		Damaged  bool
-		Reason   string
-	}
-	Error *struct{ Detail, Title string } // instead of all but the name
-}
-
-func (r *repositoryInfo) state() string {
+// stateOf is whether a repository can be used, and why not.
+func stateOf(r *client.Repository) string {
 	switch {
 	case r.Error != nil:
 		return "unusable: " + r.Error.Detail
@@ -99,26 +66,25 @@ with a heading; elsewhere tabs between the columns and plain numbers.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
-				var answer struct{ Repositories []repositoryInfo }
-				text, err := c.Request(cmd.Context(), http.MethodGet, "/-/repositories", nil, &answer)
+				repositories, text, err := c.Repositories(cmd.Context())
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				t := newTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
-				for _, r := range answer.Repositories {
+				t := terminal.NewTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
+				for _, r := range repositories {
 					quota, backup := "-", time.Time{}
 					if r.Usage.Quota != nil {
-						quota = t.size(*r.Usage.Quota)
+						quota = t.Size(*r.Usage.Quota)
 					}
 					if r.Usage.LastBackup != nil {
 						backup = *r.Usage.LastBackup
 					}
-					t.row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.size(r.Usage.Bytes), quota, t.time(backup), r.state())
+					t.Row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.Size(r.Usage.Bytes), quota, t.Time(backup), stateOf(&r))
 				}
-				return t.end()
+				return t.End()
 			})
 		},
 	}
@@ -141,13 +107,12 @@ what came back of it, as a client asked for it.`,
 				if err != nil {
 					return err
 				}
-				var r repositoryInfo
-				text, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
+				r, text, err := c.Repository(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				return showRepository(s, &r)
 			})
@@ -155,43 +120,36 @@ what came back of it, as a client asked for it.`,
 	}
 }
 
-func showRepository(s streams, r *repositoryInfo) error {
+func showRepository(s streams, r *client.Repository) error {
 	quota, backup := "none", "never"
 	if r.Usage.Quota != nil {
-		quota = fmt.Sprintf("%s (%s counted)", inBytes(*r.Usage.Quota), inBytes(r.Usage.Counted))
+		quota = fmt.Sprintf("%s (%s counted)", terminal.Bytes(*r.Usage.Quota), terminal.Bytes(r.Usage.Counted))
 	}
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
 	lost := ""
 	if r.Usage.Missing > 0 || r.Usage.Damaged > 0 {
-		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, inBytes(r.Usage.Lost), r.Usage.Damaged)
+		lost = fmt.Sprintf("%d items missing, %s; %d damaged", r.Usage.Missing, terminal.Bytes(r.Usage.Lost), r.Usage.Damaged)
 	}
 	lines := [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
-		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", inBytes(r.Usage.Bytes)}, {"quota", quota},
-		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))},
+		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
+		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
 		{"last backup", backup},
 	}
 	if r.Dialect == "vger" {
-		lines = append(lines, r.compactions()...)
+		lines = append(lines, compactions(r)...)
 	}
-	for _, line := range append(lines, [2]string{"lost", lost}, [2]string{"state", r.state()}) {
+	for _, line := range append(lines, [2]string{"lost", lost}, [2]string{"state", stateOf(r)}) {
 		if line[1] == "" {
 			continue // a single repository has no name, and most have lost nothing
 		}
-		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], printable(line[1])); err != nil {
+		if _, err := fmt.Fprintf(s.out, "%-12s %s\n", line[0], terminal.Printable(line[1])); err != nil {
 			return err
 		}
 	}
 	return nil
-}
-
-func inBytes(n int64) string {
-	if n < 1024 {
-		return fmt.Sprintf("%d bytes", n)
-	}
-	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
 }
 
 func repoCreate(s streams, f *adminFlags) *cobra.Command {
@@ -212,14 +170,13 @@ themselves (borg repo-create, vykar init); this is for those without.
 				return usage("%w", err)
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
-				if c.single {
+				if c.Single {
 					return usage("the directory is one repository; say which data directory with --data-dir")
 				}
-				_, err := c.Request(cmd.Context(), http.MethodPost, local.PathCreate, local.Request{Name: args[0], Dialect: dialect}, nil)
-				if err != nil {
+				if err := c.Create(cmd.Context(), args[0], dialect); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(s.out, "created %s\n", args[0])
+				_, err := fmt.Fprintf(s.out, "created %s\n", args[0])
 				return err
 			})
 		},
@@ -244,17 +201,17 @@ first, unless --yes.
 				if err != nil {
 					return err
 				}
-				var r repositoryInfo
-				if _, err := c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
+				r, _, err := c.Repository(cmd.Context(), name)
+				if err != nil {
 					return err
 				}
 				if !yes {
-					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, inBytes(r.Usage.Bytes), r.Usage.LastBackup)
+					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, terminal.Bytes(r.Usage.Bytes), r.Usage.LastBackup)
 					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes destroys without asking"); err != nil {
 						return err
 					}
 				}
-				if _, err := c.Request(cmd.Context(), http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil); err != nil {
+				if err := c.Destroy(cmd.Context(), name); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
@@ -275,7 +232,7 @@ func shownName(name string) string {
 
 // confirm says what will happen, and asks for the name of what it happens to.
 func confirm(s streams, what, name, otherwise string) error {
-	if f, ok := s.in.(*os.File); !ok || !isTerminal(f) {
+	if f, ok := s.in.(*os.File); !ok || !terminal.Is(f) {
 		return usage("nobody there to confirm; %s", otherwise)
 	}
 	fmt.Fprintf(s.err, "%s\nType %s to go on: ", what, name)
@@ -308,28 +265,28 @@ over the configuration from then on; none is no limit. With default the configur
 				if len(args) > 1 {
 					return usage("too many arguments")
 				}
-				var r repositoryInfo
+				var r client.Repository
 				var text json.RawMessage
 				if len(args) == 0 {
-					text, err = c.Request(cmd.Context(), http.MethodGet, client.Path(name, ""), nil, &r)
+					r, text, err = c.Repository(cmd.Context(), name)
 				} else {
 					limit, parseErr := quotaArgument(args[0])
 					if parseErr != nil {
 						return usage("%w", parseErr)
 					}
-					text, err = c.Request(cmd.Context(), http.MethodPut, client.Path(name, "quota"), map[string]any{"quota": limit}, &r)
+					r, text, err = c.SetQuota(cmd.Context(), name, limit)
 				}
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
 				quota := "none"
 				if r.Usage.Quota != nil {
-					quota = inBytes(*r.Usage.Quota)
+					quota = terminal.Bytes(*r.Usage.Quota)
 				}
-				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, inBytes(r.Usage.Counted))
+				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, terminal.Bytes(r.Usage.Counted))
 				return err
 			})
 		},

@@ -15,14 +15,16 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
+	"packhouse/api/borgstore"
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
-// restName is the program whose options and place the verb of that name takes.
+// restName is the program whose options the verb of that name takes, and that it stands in for.
 const restName = stdio.ServerName
 
 // restFlags are the options of borgstore-server-rest, and of `borg serve --rest`.
@@ -38,10 +40,9 @@ type restFlags struct {
 	socketActivation bool
 	stdio            bool
 
-	rest                 bool // serve only, like the rest
-	appendOnly           bool
-	restrictToPath       []string
-	restrictToRepository []string
+	rest        bool // serve only, like the rest
+	appendOnly  bool
+	restriction stdio.Restriction
 }
 
 func restCommand(s streams) *cobra.Command {
@@ -80,8 +81,8 @@ Exit codes: 0 end of input or a signal to stop, 1 unusable arguments or an error
 func (f *restFlags) addServe(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.rest, "rest", false, "speak on stdin and stdout for one repository, as borg starts it over ssh")
 	flags.StringVar(&f.backend, "backend", "", "with --rest: the repository's directory, FILE:`path`")
-	flags.StringArrayVar(&f.restrictToPath, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
-	flags.StringArrayVar(&f.restrictToRepository, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
+	flags.StringArrayVar(&f.restriction.Paths, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
+	flags.StringArrayVar(&f.restriction.Repositories, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
 	for _, name := range borgSwitches {
 		flags.Bool(name, false, "")
 		_ = flags.MarkHidden(name)
@@ -103,7 +104,7 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("backend"):
 		return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
-	case f.restricted():
+	case f.restriction.Restricted():
 		return usage("--restrict-to-path and --restrict-to-repository belong to --rest; a server of many repositories has --data-dir")
 	}
 	for _, name := range slices.Concat(borgSwitches, borgOptions) {
@@ -117,7 +118,7 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 // parsed is what the options come to.
 type parsed struct {
 	dir         string // absolute, symbolic links resolved
-	permissions *repo.Permissions
+	permissions *policy.Permissions
 	quota       *int64 // bytes, negative for none; nil: not given
 }
 
@@ -128,7 +129,7 @@ func (f *restFlags) parse() (parsed, error) {
 	}
 	path, err := stdio.BackendPath(f.backend)
 	if err == nil {
-		p.dir, err = resolve(path)
+		p.dir, err = datadir.ResolveDir(path)
 	}
 	if err != nil {
 		return p, public(err)
@@ -137,7 +138,7 @@ func (f *restFlags) parse() (parsed, error) {
 		return p, fmt.Errorf("--permissions: %w", err)
 	}
 	if f.appendOnly {
-		p.permissions = config.Intersect(p.permissions, config.AppendOnly())
+		p.permissions = policy.Intersect(p.permissions, policy.AppendOnly(borgstore.Name))
 	}
 	if f.quota != "" {
 		parse := config.ParseSize // 0 is a limit here: empty objects only
@@ -225,8 +226,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	return srv.run(ctx, listeners, config.Defaults().Drain)
 }
 
-// listen opens the address, or takes the one socket that was passed. Unlike systemd's own rules the
-// program looks at neither LISTEN_PID nor LISTEN_FDNAMES.
+// listen opens the address, or takes the one socket that was passed.
 func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 	if !f.socketActivation {
 		if f.port < 0 || f.port > 65535 {
@@ -238,17 +238,9 @@ func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 		}
 		return []net.Listener{l}, nil
 	}
-	if n := os.Getenv("LISTEN_FDS"); n != "1" {
-		return nil, fmt.Errorf("--socket-activation needs exactly one socket: LISTEN_FDS is %q, want \"1\"", n)
-	}
-	file := os.NewFile(3, "passed socket")
-	l, err := net.FileListener(file)
-	_ = file.Close()
+	l, err := api.PassedListener()
 	if err != nil {
-		return nil, fmt.Errorf("--socket-activation: descriptor 3 is not a listening socket: %w", err)
-	}
-	if u, ok := l.(*net.UnixListener); ok {
-		u.SetUnlinkOnClose(false)
+		return nil, fmt.Errorf("--socket-activation: %w", err)
 	}
 	return []net.Listener{l}, nil
 }

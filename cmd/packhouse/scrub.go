@@ -1,12 +1,8 @@
 package main
 
 import (
-	"fmt"
-	"net/http"
-
 	"github.com/spf13/cobra"
 
-	"packhouse/api/client"
 	"packhouse/compact"
 )
 
@@ -36,11 +32,11 @@ Exit codes: 0 accepted (with --wait: no damage), 1 failure, 2 wrong command line
 				return usage("--share is a number above 0, at most 1")
 			}
 			return f.with(cmd, s, func(c *adminClient, name string) error {
-				text, err := c.Request(cmd.Context(), http.MethodPost, client.Path(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, nil)
+				job, text, err := c.Scrub(cmd.Context(), name, when, share)
 				if err != nil {
 					return err
 				}
-				return f.follow(cmd, s, c, name, text, wait)
+				return f.follow(cmd, s, c, name, job, text, wait)
 			})
 		},
 	}

@@ -6,9 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/signal"
-	"path/filepath"
-	"reflect"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -16,13 +13,14 @@ import (
 
 	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/spf13/cobra"
-	"golang.org/x/sys/unix"
 
 	"packhouse/api"
 	"packhouse/api/holder"
+	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
-	"packhouse/repo/layout"
+	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -97,7 +95,7 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	}
 	ctx, stop := untilSignal(cmd.Context(), log)
 	defer stop()
-	defer profile(f.profile, log)()
+	defer profile.OnSignal(f.profile, log)()
 	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}
 	return sv.run(ctx, s)
 }
@@ -118,28 +116,13 @@ type service struct {
 	unkept   string // the token of this run, which could not be kept; "": there is none
 }
 
+// run serves until ctx ends. The order of a start: what can be refused is refused before anything is made, and clients are
+// answered only when everything else is ready.
 func (sv *service) run(ctx context.Context, s streams) (err error) {
 	sv.current.Store(&sv.c)
-	dir, err := resolve(sv.c.DataDir)
+	dir, err := sv.examine()
 	if err != nil {
-		return fmt.Errorf("data directory: %w", err)
-	}
-	if err := checkDataID(dir, sv.c.DataID); err != nil {
 		return err
-	}
-	if err := lookAround(dir, sv.log); err != nil {
-		return err
-	}
-	// What can be refused without the directory is refused before it is made.
-	if sv.c.TLSCert != "" {
-		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
-			return err
-		}
-	}
-	if sv.c.Token == "" && sv.c.TokenFile != "" {
-		if err := checkTokenFile(sv.c.TokenFile); err != nil {
-			return err
-		}
 	}
 	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
 	claim, err := holder.ClaimData(claimCtx, dir)
@@ -148,19 +131,8 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
-
-	sv.readOnly = claim.ReadOnly
-	id, made, err := identify(claim, sv.c.DataID)
+	id, made, err := sv.prepare(claim)
 	if err != nil {
-		return err
-	}
-	if missing := missingRepositories(dir, &sv.c); len(missing) > 0 {
-		sv.log.Warn("the configuration names repositories that are not in the data directory; is this the right one?",
-			"path", dir, "repositories", strings.Join(missing, ", "))
-	}
-	if claim.ReadOnly {
-		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", dir)
-	} else if err := sv.c.Policies().Keep(filepath.Join(dir, layout.OwnDir)); err != nil {
 		return err
 	}
 	token, where, err := sv.token()
@@ -201,6 +173,46 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	defer stopReloading()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
+}
+
+// examine refuses what can be refused without a claim on the data directory, which need not exist, and returns its path.
+func (sv *service) examine() (dir string, err error) {
+	if dir, err = datadir.ResolveDir(sv.c.DataDir); err != nil {
+		return "", fmt.Errorf("data directory: %w", err)
+	}
+	if err := checkDataID(dir, sv.c.DataID); err != nil {
+		return "", err
+	}
+	if err := checkDataDir(dir, sv.log); err != nil {
+		return "", err
+	}
+	if sv.c.TLSCert != "" {
+		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+			return "", err
+		}
+	}
+	if sv.c.Token == "" && sv.c.TokenFile != "" {
+		err = checkTokenFile(sv.c.TokenFile)
+	}
+	return dir, err
+}
+
+// prepare makes what a server keeps in its data directory, as far as that takes writes, and returns the directory's identity;
+// "": it has none. made: this start has given it one.
+func (sv *service) prepare(claim *holder.Claim) (id string, made bool, err error) {
+	sv.readOnly = claim.ReadOnly
+	if id, made, err = identify(claim, sv.c.DataID); err != nil {
+		return "", false, err
+	}
+	if missing := missingRepositories(claim.Dir, &sv.c); len(missing) > 0 {
+		sv.log.Warn("the configuration names repositories that are not in the data directory; is this the right one?",
+			"path", claim.Dir, "repositories", strings.Join(missing, ", "))
+	}
+	if claim.ReadOnly {
+		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", claim.Dir)
+		return id, made, nil
+	}
+	return id, made, sv.c.Policies().Keep(claim.Dir)
 }
 
 // claimPatience is how long a start waits for holders of single repositories to let go.
@@ -255,100 +267,9 @@ func (sv *service) authorize(repository string, p repo.Principal) repo.Principal
 		return p
 	}
 	if now := sv.current.Load().Grants(p.Name, repository); now != p.Permissions {
-		p.Permissions = config.Intersect(p.Permissions, now)
+		p.Permissions = policy.Intersect(p.Permissions, now)
 	}
 	return p
-}
-
-// reloadOnHangup reads the configuration again at each SIGHUP, until stop.
-func (sv *service) reloadOnHangup() (stop func()) {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	done := make(chan struct{})
-	go func() {
-		for {
-			select {
-			case <-done:
-				return
-			case <-hangups:
-				sv.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonic()))
-				sv.reload()
-				sv.notify(daemon.SdNotifyReady)
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(hangups)
-		close(done)
-	}
-}
-
-// reload takes over what can change while the server runs, and says what cannot. A file with errors
-// changes nothing.
-func (sv *service) reload() {
-	c, err := config.Load(sv.file, sv.overrides)
-	if err != nil {
-		sv.log.Error("reload: the configuration stays as it was", "error", err)
-		return
-	}
-	old := sv.current.Load()
-	for _, fixed := range []struct {
-		name     string
-		was, now any
-		keep     func()
-	}{
-		{"listen", old.Listen, c.Listen, func() { c.Listen = old.Listen }},
-		{"data_dir", old.DataDir, c.DataDir, func() { c.DataDir = old.DataDir }},
-		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
-		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
-		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
-		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
-		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
-		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},
-		{"mount", old.Mounted(), c.Mounted(), func() {}},
-		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},
-	} {
-		if !reflect.DeepEqual(fixed.was, fixed.now) {
-			sv.log.Warn("reload: this needs a restart", "setting", fixed.name)
-			fixed.keep()
-		}
-	}
-	if sv.cert != nil {
-		if err := sv.cert.Reload(); err != nil {
-			sv.log.Error("reload: the certificate stays as it was", "error", err)
-		}
-	}
-	sv.current.Store(&c)
-	// Nothing is made in what lies in the place of the data directory.
-	err = sv.server.components.set.Attached()
-	var token string
-	var source tokenSource
-	if err == nil && !sv.server.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, layout.OwnDir)); err != nil {
-			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
-		}
-	}
-	if err == nil || c.Token != "" {
-		token, source, err = sv.token()
-	}
-	if source.made {
-		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
-	}
-	if err == nil {
-		var auth *api.Auth
-		if auth, err = authOf(&c, token); err == nil {
-			sv.server.api.SetAuth(auth)
-		}
-	}
-	if err != nil {
-		sv.log.Error("reload: token and users stay as they were", "error", err)
-	}
-	setLevel(sv.level, c.LogLevel)
-	sv.server.components.set.Reconfigure()
-	for _, warning := range c.Warnings {
-		sv.log.Warn(warning)
-	}
-	sv.log.Info("reloaded the configuration")
 }
 
 // notify tells the service manager, if there is one.
@@ -356,13 +277,4 @@ func (sv *service) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		sv.log.Warn("tell the service manager", "error", err)
 	}
-}
-
-// monotonic is the system's monotonic clock in microseconds, as the service manager wants it with a reload.
-func monotonic() int64 {
-	var t unix.Timespec
-	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
-		return 0
-	}
-	return t.Nano() / 1000
 }

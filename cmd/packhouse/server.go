@@ -19,6 +19,7 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // serverOptions describe a server. Claim, Auth and Log are required.
@@ -47,7 +48,7 @@ type serverOptions struct {
 	// Moved is called when the directory is not what lies under its path any more. nil: the server refuses requests until it is,
 	// and goes on then.
 	Moved func()
-	// GaveUp is called when a repository has been given up that is not in its place. nil: nobody wants to know.
+	// GaveUp is called when a repository has been given up because its directory was taken away. nil: nobody wants to know.
 	GaveUp func()
 
 	detached func() // of the server, like reattach; nil: with Moved
@@ -62,16 +63,25 @@ func (o *serverOptions) settings(name string) repo.Settings {
 	}
 }
 
-// authorize narrows a principal to what it may do in a repository. On the trusted side names are those of the system's
-// users, and only the policy counts.
+// authorize narrows the sender of a request to what it may do in a repository. On the trusted side names are those of the
+// system's users, and only the policy counts. d is nil for a request of our own API.
 func (o *serverOptions) authorize(repository string, d api.Dialect, p repo.Principal, trusted bool) repo.Principal {
+	dialect := ""
+	if d != nil {
+		dialect = d.Name()
+	}
+	return o.narrow(repository, dialect, p, trusted)
+}
+
+// narrow is authorize by the name of the dialect; "": not known.
+func (o *serverOptions) narrow(repository, dialect string, p repo.Principal, trusted bool) repo.Principal {
 	if o.Authorize != nil && !trusted {
 		p = o.Authorize(repository, p)
 	}
-	policy := o.Policy(repository)
-	p.Permissions = config.Intersect(p.Permissions, policy.Permissions)
-	if policy.AppendOnly {
-		p.Permissions = config.Intersect(p.Permissions, appendOnly(d))
+	configured := o.Policy(repository)
+	p.Permissions = policy.Intersect(p.Permissions, configured.Permissions)
+	if configured.AppendOnly {
+		p.Permissions = policy.Intersect(p.Permissions, policy.AppendOnly(dialect))
 	}
 	return p
 }
@@ -85,7 +95,7 @@ type server struct {
 	local      *holder.Server
 
 	mu        sync.Mutex         // held while the claim is given up or taken again
-	socket    net.Listener       // of local; nil: the directory was never in its place. Guarded by mu
+	socket    net.Listener       // of local; nil: the directory was never there. Guarded by mu
 	serve     func(net.Listener) // has local answer; nil: run has not begun. Guarded by mu
 	suspended bool               // the claim is given up; guarded by mu
 	ended     bool               // close has begun; guarded by mu
@@ -124,24 +134,24 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	answers.Store(srv.api)
-	var inPlace func() error
+	var attached func() error
 	if o.Moved != nil {
-		inPlace = func() error {
-			err := o.Claim.InPlace()
+		attached = func() error {
+			err := o.Claim.Attached()
 			if err != nil {
 				o.Moved()
 			}
 			return err
 		}
 	}
-	srv.local = holder.NewServer(srv.api.Trusted(), inPlace)
+	srv.local = holder.NewServer(srv.api.Trusted(), attached)
 	if err := srv.listen(); err != nil {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	return srv, nil
 }
 
-// listen opens the socket. Maintenance is at work by now: it may have found that the directory is not in its place.
+// listen opens the socket. Maintenance is at work by now: it may have found that the directory is not the one that was claimed.
 func (srv *server) listen() (err error) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -196,8 +206,8 @@ func (srv *server) run(ctx context.Context, listeners []net.Listener, drain time
 	return errors.Join(fault, srv.close(drain))
 }
 
-// watchInterval is how often a server looks whether its directory and its repositories are in their place, when nobody asks
-// for them.
+// watchInterval is how often a server looks whether its directory and its repositories are those that were opened, when nobody
+// asks for them.
 const watchInterval = time.Second
 
 // watch looks until ctx ends.
@@ -211,7 +221,7 @@ func (srv *server) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if err := srv.components.set.Refresh(); err != nil && srv.o.Moved != nil {
-			srv.o.Log.Warn("the directory is not in its place any more", "error", err)
+			srv.o.Log.Warn("the directory is not the one that was opened any more", "error", err)
 			srv.o.Moved()
 			return
 		}
@@ -221,7 +231,7 @@ func (srv *server) watch(ctx context.Context) {
 // reattachPatience is how long an attempt to take the directory again waits for processes that have it.
 const reattachPatience = 2 * time.Second
 
-// letGo gives up the claim of a directory that is not in its place, with the socket in it, so that its volume is free.
+// letGo gives up the claim of a directory that is not the one that was opened, with the socket in it, so that its volume is free.
 func (srv *server) letGo() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -238,7 +248,7 @@ func (srv *server) letGo() {
 	}
 }
 
-// reattach claims what lies in the directory's place now, after letGo.
+// reattach claims what lies under the directory's path now, after letGo.
 func (srv *server) reattach() error {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()

@@ -18,7 +18,7 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 		// backend that is forced without a restriction to choose within is meant to be the only one.
 		backend, ok := stdio.BackendOf(original)
 		switch {
-		case ok && (f.backend == "" || f.restricted()):
+		case ok && (f.backend == "" || f.restriction.Restricted()):
 			f.backend = backend
 		case f.backend == "":
 			return restricted("the client must ask for: serve --rest --backend FILE:path")
@@ -27,15 +27,17 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 	if f.permissions == "" {
 		f.permissions = os.Getenv("BORG_REPO_PERMISSIONS")
 	}
-	if f.restricted() && !strings.HasPrefix(f.backend, "FILE:") {
+	if f.restriction.Restricted() && !strings.HasPrefix(f.backend, "FILE:") {
 		return restricted("only FILE: backends are allowed here")
 	}
 	p, err := f.parse()
 	if err != nil {
 		return err
 	}
-	if err := f.allow(p.dir); err != nil {
+	if allowed, err := f.restriction.Allows(p.dir); err != nil {
 		return err
+	} else if !allowed {
+		return restricted("this repository is not allowed here")
 	}
 	if err := datadir.CheckApart(p.dir); err != nil {
 		return err
@@ -45,41 +47,4 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 
 func restricted(format string, args ...any) error {
 	return &exitError{exitRestricted, fmt.Errorf(format, args...)}
-}
-
-// restricted tells whether only some directories are allowed.
-func (f *restFlags) restricted() bool { return len(f.restrictToPath)+len(f.restrictToRepository) > 0 }
-
-// allow holds a directory against the restrictions, if there are any.
-func (f *restFlags) allow(dir string) error {
-	if !f.restricted() {
-		return nil
-	}
-	for _, path := range f.restrictToPath {
-		root, err := restriction(path)
-		if err != nil {
-			return err
-		}
-		if dir == root || strings.HasPrefix(dir, strings.TrimSuffix(root, "/")+"/") {
-			return nil
-		}
-	}
-	for _, path := range f.restrictToRepository {
-		root, err := restriction(path)
-		if err != nil {
-			return err
-		}
-		if dir == root {
-			return nil
-		}
-	}
-	return restricted("this repository is not allowed here")
-}
-
-func restriction(path string) (string, error) {
-	path, err := stdio.ExpandHome(path)
-	if err != nil {
-		return "", err
-	}
-	return resolve(path)
 }

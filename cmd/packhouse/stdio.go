@@ -8,13 +8,14 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
-	"strconv"
 	"sync"
 	"syscall"
 	"time"
 
+	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
+	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
@@ -148,15 +149,5 @@ func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 
 // header says whose requests come through a pipe, and for which repository.
 func (p parsed) header(name string) http.Header {
-	h := http.Header{
-		"X-Packhouse-Repository": {name},
-		"X-Packhouse-Principal":  {principal()},
-	}
-	if p.permissions != nil {
-		h["X-Packhouse-Permissions"] = []string{p.permissions.String()}
-	}
-	if p.quota != nil {
-		h["X-Packhouse-Quota"] = []string{strconv.FormatInt(*p.quota, 10)}
-	}
-	return h
+	return api.TrustedHeader(name, repo.Principal{Name: principal(), Permissions: p.permissions, Ceiling: p.quota})
 }

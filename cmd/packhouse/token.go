@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo/layout"
 )
@@ -22,7 +23,7 @@ func tokenPath(c *config.Config) string {
 	if c.TokenFile != "" {
 		return c.TokenFile
 	}
-	return filepath.Join(c.DataDir, layout.OwnDir, "token")
+	return filepath.Join(layout.ServerDir(c.DataDir), "token")
 }
 
 // keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable
@@ -35,7 +36,7 @@ func keptToken(path string) (token string, made bool, err error) {
 	if token, err = newToken(); err != nil {
 		return "", false, err
 	}
-	if err := writeNew(path, token+"\n"); err != nil {
+	if err := vfs.WriteNew(vfs.OS(), path, []byte(token+"\n")); err != nil && !errors.Is(err, os.ErrExist) {
 		return "", false, fmt.Errorf("keep the token: %w", err)
 	}
 	// Another process may have been first; what the file holds counts.
@@ -73,28 +74,4 @@ func readToken(path string) (string, error) {
 		return "", fmt.Errorf("%s: %w", path, err)
 	}
 	return token, nil
-}
-
-// writeNew makes a file of mode 0600 with text, whole and durably, unless it is there already.
-func writeNew(path, text string) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*") // mode 0600
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	if _, err := f.WriteString(text); err != nil {
-		return errors.Join(err, f.Close())
-	}
-	if err := errors.Join(f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Link(f.Name(), path); err != nil && !errors.Is(err, os.ErrExist) {
-		return err
-	}
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

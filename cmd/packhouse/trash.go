@@ -5,14 +5,14 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/http"
-	"net/url"
 	"time"
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/admin"
 	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/terminal"
 )
 
 func trashCommand(s streams) *cobra.Command {
@@ -55,36 +55,28 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 				if err != nil {
 					return err
 				}
-				path, columns := "trash", []string{"ID", "KEY", "BYTES", "REMOVED", "EXPIRES"}
 				if compactions {
-					path, columns = "kept", []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
+					return listKept(cmd.Context(), s, f, c, name)
 				}
-				t := newTable(s.out, columns...)
-				err = c.Lines(cmd.Context(), http.MethodGet, client.Path(name, path), nil, func(line json.RawMessage) error {
-					if f.json {
-						_, err := fmt.Fprintf(s.out, "%s\n", line)
-						return err
-					}
-					var row struct {
-						ID, Why, Key     string
-						Size             int64
-						Removed, Expires time.Time
-					}
-					if err := json.Unmarshal(line, &row); err != nil {
-						return err
-					}
-					t.row(row.ID+row.Why, row.Key, t.size(row.Size), t.time(row.Removed), t.time(row.Expires))
-					return nil
+				columns := []string{"ID", "KEY", "BYTES", "REMOVED", "EXPIRES"}
+				list := func(each func(admin.Removed, json.RawMessage) error) error { return c.Trash(cmd.Context(), name, each) }
+				return printRows(s, f, columns, list, func(t *terminal.Table, row admin.Removed) {
+					t.Row(row.ID, row.Key, t.Size(row.Size), t.Time(row.Removed), t.Time(row.Expires))
 				})
-				if err != nil || f.json {
-					return err
-				}
-				return t.end()
 			})
 		},
 	}
 	cmd.Flags().BoolVar(&compactions, "compactions", false, "what is kept after compactions, instead of the trash")
 	return cmd
+}
+
+// listKept lists what is kept after compactions.
+func listKept(ctx context.Context, s streams, f *adminFlags, c *adminClient, name string) error {
+	columns := []string{"WHY", "KEY", "BYTES", "REMOVED", "EXPIRES"}
+	list := func(each func(admin.KeptPack, json.RawMessage) error) error { return c.Kept(ctx, name, each) }
+	return printRows(s, f, columns, list, func(t *terminal.Table, row admin.KeptPack) {
+		t.Row(row.Why, row.Key, t.Size(row.Size), t.Time(row.Removed), t.Time(row.Expires))
+	})
 }
 
 func trashRestore(s streams, f *adminFlags) *cobra.Command {
@@ -98,27 +90,19 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
-				names, ids := args[:len(args)-1], args[len(args)-1]
+				names, id := args[:len(args)-1], args[len(args)-1]
 				name, err := c.name(names)
 				if err != nil {
 					return err
 				}
-				var body any
-				if as != "" {
-					body = map[string]string{"key": as}
-				}
-				var item struct {
-					Key  string
-					Size int64
-				}
-				text, err := c.Request(cmd.Context(), http.MethodPost, client.Path(name, "trash/"+url.PathEscape(ids)+"/restore"), body, &item)
+				item, text, err := c.Restore(cmd.Context(), name, id, as)
 				if err != nil {
 					return err
 				}
 				if f.json {
-					return printJSON(s.out, text)
+					return terminal.JSON(s.out, text)
 				}
-				_, err = fmt.Fprintf(s.out, "restored %s, %s\n", printable(item.Key), inBytes(item.Size))
+				_, err = fmt.Fprintf(s.out, "restored %s, %s\n", terminal.Printable(item.Key), terminal.Bytes(item.Size))
 				return err
 			})
 		},
@@ -151,7 +135,7 @@ than the compaction then misses those packs; open plans are not affected.
   packhouse trash empty laptop --compactions`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			path, err := e.path(cmd.Flags().Changed("older-than"))
+			before, err := e.before(cmd.Flags().Changed("older-than"))
 			if err != nil {
 				return err
 			}
@@ -160,7 +144,7 @@ than the compaction then misses those packs; open plans are not affected.
 				if err != nil {
 					return err
 				}
-				return e.empty(cmd.Context(), s, f, c, name, path)
+				return e.empty(cmd.Context(), s, f, c, name, before)
 			})
 		},
 	}
@@ -170,27 +154,25 @@ than the compaction then misses those packs; open plans are not affected.
 	return cmd
 }
 
-// path is that of the API for what is to be removed.
-func (e *trashEmptying) path(byAge bool) (string, error) {
+// before is when what is to be removed from the trash had been put there; zero: any time.
+func (e *trashEmptying) before(byAge bool) (time.Time, error) {
 	switch {
 	case e.compactions && byAge:
-		return "", usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
-	case e.compactions:
-		return "kept", nil
+		return time.Time{}, usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
 	case !byAge:
-		return "trash", nil
+		return time.Time{}, nil
 	}
 	age, err := config.ParseDuration(e.olderThan)
 	if err != nil {
-		return "", usage("--older-than: %w", err)
+		return time.Time{}, usage("--older-than: %w", err)
 	}
-	return "trash?removed_before=" + time.Now().Add(-age).UTC().Format(time.RFC3339), nil
+	return time.Now().Add(-age), nil
 }
 
 // empty asks whether it is meant, unless told not to, and removes.
-func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *adminClient, name, path string) error {
-	var r repositoryInfo
-	if _, err := c.Request(ctx, http.MethodGet, client.Path(name, ""), nil, &r); err != nil {
+func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *adminClient, name string, before time.Time) error {
+	r, _, err := c.Repository(ctx, name)
+	if err != nil {
 		return err
 	}
 	if !e.yes {
@@ -198,28 +180,29 @@ func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *
 			return err
 		}
 	}
-	var emptied struct{ Items, Bytes int64 }
-	text, err := c.Request(ctx, http.MethodDelete, client.Path(name, path), nil, &emptied)
+	said := "removed %d items, %s\n"
+	empty := func() (client.Emptied, json.RawMessage, error) { return c.EmptyTrash(ctx, name, before) }
+	if e.compactions {
+		said = "gave back %d packs kept after compactions, %s\n"
+		empty = func() (client.Emptied, json.RawMessage, error) { return c.EmptyKept(ctx, name) }
+	}
+	emptied, text, err := empty()
 	if err != nil {
 		return err
 	}
 	if f.json {
-		return printJSON(s.out, text)
+		return terminal.JSON(s.out, text)
 	}
-	said := "removed %d items, %s\n"
-	if e.compactions {
-		said = "gave back %d packs kept after compactions, %s\n"
-	}
-	_, err = fmt.Fprintf(s.out, said, emptied.Items, inBytes(emptied.Bytes))
+	_, err = fmt.Fprintf(s.out, said, emptied.Items, terminal.Bytes(emptied.Bytes))
 	return err
 }
 
 // question says what will be gone.
-func (e *trashEmptying) question(r *repositoryInfo) string {
-	what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, inBytes(r.Usage.TrashBytes))
+func (e *trashEmptying) question(r *client.Repository) string {
+	what := fmt.Sprintf("The trash has %d items, %s. This removes for good ", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))
 	switch {
 	case e.compactions:
-		return fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, inBytes(r.Usage.KeptBytes))
+		return fmt.Sprintf("After compactions %d packs are kept, %s. This removes for good all of them.", r.Usage.KeptItems, terminal.Bytes(r.Usage.KeptBytes))
 	case e.olderThan == "":
 		return what + "all of them."
 	}

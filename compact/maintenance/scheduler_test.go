@@ -263,17 +263,17 @@ func TestRollingScrub(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		var places []string
+		var cursors []string
 		for range 5 {
 			time.Sleep(24 * time.Hour)
-			place, err := r.Index().Meta("scrub.after")
+			cursor, err := r.Meta("scrub.after")
 			if err != nil {
 				t.Fatal(err)
 			}
-			places = append(places, string(place))
+			cursors = append(cursors, string(cursor))
 		}
-		if want := []string{"k1", "k3", "k5", "", "k1"}; fmt.Sprint(places) != fmt.Sprint(want) {
-			t.Errorf("places: got %q, want %q", places, want)
+		if want := []string{"k1", "k3", "k5", "", "k1"}; fmt.Sprint(cursors) != fmt.Sprint(want) {
+			t.Errorf("cursors: got %q, want %q", cursors, want)
 		}
 		jobs, err := s.engine.Jobs(t.Context(), r)
 		if err != nil || len(jobs) != 5 {

@@ -60,7 +60,7 @@ func (s *Set) look(thorough bool) error {
 	first := s.attached.away == nil && s.attached.info == info
 	if first {
 		s.attached.away = err
-		s.o.Logger.Error("the data directory is not in its place: no request is served until it is", "error", err)
+		s.o.Logger.Error("the data directory is not the one that was opened: no request is served until it is back", "error", err)
 	}
 	err = s.attached.away
 	s.attached.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *Set) reattach() error {
 	s.attached.mu.Lock()
 	defer s.attached.mu.Unlock()
 	if err.Error() != s.attached.away.Error() {
-		s.o.Logger.Error("the data directory is still not in its place", "error", err)
+		s.o.Logger.Error("the data directory is still not the one that was opened", "error", err)
 	}
 	s.attached.away = err
 	return err
@@ -225,7 +225,7 @@ func (s *Set) Attach() error {
 		return nil
 	}
 	s.attached.info, s.attached.away = now, nil
-	s.o.Logger.Info("the data directory is in its place again", "path", s.o.Dir)
+	s.o.Logger.Info("the data directory is back", "path", s.o.Dir)
 	return nil
 }
 
@@ -320,7 +320,7 @@ func (s *Set) giveUp(name string, r *repo.Repository, why error) {
 	go func() {
 		defer s.leavings.Done()
 		if err := r.Close(); err != nil {
-			s.o.Logger.Warn("closing a repository that is not in its place", "repository", name, "error", err)
+			s.o.Logger.Warn("closing a repository whose directory was taken away", "repository", name, "error", err)
 		}
 		s.mu.Lock()
 		delete(s.leaving, r)

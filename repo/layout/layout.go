@@ -45,3 +45,6 @@ func HasBlobs(dir string) bool {
 	info, err := os.Stat(filepath.Join(dir, blobstore.BlobsDir))
 	return err == nil && info.IsDir()
 }
+
+// ServerDir is the directory that a server has for itself in a directory that it holds.
+func ServerDir(dir string) string { return filepath.Join(dir, OwnDir) }

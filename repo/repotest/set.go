@@ -38,7 +38,7 @@ func Check(t testing.TB, s *datadir.Set) {
 		if r.Health().ReadOnly {
 			continue
 		}
-		report, err := r.Index().Check(context.Background())
+		report, err := r.CheckIndex(context.Background())
 		if err != nil {
 			t.Errorf("check of %q: %v", name, err)
 			continue

@@ -159,7 +159,7 @@ func TestParseErrors(t *testing.T) {
 		{"no name", "[[repository]]\nquota = 1", []string{`f:1: [[repository]] needs a name, such as name = "laptop"`}},
 		{"bad name", "[[repository]]\nname = '.x'", []string{`f:2: name: a repository name does not begin with '.' and is not '-': ".x"`}},
 		{"same name", "[[repository]]\nname = 'x'\n[[repository]]\nname = 'x'", []string{`f:4: repository "x" is configured twice`}},
-		{"mount", "[[repository]]\nname = 'x'\nmount = '/x'", []string{`f:3: mount: "/x" is not a place to mount at; the one there is is "/" (every repository is at /NAME anyway)`}},
+		{"mount", "[[repository]]\nname = 'x'\nmount = '/x'", []string{`f:3: mount: "/x" is no path to mount at; the only one is "/" (every repository is at /NAME anyway)`}},
 		{"two mounts", "[[repository]]\nname='x'\nmount='/'\n[[repository]]\nname='y'\nmount='/'", []string{`f:6: "x" is mounted at / already; there can be one`}},
 		{"permission letter", "[[repository]]\nname='x'\npermissions={ packs = 'lx' }", []string{`f:3: permissions: permissions for "packs": unknown letter "x"; known are l, r, w, W, D`}},
 		{"password", "[[user]]\nname='u'\npassword_hash='secret'", []string{`f:3: password_hash: not a bcrypt hash; make one with: htpasswd -nbB USER PASSWORD`}},

@@ -8,7 +8,9 @@ import (
 	"path/filepath"
 	"time"
 
-	"packhouse/repo"
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/layout"
+	"packhouse/repo/policy"
 )
 
 // Policies are what a server's configuration says of its repositories. The server keeps them in the data
@@ -69,7 +71,7 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	grace, graceErr := time.ParseDuration(t.Grace)
 	compactGrace, keepErr := time.ParseDuration(t.CompactGrace)
 	compactYoung, youngErr := time.ParseDuration(t.CompactYoung)
-	permissions, err := repo.ParsePermissions(t.Permissions)
+	permissions, err := policy.Parse(t.Permissions)
 	if err := errors.Join(lockErr, graceErr, keepErr, youngErr, err); err != nil {
 		return err
 	}
@@ -80,38 +82,22 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// policyFile is the file below a data directory's own directory.
-const policyFile = "policy.json"
+// policyFile is where a data directory's policies are kept.
+func policyFile(data string) string { return filepath.Join(layout.ServerDir(data), "policy.json") }
 
-// Keep writes the policies to own, the server's own directory: whole and durably, or not at all.
-func (p Policies) Keep(own string) error {
+// Keep writes the policies to a data directory that a server holds: whole and durably, or not at all.
+func (p Policies) Keep(data string) error {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		return err
 	}
-	f, err := os.CreateTemp(own, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name())
-	_, err = f.Write(append(text, '\n'))
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), filepath.Join(own, policyFile)); err != nil {
-		return err
-	}
-	dir, err := os.Open(own)
-	if err != nil {
-		return err
-	}
-	return errors.Join(dir.Sync(), dir.Close())
+	return vfs.Replace(vfs.OS(), policyFile(data), append(text, '\n'))
 }
 
-// KeptPolicies reads what Keep wrote; without such a file they are the defaults. A file that cannot be read is an
+// KeptPolicies reads what Keep wrote to a data directory; without such a file they are the defaults. A file that cannot be read is an
 // error: to go on without would lift what an administrator forbade.
-func KeptPolicies(own string) (Policies, error) {
-	text, err := os.ReadFile(filepath.Join(own, policyFile))
+func KeptPolicies(data string) (Policies, error) {
+	text, err := os.ReadFile(policyFile(data))
 	if errors.Is(err, os.ErrNotExist) {
 		return Policies{Default: DefaultPolicy()}, nil
 	}

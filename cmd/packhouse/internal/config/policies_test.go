@@ -7,11 +7,16 @@ import (
 	"testing"
 
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/repo/layout"
 )
 
 func TestPoliciesAreKept(t *testing.T) {
-	own := t.TempDir()
-	got, err := config.KeptPolicies(own)
+	data := t.TempDir()
+	own := layout.ServerDir(data)
+	if err := os.Mkdir(own, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	got, err := config.KeptPolicies(data)
 	if err != nil || !reflect.DeepEqual(got.Of("x"), config.DefaultPolicy()) {
 		t.Errorf("without a file: got %+v, %v", got, err)
 	}
@@ -20,11 +25,11 @@ func TestPoliciesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 2 { // anew, and over the one that is there
-		if err := c.Policies().Keep(own); err != nil {
+		if err := c.Policies().Keep(data); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if got, err = config.KeptPolicies(own); err != nil {
+	if got, err = config.KeptPolicies(data); err != nil {
 		t.Fatal(err)
 	}
 	for _, name := range []string{"a", "b"} {
@@ -46,14 +51,14 @@ func TestPoliciesAreKept(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := config.DefaultPolicy()
-	if got, err := config.KeptPolicies(own); err != nil || got.Default.Reserve != 1 || got.Default.CompactGrace != want.CompactGrace || got.Default.CompactYoung != want.CompactYoung {
+	if got, err := config.KeptPolicies(data); err != nil || got.Default.Reserve != 1 || got.Default.CompactGrace != want.CompactGrace || got.Default.CompactYoung != want.CompactYoung {
 		t.Errorf("a file of an older version: got %+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "{", `{"default":{"grace":"1h","lock_ttl":"1h","permissions":"{}","compact_grace":"long"}}`, `{"default":{"grace":"x"}}`, `{"default":{"grace":"1h","lock_ttl":"1h","permissions":"nonsense"}}`} {
 		if err := os.WriteFile(filepath.Join(own, "policy.json"), []byte(bad), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		if got, err := config.KeptPolicies(own); err == nil {
+		if got, err := config.KeptPolicies(data); err == nil {
 			t.Errorf("%q was read as %+v", bad, got)
 		}
 	}

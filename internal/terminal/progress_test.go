@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"strings"
@@ -11,12 +11,12 @@ import (
 func TestPlainProgress(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var out strings.Builder
-		p := newProgress(&out, "laptop")
+		p := NewProgress(&out, "laptop")
 		for n := range int64(25) {
-			p.set(n<<20, 24<<20)
+			p.Set(n<<20, 24<<20)
 			time.Sleep(time.Second)
 		}
-		p.end()
+		p.End()
 		if got, want := out.String(), "laptop: 0B of 24MiB\nlaptop: 10MiB of 24MiB\nlaptop: 20MiB of 24MiB\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
@@ -26,11 +26,11 @@ func TestPlainProgress(t *testing.T) {
 // A title that changes is told at once: who waits for a job sees that it has begun.
 func TestProgressTellsItsTitle(t *testing.T) {
 	var out strings.Builder
-	p := newProgress(&out, "job queued")
-	p.set(0, 1024)
-	p.title = "job running"
-	p.set(0, 1024)
-	p.set(512, 1024)
+	p := NewProgress(&out, "job queued")
+	p.Set(0, 1024)
+	p.SetTitle("job running")
+	p.Set(0, 1024)
+	p.Set(512, 1024)
 	if want := "job queued: 0B of 1KiB\njob running: 0B of 1KiB\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}

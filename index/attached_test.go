@@ -47,14 +47,14 @@ func TestDisplacedIndexAcknowledgesNothing(t *testing.T) {
 			}
 			x := open(t, path, index.Options{})
 			apply(t, x, put("before", 1))
-			if err := x.InPlace(); err != nil {
-				t.Fatalf("in place: %v", err)
+			if err := x.Attached(); err != nil {
+				t.Fatalf("attached: %v", err)
 			}
 			if err := c.do(path); err != nil {
 				t.Fatal(err)
 			}
-			if err := x.InPlace(); !errors.Is(err, index.ErrMoved) || strings.Contains(err.Error(), "secret") {
-				t.Errorf("in place: got %v, want ErrMoved without the directory", err)
+			if err := x.Attached(); !errors.Is(err, index.ErrMoved) || strings.Contains(err.Error(), "secret") {
+				t.Errorf("attached: got %v, want ErrMoved without the directory", err)
 			}
 			for _, key := range []string{"first", "second"} {
 				if _, err := x.Apply(background, put(key, 1)); !errors.Is(err, index.ErrMoved) || errors.As(err, new(*index.GroupError)) {
@@ -165,8 +165,8 @@ func TestMemory(t *testing.T) {
 	if value, err := x.Meta("dialect"); err != nil || string(value) != "borgstore" {
 		t.Errorf("meta: got %q, %v", value, err)
 	}
-	if err := x.InPlace(); err != nil {
-		t.Errorf("in place: %v", err)
+	if err := x.Attached(); err != nil {
+		t.Errorf("attached: %v", err)
 	}
 	checkWhole(t, x)
 	if err := x.Close(); err != nil {
@@ -174,12 +174,12 @@ func TestMemory(t *testing.T) {
 	}
 }
 
-// BenchmarkInPlace is what the look at the file costs a commit.
-func BenchmarkInPlace(b *testing.B) {
+// BenchmarkAttached is what the look at the file costs a commit.
+func BenchmarkAttached(b *testing.B) {
 	x := create(b)
 	b.ReportAllocs()
 	for b.Loop() {
-		if err := x.InPlace(); err != nil {
+		if err := x.Attached(); err != nil {
 			b.Fatal(err)
 		}
 	}

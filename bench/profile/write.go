@@ -1,4 +1,4 @@
-package main
+package profile
 
 import (
 	"errors"
@@ -11,16 +11,15 @@ import (
 	"syscall"
 )
 
-// profiler writes profiles of the time between two signals SIGUSR1, for `bench store --profiles`. The first begins with
-// allocs-before.pprof and mutex-before.pprof, counters since the start, and the second ends with cpu.pprof, allocs.pprof and
-// mutex.pprof. The mutex profile is written last, under its name when it is whole: who waits for it finds the others.
+// profiler writes the files.
 type profiler struct {
 	dir string
 	cpu *os.File // nil: no profile runs
 }
 
-// profile listens for the signal until the returned function is called. Without a directory it does nothing.
-func profile(dir string, log *slog.Logger) func() {
+// OnSignal has this process write profiles to dir, which is made if missing, until stop is called; stop waits for what is being
+// written. Without a directory it does nothing. What cannot be written is logged.
+func OnSignal(dir string, log *slog.Logger) (stop func()) {
 	if dir == "" {
 		return func() {}
 	}

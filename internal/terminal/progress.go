@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -9,8 +9,8 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// progress is a bar for people; elsewhere it is a line now and then, and whenever the title is another.
-type progress struct {
+// Progress is a bar for people; elsewhere it is a line now and then, and whenever the title is another.
+type Progress struct {
 	w     io.Writer
 	title string
 	bar   *progressbar.ProgressBar // nil: none, or not begun
@@ -21,11 +21,20 @@ type progress struct {
 // lineEvery is the time between two lines.
 const lineEvery = 10 * time.Second
 
-func newProgress(w io.Writer, title string) *progress { return &progress{w: w, title: title} }
+// NewProgress begins one. Nothing is printed before its first Set.
+func NewProgress(w io.Writer, title string) *Progress { return &Progress{w: w, title: title} }
 
-// set tells that n of total bytes are done.
-func (p *progress) set(n, total int64) {
-	if !isTerminal(p.w) {
+// SetTitle says what is done from now on.
+func (p *Progress) SetTitle(title string) {
+	p.title = title
+	if p.bar != nil {
+		p.bar.Describe(title)
+	}
+}
+
+// Set tells that n of total bytes are done.
+func (p *Progress) Set(n, total int64) {
+	if !Is(p.w) {
 		if now := time.Now(); now.Sub(p.said) >= lineEvery || p.title != p.under {
 			p.said, p.under = now, p.title
 			fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, units.BytesSize(float64(n)), units.BytesSize(float64(total)))
@@ -43,8 +52,8 @@ func (p *progress) set(n, total int64) {
 	_ = p.bar.Set64(n) // a bar that cannot be drawn is no error
 }
 
-// end takes the bar away.
-func (p *progress) end() {
+// End takes the bar away.
+func (p *Progress) End() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 		p.bar = nil

@@ -1,4 +1,4 @@
-package main
+package terminal
 
 import (
 	"fmt"
@@ -8,18 +8,19 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// steps is a bar of steps for people; elsewhere it is a line now and then.
-type steps struct {
+// Steps is a bar of steps for people; elsewhere it is a line now and then.
+type Steps struct {
 	w    io.Writer
 	bar  *progressbar.ProgressBar // nil: none, or not begun
 	said time.Time                // when the last line was printed
 }
 
-func newSteps(w io.Writer) *steps { return &steps{w: w} }
+// NewSteps begins one. Nothing is printed before its first Set.
+func NewSteps(w io.Writer) *Steps { return &Steps{w: w} }
 
-// set tells that done of total steps are over and which comes now.
-func (p *steps) set(done, total int, step string) {
-	if !isTerminal(p.w) {
+// Set tells that done of total steps are over and which comes now.
+func (p *Steps) Set(done, total int, step string) {
+	if !Is(p.w) {
 		if now := time.Now(); now.Sub(p.said) >= lineEvery {
 			p.said = now
 			fmt.Fprintf(p.w, "step %d of %d: %s\n", done+1, total, step)
@@ -34,8 +35,8 @@ func (p *steps) set(done, total int, step string) {
 	_ = p.bar.Set(done) // a bar that cannot be drawn is no error
 }
 
-// end takes the bar away.
-func (p *steps) end() {
+// End takes the bar away.
+func (p *Steps) End() {
 	if p.bar != nil {
 		_ = p.bar.Clear()
 		p.bar = nil

@@ -1,0 +1,30 @@
+package client
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strings"
+)
+
+// Remote is the client of a server elsewhere: at a URL such as https://backup.example:8484, with its token.
+func Remote(address, token string) (*Client, error) {
+	base, err := url.Parse(address)
+	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
+		return nil, fmt.Errorf("the address of a server is a URL such as https://backup.example:8484, not %q", address)
+	}
+	return &Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}, nil
+}
+
+// elsewhere sends requests to a server, with its token.
+type elsewhere struct {
+	base  *url.URL
+	token string
+}
+
+func (e elsewhere) RoundTrip(r *http.Request) (*http.Response, error) {
+	r = r.Clone(r.Context())
+	r.URL.Scheme, r.URL.Host, r.Host = e.base.Scheme, e.base.Host, ""
+	r.Header.Set("Authorization", "Bearer "+e.token)
+	return http.DefaultTransport.RoundTrip(r)
+}

@@ -1,0 +1,50 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"net/http"
+	"net/url"
+	"time"
+
+	"packhouse/api/admin"
+)
+
+// Trash calls each with everything that can be restored in a repository, the next to expire first.
+func (c *Client) Trash(ctx context.Context, name string, each func(admin.Removed, json.RawMessage) error) error {
+	return rows(ctx, c, Path(name, "trash"), each)
+}
+
+// Kept calls each with every pack that is kept after compactions, the next to expire first.
+func (c *Client) Kept(ctx context.Context, name string, each func(admin.KeptPack, json.RawMessage) error) error {
+	return rows(ctx, c, Path(name, "kept"), each)
+}
+
+// Restore puts a removed item back under a key; "": the one it had.
+func (c *Client) Restore(ctx context.Context, name, id, key string) (item admin.Removed, text json.RawMessage, err error) {
+	var body any
+	if key != "" {
+		body = map[string]string{"key": key}
+	}
+	text, err = c.Request(ctx, http.MethodPost, Path(name, "trash/"+url.PathEscape(id)+"/restore"), body, &item)
+	return item, text, err
+}
+
+// Emptied is what was removed for good.
+type Emptied struct{ Items, Bytes int64 }
+
+// EmptyTrash removes for good what was removed before a time; zero: all that can be restored.
+func (c *Client) EmptyTrash(ctx context.Context, name string, before time.Time) (e Emptied, text json.RawMessage, err error) {
+	path := "trash"
+	if !before.IsZero() {
+		path += "?removed_before=" + before.UTC().Format(time.RFC3339)
+	}
+	text, err = c.Request(ctx, http.MethodDelete, Path(name, path), nil, &e)
+	return e, text, err
+}
+
+// EmptyKept gives back what is kept after compactions.
+func (c *Client) EmptyKept(ctx context.Context, name string) (e Emptied, text json.RawMessage, err error) {
+	text, err = c.Request(ctx, http.MethodDelete, Path(name, "kept"), nil, &e)
+	return e, text, err
+}

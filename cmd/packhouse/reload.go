@@ -1,0 +1,126 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"os/signal"
+	"reflect"
+	"syscall"
+
+	"github.com/coreos/go-systemd/v22/daemon"
+	"golang.org/x/sys/unix"
+
+	"packhouse/api"
+	"packhouse/cmd/packhouse/internal/config"
+)
+
+// reloadOnHangup reads the configuration again at each SIGHUP, until stop.
+func (sv *service) reloadOnHangup() (stop func()) {
+	hangups := make(chan os.Signal, 1)
+	signal.Notify(hangups, syscall.SIGHUP)
+	done := make(chan struct{})
+	go func() {
+		for {
+			select {
+			case <-done:
+				return
+			case <-hangups:
+				sv.notify(fmt.Sprintf("%s\nMONOTONIC_USEC=%d", daemon.SdNotifyReloading, monotonic()))
+				sv.reload()
+				sv.notify(daemon.SdNotifyReady)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(hangups)
+		close(done)
+	}
+}
+
+// reload takes over what can change while the server runs, and says what cannot. A file with errors
+// changes nothing.
+func (sv *service) reload() {
+	c, err := config.Load(sv.file, sv.overrides)
+	if err != nil {
+		sv.log.Error("reload: the configuration stays as it was", "error", err)
+		return
+	}
+	sv.keepFixed(&c)
+	if sv.cert != nil {
+		if err := sv.cert.Reload(); err != nil {
+			sv.log.Error("reload: the certificate stays as it was", "error", err)
+		}
+	}
+	sv.current.Store(&c)
+	sv.renewAuth(&c)
+	setLevel(sv.level, c.LogLevel)
+	sv.server.components.set.Reconfigure()
+	for _, warning := range c.Warnings {
+		sv.log.Warn(warning)
+	}
+	sv.log.Info("reloaded the configuration")
+}
+
+// keepFixed takes back what needs a restart, and says so.
+func (sv *service) keepFixed(c *config.Config) {
+	old := sv.current.Load()
+	for _, fixed := range []struct {
+		name     string
+		was, now any
+		keep     func()
+	}{
+		{"listen", old.Listen, c.Listen, func() { c.Listen = old.Listen }},
+		{"data_dir", old.DataDir, c.DataDir, func() { c.DataDir = old.DataDir }},
+		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
+		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
+		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
+		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
+		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
+		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},
+		{"mount", old.Mounted(), c.Mounted(), func() {}},
+		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},
+	} {
+		if !reflect.DeepEqual(fixed.was, fixed.now) {
+			sv.log.Warn("reload: this needs a restart", "setting", fixed.name)
+			fixed.keep()
+		}
+	}
+}
+
+// renewAuth has the tokens and users of a configuration count, and keeps its policies for the processes that hold a repository
+// while no server runs.
+func (sv *service) renewAuth(c *config.Config) {
+	// Nothing is made in a directory that is not the one that was opened.
+	err := sv.server.components.set.Attached()
+	if err == nil && !sv.server.o.Claim.ReadOnly {
+		if err := c.Policies().Keep(sv.server.o.Claim.Dir); err != nil {
+			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+		}
+	}
+	var token string
+	var source tokenSource
+	if err == nil || c.Token != "" {
+		token, source, err = sv.token()
+	}
+	if source.made {
+		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
+	}
+	if err == nil {
+		var auth *api.Auth
+		if auth, err = authOf(c, token); err == nil {
+			sv.server.api.SetAuth(auth)
+		}
+	}
+	if err != nil {
+		sv.log.Error("reload: token and users stay as they were", "error", err)
+	}
+}
+
+// monotonic is the system's monotonic clock in microseconds, as the service manager wants it with a reload.
+func monotonic() int64 {
+	var t unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &t); err != nil {
+		return 0
+	}
+	return t.Nano() / 1000
+}
