@@ -24,26 +24,44 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// DeleteAll removes the items of names in one transaction; missing ones are passed over. It
-// returns how many there were. One key that is not allowed refuses them all, and who is append-only deletes one by one.
-func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
-	batch := Batch{Deletes: make([]BatchDelete, 0, len(names))}
+// deletePart is how many items DeleteAll removes in one transaction: others that write wait for one part, not for all, and memory is needed
+// for one.
+const deletePart = 2000
+
+// DeleteAll removes the items of names, part by part; missing ones are passed over. It returns how many there were: with an error,
+// those of the parts before it, which stay removed. One key that is not allowed refuses them all, and who is append-only deletes one by
+// one.
+func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, err error) {
 	for _, key := range names {
 		if err := keys.Check(key); err != nil {
 			return 0, err
 		}
-		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
 	}
 	if len(names) > 0 {
 		if err := a.p.MayBatchDelete(names[0]); err != nil {
 			return 0, err
 		}
 	}
-	if h := a.r.compactions.keys; h != nil {
-		batch.whole = slices.Contains(names, h.config)
+	for _, key := range names {
+		if err := a.May(key, "D"); err != nil {
+			return 0, err
+		}
 	}
-	done, err := a.commit(ctx, batch)
-	return done.deleted, err
+	h := a.r.compactions.keys
+	whole := h != nil && slices.Contains(names, h.config) // the plans end with the first part
+	for part := range slices.Chunk(names, deletePart) {
+		batch := Batch{Deletes: make([]BatchDelete, len(part)), whole: whole}
+		for i, key := range part {
+			batch.Deletes[i] = BatchDelete{Key: key, IgnoreMissing: true}
+		}
+		done, err := a.commit(ctx, batch)
+		deleted += done.deleted
+		if err != nil {
+			return deleted, err
+		}
+		whole = false
+	}
+	return deleted, nil
 }
 
 // Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).

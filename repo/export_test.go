@@ -45,3 +45,6 @@ func CommitBytes(t testing.TB, r *Repository) (counted, reserved, stored int64) 
 	}
 	return counted, reserved, stored
 }
+
+// DeletePart is how many items DeleteAll removes in one transaction.
+const DeletePart = deletePart
