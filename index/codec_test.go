@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"encoding/hex"
 	"flag"
+	"fmt"
 	"os"
+	"packhouse/journal"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -44,10 +46,19 @@ var (
 		{"kept-1", goldenKept, func() []byte { return encodeKept(&goldenKept) }, func(b []byte) (any, error) { return decodeKept(b) }},
 		{"plan-1", goldenPlan, func() []byte { return encodePlan(&goldenPlan) }, func(b []byte) (any, error) { return decodePlan(planKey(goldenPlan.ID), b) }},
 		{"commit-mark-1", int64(5 << 30), func() []byte { return encodeMark(5 << 30) }, func(b []byte) (any, error) { return decodeMark(b) }},
+		{"applied-1", goldenApplied, func() []byte { return encodeApplied(goldenApplied) }, func(b []byte) (any, error) { return decodeApplied(b) }},
+		{"sequence-1", uint64(1 << 33), func() []byte { return encodeSequence(1 << 33) }, func(b []byte) (any, error) { return decodeSequence(b) }},
+		{"segment-1", goldenSegment, func() []byte { return encodeSegment(goldenSegment) }, func(b []byte) (any, error) { return decodeSegment(b) }},
+		{"moved-1", goldenPlace, func() []byte { return encodeMoved(goldenPlace) }, func(b []byte) (any, error) { return decodeMoved(b) }},
+		{"rows-1", goldenRows, encodeGoldenRows, func(b []byte) (any, error) { return rowsOf(b) }},
 		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},
 	}
-	goldenRefs   = [3]refTarget{{row: []byte("packs\x00ab")}, {inTrash, trashKey(goldenTime, 7)}, {inKept, trashKey(goldenTime, 8)}}
-	goldenSource = Item{
+	goldenApplied = applied{at: 5 << 30, log: 0x0123456789abcdef}
+	goldenSegment = segment{blobs: 3, bytes: 4 << 20}
+	goldenPlace   = journal.Place{Segment: 64 << 20, Offset: 4200, Length: 8192}
+	goldenRows    = []string{`items packs\x00ab = "value"`, `items packs\x00gone`, `locks id = "lock"`}
+	goldenRefs    = [3]refTarget{{row: []byte("packs\x00ab")}, {inTrash, trashKey(goldenTime, 7)}, {inKept, trashKey(goldenTime, 8)}}
+	goldenSource  = Item{
 		Size: 3, Created: goldenTime, Modified: goldenTime, Ref: "ref", Writer: "alice", Flags: FlagReturned, Plan: 9, Found: goldenTime.Add(time.Minute),
 	}
 	goldenCounters2 = Counters{Items: 1, Bytes: 2, Plans: 6, OpenBytes: 7, ReturnedBytes: 8, KeptItems: 9, KeptBytes: 1 << 40}
@@ -60,6 +71,37 @@ var (
 	goldenCounters = Counters{Items: 1, Bytes: 2 << 40, Exempt: 3, TrashItems: 4, TrashBytes: 5}
 	goldenLock     = Lock{ID: "id", Holder: "holder", Data: []byte(`{"pid":1}`), Acquired: goldenTime.Add(456 * time.Microsecond), Since: goldenTime, TTL: 90 * time.Second}
 )
+
+func encodeGoldenRows() []byte {
+	var over overlay
+	over.set(bucketItems, "packs\x00ab", []byte("value"))
+	over.set(bucketItems, "packs\x00gone", nil)
+	over.set(bucketLocks, "id", []byte("lock"))
+	return appendRows(nil, &over, []rowID{{bucketItems, "packs\x00ab"}, {bucketItems, "packs\x00gone"}, {bucketLocks, "id"}})
+}
+
+// rowsOf is the rows of a group, in words.
+func rowsOf(b []byte) (rows []string, err error) {
+	var over overlay
+	if err := decodeRows(b, &over); err != nil {
+		return nil, err
+	}
+	for id := bucketMeta; id < bucketEnd; id++ {
+		if over.tables[id] == nil {
+			continue
+		}
+		over.tables[id].Scan(func(key string, value []byte) bool {
+			row := strings.Trim(fmt.Sprintf("%s %q", id, key), `"`)
+			row = strings.ReplaceAll(row, `"`, "")
+			if value != nil {
+				row += fmt.Sprintf(" = %q", value)
+			}
+			rows = append(rows, row)
+			return true
+		})
+	}
+	return rows, nil
+}
 
 func TestGoldenRecords(t *testing.T) {
 	for _, r := range goldenRecords {

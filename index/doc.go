@@ -1,11 +1,45 @@
-// Package index keeps what one repository knows of its items, in one bbolt
-// file. It is the commit point: a blob that no row refers to is dead, and a
-// change is made when its transaction is on stable storage, not before.
+// Package index stores the metadata of one repository's items: rows, in a log of
+// what changed and in one bbolt file that follows the log. It is the commit point: a
+// blob that no row refers to is unused, and a change has happened when its record in
+// the log is on stable storage, not before.
 //
-// It guarantees that a group of mutations takes effect whole or not at all, that
-// the counters change in the same transaction as what they count, and that a
-// reader sees one committed state. It knows nothing of blobs but their refs, of
-// quotas but the limit a mutation carries, and of time but what callers pass.
+// It guarantees that a group of mutations takes effect as a whole or not at all,
+// that the counters change together with what they count, and that a reader sees
+// one committed state. Of blobs it knows only the refs, and the bytes of small ones
+// that callers store with their rows (Put.Payload); of quotas only the limit in a
+// mutation, and of time only what callers pass.
+//
+// # Log, overlay and file
+//
+//	log/<position>  records of package journal: the rows of a group as they are after it (KindRows)
+//	overlay         the rows of the log that the file does not have yet, in memory
+//	index.db        all rows up to a position of the log, which is a row itself
+//
+// A commit evaluates the groups that wait on the overlay over the last snapshot of
+// the file, appends one group of records with the rows that changed, and syncs once.
+// Then the overlay that readers see has the rows, and the callers return. A record
+// says what the rows are, not what was asked for: replaying it needs no
+// preconditions, no clock and no policy, and may happen twice.
+//
+// A checkpoint writes the rows of the overlay into the file, sorted, with few large
+// commits of bbolt: a commit of few rows writes nearly as many pages, and the list of
+// free pages, each time. It runs when nothing was changed for a second, when the
+// oldest row has waited for five, when there are 16,384 rows, and when the index is
+// closed. The last of its commits moves the position up to which the file has the
+// rows; after a crash before it the rows are read from the log again, as they were.
+// Rows that wait are bounded in number and bytes (checkpoint.go): who adds to them
+// then waits for the checkpoint. If a checkpoint cannot be made, because the disk is full
+// or a page is damaged, the rows stay in the log, where they are as durable.
+//
+// Opening reads the log from the position of the file to its end. A group that was
+// being appended when the process or the machine stopped is dropped; damage in the
+// middle, a missing segment, and a log that is older than the file or another's
+// are ErrCorrupt. Opened for reading alone, nothing is written and the
+// rows stay in memory.
+//
+// A file without the row "applied" has no log: one that was just made, one of an older
+// format, one that was rebuilt. Opened to serve, it gets a new log, or goes on in a new
+// segment behind what lies there.
 //
 // # Keys
 //
@@ -27,7 +61,7 @@
 //
 // # Buckets
 //
-//	meta      0x00 "format"       -> format version u32 of the file, now 2
+//	meta      0x00 "format"       -> format version u32 of the file, now 3
 //	          0x00 "commit mark"  -> commit mark record; missing until an item of a CommitClass is stored
 //	          <name>              -> meta record
 //	items     <row key>           -> item record, or directory record if the key ends with 0x00
@@ -47,8 +81,16 @@
 //	kept      <expiry u64 BE, Unix ms> <sequence u64 BE> -> kept record
 //	keptkeys  <row key>           -> key of the kept row, 16 B; a row key is in items or here, never in both
 //
-// A file of format 1 is made one of format 2 when it is opened for writing: four empty buckets, another number, and the number of
-// damaged items in the counters, in one transaction.
+// Since format 3:
+//
+//	meta      0x00 "applied"      -> applied record: up to which position of which log the file has the rows
+//	          0x00 "sequence " <bucket> -> sequence record: the last number given to a row of trash, plans or kept
+//	segments  <first position u64 BE> -> segment record; a segment without a row has no payload that is referred to
+//	moved     <ref>               -> moved record, for a payload that was written again in another place
+//	movedto   <segment u64 BE> <offset u32 BE> -> ref, the reverse of moved
+//
+// A file of an older format is upgraded to format 3 when it is opened for writing, in one transaction: the new buckets, empty, the new
+// format number, the sequences that bbolt kept, and for one of format 1 the number of damaged items in the counters.
 //
 // # Records
 //
@@ -78,37 +120,47 @@
 //	job 1        version u8 | record
 //	plan 1       version u8 | at i64 ms | live i64 | sources i64 | bytes i64 | <u16 n>principal | <u16 n>address
 //	             | <u16 n>lock | <u16 n>job
+//	applied 1    version u8 | position u64 | identity of the log u64
+//	sequence 1   version u8 | number u64
+//	segment 1    version u8 | payloads i64 | bytes i64
+//	moved 1      version u8 | segment u64 BE | offset u32 BE | length u32
 //	kept 1       version u8 | 1 u8 if a plan was proven, else 0 | <u16 n>who calls it unused | trash record
+//
+// In the log, the bodies of the records of a group are one text:
+//
+//	rows 1       version u8 | rows u32, each: bucket u8 | <u16 n>row key | <u32 n>value
+//	             with 0x80 added to the bucket: the row is deleted, and there is no value
+//	             Buckets are numbered from 1 in the order above: meta, items, refs, trash, counters, locks, jobs, writers, plans,
+//	             sources, kept, keptkeys, segments, moved, movedto
 //
 // testdata holds each record of each version, and a whole file of each format.
 //
 // # Failure
 //
-// bbolt never overwrites a page that the last commit uses, so a crash leaves
-// that commit. Readers see a commit when it is on stable storage, not when it is
-// written. After a write or sync error the page cache may disagree with the
-// disk: the index then refuses every change (ErrFailed) until it is opened again,
-// and readers go on with the state before the change whose outcome is unknown.
-// A full disk found before anything was committed refuses only that transaction.
+// The log says of itself what a crash may leave (package journal). bbolt never
+// overwrites a page that the last commit uses, so after a crash that commit is intact. Readers see a commit when it is on stable storage, not when it
+// is written. After a write or sync error the page cache may differ from the disk:
+// the index then refuses every change (ErrFailed) until it is opened again, and
+// readers continue with the state before the change whose outcome is unknown. If
+// the disk is full before anything was committed, only that transaction fails.
 //
-// After each commit, and before it is acknowledged, the file is looked for under its path: when it has been moved, removed
-// or replaced the commit is not acknowledged, and the index takes no others (ErrMoved).
+// After each commit, and before it is acknowledged, the index checks that the file at its path is still the open one. If it was
+// moved, removed or replaced, the commit is not acknowledged, and the index accepts no others (ErrMoved).
 //
 // # Damage
 //
-// bbolt trusts its file: a branch that leads to itself ends the process, an element asks for as much memory as it says,
-// a page that cannot be read while a transaction begins leaves mutexes locked for ever. So it never comes to a page
-// first. page.go has the part of its format that this package reads by itself.
+// bbolt does not validate its file: a branch page that leads to itself ends the process, an element makes it allocate any
+// amount of memory, and a page that cannot be read while a transaction begins leaves mutexes locked. Therefore this package
+// checks each page before bbolt uses it. page.go has the part of bbolt's format that it reads itself.
 //
-//	Open     structureCheck: meta pages, list of free pages, all branches, with reads of the file
-//	readers  state, tree, cursor: their own way through the mapping; each page is held against what led to it
-//	writers  guard: reads ahead of bbolt what it will come to, up to the neighbours of pages that become small
+//	Open     structureCheck: meta pages, list of free pages, all branch pages, with reads of the file
+//	readers  state, tree, cursor: read the mapping themselves; each page is compared with its parent
+//	writing  guard: checks in advance what bbolt will read, including the neighbours of pages that become small
 //	Check    structureCheck of every page, then the rows
 //
-// Only the commit loop calls bbolt; readers have a snapshot that it hands out. What is wrong with a page is
-// ErrCorrupt for who needs it, and is remembered (Damage). A fault that bbolt meets nevertheless ends its use: nothing more
-// is asked of it, and Close gives lock, file and mapping back without it. If the last commit cannot be read then, the
-// index is given up (Lost).
+// One goroutine at a time calls bbolt, for a checkpoint; readers and the commit loop use a snapshot that it publishes. Damage of a page is ErrCorrupt for requests
+// that need it, and is recorded (Damage). If bbolt still encounters a fault, it is not called again, and Close releases
+// lock, file and mapping without it. If the last commit cannot be read then, the index can no longer be used (Lost).
 //
 // Start reading at Index.Apply (commit.go), and at List for how readers see it.
 package index

@@ -25,14 +25,16 @@ func TestGoldenFile(t *testing.T) {
 }
 
 func readGoldenFile(t *testing.T, name string, group []index.Mutation) {
-	if _, err := os.Stat(name); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
-		writeGoldenFile(t, name, group)
-	}
-	content := unzip(t, name)
 	path := filepath.Join(t.TempDir(), "index.db")
-	if err := os.WriteFile(path, content, 0o600); err != nil {
+	if err := os.WriteFile(path, unzip(t, name), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	checkGolden(t, path, group)
+}
+
+// checkGolden opens a golden index, and wants it to hold what the group makes.
+func checkGolden(t *testing.T, path string, group []index.Mutation) {
+	t.Helper()
 	x := open(t, path, index.Options{})
 	want := create(t)
 	apply(t, want, group...)
@@ -45,6 +47,83 @@ func readGoldenFile(t *testing.T, name string, group []index.Mutation) {
 	// And it can be written to.
 	apply(t, x, put("new", 1), index.Delete{Key: "packs/a", TrashUntil: clock})
 	checkWhole(t, x)
+}
+
+// TestGoldenLog reads a file of format 3 with its log, as a crash left them: a part of the rows is in the log alone.
+func TestGoldenLog(t *testing.T) {
+	const file, segment = "testdata/format-3.db.gz", "testdata/format-3.log.gz"
+	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
+		makeGoldenLog(t, file, segment)
+	}
+	path := filepath.Join(t.TempDir(), "index.db")
+	log := filepath.Join(filepath.Dir(path), index.LogDir)
+	err := errors.Join(os.Mkdir(log, 0o700), os.WriteFile(path, unzip(t, file), 0o600),
+		os.WriteFile(filepath.Join(log, "0000000000000000"), unzip(t, segment), 0o600))
+	if err != nil {
+		t.Fatal(err)
+	}
+	x, err := index.Open(path, index.Options{ReadOnly: true})
+	if err != nil {
+		t.Fatal(err)
+	}
+	wantPayload(t, x, "small", []byte("bytes in the log"))
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	x = open(t, path, index.Options{})
+	apply(t, x, index.Delete{Key: "small", TrashUntil: clock})
+	apply(t, x, index.PurgeTrash{IDs: trashIDs(t, x, "small")})
+	if err := x.Close(); err != nil {
+		t.Fatal(err)
+	}
+	checkGolden(t, path, append(goldenGroup(), goldenGroup2()...))
+}
+
+func trashIDs(t *testing.T, x *index.Index, key string) (ids []string) {
+	t.Helper()
+	err := x.Trash(time.Time{}, func(r index.Removed) error {
+		if r.Key == key {
+			ids = append(ids, r.ID)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return ids
+}
+
+func makeGoldenLog(t *testing.T, file, segment string) {
+	t.Helper()
+	path := newIndex(t)
+	x := mustOpen(t, path, index.Options{})
+	apply(t, x, goldenGroup()...)
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	release := x.HoldCheckpoints()
+	apply(t, x, goldenGroup2()...)
+	apply(t, x, putBytes("small", []byte("bytes in the log")))
+	crashed := copyIndex(t, path)
+	release()
+	mustClose(t, x)
+	zip(t, crashed, file)
+	zip(t, filepath.Join(filepath.Dir(crashed), index.LogDir, "0000000000000000"), segment)
+}
+
+// zip compresses a file.
+func zip(t *testing.T, from, to string) {
+	t.Helper()
+	content, err := os.ReadFile(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var compressed bytes.Buffer
+	w := gzip.NewWriter(&compressed)
+	_, err = w.Write(content)
+	if err := errors.Join(err, w.Close(), os.WriteFile(to, compressed.Bytes(), 0o644)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // unzip reads a compressed file of testdata.
@@ -92,22 +171,5 @@ func goldenGroup2() []index.Mutation {
 		put("packs/lost", 9), put("packs/bad", 10),
 		index.SetFlags{Key: "packs/lost", Ref: "ref-packs/lost", Set: index.FlagMissing},
 		index.SetFlags{Key: "packs/bad", Ref: "ref-packs/bad", Set: index.FlagDamaged},
-	}
-}
-
-func writeGoldenFile(t *testing.T, name string, group []index.Mutation) {
-	t.Helper()
-	x := create(t)
-	apply(t, x, group...)
-	var compressed bytes.Buffer
-	w := gzip.NewWriter(&compressed)
-	if _, err := x.WriteTo(w); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(name, compressed.Bytes(), 0o644); err != nil {
-		t.Fatal(err)
 	}
 }

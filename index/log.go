@@ -213,7 +213,7 @@ const (
 )
 
 func appendRows(b []byte, over *overlay, rows []rowID) []byte {
-	b = append(b, rowsV1)
+	b = binary.LittleEndian.AppendUint32(append(b, rowsV1), uint32(len(rows)))
 	for _, row := range rows {
 		value, _ := over.get(row.bucket, row.key)
 		if value == nil {
@@ -235,7 +235,7 @@ func decodeRows(b []byte, over *overlay) error {
 	if version := f.u8(); version != rowsV1 {
 		return fmt.Errorf("%w: rows of version %d in the log; a newer program may know it", errBadVersion, version)
 	}
-	for !f.bad && len(f.b) > 0 {
+	for range f.u32() {
 		id := f.u8()
 		deleted := id&rowDeleted != 0
 		bucket := bucketID(id &^ rowDeleted)
@@ -250,7 +250,7 @@ func decodeRows(b []byte, over *overlay) error {
 		}
 		over.set(bucket, string(key), bytes.Clone(value))
 	}
-	if f.bad {
+	if !f.done() {
 		return damaged("log")
 	}
 	return nil
