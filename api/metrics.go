@@ -89,7 +89,7 @@ type repositories struct{ set *datadir.Set }
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
-	plans, open, returned, kept, keptBytes *prometheus.Desc
+	plans, open, returned, kept, keptBytes, log, logPending *prometheus.Desc
 }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
@@ -113,6 +113,9 @@ var repositoryMetrics = struct {
 	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
 	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
 	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
+
+	log:        describe("log_bytes", "Bytes of the log in front of the index."),
+	logPending: describe("log_pending_rows", "Rows of the index that are in the log alone until the next checkpoint."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -122,7 +125,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
-		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
+		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending} {
 		out <- desc
 	}
 }
@@ -147,6 +150,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, r := range opened {
+		log := r.LogStatus()
 		usage, health, readOnly, backup, salvage, damagedIndex := r.Usage(), r.Health(), 0.0, 0.0, 0.0, 0.0
 		if health.ReadOnly {
 			readOnly = 1
@@ -168,6 +172,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
+			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)},
 			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)

@@ -201,6 +201,32 @@ func (x *Index) checkpoint() error {
 	return x.removeSegments()
 }
 
+// LogStatus says how far the file is behind the log.
+type LogStatus struct {
+	Segments    int   // files of the log
+	Bytes       int64 // of the log, from the first of them to its end
+	PendingRows int   // rows that are in the log alone
+	Pending     int64 // bytes of the log that are read when the index is opened now
+	// Err is why the last checkpoint could not be made; nil: it was, or there was none yet. Groups go on to be accepted until too
+	// much is pending.
+	Err error
+}
+
+// LogStatus answers in constant time. It is zero where there is no log.
+func (x *Index) LogStatus() (s LogStatus) {
+	if x.log == nil {
+		return s
+	}
+	p := &x.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.PendingRows, s.Pending, s.Err = p.over.rows, int64(p.end-p.applied), p.err
+	if all := x.log.Segments(); len(all) > 0 {
+		s.Segments, s.Bytes = len(all), int64(p.end-all[0].First)
+	}
+	return s
+}
+
 // writeRows puts the rows of an overlay into the file, in order and in steps: after a crash between two of them the log has all
 // rows still, as the last step alone moves the position up to which the file has them. Readers see no difference, the rows of the overlay hide those of
 // the file.

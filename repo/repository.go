@@ -560,6 +560,8 @@ func (r *Repository) Health() Health {
 	case r.blobs.Failed() != nil || r.failed.Load() != nil:
 		h.ReadOnly, h.Reason = true, "a write to stable storage failed; check the disk, then restart the server"
 	case h.IndexDamaged: // said below
+	case r.index.LogStatus().Err != nil:
+		h.Reason = fmt.Sprintf("the log of the index cannot be moved into its file, and grows: %v", r.index.LogStatus().Err)
 	case r.lost() != nil:
 		h.ReadOnly, h.Reason = true, r.lost().Error()
 	case h.Missing > 0 || h.Damaged > 0:

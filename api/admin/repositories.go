@@ -22,6 +22,7 @@ type Repository struct {
 	Created time.Time `json:"created"`
 	Usage   Usage     `json:"usage"`
 	Health  Health    `json:"health"`
+	Log     Log       `json:"log"`
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
@@ -48,6 +49,13 @@ type Usage struct {
 	KeptBytes int64 `json:"kept_bytes"`
 }
 
+// Log is the log in front of the index.
+type Log struct {
+	Segments    int   `json:"segments"`
+	Bytes       int64 `json:"bytes"`
+	PendingRows int   `json:"pending_rows"` // in the log alone, until the next checkpoint
+}
+
 // Health is what a repository can do now, and why no more.
 type Health struct {
 	Writable bool       `json:"writable"`
@@ -57,7 +65,7 @@ type Health struct {
 }
 
 func describeRepository(name string, r *repo.Repository) Repository {
-	u, h := r.Usage(), r.Health()
+	u, h, l := r.Usage(), r.Health(), r.LogStatus()
 	d := Repository{
 		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
 		Usage: Usage{
@@ -65,6 +73,7 @@ func describeRepository(name string, r *repo.Repository) Repository {
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
+		Log:    Log{Segments: l.Segments, Bytes: l.Bytes, PendingRows: l.PendingRows},
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
 	}
 	if !h.Salvaged.IsZero() {

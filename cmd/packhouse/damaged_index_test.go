@@ -92,6 +92,11 @@ func TestDamagedIndex(t *testing.T) {
 				if code := s.stop(t, syscall.SIGTERM); code != 0 {
 					t.Fatalf("exit code of the server: %d", code)
 				}
+			} else {
+				await(t, "the rows to be in the file", func() bool {
+					_, text := s.do(t, "GET", "/metrics", "")
+					return strings.Contains(text, `packhouse_repository_log_pending_rows{repository="bad"} 0`)
+				})
 			}
 			if c.cut {
 				if err := os.Truncate(path, 0); err != nil {
