@@ -17,7 +17,7 @@ import (
 	"packhouse/repo"
 )
 
-// Token is a secret that is enough by itself: as Bearer token, or as password of any user.
+// Token is a secret that authenticates without a user name: as Bearer token, or as the password with any user name.
 type Token struct {
 	Name        string // of the principal, for the log
 	Secret      string
@@ -32,8 +32,8 @@ type User struct {
 	Permissions *repo.Permissions // nil: everything
 }
 
-// AuthOptions say who may use the server. Without users and tokens NoAuth must be set: forgetting
-// a password never opens a server.
+// AuthOptions configures who may use the server. Without users and tokens NoAuth must be set, so that a forgotten password
+// never opens a server.
 type AuthOptions struct {
 	Tokens []Token
 	Users  []User
@@ -48,8 +48,8 @@ type AuthOptions struct {
 // is accepted also from an address that has failed too often.
 const strongSecret = 32
 
-// Auth decides who sends a request. It is safe for concurrent use. Comparisons take the same
-// time whatever differs, and failures are slowed down per address.
+// Auth finds out who sends a request. It is safe for concurrent use. Comparisons take constant time, and failed attempts are
+// delayed for each address.
 type Auth struct {
 	key      []byte // of the HMAC under which secrets are kept and compared
 	tokens   []knownToken
@@ -76,7 +76,7 @@ type knownUser struct {
 	principal repo.Principal
 }
 
-// NewAuth checks the options; it reports every fault at once.
+// NewAuth checks the options. Its error contains every fault.
 func NewAuth(o AuthOptions) (*Auth, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -91,7 +91,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	var faults []error
 	switch some := len(o.Tokens)+len(o.Users) > 0; {
 	case o.NoAuth && some:
-		faults = append(faults, errors.New("authentication: users or tokens, and no authentication, were both asked for"))
+		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with users or tokens"))
 	case !o.NoAuth && !some:
 		faults = append(faults, errors.New("authentication: no user and no token is configured"))
 	}

@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// Listener is where requests come in.
+// Listener accepts the connections on which requests arrive.
 type Listener struct {
 	net.Listener
 	Trusted bool // requests are served as Server.Trusted says
 }
 
-// Listen opens an address: "host:port", or "unix:PATH" for a socket that the user and the group of the
-// process may use. A socket file that nobody serves any more is replaced.
+// Listen opens an address: "host:port", or "unix:PATH" for a socket that the user and the group of the process may use. A socket
+// file on which no process listens is replaced.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	path, ok := strings.CutPrefix(address, "unix:")
@@ -36,11 +36,11 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	}
 	if info, err := os.Stat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("listen on %s: there is a file of that name that is not a socket", address)
+			return nil, fmt.Errorf("listen on %s: a file of that name exists and is not a socket", address)
 		}
 		var dialer net.Dialer
 		if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another process serves it", address), conn.Close())
+			return nil, errors.Join(fmt.Errorf("listen on %s: another process listens on it", address), conn.Close())
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", address, err)
@@ -65,8 +65,8 @@ func listenError(address string, err error) error {
 	return fmt.Errorf("listen on %s: %w", address, err)
 }
 
-// Serve answers what comes in on l until Shutdown or Close; it then returns http.ErrServerClosed. It may run
-// for several listeners at once, and closes l. For TLS give it a listener of crypto/tls.
+// Serve serves l until Shutdown or Close; then it returns http.ErrServerClosed. It may run for several listeners at once, and
+// closes l. For TLS pass a listener of crypto/tls.
 func (s *Server) Serve(l Listener) error {
 	var handler http.Handler = s
 	if l.Trusted {
@@ -89,7 +89,7 @@ func (s *Server) Serve(l Listener) error {
 	return err
 }
 
-// Active is the number of requests being answered now.
+// Active is the number of requests that are being served.
 func (s *Server) Active() int { return int(s.active.Load()) }
 
 // LastActive is when a request last began or ended; the start of the server if none did.
@@ -152,7 +152,7 @@ func newBoundedListener(l net.Listener, connections int) *boundedListener {
 		idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
 }
 
-// Accept waits for a connection, then for a slot.
+// Accept waits for a connection, and then for a free slot.
 func (l *boundedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {

@@ -43,8 +43,7 @@ type Options struct {
 	OpenMetrics bool                   // GET /metrics without authentication
 }
 
-// Server answers requests for the repositories of a set. It is an http.Handler, safe for
-// concurrent use.
+// Server serves the repositories of a set. It is an http.Handler, safe for concurrent use.
 type Server struct {
 	o       Options
 	auth    atomic.Pointer[Auth]
@@ -66,7 +65,7 @@ type Server struct {
 	stop     chan struct{} // closed when all are told to stop
 }
 
-// New makes a server. It reports what is missing in the options.
+// New creates a server. Its error lists the missing options.
 func New(o Options) (*Server, error) {
 	var faults []error
 	if o.Set == nil {
@@ -76,7 +75,7 @@ func New(o Options) (*Server, error) {
 		faults = append(faults, errors.New("api: no dialect"))
 	}
 	if o.Auth == nil {
-		faults = append(faults, errors.New("api: no authentication; NoAuth must be asked for"))
+		faults = append(faults, errors.New("api: no authentication is configured; set NoAuth to serve without"))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -106,7 +105,7 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// SetAuth replaces who may use the server; requests under way are not affected.
+// SetAuth replaces the users and tokens. Running requests are not affected.
 func (s *Server) SetAuth(a *Auth) { s.auth.Store(a) }
 
 // routes are the paths that are the server's own; NotFound is all others. The router neither
@@ -125,7 +124,7 @@ func (s *Server) routes() *httprouter.Router {
 	return router
 }
 
-// ServeHTTP answers one request from whoever may reach the server.
+// ServeHTTP serves one request of any client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
 // requestState is what the server knows of one request on its way through it.
@@ -194,9 +193,9 @@ func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestStat
 
 const lengthMissing = "an upload by HTTP/1.0 must have a Content-Length"
 
-// LengthMissing tells whether a request may have a body that nobody sees: HTTP/1.0 has no chunks, and net/http
-// drops the header that announces them. A POST that stores its body must then be refused with 411, as a PUT is
-// before it reaches a dialect; one that needs no body is fine: proxies send it like that.
+// LengthMissing reports whether a request may have a body that the server cannot see: HTTP/1.0 has no chunks, and net/http drops
+// the header that announces them. A POST that stores its body must then be refused with 411, as a PUT is before it reaches a
+// dialect. A POST that needs no body is accepted, because proxies send it in this form.
 func LengthMissing(r *http.Request) bool {
 	return !r.ProtoAtLeast(1, 1) && r.Header.Get("Content-Length") == ""
 }

@@ -26,14 +26,13 @@ func (v serving) stop(ctx context.Context) error {
 	fault := v.listener.Close()
 	v.listener.drain(ctx, v.last)
 	if v.server.Shutdown(ctx) != nil && ctx.Err() != nil {
-		return errors.Join(errors.New("requests were cut off when the time to stop was over"), v.server.Close())
+		return errors.Join(errors.New("requests were aborted because the time to stop was over"), v.server.Close())
 	}
 	return fault
 }
 
-// Shutdown stops accepting, lets requests under way finish until ctx ends, and cuts the rest: then
-// it returns an error. Every answer from now on is the last of its connection; one that waits for a request
-// is closed when it has waited for Limits.Last.
+// Shutdown stops accepting and waits for running requests until ctx ends; then it closes their connections and returns an error.
+// Each answer from now on is the last one of its connection. A connection without a request is closed after Limits.Last.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopping {

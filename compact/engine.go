@@ -108,7 +108,7 @@ func (e *Engine) gate(r *repo.Repository) *gate {
 	return g
 }
 
-// New makes an engine.
+// New creates an engine.
 func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
@@ -127,12 +127,12 @@ func New(o Options) *Engine {
 	return e
 }
 
-// StopWatching ends every Watch and Await with ErrBusy, now and later, while jobs go on: a server that is about to
-// stop first finishes its requests, and those who watch a job would not let it.
+// StopWatching ends every Watch and Await with ErrBusy, now and later, while jobs continue. A server that is about to stop first
+// waits for its requests to finish, and those that watch a job would not finish.
 func (e *Engine) StopWatching() { e.leave.Do(func() { close(e.leaving) }) }
 
-// Close cancels what is under way and waits for it. Plans it interrupts have changed nothing.
-// It must come before the repositories are closed.
+// Close cancels running plans and waits for them. Plans that it interrupts have changed nothing. It must be called before the
+// repositories are closed.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
@@ -142,8 +142,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Abandon ends what is under way in a repository that is not in its place any more, and forgets what waits. The rows
-// of both say so: whoever opens the repository again, wherever it is, takes them up.
+// Abandon ends running jobs in a repository whose directory was moved or replaced, and forgets queued ones. Their rows stay:
+// the process that opens the repository again, wherever it is, resumes them.
 func (e *Engine) Abandon(r *repo.Repository) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -168,7 +168,7 @@ func (e *Engine) Abandon(r *repo.Repository) {
 
 var errAbandoned = &PlanError{Operation: -1, Range: -1, Err: repo.ErrDetached, Detail: "the repository was moved or removed while it worked"}
 
-// Active is the number of plans and jobs being carried out now, also of those whose clients have left.
+// Active is the number of running plans and jobs, including those whose clients have disconnected.
 func (e *Engine) Active() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,24 +183,27 @@ func (e *Engine) Active() int {
 
 var errStopping = &PlanError{Operation: -1, Range: -1, Err: repo.ErrBusy, Detail: "the server is stopping"}
 
-// Run carries out the plan for a principal, or joins an identical plan that is running, or returns
-// the kept result of an identical one that is done (same plan, same principal, same repository).
-// All new items, all deletions and the result are one index transaction; when Run returns nil they are durable.
-// On error nothing has changed: a *PlanError says what is wrong with the plan. One that was cancelled, or found wrong after
-// seconds of reading, is refused in the same way for a minute, so that a client that retries by itself does not begin it again. The work goes on when ctx
-// ends, and Run then returns ctx.Err(): a retry joins it.
-// each is called for every operation in order, after the commit; an error of each is returned as it is.
+// Run carries out the plan for a principal, or joins an identical plan that is running, or returns the stored result of an
+// identical plan that is done (same plan, same principal, same repository). All new items, all deletions and the result are
+// one index transaction; when Run returns nil they are durable. On error nothing was changed; a *PlanError says what is wrong
+// with the plan.
+//
+// If a plan was cancelled, or was found wrong after it had run for several seconds, the same plan gets the same error for a minute,
+// so that a client that retries automatically does not start it again. When ctx ends the work continues and Run returns
+// ctx.Err(); a retry joins it.
+//
+// each is called for every operation in order, after the commit; an error of each is returned unchanged.
 func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) error {
 	return e.call(ctx, a, p, nil, each)
 }
 
-// RunOpen is Run for a client that stores what refers to the outputs only when it has the answer: until that is proven
-// (see repo.Compaction) or the client removes them itself, the items to delete that the plan also reads stay beside the
-// outputs. Of operations without an output the items are removed, or, where somebody may have come to use them, left
-// alone; the outcome says "deleted" of both. The kept result is given under the lock only that was there the first
-// time; under another the plan is carried out again, and finds its outputs.
+// RunOpen is Run for a client that stores what refers to the outputs only after it has got the answer. Until that is proven (see
+// repo.Compaction), or the client removes them itself, items that the plan both reads and deletes stay, in addition to the
+// outputs. The items of operations without an output are removed, unless another client may have come to use them; the outcome
+// says "deleted" in both cases. The stored result is returned only under the lock that existed the first time; under
+// another lock the plan is carried out again, and finds its outputs.
 //
-// The answer is the caller's to give, and to note with the returned Compaction. It is nil on error, and for a plan without operations.
+// The caller sends the answer, and reports it to the returned Compaction, which is nil on error and for a plan without operations.
 func (e *Engine) RunOpen(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) (*repo.Compaction, error) {
 	if p.err != nil || p.Len() == 0 {
 		return nil, p.err
@@ -304,7 +307,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 			e.metrics.plans.WithLabelValues(planFailed).Inc()
 		}
 		if err := r.records.release(); err != nil {
-			e.o.Logger.Warn("temporary file of a plan", "error", err)
+			e.o.Logger.Warn("could not remove the temporary file of a plan", "error", err)
 		}
 		r.last = r.job
 		if r.err != nil {

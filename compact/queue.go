@@ -16,13 +16,13 @@ import (
 	"packhouse/repo"
 )
 
-// When a job is to run.
+// Times at which a job is to run.
 const (
 	WhenNow    = "now"
 	WhenWindow = "window" // in the next maintenance window; now, if the server has none
 )
 
-// CheckWhen tells whether when is "now", "window" or a time as in RFC 3339.
+// CheckWhen returns an error unless when is "now", "window" or a time in RFC 3339 format.
 func CheckWhen(when string) error {
 	if when == WhenNow || when == WhenWindow {
 		return nil
@@ -50,11 +50,11 @@ type cancelledError struct{}
 func (cancelledError) Error() string        { return "the job was cancelled on the server" }
 func (cancelledError) Is(target error) bool { return target == repo.ErrDenied }
 
-// Submit queues a plan as a job of its principal. The job is durable when Submit
-// returns, and starts over after a restart. The plan is held against the index at once, and once more when it
-// runs, with what Options.Authorize then leaves of the principal's permissions: it is told whether the principal is trusted,
-// as one is that came by the side that needs no credentials. The same plan of the same principal is the same job: queued or running, or done and
-// still true, it is returned as it is.
+// Submit queues a plan as a job of its principal. When Submit returns, the job is durable, and is restarted after a restart of
+// the server. The plan is checked against the index immediately, and again when the job runs, with the permissions that
+// Options.Authorize then returns for the principal. Authorize is told whether the principal is trusted, which means that it came
+// over a connection that needs no credentials. The same plan of the same principal is the same job: if it is queued or
+// running, or done and its result still matches the repository, it is returned unchanged.
 func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when string, trusted bool) (Job, error) {
 	if p.err != nil {
 		return Job{}, p.err
@@ -150,8 +150,8 @@ func (e *Engine) wakeLocked() {
 	}
 }
 
-// Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
-// repository; the first job that is submitted or asked for does it too.
+// Resume queues the jobs that were queued or running when the server stopped or crashed. It is done once for each repository; the
+// first job that is submitted or requested triggers it too.
 func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 	g := e.gate(r)
 	g.resuming.Lock()
@@ -169,7 +169,7 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 		known[row.ID] = true
 		job, _, err := decodeJob(row.Record)
 		if err != nil {
-			e.o.Logger.Warn("job is not understood", "job", row.ID, "error", err)
+			e.o.Logger.Warn("stored job cannot be decoded and is ignored", "job", row.ID, "error", err)
 			return nil
 		}
 		if !job.State.Ended() {
@@ -292,7 +292,7 @@ func (e *Engine) perform(t *task) {
 	if job.Kind != Compaction || err != nil {
 		// A compaction that succeeded has stored its row in its own transaction.
 		if err := storeEnd(context.WithoutCancel(ctx), t.repo, job); err != nil {
-			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
+			e.o.Logger.Error("the end of a job could not be stored; the job runs again after a restart", "job", job.ID, "error", err)
 			e.mu.Lock()
 			e.ended[jobKey{t.repo, job.ID}] = job // who waits for it must learn of it all the same
 			e.mu.Unlock()

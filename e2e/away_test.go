@@ -244,7 +244,7 @@ func (v *volume) empty() {
 // scrub marks nothing. Then the server goes on by itself.
 func TestVolumeTakenAway(t *testing.T) {
 	s := newServer(t)
-	s.expectErrors = "not in its place"
+	s.expectErrors = "missing or was replaced"
 	v := newVolume(t, s.data)
 	tokenFile := filepath.Join(s.dir, "token")
 	writeFile(t, tokenFile, token+"\n", 0o600)

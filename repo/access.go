@@ -187,7 +187,7 @@ func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 		return object, err
 	}
 	if r.Salvaging() {
-		r.env.Logger.Warn("damaged item is served as it lies", "repository", filepath.Base(r.dir), "key", key)
+		r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", filepath.Base(r.dir), "key", key)
 		return object, nil
 	}
 	_ = object.Close() // nothing was read
@@ -250,7 +250,7 @@ func (r *Repository) openCut(ctx context.Context, entry index.Entry) (*Object, e
 		return nil, r.translate(err)
 	}
 	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != index.FlagDamaged {
-		r.env.Logger.Error("item is damaged: its file has not the length that it had", "repository", filepath.Base(r.dir), "key", entry.Key)
+		r.env.Logger.Error("item is damaged: its file has another length than when it was stored", "repository", filepath.Base(r.dir), "key", entry.Key)
 		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, index.FlagDamaged, index.FlagMissing}})
 	}
 	entry.Item.Flags |= index.FlagDamaged

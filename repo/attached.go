@@ -118,7 +118,7 @@ func (s *Set) look(thorough bool) error {
 	first := s.attached.away == nil && s.attached.info == info
 	if first {
 		s.attached.away = err
-		s.o.Logger.Error("the data directory is not in its place: no request is served until it is", "error", err)
+		s.o.Logger.Error("the data directory is missing or was replaced: requests are refused until it is back", "error", err)
 	}
 	err = s.attached.away
 	s.attached.mu.Unlock()
@@ -165,7 +165,7 @@ func (s *Set) reattach() error {
 	s.attached.mu.Lock()
 	defer s.attached.mu.Unlock()
 	if err.Error() != s.attached.away.Error() {
-		s.o.Logger.Error("the data directory is still not in its place", "error", err)
+		s.o.Logger.Error("the data directory is still missing or was replaced", "error", err)
 	}
 	s.attached.away = err
 	return err
@@ -251,7 +251,7 @@ func (s *Set) detachedError(err error) error {
 		e.Found = fmt.Sprintf("the identity of the data directory is lost: %v", vfs.WithoutPath(idErr))
 		e.Do = "mount its volume again, or, if this is the right one, restart the server"
 	case errors.Is(err, fs.ErrNotExist):
-		e.Found = "the data directory is gone"
+		e.Found = "the data directory does not exist"
 	case err != nil:
 		e.Found = fmt.Sprintf("the data directory cannot be looked at: %v", vfs.WithoutPath(err))
 	case errors.Is(idErr, ErrNoIdentity):
@@ -283,7 +283,7 @@ func (s *Set) Attach() error {
 		return nil
 	}
 	s.attached.info, s.attached.away = now, nil
-	s.o.Logger.Info("the data directory is in its place again", "path", s.o.Dir)
+	s.o.Logger.Info("the data directory is back", "path", s.o.Dir)
 	return nil
 }
 
@@ -316,7 +316,7 @@ func (s *Set) reopen(name string, r *Repository) {
 	if r.readOnlyDisk && failed {
 		return
 	}
-	s.o.Logger.Warn("the file system of the repository was mounted otherwise: the repository is opened again", "repository", name, "path", r.dir, "read-only", !r.readOnlyDisk)
+	s.o.Logger.Warn("the repository's file system was remounted: the repository is opened again", "repository", name, "path", r.dir, "read-only", !r.readOnlyDisk)
 	s.giveUp(name, r, errRemounted)
 }
 
@@ -367,9 +367,9 @@ func (s *Set) giveUp(name string, r *Repository, why error) {
 	switch {
 	case why == errRemounted, errors.As(why, new(*DetachedError)): // of these it was said
 	case errors.Is(why, index.ErrCorrupt):
-		s.o.Logger.Error("the index was given up: it is opened again when it is asked for", "repository", name, "error", why)
+		s.o.Logger.Error("the index was closed after an error; the next request opens it again", "repository", name, "error", why)
 	default:
-		s.o.Logger.Warn("the repository's directory was moved, removed or replaced: what lies under its name is opened when it is asked for",
+		s.o.Logger.Warn("the repository's directory was moved, removed or replaced; the next request opens the directory that has its name now",
 			"repository", name, "path", r.dir, "error", why)
 	}
 	if s.o.GaveUp != nil {
@@ -378,7 +378,7 @@ func (s *Set) giveUp(name string, r *Repository, why error) {
 	go func() {
 		defer s.leavings.Done()
 		if err := r.close(); err != nil {
-			s.o.Logger.Warn("closing a repository that is not in its place", "repository", name, "error", err)
+			s.o.Logger.Warn("could not close a repository whose directory was moved or replaced", "repository", name, "error", err)
 		}
 		s.mu.Lock()
 		delete(s.leaving, r)

@@ -472,7 +472,7 @@ func TestForeignDataDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"gone", "the data directory is gone", func() {
+		{"gone", "the data directory does not exist", func() {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}

@@ -89,7 +89,7 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	done, err := a.commitThen(ctx, b, true)
 	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
-			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "repository", a.r.Name(), "error", err)
+			a.r.env.Logger.Warn("could not delete packs kept after compactions that exceed their bound", "repository", a.r.Name(), "error", err)
 		}
 	}
 	return done, err
@@ -320,7 +320,7 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 			a.r.indexStored()
 		}
 		if err := a.r.blobs.Settle(u.ref); err != nil {
-			a.r.env.Logger.Warn("marker of a stored blob stays until the next start", "error", err)
+			a.r.env.Logger.Warn("could not unlink the name of a stored blob in incoming; the next start does", "error", err)
 		}
 	}
 	// In one step: between two, others could reserve the bytes of one of them.

@@ -17,7 +17,7 @@ import (
 	"packhouse/repo"
 )
 
-const rebuildHint = "packhouse repo rebuild r --replace makes it anew"
+const rebuildHint = "packhouse repo rebuild r --replace builds a new one"
 
 // changePages lets fn change the pages of an index file in place, and returns what writes them back as they were. fn tells whether
 // it changed the page.

@@ -43,7 +43,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	// Before the file lock is given up: another process that waits for it then finds no index.
 	renameErr := r.env.FS.Rename(filepath.Join(dir, IndexFile), filepath.Join(dir, destroyedFile))
 	if err := r.close(); err != nil {
-		s.o.Logger.Warn("closing a repository to be destroyed", "repository", name, "error", err)
+		s.o.Logger.Warn("could not close a repository that is being destroyed", "repository", name, "error", err)
 	}
 	if renameErr != nil {
 		return fmt.Errorf("destroy repository: %w", renameErr)
@@ -52,7 +52,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
 	if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
-		s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+		s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 	}
 	return nil
 }
@@ -94,7 +94,7 @@ func (s *Set) clearLater(name, dir string) {
 			return
 		}
 		if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 	})
 }
@@ -188,7 +188,7 @@ func (s *Set) sweep(name, dir string, again *atomic.Bool) {
 			err = s.removeEmpty(name, dir)
 		}
 		if err != nil && !errors.Is(err, errStopping) {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 		return
 	}

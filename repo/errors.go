@@ -14,31 +14,31 @@ import (
 // one of All to a status of its own.
 var (
 	ErrNoRepository = errors.New("no such repository")
-	ErrNotFound     = index.ErrNotFound                                        // the repository has no such item
-	ErrExists       = index.ErrExists                                          // create refused, nothing changed
-	ErrIsDir        = index.ErrIsDir                                           // an item operation met a directory
-	ErrNotDir       = index.ErrNotDir                                          // an item stands where a directory is needed
-	ErrNotEmpty     = index.ErrNotEmpty                                        // the directory has entries
-	ErrConflict     = index.ErrConflict                                        // the item changed since it was looked at
-	ErrLocked       = index.ErrLocked                                          // a TTL lock is held by somebody else
-	ErrQuota        = index.ErrQuota                                           // nothing was kept; see QuotaError
-	ErrDenied       = errors.New("denied by policy")                           // see DeniedError
-	ErrDigest       = errors.New("digest mismatch")                            // the body is not what was announced; see DigestError
-	ErrIncomplete   = errors.New("body ended early")                           // fewer bytes than announced, or the client went away
-	ErrInvalid      = errors.New("invalid request")                            // malformed key, name, plan or option
-	ErrTooLarge     = errors.New("too large")                                  // more than one item may hold
-	ErrRange        = blobstore.ErrRange                                       // offset or length beyond the end
-	ErrAlgorithm    = digest.ErrUnsupported                                    // a hash nobody knows
-	ErrCorrupt      = blobstore.ErrCorrupt                                     // our stored bytes are damaged
-	ErrDamaged      = errors.New("item is damaged")                            // an ErrCorrupt: the bytes of one item, see Repository.Salvage
-	ErrLoss         = errors.New("files are missing")                          // more than is believed to be lost; see LossError
-	ErrReadOnly     = errors.New("repository is read-only after a disk error") // see Repository.Health
-	ErrReadOnlyDisk = errors.New("file system is read-only")                   // reading goes on, and locks are kept in memory
-	ErrNoSpace      = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
-	ErrBusy         = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
-	ErrForeign      = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
-	ErrDialect      = errors.New("repository of another dialect")              // created by clients of another protocol
-	ErrDetached     = errors.New("storage is not in its place, retry later")   // its volume or directory was taken away; see DetachedError
+	ErrNotFound     = index.ErrNotFound                                                    // the repository has no such item
+	ErrExists       = index.ErrExists                                                      // create refused, nothing changed
+	ErrIsDir        = index.ErrIsDir                                                       // an item operation met a directory
+	ErrNotDir       = index.ErrNotDir                                                      // an item stands where a directory is needed
+	ErrNotEmpty     = index.ErrNotEmpty                                                    // the directory has entries
+	ErrConflict     = index.ErrConflict                                                    // the item changed since it was looked at
+	ErrLocked       = index.ErrLocked                                                      // a TTL lock is held by somebody else
+	ErrQuota        = index.ErrQuota                                                       // nothing was kept; see QuotaError
+	ErrDenied       = errors.New("denied by policy")                                       // see DeniedError
+	ErrDigest       = errors.New("digest mismatch")                                        // the body is not what was announced; see DigestError
+	ErrIncomplete   = errors.New("body ended early")                                       // fewer bytes than announced, or the client went away
+	ErrInvalid      = errors.New("invalid request")                                        // malformed key, name, plan or option
+	ErrTooLarge     = errors.New("too large")                                              // more than one item may hold
+	ErrRange        = blobstore.ErrRange                                                   // offset or length beyond the end
+	ErrAlgorithm    = digest.ErrUnsupported                                                // a hash nobody knows
+	ErrCorrupt      = blobstore.ErrCorrupt                                                 // our stored bytes are damaged
+	ErrDamaged      = errors.New("item is damaged")                                        // an ErrCorrupt: the bytes of one item, see Repository.Salvage
+	ErrLoss         = errors.New("files are missing")                                      // more than is believed to be lost; see LossError
+	ErrReadOnly     = errors.New("repository is read-only after a disk error")             // see Repository.Health
+	ErrReadOnlyDisk = errors.New("file system is read-only")                               // reading goes on, and locks are kept in memory
+	ErrNoSpace      = blobstore.ErrNoSpace                                                 // the disk is full, or close to it; nothing was kept
+	ErrBusy         = errors.New("busy, retry later")                                      // another process holds it, or the server is stopping
+	ErrForeign      = errors.New("not a Packhouse repository")                             // the directory holds something else; see ForeignError
+	ErrDialect      = errors.New("repository of another dialect")                          // created by clients of another protocol
+	ErrDetached     = errors.New("data directory is missing or was replaced, retry later") // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.
@@ -116,7 +116,7 @@ func (e *ForeignError) Error() string        { return "not a Packhouse repositor
 func (e *ForeignError) Is(target error) bool { return target == ErrForeign }
 
 // errDamaged answers a read of an item whose bytes are known to be wrong.
-var errDamaged error = &damagedError{`the stored bytes of this item are damaged; while "packhouse repo salvage" is on, the server sends what is left of them`}
+var errDamaged error = &damagedError{`the stored bytes of this item are damaged; with "packhouse repo salvage" the server's administrator can have them sent as they are`}
 
 // damagedError is an ErrDamaged, and so an ErrCorrupt.
 type damagedError struct{ message string }
@@ -141,7 +141,7 @@ func (e *IndexError) Error() string {
 	if !e.opening {
 		what = ": " + strings.Replace(e.Err.Error(), index.ErrCorrupt.Error()+": ", "", 1)
 	}
-	return "the index of the repository is damaged" + what + "; " + e.Mend + " makes it anew"
+	return "the index of the repository is damaged" + what + "; " + e.Mend + " builds a new one"
 }
 func (e *IndexError) Unwrap() error        { return e.Err }
 func (e *IndexError) Is(target error) bool { return target == ErrCorrupt }

@@ -83,7 +83,7 @@ func (s *Set) inspectRest(dir string) error {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
-			return &messageError{"the repository's index is lost, its blobs are not: stop the server and make it anew with " + s.rebuildCommand(dir), ErrCorrupt}
+			return &messageError{"the repository's index is lost, but its blobs are not: stop the server and build a new one with " + s.rebuildCommand(dir), ErrCorrupt}
 		}
 	}
 	return ErrNoRepository

@@ -75,7 +75,7 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 		}
 		// Perhaps the disk is full: what is of no use must not fill it.
 		if err := ignoreMissing(env.FS.Remove(path)); err != nil {
-			env.Logger.Warn("unfinished index stays until the next rebuild", "error", err)
+			env.Logger.Warn("could not remove an unfinished index; the next rebuild removes it", "error", err)
 		}
 	}()
 	if report.Snapshot, err = startIndex(ctx, env, store, dir, path); err != nil {
@@ -132,7 +132,7 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 		if err == nil {
 			return s.Name, nil
 		}
-		env.Logger.Warn("index snapshot is not usable", "snapshot", s.Name, "error", err)
+		env.Logger.Warn("index snapshot cannot be read; an older one is used if there is any", "snapshot", s.Name, "error", err)
 		if err := errors.Join(ctx.Err(), ignoreMissing(env.FS.Remove(path))); err != nil {
 			return "", err
 		}

@@ -278,7 +278,7 @@ func (r *Repository) loadCounters() (err error) {
 // it has.
 func (r *Repository) settleIncoming(ctx context.Context) error {
 	if damage := r.index.Damage(); damage != nil {
-		r.env.Logger.Error("the index is damaged; unfinished uploads stay", "repository", filepath.Base(r.dir), "error", damage)
+		r.env.Logger.Error("the index is damaged; unfinished uploads are not removed", "repository", filepath.Base(r.dir), "error", damage)
 		return nil
 	}
 	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
@@ -301,7 +301,7 @@ func (r *Repository) sweepIndex() {
 		}
 	}
 	if err != nil {
-		r.env.Logger.Warn("unfinished index stays until the next start", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Warn("could not remove an unfinished index; the next start removes it", "repository", filepath.Base(r.dir), "error", err)
 	}
 }
 
@@ -314,7 +314,7 @@ func (r *Repository) Configure(settings Settings) {
 	own, ok, err := r.ownQuota()
 	switch {
 	case err != nil: // the limit stays as it is: none would be a guess
-		r.env.Logger.Error("quota cannot be read", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Error("could not read the quota from the index", "repository", filepath.Base(r.dir), "error", err)
 	case ok:
 		r.quota.setLimit(own)
 	default:
@@ -481,7 +481,7 @@ type Health struct {
 
 	Missing  int64     // items whose file is gone
 	Damaged  int64     // items whose bytes are wrong, as far as known
-	Salvaged time.Time // until then damaged items are served as they lie; zero: they are not
+	Salvaged time.Time // until then damaged items are served with their wrong bytes; zero: they are not served
 }
 
 // Degraded tells whether somebody has to look.
@@ -506,10 +506,10 @@ func (r *Repository) Health() Health {
 		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
 	}
 	if h.IndexDamaged {
-		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check says which and where, packhouse repo rebuild NAME --replace makes it anew", "; ")
+		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check names it and the pages, packhouse repo rebuild NAME --replace builds a new one", "; ")
 	}
 	if !h.Salvaged.IsZero() && !h.ReadOnly {
-		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served as they lie until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
+		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served with wrong bytes until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
 	}
 	return h
 }

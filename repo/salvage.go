@@ -19,7 +19,7 @@ const maxSalvage = 7 * 24 * time.Hour
 // in them; 0 ends it. It survives a restart.
 func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.Time, err error) {
 	if d < 0 || d > maxSalvage {
-		return until, invalid("damaged items are served as they lie for at most %d hours", int(maxSalvage/time.Hour))
+		return until, invalid("damaged items can be served for at most %d hours", int(maxSalvage/time.Hour))
 	}
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
@@ -33,9 +33,9 @@ func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.T
 	}
 	r.setSalvage(value)
 	if d > 0 {
-		r.env.Logger.Warn("damaged items are served as they lie", "repository", filepath.Base(r.dir), "until", until)
+		r.env.Logger.Warn("damaged items are served with wrong bytes", "repository", filepath.Base(r.dir), "until", until)
 	} else {
-		r.env.Logger.Info("damaged items are not served any more", "repository", filepath.Base(r.dir))
+		r.env.Logger.Info("damaged items are no longer served", "repository", filepath.Base(r.dir))
 	}
 	return until, nil
 }

@@ -179,7 +179,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 			return nil, ErrNoRepository
 		}
 		if err := s.clear(name, dir); err != nil {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 		return nil, ErrNoRepository
 	} else if err != nil {

@@ -147,7 +147,7 @@ func (r *Repository) resume(ctx context.Context) error {
 		r.sweeps.unsettled = false
 	}
 	if r.loss.Swap(nil) != nil {
-		r.env.Logger.Warn("what was missing is back or was accepted as lost", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("missing files are back or were accepted as lost: the repository is served again", "repository", filepath.Base(r.dir))
 		r.kick()
 	}
 	return nil
@@ -290,7 +290,7 @@ func (r *Repository) sweepAgain(ctx context.Context, due time.Time) {
 		if err != nil {
 			interval = min(interval, lossInterval)
 			if !errors.Is(err, ErrLoss) {
-				r.env.Logger.Warn("names of files cannot be compared with the index", "repository", filepath.Base(r.dir), "error", err)
+				r.env.Logger.Warn("could not compare the names of files with the index", "repository", filepath.Base(r.dir), "error", err)
 			}
 		}
 		due = r.env.Now().Add(interval)
@@ -321,7 +321,7 @@ func (r *Repository) sweepNoted(ctx context.Context) error {
 		return err
 	}
 	if report.Missing+report.Returned > 0 {
-		r.env.Logger.Warn("names of files differed from the index", "repository", filepath.Base(r.dir), "items", report.Items,
+		r.env.Logger.Warn("files are missing or back: the index was updated", "repository", filepath.Base(r.dir), "items", report.Items,
 			"missing", report.Missing, "returned", report.Returned)
 	}
 	r.env.Logger.Debug("names of files compared with the index", "repository", filepath.Base(r.dir), "items", report.Items, "seconds", time.Since(began).Seconds())
@@ -392,7 +392,7 @@ func (r *Repository) awaitNames(ctx context.Context, dir string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		r.env.Logger.Warn("a list did not wait any longer for the names of files", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("a listing was served before all names of files were compared with the index", "repository", filepath.Base(r.dir))
 	}
 	return r.lost()
 }

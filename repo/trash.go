@@ -19,11 +19,11 @@ func (r *Repository) reclaim(ctx context.Context) {
 	for {
 		wait := time.Hour
 		if next, ok, err := r.nextExpiry(); err != nil {
-			r.env.Logger.Error("trash cannot be read", "error", err)
+			r.env.Logger.Error("could not read the trash", "error", err)
 		} else if ok {
 			if wait = next.Sub(r.env.Now()); wait <= 0 {
 				if _, err := r.reclaimOnce(ctx); err != nil {
-					r.env.Logger.Warn("trash stays for now", "error", err)
+					r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
 					wait = time.Minute
 				} else {
 					wait = 0

@@ -254,7 +254,7 @@ func (u *Upload) Discard() {
 	}
 	// No index record refers to the blob, and none can any more.
 	if err := u.a.r.blobs.Remove(u.ref); err != nil {
-		u.a.r.env.Logger.Warn("unfinished blob stays until the next start", "error", err)
+		u.a.r.env.Logger.Warn("could not remove an unfinished upload; the next start removes it", "error", err)
 	}
 }
 

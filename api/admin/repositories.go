@@ -52,7 +52,7 @@ type health struct {
 	Writable bool       `json:"writable"`
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
-	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
+	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served with their wrong bytes
 }
 
 func describeRepository(name string, r *repo.Repository) repository {

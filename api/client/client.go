@@ -16,7 +16,7 @@ import (
 	"packhouse/api/stdio"
 )
 
-// Client sends requests to whoever answers for a data directory. It is for one goroutine.
+// Client sends requests to the process that serves a data directory. It is for use by one goroutine.
 type Client struct {
 	HTTP     *http.Client
 	Dir      string // that another process holds; "": this one does, or the server is elsewhere
@@ -24,13 +24,13 @@ type Client struct {
 	Answered bool   // a request was taken
 }
 
-// SilentError tells that the process that holds the directory did not take a request: it can be sent again, to whoever
-// holds it then.
+// SilentError reports that the process that holds the directory did not accept a request. The request can be sent again, to the
+// process that holds the directory then.
 type SilentError struct{ Held *holder.HeldError }
 
 func (e *SilentError) Error() string { return e.Held.Error() + ", which does not answer" }
 
-// Path is the path of our API for a repository.
+// Path returns the path of the administration API for a repository.
 func Path(name, rest string) string {
 	if name == "" {
 		return "/-/" + rest
@@ -69,7 +69,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return nil, &SilentError{holder.HeldBy(c.Dir)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	c.Answered = true
 	if resp.StatusCode < 300 {
@@ -81,7 +81,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	var problem struct{ Detail, Title string }
 	if json.Unmarshal(text, &problem) == nil && problem.Detail+problem.Title != "" {
@@ -96,7 +96,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	return nil, &Refusal{resp.StatusCode, strings.TrimSpace(string(text))}
 }
 
-// Refusal is an answer that says no.
+// Refusal is an error status with the server's text.
 type Refusal struct {
 	Status int // of HTTP
 	Text   string
@@ -104,7 +104,7 @@ type Refusal struct {
 
 func (e *Refusal) Error() string { return e.Text }
 
-// Refused tells whether a request was answered with this status.
+// Refused reports whether a request was answered with this status.
 func Refused(err error, status int) bool {
 	var no *Refusal
 	return errors.As(err, &no) && no.Status == status
@@ -125,7 +125,7 @@ func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	return op.Op == "dial" || op.Op == "write" && again || req.Method == http.MethodGet
 }
 
-// Request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
+// Request sends a request and decodes the answer into result, unless result is nil. It also returns the raw text.
 func (c *Client) Request(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
@@ -134,17 +134,17 @@ func (c *Client) Request(ctx context.Context, method, path string, body, result 
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	if result != nil {
 		if err := json.Unmarshal(text, result); err != nil {
-			return nil, fmt.Errorf("the server's answer: %w", err)
+			return nil, fmt.Errorf("read the server's answer: %w", err)
 		}
 	}
 	return text, nil
 }
 
-// Lines sends and calls each with every JSON document of the answer.
+// Lines sends a request and calls each with every JSON document of the answer.
 func (c *Client) Lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
@@ -159,7 +159,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, body any, each 
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("the server's answer broke off: %w", err)
+			return fmt.Errorf("the server's answer ended early: %w", err)
 		}
 		if err := each(document); err != nil {
 			return err
@@ -167,7 +167,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, body any, each 
 	}
 }
 
-// Post sends a body as it is, and returns the response if it is good; else its error's text.
+// Post sends a body unchanged, and returns the response if it is a success, else an error with the server's text.
 func (c *Client) Post(ctx context.Context, path string, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
 	if err != nil {

@@ -35,7 +35,7 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 		if report.Counted == (index.Counters{}) { // its rows were not walked over
 			c.event.Items, c.event.Total = report.Stored.Items, report.Stored.Bytes
 		}
-		if err := c.say(CheckEvent{Advice: c.r.Mend() + " makes the index anew"}); err != nil {
+		if err := c.say(CheckEvent{Advice: c.r.Mend() + " builds a new index"}); err != nil {
 			return err
 		}
 	}

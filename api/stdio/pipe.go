@@ -29,8 +29,8 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Run answers requests until the end of o.In, one after the other. It returns nil at the end of input
-// and ErrLost (wrapped) when the client must ask again.
+// Run answers requests until the end of o.In, one after the other. It returns nil at the end of input, and ErrLost (wrapped) if the
+// client must send its request again.
 func Run(ctx context.Context, o Options) error {
 	p := &pipe{o: o, link: o.First, in: bufio.NewReaderSize(o.In, 256<<10), out: bufio.NewWriterSize(o.Out, 64<<10)}
 	defer p.drop()
@@ -157,9 +157,9 @@ func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 		}
 		p.drop()
 		if time.Since(began) > patience {
-			return fmt.Errorf("%w: no other takes it", ErrLost)
+			return fmt.Errorf("%w: no other process has accepted the request", ErrLost)
 		}
-		p.o.Log.Debug("asking the next holder", "reason", undone.reason)
+		p.o.Log.Debug("sending the request to the next holder", "reason", undone.reason)
 		time.Sleep(min(pause, 250*time.Millisecond))
 	}
 }
@@ -202,7 +202,7 @@ func (p *pipe) exchange(r *request, b *body) error {
 		return lost(r, b, err)
 	}
 	if _, leaving := resp.head.get(HeaderLeaving); leaving && resp.status == http.StatusServiceUnavailable {
-		return &notBegun{"the holder is leaving"}
+		return &notBegun{"the holder is ending"}
 	}
 	switch {
 	case await && resp.status == http.StatusContinue:
@@ -258,7 +258,7 @@ func (p *pipe) pass(r *request, resp *response) error {
 			_, err = io.CopyN(p.out, p.link.r, resp.length)
 			var op *net.OpError
 			if errors.Is(err, io.EOF) || errors.As(err, &op) {
-				err = fmt.Errorf("%w: its response broke off", ErrLost)
+				err = fmt.Errorf("%w: its response ended early", ErrLost)
 			}
 		}
 	}

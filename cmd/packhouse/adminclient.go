@@ -49,7 +49,7 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 		_, err = os.Stat(real)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("there is no directory %s; say which with --data-dir or --config", dir)
+		return "", fmt.Errorf("there is no directory %s; give the data directory with --data-dir or --config", dir)
 	}
 	if err == nil && !holder.Held(real) { // else the server has looked
 		err = checkDataID(real, id)

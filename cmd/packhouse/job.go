@@ -32,15 +32,15 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	f.admin.add(cmd)
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
-	flags.StringVar(&f.server, "server", "", "ask the server at this `URL` instead of the one of the data directory")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server; else it is in PACKHOUSE_TOKEN")
+	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
 }
 
 // with runs do with an admin client, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
 	return f.open(cmd, s, func(c *adminClient) error {
 		if !c.single && f.repo == "" {
-			return usage("say which repository with --repo NAME; packhouse repo list shows them")
+			return usage("--repo NAME is missing; packhouse repo list shows the repositories")
 		}
 		name, err := c.name(f.names())
 		if err != nil {
@@ -74,7 +74,7 @@ func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) e
 func (f *jobFlags) remote() (*adminClient, error) {
 	base, err := url.Parse(f.server)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
-		return nil, usage("--server is a URL such as https://backup.example:8484, not %q", f.server)
+		return nil, usage("--server must be a URL such as https://backup.example:8484, not %q", f.server)
 	}
 	token := os.Getenv("PACKHOUSE_TOKEN")
 	if f.tokenFile != "" {
@@ -85,7 +85,7 @@ func (f *jobFlags) remote() (*adminClient, error) {
 		token = strings.TrimSpace(string(text))
 	}
 	if token == "" {
-		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
+		return nil, usage("--server needs a token: set PACKHOUSE_TOKEN or --token-file")
 	}
 	c := &client.Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}
 	return &adminClient{Client: c, end: func() error { return nil }}, nil
@@ -108,9 +108,9 @@ func jobCommand(s streams) *cobra.Command {
 	f := &jobFlags{}
 	parent := &cobra.Command{
 		Use:   "job",
-		Short: "Show, await and cancel compactions and scrubs",
-		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week. Calls that
-a client is waiting for (borg compact, vykar compact) are shown too.
+		Short: "Show, wait for and cancel compactions and scrubs",
+		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week, including
+those for which a client is waiting (borg compact, vykar compact).
 
   packhouse job list
   packhouse job show --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
@@ -164,7 +164,7 @@ func (c *adminClient) listJobs(ctx context.Context, t *table, name string) error
 	return c.eachJob(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
-			return fmt.Errorf("the server's answer: %w", err)
+			return fmt.Errorf("read the server's answer: %w", err)
 		}
 		when := j.When
 		if when == "" {
@@ -208,8 +208,8 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one job, as JSON",
-		Long: `Shows one job, as JSON. Of a compaction that vykar or V'Ger asked for (repack) "plan" tells whether it
-waits for its client's index, and how many packs stay until then, or no longer.`,
+		Long: `Shows one job, as JSON. For a compaction that vykar or V'Ger requested (repack), "plan" says whether it
+waits for its client's index, and how many source packs stay until then.`,
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
@@ -243,7 +243,7 @@ func jobWait(s streams, f *jobFlags) *cobra.Command {
 func jobCancel(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID",
-		Short: "Cancel a job; one whose commit has begun is done all the same",
+		Short: "Cancel a job, unless its commit has already begun",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
@@ -267,7 +267,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, text json.RawMessage, wait bool) error {
 	var job compact.Job
 	if err := json.Unmarshal(text, &job); err != nil {
-		return fmt.Errorf("the server's answer: %w", err)
+		return fmt.Errorf("read the server's answer: %w", err)
 	}
 	if !wait && (!c.own || job.When != compact.WhenNow) {
 		if f.admin.json {
@@ -303,7 +303,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		for _, key := range job.Damaged {
 			fmt.Fprintf(s.err, "damaged: %s\n", printable(key))
 		}
-		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
+		return &exitError{exitFound, fmt.Errorf("%d damaged items; a client that stores the same bytes again repairs them", job.Bad)}
 	}
 	return nil
 }

@@ -33,7 +33,7 @@ func profile(dir string, log *slog.Logger) func() {
 		defer close(ended)
 		for range signals {
 			if err := p.toggle(); err != nil {
-				log.Error("profile", "error", err)
+				log.Error("could not write a profile", "error", err)
 			}
 		}
 	}()

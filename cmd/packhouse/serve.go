@@ -31,31 +31,31 @@ func serveCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the repositories of a data directory",
-		Long: `Serves all repositories of a data directory over HTTP, each at /NAME. A repository comes
-into being when a client creates it.
+		Long: `Serves all repositories of a data directory over HTTP, each at /NAME. Clients create
+repositories.
 
 Without any configuration the data directory is ./packhouse-data, the address is
-127.0.0.1:8484, and a random token is made and printed:
+127.0.0.1:8484, and a random token is generated and printed:
 
   packhouse serve
 
-On all addresses, with TLS and at most 500 GiB a repository:
+Listen on all addresses, with TLS, and allow each repository 500 GiB:
 
   packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
 
-With a configuration file (docs/configuration.md lists its keys; flags win over the
-environment, the environment over the file):
+Use a configuration file (docs/configuration.md lists its keys; flags override the
+environment, and the environment overrides the file):
 
   packhouse serve --config /etc/packhouse.toml
 
 The token comes from --token-file, else from PACKHOUSE_TOKEN, VYKAR_TOKEN or VGER_TOKEN, else
 from the configuration file, else from .packhouse/token in the data directory.
 
-SIGHUP reads the configuration again. SIGINT or SIGTERM finishes running requests and stops;
-a second one stops at once. Exit code 0: stopped on request.
+On SIGHUP the server reads the configuration again. On SIGINT or SIGTERM it finishes running
+requests and stops; on a second signal it stops immediately. Exit code 0: stopped by a signal.
 
-With --rest it speaks on stdin and stdout for one repository, as borg wants it over ssh;
---permissions, --append-only and --quota then hold for this client:
+With --rest it serves one repository on stdin and stdout, which is what borg uses over ssh;
+--permissions, --append-only and --quota then apply to this client:
 
   packhouse serve --rest --backend FILE:/srv/backup/laptop`,
 		Args: exactly(0, ""),
@@ -154,11 +154,11 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	if missing := missingRepositories(dir, &sv.c); len(missing) > 0 {
-		sv.log.Warn("the configuration names repositories that are not in the data directory; is this the right one?",
+		sv.log.Warn("repositories in the configuration do not exist in the data directory; check that it is the right one",
 			"path", dir, "repositories", strings.Join(missing, ", "))
 	}
 	if claim.ReadOnly {
-		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", dir)
+		sv.log.Warn("the file system of the data directory is read-only: clients can only read, and their locks are kept in memory", "path", dir)
 	} else if err := sv.c.Policies().Keep(filepath.Join(dir, repo.OwnDir)); err != nil {
 		return err
 	}
@@ -229,7 +229,7 @@ func (sv *service) token() (string, tokenSource, error) {
 		return sv.unkept, tokenSource{made: first}, err
 	}
 	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm()&0o077 != 0 {
-		sv.log.Warn("others can read the file of the token; make its mode 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+		sv.log.Warn("other users can read the token file; set its mode to 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 	return token, tokenSource{path, made}, err
 }
@@ -287,7 +287,7 @@ func (sv *service) reloadOnHangup() (stop func()) {
 func (sv *service) reload() {
 	c, err := config.Load(sv.file, sv.overrides)
 	if err != nil {
-		sv.log.Error("reload: the configuration stays as it was", "error", err)
+		sv.log.Error("reload: the configuration has errors; nothing was changed", "error", err)
 		return
 	}
 	old := sv.current.Load()
@@ -308,13 +308,13 @@ func (sv *service) reload() {
 		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},
 	} {
 		if !reflect.DeepEqual(fixed.was, fixed.now) {
-			sv.log.Warn("reload: this needs a restart", "setting", fixed.name)
+			sv.log.Warn("reload: this setting has changed and needs a restart", "setting", fixed.name)
 			fixed.keep()
 		}
 	}
 	if sv.cert != nil {
 		if err := sv.cert.Reload(); err != nil {
-			sv.log.Error("reload: the certificate stays as it was", "error", err)
+			sv.log.Error("reload: could not read the certificate; the old one is still used", "error", err)
 		}
 	}
 	sv.current.Store(&c)
@@ -324,14 +324,14 @@ func (sv *service) reload() {
 	var source tokenSource
 	if err == nil && !sv.server.o.Claim.ReadOnly {
 		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, repo.OwnDir)); err != nil {
-			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+			sv.log.Error("reload: could not store the policies for stdio processes; without a server they use the old ones", "error", err)
 		}
 	}
 	if err == nil || c.Token != "" {
 		token, source, err = sv.token()
 	}
 	if source.made {
-		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
+		sv.log.Warn("reload: the token file was missing; a new token was generated", "file", source.path)
 	}
 	if err == nil {
 		var auth *api.Auth
@@ -340,7 +340,7 @@ func (sv *service) reload() {
 		}
 	}
 	if err != nil {
-		sv.log.Error("reload: token and users stay as they were", "error", err)
+		sv.log.Error("reload: could not read the token; token and users are not changed", "error", err)
 	}
 	setLevel(sv.level, c.LogLevel)
 	sv.server.components.set.Reconfigure()
@@ -353,7 +353,7 @@ func (sv *service) reload() {
 // notify tells the service manager, if there is one.
 func (sv *service) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		sv.log.Warn("tell the service manager", "error", err)
+		sv.log.Warn("could not notify the service manager", "error", err)
 	}
 }
 

@@ -211,7 +211,7 @@ func (srv *server) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if err := srv.components.set.Refresh(); err != nil && srv.o.Moved != nil {
-			srv.o.Log.Warn("the directory is not in its place any more", "error", err)
+			srv.o.Log.Warn("the directory is missing or was replaced; this process ends", "error", err)
 			srv.o.Moved()
 			return
 		}
@@ -234,7 +234,7 @@ func (srv *server) letGo() {
 		err = srv.socket.Close()
 	}
 	if err := errors.Join(err, srv.o.Claim.Suspend()); err != nil {
-		srv.o.Log.Warn("letting go of the directory", "error", err)
+		srv.o.Log.Warn("could not release the data directory", "error", err)
 	}
 }
 
@@ -269,7 +269,7 @@ func (srv *server) close(drain time.Duration) error {
 	left := make(chan error, 1)
 	go func() { left <- srv.local.Leave(ctx) }()
 	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
-		srv.o.Log.Warn("stopping: not every request could finish", "error", err)
+		srv.o.Log.Warn("stopping: some requests did not finish in time", "error", err)
 	}
 	srv.mu.Lock()
 	srv.ended = true

@@ -73,7 +73,7 @@ func (f *restFlags) allow(dir string) error {
 			return nil
 		}
 	}
-	return restricted("this repository is not allowed here")
+	return restricted("access to this repository is not allowed")
 }
 
 func restriction(path string) (string, error) {

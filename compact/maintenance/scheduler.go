@@ -13,8 +13,8 @@ import (
 	"packhouse/repo"
 )
 
-// Config is what an administrator decides. The zero value works. Schedules are cron expressions of five
-// fields, descriptors such as @daily or "@every 6h", or "off".
+// Config is the configuration of maintenance. The zero value works. Schedules are cron expressions of five fields, descriptors
+// such as @daily or "@every 6h", or "off".
 type Config struct {
 	Window     Window
 	Zone       *time.Location // nil means the machine's
@@ -26,7 +26,7 @@ type Config struct {
 	Expiry     string         // of locks and of old jobs; "" means every hour
 }
 
-// Task is housekeeping of a repository with a schedule of its own.
+// Task is a maintenance task of a repository with its own schedule.
 type Task struct {
 	Name     string // one word; the last run is remembered under it
 	Schedule string
@@ -50,7 +50,7 @@ const lookInterval = time.Minute
 // of all others, and maintenance leaves most of the machine to the clients.
 const atOnce = 2
 
-// Scheduler is at work between Start and Close.
+// Scheduler runs tasks between Start and Close.
 type Scheduler struct {
 	o     Options
 	tasks []task
@@ -68,7 +68,7 @@ type task struct {
 	schedule *schedule
 }
 
-// Start begins. It reports every fault of the configuration.
+// Start starts the scheduler. Its error contains every fault of the configuration.
 func Start(o Options) (*Scheduler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -100,7 +100,7 @@ func Start(o Options) (*Scheduler, error) {
 	return s, nil
 }
 
-// Close stops and waits for what is under way. Jobs go on: they are the engine's.
+// Close stops the scheduler and waits for running tasks. Jobs continue, because they belong to the engine.
 func (s *Scheduler) Close() error {
 	s.stop()
 	s.done.Wait()
@@ -164,7 +164,7 @@ func (s *Scheduler) run(ctx context.Context) {
 	for ok := true; ok; ok = sleep(ctx, lookInterval) {
 		names, err := s.o.Set.Names()
 		if err != nil {
-			s.o.Logger.Error("maintenance: repositories cannot be listed", "error", err)
+			s.o.Logger.Error("maintenance: could not list the repositories", "error", err)
 		}
 		for _, name := range names {
 			s.attend(ctx, name)
@@ -238,7 +238,7 @@ func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
 	case err != nil:
 		if w.trouble != err.Error() {
 			w.trouble = err.Error() // once, not with every look
-			w.o.Logger.Warn("maintenance: repository cannot be used", "repository", w.name, "error", err)
+			w.o.Logger.Warn("maintenance: could not open the repository", "repository", w.name, "error", err)
 		}
 		return next, true
 	}
@@ -264,9 +264,9 @@ func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.T
 		if ctx.Err() != nil {
 			return at // it runs again after the restart
 		}
-		w.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", w.name, "error", err)
+		w.o.Logger.Error("maintenance task failed; it runs again at its next scheduled time", "task", t.Name, "repository", w.name, "error", err)
 	} else {
-		w.o.Logger.Debug("maintenance done", "task", t.Name, "repository", w.name)
+		w.o.Logger.Debug("maintenance task done", "task", t.Name, "repository", w.name)
 	}
 	w.remember(ctx, r, t, now)
 	return t.schedule.after(now, key)
@@ -301,6 +301,6 @@ func (w *worker) remember(ctx context.Context, r *repo.Repository, t task, at ti
 	w.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
-		w.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
+		w.o.Logger.Warn("could not store the time of a maintenance task; it may run again after a restart", "task", t.Name, "error", err)
 	}
 }

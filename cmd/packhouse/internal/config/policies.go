@@ -120,7 +120,7 @@ func KeptPolicies(own string) (Policies, error) {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return Policies{}, fmt.Errorf("the policies kept in the data directory: %w", err)
+		return Policies{}, fmt.Errorf("read the policies stored in the data directory: %w", err)
 	}
 	return p, nil
 }
