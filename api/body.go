@@ -195,7 +195,7 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	return total, nil
 }
 
-// Flush sends what is buffered.
+// Flush sends buffered bytes.
 func (w *response) Flush() { _ = w.rc.Flush() }
 
 type onlyWriter struct{ io.Writer }
@@ -216,14 +216,14 @@ func recordCut(r *http.Request, err error) {
 	}
 }
 
-// PrincipalFrom returns who sent a request that reached the admin handler.
+// PrincipalFrom returns the sender of a request that reached the admin handler.
 func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
 	p, ok := ctx.Value(principalKey).(repo.Principal)
 	return p, ok
 }
 
-// RecordFrom returns what the handler of a request adds to its line in the log; a handler that is none of a server's
-// gets one that nobody reads. It is for the goroutine of the handler.
+// RecordFrom returns the record that the handler of a request fills in for the log. A handler outside a server gets one that is
+// not used. It must be called by the goroutine of the handler.
 func RecordFrom(ctx context.Context) *Record {
 	if x, ok := ctx.Value(stateKey).(*requestState); ok {
 		return &x.log
@@ -231,9 +231,9 @@ func RecordFrom(ctx context.Context) *Record {
 	return new(Record)
 }
 
-// Stream is for a response without an end of its own: it gives back the request's slot among Limits.Requests, so that
-// whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
-// handler, once. repo.ErrBusy when all those are taken; the request then has its slot still.
+// Stream is for a response that does not end by itself. It releases the request's slot among Limits.Requests, so that waiting
+// clients do not block others, and takes one among Limits.Streams. The goroutine of the handler calls it, once. The error is
+// repo.ErrBusy if all streams are in use; then the request keeps its slot.
 func Stream(ctx context.Context) error {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok || x.slot == nil {
@@ -249,7 +249,7 @@ func Stream(ctx context.Context) error {
 	return nil
 }
 
-// Stopping is closed when the server is told to stop: a response without an end of its own must then end.
+// Stopping returns a channel that is closed when the server is told to stop. A response that does not end by itself must end then.
 func Stopping(ctx context.Context) <-chan struct{} {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok {
@@ -258,7 +258,7 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return x.stop
 }
 
-// IsTrusted tells whether a request came by the trusted side, where no credentials are needed.
+// IsTrusted reports whether a request came over the trusted server, which needs no credentials.
 func IsTrusted(ctx context.Context) bool {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	return ok && x.trusted

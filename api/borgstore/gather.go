@@ -88,7 +88,7 @@ func (g *gathering) survey() (total int64, err error) {
 
 var errReplaced = errors.New("object was replaced while it was sent")
 
-// Read fills p from as many ranges as it takes: what it returns is sent at once, and ranges may be small.
+// Read fills p from as many ranges as fit: what it returns is sent immediately, and ranges may be small.
 func (g *gathering) Read(p []byte) (n int, err error) {
 	for n < len(p) {
 		if g.section == nil {

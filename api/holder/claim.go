@@ -25,7 +25,7 @@ const (
 	socketFile = "socket"
 )
 
-// HeldError tells that another process holds the directory.
+// HeldError reports that another process holds the directory.
 type HeldError struct {
 	What string // "data directory" or "repository"
 	PID  int    // 0: unknown
@@ -43,9 +43,9 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("the %s is in use by %s", e.What, by)
 }
 
-// Claim is the right to open what is in a directory. It lasts until Release or the end
-// of the process. Of a directory on a read-only file system it is the right to read, which any number of
-// processes may have. InPlace is safe for concurrent use with one call of the others.
+// Claim is the right to open a directory. It lasts until Release or the end of the process. For a directory on a read-only file
+// system it is the right to read, which any number of processes may have. InPlace may be called concurrently with
+// one call of another method.
 type Claim struct {
 	Dir string
 	// ReadOnly: the file system takes no writes. Nothing is made in the directory then, and its lock is shared, if
@@ -67,9 +67,8 @@ type Claim struct {
 	private string
 }
 
-// ClaimData claims dir, which is made if it does not exist, for a server of many
-// repositories. Holders of single repositories in it are asked to let go, and waited for until ctx ends.
-// Errors: *HeldError, else I/O.
+// ClaimData claims dir for a server of many repositories. dir is created if it does not exist. Holders of single repositories in
+// it are asked to end, and ClaimData waits for them until ctx ends. Errors: *HeldError, else I/O.
 func ClaimData(ctx context.Context, dir string) (*Claim, error) {
 	c := &Claim{Dir: dir, what: dataDirectory}
 	if err := c.take(ctx, true); err != nil {
@@ -190,8 +189,7 @@ func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// ClaimRepository claims dir, which is made if it does not exist, as one repository.
-// Errors: *HeldError, else I/O.
+// ClaimRepository claims dir as a single repository. dir is created if it does not exist. Errors: *HeldError, else I/O.
 func ClaimRepository(dir string) (*Claim, error) {
 	c := &Claim{Dir: dir, what: oneRepository}
 	if err := c.take(context.Background(), true); err != nil {
@@ -340,8 +338,8 @@ func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	return err
 }
 
-// InPlace tells whether the directory that was claimed, with the lock in it, still lies under its path, and takes
-// writes or not as it did: else it is a *repo.DetachedError, and nothing may be made below the path any more.
+// InPlace checks that the claimed directory, with the lock in it, is still the one at its path, and is still writable or
+// read-only as it was. Otherwise the error is a *repo.DetachedError, and nothing may be created at the path any more.
 func (c *Claim) InPlace() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -367,14 +365,14 @@ func (c *Claim) InPlace() error {
 	}
 }
 
-// Suspend gives the directory up for as long as it is not in its place: so that its volume can be unmounted, checked and
-// mounted again. What was made stays.
+// Suspend releases the directory while it is not at its path, so that its volume can be unmounted, checked and mounted again.
+// Files that the claim created stay.
 func (c *Claim) Suspend() error { return c.Release() }
 
-// Resume claims, after Suspend, the directory that lies under the path now. Of a data directory everything must be
-// there; whoever calls it has made sure that it is the right one. The directory of a single repository may be
-// gone, or another one, as long as the one above it is what it was: then it was moved or removed, and
-// is made anew. Errors: *HeldError, *repo.DetachedError, else I/O.
+// Resume claims, after Suspend, the directory that is at the path now. A data directory must be complete; the caller has
+// checked that it is the right one. The directory of a single repository may be missing or another one, if the directory above
+// is the same as before: then the repository was moved or removed, and its directory is created again. Errors: *HeldError,
+// *repo.DetachedError, else I/O.
 func (c *Claim) Resume(ctx context.Context) error {
 	if c.what == oneRepository {
 		if err := c.mayReplace(); err != nil {
@@ -409,14 +407,14 @@ func device(info os.FileInfo) uint64 {
 	return 0
 }
 
-// Fresh tells whether the directory had nothing of a holder's before this claim.
+// Fresh reports whether the directory had no files of a holder before this claim.
 func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, repo.OwnDir)) }
 
-// Tidy removes what the holder of a repository keeps, and directories it made, as far as they are empty:
-// for when there is no repository in the end. whole: the repository's directory too, although
-// it was there before, because the repository has been destroyed.
+// Tidy removes the files of the holder of a repository, and the directories that the claim created if they are empty. It is
+// called if no repository was created. whole: also remove the repository's directory if it existed before, because the
+// repository was destroyed.
 //
-// In a directory that has been moved away since, only the files go; what has taken its place is another's.
+// If the directory has been moved since, only the files in it are removed; the directory that replaced it is not touched.
 func (c *Claim) Tidy(whole bool) {
 	if c.own == nil {
 		return
@@ -438,7 +436,7 @@ func (c *Claim) Tidy(whole bool) {
 	}
 }
 
-// Release gives the claim up.
+// Release ends the claim.
 func (c *Claim) Release() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -457,7 +455,7 @@ func (c *Claim) Release() error {
 	return errs
 }
 
-// Held tells whether a process holds dir now, and may write there. It only looks: it is in nobody's way.
+// Held reports whether a process holds dir now for writing. It takes no lock, so it does not disturb other processes.
 func Held(dir string) bool {
 	f, err := os.Open(filepath.Join(dir, repo.OwnDir, lockFile))
 	if err != nil {
@@ -475,7 +473,7 @@ func lockFor(f *os.File, kind int16) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
-// HeldBy is the error that says who holds dir.
+// HeldBy returns the error that names the process that holds dir.
 func HeldBy(dir string) *HeldError { return &HeldError{What: "directory", PID: pidOf(dir)} }
 
 // pidOf reads who holds dir; 0 if that is not known.

@@ -13,8 +13,8 @@ import (
 	"packhouse/repo"
 )
 
-// Paths that only our own commands can ask, over a holder's socket: what the API of package admin does not
-// give to anyone far away. Each is a POST of a Request.
+// Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
+// admin does not offer over the network. Each is a POST of a Request.
 const (
 	PathCreate  = "/-/local/create"
 	PathDestroy = "/-/local/destroy"
@@ -23,7 +23,7 @@ const (
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
-// Request is what a command asks.
+// Request is the body of a request.
 type Request struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
@@ -33,7 +33,7 @@ type Request struct {
 	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
 }
 
-// SalvageAnswer tells until when damaged items are served.
+// SalvageAnswer says until when damaged items are served.
 type SalvageAnswer struct {
 	Until time.Time `json:"until"` // zero: they are not
 }
@@ -55,8 +55,8 @@ type CheckEvent struct {
 // operations are the names of what the requests to these paths do, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
-// NewHandler answers what our own commands ask on the socket of a holder. yield lets go of the directory, once what is
-// under way has finished; nil: the holder has clients of its own, and is not asked to.
+// NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
+// requests have ended; nil: the holder has its own clients, and cannot be asked to end.
 func NewHandler(set *repo.Set, yield func()) http.Handler {
 	h := &handler{set, yield}
 	mux := http.NewServeMux()
