@@ -12,7 +12,7 @@ import (
 	"packhouse/repo/digest"
 )
 
-// Frame is how an operation's output is laid out.
+// Frame is the format of an operation's output.
 type Frame uint8
 
 const (
@@ -28,15 +28,14 @@ type Range struct {
 	Length int64
 }
 
-// Naming names an output by the hash of its content.
+// Naming derives the key of an output from the hash of its content.
 type Naming struct {
 	Algorithm digest.Algorithm
 	Prefix    string // namespace in front, without trailing slash; may be empty
 	Levels    int    // two-character directories from the start of the digest; negative is as 0
 }
 
-// Operation makes one new item from ranges, in order. With no ranges and Empty false it
-// makes none and only deletes.
+// Operation creates one item from ranges, in order. Without ranges, and with Empty false, it creates none and only deletes.
 type Operation struct {
 	Ranges  []Range
 	Empty   bool   // make an item of no bytes from no ranges
@@ -83,7 +82,7 @@ func (o *Operation) names() int {
 	return n
 }
 
-// Outcome is what one operation made.
+// Outcome is the result of one operation.
 type Outcome struct {
 	Key     string // of the new item; empty when the operation makes none
 	Size    int64
@@ -116,7 +115,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// PlanError says which part of a plan is wrong. Nothing has changed.
+// PlanError says which part of a plan is wrong. Nothing was changed.
 type PlanError struct {
 	Operation int // zero-based; -1: the plan as a whole
 	Range     int // zero-based; -1: the operation as a whole
@@ -148,9 +147,8 @@ func (e *PlanError) Error() string {
 }
 func (e *PlanError) Unwrap() error { return e.Err }
 
-// Plan is a list of operations, built by Add. Beyond a few MiB it lives in a
-// temporary file, so that a plan may be larger than memory. Close ends it. It is
-// not safe for concurrent use, and takes no more operations once it was given to Run.
+// Plan is a list of operations, built by Add. Above a few MiB it is kept in a temporary file, so that a plan may be larger than
+// memory. Close removes the file. A Plan is not safe for concurrent use, and accepts no more operations after it was passed to Run.
 type Plan struct {
 	limits  Limits
 	records *recordList
@@ -162,12 +160,12 @@ type Plan struct {
 	err     error     // of the first Add that failed
 }
 
-// NewPlan starts a plan.
+// NewPlan creates an empty plan.
 func (e *Engine) NewPlan(limits Limits) *Plan {
 	return &Plan{limits: limits.withDefaults(), records: newRecordList(e.o.TempDir), sum: sha256.New()}
 }
 
-// Limits are the plan's, with the defaults filled in.
+// Limits returns the limits of the plan, with the defaults filled in.
 func (p *Plan) Limits() Limits { return p.limits }
 
 // Len is the number of operations added.
@@ -343,7 +341,7 @@ func (n Naming) key(sum []byte) string {
 	return b.String()
 }
 
-// Close forgets the plan; a run that has begun keeps what it needs.
+// Close releases the plan. A run that has begun keeps what it needs.
 func (p *Plan) Close() error {
 	if p.err == nil {
 		p.err = errors.New("plan is closed")

@@ -10,7 +10,7 @@ import (
 	cron "github.com/netresearch/go-cron"
 )
 
-// Off is the schedule of a task that is not wanted.
+// Off is the schedule of a task that is disabled.
 const Off = "off"
 
 // schedule is a cron expression in a time zone, with jitter. nil: never.
@@ -39,7 +39,7 @@ func parseSchedule(text string, zone *time.Location, jitter time.Duration) (*sch
 	return s, nil
 }
 
-// CheckSchedule tells what is wrong with the text of a schedule.
+// CheckSchedule returns an error if the text is not a valid schedule.
 func CheckSchedule(text string) error {
 	_, err := parseSchedule(text, time.UTC, 0)
 	return err
