@@ -28,12 +28,11 @@ func (p place) check() error {
 	return nil
 }
 
-// InPlace tells whether the file that was opened still lies under its path: ErrMoved when it was moved, removed or
-// replaced, or its file system is not mounted there any more. Every group that Apply acknowledges was seen in its place
-// after it was on stable storage.
+// InPlace checks that the open file is still the one at its path. ErrMoved if it was moved, removed or replaced, or its file system is
+// no longer mounted there. For every group that Apply acknowledges this was checked after the group was on stable storage.
 func (x *Index) InPlace() error { return withoutPath(x.place.check(), x.dir) }
 
-// Is tells whether info is of the file that was opened. An index in memory has none.
+// Is reports whether info describes the open file. An index in memory has none.
 func (x *Index) Is(info os.FileInfo) bool {
 	return x.place.file != nil && os.SameFile(x.place.file, info)
 }
