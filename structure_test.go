@@ -25,15 +25,18 @@ var layers = [][]string{
 	{"api/stdio"},
 	{"api"},
 	{"compact"},
+	{"repo/datadir"},
 	{"repo"},
-	{"repo/digest"},
+	{"repo/recovery"},
+	{"repo/layout"},
+	{"repo/keys", "repo/digest"},
 	{"index", "blobstore"},
 	{"blobstore/vfs"},
 	{"internal/platform"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.
-var forTests = map[string]bool{"api/apitest": true, "api/vger/vykartest": true, "blobstore/vfs/vfstest": true, "e2e": true}
+var forTests = map[string]bool{"api/apitest": true, "repo/repotest": true, "api/vger/vykartest": true, "blobstore/vfs/vfstest": true, "e2e": true}
 
 // layer finds the line of a package, by the longest path in layers that it lies below.
 func layer(pkg string) (line int, name string) {

@@ -7,7 +7,7 @@ import (
 	"sync"
 	"time"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Activity records the requests of a client to a repository, as far as the server has seen them. It helps an administrator to
@@ -160,7 +160,7 @@ func (s *Server) Activity(repository, principal, address string) Activity {
 
 // watch takes note of an authenticated request to a repository, until ended.
 func (s *Server) watch(r *http.Request, x *requestState) (ended func()) {
-	if x.name != "" && repo.CheckName(x.name) != nil {
+	if x.name != "" && datadir.CheckName(x.name) != nil {
 		return func() {} // there is none of this name
 	}
 	who := client{x.name, x.principal.Name, x.principal.Address}

@@ -9,7 +9,7 @@ import (
 	"time"
 
 	"packhouse/api"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // The last requests of each client are remembered apart from those of others, and apart from those of our own API.
@@ -97,7 +97,7 @@ func TestActivityIsBounded(t *testing.T) {
 	at := func(seconds int64) time.Time { return began.Add(time.Duration(seconds) * time.Second) }
 	entered, release := make(chan bool), make(chan bool)
 	server, err := api.New(api.Options{
-		Set: repo.OpenSet(repo.SetOptions{Dir: t.TempDir()}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
+		Set: datadir.Open(datadir.Options{Dir: t.TempDir()}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
 		Now: func() time.Time { return at(now.Load()) },
 		Dialects: []api.Dialect{echo{name: "plain", serve: func(w http.ResponseWriter, r *http.Request, target api.Target) bool {
 			if target.Path == "/wait" {

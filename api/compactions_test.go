@@ -12,6 +12,7 @@ import (
 	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // store makes an item.
@@ -50,7 +51,7 @@ func repack(t *testing.T, a *repo.Access, output string, sources ...string) {
 // disk is free when that is given back, by repositories that can.
 func TestCompactionsAreSeen(t *testing.T) {
 	var broken atomic.Bool
-	set := repo.OpenSet(repo.SetOptions{Dir: t.TempDir(), Environment: repo.Environment{Index: index.Options{BeforeCommit: func() error {
+	set := datadir.Open(datadir.Options{Dir: t.TempDir(), Environment: repo.Environment{Index: index.Options{BeforeCommit: func() error {
 		if broken.Load() {
 			return errors.New("no disk")
 		}

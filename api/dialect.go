@@ -6,6 +6,7 @@ import (
 	"net/http"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Dialect serves one wire protocol. Optional abilities are the interfaces Prechecker, Challenger and PathOwner below.
@@ -38,9 +39,23 @@ type PathOwner interface {
 	OwnsPath(r *http.Request) bool
 }
 
+// Repositories is what dialects ask of the set of repositories that a server has. Errors are those of package repo.
+type Repositories interface {
+	// Single tells whether the set is one repository under the name "".
+	Single() bool
+	Names() ([]string, error) // sorted
+	Get(ctx context.Context, name string) (*repo.Repository, error)
+	// Create makes a repository, durably; repo.ErrExists when there is one.
+	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
+	// Destroy removes a repository for good.
+	Destroy(ctx context.Context, name string) error
+}
+
+var _ Repositories = (*datadir.Set)(nil)
+
 // Target is what the router has found out about a request.
 type Target struct {
-	Set *repo.Set
+	Set Repositories
 	// Name is the repository's name; it need not exist, nor be valid. In a set of many it is ""
 	// when the path names none.
 	Name      string

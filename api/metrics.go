@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // metrics are the server's own registry: nothing global.
@@ -83,7 +84,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 
 // repositories reports what the repositories in use hold, from their counters, which others cannot be used, and the disk
 // below all of them.
-type repositories struct{ set *repo.Set }
+type repositories struct{ set *datadir.Set }
 
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc

@@ -8,6 +8,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 var admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -75,7 +76,7 @@ func TestRouting(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			o := api.Options{Root: tt.root, Admin: admin}
 			if tt.single {
-				o.Set = repo.OpenSet(repo.SetOptions{Dir: t.TempDir(), Single: true})
+				o.Set = datadir.Open(datadir.Options{Dir: t.TempDir(), Single: true})
 			}
 			f := startEcho(t, o)
 			for _, want := range tt.wants {

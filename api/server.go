@@ -15,11 +15,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Options of New. Set, Dialects and Auth are required.
 type Options struct {
-	Set      *repo.Set
+	Set      *datadir.Set
 	Dialects []Dialect // asked in this order; the last serves what none claims
 	Auth     *Auth
 	// Admin serves our own API: paths "/-/…" and "/{repo}/-/…", and "/-/" of a single repository. It

@@ -20,6 +20,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/apitest"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -74,7 +75,7 @@ func TestHealth(t *testing.T) {
 // A repository that cannot be opened is seen by whoever watches, without its name where anyone may look.
 func TestUnusableRepository(t *testing.T) {
 	dir := t.TempDir()
-	set := repo.OpenSet(repo.SetOptions{Dir: dir})
+	set := datadir.Open(datadir.Options{Dir: dir})
 	for _, name := range []string{"good", "broken"} {
 		if _, err := set.Create(t.Context(), name, "plain"); err != nil {
 			t.Fatal(err)
@@ -91,7 +92,7 @@ func TestUnusableRepository(t *testing.T) {
 	if err := os.WriteFile(index, []byte(strings.Repeat("damage", 10_000)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	set = repo.OpenSet(repo.SetOptions{Dir: dir})
+	set = datadir.Open(datadir.Options{Dir: dir})
 	t.Cleanup(func() { set.Close() })
 	f := startEcho(t, api.Options{Set: set, OpenMetrics: true})
 	ask := func() {
@@ -236,7 +237,7 @@ func inBubbleFor(t *testing.T, auth api.AuthOptions, limits api.Limits, serve fu
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
 		server, err := api.New(api.Options{
-			Set: repo.OpenSet(repo.SetOptions{Dir: dir}), Auth: newAuth(t, auth), Limits: limits,
+			Set: datadir.Open(datadir.Options{Dir: dir}), Auth: newAuth(t, auth), Limits: limits,
 			Dialects: []api.Dialect{echo{name: "plain", serve: serve}},
 		})
 		if err != nil {
@@ -573,7 +574,7 @@ func TestShutdown(t *testing.T) {
 		t.Run(fmt.Sprintf("patient=%v", patient), func(t *testing.T) {
 			entered, release := make(chan bool), make(chan bool)
 			server, err := api.New(api.Options{
-				Set: repo.OpenSet(repo.SetOptions{Dir: t.TempDir()}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
+				Set: datadir.Open(datadir.Options{Dir: t.TempDir()}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
 				Dialects: []api.Dialect{echo{name: "plain", serve: func(http.ResponseWriter, *http.Request, api.Target) bool {
 					entered <- true
 					<-release

@@ -12,7 +12,7 @@ import (
 	"time"
 
 	"packhouse/api"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // A client at work does not see a request fail because the server stops: what it sends on a connection that it has is
@@ -25,7 +25,7 @@ func TestShutdownAnswersOpenConnections(t *testing.T) {
 		finish := sync.OnceFunc(func() { close(release) })
 		defer finish()
 		server, err := api.New(api.Options{
-			Set: repo.OpenSet(repo.SetOptions{Dir: dir}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
+			Set: datadir.Open(datadir.Options{Dir: dir}), Auth: newAuth(t, api.AuthOptions{NoAuth: true}),
 			Dialects: []api.Dialect{echo{name: "plain", serve: func(w http.ResponseWriter, r *http.Request, target api.Target) bool {
 				switch target.Path {
 				case "/begun":

@@ -10,13 +10,12 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"packhouse/blobstore"
 	"packhouse/index"
-	"packhouse/repo"
 	"packhouse/repo/digest"
+	"packhouse/repo/layout"
 )
 
 // repository is the name of the one that is measured.
@@ -67,7 +66,7 @@ func packhouseCommand(path string, s Start) (Command, error) {
 // but not into it.
 func seedPackhouse(ctx context.Context, dir string, names []string) (err error) {
 	dir = filepath.Join(dir, repository)
-	x, err := index.Open(filepath.Join(dir, repo.IndexFile), index.Options{})
+	x, err := index.Open(filepath.Join(dir, layout.IndexFile), index.Options{})
 	if err != nil {
 		return fmt.Errorf("seed: %w", err)
 	}
@@ -102,15 +101,14 @@ func seedPackhouse(ctx context.Context, dir string, names []string) (err error) 
 // packhouseSnapshots finds the snapshots in the repository: the name of one is when it began, and its file is written
 // when it ends.
 func packhouseSnapshots(dir string) ([]Snapshot, error) {
-	entries, err := os.ReadDir(filepath.Join(dir, repository, "snapshots"))
+	entries, err := os.ReadDir(filepath.Join(dir, repository, layout.SnapshotDir))
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
 	}
 	var found []Snapshot
 	for _, entry := range entries {
-		name, whole := strings.CutSuffix(entry.Name(), ".index.zst")
-		begin, fault := time.Parse("20060102T150405.000Z", name)
-		if !whole || fault != nil {
+		begin, whole := layout.SnapshotTime(entry.Name())
+		if !whole {
 			continue
 		}
 		info, err := entry.Info()

@@ -10,12 +10,13 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // A job whose repository is moved away below it ends without a trace in the engine. Where the repository is opened
 // next, it starts over.
 func TestAbandonedJobStartsOver(t *testing.T) {
-	p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) { o.Rate = 1 << 20 })
+	p := newPlace(t, func(so *datadir.Options, o *compact.Options) { o.Rate = 1 << 20 })
 	p.so.GaveUp = func(r *repo.Repository) { p.engine.Abandon(r) }
 	p.reopen()
 	job := p.submit("now", slow(p))

@@ -17,11 +17,12 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Of two plans that delete the same source one wins; the other says what changed, and changes nothing.
 func TestOverlappingPlans(t *testing.T) {
-	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Workers = 8 })
+	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Workers = 8 })
 	var won, lost int
 	for round := range 20 {
 		p.put("a", []byte("aAAAa"))
@@ -82,7 +83,7 @@ func TestSourceChangesMeanwhile(t *testing.T) {
 			var p *place
 			var once sync.Once
 			body := strings.Repeat("x", 1<<20)
-			p = newPlace(t, func(so *repo.SetOptions, _ *compact.Options) {
+			p = newPlace(t, func(so *datadir.Options, _ *compact.Options) {
 				// The blobs of the plan are placed by links: after reading, before the commit.
 				so.FS = onLink{FS: vfs.OS(), p: &p, once: &once, change: c.change}
 			})
@@ -112,7 +113,7 @@ func TestUploadWinsRace(t *testing.T) {
 	content := "AAA"
 	sum := sha256.Sum256([]byte(content))
 	key := "packs/" + hex.EncodeToString(sum[:])
-	p = newPlace(t, func(so *repo.SetOptions, _ *compact.Options) {
+	p = newPlace(t, func(so *datadir.Options, _ *compact.Options) {
 		so.FS = onLink{FS: vfs.OS(), p: &p, once: &once, change: func(p *place) { p.put(key, []byte(content)) }}
 	})
 	p.put("a", []byte("aAAAa"))
@@ -206,7 +207,7 @@ func TestClientsGoOnMeanwhile(t *testing.T) {
 // Thousands of deletions are one transaction.
 func TestManyDeletions(t *testing.T) {
 	var commits atomic.Int64
-	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) {
+	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) {
 		so.Index.BeforeCommit = func() error { commits.Add(1); return nil }
 	})
 	const n = 20_000
@@ -233,7 +234,7 @@ func TestManyDeletions(t *testing.T) {
 // A plan beyond what is kept in memory works as any other, and its file is gone.
 func TestLargePlan(t *testing.T) {
 	dir := t.TempDir()
-	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.TempDir = dir })
+	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.TempDir = dir })
 	p.put("a", []byte("0123456789"))
 	const operations, ranges = 20, 50_000
 	var ops []compact.Operation

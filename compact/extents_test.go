@@ -9,7 +9,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // hintedDisk holds what is read against what it was told before.
@@ -74,7 +74,7 @@ func (f hintedFile) ReadAt(p []byte, off int64) (int, error) {
 // is opened more often for that.
 func TestReadAhead(t *testing.T) {
 	h := &hints{told: make(map[string]bool), opens: make(map[string]int)}
-	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = hintedDisk{vfs.OS(), h} })
+	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = hintedDisk{vfs.OS(), h} })
 	const size = 3 << 20
 	op := compact.Operation{Target: "out"}
 	var want []byte

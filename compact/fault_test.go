@@ -19,6 +19,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // template is a directory with a repository that holds what repack works on, to be copied.
@@ -92,7 +93,7 @@ func TestRunSurvivesFailure(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
 				hit := true
 				t.Run(fmt.Sprintf("%v/%v/%d", when, fault, n), func(t *testing.T) {
-					p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+					p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 					failing.Reset()
 					failing.FailAt(n, when, fault)
 					_, err := p.run(repack(t)...)
@@ -162,7 +163,7 @@ func TestRunSurvivesReadFailure(t *testing.T) {
 	for n, hit := int64(1), true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var calls atomic.Int64
-			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = failingReads{vfs.OS(), &calls, n}
 			})
 			calls.Store(0)
@@ -199,7 +200,7 @@ func TestRunSurvivesPowerLoss(t *testing.T) {
 				dir := copyOf(t, template)
 				lossy := vfstest.NewLossy(t, dir)
 				failing := vfstest.NewFailing(lossy)
-				p := newPlaceAt(t, dir, func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+				p := newPlaceAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 				failing.Reset()
 				failing.StopAt(n, vfstest.Before, syscall.EIO)
 				_, err := p.run(repack(t)...)
@@ -241,7 +242,7 @@ func TestRunSurvivesCommitFailure(t *testing.T) {
 					return nil
 				}
 			}
-			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.Index.BeforeCommit, so.Index.AfterCommit = hook(!c.took), hook(c.took)
 			})
 			fail = errors.New("pulled")
@@ -275,7 +276,7 @@ func TestCancelAtAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var engine *compact.Engine
 			var calls atomic.Int64
-			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = onCall{vfs.OS(), func() {
 					if calls.Add(1) == int64(n) && engine != nil {
 						go engine.Close()
@@ -304,7 +305,7 @@ func TestLostAnswerAtAnyMoment(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var calls atomic.Int64
 			ctx, lose := context.WithCancel(t.Context())
-			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) {
+			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
 				so.FS = onCall{vfs.OS(), func() {
 					if calls.Add(1) == n {
 						lose()
@@ -355,7 +356,7 @@ func TestLargeOutputSurvivesFailure(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			t.Run(fmt.Sprintf("%v/%d", fault, n), func(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
-				p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+				p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 				p.put("a", body)
 				before := runtime.NumGoroutine()
 				failing.Reset()

@@ -12,6 +12,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // newFullPlace is a place on a disk that has as many bytes free as the returned number says; many to begin with.
@@ -19,7 +20,7 @@ func newFullPlace(t *testing.T, change func(*compact.Options)) (*place, *atomic.
 	t.Helper()
 	var free atomic.Int64
 	free.Store(1 << 40)
-	p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+	p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
 		so.FS = smallDisk{vfs.OS(), &free}
 		if change != nil {
 			change(o)

@@ -15,6 +15,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // fullDisk is a file system of so many bytes, which counts the blocks of what lies below dir.
@@ -92,7 +93,7 @@ func TestIndexFitsAfterEveryPlan(t *testing.T) {
 // planOnFullDisk makes a repository of V'Ger and carries out a plan with so many bytes of outputs, when so many bytes are free.
 func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) (admitted bool) {
 	d := &fullDisk{FS: vfs.OS(), dir: dirWith(t, "vger"), size: 1 << 40}
-	p := newPlaceAt(t, d.dir, func(so *repo.SetOptions, o *compact.Options) {
+	p := newPlaceAt(t, d.dir, func(so *datadir.Options, o *compact.Options) {
 		so.FS = d
 		// What a plan deletes stays on the disk.
 		so.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: reserve, Grace: time.Hour} }
@@ -151,7 +152,7 @@ func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) 
 func dirWith(t *testing.T, dialect string) string {
 	t.Helper()
 	dir := fastDir(t)
-	set := repo.OpenSet(repo.SetOptions{Dir: dir})
+	set := datadir.Open(datadir.Options{Dir: dir})
 	_, err := set.Create(context.Background(), "r", dialect)
 	if err := errors.Join(err, set.Close()); err != nil {
 		t.Fatal(err)

@@ -18,6 +18,7 @@ import (
 	"packhouse/compact"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -25,16 +26,16 @@ import (
 type place struct {
 	t      testing.TB
 	dir    string
-	set    *repo.Set
+	set    *datadir.Set
 	repo   *repo.Repository
 	a      *repo.Access
 	engine *compact.Engine
 	o      compact.Options
 	offset time.Duration // of the engine's clock
-	so     repo.SetOptions
+	so     datadir.Options
 }
 
-func newPlace(t testing.TB, change func(*repo.SetOptions, *compact.Options)) *place {
+func newPlace(t testing.TB, change func(*datadir.Options, *compact.Options)) *place {
 	t.Helper()
 	return newPlaceAt(t, fastDir(t), change)
 }
@@ -52,10 +53,10 @@ func fastDir(t testing.TB) string {
 }
 
 // newPlaceAt is newPlace in a directory, which may hold a repository already.
-func newPlaceAt(t testing.TB, dir string, change func(*repo.SetOptions, *compact.Options)) *place {
+func newPlaceAt(t testing.TB, dir string, change func(*datadir.Options, *compact.Options)) *place {
 	t.Helper()
 	p := &place{t: t, dir: dir}
-	p.so = repo.SetOptions{Dir: p.dir}
+	p.so = datadir.Options{Dir: p.dir}
 	p.o.Now = func() time.Time { return time.Now().Add(p.offset) }
 	if change != nil {
 		change(&p.so, &p.o)
@@ -71,7 +72,7 @@ func newPlaceAt(t testing.TB, dir string, change func(*repo.SetOptions, *compact
 // open starts from what is on disk.
 func (p *place) open() {
 	p.t.Helper()
-	p.set = repo.OpenSet(p.so)
+	p.set = datadir.Open(p.so)
 	r, err := p.set.Get(context.Background(), "r")
 	if err != nil {
 		r, err = p.set.Create(context.Background(), "r", "test")
@@ -102,7 +103,7 @@ func (p *place) reopen() {
 // check compares counters with what is there, and files with what refers to them.
 func (p *place) check() {
 	p.t.Helper()
-	report, err := p.repo.Index().Check(context.Background())
+	report, err := p.repo.CheckIndex(context.Background())
 	if err != nil {
 		p.t.Errorf("check: %v", err)
 		return

@@ -10,6 +10,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // stuck is a disk on which the jobs of repository "r" get no further while held is not closed.
@@ -39,7 +40,7 @@ func (f stuck) ReadDir(name string) ([]fs.DirEntry, error) {
 // While the disk keeps one repository's jobs waiting, those of another are submitted, listed and done.
 func TestRepositoriesDoNotWaitForEachOther(t *testing.T) {
 	f := stuck{vfs.OS(), make(chan string, 10), make(chan struct{})}
-	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = f })
+	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = f })
 	p.put("x", []byte("1234"))
 	other, err := p.set.Create(context.Background(), "other", "test")
 	if err != nil {

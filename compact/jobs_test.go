@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func (p *place) submit(when string, ops ...compact.Operation) compact.Job {
@@ -40,7 +41,7 @@ func slow(p *place) compact.Operation {
 	return compact.Operation{Ranges: []compact.Range{{Key: "big", Offset: 0, Length: 8<<20 - 1}}, Target: "small", Deletes: []string{"big"}}
 }
 
-func limited(_ *repo.SetOptions, o *compact.Options) { o.Rate = 1 << 20 }
+func limited(_ *datadir.Options, o *compact.Options) { o.Rate = 1 << 20 }
 
 // untilReading waits until a job has read something.
 func (p *place) untilReading(id string) {
@@ -211,7 +212,7 @@ func TestCancelQueuedAndCalled(t *testing.T) {
 // A job whose end cannot be stored has ended all the same: nobody waits for it for ever.
 func TestEndThatCannotBeStored(t *testing.T) {
 	var broken atomic.Bool
-	p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+	p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
 		limited(so, o)
 		so.Index.BeforeCommit = func() error {
 			if broken.Load() {
@@ -264,7 +265,7 @@ func TestJobSurvivesKill(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			failing := vfstest.NewFailing(vfs.OS())
-			p := newPlaceAt(t, copyOf(t, template), func(so *repo.SetOptions, _ *compact.Options) { so.FS = failing })
+			p := newPlaceAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
 			// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
 			failing.Reset()
 			job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
@@ -400,7 +401,7 @@ func TestBackgroundGivesWay(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				busy := c.busy + 1 // the one who waits below
-				p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Busy = func() int { return busy } })
+				p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Busy = func() int { return busy } })
 				const size = 40 << 20 // 32 MiB are a second's worth, and come at once
 				p.put("a", make([]byte, size))
 				op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: size}}, Target: "b"}
@@ -422,7 +423,7 @@ func TestBackgroundGivesWay(t *testing.T) {
 // What is slow in the background holds no client's call up, whatever it has at work.
 func TestCallsDoNotWaitForBackground(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) {
+		p := newPlace(t, func(_ *datadir.Options, o *compact.Options) {
 			o.Workers = 1
 			o.Busy = func() int { return 1 }
 		})

@@ -147,7 +147,7 @@ func TestDamagedSource(t *testing.T) {
 					t.Errorf("run: got %v, want ErrCorrupt", err)
 				}
 			}
-			entry, err := p.repo.Index().Get("a")
+			entry, err := p.repo.Entry("a")
 			if err != nil || entry.Item.Flags&index.FlagDamaged == 0 {
 				t.Errorf("item: got flags %v, %v, want FlagDamaged", entry.Item.Flags, err)
 			}

@@ -16,7 +16,7 @@ import (
 // lose removes the file of an item.
 func (p *place) lose(key string) {
 	p.t.Helper()
-	entry, err := p.repo.Index().Get(key)
+	entry, err := p.repo.Entry(key)
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestMissingItems(t *testing.T) {
 		t.Errorf("%d missing items, want the one that is lost", n)
 	}
 	p.mustRun(compact.Operation{Deletes: []string{"lost"}})
-	if _, err := p.repo.Index().Get("lost"); !errors.Is(err, repo.ErrNotFound) {
+	if _, err := p.repo.Entry("lost"); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("deleted item: got %v, want that its row is gone", err)
 	}
 	p.wantKeys("a", name)

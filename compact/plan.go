@@ -10,6 +10,7 @@ import (
 
 	"packhouse/repo"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 )
 
 // Frame is the format of an operation's output.
@@ -236,7 +237,7 @@ func (p *Plan) check(n int, o *Operation) error {
 	}
 	for i, r := range o.Ranges {
 		if i == 0 || r.Key != o.Ranges[i-1].Key {
-			if err := repo.CheckKey(r.Key); err != nil {
+			if err := keys.Check(r.Key); err != nil {
 				return &PlanError{Operation: n, Range: i, Key: shorten(r.Key), Offset: r.Offset, Err: err}
 			}
 		}
@@ -260,7 +261,7 @@ func (p *Plan) check(n int, o *Operation) error {
 		return wrong(-1, repo.ErrTooLarge, "the plan's output exceeds %d bytes", p.limits.Output)
 	}
 	for _, key := range o.Deletes {
-		if err := repo.CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return &PlanError{Operation: n, Range: -1, Key: shorten(key), Err: err}
 		}
 	}
@@ -272,7 +273,7 @@ func (p *Plan) check(n int, o *Operation) error {
 
 // shorten makes of what a client sent as a key something that an answer and a log line can hold.
 func shorten(key string) string {
-	if len(key) <= repo.MaxKey {
+	if len(key) <= keys.Max {
 		return key
 	}
 	return strings.ToValidUTF8(key[:100], "") + "…"
@@ -304,7 +305,7 @@ func checkPackRange(o *Operation, i int) string {
 func checkName(n int, o *Operation) error {
 	wrong := func(err error) error { return &PlanError{Operation: n, Range: -1, Key: shorten(o.Target), Err: err} }
 	if o.Target != "" {
-		if err := repo.CheckKey(o.Target); err != nil {
+		if err := keys.Check(o.Target); err != nil {
 			return wrong(err)
 		}
 		return nil
@@ -315,7 +316,7 @@ func checkName(n int, o *Operation) error {
 	if o.Naming.Levels > o.Naming.Algorithm.Size {
 		return &PlanError{Operation: n, Range: -1, Err: repo.ErrInvalid, Detail: "more levels than the digest has bytes"}
 	}
-	if err := repo.CheckKey(o.Naming.key(make([]byte, o.Naming.Algorithm.Size))); err != nil {
+	if err := keys.Check(o.Naming.key(make([]byte, o.Naming.Algorithm.Size))); err != nil {
 		return wrong(err)
 	}
 	return nil

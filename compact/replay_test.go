@@ -15,6 +15,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // repack is a plan that keeps the middle of a and b, and deletes both and c.
@@ -107,7 +108,7 @@ func TestReplayIsForThePrincipal(t *testing.T) {
 
 // Identical plans at once are one execution: the bytes are read once.
 func TestJoin(t *testing.T) {
-	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Rate = 2 << 20 })
+	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
 	body := strings.Repeat("x", 3<<20)
 	p.put("a", []byte(body))
 	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
@@ -136,7 +137,7 @@ func TestJoin(t *testing.T) {
 
 // A caller that goes away leaves the run alone; its retry gets the result.
 func TestRunOutlivesItsCaller(t *testing.T) {
-	p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) { o.Rate = 2 << 20 })
+	p := newPlace(t, func(_ *datadir.Options, o *compact.Options) { o.Rate = 2 << 20 })
 	p.put("a", make([]byte, 3<<20))
 	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 0, Length: 3<<20 - 1}}, Target: "b", Deletes: []string{"a"}}
 	plan := p.engine.NewPlan(compact.Limits{})
@@ -293,7 +294,7 @@ func TestQueueingKeepsResultOfCall(t *testing.T) {
 	for _, before := range []compact.State{"", compact.Cancelled} {
 		t.Run("row before: "+string(before), func(t *testing.T) {
 			var meanwhile func()
-			p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = onPlanFile{vfs.OS(), &meanwhile} })
+			p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = onPlanFile{vfs.OS(), &meanwhile} })
 			fill(p)
 			if before == compact.Cancelled {
 				job := p.submit("2099-01-01T00:00:00Z", repack(t)...)

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // A queued job may do what its principal may when it begins, not what it might when it was submitted; over a restart too.
@@ -40,7 +41,7 @@ func TestRightsWhenTheJobBegins(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			var open atomic.Bool
-			p := newPlace(t, func(_ *repo.SetOptions, o *compact.Options) {
+			p := newPlace(t, func(_ *datadir.Options, o *compact.Options) {
 				o.Window = func(now time.Time) time.Time {
 					if open.Load() {
 						return now

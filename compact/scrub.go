@@ -99,7 +99,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	rolling := job.share() < 1
 	after := ""
 	if rolling {
-		place, err := t.repo.Index().Meta(scrubPlace)
+		place, err := t.repo.Meta(scrubPlace)
 		if err != nil {
 			return job, err
 		}
@@ -158,7 +158,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 // list returns the items that follow lastKey.
 func (s *scrub) list(ctx context.Context) ([]index.Entry, error) {
 	var batch []index.Entry
-	err := s.r.Index().List(ctx, index.ListOptions{Recursive: true, After: s.lastKey}, func(entry index.Entry) error {
+	err := s.r.Items(ctx, s.lastKey, func(entry index.Entry) error {
 		if batch = append(batch, entry); len(batch) == scrubBatch {
 			return io.EOF // enough
 		}

@@ -19,6 +19,7 @@ import (
 	"packhouse/compact"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // badSectors is a disk that does not give the bytes of some files.
@@ -74,7 +75,7 @@ func (p *place) scrub(share float64) compact.Job {
 // A scrub goes on behind an item that the disk does not give, and reports it: it is what scrubs are for.
 func TestScrubGoesOnBehindBadSector(t *testing.T) {
 	var bad sync.Map
-	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
 	for i := range 4 {
 		p.put(fmt.Sprintf("k%d", i), fmt.Appendf(nil, "body %d", i))
 	}
@@ -88,7 +89,7 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 		t.Errorf("scrub: got %+v, want k1 and k3 of 4 items", done)
 	}
 	for key, marked := range map[string]bool{"k1": false, "k3": true} {
-		entry, err := p.repo.Index().Get(key)
+		entry, err := p.repo.Entry(key)
 		if err != nil || (entry.Item.Flags&index.FlagDamaged != 0) != marked {
 			t.Errorf("%s: got %+v, %v, want marked %v", key, entry, err, marked)
 		}
@@ -111,7 +112,7 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 // A disk that gives nothing at all ends the scrub, which says so and what it met.
 func TestScrubOfDeadDisk(t *testing.T) {
 	var bad sync.Map
-	p := newPlace(t, func(so *repo.SetOptions, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
+	p := newPlace(t, func(so *datadir.Options, _ *compact.Options) { so.FS = badSectors{vfs.OS(), &bad} })
 	for i := range 150 {
 		key := fmt.Sprintf("k%03d", i)
 		p.put(key, []byte(key))
@@ -198,7 +199,7 @@ func TestScrubIsPacedInsideItems(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var read atomic.Int64
-				p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+				p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
 					so.FS = countingDisk{vfs.OS(), &read}
 					o.Rate = c.rate
 					if c.rate == 0 {

@@ -9,6 +9,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // smallDisk has as many bytes free as the test says.
@@ -23,7 +24,7 @@ func (d smallDisk) Space(string) (free, total int64, err error) { return d.free.
 func TestPlansShareTheDisk(t *testing.T) {
 	var free atomic.Int64
 	free.Store(1 << 40)
-	p := newPlace(t, func(so *repo.SetOptions, o *compact.Options) {
+	p := newPlace(t, func(so *datadir.Options, o *compact.Options) {
 		so.FS = smallDisk{vfs.OS(), &free}
 		o.Rate = 1 << 20
 	})

@@ -7,6 +7,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/keys"
 )
 
 // Principal is who asks.
@@ -94,7 +95,7 @@ func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
 
 func (a *Access) mayStat(key string) error {
 	if key != "" {
-		if err := CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return err
 		}
 	}
@@ -105,7 +106,7 @@ func (a *Access) mayStat(key string) error {
 // out. The first list of packs waits for a sweep; see sweep.go.
 func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
 	if o.Dir != "" {
-		if err := CheckKey(o.Dir); err != nil {
+		if err := keys.Check(o.Dir); err != nil {
 			return err
 		}
 	}
@@ -171,7 +172,7 @@ type Object struct {
 
 // Open opens the item at key.
 func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
-	if err := CheckKey(key); err != nil {
+	if err := keys.Check(key); err != nil {
 		return nil, err
 	}
 	if err := a.May(key, "r"); err != nil {

@@ -1,29 +1,23 @@
 package repo
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
-	"sync"
-	"time"
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
-// What was opened can be taken from below a running server: the volume of the data directory is unmounted, a
-// repository's directory is renamed, removed or replaced by a copy. Nobody tells the server. So it looks: before it hands out a
-// repository that is open, before it makes anything, before it says that stored bytes are missing or marks them as
-// damaged, after each commit and before that is acknowledged (index.InPlace), and once in a while.
-//
-// A repository that is not in its place is given up, and what lies under its name is opened afresh. Its files are read
-// and written through its open directory, so that nothing of it lands in what has taken its place. A data directory
-// that is not in its place is *detached*: every request is refused, nothing is made, all repositories are given
-// up, until Attach.
+// What was opened can be taken from below a running server: its volume is unmounted, or its directory is renamed, removed or replaced
+// by a copy. Nobody tells the server. So a repository looks whether it is in its place before it says that stored bytes are missing or
+// marks them as damaged, and after each commit, before that is acknowledged (index.InPlace). Its files are read and written
+// through its open directory, so that nothing of it lands in what has taken its place. Who opens repositories gives up one that is
+// not in its place (Displace); see repo/datadir.
 
 // DetachedError is an ErrDetached. It is for those who run the server: its text names the path.
 type DetachedError struct {
@@ -82,383 +76,6 @@ func (r *Repository) Attached() error {
 
 var errDisplaced = fmt.Errorf("%w: it was given up", ErrDetached)
 
-// attachment is what a Set knows of its directory. The directory of a single repository is none of its business: that
-// is looked at with the repository.
-type attachment struct {
-	mu    sync.Mutex
-	info  fs.FileInfo // of the directory as it was opened; nil: it was not there yet
-	away  error       // why it is detached, an ErrDetached; nil: it is attached
-	tried time.Time   // when SetOptions.Reattach was last called
-
-	trying sync.Mutex // held over one call of SetOptions.Reattach
-}
-
-// reattachAfter is the time between two calls of SetOptions.Reattach.
-const reattachAfter = 250 * time.Millisecond
-
-// Attached tells whether the data directory is the one that was opened, by device and inode: else it is an
-// ErrDetached, which it stays until Attach. Then every repository is given up, and every method of the set that
-// reads or changes one refuses.
-func (s *Set) Attached() error { return s.look(false) }
-
-// look is Attached; thorough: it reads the identity too. A device's number and the inode of its root directory
-// can both be those of another volume.
-func (s *Set) look(thorough bool) error {
-	s.attached.mu.Lock()
-	away, info := s.attached.away, s.attached.info
-	s.attached.mu.Unlock()
-	if away != nil {
-		return s.reattach()
-	}
-	err := s.examine(info, thorough)
-	if err == nil {
-		return nil
-	}
-	s.attached.mu.Lock()
-	first := s.attached.away == nil && s.attached.info == info
-	if first {
-		s.attached.away = err
-		s.o.Logger.Error("the data directory is missing or was replaced: requests are refused until it is back", "error", err)
-	}
-	err = s.attached.away
-	s.attached.mu.Unlock()
-	if err == nil { // it was attached anew meanwhile
-		return nil
-	}
-	for name, r := range s.Opened() {
-		s.giveUp(name, r, err)
-	}
-	if first && s.o.Detached != nil {
-		s.o.Detached()
-	}
-	return s.reattach()
-}
-
-// reattach asks for the directory, if it is time to, and returns why it is detached; nil: it is not any more.
-func (s *Set) reattach() error {
-	if s.o.Reattach == nil || !s.attached.trying.TryLock() {
-		return s.detached()
-	}
-	defer s.attached.trying.Unlock()
-	s.attached.mu.Lock()
-	away, soon := s.attached.away, time.Since(s.attached.tried) < reattachAfter
-	if !soon {
-		s.attached.tried = time.Now()
-	}
-	s.attached.mu.Unlock()
-	if away == nil || soon {
-		return away
-	}
-	err := s.recognize()
-	if err == nil {
-		err = s.o.Reattach()
-	}
-	if err == nil {
-		err = s.Attach()
-	}
-	if err == nil {
-		return nil
-	}
-	if !errors.Is(err, ErrDetached) {
-		err = fmt.Errorf("%w: %w", ErrDetached, err)
-	}
-	s.attached.mu.Lock()
-	defer s.attached.mu.Unlock()
-	if err.Error() != s.attached.away.Error() {
-		s.o.Logger.Error("the data directory is still missing or was replaced", "error", err)
-	}
-	s.attached.away = err
-	return err
-}
-
-// recognize tells whether the set's data directory, or another with its identity, lies under the path.
-func (s *Set) recognize() error {
-	if s.o.Single {
-		return nil
-	}
-	now, err := s.o.FS.Stat(s.o.Dir)
-	if err != nil {
-		return s.detachedError(err)
-	}
-	if s.o.Identity == "" {
-		s.attached.mu.Lock()
-		defer s.attached.mu.Unlock()
-		if s.attached.info != nil && !os.SameFile(now, s.attached.info) {
-			return s.attached.away
-		}
-		return nil
-	}
-	if id, err := Identity(s.o.FS, s.o.Dir); err != nil || id != s.o.Identity {
-		return s.detachedError(nil)
-	}
-	return nil
-}
-
-// examine compares the directory with info and with the identity it must have.
-func (s *Set) examine(info fs.FileInfo, thorough bool) error {
-	if !s.o.Single {
-		if err := s.examineData(info, thorough); err != nil {
-			return err
-		}
-	}
-	if s.o.InPlace != nil {
-		return s.o.InPlace()
-	}
-	return nil
-}
-
-func (s *Set) examineData(info fs.FileInfo, thorough bool) error {
-	now, err := s.o.FS.Stat(s.o.Dir)
-	if info == nil {
-		if err == nil {
-			s.bind(now)
-		}
-		return nil // nothing was opened yet
-	}
-	if err != nil || !os.SameFile(now, info) {
-		return s.detachedError(err)
-	}
-	if thorough && s.o.Identity != "" {
-		if id, err := Identity(s.o.FS, s.o.Dir); err != nil || id != s.o.Identity {
-			return s.detachedError(nil)
-		}
-	}
-	return nil
-}
-
-// bind remembers the directory, the first time that it is there.
-func (s *Set) bind(info fs.FileInfo) {
-	s.attached.mu.Lock()
-	defer s.attached.mu.Unlock()
-	if s.attached.info == nil {
-		s.attached.info = info
-	}
-}
-
-// detachedError says what lies where the data directory was. err: what the look at it ended with.
-func (s *Set) detachedError(err error) error {
-	e := &DetachedError{Path: s.o.Dir, Do: "mount its volume again, or put the directory back: the server goes on by itself"}
-	if s.o.Identity != "" {
-		e.Expected = "the data directory with the identity " + s.o.Identity
-	}
-	id, idErr := Identity(s.o.FS, s.o.Dir)
-	now, statErr := s.o.FS.Stat(s.o.Dir)
-	s.attached.mu.Lock()
-	same := statErr == nil && s.attached.info != nil && os.SameFile(now, s.attached.info)
-	s.attached.mu.Unlock()
-	switch {
-	case same && idErr != nil:
-		e.Found = fmt.Sprintf("the identity of the data directory is lost: %v", vfs.WithoutPath(idErr))
-		e.Do = "mount its volume again, or, if this is the right one, restart the server"
-	case errors.Is(err, fs.ErrNotExist):
-		e.Found = "the data directory does not exist"
-	case err != nil:
-		e.Found = fmt.Sprintf("the data directory cannot be looked at: %v", vfs.WithoutPath(err))
-	case errors.Is(idErr, ErrNoIdentity):
-		e.Found = "this is not the data directory that was opened: it has no identity"
-	case idErr != nil:
-		e.Found = fmt.Sprintf("this is not the data directory that was opened: %v", vfs.WithoutPath(idErr))
-	case id == s.o.Identity:
-		e.Found = "the data directory was replaced, by one with the same identity"
-	default:
-		e.Found = "this is not the data directory that was opened: its identity is " + id
-	}
-	return e
-}
-
-// Attach takes the directory that lies under the path now for the set's, after a look has found it detached. Whoever
-// calls it has made sure that no other process works in it. ErrDetached when it has not the set's identity, or, where
-// it has none, when it is not the same directory.
-func (s *Set) Attach() error {
-	if err := s.recognize(); err != nil {
-		return err
-	}
-	now, err := s.o.FS.Stat(s.o.Dir)
-	if err != nil {
-		return s.detachedError(err)
-	}
-	s.attached.mu.Lock()
-	defer s.attached.mu.Unlock()
-	if s.attached.away == nil {
-		return nil
-	}
-	s.attached.info, s.attached.away = now, nil
-	s.o.Logger.Info("the data directory is back", "path", s.o.Dir)
-	return nil
-}
-
-// Refresh looks thoroughly at the data directory and at every repository in use, and gives up what is not in its place:
-// whoever runs a server calls it every second or so, for directories that nobody asks for. It returns what
-// Attached does.
-func (s *Set) Refresh() error {
-	if err := s.look(true); err != nil {
-		return err
-	}
-	for name, r := range s.Opened() {
-		if r, err := s.stillOpen(name, r); err != nil {
-			return err
-		} else if r != nil && r.remounted() {
-			s.reopen(name, r)
-		}
-	}
-	return nil
-}
-
-// reopen gives up a repository whose file system takes writes now and did not, or the other way round: it is opened again
-// when it is asked for. After a write that failed nobody but a restart makes it one that takes writes.
-func (s *Set) reopen(name string, r *Repository) {
-	s.mu.Lock()
-	if !r.readOnlyDisk && r.Health().ReadOnly {
-		s.failed[name] = true
-	}
-	failed := s.failed[name]
-	s.mu.Unlock()
-	if r.readOnlyDisk && failed {
-		return
-	}
-	s.o.Logger.Warn("the repository's file system was remounted: the repository is opened again", "repository", name, "path", r.dir, "read-only", !r.readOnlyDisk)
-	s.giveUp(name, r, errRemounted)
-}
-
-var errRemounted = fmt.Errorf("%w: its file system was mounted otherwise", ErrDetached)
-
-// stillOpen returns r if it is what lies under its name and its index can be used, and gives it up if not: nil. An error
-// is that of a data directory that is detached.
-func (s *Set) stillOpen(name string, r *Repository) (*Repository, error) {
-	if err := r.index.Lost(); err != nil {
-		s.giveUp(name, r, err)
-		return nil, nil
-	}
-	err := r.Attached()
-	if err == nil {
-		return r, s.detached()
-	}
-	if err := s.look(false); err != nil {
-		return nil, err
-	}
-	s.giveUp(name, r, err)
-	return nil, nil
-}
-
-// detached is Attached without a new look.
-func (s *Set) detached() error {
-	s.attached.mu.Lock()
-	defer s.attached.mu.Unlock()
-	return s.attached.away
-}
-
-// giveUp closes a repository in the background: it is not, or cannot be, what lies under its name. Requests under way
-// that use it end with ErrDetached; nothing they are told is acknowledged was not in its place.
-func (s *Set) giveUp(name string, r *Repository, why error) {
-	s.mu.Lock()
-	if s.closed || s.open[name] != r {
-		s.mu.Unlock()
-		return
-	}
-	delete(s.open, name)
-	if device, ok := s.foreignDevice(r); ok {
-		s.devices[name] = device
-	}
-	done := make(chan struct{})
-	s.leaving[r] = done
-	s.leavings.Add(1)
-	s.mu.Unlock()
-	r.displaced.Store(true)
-	switch {
-	case why == errRemounted, errors.As(why, new(*DetachedError)): // of these it was said
-	case errors.Is(why, index.ErrCorrupt):
-		s.o.Logger.Error("the index was closed after an error; the next request opens it again", "repository", name, "error", why)
-	default:
-		s.o.Logger.Warn("the repository's directory was moved, removed or replaced; the next request opens the directory that has its name now",
-			"repository", name, "path", r.dir, "error", why)
-	}
-	if s.o.GaveUp != nil {
-		s.o.GaveUp(r)
-	}
-	go func() {
-		defer s.leavings.Done()
-		if err := r.close(); err != nil {
-			s.o.Logger.Warn("could not close a repository whose directory was moved or replaced", "repository", name, "error", err)
-		}
-		s.mu.Lock()
-		delete(s.leaving, r)
-		s.mu.Unlock()
-		close(done)
-	}()
-}
-
-// leavingPatience is how long an opening waits for a repository that is being given up: it may be the same files, under
-// another name.
-const leavingPatience = 5 * time.Second
-
-// endDisplaced gives up all repositories that are not in their place, and waits for those that are being closed. It
-// returns whether there were any.
-func (s *Set) endDisplaced(ctx context.Context) (any bool) {
-	for name, r := range s.Opened() {
-		if err := r.Attached(); err != nil {
-			s.giveUp(name, r, err)
-			any = true // and may be closed before we look
-		}
-	}
-	s.mu.RLock()
-	var ends []chan struct{}
-	for _, done := range s.leaving {
-		ends = append(ends, done)
-	}
-	s.mu.RUnlock()
-	patience := time.After(leavingPatience)
-	for _, done := range ends {
-		select {
-		case <-done:
-		case <-patience:
-			return true
-		case <-ctx.Done():
-			return true
-		}
-	}
-	return any || len(ends) > 0
-}
-
-// foreignDevice is the device of a repository that lies on another than the data directory does: on a volume of its
-// own, mounted there or reached by a symbolic link.
-func (s *Set) foreignDevice(r *Repository) (device uint64, ok bool) {
-	s.attached.mu.Lock()
-	data := s.attached.info
-	s.attached.mu.Unlock()
-	if r.info == nil || data == nil || s.o.Single {
-		return 0, false
-	}
-	own, ok := deviceOf(r.info)
-	around, both := deviceOf(data)
-	return own, ok && both && own != around
-}
-
-// volumeOf tells whether the volume of a repository that had one of its own is there: ErrDetached when its
-// directory is, without a repository, and on another device. dir is empty otherwise, as the name is held.
-func (s *Set) volumeOf(name, dir string) error {
-	if info, err := s.o.FS.Stat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
-		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return &DetachedError{Path: dir, Found: "this symbolic link leads nowhere", Expected: "a repository or an empty directory at its end", Do: "mount the volume that it leads to, or remove the link"}
-		}
-	}
-	s.mu.Lock()
-	device, known := s.devices[name]
-	s.mu.Unlock()
-	if !known {
-		return nil
-	}
-	info, err := os.Stat(dir)
-	if _, indexErr := os.Stat(filepath.Join(dir, IndexFile)); err == nil && indexErr != nil {
-		if now, ok := deviceOf(info); ok && now != device {
-			return &DetachedError{Path: dir, Found: "the volume of this repository is not mounted", Expected: "the repository that was there", Do: "mount it again, or remove the directory"}
-		}
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	delete(s.devices, name)
-	return nil
-}
-
 // inItsPlace returns an error unless the directory that fsys holds on to is the one under the name, with this index.
 func inItsPlace(fsys vfs.FS, dir string, x *index.Index) (fs.FileInfo, error) {
 	if _, held := fsys.(vfs.Dir); !held {
@@ -472,7 +89,7 @@ func inItsPlace(fsys vfs.FS, dir string, x *index.Index) (fs.FileInfo, error) {
 	if err != nil || !os.SameFile(own, now) {
 		return nil, errMovedMeanwhile
 	}
-	if info, err := fsys.Stat(filepath.Join(dir, IndexFile)); err != nil || !x.Is(info) {
+	if info, err := fsys.Stat(filepath.Join(dir, layout.IndexFile)); err != nil || !x.Is(info) {
 		return nil, errMovedMeanwhile
 	}
 	return own, nil
@@ -490,7 +107,7 @@ func dirError(dir string, err error) error {
 	}
 	path := filepath.Join(dir, filepath.FromSlash(e.Dir))
 	if errors.Is(err, fs.ErrPermission) {
-		return unreadable(path, err)
+		return Unreadable(path, err)
 	}
 	found := e.Err.Error()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -499,8 +116,8 @@ func dirError(dir string, err error) error {
 	return &DetachedError{Path: path, Found: found, Expected: "the directory that the repository was made with", Do: "put it back, or mount what belongs there"}
 }
 
-// unreadable is the DetachedError of what this process may not read.
-func unreadable(path string, err error) error {
+// Unreadable is the DetachedError of what this process may not read.
+func Unreadable(path string, err error) error {
 	return &DetachedError{
 		Path: path, Found: fmt.Sprintf("it cannot be used: %v", vfs.WithoutPath(err)), Expected: "a file or directory of this server's user",
 		Do: "give that user the right to read and write it",

@@ -68,7 +68,7 @@ func BenchmarkSweep(b *testing.B) {
 				}
 				muts = append(muts, index.Put{Key: "packs/" + name[:2] + "/" + name, Item: index.Item{Ref: "\x01" + string(id[:16])}, Limit: -1})
 				if len(muts) == 10_000 || i == items-1 {
-					if _, err := r.Index().Apply(ctx, muts...); err != nil {
+					if _, err := repo.IndexOf(r).Apply(ctx, muts...); err != nil {
 						b.Fatal(err)
 					}
 					muts = nil

@@ -6,11 +6,12 @@ import (
 	"slices"
 
 	"packhouse/index"
+	"packhouse/repo/keys"
 )
 
 // Delete removes the item at key: into the trash for the grace time, then for good.
 func (a *Access) Delete(ctx context.Context, key string) error {
-	if err := CheckKey(key); err != nil {
+	if err := keys.Check(key); err != nil {
 		return err
 	}
 	if err := a.May(key, "D"); err != nil {
@@ -23,18 +24,18 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// DeleteAll removes the items of keys in one transaction; missing ones are passed over. It
+// DeleteAll removes the items of names in one transaction; missing ones are passed over. It
 // returns how many there were. One key that is not allowed refuses them all.
-func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
-	batch := Batch{Deletes: make([]BatchDelete, 0, len(keys))}
-	for _, key := range keys {
-		if err := CheckKey(key); err != nil {
+func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
+	batch := Batch{Deletes: make([]BatchDelete, 0, len(names))}
+	for _, key := range names {
+		if err := keys.Check(key); err != nil {
 			return 0, err
 		}
 		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
 	}
 	if h := a.r.compactions.keys; h != nil {
-		batch.whole = slices.Contains(keys, h.config)
+		batch.whole = slices.Contains(names, h.config)
 	}
 	done, err := a.commit(ctx, batch)
 	return done.deleted, err
@@ -47,7 +48,7 @@ func (a *Access) DeleteAll(ctx context.Context, keys []string) (int, error) {
 // leave the commit keys while the quota is exceeded.
 func (a *Access) Move(ctx context.Context, from, to string) error {
 	for _, key := range []string{from, to} {
-		if err := CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return err
 		}
 	}
@@ -115,7 +116,7 @@ func (a *Access) reserveMove(from, to string, mayReplace bool) (*quotaReservatio
 // MakeDir makes a directory and its parents; the root and existing ones are fine.
 func (a *Access) MakeDir(ctx context.Context, key string) error {
 	if key != "" {
-		if err := CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return err
 		}
 	}
@@ -134,7 +135,7 @@ func (a *Access) MakeDir(ctx context.Context, key string) error {
 // repository has entries, else nothing happens.
 func (a *Access) RemoveDir(ctx context.Context, key string) error {
 	if key != "" {
-		if err := CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return err
 		}
 	}

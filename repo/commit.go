@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"packhouse/index"
+	"packhouse/repo/keys"
 )
 
 // Batch is what Commit makes one index transaction.
@@ -246,7 +247,7 @@ func (a *Access) commitClass(b Batch, u *Upload) *index.CommitClass {
 
 // mayChange is May of a key that comes from a plan.
 func (a *Access) mayChange(key, letters string) error {
-	if err := CheckKey(key); err != nil {
+	if err := keys.Check(key); err != nil {
 		return err
 	}
 	return a.May(key, letters)

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 const mib = 1 << 20
@@ -32,7 +33,7 @@ func putZeros(a *repo.Access, key string, size int64, announced bool) error {
 }
 
 // newDialect makes a repository of a dialect; change may alter the options of its set.
-func newDialect(t *testing.T, dialect string, change func(*repo.SetOptions)) *repo.Access {
+func newDialect(t *testing.T, dialect string, change func(*datadir.Options)) *repo.Access {
 	t.Helper()
 	r, err := newSet(t, change).Create(ctx, "r", dialect)
 	if err != nil {
@@ -122,7 +123,7 @@ func TestCommitKeysBeyondTheQuota(t *testing.T) {
 // restart, and if it was deleted since.
 func TestCommitKeysMayBeTwiceWhatTheyWere(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Create(ctx, "r", "borgstore")
 	if err != nil {
 		t.Fatal(err)
@@ -134,7 +135,7 @@ func TestCommitKeysMayBeTwiceWhatTheyWere(t *testing.T) {
 	if err := errors.Join(r.SetQuota(ctx, 1000), a.Delete(ctx, "index/a"), s.Close()); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	defer func() {
 		checkAll(t, s)
 		s.Close()
@@ -155,7 +156,7 @@ func TestCommitKeysMayBeTwiceWhatTheyWere(t *testing.T) {
 
 // Uploads of commit keys under way count together, whether their length is known or not.
 func TestCommitKeysUnderWayShareTheBound(t *testing.T) {
-	a := newDialect(t, "borgstore", func(o *repo.SetOptions) {
+	a := newDialect(t, "borgstore", func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 5} }
 	})
 	begin := func(key string, size int64) (*repo.Upload, error) {
@@ -267,10 +268,10 @@ func TestCommitKeysBeyondTheCeiling(t *testing.T) {
 }
 
 // newReserved makes a repository on a disk of which so many bytes are free, with the reserve that it keeps.
-func newReserved(t *testing.T, dialect string, free, reserve int64, change func(*repo.SetOptions)) (*disk, *repo.Access) {
+func newReserved(t *testing.T, dialect string, free, reserve int64, change func(*datadir.Options)) (*disk, *repo.Access) {
 	t.Helper()
 	d := newFreeDisk(free)
-	return d, newDialect(t, dialect, func(o *repo.SetOptions) {
+	return d, newDialect(t, dialect, func(o *datadir.Options) {
 		o.FS = d
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: reserve} }
 		if change != nil {
@@ -308,7 +309,7 @@ func TestCommitKeysUseTheReserve(t *testing.T) {
 
 // Locks and sessions that are no longer exempt, for there are so many, count among the commit keys.
 func TestLocksBeyondWhatIsExempt(t *testing.T) {
-	a := newDialect(t, "vger", func(o *repo.SetOptions) {
+	a := newDialect(t, "vger", func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 10} }
 	})
 	const size, exempt = 64 << 10, 16 * mib / (64 << 10)

@@ -13,8 +13,11 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
 )
 
 const rebuildHint = "packhouse repo rebuild r --replace builds a new one"
@@ -88,7 +91,7 @@ func fill(t testing.TB, a *repo.Access) {
 // meanwhile, no sound copy of the index either, and all ends when the page can be read again.
 func TestDamageInUse(t *testing.T) {
 	clock := newClock()
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Now = clock.Now
 		// No commit in the background comes between the damage and its end.
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 30 * time.Minute} }
@@ -119,10 +122,10 @@ func TestDamageInUse(t *testing.T) {
 	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("snapshot: got %v, want ErrCorrupt", err)
 	}
-	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
+	if kept, err := recovery.Snapshots(vfs.OS(), repo.Dir(r)); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
 		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	before, _ := blobFiles(t, repo.Dir(r))
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
@@ -132,7 +135,7 @@ func TestDamageInUse(t *testing.T) {
 	}
 	restore()
 	wantContent(t, a, bad, "content")
-	if report, err := r.Index().Check(ctx); err != nil || len(report.Problems) > 0 {
+	if report, err := repo.IndexOf(r).Check(ctx); err != nil || len(report.Problems) > 0 {
 		t.Errorf("check: %q, %v", report.Problems, err)
 	}
 	if h := r.Health(); h != (repo.Health{}) {
@@ -147,11 +150,11 @@ func TestDamageInUse(t *testing.T) {
 // an item its bytes.
 func TestStaleTrashRemovesNothing(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
-	o := repo.SetOptions{
+	o := datadir.Options{
 		Dir: dir, Environment: repo.Environment{Now: clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} },
 	}
-	s := repo.OpenSet(o)
+	s := datadir.Open(o)
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	mustPut(t, a, "packs/a", "restored")
@@ -173,7 +176,7 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 		if err := errors.Join(err, db.Close()); err != nil {
 			t.Fatal(err)
 		}
-		s = repo.OpenSet(o)
+		s = datadir.Open(o)
 		if r, err = s.Get(ctx, "r"); err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +202,7 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 		return nil
 	})
 	defer func() { s.Close() }()
-	clock.advance(2 * time.Hour)
+	clock.Advance(2 * time.Hour)
 	if err := r.ReclaimSome(ctx); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("reclaim: got %v, want ErrCorrupt", err)
 	}
@@ -213,15 +216,15 @@ func TestStaleTrashRemovesNothing(t *testing.T) {
 // was replaced, or that a disk could not read for a while, is.
 func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
 	dir, clock := t.TempDir(), newClock()
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
+	s := datadir.Open(o)
 	fill(t, create(t, s, "r").As(repo.Principal{}))
 	create(t, s, "other")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	restore := changePages(t, filepath.Join(dir, "r", "index.db"), circle)
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer func() { s.Close() }()
 	_, first := s.Get(ctx, "r")
 	if !errors.Is(first, repo.ErrCorrupt) || !strings.Contains(first.Error(), rebuildHint) {
@@ -233,7 +236,7 @@ func TestDamagedIndexIsRefusedAtOnce(t *testing.T) {
 	if _, err := s.Get(ctx, "r"); err != first {
 		t.Errorf("it was looked at again: %v", err)
 	}
-	clock.advance(11 * time.Second)
+	clock.Advance(11 * time.Second)
 	_, second := s.Get(ctx, "r")
 	if second == first || !errors.Is(second, repo.ErrCorrupt) {
 		t.Errorf("after a while: got %v", second)
@@ -259,7 +262,7 @@ func TestLostIndexIsOpenedAgain(t *testing.T) {
 	path := filepath.Join(dir, "r", "index.db")
 	var restore func()
 	armed := false
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
 		if armed {
 			armed = false
 			restore = changePages(t, path, func(n int, page []byte) bool { clear(page); return n < 2 })

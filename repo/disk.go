@@ -133,7 +133,7 @@ func (d *diskReservation) tryGrow(bytes int64) (short int64, err error) {
 		drawn = min(max(short, 0), s.bytes)
 	}
 	if short > drawn {
-		return short - drawn, &messageError{"no space left on the server: delete or compact first, or enlarge its disk", ErrNoSpace}
+		return short - drawn, Errorf(ErrNoSpace, "no space left on the server: delete or compact first, or enlarge its disk")
 	}
 	if drawn > 0 {
 		s.bytes -= drawn

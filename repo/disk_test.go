@@ -9,6 +9,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // disk is a file system that has so many bytes free. What was written is not given back.
@@ -42,10 +43,10 @@ func newFreeDisk(free int64) *disk {
 }
 
 // newDisk makes a set on a disk with that many bytes free, of which uploads leave 100.
-func newDisk(t *testing.T, free int64) (*disk, *repo.Set) {
+func newDisk(t *testing.T, free int64) (*disk, *datadir.Set) {
 	t.Helper()
 	d := newFreeDisk(free)
-	return d, newSet(t, func(o *repo.SetOptions) {
+	return d, newSet(t, func(o *datadir.Options) {
 		o.FS = d
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 100} }
 	})

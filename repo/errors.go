@@ -8,37 +8,38 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 )
 
 // The errors a caller may test for, with errors.Is. Each dialect maps every
 // one of All to a status of its own.
 var (
-	ErrNoRepository = errors.New("no such repository")
-	ErrNotFound     = index.ErrNotFound                                                    // the repository has no such item
-	ErrExists       = index.ErrExists                                                      // create refused, nothing changed
-	ErrIsDir        = index.ErrIsDir                                                       // an item operation met a directory
-	ErrNotDir       = index.ErrNotDir                                                      // an item stands where a directory is needed
-	ErrNotEmpty     = index.ErrNotEmpty                                                    // the directory has entries
-	ErrConflict     = index.ErrConflict                                                    // the item changed since it was looked at
-	ErrLocked       = index.ErrLocked                                                      // a TTL lock is held by somebody else
-	ErrQuota        = index.ErrQuota                                                       // nothing was kept; see QuotaError
-	ErrDenied       = errors.New("denied by policy")                                       // see DeniedError
-	ErrDigest       = errors.New("digest mismatch")                                        // the body is not what was announced; see DigestError
-	ErrIncomplete   = errors.New("body ended early")                                       // fewer bytes than announced, or the client went away
-	ErrInvalid      = errors.New("invalid request")                                        // malformed key, name, plan or option
-	ErrTooLarge     = errors.New("too large")                                              // more than one item may hold
-	ErrRange        = blobstore.ErrRange                                                   // offset or length beyond the end
-	ErrAlgorithm    = digest.ErrUnsupported                                                // a hash nobody knows
-	ErrCorrupt      = blobstore.ErrCorrupt                                                 // our stored bytes are damaged
-	ErrDamaged      = errors.New("item is damaged")                                        // an ErrCorrupt: the bytes of one item, see Repository.Salvage
-	ErrLoss         = errors.New("files are missing")                                      // more than is believed to be lost; see LossError
-	ErrReadOnly     = errors.New("repository is read-only after a disk error")             // see Repository.Health
-	ErrReadOnlyDisk = errors.New("file system is read-only")                               // reading goes on, and locks are kept in memory
-	ErrNoSpace      = blobstore.ErrNoSpace                                                 // the disk is full, or close to it; nothing was kept
-	ErrBusy         = errors.New("busy, retry later")                                      // another process holds it, or the server is stopping
-	ErrForeign      = errors.New("not a Packhouse repository")                             // the directory holds something else; see ForeignError
-	ErrDialect      = errors.New("repository of another dialect")                          // created by clients of another protocol
-	ErrDetached     = errors.New("data directory is missing or was replaced, retry later") // its volume or directory was taken away; see DetachedError
+	ErrNoRepository       = errors.New("no such repository")
+	ErrNotFound           = index.ErrNotFound                                                    // the repository has no such item
+	ErrExists             = index.ErrExists                                                      // create refused, nothing changed
+	ErrIsDir              = index.ErrIsDir                                                       // an item operation met a directory
+	ErrNotDir             = index.ErrNotDir                                                      // an item stands where a directory is needed
+	ErrNotEmpty           = index.ErrNotEmpty                                                    // the directory has entries
+	ErrConflict           = index.ErrConflict                                                    // the item changed since it was looked at
+	ErrLocked             = index.ErrLocked                                                      // a TTL lock is held by somebody else
+	ErrQuota              = index.ErrQuota                                                       // nothing was kept; see QuotaError
+	ErrDenied             = errors.New("denied by policy")                                       // see DeniedError
+	ErrDigest             = errors.New("digest mismatch")                                        // the body is not what was announced; see DigestError
+	ErrIncomplete         = errors.New("body ended early")                                       // fewer bytes than announced, or the client went away
+	ErrInvalid            = keys.ErrInvalid                                                      // malformed key, name, plan or option
+	ErrTooLarge           = errors.New("too large")                                              // more than one item may hold
+	ErrRange              = blobstore.ErrRange                                                   // offset or length beyond the end
+	ErrAlgorithm          = digest.ErrUnsupported                                                // a hash nobody knows
+	ErrCorrupt            = blobstore.ErrCorrupt                                                 // our stored bytes are damaged
+	ErrDamaged            = errors.New("item is damaged")                                        // an ErrCorrupt: the bytes of one item, see Repository.Salvage
+	ErrLoss               = errors.New("files are missing")                                      // more than is believed to be lost; see LossError
+	ErrReadOnly           = errors.New("repository is read-only after a disk error")             // see Repository.Health
+	ErrReadOnlyDisk error = readOnlyDiskError{}                                                  // reading goes on, and locks are kept in memory
+	ErrNoSpace            = blobstore.ErrNoSpace                                                 // the disk is full, or close to it; nothing was kept
+	ErrBusy               = errors.New("busy, retry later")                                      // another process holds it, or the server is stopping
+	ErrForeign            = errors.New("not a Packhouse repository")                             // the directory holds something else; see ForeignError
+	ErrDialect            = errors.New("repository of another dialect")                          // created by clients of another protocol
+	ErrDetached           = errors.New("data directory is missing or was replaced, retry later") // its volume or directory was taken away; see DetachedError
 )
 
 // All lists the errors above: a dialect's table has a line for each, held by a test.
@@ -124,9 +125,9 @@ type damagedError struct{ message string }
 func (e *damagedError) Error() string        { return e.message }
 func (e *damagedError) Is(target error) bool { return target == ErrDamaged || target == ErrCorrupt }
 
-// invalid makes an ErrInvalid whose text is the message alone.
-func invalid(format string, args ...any) error {
-	return &messageError{fmt.Sprintf(format, args...), ErrInvalid}
+// Errorf makes an error of a kind, one of All, whose text is the message alone.
+func Errorf(kind error, format string, args ...any) error {
+	return &messageError{fmt.Sprintf(format, args...), kind}
 }
 
 // IndexError is an ErrCorrupt of a repository's index. Its text is for clients too, and says what mends it.

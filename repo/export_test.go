@@ -3,12 +3,17 @@ package repo
 import (
 	"context"
 	"testing"
+
+	"packhouse/index"
 )
 
 // ReclaimSome is one round of the reclaimer.
 func (r *Repository) ReclaimSome(ctx context.Context) error {
 	return func() error { _, err := r.reclaimOnce(ctx); return err }()
 }
+
+// IndexOf is the repository's index.
+func IndexOf(r *Repository) *index.Index { return r.index }
 
 // Dir is the repository's directory.
 func Dir(r *Repository) string { return r.dir }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -18,6 +17,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // step is one operation of a story that is interrupted at every possible point. do
@@ -184,7 +184,7 @@ func run(a *repo.Access, story []step) (certain, possible map[string]string, fai
 // one of the two states, with exact counters and no file too many.
 func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
 	t.Helper()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{
 		Now: func() time.Time { return time.Now().Add(2 * time.Hour) },
 	}})
 	defer s.Close()
@@ -210,7 +210,7 @@ func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
 // storyOn tells a story to the repository in dir, on fsys.
 func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story []step) (certain, possible map[string]string, failed error) {
 	t.Helper()
-	s := repo.OpenSet(repo.SetOptions{
+	s := datadir.Open(datadir.Options{
 		Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks},
 		Settings: func(string) repo.Settings {
 			settings := repo.Settings{Quota: -1}
@@ -239,33 +239,6 @@ func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story [
 	return certain, possible, failed
 }
 
-// memoryDir is a directory on a file system in memory where there is one: these tests are about
-// order, not about a disk, and make hundreds of repositories.
-func memoryDir(t testing.TB) string {
-	t.Helper()
-	dir, err := os.MkdirTemp("/dev/shm", "packhouse-test-")
-	if err != nil {
-		return t.TempDir()
-	}
-	t.Cleanup(func() {
-		if err := os.RemoveAll(dir); err != nil {
-			t.Error(err)
-		}
-	})
-	return dir
-}
-
-func newRepository(t *testing.T) (dir string) {
-	t.Helper()
-	dir = memoryDir(t)
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
-	create(t, s, "r")
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return dir
-}
-
 // TestEveryFileCallFails fails the n-th file operation of the story, for every n: once without
 // effect, once with the effect but an error.
 func TestEveryFileCallFails(t *testing.T) {
@@ -287,7 +260,7 @@ func TestEveryFileCallFails(t *testing.T) {
 func TestFullDiskFailsOneUpload(t *testing.T) {
 	dir := newRepository(t)
 	fsys := vfstest.NewFailing(vfs.OS())
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -343,7 +316,7 @@ func TestUnknownCommitIsNotActedOn(t *testing.T) {
 	dir := newRepository(t)
 	failing := false
 	now := time.Now()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{
 		Now: func() time.Time { return now },
 		Index: index.Options{AfterCommit: func() error {
 			if failing {

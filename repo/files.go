@@ -13,10 +13,14 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // Folder is a directory of a repository for the server's own files, beside index and blobs.
 type Folder string
+
+// JobsFolder has the plans of queued jobs.
+const JobsFolder Folder = layout.JobsDir
 
 // temporary is what names of files begin with until they are whole.
 const temporary = ".tmp."
@@ -28,7 +32,7 @@ func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer)
 		return r.fileError("write", name, err)
 	}
 	dir := filepath.Join(r.dir, string(folder))
-	if err := mkdirAll(r.fs(), dir); err != nil {
+	if err := layout.MkdirAll(r.fs(), dir); err != nil {
 		return r.fileError("write", name, err)
 	}
 	partial := filepath.Join(dir, temporary+name)

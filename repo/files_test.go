@@ -11,6 +11,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func writeFile(r *repo.Repository, name, text string) error {
@@ -38,7 +39,7 @@ func readFile(t *testing.T, r *repo.Repository, name string) string {
 // is left of the attempt once it was swept.
 func TestWriteFileIsWholeOrNot(t *testing.T) {
 	failing := vfstest.NewFailing(vfs.OS())
-	s := newSet(t, func(o *repo.SetOptions) { o.FS = failing })
+	s := newSet(t, func(o *datadir.Options) { o.FS = failing })
 	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 		for n, hit := 1, true; hit; n++ {
 			failing.Reset()

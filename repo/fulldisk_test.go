@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // smallDisk mounts a file system in memory with that many bytes.
@@ -33,7 +34,7 @@ func TestFullDisk(t *testing.T) {
 	const mib = 1 << 20
 	for name, reserve := range map[string]int64{"reserve": 16 * mib, "none": 0} {
 		t.Run(name, func(t *testing.T) {
-			a := newAccess(t, func(o *repo.SetOptions) {
+			a := newAccess(t, func(o *datadir.Options) {
 				o.Dir = smallDisk(t, 96*mib)
 				o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: reserve} }
 			})

@@ -8,13 +8,14 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 )
 
 // Hash computes a digest of the item's bytes as they are on disk now, so that
 // damage shows: also of an item that is marked as damaged, for a client's check goes on with the next item after
 // a wrong digest, and ends at an error. Callers that ask for the same at once share one computation.
 func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorithm) ([]byte, error) {
-	if err := CheckKey(key); err != nil {
+	if err := keys.Check(key); err != nil {
 		return nil, err
 	}
 	if err := a.May(key, "r"); err != nil {
@@ -37,7 +38,7 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 		defer own.Close()
 		h := algorithm.New()
 		if _, err := copyBody(h, io.NewSectionReader(own, 0, own.Size())); err != nil {
-			return nil, &messageError{"the stored bytes of this item cannot be read", ErrCorrupt}
+			return nil, Errorf(ErrCorrupt, "the stored bytes of this item cannot be read")
 		}
 		return h.Sum(nil), nil
 	})

@@ -9,7 +9,7 @@ import (
 	"testing"
 
 	"packhouse/blobstore/vfs"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // slowReads holds up the reading of blobs, while it is on, and counts who reads.
@@ -46,7 +46,7 @@ func (f *slowFile) ReadAt(p []byte, off int64) (int, error) {
 func TestHashesAreBounded(t *testing.T) {
 	const places, asked = 8, 30
 	slow := &slowReads{FS: vfs.OS(), free: make(chan struct{})}
-	a := newAccess(t, func(o *repo.SetOptions) { o.FS = slow })
+	a := newAccess(t, func(o *datadir.Options) { o.FS = slow })
 	for i := range asked {
 		mustPut(t, a, fmt.Sprint(i), strings.Repeat("x", 5000))
 	}

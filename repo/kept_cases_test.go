@@ -14,6 +14,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // TestLostRace: who stores a pack and finds that another was faster is about to refer to it, like one who finds it there.
@@ -49,7 +50,7 @@ func TestLostRace(t *testing.T) {
 // TestSpareInVain: what cannot be stored whatever is given up costs no kept pack, least of all those of others.
 func TestSpareInVain(t *testing.T) {
 	const mib = 1 << 20
-	s, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+	s, a, _ := vgerRepository(t, func(o *datadir.Options) {
 		o.Dir = smallDisk(t, 64*mib)
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 4 * mib} }
 	})
@@ -73,7 +74,7 @@ func TestSpareInVain(t *testing.T) {
 
 // TestDeleteOfKeptHasGrace: DELETE does to what is kept as to an item: it can be restored within the grace time.
 func TestDeleteOfKeptHasGrace(t *testing.T) {
-	_, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+	_, a, _ := vgerRepository(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 30 * 24 * time.Hour} }
 	})
 	mustPut(t, a, "index", "1")
@@ -96,7 +97,7 @@ func TestUsage(t *testing.T) {
 	for seed := range uint64(20) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 1))
-			_, a, passed := vgerRepository(t, func(o *repo.SetOptions) {
+			_, a, passed := vgerRepository(t, func(o *datadir.Options) {
 				o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 3000, Grace: time.Hour} }
 			})
 			r := a.Repository()
@@ -180,7 +181,7 @@ func TestSpareForMany(t *testing.T) {
 	const mib = 1 << 20
 	for round := range 5 {
 		t.Run(fmt.Sprint(round), func(t *testing.T) {
-			_, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+			_, a, _ := vgerRepository(t, func(o *datadir.Options) {
 				o.Dir = smallDisk(t, 64*mib)
 				o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 4 * mib} }
 			})

@@ -12,13 +12,15 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
 )
 
 // vgerRepository makes one whose clients' compactions have two halves, on a clock that the test moves.
-func vgerRepository(t *testing.T, change func(*repo.SetOptions)) (*repo.Set, *repo.Access, *atomic.Int64) {
+func vgerRepository(t *testing.T, change func(*datadir.Options)) (*datadir.Set, *repo.Access, *atomic.Int64) {
 	t.Helper()
 	passed := new(atomic.Int64)
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(passed.Load())) }
 		if change != nil {
 			change(o)
@@ -59,7 +61,7 @@ func readIndex(t *testing.T, a *repo.Access) {
 // before an upload is refused, also when it is another repository's.
 func TestKeptGivesWayToTheDisk(t *testing.T) {
 	const mib = 1 << 20
-	s, a, passed := vgerRepository(t, func(o *repo.SetOptions) {
+	s, a, passed := vgerRepository(t, func(o *datadir.Options) {
 		o.Dir = smallDisk(t, 64*mib)
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 4 * mib} }
 	})
@@ -94,7 +96,7 @@ func TestKeptGivesWayToTheDisk(t *testing.T) {
 		if kept < last {
 			// Those that are left are the newest.
 			for i := range 20 {
-				_, err := r.Index().Kept(fmt.Sprintf("packs/unused%02d", i))
+				_, err := repo.IndexOf(r).Kept(fmt.Sprintf("packs/unused%02d", i))
 				if (err == nil) != (int64(i) >= 20-kept) {
 					t.Fatalf("with %d kept, pack %d: %v", kept, i, err)
 				}
@@ -110,7 +112,7 @@ func TestKeptGivesWayToTheDisk(t *testing.T) {
 // TestKeptIsServedReadOnly: where nothing can be written any more, what is kept is served as it is.
 func TestKeptIsServedReadOnly(t *testing.T) {
 	var broken atomic.Bool
-	_, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+	_, a, _ := vgerRepository(t, func(o *datadir.Options) {
 		o.Index = index.Options{BeforeCommit: func() error {
 			if broken.Load() {
 				return errors.New("the disk is gone")
@@ -139,7 +141,7 @@ func TestKeptExpires(t *testing.T) {
 	for _, grace := range []time.Duration{0, time.Minute, 5 * time.Hour, 72 * time.Hour} {
 		t.Run(grace.String(), func(t *testing.T) {
 			dir := memoryDir(t)
-			options := func(o *repo.SetOptions) {
+			options := func(o *datadir.Options) {
 				o.Dir = dir
 				o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, CompactGrace: grace, Grace: 2 * time.Hour} }
 			}
@@ -159,7 +161,7 @@ func TestKeptExpires(t *testing.T) {
 				if err := r.ReclaimSome(ctx); err != nil {
 					t.Fatal(err)
 				}
-				_, err := r.Index().Kept("packs/a")
+				_, err := repo.IndexOf(r).Kept("packs/a")
 				return err == nil
 			}
 			passed.Add(int64(want - time.Minute))
@@ -170,7 +172,7 @@ func TestKeptExpires(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			again := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: func() time.Time { return time.Now().Add(want + time.Minute) }}})
+			again := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{Now: func() time.Time { return time.Now().Add(want + time.Minute) }}})
 			defer again.Close()
 			r, err := again.Get(ctx, "r")
 			if err != nil {
@@ -192,7 +194,7 @@ func TestRebuildBringsBothSides(t *testing.T) {
 	for _, when := range []string{"never", "open", "kept"} {
 		t.Run("snapshot "+when, func(t *testing.T) {
 			dir := memoryDir(t)
-			s, a, _ := vgerRepository(t, func(o *repo.SetOptions) { o.Dir = dir })
+			s, a, _ := vgerRepository(t, func(o *datadir.Options) { o.Dir = dir })
 			r := a.Repository()
 			snapshot := func(at string) {
 				if at == when {
@@ -218,10 +220,10 @@ func TestRebuildBringsBothSides(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := repo.Rebuild(ctx, repo.Environment{}, filepath.Join(dir, "r"), repo.RebuildOptions{Replace: true}); err != nil {
+			if _, err := recovery.Rebuild(ctx, filepath.Join(dir, "r"), recovery.RebuildOptions{Replace: true}); err != nil {
 				t.Fatal(err)
 			}
-			again := repo.OpenSet(repo.SetOptions{Dir: dir})
+			again := datadir.Open(datadir.Options{Dir: dir})
 			defer again.Close()
 			r, err := again.Get(ctx, "r")
 			if err != nil {
@@ -236,7 +238,7 @@ func TestRebuildBringsBothSides(t *testing.T) {
 			if got := list(t, b, "packs", true); !slices.Equal(got, []string{"packs/output", "packs/source", "packs/unused"}) {
 				t.Errorf("listed: %q", got)
 			}
-			report, err := r.Index().Check(ctx)
+			report, err := repo.IndexOf(r).Check(ctx)
 			if err != nil || len(report.Problems) > 0 {
 				t.Errorf("check: %q, %v", report.Problems, err)
 			}
@@ -265,7 +267,7 @@ func TestChangeClock(t *testing.T) {
 
 // TestSameBytesAgain: a client that stores a pack again which a compaction left uncounted needs no quota for it.
 func TestSameBytesAgain(t *testing.T) {
-	_, a, _ := vgerRepository(t, func(o *repo.SetOptions) {
+	_, a, _ := vgerRepository(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 1050} }
 	})
 	body := strings.Repeat("x", 1000)

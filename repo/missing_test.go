@@ -15,12 +15,13 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // blobFile is the file of an item.
 func blobFile(t testing.TB, r *repo.Repository, key string) string {
 	t.Helper()
-	entry, err := r.Index().Get(key)
+	entry, err := repo.IndexOf(r).Get(key)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func blobFile(t testing.TB, r *repo.Repository, key string) string {
 }
 
 // filled makes a repository with so many items packs/000…
-func filled(t testing.TB, s *repo.Set, name string, items int) (*repo.Repository, *repo.Access) {
+func filled(t testing.TB, s *datadir.Set, name string, items int) (*repo.Repository, *repo.Access) {
 	t.Helper()
 	r := create(t, s, name)
 	a := r.As(repo.Principal{})
@@ -140,8 +141,8 @@ func TestLossIsBelieved(t *testing.T) {
 // TestMissingShard: of what lies in a directory that is not there nothing is said, not even of one item.
 func TestMissingShard(t *testing.T) {
 	dir := t.TempDir()
-	o := repo.SetOptions{Dir: dir}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir}
+	s := datadir.Open(o)
 	r, a := filled(t, s, "r", 40)
 	path := blobFile(t, r, "packs/007")
 	shard := filepath.Dir(path)
@@ -156,7 +157,7 @@ func TestMissingShard(t *testing.T) {
 		t.Fatal(err)
 	}
 	// So it is after a restart, before anything was looked for.
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer func() { s.Close() }()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -198,8 +199,8 @@ func TestMissingShard(t *testing.T) {
 // TestLossEnds: a repository serves again by itself when its files are back, also one that found itself so at its
 // opening within the time of the last sweep.
 func TestLossEnds(t *testing.T) {
-	o := repo.SetOptions{Dir: t.TempDir()}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: t.TempDir()}
+	s := datadir.Open(o)
 	r, _ := filled(t, s, "r", 40)
 	loseFiles(t, r, 0, 30)
 	reopen := func() {
@@ -207,7 +208,7 @@ func TestLossEnds(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = repo.OpenSet(o)
+		s = datadir.Open(o)
 		var err error
 		if r, err = s.Get(ctx, "r"); err != nil {
 			t.Fatal(err)
@@ -244,7 +245,7 @@ func TestLossEnds(t *testing.T) {
 func TestAway(t *testing.T) {
 	away := errors.New("another volume")
 	var here error
-	s := newSet(t, func(o *repo.SetOptions) { o.Here = func() error { return here } })
+	s := newSet(t, func(o *datadir.Options) { o.Here = func() error { return here } })
 	r, a := filled(t, s, "r", 3)
 	loseFiles(t, r, 0, 1)
 	here = away
@@ -267,8 +268,8 @@ func TestAway(t *testing.T) {
 // repository that is opened again within the interval is not swept again.
 func TestFirstListWaits(t *testing.T) {
 	dir := t.TempDir()
-	o := repo.SetOptions{Dir: dir}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir}
+	s := datadir.Open(o)
 	r, a := filled(t, s, "r", 40)
 	mustPut(t, a, "locks/l", "lock")
 	loseFiles(t, r, 0, 3)
@@ -277,7 +278,7 @@ func TestFirstListWaits(t *testing.T) {
 		if err := s.Close(); err != nil {
 			t.Fatal(err)
 		}
-		s = repo.OpenSet(o)
+		s = datadir.Open(o)
 		var err error
 		if r, err = s.Get(ctx, "r"); err != nil {
 			t.Fatal(err)
@@ -295,7 +296,7 @@ func TestFirstListWaits(t *testing.T) {
 	}
 	loseFiles(t, r, 3, 4)
 	// The stored time makes the next sweep wait for its hour.
-	waitFor(t, "the time of the sweep", func() bool { v, err := r.Index().Meta("names swept"); return err == nil && v != nil })
+	waitFor(t, "the time of the sweep", func() bool { v, err := repo.IndexOf(r).Meta("names swept"); return err == nil && v != nil })
 	reopen()
 	if got := list(t, a, "packs", false); len(got) != 37 {
 		t.Errorf("within the hour: %d items, want 37", len(got))
@@ -311,7 +312,7 @@ func TestFirstListWaits(t *testing.T) {
 // TestLocksDoNotWait: a sweep that takes its time holds up no lock.
 func TestLocksDoNotWait(t *testing.T) {
 	block := make(chan struct{})
-	s := newSet(t, func(o *repo.SetOptions) { o.FS, o.Sweep = &slowDirs{vfs.OS(), block}, time.Hour })
+	s := newSet(t, func(o *datadir.Options) { o.FS, o.Sweep = &slowDirs{vfs.OS(), block}, time.Hour })
 	r, err := s.Create(ctx, "r", "test")
 	if err != nil {
 		t.Fatal(err)
@@ -408,8 +409,8 @@ func TestCutFile(t *testing.T) {
 // TestSalvageEnds: it survives a restart, and no more than its time.
 func TestSalvageEnds(t *testing.T) {
 	clock := fixedClock(time.UnixMilli(1_800_000_000_000))
-	o := repo.SetOptions{Dir: t.TempDir(), Environment: repo.Environment{Now: clock.Now}}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: t.TempDir(), Environment: repo.Environment{Now: clock.Now}}
+	s := datadir.Open(o)
 	r := create(t, s, "r")
 	if _, err := r.Salvage(ctx, 8*24*time.Hour); !errors.Is(err, repo.ErrInvalid) {
 		t.Errorf("salvage for ever: got %v, want ErrInvalid", err)
@@ -420,7 +421,7 @@ func TestSalvageEnds(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -429,7 +430,7 @@ func TestSalvageEnds(t *testing.T) {
 	if !r.Salvaging() {
 		t.Error("it ended with the restart")
 	}
-	clock.advance(2 * time.Hour)
+	clock.Advance(2 * time.Hour)
 	if r.Salvaging() || r.Health().Degraded() {
 		t.Errorf("it does not end: %+v", r.Health())
 	}
@@ -437,7 +438,7 @@ func TestSalvageEnds(t *testing.T) {
 
 // TestLostTrash: a removed item whose file is gone cannot be restored, and is said to be so.
 func TestLostTrash(t *testing.T) {
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
 	})
 	r, a := filled(t, s, "r", 2)

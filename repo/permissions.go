@@ -6,6 +6,8 @@ import (
 	"io"
 	"sort"
 	"strings"
+
+	"packhouse/repo/keys"
 )
 
 // Permissions maps key prefixes to letters: l list names and sizes, r read
@@ -21,12 +23,12 @@ func NewPermissions(table map[string]string) (*Permissions, error) {
 	p := &Permissions{letters: make(map[string]string, len(table))}
 	for prefix, letters := range table {
 		if prefix != "" {
-			if err := CheckKey(prefix); err != nil {
+			if err := keys.Check(prefix); err != nil {
 				return nil, fmt.Errorf("permissions for %q: %w", prefix, err)
 			}
 		}
 		if i := strings.IndexFunc(letters, func(c rune) bool { return !strings.ContainsRune("lrwWD", c) }); i >= 0 {
-			return nil, invalid("permissions for %q: unknown letter %q; known are l, r, w, W, D", prefix, letters[i:i+1])
+			return nil, Errorf(ErrInvalid, "permissions for %q: unknown letter %q; known are l, r, w, W, D", prefix, letters[i:i+1])
 		}
 		p.letters[prefix] = letters
 	}
@@ -72,16 +74,16 @@ func ParsePermissions(text string) (*Permissions, error) {
 		return NewPermissions(table)
 	}
 	if !strings.HasPrefix(text, "{") {
-		return nil, invalid("permissions %q: expected a JSON object such as {\"\": \"lr\", \"locks\": \"lrwD\"} or one of %s",
+		return nil, Errorf(ErrInvalid, "permissions %q: expected a JSON object such as {\"\": \"lr\", \"locks\": \"lrwD\"} or one of %s",
 			text, strings.Join(Presets(), ", "))
 	}
 	var table map[string]string
 	decoder := json.NewDecoder(strings.NewReader(text))
 	if err := decoder.Decode(&table); err != nil {
-		return nil, invalid("permissions: not a JSON object of strings: %v", err)
+		return nil, Errorf(ErrInvalid, "permissions: not a JSON object of strings: %v", err)
 	}
 	if _, err := decoder.Token(); err != io.EOF {
-		return nil, invalid("permissions: text after the JSON object")
+		return nil, Errorf(ErrInvalid, "permissions: text after the JSON object")
 	}
 	return NewPermissions(table)
 }

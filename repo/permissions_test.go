@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 func TestPermissionsMostSpecificWins(t *testing.T) {
@@ -128,11 +129,11 @@ func FuzzCleanKey(f *testing.F) {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
-		key := repo.CleanKey(name)
-		if repo.CheckKey(key) != nil {
+		key := keys.Clean(name)
+		if keys.Check(key) != nil {
 			return
 		}
-		if again := repo.CleanKey(key); again != key {
+		if again := keys.Clean(key); again != key {
 			t.Errorf("%q cleans to %q, and that to %q", name, key, again)
 		}
 		for _, component := range strings.Split(key, "/") {

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // upload finishes a blob of that size for key, under a plan's reservation.
@@ -65,7 +66,7 @@ func TestPlanThatShrinksAboveTheQuota(t *testing.T) {
 
 // A batch is held against the limit as a whole: not after each of its items.
 func TestBatchMeetsTheQuotaAsAWhole(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 200} }
 	})
 	mustPut(t, a, "b", strings.Repeat("x", 200))

@@ -10,10 +10,11 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // newVGer makes a repository whose compactions have two halves, and lets a client at it.
-func newVGer(t testing.TB, change func(*repo.SetOptions)) *repo.Access {
+func newVGer(t testing.TB, change func(*datadir.Options)) *repo.Access {
 	t.Helper()
 	r, err := newSet(t, change).Create(context.Background(), "r", "vger")
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -53,9 +54,9 @@ func TestModel(t *testing.T) {
 		tick := func() { now := m.now; clock.Store(&now) }
 		tick()
 		settings := repo.Settings{Quota: m.limit, Grace: m.grace}
-		o := repo.SetOptions{Dir: memoryDir(t), Settings: func(string) repo.Settings { return settings }}
+		o := datadir.Options{Dir: memoryDir(t), Settings: func(string) repo.Settings { return settings }}
 		o.Now = func() time.Time { return *clock.Load() }
-		set := repo.OpenSet(o)
+		set := datadir.Open(o)
 		defer func() { set.Close() }()
 		r, err := set.Create(ctx, "r", m.dialect)
 		if err != nil {
@@ -177,7 +178,7 @@ func TestModel(t *testing.T) {
 				if err := set.Close(); err != nil {
 					rt.Fatal(err)
 				}
-				set = repo.OpenSet(o)
+				set = datadir.Open(o)
 				r, err := set.Get(ctx, "r")
 				if err != nil {
 					rt.Fatal(err)
@@ -196,7 +197,7 @@ func TestModel(t *testing.T) {
 					rt.Fatal(err)
 				}
 				o.Dir = killed
-				set = repo.OpenSet(o)
+				set = datadir.Open(o)
 				r, err := set.Get(ctx, "r")
 				if err != nil {
 					rt.Fatal(err)

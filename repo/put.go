@@ -13,6 +13,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 )
 
 // Expectation is a digest the body must have.
@@ -38,7 +39,7 @@ type PutRequest struct {
 // Who may only write new items (w without W) gets success for bytes that are there
 // already: a client that lost the first answer asks again.
 func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err error) {
-	if err := CheckKey(req.Key); err != nil {
+	if err := keys.Check(req.Key); err != nil {
 		return PutResult{}, err
 	}
 	if o := a.r.overlay; o != nil && o.layered(req.Key) {
@@ -205,7 +206,7 @@ func (e Expectation) verify(got []byte) error {
 }
 
 func incomplete(want, got int64) error {
-	return &messageError{fmt.Sprintf("body ended early: %d bytes announced, %d received", want, got), ErrIncomplete}
+	return Errorf(ErrIncomplete, "body ended early: %d bytes announced, %d received", want, got)
 }
 
 // buffers are what bodies pass through; their size is what one upload or download costs in memory.

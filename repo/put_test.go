@@ -16,6 +16,8 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/keys"
 )
 
 func TestPutThenReadBack(t *testing.T) {
@@ -66,7 +68,7 @@ func TestPutRefusals(t *testing.T) {
 func TestLongestKeys(t *testing.T) {
 	a := newAccess(t, nil)
 	for _, character := range []string{"<", "\"", "é", "\u2028"} {
-		key := strings.Repeat(character, repo.MaxKey/len(character))
+		key := strings.Repeat(character, keys.Max/len(character))
 		mustPut(t, a, key, character)
 		wantContent(t, a, key, character)
 	}
@@ -78,7 +80,7 @@ func TestLongestKeys(t *testing.T) {
 // A body whose reader panics, as net/http's do when a handler is aborted, leaves neither bytes nor promises.
 func TestPutSurvivesPanic(t *testing.T) {
 	dir := t.TempDir()
-	a := create(t, newSet(t, func(o *repo.SetOptions) {
+	a := create(t, newSet(t, func(o *datadir.Options) {
 		o.Dir = dir
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 10} }
 	}), "r").As(repo.Principal{})
@@ -170,8 +172,8 @@ func TestWriteOnceRace(t *testing.T) {
 func TestFreshness(t *testing.T) {
 	dir := t.TempDir()
 	clock := fixedClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir, Environment: repo.Environment{Now: clock.Now}}
+	s := datadir.Open(o)
 	r := create(t, s, "r")
 	backup := func(writer, key, body string) {
 		t.Helper()
@@ -181,22 +183,22 @@ func TestFreshness(t *testing.T) {
 		}
 	}
 	backup("laptop", "archives/1", "")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	backup("server", "archives/2", "")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	backup("laptop", "archives/1", "") // asked again: no new backup
 	mustPut(t, r.As(repo.Principal{Name: "laptop"}), "packs/x", "")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(o)
+	s = datadir.Open(o)
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
 	}
 	got := map[string]string{"": r.Usage().LastBackup.Format(time.TimeOnly)}
-	err = r.Index().Writers(func(f index.Freshness) error { got[f.Writer] = f.At.Format(time.TimeOnly); return nil })
+	err = repo.IndexOf(r).Writers(func(f index.Freshness) error { got[f.Writer] = f.At.Format(time.TimeOnly); return nil })
 	if want := map[string]string{"": "04:04:05", "laptop": "03:04:05", "server": "04:04:05"}; err != nil || !maps.Equal(got, want) {
 		t.Errorf("got %v, %v, want %v", got, err, want)
 	}
@@ -235,7 +237,7 @@ func TestWriteOnceMendsWhatIsGone(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+			s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 			a := create(t, s, "r").As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
 			mustPut(t, a, "packs/x", "precious")
 			found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))

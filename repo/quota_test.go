@@ -8,12 +8,13 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // TestQuotaRace: however many clients, usage never passes the limit, and what fits is admitted.
 func TestQuotaRace(t *testing.T) {
 	const size, fits = 1000, 20
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: size * fits} }
 	})
 	body := strings.Repeat("x", size)
@@ -52,7 +53,7 @@ func TestQuotaRace(t *testing.T) {
 }
 
 func TestQuotaEdges(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100} }
 	})
 	mustPut(t, a, "a", strings.Repeat("x", 100)) // equality is allowed
@@ -94,7 +95,7 @@ func TestQuotaEdges(t *testing.T) {
 // A quota that cannot be read is not "no quota".
 func TestUnreadableQuotaIsRefused(t *testing.T) {
 	dir := newRepository(t)
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -105,7 +106,7 @@ func TestUnreadableQuotaIsRefused(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("get: got %v, want ErrCorrupt", err)
@@ -116,8 +117,8 @@ func TestUnreadableQuotaIsRefused(t *testing.T) {
 func TestQuotaOfItsOwnCanBeTakenBack(t *testing.T) {
 	dir := newRepository(t)
 	configured := int64(100)
-	open := func() (*repo.Set, *repo.Repository) {
-		s := repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings { return repo.Settings{Quota: configured} }})
+	open := func() (*datadir.Set, *repo.Repository) {
+		s := datadir.Open(datadir.Options{Dir: dir, Settings: func(string) repo.Settings { return repo.Settings{Quota: configured} }})
 		r, err := s.Get(ctx, "r")
 		if err != nil {
 			t.Fatal(err)
@@ -153,7 +154,7 @@ func TestQuotaOfItsOwnCanBeTakenBack(t *testing.T) {
 // upload meanwhile, usage never passes the limit, and what an upload was promised is there for it.
 func TestMoveIsNoWayAroundTheQuota(t *testing.T) {
 	const size, fits, n = 60_000, 3, 16
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: size * fits} }
 	})
 	body := strings.Repeat("x", size)
@@ -178,11 +179,11 @@ func TestMoveIsNoWayAroundTheQuota(t *testing.T) {
 	}
 	wg.Wait()
 	u := a.Repository().Usage()
-	packs, err := a.Repository().Index().DirCounters("packs")
+	packs, err := repo.IndexOf(a.Repository()).DirCounters("packs")
 	if err != nil {
 		t.Fatal(err)
 	}
-	others, err := a.Repository().Index().DirCounters("other")
+	others, err := repo.IndexOf(a.Repository()).DirCounters("other")
 	if err != nil || packs.Bytes+others.Bytes != u.Used || u.Used > size*fits || u.Used != u.Bytes-u.Exempt || u.Reserved != 0 {
 		t.Errorf("afterwards: %+v, %d bytes of packs, %v", u, packs.Bytes+others.Bytes, err)
 	}

@@ -12,6 +12,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // A client that goes on sending to a repository whose index has failed must not fill the disk with blobs that only the
@@ -19,7 +20,7 @@ import (
 func TestFailedIndexTakesNoBodies(t *testing.T) {
 	dir := newRepository(t)
 	failing := false
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{
 		Index: index.Options{BeforeCommit: func() error {
 			if failing {
 				return errors.New("sync failed")
@@ -48,7 +49,7 @@ func TestFailedIndexTakesNoBodies(t *testing.T) {
 // After a failed sync of a blob nothing changes any more, not in the index either: the disk is not to be trusted.
 func TestFailedBlobsStopEveryChange(t *testing.T) {
 	fsys := vfstest.NewFailing(vfs.OS())
-	a := newAccess(t, func(o *repo.SetOptions) { o.FS = fsys })
+	a := newAccess(t, func(o *datadir.Options) { o.FS = fsys })
 	mustPut(t, a, "packs/x", "content")
 	fsys.Reset()
 	fsys.FailAt(3, vfstest.Before, syscall.EIO) // create, write, sync
@@ -96,7 +97,7 @@ func TestEveryFailedSyncTurnsReadOnly(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			t.Run(fmt.Sprintf("%s/%d", op, n), func(t *testing.T) {
 				fsys := vfstest.NewFailing(vfs.OS())
-				a := newAccess(t, func(o *repo.SetOptions) {
+				a := newAccess(t, func(o *datadir.Options) {
 					o.FS = fsys
 					// Nothing is unlinked meanwhile.
 					o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
@@ -143,7 +144,7 @@ func TestEveryFailedSyncTurnsReadOnly(t *testing.T) {
 // A repository that has failed forgets no row of its trash, and so unlinks no blob of one.
 func TestFailedRepositoryKeepsItsTrash(t *testing.T) {
 	fsys := vfstest.NewFailing(vfs.OS())
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.FS = fsys
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
 	})

@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // A repository on a read-only file system is opened without a write: the index as it is, without the sweep of what a
@@ -35,7 +36,7 @@ const (
 // cacheOf is the directory of what the clients of a dialect only store to be faster the next time; "": they have none.
 var cacheOf = map[string]string{"borgstore": "cache"}
 
-// memoryDisk is where the files of the overlays of a set are.
+// memoryDisk is where the files of the overlays of a data directory are.
 type memoryDisk struct {
 	once  sync.Once
 	fs    vfs.FS
@@ -61,18 +62,13 @@ type overlay struct {
 // readOnlyDiskError is an ErrReadOnlyDisk, and the ErrReadOnly of who does not care why.
 type readOnlyDiskError struct{}
 
-func (readOnlyDiskError) Error() string { return "the file system of the repository is read-only" }
-func (readOnlyDiskError) Is(target error) bool {
-	return target == ErrReadOnlyDisk || target == ErrReadOnly
-}
+func (readOnlyDiskError) Error() string        { return "the file system of the repository is read-only" }
+func (readOnlyDiskError) Is(target error) bool { return target == ErrReadOnly }
 
-var (
-	errReadOnlyDisk error = readOnlyDiskError{}
-	errMemoryFull   error = &messageError{"no more fits into the server's memory, and its disk is read-only", ErrNoSpace}
-)
+var errMemoryFull error = Errorf(ErrNoSpace, "no more fits into the server's memory, and its disk is read-only")
 
-// onReadOnlyDisk tells whether dir lies on a file system that takes no writes; what cannot say so takes them.
-func onReadOnlyDisk(fsys vfs.FS, dir string) bool {
+// OnReadOnlyDisk tells whether dir lies on a file system that takes no writes; what cannot say so takes them.
+func OnReadOnlyDisk(fsys vfs.FS, dir string) bool {
 	teller, ok := fsys.(vfs.ReadOnlyTeller)
 	if !ok {
 		return false
@@ -81,19 +77,11 @@ func onReadOnlyDisk(fsys vfs.FS, dir string) bool {
 	return err == nil && readOnly
 }
 
-// onReadOnlyDisk is the function of that name for a directory of the set that need not be there.
-func (s *Set) onReadOnlyDisk(dir string) bool {
-	if _, err := s.o.FS.Stat(dir); err != nil {
-		dir = filepath.Dir(dir)
-	}
-	return onReadOnlyDisk(s.o.FS, dir)
-}
-
 // ReadOnlyDisk tells whether the repository lies on a read-only file system: it is as it was when it was opened.
 func (r *Repository) ReadOnlyDisk() bool { return r.readOnlyDisk }
 
-// remounted tells whether the file system takes writes now although it did not, or the other way round.
-func (r *Repository) remounted() bool { return onReadOnlyDisk(r.env.FS, r.dir) != r.readOnlyDisk }
+// Remounted tells whether the file system takes writes now although it did not, or the other way round.
+func (r *Repository) Remounted() bool { return OnReadOnlyDisk(r.env.FS, r.dir) != r.readOnlyDisk }
 
 // copied tells whether a key is one of those that the overlay has a copy of, or a directory of them.
 func copied(key string) bool {
@@ -267,13 +255,13 @@ func compareBool(a, b bool) int {
 
 // openOverlay makes the overlay of a repository that is open for reading.
 func (r *Repository) openOverlay(ctx context.Context) error {
-	fsys, dir, err := r.env.memory.dir()
+	fsys, dir, err := r.memory.dir()
 	if err != nil {
 		return err
 	}
 	env := r.env
 	env.FS, env.Index = fsys, index.Options{}
-	ix, err := index.NewMemory(map[string][]byte{metaDialect: []byte(r.dialect), metaID: []byte(r.id)})
+	ix, err := index.NewMemory(map[string][]byte{layout.MetaDialect: []byte(r.dialect), layout.MetaID: []byte(r.id)})
 	if err != nil {
 		return err
 	}
@@ -296,7 +284,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 	m.Configure(settings)
 	m.start()
 	if err := r.fillOverlay(ctx, m); err != nil {
-		return errors.Join(err, m.close())
+		return errors.Join(err, m.Close())
 	}
 	r.overlay = o
 	return nil
@@ -366,7 +354,7 @@ func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) e
 	if _, err := io.Copy(w, io.NewSectionReader(blob, 0, blob.Size())); err != nil {
 		return err
 	}
-	label, err := encodeLabel(m.dialect, e.Key, e.Item, true)
+	label, err := layout.EncodeLabel(m.dialect, e.Key, e.Item, true)
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -61,7 +62,7 @@ func state(t *testing.T, dir string) string {
 func preserved(t *testing.T) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings {
+	s := datadir.Open(datadir.Options{Dir: dir, Settings: func(string) repo.Settings {
 		return repo.Settings{Quota: -1, Grace: 500 * time.Millisecond}
 	}})
 	a := create(t, s, "r").As(repo.Principal{Name: "tester"})
@@ -90,7 +91,7 @@ func preserved(t *testing.T) (dir string) {
 
 // readOnlyStory is what clients do with a repository on a read-only file system: they read, and what they must store for that goes
 // to memory.
-func readOnlyStory(t *testing.T, s *repo.Set) {
+func readOnlyStory(t *testing.T, s *datadir.Set) {
 	t.Helper()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -216,7 +217,7 @@ func readOnlyStory(t *testing.T, s *repo.Set) {
 	}
 
 	// A check finds damage, says so, and marks nothing.
-	report, err := r.Index().Check(ctx)
+	report, err := repo.IndexOf(r).Check(ctx)
 	if err != nil || len(report.Problems) > 0 {
 		t.Errorf("check: %+v, %v", report, err)
 	}
@@ -248,11 +249,11 @@ func TestReadOnlyDisk(t *testing.T) {
 	dir := preserved(t)
 	before := state(t, dir)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}}
-	s := repo.OpenSet(o)
+	o := datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}}
+	s := datadir.Open(o)
 	readOnlyStory(t, s)
 	// Another process reads as well. What clients store in the one is not in the other.
-	other := repo.OpenSet(o)
+	other := datadir.Open(o)
 	r, err := other.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -271,7 +272,7 @@ func TestReadOnlyDisk(t *testing.T) {
 
 // Locks in memory are bounded, and what is removed makes place again.
 func TestOverlayIsBounded(t *testing.T) {
-	s := repo.OpenSet(repo.SetOptions{Dir: preserved(t), Environment: repo.Environment{FS: &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}}})
+	s := datadir.Open(datadir.Options{Dir: preserved(t), Environment: repo.Environment{FS: &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}}})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -309,7 +310,7 @@ func TestOverlayIsBounded(t *testing.T) {
 func TestRemounted(t *testing.T) {
 	dir := preserved(t)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.FS = dir, fsys })
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.FS = dir, fsys })
 	for _, writes := range []bool{false, true, false, true} {
 		fsys.writes = writes
 		if err := s.Refresh(); err != nil {
@@ -333,7 +334,7 @@ func TestRemountAfterFailure(t *testing.T) {
 	dir := preserved(t)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS()), writes: true}
 	failing := true
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Dir, o.FS = dir, fsys
 		o.Index = index.Options{BeforeCommit: func() error {
 			if failing {
@@ -375,7 +376,7 @@ func TestRemountAfterFailure(t *testing.T) {
 // What borg stores below cache/ to be faster the next time lies over what the disk has there.
 func TestOverlayOfTheCache(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Create(ctx, "r", "borgstore")
 	if err != nil {
 		t.Fatal(err)
@@ -392,7 +393,7 @@ func TestOverlayOfTheCache(t *testing.T) {
 	}
 	before := state(t, dir)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
-	s = repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+	s = datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
 	defer s.Close()
 	if r, err = s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -83,7 +84,7 @@ func TestPermissionsOfOperations(t *testing.T) {
 
 // Each visits what List does, across pages, and its function may change the repository.
 func TestEachMayUseTheRepository(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) { o.Dir = memoryDir(t) })
+	a := newAccess(t, func(o *datadir.Options) { o.Dir = memoryDir(t) })
 	const count = 1100 // more than two pages
 	for i := range count {
 		mustPut(t, a, fmt.Sprintf("d/%04d", i), "")
@@ -113,33 +114,9 @@ func TestRecursiveListHidesWhatRulesHide(t *testing.T) {
 	}
 }
 
-func waitFor(t testing.TB, what string, done func() bool) {
-	t.Helper()
-	for range 500 {
-		if done() {
-			return
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	t.Fatalf("waited 5 s for %s", what)
-}
-
-// blobFiles counts the files of blobs in a repository's directory.
-func blobFiles(t testing.TB, dir string) (placed, incoming int) {
-	t.Helper()
-	count := func(pattern string) int {
-		found, err := filepath.Glob(filepath.Join(dir, pattern))
-		if err != nil {
-			t.Fatal(err)
-		}
-		return len(found)
-	}
-	return count("blobs/*/*"), count("incoming/*")
-}
-
 func TestReadersOutliveDeletion(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	a := create(t, s, "r").As(repo.Principal{})
 	body := strings.Repeat("0123456789", 100_000)
 	mustPut(t, a, "x", body)
@@ -193,7 +170,7 @@ func TestReplaceWhileReading(t *testing.T) {
 
 func TestLocksSurviveAndExpire(t *testing.T) {
 	clock := fixedClock(time.Now())
-	a := newAccess(t, func(o *repo.SetOptions) { o.Now = clock.Now })
+	a := newAccess(t, func(o *datadir.Options) { o.Now = clock.Now })
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Fatal(err)
 	}
@@ -201,15 +178,15 @@ func TestLocksSurviveAndExpire(t *testing.T) {
 	if !errors.Is(err, repo.ErrLocked) || held.Holder != "h1:1" {
 		t.Errorf("second holder: got %+v, %v", held, err)
 	}
-	clock.advance(50 * time.Minute)
+	clock.Advance(50 * time.Minute)
 	if _, err := a.AcquireLock(ctx, "repo-lock", "h1:1", nil, time.Hour); err != nil {
 		t.Errorf("renewal: %v", err)
 	}
-	clock.advance(50 * time.Minute)
+	clock.Advance(50 * time.Minute)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 1 {
 		t.Errorf("after renewal: got %v, %v", locks, err)
 	}
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	if locks, err := a.Locks(ctx); err != nil || len(locks) != 0 {
 		t.Errorf("after the TTL: got %v, %v", locks, err)
 	}
@@ -230,7 +207,7 @@ func TestLocksSurviveAndExpire(t *testing.T) {
 // TestMixedLoad: many clients at once; afterwards counters, references and files agree.
 func TestMixedLoad(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	a := create(t, s, "r").As(repo.Principal{})
 	var wg sync.WaitGroup
 	for worker := range 8 {

@@ -19,15 +19,11 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
-// Names of meta values in the index.
-const (
-	metaDialect = "dialect"
-	metaCreated = "created" // Unix ms, decimal
-	metaID      = "id"      // 32 hex digits
-	metaQuota   = "quota"   // bytes, decimal; absent: none of its own
-)
+// metaQuota is the name of the meta value with the quota of the repository itself; bytes, decimal; absent: none.
+const metaQuota = "quota"
 
 // DefaultReserve is a Settings.Reserve for those who have not thought about it: space for the index to grow while
 // items are deleted, and for a pack or two to be compacted.
@@ -58,11 +54,10 @@ type Environment struct {
 	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
 	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
 	Here func() error
-
-	memory *memoryDisk // of a Set
 }
 
-func (e Environment) withDefaults() Environment {
+// WithDefaults fills in what is nil.
+func (e Environment) WithDefaults() Environment {
 	if e.FS == nil {
 		e.FS = vfs.OS()
 	}
@@ -86,7 +81,8 @@ type Repository struct {
 	index   *index.Index
 	blobs   *blobstore.Store
 	quota   quota
-	disk    *diskLedger // of the whole set
+	disk    *diskLedger // of the whole data directory
+	memory  *memoryDisk // likewise
 	hashes  *hashings   // by reference and algorithm
 	dialect string
 	commit  *commitKeys // of the dialect; nil: none
@@ -133,10 +129,18 @@ type Repository struct {
 	wake       chan struct{} // the reclaimer has work; capacity 1
 }
 
-// create makes the files of a repository in dir, which exists. The rename of the index
+// Disk is what the repositories of one data directory share: a disk, whose space is set aside in one ledger, and the memory that holds
+// what clients store on a read-only one. Its zero value is ready for use; it must not be copied.
+type Disk struct {
+	ledger diskLedger
+	memory memoryDisk
+}
+
+// Create makes the files of a repository in dir, which exists, for clients of dialect. The rename of the index
 // into place is the commit point: after a crash before it there is no
 // repository, and creating again succeeds.
-func create(env Environment, dir, dialect string) error {
+func Create(env Environment, dir, dialect string) error {
+	env = env.WithDefaults()
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(env.Rand, id); err != nil {
 		return fmt.Errorf("create repository: %w", err)
@@ -144,42 +148,67 @@ func create(env Environment, dir, dialect string) error {
 	if err := blobstore.Init(env.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
-	if err := index.Create(filepath.Join(dir, IndexFile), firstMeta(dialect, id, env.Now())); err != nil {
+	if err := index.Create(filepath.Join(dir, layout.IndexFile), layout.FirstMeta(dialect, id, env.Now())); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	return nil
 }
 
-var errElsewhere = fmt.Errorf("%w: another process has the repository open", ErrBusy)
+var (
+	errElsewhere = fmt.Errorf("%w: another process has the repository open", ErrBusy)
+	// errStopping answers requests that come while the server closes its repositories.
+	errStopping = fmt.Errorf("%w: the server is stopping", ErrBusy)
+)
 
-// open opens the repository in dir: its cost depends on what a crash left
-// unfinished, not on what the repository holds.
-func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string, settings Settings) (*Repository, error) {
+// OpenOptions of Open. All but Environment and Settings is required.
+type OpenOptions struct {
+	Environment
+	Dir      string
+	Disk     *Disk
+	Mend     string // the command that makes a damaged index anew, for errors and logs
+	Settings Settings
+}
+
+// Open opens a repository: its cost depends on what a crash left unfinished, not on what the repository holds. It must be closed.
+//
+// Errors: ErrNotFound when there is no index, ErrBusy when another process has it open, an *IndexError when it is damaged, a
+// *DetachedError for what this process may not read or what is missing of the directories of blobs, else I/O.
+func Open(ctx context.Context, o OpenOptions) (*Repository, error) {
+	o.Environment = o.Environment.WithDefaults()
+	r, err := open(ctx, o)
+	if errors.Is(err, index.ErrCorrupt) {
+		return nil, &IndexError{Err: err, Mend: o.Mend, opening: true}
+	}
+	return r, err
+}
+
+func open(ctx context.Context, o OpenOptions) (*Repository, error) {
+	dir, env := o.Dir, o.Environment
 	fsys, letGo, err := holdOn(env.FS, dir)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		err = index.ErrNotFound // as of the file in it
 	case errors.Is(err, fs.ErrPermission):
-		return nil, unreadable(dir, err)
+		return nil, Unreadable(dir, err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open repository: %w", err)
 	}
 	env.FS = fsys
-	readOnly := onReadOnlyDisk(fsys, dir)
+	readOnly := OnReadOnlyDisk(fsys, dir)
 	env.Index.ReadOnly = readOnly
-	ix, err := index.Open(filepath.Join(dir, IndexFile), env.Index)
+	ix, err := index.Open(filepath.Join(dir, layout.IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())
 	}
 	if errors.Is(err, fs.ErrPermission) {
-		return nil, errors.Join(unreadable(filepath.Join(dir, IndexFile), err), letGo())
+		return nil, errors.Join(Unreadable(filepath.Join(dir, layout.IndexFile), err), letGo())
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
 	}
 	r := &Repository{
-		dir: dir, mend: mend, env: env, disk: m, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		dir: dir, mend: o.Mend, env: env, disk: &o.Disk.ledger, memory: &o.Disk.memory, index: ix, letGo: letGo, readOnlyDisk: readOnly,
 		hashes: newHashings(), wake: make(chan struct{}, 1),
 	}
 	r.sweeps.init()
@@ -189,16 +218,16 @@ func open(ctx context.Context, env Environment, m *diskLedger, dir, mend string,
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
-	r.Configure(settings)
+	r.Configure(o.Settings)
 	if readOnly {
 		r.stop = func() {}
 		close(r.sweeps.first) // nothing could be marked: each file is looked at when it is asked for
 		if err := r.openOverlay(ctx); err != nil {
-			return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.close())
+			return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.Close())
 		}
 		return r, nil
 	}
-	m.enlist(r)
+	r.disk.enlist(r)
 	r.start()
 	return r, nil
 }
@@ -214,18 +243,18 @@ func (r *Repository) start() {
 // load reads the meta values and settles what a crash left in the blob store.
 func (r *Repository) load(ctx context.Context) error {
 	values := make(map[string]string)
-	for _, name := range []string{metaDialect, metaID, metaCreated} {
+	for _, name := range []string{layout.MetaDialect, layout.MetaID, layout.MetaCreated} {
 		value, err := r.index.Meta(name)
 		if err != nil {
 			return err
 		}
 		values[name] = string(value)
 	}
-	created, err := strconv.ParseInt(values[metaCreated], 10, 64)
+	created, err := strconv.ParseInt(values[layout.MetaCreated], 10, 64)
 	if err != nil {
-		return fmt.Errorf("meta value %s: %w", metaCreated, index.ErrCorrupt)
+		return fmt.Errorf("meta value %s: %w", layout.MetaCreated, index.ErrCorrupt)
 	}
-	r.dialect, r.id, r.created = values[metaDialect], values[metaID], time.UnixMilli(created)
+	r.dialect, r.id, r.created = values[layout.MetaDialect], values[layout.MetaID], time.UnixMilli(created)
 	r.commit = commitKeysOf(r.dialect)
 
 	r.blobs, err = blobstore.Open(blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now})
@@ -296,7 +325,7 @@ func (r *Repository) sweepIndex() {
 	entries, err := r.env.FS.ReadDir(r.dir)
 	for _, entry := range entries {
 		name := entry.Name()
-		if err == nil && (strings.HasPrefix(name, IndexFile+".new-") || strings.HasPrefix(name, rebuiltFile)) {
+		if err == nil && (strings.HasPrefix(name, layout.IndexFile+".new-") || strings.HasPrefix(name, layout.RebuiltFile)) {
 			err = r.env.FS.Remove(filepath.Join(r.dir, name))
 		}
 	}
@@ -372,18 +401,37 @@ func (r *Repository) Created() time.Time { return r.created }
 // Mend is the command that makes the index anew, for when it is damaged.
 func (r *Repository) Mend() string { return r.mend }
 
-// Index gives the other parts of the server (jobs, checks) the index to read.
-// What changes items goes through this package.
-func (r *Repository) Index() *index.Index { return r.index }
+// Displace makes the repository one that is not what lies under its name: requests under way, and all later ones, end with
+// ErrDetached. It remains to be closed.
+func (r *Repository) Displace() { r.displaced.Store(true) }
 
-// close stops what runs in the background and closes the files. Requests under way fail.
-func (r *Repository) close() error {
+// Info is of the repository's directory as it was opened; nil: not known.
+func (r *Repository) Info() fs.FileInfo { return r.info }
+
+// IndexLost is why the index cannot be used any more, until the repository is opened again; nil: it can.
+func (r *Repository) IndexLost() error { return r.index.Lost() }
+
+// Destroy makes the directory one that is no repository any more, by the renaming of its index, and closes the repository: every
+// error of requests under way is ErrNoRepository. The renaming is durable when the caller has synced the directory; to remove the other
+// files is the caller's. On failure it is closed too.
+func (r *Repository) Destroy() error {
+	r.gone.Store(true)
+	// Before the file lock is given up: another process that waits for it then finds no index.
+	err := r.env.FS.Rename(filepath.Join(r.dir, layout.IndexFile), filepath.Join(r.dir, layout.DestroyedFile))
+	if closeErr := r.Close(); closeErr != nil {
+		r.env.Logger.Warn("could not close a repository that is being destroyed", "repository", filepath.Base(r.dir), "error", closeErr)
+	}
+	return err
+}
+
+// Close stops what runs in the background and closes the files. Requests under way fail.
+func (r *Repository) Close() error {
 	r.stop()
 	r.background.Wait()
 	r.disk.dismiss(r)
 	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
 	if r.overlay != nil {
-		err = errors.Join(err, r.overlay.close())
+		err = errors.Join(err, r.overlay.Close())
 	}
 	return err
 }
@@ -425,7 +473,7 @@ func (r *Repository) writable() error {
 	case r.displaced.Load():
 		return errDisplaced
 	case r.readOnlyDisk:
-		return errReadOnlyDisk
+		return ErrReadOnlyDisk
 	}
 	if err := r.lost(); err != nil {
 		return err
@@ -452,7 +500,7 @@ func (r *Repository) translate(err error) error {
 	case errors.Is(err, index.ErrMoved), r.displaced.Load() && (errors.Is(err, index.ErrClosed) || errors.Is(err, blobstore.ErrClosed) || errors.Is(err, fs.ErrClosed)):
 		return fmt.Errorf("%w: %w", ErrDetached, err)
 	case errors.Is(err, index.ErrReadOnly):
-		return errReadOnlyDisk
+		return ErrReadOnlyDisk
 	case errors.As(err, new(*blobstore.DirError)):
 		return dirError(r.dir, err)
 	case errors.Is(err, index.ErrFailed), errors.Is(err, blobstore.ErrFailed):

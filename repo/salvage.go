@@ -19,7 +19,7 @@ const maxSalvage = 7 * 24 * time.Hour
 // in them; 0 ends it. It survives a restart.
 func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.Time, err error) {
 	if d < 0 || d > maxSalvage {
-		return until, invalid("damaged items can be served for at most %d hours", int(maxSalvage/time.Hour))
+		return until, Errorf(ErrInvalid, "damaged items can be served for at most %d hours", int(maxSalvage/time.Hour))
 	}
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()

@@ -55,4 +55,4 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	return &damagedError{"stored bytes are damaged"}
 }
 
-var errMissing = &messageError{"its file is missing", ErrCorrupt}
+var errMissing = Errorf(ErrCorrupt, "its file is missing")

@@ -9,11 +9,12 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func TestDamageShowsAndHeals(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
 	mustPut(t, a, "x", "precious")
@@ -57,7 +58,7 @@ func TestDamageShowsAndHeals(t *testing.T) {
 // An item whose file somebody has brought back is served again, by whatever notices it.
 func TestRepairedFileIsServedAgain(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	mustPut(t, a, "x", "precious")
@@ -66,7 +67,7 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 		t.Fatal(found, err)
 	}
 	verify := func() error {
-		entry, err := r.Index().Get("x")
+		entry, err := repo.IndexOf(r).Get("x")
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // wantShort wants a refusal with its figures, in the text too.
@@ -120,7 +121,7 @@ func carryOut(t *testing.T, a *repo.Access, key string) {
 // and not before.
 func TestShareEnds(t *testing.T) {
 	var offset atomic.Int64
-	d, a := newReserved(t, "vger", 1<<40, 0, func(o *repo.SetOptions) {
+	d, a := newReserved(t, "vger", 1<<40, 0, func(o *datadir.Options) {
 		o.Now = func() time.Time { return time.Now().Add(time.Duration(offset.Load())) }
 	})
 	r := a.Repository()
@@ -209,7 +210,7 @@ func TestShareEnds(t *testing.T) {
 // The repositories of a data directory share the disk: what is set aside for the index of one is not for another.
 func TestShareIsNotForOthers(t *testing.T) {
 	d := newFreeDisk(1 << 40)
-	s := newSet(t, func(o *repo.SetOptions) { o.FS = d })
+	s := newSet(t, func(o *datadir.Options) { o.FS = d })
 	var all []*repo.Access
 	for _, name := range []string{"a", "b"} {
 		r, err := s.Create(ctx, name, "vger")

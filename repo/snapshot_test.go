@@ -2,150 +2,13 @@ package repo_test
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"path/filepath"
-	"strings"
-	"syscall"
 	"testing"
-	"time"
 
-	bolt "go.etcd.io/bbolt"
-
-	"packhouse/blobstore/vfs/vfstest"
-	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
-
-// TestSnapshotSurvivesPowerFailure takes the power away at each file operation: one whole copy is there at any
-// moment, the old one or the new one.
-func TestSnapshotSurvivesPowerFailure(t *testing.T) {
-	for n, hit := 1, true; hit; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			dir := newRepository(t)
-			path := filepath.Join(dir, "r")
-			lossy := vfstest.NewLossy(t, dir)
-			failing := vfstest.NewFailing(lossy)
-			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: failing}})
-			r, err := s.Get(ctx, "r")
-			if err != nil {
-				t.Fatal(err)
-			}
-			a := r.As(repo.Principal{})
-			mustPut(t, a, "packs/x", "1")
-			if err := a.Move(ctx, "packs/x", "packs/y"); err != nil { // which only an index knows
-				t.Fatal(err)
-			}
-			if _, err := r.Snapshot(ctx, 1); err != nil {
-				t.Fatal(err)
-			}
-			failing.Reset()
-			failing.StopAt(n, vfstest.Before, syscall.EIO)
-			_, err = r.Snapshot(ctx, 1)
-			if hit = failing.Hit(); hit != (err != nil) {
-				t.Errorf("call %d fails: got %v", n, err)
-			}
-			if err != nil && strings.Contains(err.Error(), dir) {
-				t.Errorf("error shows a path: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			if err := lossy.Crash(nil); err != nil {
-				t.Fatal(err)
-			}
-			report, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true})
-			if err != nil || report.Snapshot == "" {
-				t.Fatalf("rebuild: %+v, %v", report, err)
-			}
-			s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
-			if r, err = s.Get(ctx, "r"); err != nil {
-				t.Fatal(err)
-			}
-			wantContent(t, r.As(repo.Principal{}), "packs/y", "1")
-		})
-	}
-}
-
-// When the clock went back, the new copy is not taken for the oldest.
-func TestSnapshotAfterTheClockWentBack(t *testing.T) {
-	clock := fixedClock(time.Now())
-	r := create(t, newSet(t, func(o *repo.SetOptions) { o.Now = clock.Now }), "r")
-	last := ""
-	for _, step := range []time.Duration{0, 0, -time.Hour} {
-		clock.advance(step)
-		s, err := r.Snapshot(ctx, 1)
-		if err != nil {
-			t.Fatal(err)
-		}
-		kept, err := r.Snapshots()
-		if err != nil || len(kept) != 1 || kept[0].Name != s.Name || s.Name <= last {
-			t.Errorf("after %v: kept %v, %v; want %s, which comes after %s", step, kept, err, s.Name, last)
-		}
-		last = s.Name
-	}
-}
-
-// A damaged index, or one whose last commit may not be on the disk, must not push out the sound copies.
-func TestSnapshotOfBadIndexIsRefused(t *testing.T) {
-	dir := newRepository(t)
-	path := filepath.Join(dir, "r")
-	failing := false
-	o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Index: index.Options{AfterCommit: func() error {
-		if failing {
-			return errors.New("sync failed")
-		}
-		return nil
-	}}}}
-	s := repo.OpenSet(o)
-	r, err := s.Get(ctx, "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustPut(t, r.As(repo.Principal{}), "packs/a", "1")
-	sound, err := r.Snapshot(ctx, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	failing = true
-	if err := r.SetQuota(ctx, 1); !errors.Is(err, repo.ErrReadOnly) {
-		t.Fatalf("quota: got %v, want ErrReadOnly", err)
-	}
-	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrReadOnly) {
-		t.Errorf("snapshot of a failed index: got %v, want ErrReadOnly", err)
-	}
-	failing = false
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	damageIndex(t, filepath.Join(path, "index.db"))
-	s = repo.OpenSet(o)
-	defer s.Close()
-	if r, err = s.Get(ctx, "r"); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrCorrupt) {
-		t.Errorf("snapshot of a damaged index: got %v, want ErrCorrupt", err)
-	}
-	if kept, err := r.Snapshots(); err != nil || len(kept) != 1 || kept[0].Name != sound.Name {
-		t.Errorf("kept %v, %v; want %s", kept, err, sound.Name)
-	}
-}
-
-// damageIndex makes the row of item packs/a unreadable.
-func damageIndex(t *testing.T, path string) {
-	t.Helper()
-	db, err := bolt.Open(path, 0o600, nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = db.Update(func(tx *bolt.Tx) error {
-		return tx.Bucket([]byte("items")).Put([]byte("packs\x00a"), []byte("bit rot"))
-	})
-	if err := errors.Join(err, db.Close()); err != nil {
-		t.Fatal(err)
-	}
-}
 
 // A copy of the index does not use up what deleting needs, and leaves nothing of itself when the disk is full.
 func TestSnapshotLeavesTheReserve(t *testing.T) {
@@ -155,7 +18,7 @@ func TestSnapshotLeavesTheReserve(t *testing.T) {
 	if _, err := r.Snapshot(ctx, 1); !errors.Is(err, repo.ErrNoSpace) {
 		t.Errorf("got %v, want ErrNoSpace", err)
 	}
-	if files, err := os.ReadDir(filepath.Join(repo.Dir(r), "snapshots")); err != nil || len(files) != 0 {
+	if files, err := os.ReadDir(filepath.Join(repo.Dir(r), layout.SnapshotDir)); err != nil || len(files) != 0 {
 		t.Errorf("left: %v, %v", files, err)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/keys"
 )
 
 // reclaimBatch is how many removed items one transaction forgets: enough to share
@@ -197,7 +198,7 @@ func (r *Repository) Trash(fn func(index.Removed) error) error {
 // Also what was exempt counts, unless it comes back as a lock or session.
 func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
 	if key != "" {
-		if err := CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return index.Item{}, err
 		}
 	}
@@ -233,7 +234,7 @@ func (r *Repository) restorable(id string) (index.Removed, error) {
 	}
 	blob, err := r.blobs.Open(refOf(removed.Item), removed.Item.Size)
 	if errors.Is(err, blobstore.ErrNotFound) {
-		return removed, &messageError{"the bytes of this item are gone already", ErrNotFound}
+		return removed, Errorf(ErrNotFound, "the bytes of this item are gone already")
 	}
 	if err != nil {
 		return removed, r.translate(err)

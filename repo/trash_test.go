@@ -15,12 +15,13 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // One file that cannot be unlinked does not keep the others.
 func TestReclaimPassesOverWhatCannotBeRemoved(t *testing.T) {
 	stuck := &stuckFS{FS: vfs.OS()}
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.FS = stuck
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Nanosecond} }
 	})
@@ -65,7 +66,7 @@ func (s *stuckFS) Remove(name string) error {
 
 // Locks are removed for good at once, but a pack that was given the name of one is not.
 func TestRenameIsNoWayAroundTheGrace(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
 	})
 	mustPut(t, a, "packs/p", "a pack")
@@ -93,7 +94,7 @@ func TestRenameIsNoWayAroundTheGrace(t *testing.T) {
 func TestTrashRestoresWithinGrace(t *testing.T) {
 	now := time.Now()
 	var mu sync.Mutex
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Now = func() time.Time { mu.Lock(); defer mu.Unlock(); return now }
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
 	})
@@ -141,7 +142,7 @@ func TestTrashRestoresWithinGrace(t *testing.T) {
 
 // The reclaimer died between blob and row, and the clock went back: the row looks as if it could be restored.
 func TestRestoreNeedsTheBytes(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
 	})
 	r := a.Repository()
@@ -167,7 +168,7 @@ func TestRestoreNeedsTheBytes(t *testing.T) {
 // A long grace time must not keep a full disk full.
 func TestEmptyTrash(t *testing.T) {
 	clock := newClock()
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Now = clock.Now
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 365 * 24 * time.Hour} }
 	})
@@ -185,9 +186,9 @@ func TestEmptyTrash(t *testing.T) {
 	}
 	remove("old", 1001) // more than one transaction takes
 	mustPut(t, a, "kept", "live")
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	border := clock.Now()
-	clock.advance(time.Hour)
+	clock.Advance(time.Hour)
 	remove("new", 2)
 
 	if got, err := r.EmptyTrash(ctx, border); err != nil || got != (repo.Emptied{Items: 1001, Bytes: 5005}) {
@@ -213,7 +214,7 @@ func TestEmptyTrash(t *testing.T) {
 
 // What no longer fits stays in the trash until there is space.
 func TestRestoreMeetsTheQuota(t *testing.T) {
-	a := newAccess(t, func(o *repo.SetOptions) {
+	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100, Grace: time.Hour} }
 	})
 	r := a.Repository()

@@ -7,6 +7,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/repo/digest"
+	"packhouse/repo/layout"
 )
 
 // Small coordination objects (locks, sessions) are stored beyond the quota, so that a full
@@ -96,7 +97,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	return u, nil
 }
 
-var errTooLarge error = &messageError{"body is larger than one item may be", ErrTooLarge}
+var errTooLarge error = Errorf(ErrTooLarge, "body is larger than one item may be")
 
 // reserve makes the upload's own reservation.
 func (u *Upload) reserve() error {
@@ -222,7 +223,7 @@ func (u *Upload) Finish(ctx context.Context, key string, verified Verified) erro
 	if entry, err := u.a.r.index.Get(key); err == nil && !entry.Dir {
 		u.item.Created = entry.Item.Created
 	}
-	text, err := encodeLabel(u.a.r.dialect, key, u.item, u.exempt)
+	text, err := layout.EncodeLabel(u.a.r.dialect, key, u.item, u.exempt)
 	if err != nil {
 		return err
 	}

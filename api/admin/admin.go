@@ -13,11 +13,12 @@ import (
 	"packhouse/api"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Options of New. Set and Engine are required.
 type Options struct {
-	Set    *repo.Set
+	Set    *datadir.Set
 	Engine *compact.Engine
 	// Authorize gives what a principal may do in one repository. r is nil before it is opened: then by its name alone, and
 	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the

@@ -23,6 +23,7 @@ import (
 	"packhouse/api/apitest"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // silent is a dialect that claims nothing.
@@ -37,7 +38,7 @@ type world struct {
 	t      testing.TB
 	dir    string
 	url    string
-	set    *repo.Set
+	set    *datadir.Set
 	engine *compact.Engine
 	server *api.Server
 	log    *apitest.Log
@@ -54,7 +55,7 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 	}
 	t.Cleanup(func() { os.RemoveAll(dir) })
 	w := &world{t: t, dir: dir, log: new(apitest.Log)}
-	w.set = repo.OpenSet(repo.SetOptions{Dir: dir, Settings: func(string) repo.Settings {
+	w.set = datadir.Open(datadir.Options{Dir: dir, Settings: func(string) repo.Settings {
 		return repo.Settings{Quota: -1, Grace: time.Hour}
 	}})
 	w.engine = compact.New(compact.Options{})

@@ -12,13 +12,13 @@ import (
 	"time"
 
 	"packhouse/api"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Fixture is a server on a real listener over repositories in a temporary directory.
 type Fixture struct {
 	Server *api.Server
-	Set    *repo.Set
+	Set    *datadir.Set
 	Dir    string // of the data
 	Addr   string // host:port
 	Log    *Log
@@ -30,7 +30,7 @@ func Start(t testing.TB, o api.Options) *Fixture {
 	t.Helper()
 	f := &Fixture{Set: o.Set, Dir: t.TempDir(), Log: new(Log)}
 	if o.Set == nil {
-		f.Set = repo.OpenSet(repo.SetOptions{Dir: f.Dir})
+		f.Set = datadir.Open(datadir.Options{Dir: f.Dir})
 		t.Cleanup(func() {
 			if err := f.Set.Close(); err != nil {
 				t.Errorf("close repositories: %v", err)

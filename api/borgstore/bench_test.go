@@ -6,11 +6,15 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"iter"
 	"net/http"
 	"runtime"
 	"testing"
 
+	"packhouse/api/borgstore"
 	"packhouse/index"
+	"packhouse/repo/datadir"
+	"packhouse/repo/repotest"
 )
 
 // BenchmarkList is one listing over a connection of the machine itself: the walk of the index, the JSON, the buffer
@@ -21,10 +25,10 @@ func BenchmarkList(b *testing.B) {
 			if items > 100_000 && testing.Short() {
 				b.Skip("filling takes a while")
 			}
-			f := start(b, options{})
+			dir := b.TempDir()
+			repotest.Seed(b, datadir.Options{Dir: dir, Single: true}, "", borgstore.Name, rows(items))
+			f := start(b, options{dir: dir})
 			c := client{t: b, url: "http://" + f.Addr}
-			c.want("POST", "/?cmd=create", "", 200, "")
-			fill(b, f.Set.Opened()[""].Index(), items)
 			var size int64
 			b.ReportAllocs()
 			for b.Loop() {
@@ -38,22 +42,23 @@ func BenchmarkList(b *testing.B) {
 	}
 }
 
-// fill makes items without bytes: the index does not look at references.
-func fill(b *testing.B, ix *index.Index, items int) {
-	b.Helper()
+// rows are items without bytes: the index does not look at references.
+func rows(items int) iter.Seq[[]index.Mutation] {
 	const group = 10_000
-	for done := 0; done < items; {
-		var muts []index.Mutation
-		for ; len(muts) < group && done < items; done++ {
-			sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(done)))
-			name := hex.EncodeToString(sum[:])
-			muts = append(muts, index.Put{
-				Key: "packs/" + name, Limit: -1, Now: now,
-				Item: index.Item{Size: 50_000_000, Created: now, Modified: now, Ref: name[:32], BLAKE3: sum, Algorithm: "sha256", Sum: sum[:], Writer: "bench"},
-			})
-		}
-		if _, err := ix.Apply(b.Context(), muts...); err != nil {
-			b.Fatal(err)
+	return func(yield func([]index.Mutation) bool) {
+		for done := 0; done < items; {
+			var muts []index.Mutation
+			for ; len(muts) < group && done < items; done++ {
+				sum := sha256.Sum256(binary.BigEndian.AppendUint64(nil, uint64(done)))
+				name := hex.EncodeToString(sum[:])
+				muts = append(muts, index.Put{
+					Key: "packs/" + name, Limit: -1, Now: now,
+					Item: index.Item{Size: 50_000_000, Created: now, Modified: now, Ref: name[:32], BLAKE3: sum, Algorithm: "sha256", Sum: sum[:], Writer: "bench"},
+				})
+			}
+			if !yield(muts) {
+				return
+			}
 		}
 	}
 }

@@ -10,6 +10,7 @@ import (
 
 	"packhouse/api/borgstore"
 	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // A name that is accepted has one spelling, which is accepted again and is what a repository can hold.
@@ -36,7 +37,7 @@ func FuzzName(f *testing.F) {
 		if err == nil && again != key {
 			t.Fatalf("%q became %q and then %q", name, key, again)
 		}
-		if key != "" && repo.CheckKey(key) != nil {
+		if key != "" && keys.Check(key) != nil {
 			t.Fatalf("%q became %q, which a repository cannot hold", name, key)
 		}
 	})

@@ -15,6 +15,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // now is the servers' clock in these tests: listings show it.
@@ -36,7 +37,7 @@ func start(t testing.TB, o options) *apitest.Fixture {
 	if o.quota == 0 {
 		o.quota = -1
 	}
-	set := repo.OpenSet(repo.SetOptions{
+	set := datadir.Open(datadir.Options{
 		Dir: cmp.Or(o.dir, t.TempDir()), Single: !o.many,
 		Environment: repo.Environment{FS: o.fs, Now: func() time.Time { return now }},
 		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },

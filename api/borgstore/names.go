@@ -6,7 +6,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // maxName is the longest name in characters, slashes included.
@@ -40,12 +40,12 @@ func cleanName(name string) (string, error) {
 	if err := checkName(name); err != nil {
 		return "", err
 	}
-	key := repo.CleanKey(name)
+	key := keys.Clean(name)
 	if key == "" && name != "" {
 		return "", nameError("name must not consist of dots only", name)
 	}
 	if key != "" {
-		if err := repo.CheckKey(key); err != nil {
+		if err := keys.Check(key); err != nil {
 			return "", err
 		}
 	}

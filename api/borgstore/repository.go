@@ -6,7 +6,6 @@ import (
 	"net/http"
 
 	"packhouse/api"
-	"packhouse/index"
 	"packhouse/repo"
 )
 
@@ -45,7 +44,11 @@ func (q *request) createAgain() error {
 	if err != nil {
 		return err
 	}
-	return r.Index().List(q.Context(), index.ListOptions{}, func(index.Entry) error { return repo.ErrExists })
+	empty, err := r.Empty(q.Context())
+	if err == nil && !empty {
+		err = repo.ErrExists
+	}
+	return err
 }
 
 // destroy answers ?cmd=destroy.

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"math/rand"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -22,8 +24,12 @@ import (
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/borgstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/repotest"
 )
 
 // send writes raw bytes to a connection and reads one answer.
@@ -173,20 +179,7 @@ func TestSizes(t *testing.T) {
 // on the side of stdio.
 func TestLargeListing(t *testing.T) {
 	const count = 9000
-	f := start(t, options{})
-	c := client{t: t, url: "http://" + f.Addr}
-	c.want("POST", "/?cmd=create", "", 200, "")
-	r, err := f.Set.Get(t.Context(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	var made []index.Mutation
-	for i := range count {
-		made = append(made, index.MakeDir{Key: fmt.Sprintf("packs/%060d", i), Now: now})
-	}
-	if _, err := r.Index().Apply(t.Context(), made...); err != nil {
-		t.Fatal(err)
-	}
+	f := start(t, options{dir: withDirectories(t, count, 60)})
 	conn := f.Dial(t)
 	response, body := send(t, conn, "GET /packs/ HTTP/1.1\r\n"+head+"\r\n", "GET")
 	if response.StatusCode != 200 || response.ContentLength != -1 || len(body) < 1<<20 {
@@ -510,21 +503,13 @@ func (zeros) Read(p []byte) (int, error) {
 // A client that stops in the middle of a long listing holds no snapshot of the index: what commits leave behind
 // meanwhile is used again, and the index does not grow for its sake.
 func TestStalledListing(t *testing.T) {
-	dir := t.TempDir()
+	dir := withDirectories(t, 60_000, 90) // more than the buffers of a connection hold
 	f := start(t, options{dir: dir})
-	c := client{t: t, url: "http://" + f.Addr}
-	c.want("POST", "/?cmd=create", "", 200, "")
 	r, err := f.Set.Get(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	var made []index.Mutation
-	for i := range 60_000 { // more than the buffers of a connection hold
-		made = append(made, index.MakeDir{Key: fmt.Sprintf("packs/%090d", i), Now: now})
-	}
-	if _, err := r.Index().Apply(t.Context(), made...); err != nil {
-		t.Fatal(err)
-	}
+	a := r.As(repo.Principal{})
 	conn := f.Dial(t)
 	if err := conn.(*net.TCPConn).SetReadBuffer(4 << 10); err != nil {
 		t.Fatal(err)
@@ -536,14 +521,26 @@ func TestStalledListing(t *testing.T) {
 		t.Fatal(err)
 	}
 	before := indexSize(t, dir)
-	for range 1000 {
-		if _, err := r.Index().Apply(t.Context(), index.MakeDir{Key: "other", Now: now}, index.RemoveDir{Key: "other"}); err != nil {
+	for range 500 {
+		if err := errors.Join(a.MakeDir(t.Context(), "other"), a.RemoveDir(t.Context(), "other")); err != nil {
 			t.Fatal(err)
 		}
 	}
 	if grown := indexSize(t, dir) - before; grown > 20<<20 {
 		t.Errorf("the index grew by %d bytes in 1000 commits that change nothing", grown)
 	}
+}
+
+// withDirectories makes a data directory that is one repository, with so many directories below packs/, whose names have digits.
+func withDirectories(t *testing.T, count, digits int) (dir string) {
+	t.Helper()
+	var made []index.Mutation
+	for i := range count {
+		made = append(made, index.MakeDir{Key: fmt.Sprintf("packs/%0*d", digits, i), Now: now})
+	}
+	dir = t.TempDir()
+	repotest.Seed(t, datadir.Options{Dir: dir, Single: true}, "", borgstore.Name, slices.Values([][]index.Mutation{made}))
+	return dir
 }
 
 // indexSize is the length of the index below dir, in bytes.

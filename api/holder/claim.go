@@ -17,6 +17,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // Names below a held directory.
@@ -173,7 +174,7 @@ func (c *Claim) takeAround(ctx context.Context) error {
 
 // below lists the directories directly in dir that have a holder's socket.
 func below(dir string) []string {
-	sockets, err := filepath.Glob(filepath.Join(escape(dir), "*", repo.OwnDir, socketFile))
+	sockets, err := filepath.Glob(filepath.Join(escape(dir), "*", layout.OwnDir, socketFile))
 	if err != nil {
 		return nil // the pattern is ours and valid
 	}
@@ -221,7 +222,7 @@ func (c *Claim) shareAround() error {
 
 // takeLock takes the lock of the directory; with create it makes what is missing for that.
 func (c *Claim) takeLock(create bool) error {
-	own := filepath.Join(c.Dir, repo.OwnDir)
+	own := filepath.Join(c.Dir, layout.OwnDir)
 	if create {
 		if err := c.mkdirAll(own); err != nil {
 			return err
@@ -275,7 +276,7 @@ func (c *Claim) shareLock() error {
 	if _, err := os.Stat(c.Dir); err != nil {
 		return err
 	}
-	f, err := os.Open(filepath.Join(c.Dir, repo.OwnDir, lockFile))
+	f, err := os.Open(filepath.Join(c.Dir, layout.OwnDir, lockFile))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
@@ -347,7 +348,7 @@ func (c *Claim) InPlace() error {
 	if !c.held {
 		found = "it was given up"
 	} else if c.lock != nil {
-		if same, err := isAt(c.lock, filepath.Join(c.Dir, repo.OwnDir, lockFile)); err == nil && same {
+		if same, err := isAt(c.lock, filepath.Join(c.Dir, layout.OwnDir, lockFile)); err == nil && same {
 			found = ""
 		}
 	} else if now, err := os.Stat(c.Dir); err == nil && os.SameFile(now, c.place) {
@@ -390,7 +391,7 @@ func (c *Claim) mayReplace() error {
 		away.Found = "the directory above it is not the one that was there"
 		return away
 	}
-	if _, err := os.Stat(filepath.Join(c.Dir, repo.IndexFile)); err == nil {
+	if _, err := os.Stat(filepath.Join(c.Dir, layout.IndexFile)); err == nil {
 		return nil // a repository
 	}
 	if now, err := os.Stat(c.Dir); err == nil && device(c.place) != device(c.above) && device(now) == device(above) {
@@ -408,7 +409,7 @@ func device(info os.FileInfo) uint64 {
 }
 
 // Fresh reports whether the directory had no files of a holder before this claim.
-func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, repo.OwnDir)) }
+func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, layout.OwnDir)) }
 
 // Tidy removes the files of the holder of a repository, and the directories that the claim created if they are empty. It is
 // called if no repository was created. whole: also remove the repository's directory if it existed before, because the
@@ -422,7 +423,7 @@ func (c *Claim) Tidy(whole bool) {
 	for _, name := range []string{socketFile, "log", "log.1", lockFile} {
 		_ = unix.Unlinkat(int(c.own.Fd()), name, 0) // what stays makes the directory stay, no harm
 	}
-	own := filepath.Join(c.Dir, repo.OwnDir)
+	own := filepath.Join(c.Dir, layout.OwnDir)
 	if same, err := isAt(c.own, own); err != nil || !same {
 		return
 	}
@@ -457,7 +458,7 @@ func (c *Claim) Release() error {
 
 // Held reports whether a process holds dir now for writing. It takes no lock, so it does not disturb other processes.
 func Held(dir string) bool {
-	f, err := os.Open(filepath.Join(dir, repo.OwnDir, lockFile))
+	f, err := os.Open(filepath.Join(dir, layout.OwnDir, lockFile))
 	if err != nil {
 		return false
 	}
@@ -478,7 +479,7 @@ func HeldBy(dir string) *HeldError { return &HeldError{What: "directory", PID: p
 
 // pidOf reads who holds dir; 0 if that is not known.
 func pidOf(dir string) int {
-	text, err := os.ReadFile(filepath.Join(dir, repo.OwnDir, lockFile))
+	text, err := os.ReadFile(filepath.Join(dir, layout.OwnDir, lockFile))
 	if err != nil {
 		return 0
 	}

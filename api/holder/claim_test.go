@@ -12,7 +12,7 @@ import (
 	"testing"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 func tempDir(t testing.TB) string {
@@ -162,7 +162,7 @@ func TestSocket(t *testing.T) {
 			conn.Close()
 			t.Error("connected to nobody")
 		}
-		socket := filepath.Join(dir, repo.OwnDir, "socket")
+		socket := filepath.Join(dir, layout.OwnDir, "socket")
 		for range 2 {
 			l, err := claim.Listen()
 			if err != nil {
@@ -206,7 +206,7 @@ func TestSocket(t *testing.T) {
 // TestClaimBesideTidying: another process that has looked into the directory removes what it made there at any moment.
 func TestClaimBesideTidying(t *testing.T) {
 	dir := t.TempDir()
-	own := filepath.Join(dir, repo.OwnDir)
+	own := filepath.Join(dir, layout.OwnDir)
 	stop := make(chan struct{})
 	var tidying sync.WaitGroup
 	for range 2 {

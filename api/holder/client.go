@@ -11,7 +11,7 @@ import (
 	"strings"
 	"sync/atomic"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // Paths that a holder answers on its socket, in addition to those of its repositories.
@@ -21,7 +21,7 @@ const (
 
 // Client returns an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on its own connection,
 // because on an idle connection the notice of a holder that ends would arrive without a request.
-func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, repo.OwnDir, socketFile)) }
+func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, layout.OwnDir, socketFile)) }
 
 func clientOf(socket string) *http.Client {
 	return &http.Client{Transport: &http.Transport{

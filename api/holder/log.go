@@ -6,7 +6,7 @@ import (
 	"path/filepath"
 	"sync"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // maxLog is the size at which the log of a background holder is put aside as log.1, in bytes.
@@ -22,7 +22,7 @@ type Log struct {
 
 // OpenLog opens the log of the claim's holder for appending.
 func (c *Claim) OpenLog() (*Log, error) {
-	l := &Log{path: filepath.Join(c.Dir, repo.OwnDir, "log")}
+	l := &Log{path: filepath.Join(c.Dir, layout.OwnDir, "log")}
 	return l, l.openLocked()
 }
 

@@ -9,13 +9,13 @@ import (
 	"strconv"
 	"syscall"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // CheckOwner prevents root from working in a directory whose server runs as another user, because the server could not open the
 // files that root creates. uid is that of this process.
 func CheckOwner(dir string, uid int) error {
-	info, err := os.Stat(filepath.Join(dir, repo.OwnDir))
+	info, err := os.Stat(filepath.Join(dir, layout.OwnDir))
 	if errors.Is(err, os.ErrNotExist) {
 		info, err = os.Stat(dir)
 	}

@@ -19,7 +19,7 @@ import (
 
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // TestLeaveIsCertain: whatever moment a server leaves at, each request is either answered or known not to
@@ -263,10 +263,10 @@ func TestSecondClose(t *testing.T) {
 // connection that was not made, also for a request that changes something.
 func TestNoticeBeforeRequest(t *testing.T) {
 	dir := tempDir(t)
-	if err := os.Mkdir(filepath.Join(dir, repo.OwnDir), 0o700); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, layout.OwnDir), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	l, err := net.Listen("unix", filepath.Join(dir, repo.OwnDir, "socket"))
+	l, err := net.Listen("unix", filepath.Join(dir, layout.OwnDir, "socket"))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,7 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // maxSocketPath is what fits into a socket address.
@@ -48,7 +48,7 @@ func (c *Claim) socketDir() string {
 	if c.private != "" {
 		return c.private
 	}
-	return filepath.Join(c.Dir, repo.OwnDir)
+	return filepath.Join(c.Dir, layout.OwnDir)
 }
 
 // Client returns an HTTP client, like the function of that name, for this process itself; valid after Listen.
@@ -131,7 +131,7 @@ func (l *unixListener) Close() error {
 
 // Dial connects to the process that holds dir. An error means that no process does.
 func Dial(ctx context.Context, dir string) (net.Conn, error) {
-	return dialUnix(ctx, filepath.Join(dir, repo.OwnDir, socketFile))
+	return dialUnix(ctx, filepath.Join(dir, layout.OwnDir, socketFile))
 }
 
 func dialUnix(ctx context.Context, path string) (net.Conn, error) {

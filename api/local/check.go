@@ -21,7 +21,7 @@ type checker struct {
 const progressStep = 64 << 20
 
 func (c *checker) run(ctx context.Context, verify bool) error {
-	report, err := c.r.Index().Check(ctx)
+	report, err := c.r.CheckIndex(ctx)
 	if err != nil {
 		return err
 	}
@@ -83,16 +83,16 @@ func (c *checker) verify(ctx context.Context) error {
 	for {
 		var batch []index.Entry
 		enough := errors.New("enough")
-		err := c.r.Index().List(ctx, index.ListOptions{Recursive: true, After: after}, func(entry index.Entry) error {
+		err := c.r.Items(ctx, after, func(entry index.Entry) error {
 			if batch = append(batch, entry); len(batch) == verifyBatch {
 				return enough
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, enough) && !errors.Is(err, index.ErrCorrupt) {
+		damage, damaged := errors.AsType[*repo.IndexError](err)
+		if err != nil && !errors.Is(err, enough) && !damaged {
 			return err
 		}
-		damaged := errors.Is(err, index.ErrCorrupt)
 		for _, entry := range batch {
 			if err := c.item(ctx, entry); err != nil {
 				return err
@@ -105,7 +105,7 @@ func (c *checker) verify(ctx context.Context) error {
 			}
 		}
 		if damaged {
-			return c.problem("items after these cannot be found: " + err.Error())
+			return c.problem("items after these cannot be found: " + damage.Err.Error())
 		}
 		if len(batch) < verifyBatch {
 			return nil

@@ -11,6 +11,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
@@ -57,7 +58,7 @@ var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy",
 
 // NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
 // requests have ended; nil: the holder has its own clients, and cannot be asked to end.
-func NewHandler(set *repo.Set, yield func()) http.Handler {
+func NewHandler(set *datadir.Set, yield func()) http.Handler {
 	h := &handler{set, yield}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
@@ -71,7 +72,7 @@ func NewHandler(set *repo.Set, yield func()) http.Handler {
 }
 
 type handler struct {
-	set   *repo.Set
+	set   *datadir.Set
 	yield func()
 }
 

@@ -34,7 +34,7 @@ func (x *request) init() error {
 	if err := a.May("config", "wW"); err != nil {
 		return err
 	}
-	_, err = a.Repository().Index().Get("config")
+	_, err = a.Repository().Entry("config")
 	if err == nil {
 		return status(http.StatusConflict, "repo already initialized")
 	}
@@ -65,8 +65,8 @@ func (x *request) stats() error {
 	if err := a.May("", "l"); err != nil {
 		return err
 	}
-	packs, err := a.Repository().Index().DirCounters("packs")
-	if err != nil && !errors.Is(err, repo.ErrNotFound) {
+	packs, err := a.Repository().CountersOf("packs")
+	if err != nil {
 		return err
 	}
 	u := a.Usage()

@@ -10,35 +10,40 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/api/vger"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
+	"packhouse/repo/repotest"
 )
 
-// populate puts n packs into the index of "r" without bytes behind them: for what never reads a pack. They are
+// populated is a server whose repository "r" has n packs in its index without bytes behind them: for what never reads a pack. They are
 // exempt, so that the counters of the quota stay right.
-func populate(b *testing.B, s *server, n int) {
+func populated(b *testing.B, n int) *server {
 	b.Helper()
-	s.want(201, s.do("POST", "/r?init", ""))
-	x := s.repository("r").Repository().Index()
 	now := time.UnixMilli(1785492000000)
 	names := make([]string, n)
 	for i := range names {
 		names[i] = b3(fmt.Sprint(i))
 	}
 	slices.Sort(names) // in order the index takes them several times as fast
-	for part := range slices.Chunk(names, 20_000) {
-		var group []index.Mutation
-		for _, name := range part {
-			group = append(group, index.Put{
-				Key: packKey(name), Exempt: true, Limit: -1, Now: now,
-				Item: index.Item{Size: 1 << 20, Created: now, Modified: now, Ref: name[:32]},
-			})
+	dir := b.TempDir()
+	repotest.Seed(b, datadir.Options{Dir: dir}, "r", vger.Name, func(yield func([]index.Mutation) bool) {
+		for part := range slices.Chunk(names, 20_000) {
+			var group []index.Mutation
+			for _, name := range part {
+				group = append(group, index.Put{
+					Key: packKey(name), Exempt: true, Limit: -1, Now: now,
+					Item: index.Item{Size: 1 << 20, Created: now, Modified: now, Ref: name[:32]},
+				})
+			}
+			if !yield(group) {
+				return
+			}
 		}
-		if _, err := x.Apply(b.Context(), group...); err != nil {
-			b.Fatal(err)
-		}
-	}
+	})
+	return newServer(b, func(c *setup) { c.set.Dir = dir })
 }
 
 func label(n int) string {
@@ -71,8 +76,7 @@ func drain(b *testing.B, s *server, target, encoding string) int64 {
 // BenchmarkList: one whole list over the wire: the walk of the index, JSON, and gzip if asked for.
 func BenchmarkList(b *testing.B) {
 	const n = 1_000_000
-	s := newServer(b, nil)
-	populate(b, s, n)
+	s := populated(b, n)
 	for _, encoding := range []string{"identity", "gzip"} {
 		b.Run(fmt.Sprintf("keys=%s/encoding=%s", label(n), encoding), func(b *testing.B) {
 			b.ReportAllocs()
@@ -90,8 +94,7 @@ func BenchmarkList(b *testing.B) {
 func BenchmarkStats(b *testing.B) {
 	for _, n := range []int{1_000, 1_000_000} {
 		b.Run("items="+label(n), func(b *testing.B) {
-			s := newServer(b, nil)
-			populate(b, s, n)
+			s := populated(b, n)
 			for b.Loop() {
 				drain(b, s, "/r?stats", "identity")
 			}

@@ -8,7 +8,6 @@ import (
 	"strings"
 	"sync"
 
-	"packhouse/index"
 	"packhouse/repo"
 )
 
@@ -48,8 +47,8 @@ type knownConfig struct {
 // of returns the config of a repository. It is read with the server's own eyes: policy
 // must not depend on what the principal may read.
 func (c *configs) of(ctx context.Context, r *repo.Repository) (repositoryConfig, error) {
-	entry, err := r.Index().Get("config")
-	if errors.Is(err, index.ErrNotFound) || err == nil && entry.Dir {
+	entry, err := r.Entry("config")
+	if errors.Is(err, repo.ErrNotFound) || err == nil && entry.Dir {
 		return repositoryConfig{}, nil
 	}
 	if err != nil {

@@ -13,7 +13,7 @@ import (
 	"testing/iotest"
 	"unicode/utf8"
 
-	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // FuzzKey: every key that is accepted is one the repository takes, has one spelling, and hides nothing from policy.
@@ -35,7 +35,7 @@ func FuzzKey(f *testing.F) {
 			if k.shape == invalidKey || k.shape == rootKey {
 				continue
 			}
-			if err := repo.CheckKey(k.text); err != nil || !utf8.ValidString(k.text) {
+			if err := keys.Check(k.text); err != nil || !utf8.ValidString(k.text) {
 				t.Fatalf("%q: accepted %q: %v", raw, k.text, err)
 			}
 			if isPack := strings.HasPrefix(k.text, "packs/") && strings.Count(k.text, "/") == 2; isPack != (k.shape == pack) {

@@ -23,19 +23,20 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // server is the real server on a real listener, with this dialect alone.
 type server struct {
 	t    testing.TB
-	set  *repo.Set
+	set  *datadir.Set
 	base string
 	http *http.Client
 }
 
 // setup is what a test may change before the server starts.
 type setup struct {
-	set     repo.SetOptions
+	set     datadir.Options
 	dialect vger.Options
 	server  api.Options
 	auth    api.AuthOptions
@@ -43,7 +44,7 @@ type setup struct {
 
 func newServer(t testing.TB, change func(*setup)) *server {
 	t.Helper()
-	c := setup{set: repo.SetOptions{Dir: t.TempDir(), Environment: repo.Environment{FS: unsynced{vfs.OS()}}}, auth: api.AuthOptions{NoAuth: true}}
+	c := setup{set: datadir.Options{Dir: t.TempDir(), Environment: repo.Environment{FS: unsynced{vfs.OS()}}}, auth: api.AuthOptions{NoAuth: true}}
 	engine := compact.New(compact.Options{TempDir: t.TempDir()})
 	c.dialect.Engine = engine
 	c.server.Version = "test"
@@ -55,7 +56,7 @@ func newServer(t testing.TB, change func(*setup)) *server {
 	if err != nil {
 		t.Fatal(err)
 	}
-	set := repo.OpenSet(c.set)
+	set := datadir.Open(c.set)
 	c.server.Set, c.server.Auth, c.server.Dialects = set, auth, []api.Dialect{vger.New(c.dialect)}
 	srv, err := api.New(c.server)
 	if err != nil {
@@ -108,7 +109,7 @@ func (s *server) check() {
 		if r.Health().ReadOnly {
 			continue
 		}
-		report, err := r.Index().Check(context.Background())
+		report, err := r.CheckIndex(context.Background())
 		if err != nil || len(report.Problems) > 0 || report.Counted != report.Stored {
 			s.t.Errorf("check of %q: %v, counted %+v, stored %+v, problems %q", name, err, report.Counted, report.Stored, report.Problems)
 		}

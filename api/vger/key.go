@@ -5,7 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
-	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // key is an object's name after normalisation: slashes at both ends are gone, so that
@@ -44,7 +44,7 @@ func parseKey(name string) key {
 		k.shape = rootKey
 		return k
 	}
-	if repo.CheckKey(k.text) != nil || !utf8.ValidString(k.text) {
+	if keys.Check(k.text) != nil || !utf8.ValidString(k.text) {
 		return k
 	}
 	parts := strings.Split(k.text, "/")

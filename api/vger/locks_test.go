@@ -14,6 +14,7 @@ import (
 	"packhouse/api/vger"
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // clock is a time that tests move.
@@ -27,7 +28,7 @@ func newClock() *clock {
 
 func (c *clock) now() time.Time         { return time.Unix(0, c.unixNano.Load()).UTC() }
 func (c *clock) pass(d time.Duration)   { c.unixNano.Add(int64(d)) }
-func (c *clock) set(o *repo.SetOptions) { o.Now = c.now }
+func (c *clock) set(o *datadir.Options) { o.Now = c.now }
 
 func (s *server) acquire(id, body string) reply {
 	s.t.Helper()

@@ -20,6 +20,7 @@ import (
 	"packhouse/api/vger"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
 )
 
@@ -93,8 +94,8 @@ func measure(f *Figures, work func() error) error {
 	return err
 }
 
-func withRepository(ctx context.Context, dir string, do func(*repo.Set, *repo.Access) error) (err error) {
-	set := repo.OpenSet(repo.SetOptions{Dir: dir})
+func withRepository(ctx context.Context, dir string, do func(*datadir.Set, *repo.Access) error) (err error) {
+	set := datadir.Open(datadir.Options{Dir: dir})
 	defer func() { err = errors.Join(err, set.Close()) }()
 	r, err := set.Get(ctx, repository)
 	if err != nil {
@@ -109,7 +110,7 @@ func (c Workload) floor(ctx context.Context, dir string, packs []pack, f *Figure
 	if err != nil {
 		return err
 	}
-	return withRepository(ctx, dir, func(_ *repo.Set, a *repo.Access) error {
+	return withRepository(ctx, dir, func(_ *datadir.Set, a *repo.Access) error {
 		return measure(f, func() error {
 			for i, p := range packs {
 				if err := floorPack(ctx, a, p, blake3, filepath.Join(dir, fmt.Sprint(i))); err != nil {
@@ -170,7 +171,7 @@ func (c Workload) engine(ctx context.Context, dir string, packs []pack, f *Figur
 	}
 	e := compact.New(compact.Options{Workers: workers, TempDir: dir})
 	defer e.Close()
-	return withRepository(ctx, dir, func(_ *repo.Set, a *repo.Access) error {
+	return withRepository(ctx, dir, func(_ *datadir.Set, a *repo.Access) error {
 		return measure(f, func() error {
 			plan := e.NewPlan(compact.Limits{})
 			defer plan.Close()
@@ -186,7 +187,7 @@ func (c Workload) engine(ctx context.Context, dir string, packs []pack, f *Figur
 func (c Workload) serve(ctx context.Context, dir string, f *Figures, do func(base string) error) error {
 	e := compact.New(compact.Options{TempDir: dir})
 	defer e.Close()
-	return withRepository(ctx, dir, func(set *repo.Set, _ *repo.Access) error {
+	return withRepository(ctx, dir, func(set *datadir.Set, _ *repo.Access) error {
 		auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
 		if err != nil {
 			return err

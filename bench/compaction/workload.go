@@ -15,7 +15,9 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
+	"packhouse/repo/layout"
 )
 
 // Workload is a set of packs in V'Ger's format, with blobs of which a part is unused.
@@ -57,7 +59,7 @@ const (
 
 // Prepare creates the packs in a repository below Dir.
 func (c Workload) Prepare(ctx context.Context, progress func(done int64)) (err error) {
-	set := repo.OpenSet(repo.SetOptions{Dir: c.Dir})
+	set := datadir.Open(datadir.Options{Dir: c.Dir})
 	defer func() { err = errors.Join(err, set.Close()) }()
 	r, err := set.Create(ctx, repository, "vger")
 	if err != nil {
@@ -166,7 +168,7 @@ func (c Workload) clone(name string) (dir string, err error) {
 		switch {
 		case d.IsDir():
 			return os.MkdirAll(to, 0o700)
-		case inside == repo.IndexFile:
+		case inside == layout.IndexFile:
 			body, err := os.ReadFile(path)
 			if err != nil {
 				return err

@@ -17,7 +17,8 @@ import (
 	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // adminFlags say which data directory an administrative command is about.
@@ -77,7 +78,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	if err != nil {
 		return err
 	}
-	single := repo.HasIndex(dir)
+	single := layout.HasIndex(dir)
 	ctx, cancel := context.WithTimeout(cmd.Context(), claimPatience)
 	defer cancel()
 	free := 0 // attempts that were refused because of a holder that was gone a moment later
@@ -161,7 +162,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	}
 	id := ""
 	if !single {
-		if id, err = repo.Identity(vfs.OS(), claim.Dir); err != nil && !errors.Is(err, repo.ErrNoIdentity) {
+		if id, err = datadir.Identity(vfs.OS(), claim.Dir); err != nil && !errors.Is(err, datadir.ErrNoIdentity) {
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
@@ -197,7 +198,7 @@ func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
 		policy, err := policyAbove(dir)
 		return func(string) config.Policy { return policy }, err
 	}
-	kept, err := config.KeptPolicies(filepath.Join(dir, repo.OwnDir))
+	kept, err := config.KeptPolicies(filepath.Join(dir, layout.OwnDir))
 	return kept.Of, err
 }
 
@@ -214,7 +215,7 @@ func (c *adminClient) name(args []string) (string, error) {
 	case len(args) == 0:
 		return "", usage("the name of a repository is missing; packhouse repo list shows them")
 	}
-	return args[0], repo.CheckName(args[0])
+	return args[0], datadir.CheckName(args[0])
 }
 
 // nameAndRest takes the repository's name off the front of args, where it has one.

@@ -11,7 +11,7 @@ import (
 
 	"packhouse/api/client"
 	"packhouse/api/local"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 func checkCommand(s streams) *cobra.Command {
@@ -72,7 +72,7 @@ func (c *adminClient) lost(names []string) []string {
 	if c.data == "" {
 		return nil
 	}
-	return repo.LostIndexes(c.data, names...)
+	return datadir.LostIndexes(c.data, names...)
 }
 
 // showProblem prints what is wrong with a repository, in the form of adminClient.check.

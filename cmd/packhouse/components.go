@@ -17,11 +17,13 @@ import (
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // components are the repositories of a directory and the protocols they are reached by.
 type components struct {
-	set       *repo.Set
+	set       *datadir.Set
 	engine    *compact.Engine
 	dialects  []api.Dialect
 	admin     http.Handler
@@ -41,7 +43,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		next = func(now time.Time) time.Time { return now.AddDate(1, 0, 0) }
 	}
 	// Not the system's directory for such files: that is memory on many machines, and these can be large.
-	temporary := filepath.Join(o.Claim.Dir, repo.OwnDir)
+	temporary := filepath.Join(o.Claim.Dir, layout.OwnDir)
 	if o.Claim.ReadOnly {
 		temporary = ""
 	}
@@ -69,7 +71,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 			return authorize(repository, name, p, trusted)
 		},
 	})
-	r.set = repo.OpenSet(o.setOptions(r.engine))
+	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
 		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity,
@@ -91,8 +93,8 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 }
 
 // setOptions are those of the repositories, whose jobs are the engine's.
-func (o *serverOptions) setOptions(engine *compact.Engine) repo.SetOptions {
-	options := repo.SetOptions{
+func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
+	options := datadir.Options{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
 		Identity: o.Identity, InPlace: o.Claim.InPlace, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {

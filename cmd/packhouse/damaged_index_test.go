@@ -13,7 +13,7 @@ import (
 	"testing"
 	"time"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // changePages lets fn change the pages of an index in place. fn tells whether it changed the page.
@@ -87,7 +87,7 @@ func TestDamagedIndex(t *testing.T) {
 					s.expect(t, http.StatusOK, "POST", "/"+r+"/"+name(i), "content")
 				}
 			}
-			path := filepath.Join(data, "bad", repo.IndexFile)
+			path := filepath.Join(data, "bad", layout.IndexFile)
 			if !c.running {
 				if code := s.stop(t, syscall.SIGTERM); code != 0 {
 					t.Fatalf("exit code of the server: %d", code)

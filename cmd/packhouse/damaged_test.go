@@ -8,7 +8,7 @@ import (
 	"syscall"
 	"testing"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // TestOneDamagedRepository: what is wrong with one repository does not keep the others from being checked and listed.
@@ -26,7 +26,7 @@ func TestOneDamagedRepository(t *testing.T) {
 	if code := s.stop(t, syscall.SIGTERM); code != 0 {
 		t.Fatalf("exit code of the server: %d", code)
 	}
-	write(t, filepath.Join(data, "b", repo.IndexFile), strings.Repeat("not an index ", 1000))
+	write(t, filepath.Join(data, "b", layout.IndexFile), strings.Repeat("not an index ", 1000))
 
 	call := func(code int, out, errs string, args ...string) {
 		t.Helper()

@@ -7,12 +7,13 @@ import (
 	"os"
 	"path/filepath"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // lookAround refuses a data directory that is one repository or in one, and warns of what is not a repository at all.
 func lookAround(dir string, log *slog.Logger) error {
-	if err := repo.CheckApart(dir); err != nil {
+	if err := datadir.CheckApart(dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	entries, err := os.ReadDir(dir)
@@ -23,14 +24,14 @@ func lookAround(dir string, log *slog.Logger) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	for _, entry := range entries {
-		if entry.Name() == repo.IndexFile {
+		if entry.Name() == layout.IndexFile {
 			return fmt.Errorf("%s is one repository, not a data directory; serve the directory above it (%s), or use packhouse %s --backend FILE:%s",
 				dir, filepath.Dir(dir), restName, dir)
 		}
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name == repo.OwnDir || repo.CheckName(name) == nil && entry.IsDir() && repo.MayBecome(filepath.Join(dir, name)) {
+		if name == layout.OwnDir || datadir.CheckName(name) == nil && entry.IsDir() && datadir.MayBecome(filepath.Join(dir, name)) {
 			continue
 		}
 		log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)

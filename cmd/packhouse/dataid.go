@@ -10,7 +10,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // checkDataID refuses a directory that has not the identity that data_id of the configuration demands: such as the empty one
@@ -19,9 +19,9 @@ func checkDataID(dir, want string) error {
 	if want == "" {
 		return nil
 	}
-	id, err := repo.Identity(vfs.OS(), dir)
+	id, err := datadir.Identity(vfs.OS(), dir)
 	switch {
-	case errors.Is(err, repo.ErrNoIdentity):
+	case errors.Is(err, datadir.ErrNoIdentity):
 		return fmt.Errorf("data directory %s: it has no identity; data_id of the configuration expects %s: mount its volume, or correct data_dir or data_id", dir, want)
 	case err != nil:
 		return fmt.Errorf("data directory %s: %w", dir, err)
@@ -37,14 +37,14 @@ func identify(claim *holder.Claim, want string) (id string, made bool, err error
 	if err := checkDataID(claim.Dir, want); err != nil {
 		return "", false, err // once more: it is ours only now
 	}
-	id, err = repo.Identity(vfs.OS(), claim.Dir)
+	id, err = datadir.Identity(vfs.OS(), claim.Dir)
 	switch {
-	case !errors.Is(err, repo.ErrNoIdentity):
+	case !errors.Is(err, datadir.ErrNoIdentity):
 		return id, false, err
 	case claim.ReadOnly:
 		return "", false, nil
 	}
-	id, err = repo.MakeIdentity(vfs.OS(), claim.Dir)
+	id, err = datadir.MakeIdentity(vfs.OS(), claim.Dir)
 	return id, true, err
 }
 
@@ -68,11 +68,11 @@ func describeDataDir(c *config.Config) (lines []string, err error) {
 	if missing := missingRepositories(dir, c); len(missing) > 0 {
 		lines = append(lines, fmt.Sprintf("warning: the data directory %s has no repository %s", dir, strings.Join(missing, ", ")))
 	}
-	id, err := repo.Identity(vfs.OS(), dir)
+	id, err := datadir.Identity(vfs.OS(), dir)
 	switch {
-	case errors.Is(err, repo.ErrNoIdentity) && c.DataID != "":
+	case errors.Is(err, datadir.ErrNoIdentity) && c.DataID != "":
 		return append(lines, fmt.Sprintf("warning: the data directory %s is not there now; data_id expects %s", dir, c.DataID)), nil
-	case errors.Is(err, repo.ErrNoIdentity), errors.Is(err, os.ErrPermission):
+	case errors.Is(err, datadir.ErrNoIdentity), errors.Is(err, os.ErrPermission):
 		return lines, nil
 	case err != nil:
 		return lines, err

@@ -16,6 +16,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // idleVariable sets how long a background holder stays without requests.
@@ -148,7 +149,7 @@ func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *a
 
 // policyAbove is what the server of the data directory around a repository, running or not, was told of it.
 func policyAbove(dir string) (config.Policy, error) {
-	p, err := config.KeptPolicies(filepath.Join(filepath.Dir(dir), repo.OwnDir))
+	p, err := config.KeptPolicies(filepath.Join(filepath.Dir(dir), layout.OwnDir))
 	if errors.Is(err, os.ErrPermission) {
 		return config.DefaultPolicy(), nil // the directory of another user's server
 	}

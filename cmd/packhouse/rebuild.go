@@ -11,7 +11,9 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
+	"packhouse/repo/recovery"
 )
 
 // repoRebuild makes an index anew, offline.
@@ -38,12 +40,12 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			}
 			top := dir
 			if len(args) == 1 {
-				if err := repo.CheckName(args[0]); err != nil {
+				if err := datadir.CheckName(args[0]); err != nil {
 					return usage("%w", err)
 				}
 				dir = filepath.Join(dir, args[0])
 			}
-			if !repo.HasBlobs(dir) {
+			if !layout.HasBlobs(dir) {
 				return usage("there is no repository in %s; give the name of a repository, or its directory with -d", dir)
 			}
 			if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
@@ -78,11 +80,11 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 }
 
 func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
-	if repo.HasIndex(dir) && !replace {
+	if layout.HasIndex(dir) && !replace {
 		return errors.New("the repository has an index; use --replace to rename it to index.db.lost and build a new one")
 	}
 	blobs := int64(0)
-	report, err := repo.Rebuild(cmd.Context(), repo.Environment{}, dir, repo.RebuildOptions{
+	report, err := recovery.Rebuild(cmd.Context(), dir, recovery.RebuildOptions{
 		Replace: replace,
 		Progress: func(n int64) {
 			if n/10_000 > blobs/10_000 || isTerminal(s.err) {
@@ -111,7 +113,7 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 	return err
 }
 
-func showRebuilt(s streams, report repo.RebuildReport) error {
+func showRebuilt(s streams, report recovery.RebuildReport) error {
 	from := "no snapshot"
 	if report.Snapshot != "" {
 		from = "snapshot " + report.Snapshot

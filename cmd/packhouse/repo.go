@@ -17,7 +17,7 @@ import (
 	"packhouse/api/client"
 	"packhouse/api/local"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // repositoryInfo is what the server tells of a repository; see docs/api.md.
@@ -209,7 +209,7 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
 			if dialect != "borgstore" && dialect != "vger" {
 				return usage("--dialect must be borgstore (for borg) or vger (for V'Ger and vykar)")
 			}
-			if err := repo.CheckName(args[0]); err != nil {
+			if err := datadir.CheckName(args[0]); err != nil {
 				return usage("%w", err)
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {

@@ -13,7 +13,7 @@ import (
 	"testing"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // TestAdministration runs the administrator's commands against a server, and then against its directory.
@@ -193,7 +193,7 @@ func TestCommandLineErrors(t *testing.T) {
 	if err := os.MkdirAll(repository, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if err := os.WriteFile(filepath.Join(repository, repo.IndexFile), nil, 0o600); err != nil {
+	if err := os.WriteFile(filepath.Join(repository, layout.IndexFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	empty := filepath.Join(dir, "empty")

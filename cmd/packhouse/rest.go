@@ -19,6 +19,7 @@ import (
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // restName is the program whose options and place the verb of that name takes.
@@ -158,7 +159,7 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	}
 	p, err := f.parse()
 	if err == nil {
-		err = repo.CheckApart(p.dir)
+		err = datadir.CheckApart(p.dir)
 	}
 	if err != nil {
 		return err

@@ -9,7 +9,7 @@ import (
 	"syscall"
 	"testing"
 
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // startRest runs borgstore-server-rest on a port the system chooses.
@@ -98,7 +98,7 @@ func TestRestSocketActivation(t *testing.T) {
 	if got, text := request(t, overUnix(path), "", "POST", "http://x/?cmd=create", ""); got != http.StatusOK {
 		t.Errorf("create: got %d %q, want 200", got, text)
 	}
-	if _, err := os.Stat(filepath.Join(top, "with blank", repo.IndexFile)); err != nil {
+	if _, err := os.Stat(filepath.Join(top, "with blank", layout.IndexFile)); err != nil {
 		t.Errorf("the URL's path was not decoded: %v", err)
 	}
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {

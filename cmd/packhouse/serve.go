@@ -22,6 +22,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -159,7 +160,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	if claim.ReadOnly {
 		sv.log.Warn("the file system of the data directory is read-only: clients can only read, and their locks are kept in memory", "path", dir)
-	} else if err := sv.c.Policies().Keep(filepath.Join(dir, repo.OwnDir)); err != nil {
+	} else if err := sv.c.Policies().Keep(filepath.Join(dir, layout.OwnDir)); err != nil {
 		return err
 	}
 	token, where, err := sv.token()
@@ -323,7 +324,7 @@ func (sv *service) reload() {
 	var token string
 	var source tokenSource
 	if err == nil && !sv.server.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, repo.OwnDir)); err != nil {
+		if err := c.Policies().Keep(filepath.Join(sv.server.o.Claim.Dir, layout.OwnDir)); err != nil {
 			sv.log.Error("reload: could not store the policies for stdio processes; without a server they use the old ones", "error", err)
 		}
 	}

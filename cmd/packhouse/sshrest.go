@@ -8,7 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/stdio"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // serveRest is `serve --rest`: what borg starts over ssh, or an administrator forces there.
@@ -37,7 +37,7 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 	if err := f.allow(p.dir); err != nil {
 		return err
 	}
-	if err := repo.CheckApart(p.dir); err != nil {
+	if err := datadir.CheckApart(p.dir); err != nil {
 		return err
 	}
 	return serveStdio(cmd.Context(), s, p, "", "")

@@ -15,7 +15,7 @@ import (
 
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // findPatience is how long a stdio process looks for whoever holds its repository.
@@ -139,7 +139,7 @@ func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 		return nil, err
 	}
 	if found.Name != "" {
-		if err := repo.CheckName(found.Name); err != nil {
+		if err := datadir.CheckName(found.Name); err != nil {
 			return nil, errors.Join(fmt.Errorf("the directory is inside a data directory that a server has open: %w", err), found.Close())
 		}
 	}

@@ -16,7 +16,7 @@ import (
 	"time"
 
 	"packhouse/api/holder"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // ask sends a request over stdio as the real client does, and reads the response by its rules. An error
@@ -97,7 +97,7 @@ func holderOf(dir string) int {
 	if !holder.Held(dir) {
 		return 0
 	}
-	text, err := os.ReadFile(filepath.Join(dir, repo.OwnDir, "lock"))
+	text, err := os.ReadFile(filepath.Join(dir, layout.OwnDir, "lock"))
 	if err != nil {
 		return 0
 	}
@@ -310,12 +310,12 @@ func TestNested(t *testing.T) {
 				t.Errorf("%q: got exit code %d, %q; want 1, %q", args, got, c.errs, want)
 			}
 		}
-		if _, err := os.Stat(filepath.Join(dir, repo.IndexFile)); err == nil {
+		if _, err := os.Stat(filepath.Join(dir, layout.IndexFile)); err == nil {
 			t.Errorf("%s became a repository", path)
 		}
 	}
 	// Beside it is fine, and so is a directory that happens to be below a file of that name.
-	write(t, filepath.Join(top, repo.IndexFile), "not ours")
+	write(t, filepath.Join(top, layout.IndexFile), "not ours")
 	c = stdioAt(t, filepath.Join(top, "s"))
 	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
 	c.finish(t)

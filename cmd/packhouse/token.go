@@ -10,7 +10,7 @@ import (
 	"strings"
 
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // tokenVariables are where the token may come from, in this order. The last two are those of
@@ -22,7 +22,7 @@ func tokenPath(c *config.Config) string {
 	if c.TokenFile != "" {
 		return c.TokenFile
 	}
-	return filepath.Join(c.DataDir, repo.OwnDir, "token")
+	return filepath.Join(c.DataDir, layout.OwnDir, "token")
 }
 
 // keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable

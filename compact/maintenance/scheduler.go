@@ -11,6 +11,7 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Config is the configuration of maintenance. The zero value works. Schedules are cron expressions of five fields, descriptors
@@ -35,7 +36,7 @@ type Task struct {
 
 // Options of Start. Set and Engine are required.
 type Options struct {
-	Set    *repo.Set
+	Set    *datadir.Set
 	Engine *compact.Engine
 	Config Config
 	Tasks  []Task           // besides our own
@@ -282,7 +283,7 @@ func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 		return last
 	}
 	now := w.o.Now()
-	value, err := r.Index().Meta(metaName(t))
+	value, err := r.Meta(metaName(t))
 	if err == nil {
 		if ms, err := strconv.ParseInt(string(value), 10, 64); err == nil {
 			// A clock that was once set wrong must not put maintenance off for ever.

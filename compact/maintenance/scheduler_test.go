@@ -14,9 +14,12 @@ import (
 	"testing/synctest"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
 )
 
 // server is a set of repositories with an engine and a scheduler, inside a synctest bubble: its clock
@@ -24,14 +27,14 @@ import (
 type server struct {
 	t         *testing.T
 	dir       string
-	set       *repo.Set
+	set       *datadir.Set
 	engine    *compact.Engine
 	scheduler *maintenance.Scheduler
 }
 
 func (s *server) start(o maintenance.Options) {
 	s.t.Helper()
-	s.set = repo.OpenSet(repo.SetOptions{Dir: s.dir})
+	s.set = datadir.Open(datadir.Options{Dir: s.dir})
 	s.engine = compact.New(compact.Options{Window: o.Config.Window.Next})
 	o.Set, o.Engine, o.Config.Zone = s.set, s.engine, time.UTC
 	var err error
@@ -263,7 +266,7 @@ func TestRollingScrub(t *testing.T) {
 		var places []string
 		for range 5 {
 			time.Sleep(24 * time.Hour)
-			place, err := r.Index().Meta("scrub.after")
+			place, err := r.Meta("scrub.after")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -290,9 +293,9 @@ func TestSnapshotsAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &server{t: t, dir: dir}
 		s.start(maintenance.Options{Config: maintenance.Config{Scrub: "off", Keep: 2, Jitter: -1}})
-		r := s.create("a")
+		s.create("a")
 		time.Sleep(4 * 24 * time.Hour)
-		kept, err := r.Snapshots()
+		kept, err := recovery.Snapshots(vfs.OS(), filepath.Join(dir, "a"))
 		if err != nil || len(kept) != 2 {
 			t.Errorf("snapshots: got %+v, %v, want 2", kept, err)
 		}

@@ -55,7 +55,7 @@ const keptFor = 48 * time.Hour
 // kept are the packs that the server keeps beside the items.
 func kept(t testing.TB, r *repo.Repository) (items, bytes int64) {
 	t.Helper()
-	c := r.Index().Counters()
+	c := r.Usage()
 	return c.KeptItems, c.KeptBytes
 }
 
@@ -63,25 +63,29 @@ func kept(t testing.TB, r *repo.Repository) (items, bytes int64) {
 // index a client has.
 func doubts(t testing.TB, r *repo.Repository) (open, returned int64) {
 	t.Helper()
-	c := r.Index().Counters()
+	c := r.Usage()
 	return c.OpenBytes, c.ReturnedBytes
 }
 
 // served tells whether a pack can be read, also when it is only kept, without asking for it as a client does.
 func served(t testing.TB, r *repo.Repository, key string) (size int64, ok bool) {
 	t.Helper()
-	entry, err := r.Index().Get(key)
+	entry, err := r.Entry(key)
 	if err == nil && !entry.Dir {
 		return entry.Item.Size, true
 	}
-	var kept index.Kept
-	if errors.Is(err, index.ErrNotFound) {
-		kept, err = r.Index().Kept(key)
+	if errors.Is(err, repo.ErrNotFound) {
+		err = r.EachKept(func(k index.Kept) error {
+			if k.Key == key {
+				size, ok = k.Item.Size, true
+			}
+			return nil
+		})
 	}
-	if err != nil && !errors.Is(err, index.ErrNotFound) {
+	if err != nil {
 		t.Fatalf("look for %s: %v", key, err)
 	}
-	return kept.Item.Size, err == nil
+	return size, ok
 }
 
 // read is an object's content as it is stored.
@@ -116,8 +120,8 @@ func (j *judge) look() {
 	if r == nil {
 		return
 	}
-	entry, err := r.Index().Get("index")
-	if errors.Is(err, index.ErrNotFound) {
+	entry, err := r.Entry("index")
+	if errors.Is(err, repo.ErrNotFound) {
 		return
 	}
 	if err != nil {
@@ -200,13 +204,13 @@ func (j *judge) snapshots(r *repo.Repository) (all []vykartest.Snapshot) {
 // list are the keys below a directory, of the items alone.
 func (j *judge) list(r *repo.Repository, dir string) (keys []string) {
 	j.t.Helper()
-	err := r.Index().List(context.Background(), index.ListOptions{Dir: dir, Recursive: true}, func(e index.Entry) error {
-		if !e.Dir {
+	err := r.Items(context.Background(), "", func(e index.Entry) error {
+		if strings.HasPrefix(e.Key, dir+"/") {
 			keys = append(keys, e.Key)
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, index.ErrNotFound) {
+	if err != nil {
 		j.fail("list %s: %v", dir, err)
 	}
 	return keys
@@ -250,7 +254,7 @@ func (j *judge) settled() {
 	if u.Reserved != 0 || u.TrashItems != 0 {
 		j.fail("LEFT: usage %+v", u)
 	}
-	report, err := r.Index().Check(context.Background())
+	report, err := r.CheckIndex(context.Background())
 	if err != nil || len(report.Problems) > 0 || report.Counted != report.Stored {
 		j.fail("check of the server's index: %v, counted %+v, stored %+v, problems %q", err, report.Counted, report.Stored, report.Problems)
 	}

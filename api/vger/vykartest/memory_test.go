@@ -23,6 +23,7 @@ import (
 	"packhouse/compact"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // machine is a server in this process, which requests reach without a network. It can be killed at any call of its
@@ -40,7 +41,7 @@ type machine struct {
 	careless bool // the sources of each plan are deleted at once, as the reference does
 
 	engine *compact.Engine
-	set    *repo.Set
+	set    *datadir.Set
 	server *api.Server
 	power  *power
 	starts int
@@ -79,7 +80,7 @@ func (m *machine) start() {
 		m.t.Fatal(err)
 	}
 	m.engine = compact.New(compact.Options{Workers: 1, TempDir: m.dir, Now: m.now.Now})
-	m.set = repo.OpenSet(repo.SetOptions{
+	m.set = datadir.Open(datadir.Options{
 		Dir: filepath.Join(m.dir, "data"), Settings: m.settings,
 		Environment: repo.Environment{FS: failing, Now: m.now.Now, Index: index.Options{BeforeCommit: m.power.before, AfterCommit: m.power.after}},
 	})

@@ -11,6 +11,7 @@ import (
 	"packhouse/api/vger"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // A setter stores the value a file gives to one key; its error says what would be right.
@@ -209,7 +210,7 @@ func serverKeys() table[Config] {
 	keys := policyKeys(func(c *Config) *Policy { return &c.Policy })
 	keys["listen"] = texts(func(c *Config) *[]string { return &c.Listen }, CheckListen)
 	keys["data_dir"] = text(func(c *Config) *string { return &c.DataDir }, notEmpty)
-	keys["data_id"] = text(func(c *Config) *string { return &c.DataID }, repo.CheckIdentity)
+	keys["data_id"] = text(func(c *Config) *string { return &c.DataID }, datadir.CheckIdentity)
 	keys["token"] = text(func(c *Config) *string { return &c.Token }, CheckToken)
 	keys["token_file"] = text(func(c *Config) *string { return &c.TokenFile }, notEmpty)
 	keys["tls_cert"] = text(func(c *Config) *string { return &c.TLSCert }, notEmpty)

@@ -11,7 +11,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
-	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // ParseSize reads a number of bytes: digits, with a fraction and one of the suffixes K, M, G, T or
@@ -138,7 +138,7 @@ func checkPasswordHash(text string) error {
 	return nil
 }
 
-func checkRepositoryName(name string) error { return repo.CheckName(name) }
+func checkRepositoryName(name string) error { return datadir.CheckName(name) }
 
 func oneOf(text string, allowed ...string) error {
 	for _, a := range allowed {

@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"context"
@@ -10,27 +10,31 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
-// errStopping answers requests that come while the server closes its repositories.
-var errStopping = fmt.Errorf("%w: the server is stopping", ErrBusy)
+var (
+	// errStopping answers requests that come while the server closes its repositories.
+	errStopping  = fmt.Errorf("%w: the server is stopping", repo.ErrBusy)
+	errElsewhere = fmt.Errorf("%w: another process has the repository open", repo.ErrBusy)
+)
 
-// SetOptions of OpenSet. Dir is required.
-type SetOptions struct {
+// Options of Open. Dir is required.
+type Options struct {
 	Dir    string
 	Single bool // Dir itself is the one repository, under the name ""; else each sub-directory is one
-	Environment
+	repo.Environment
 	// Settings gives what the configuration says of a repository; nil: no limits.
-	Settings func(name string) Settings
+	Settings func(name string) repo.Settings
 	// TakeOver asks a process that holds the repository in dir to let go of it.
-	// nil: such a repository is ErrBusy.
+	// nil: such a repository is repo.ErrBusy.
 	TakeOver func(ctx context.Context, dir string) error
 
 	// Identity is the one that the data directory must have, see MakeIdentity. "": it is known by device and inode alone.
 	Identity string
-	// InPlace tells whether this process still has the right to the directory that lies under the path: an ErrDetached
+	// InPlace tells whether this process still has the right to the directory that lies under the path: a repo.ErrDetached
 	// else. nil: it has.
 	InPlace func() error
 	// Detached is called when the directory has been found not to be in its place: to let go of what is open in it, so that
@@ -40,25 +44,25 @@ type SetOptions struct {
 	// that. It is called now and then until it succeeds, one call at a time. nil: whoever made the set calls Attach.
 	Reattach func() error
 	// GaveUp is told of each repository that is given up because it is not in its place; nil: nobody wants to know.
-	GaveUp func(*Repository)
+	GaveUp func(*repo.Repository)
 }
 
 // Set is the repositories of one data directory. They are opened when first asked
 // for and stay open. Its methods are safe for concurrent use.
 type Set struct {
-	o     SetOptions
+	o     Options
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
-	disk  diskLedger
+	disk  repo.Disk
 
 	unusable unusable
 	attached attachment
 
-	mu      sync.RWMutex                  // held for a look at the maps only
-	open    map[string]*Repository        // guarded by mu
-	closed  bool                          // guarded by mu
-	leaving map[*Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
-	devices map[string]uint64             // of repositories that were given up and had a volume of their own. Guarded by mu
-	failed  map[string]bool               // repositories whose disk failed before its file system became read-only. Guarded by mu
+	mu      sync.RWMutex                       // held for a look at the maps only
+	open    map[string]*repo.Repository        // guarded by mu
+	closed  bool                               // guarded by mu
+	leaving map[*repo.Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
+	devices map[string]uint64                  // of repositories that were given up and had a volume of their own. Guarded by mu
+	failed  map[string]bool                    // repositories whose disk failed before its file system became read-only. Guarded by mu
 
 	leavings sync.WaitGroup // the goroutines of leaving
 
@@ -67,16 +71,15 @@ type Set struct {
 	stopping chan struct{}           // closed when Close waits no longer
 }
 
-// OpenSet makes a set of what is in o.Dir, which need not exist yet. It opens nothing.
-func OpenSet(o SetOptions) *Set {
-	o.Environment = o.Environment.withDefaults()
-	o.memory = new(memoryDisk)
+// Open makes a set of what is in o.Dir, which need not exist yet. It opens no repository.
+func Open(o Options) *Set {
+	o.Environment = o.WithDefaults()
 	if o.Settings == nil {
-		o.Settings = func(string) Settings { return Settings{Quota: -1} }
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1} }
 	}
 	s := &Set{
-		o: o, open: make(map[string]*Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
-		leaving: make(map[*Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
+		o: o, open: make(map[string]*repo.Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
+		leaving: make(map[*repo.Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
 	}
 	if info, err := o.FS.Stat(o.Dir); err == nil {
 		s.bind(info)
@@ -88,7 +91,7 @@ func OpenSet(o SetOptions) *Set {
 func (s *Set) Single() bool { return s.o.Single }
 
 // NameOf is the name of a repository that is open.
-func (s *Set) NameOf(r *Repository) (string, error) {
+func (s *Set) NameOf(r *repo.Repository) (string, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for name, other := range s.open {
@@ -96,25 +99,28 @@ func (s *Set) NameOf(r *Repository) (string, error) {
 			return name, nil
 		}
 	}
-	return "", ErrNoRepository
+	return "", repo.ErrNoRepository
 }
 
 // path is the directory of a repository.
 func (s *Set) path(name string) (string, error) {
 	if s.o.Single {
 		if name != "" {
-			return "", ErrNoRepository
+			return "", repo.ErrNoRepository
 		}
 		return s.o.Dir, nil
 	}
 	if err := CheckName(name); err != nil {
 		return "", err
 	}
-	return filepath.Join(s.o.Dir, name), nil
+	return s.dir(name), nil
 }
 
+// dir is the directory of a repository of the set.
+func (s *Set) dir(name string) string { return filepath.Join(s.o.Dir, name) }
+
 // opened returns the repository if it is open and in its place, nil if not.
-func (s *Set) opened(name string) (*Repository, error) {
+func (s *Set) opened(name string) (*repo.Repository, error) {
 	s.mu.RLock()
 	r, closed := s.open[name], s.closed
 	s.mu.RUnlock()
@@ -127,10 +133,10 @@ func (s *Set) opened(name string) (*Repository, error) {
 	return s.stillOpen(name, r)
 }
 
-// Get returns the repository of that name: ErrNoRepository when there is none,
-// ErrForeign when its directory holds something else, ErrCorrupt when its index is lost or damaged,
-// ErrDetached when the data directory, or the repository's own volume, is not in its place.
-func (s *Set) Get(ctx context.Context, name string) (*Repository, error) {
+// Get returns the repository of that name: repo.ErrNoRepository when there is none,
+// repo.ErrForeign when its directory holds something else, repo.ErrCorrupt when its index is lost or damaged,
+// repo.ErrDetached when the data directory, or the repository's own volume, is not in its place.
+func (s *Set) Get(ctx context.Context, name string) (*repo.Repository, error) {
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
@@ -143,7 +149,7 @@ func (s *Set) Get(ctx context.Context, name string) (*Repository, error) {
 }
 
 // getLocked is Get while the name is held.
-func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, error) {
+func (s *Set) getLocked(ctx context.Context, name, dir string) (*repo.Repository, error) {
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
@@ -159,14 +165,14 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*Repository, err
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
-		return nil, errors.Join(errStopping, r.close())
+		return nil, errors.Join(errStopping, r.Close())
 	}
 	s.open[name] = r
 	return r, nil
 }
 
 // openLocked opens the files, also those that another process lets go of.
-func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, error) {
+func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repository, error) {
 	// Those who gave up while others tried must not have their turn: it can take seconds.
 	if err := ctx.Err(); err != nil {
 		return nil, err
@@ -176,43 +182,42 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	}
 	if err := s.inspect(dir); errors.Is(err, errDestroyed) {
 		if s.onReadOnlyDisk(dir) {
-			return nil, ErrNoRepository
+			return nil, repo.ErrNoRepository
 		}
 		if err := s.clear(name, dir); err != nil {
 			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
-		return nil, ErrNoRepository
+		return nil, repo.ErrNoRepository
 	} else if err != nil {
 		return nil, err
 	}
-	file, statErr := s.o.FS.Stat(filepath.Join(dir, IndexFile))
+	file, statErr := s.o.FS.Stat(filepath.Join(dir, layout.IndexFile))
 	if err := s.unusable.still(name, file, s.o.Now()); statErr == nil && err != nil {
 		return nil, err
 	}
-	mend := s.rebuildCommand(dir) + " --replace"
-	r, err := open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
-	if errors.Is(err, ErrBusy) && s.endDisplaced(ctx) {
+	o := repo.OpenOptions{Environment: s.o.Environment, Disk: &s.disk, Dir: dir, Mend: s.rebuildCommand(dir) + " --replace", Settings: s.o.Settings(name)}
+	r, err := repo.Open(ctx, o)
+	if errors.Is(err, repo.ErrBusy) && s.endDisplaced(ctx) {
 		// It may have been ours, under another name.
-		r, err = open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
+		r, err = repo.Open(ctx, o)
 	}
-	if errors.Is(err, ErrBusy) && s.o.TakeOver != nil {
+	if errors.Is(err, repo.ErrBusy) && s.o.TakeOver != nil {
 		if err := s.o.TakeOver(ctx, dir); err != nil {
 			return nil, err
 		}
-		r, err = open(ctx, s.o.Environment, &s.disk, dir, mend, s.o.Settings(name))
+		r, err = repo.Open(ctx, o)
 	}
-	if err == nil && !r.readOnlyDisk {
+	if err == nil && !r.ReadOnlyDisk() {
 		// A stop or a crash may have left what lies here of the one before it.
-		if _, err := s.o.FS.Stat(filepath.Join(dir, graveDir)); err == nil {
+		if _, err := s.o.FS.Stat(filepath.Join(dir, layout.GraveDir)); err == nil {
 			s.sweepLater(name, dir)
 		}
 	}
-	if errors.Is(err, index.ErrCorrupt) {
-		// How it is damaged helps no client. Once, not with every look of maintenance.
+	if damage := (*repo.IndexError)(nil); errors.As(err, &damage) {
+		// Once, not with every look of maintenance.
 		if !s.unusable.knows(name) {
-			s.o.Logger.Error("index is damaged", "repository", name, "error", err)
+			s.o.Logger.Error("index is damaged", "repository", name, "error", damage.Err)
 		}
-		err = &IndexError{Err: err, Mend: mend, opening: true}
 		if statErr == nil {
 			s.unusable.refuse(name, err, file, s.o.Now())
 		}
@@ -221,9 +226,9 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*Repository, er
 	return r, err
 }
 
-// Create makes a repository for clients of dialect, durably, and returns it. ErrExists when there is
-// one, ErrForeign when the directory holds something else, ErrCorrupt when it holds blobs whose index is lost.
-func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, error) {
+// Create makes a repository for clients of dialect, durably, and returns it. repo.ErrExists when there is
+// one, repo.ErrForeign when the directory holds something else, repo.ErrCorrupt when it holds blobs whose index is lost.
+func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repository, error) {
 	dir, err := s.path(name)
 	if err != nil {
 		return nil, err
@@ -240,14 +245,14 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 	}
 	switch err := s.inspect(dir); {
 	case err == nil:
-		return nil, ErrExists
+		return nil, repo.ErrExists
 	case s.onReadOnlyDisk(dir):
-		return nil, errReadOnlyDisk
+		return nil, repo.ErrReadOnlyDisk
 	case errors.Is(err, errDestroyed):
 		if err := s.clear(name, dir); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
-	case !errors.Is(err, ErrNoRepository):
+	case !errors.Is(err, repo.ErrNoRepository):
 		return nil, err
 	}
 	if err := s.make(dir, dialect); err != nil {
@@ -255,7 +260,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 			return nil, away
 		}
 		if errors.Is(err, fs.ErrNotExist) { // somebody removes the directory this moment
-			err = fmt.Errorf("%w: %w", ErrDetached, err)
+			err = fmt.Errorf("%w: %w", repo.ErrDetached, err)
 		}
 		return nil, err
 	}
@@ -264,7 +269,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*Repository, er
 
 // make makes the files of a repository.
 func (s *Set) make(dir, dialect string) error {
-	if err := mkdirAll(s.o.FS, dir); err != nil {
+	if err := layout.MkdirAll(s.o.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	if err := finishDestroy(s.o.FS, dir); err != nil {
@@ -274,10 +279,10 @@ func (s *Set) make(dir, dialect string) error {
 	if err := s.look(true); err != nil {
 		return err
 	}
-	return create(s.o.Environment, dir, dialect)
+	return repo.Create(s.o.Environment, dir, dialect)
 }
 
-// Names lists the repositories, sorted: also those whose index is lost, which Get calls ErrCorrupt. ErrDetached when the
+// Names lists the repositories, sorted: also those whose index is lost, which Get calls repo.ErrCorrupt. repo.ErrDetached when the
 // data directory is not in its place.
 func (s *Set) Names() ([]string, error) {
 	if err := s.look(false); err != nil {
@@ -302,12 +307,12 @@ func (s *Set) Names() ([]string, error) {
 			continue
 		}
 		dir := filepath.Join(s.o.Dir, entry.Name())
-		_, err := s.o.FS.Stat(filepath.Join(dir, IndexFile))
+		_, err := s.o.FS.Stat(filepath.Join(dir, layout.IndexFile))
 		if err != nil {
 			err = s.inspect(dir)
 		}
 		switch {
-		case err == nil, errors.Is(err, ErrCorrupt):
+		case err == nil, errors.Is(err, repo.ErrCorrupt):
 			names = append(names, entry.Name())
 		case errors.Is(err, errDestroyed):
 			s.clearLater(entry.Name(), dir)
@@ -318,17 +323,17 @@ func (s *Set) Names() ([]string, error) {
 }
 
 // Opened returns the repositories in use now, by name.
-func (s *Set) Opened() map[string]*Repository {
+func (s *Set) Opened() map[string]*repo.Repository {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	opened := make(map[string]*Repository, len(s.open))
+	opened := make(map[string]*repo.Repository, len(s.open))
 	for name, r := range s.open {
 		opened[name] = r
 	}
 	return opened
 }
 
-// Reconfigure asks Settings again for the repositories in use.
+// Reconfigure asks Options.Settings again for the repositories in use.
 func (s *Set) Reconfigure() {
 	for name, r := range s.Opened() {
 		r.Configure(s.o.Settings(name))
@@ -343,7 +348,7 @@ func (s *Set) Space() (free, total int64, err error) {
 	return s.o.FS.Space(s.o.Dir)
 }
 
-// Close closes all repositories. Requests under way fail with ErrBusy. The removal of destroyed ones
+// Close closes all repositories. Requests under way fail with repo.ErrBusy. The removal of destroyed ones
 // has 10 s more, and goes on at the next start.
 func (s *Set) Close() error {
 	s.mu.Lock()
@@ -354,42 +359,11 @@ func (s *Set) Close() error {
 	s.mu.Unlock()
 	var all error
 	for _, r := range open {
-		all = errors.Join(all, r.close())
+		all = errors.Join(all, r.Close())
 	}
 	s.leavings.Wait()
 	if !again {
 		s.endSweeps()
 	}
 	return all
-}
-
-// mkdirAll makes dir and its parents, each durable in its parent. One that is there may have been made by a
-// process that was killed before its sync: so the last two levels are synced whoever made them.
-func mkdirAll(fsys vfs.FS, dir string) error {
-	if err := makeDirs(fsys, dir); err != nil {
-		return err
-	}
-	for _, parent := range []string{filepath.Dir(filepath.Dir(dir)), filepath.Dir(dir)} {
-		// Who may not open a directory to sync it has not made an entry in it.
-		if err := fsys.SyncDir(parent); err != nil && !errors.Is(err, fs.ErrPermission) {
-			return err
-		}
-	}
-	return nil
-}
-
-func makeDirs(fsys vfs.FS, dir string) error {
-	switch err := fsys.Mkdir(dir); {
-	case err == nil:
-		return fsys.SyncDir(filepath.Dir(dir))
-	case errors.Is(err, fs.ErrExist):
-		return nil
-	case errors.Is(err, fs.ErrNotExist) && filepath.Dir(dir) != dir:
-		if err := makeDirs(fsys, filepath.Dir(dir)); err != nil {
-			return err
-		}
-		return makeDirs(fsys, dir)
-	default:
-		return err
-	}
 }

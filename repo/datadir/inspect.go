@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"errors"
@@ -9,26 +9,28 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
+	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
-// errDestroyed is the ErrNoRepository of a directory that has the rest of one.
-var errDestroyed = fmt.Errorf("%w any more", ErrNoRepository)
+// errDestroyed is the repo.ErrNoRepository of a directory that has the rest of one.
+var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 
-// inspect tells what a directory holds: nil for a repository, ErrNoRepository
-// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), ErrCorrupt when it has blobs
-// or snapshots whose index is lost, else a ForeignError.
+// inspect tells what a directory holds: nil for a repository, repo.ErrNoRepository
+// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), repo.ErrCorrupt when it has blobs
+// or snapshots whose index is lost, else a repo.ForeignError.
 func (s *Set) inspect(dir string) error {
 	entries, err := s.o.FS.ReadDir(dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return ErrNoRepository
+		return repo.ErrNoRepository
 	}
 	if err != nil {
 		info, statErr := s.o.FS.Stat(dir)
 		if statErr == nil && !info.IsDir() {
-			return &ForeignError{"it is a file, not a directory"}
+			return &repo.ForeignError{Found: "it is a file, not a directory"}
 		}
 		if errors.Is(err, fs.ErrPermission) {
-			return unreadable(dir, err)
+			return repo.Unreadable(dir, err)
 		}
 		return fmt.Errorf("look into repository: %w", err)
 	}
@@ -36,23 +38,23 @@ func (s *Set) inspect(dir string) error {
 	destroyed, graves := false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == IndexFile:
+		case name == layout.IndexFile:
 			return nil
-		case name == destroyedFile:
+		case name == layout.DestroyedFile:
 			destroyed = true
-		case name == graveDir:
+		case name == layout.GraveDir:
 			graves = true
-		case !own(name):
+		case !layout.Own(name):
 			foreign = append(foreign, name)
 		}
 	}
 	switch {
 	case len(foreign) > 0:
-		return &ForeignError{describe(foreign)}
+		return &repo.ForeignError{Found: describe(foreign)}
 	case destroyed:
 		return errDestroyed
 	}
-	if err := s.inspectRest(dir); !graves || !errors.Is(err, ErrNoRepository) {
+	if err := s.inspectRest(dir); !graves || !errors.Is(err, repo.ErrNoRepository) {
 		return err
 	}
 	return errDestroyed
@@ -69,9 +71,9 @@ func (s *Set) rebuildCommand(dir string) string {
 // inspectRest looks whether a directory without an index has something that a rebuild could make a repository
 // of again: what create makes before the index is empty.
 func (s *Set) inspectRest(dir string) error {
-	folders := []string{snapshotDir}
+	folders := []string{layout.SnapshotDir}
 	shards, err := s.o.FS.ReadDir(filepath.Join(dir, blobstore.BlobsDir))
-	if ignoreMissing(err) != nil {
+	if layout.IgnoreMissing(err) != nil {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	for _, shard := range shards {
@@ -79,14 +81,14 @@ func (s *Set) inspectRest(dir string) error {
 	}
 	for _, folder := range folders {
 		entries, err := s.o.FS.ReadDir(filepath.Join(dir, folder))
-		if ignoreMissing(err) != nil {
+		if layout.IgnoreMissing(err) != nil {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
-			return &messageError{"the repository's index is lost, but its blobs are not: stop the server and build a new one with " + s.rebuildCommand(dir), ErrCorrupt}
+			return repo.Errorf(repo.ErrCorrupt, "the repository's index is lost, but its blobs are not: stop the server and build a new one with %s", s.rebuildCommand(dir))
 		}
 	}
-	return ErrNoRepository
+	return repo.ErrNoRepository
 }
 
 // describe names what was found, and whose it probably is.
@@ -118,9 +120,9 @@ func finishDestroy(fsys vfs.FS, dir string) error {
 	last := ""
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == destroyedFile:
+		case name == layout.DestroyedFile:
 			last = name
-		case name == OwnDir, name == graveDir, name == "lost+found", !own(name):
+		case name == layout.OwnDir, name == layout.GraveDir, name == "lost+found", !layout.Own(name):
 		default:
 			if err := fsys.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"bytes"
@@ -21,6 +21,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // copyTree is cp -a.
@@ -56,7 +57,7 @@ func tree(t testing.TB, dir string) (names []string) {
 // contentOf are the items of a repository that nobody has open.
 func contentOf(t testing.TB, dataDir, name string) map[string]bool {
 	t.Helper()
-	s := repo.OpenSet(repo.SetOptions{Dir: dataDir})
+	s := datadir.Open(datadir.Options{Dir: dataDir})
 	defer s.Close()
 	r, err := s.Get(ctx, name)
 	if err != nil {
@@ -123,14 +124,14 @@ func TestDisplacedUnderLoad(t *testing.T) {
 	for _, c := range displacements {
 		t.Run(c.name, func(t *testing.T) {
 			dir := t.TempDir()
-			s := repo.OpenSet(repo.SetOptions{Dir: dir})
+			s := datadir.Open(datadir.Options{Dir: dir})
 			defer s.Close()
 			create(t, s, "older")
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
 			var gaveUp atomic.Int32
-			s = repo.OpenSet(repo.SetOptions{Dir: dir, GaveUp: func(*repo.Repository) { gaveUp.Add(1) }})
+			s = datadir.Open(datadir.Options{Dir: dir, GaveUp: func(*repo.Repository) { gaveUp.Add(1) }})
 			defer s.Close()
 			create(t, s, "r")
 
@@ -210,7 +211,7 @@ func TestDisplacedUnderLoad(t *testing.T) {
 // acknowledged.
 func TestUploadLandsNowhereElse(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	r := create(t, s, "r")
 	mustPut(t, r.As(repo.Principal{}), "a", "a")
 	u, err := r.As(repo.Principal{}).NewUpload(ctx, repo.UploadOptions{Key: "b", Size: 1})
@@ -259,7 +260,7 @@ func TestUploadLandsNowhereElse(t *testing.T) {
 // What a repository that was moved has in its trash is not unlinked in what took its place, where it is an item.
 func TestReclaimerLeavesTheReplacementAlone(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Dir = dir
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 200 * time.Millisecond} }
 	})
@@ -273,7 +274,7 @@ func TestReclaimerLeavesTheReplacementAlone(t *testing.T) {
 	mustRename(t, here, here+".away")
 	mustRename(t, here+".copy", here)
 	time.Sleep(300 * time.Millisecond)
-	_ = r.ReclaimSome(ctx) // refused, or done where the repository is
+	_, _ = r.EmptyTrash(ctx, time.Now()) // refused, or done where the repository is
 	again, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -284,7 +285,7 @@ func TestReclaimerLeavesTheReplacementAlone(t *testing.T) {
 // What the server keeps beside the blobs is not there any more either, and no disk error.
 func TestFilesOfWhatWasGivenUp(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r := create(t, s, "r")
 	mustRename(t, filepath.Join(dir, "r"), filepath.Join(dir, "away"))
 	if err := s.Refresh(); err != nil {
@@ -304,7 +305,7 @@ func TestFilesOfWhatWasGivenUp(t *testing.T) {
 // Renaming a repository and asking for it under its new name works at once, although it is open under the old one.
 func TestRenamedRepositoryIsFoundAtOnce(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	mustPut(t, create(t, s, "a").As(repo.Principal{}), "x", "1")
 	mustRename(t, filepath.Join(dir, "a"), filepath.Join(dir, "b"))
 	r, err := s.Get(ctx, "b")
@@ -325,7 +326,7 @@ func TestRenamedRepositoryIsFoundAtOnce(t *testing.T) {
 // A directory that is made of links to the files of another one has the same index. It is another directory.
 func TestLinkedCopyIsAnotherDirectory(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	r := create(t, s, "r")
 	here := filepath.Join(dir, "r")
@@ -365,7 +366,7 @@ func identified(t *testing.T, dir string) string {
 	if err := os.MkdirAll(filepath.Join(dir, ".packhouse"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	id, err := repo.MakeIdentity(vfs.OS(), dir)
+	id, err := datadir.MakeIdentity(vfs.OS(), dir)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -381,7 +382,7 @@ func TestDetachedDataDirectory(t *testing.T) {
 	id := identified(t, dir)
 	var text syncedBuffer
 	var lost []*repo.Repository
-	s := newSet(t, func(o *repo.SetOptions) {
+	s := newSet(t, func(o *datadir.Options) {
 		o.Dir, o.Identity, o.Logger = dir, id, slog.New(slog.NewTextHandler(&text, nil))
 		o.GaveUp = func(r *repo.Repository) { lost = append(lost, r) }
 	})
@@ -459,7 +460,7 @@ func TestForeignDataDirectory(t *testing.T) {
 		t.Fatal(err)
 	}
 	id := identified(t, dir)
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Identity = dir, id })
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Identity = dir, id })
 	create(t, s, "r")
 	for _, c := range []struct {
 		name, want string
@@ -518,7 +519,7 @@ func TestForeignDataDirectory(t *testing.T) {
 
 func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
-	if _, err := repo.Identity(vfs.OS(), dir); !errors.Is(err, repo.ErrNoIdentity) {
+	if _, err := datadir.Identity(vfs.OS(), dir); !errors.Is(err, datadir.ErrNoIdentity) {
 		t.Errorf("of an empty directory: got %v, want ErrNoIdentity", err)
 	}
 	if err := os.Mkdir(filepath.Join(dir, ".packhouse"), 0o700); err != nil {
@@ -527,25 +528,25 @@ func TestIdentity(t *testing.T) {
 	if err := os.WriteFile(filepath.Join(dir, ".packhouse", "id.new"), nil, 0o600); err != nil { // of a crash
 		t.Fatal(err)
 	}
-	id, err := repo.MakeIdentity(vfs.OS(), dir)
-	if err != nil || repo.CheckIdentity(id) != nil {
+	id, err := datadir.MakeIdentity(vfs.OS(), dir)
+	if err != nil || datadir.CheckIdentity(id) != nil {
 		t.Fatalf("make: got %q, %v", id, err)
 	}
-	if again, err := repo.MakeIdentity(vfs.OS(), dir); err != nil || again != id {
+	if again, err := datadir.MakeIdentity(vfs.OS(), dir); err != nil || again != id {
 		t.Errorf("make again: got %q, %v; want %q", again, err, id)
 	}
-	if read, err := repo.Identity(vfs.OS(), dir); err != nil || read != id {
+	if read, err := datadir.Identity(vfs.OS(), dir); err != nil || read != id {
 		t.Errorf("read: got %q, %v; want %q", read, err, id)
 	}
 	other := t.TempDir()
 	if err := os.Mkdir(filepath.Join(other, ".packhouse"), 0o700); err != nil {
 		t.Fatal(err)
 	}
-	if second, err := repo.MakeIdentity(vfs.OS(), other); err != nil || second == id {
+	if second, err := datadir.MakeIdentity(vfs.OS(), other); err != nil || second == id {
 		t.Errorf("of another directory: got %q, %v", second, err)
 	}
 	for _, bad := range []string{"", "x", strings.ToUpper(id), id + "0", id[:31]} {
-		if repo.CheckIdentity(bad) == nil && bad != id {
+		if datadir.CheckIdentity(bad) == nil && bad != id {
 			t.Errorf("%q passes for an identity", bad)
 		}
 	}
@@ -554,7 +555,7 @@ func TestIdentity(t *testing.T) {
 // A symbolic link whose volume is not mounted is no place for a new repository.
 func TestLinkToNothing(t *testing.T) {
 	dir := t.TempDir()
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	volume := filepath.Join(t.TempDir(), "volume")
 	if err := os.Symlink(volume, filepath.Join(dir, "r")); err != nil {
 		t.Fatal(err)
@@ -610,7 +611,7 @@ func TestUnusableShard(t *testing.T) {
 	for _, part := range []string{"blobs", "incoming"} { // of a shard see LossError
 		path := filepath.Join(dir, "r", part)
 		mustRename(t, path, path+".away")
-		s := repo.OpenSet(repo.SetOptions{Dir: dir})
+		s := datadir.Open(datadir.Options{Dir: dir})
 		_, err := s.Get(ctx, "r")
 		want := "open repository: " + path + ": the directory is missing; expected the directory that the repository was made with; put it back, or mount what belongs there"
 		if !errors.Is(err, repo.ErrDetached) || err.Error() != want {
@@ -629,7 +630,7 @@ func TestUnusableShard(t *testing.T) {
 	}
 
 	fsys := &forbidding{FS: vfs.OS()}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.FS = dir, fsys })
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.FS = dir, fsys })
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)

@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"context"
@@ -13,6 +13,8 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // sweepPatience is how long Close lets the removal of destroyed repositories go on.
@@ -33,25 +35,19 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err != nil {
 		return err
 	}
-	if r.readOnlyDisk {
-		return errReadOnlyDisk
+	if r.ReadOnlyDisk() {
+		return repo.ErrReadOnlyDisk
 	}
-	r.gone.Store(true)
 	s.mu.Lock()
 	delete(s.open, name)
 	s.mu.Unlock()
-	// Before the file lock is given up: another process that waits for it then finds no index.
-	renameErr := r.env.FS.Rename(filepath.Join(dir, IndexFile), filepath.Join(dir, destroyedFile))
-	if err := r.close(); err != nil {
-		s.o.Logger.Warn("could not close a repository that is being destroyed", "repository", name, "error", err)
-	}
-	if renameErr != nil {
-		return fmt.Errorf("destroy repository: %w", renameErr)
+	if err := r.Destroy(); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
 	}
 	if err := s.o.FS.SyncDir(dir); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
-	if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+	if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
 		s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 	}
 	return nil
@@ -59,9 +55,9 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 
 // clear takes the files of a destroyed repository out of the way and has them removed in the background; the name is held.
 // Another process may be about the same: whoever has the lock of the destroyed index does it, so that nobody
-// moves files of a repository made since. ErrBusy: the other does.
+// moves files of a repository made since. repo.ErrBusy: the other does.
 func (s *Set) clear(name, dir string) (err error) {
-	lock, err := index.Open(filepath.Join(dir, destroyedFile), index.Options{})
+	lock, err := index.Open(filepath.Join(dir, layout.DestroyedFile), index.Options{})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, lock.Close()) }()
@@ -93,7 +89,7 @@ func (s *Set) clearLater(name, dir string) {
 		if !errors.Is(s.inspect(dir), errDestroyed) {
 			return
 		}
-		if err := s.clear(name, dir); err != nil && !errors.Is(err, ErrBusy) {
+		if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
 			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 	})
@@ -129,7 +125,7 @@ func (s *Set) moveAside(dir string) error {
 	if _, err := io.ReadFull(s.o.Rand, id); err != nil {
 		return err
 	}
-	grave := filepath.Join(dir, graveDir, hex.EncodeToString(id))
+	grave := filepath.Join(dir, layout.GraveDir, hex.EncodeToString(id))
 	for _, folder := range []string{filepath.Dir(grave), grave} {
 		if err := s.o.FS.Mkdir(folder); err != nil && !errors.Is(err, fs.ErrExist) {
 			return err
@@ -138,9 +134,9 @@ func (s *Set) moveAside(dir string) error {
 	marked := false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
-		case name == destroyedFile:
+		case name == layout.DestroyedFile:
 			marked = true
-		case name == OwnDir, name == graveDir, name == "lost+found", !own(name):
+		case name == layout.OwnDir, name == layout.GraveDir, name == "lost+found", !layout.Own(name):
 		default:
 			if err := s.o.FS.Rename(filepath.Join(dir, name), filepath.Join(grave, name)); err != nil {
 				return err
@@ -151,7 +147,7 @@ func (s *Set) moveAside(dir string) error {
 	if err := s.o.FS.SyncDir(dir); err != nil || !marked {
 		return err
 	}
-	if err := s.o.FS.Rename(filepath.Join(dir, destroyedFile), filepath.Join(grave, destroyedFile)); err != nil {
+	if err := s.o.FS.Rename(filepath.Join(dir, layout.DestroyedFile), filepath.Join(grave, layout.DestroyedFile)); err != nil {
 		return err
 	}
 	return s.o.FS.SyncDir(dir)
@@ -195,11 +191,11 @@ func (s *Set) sweep(name, dir string, again *atomic.Bool) {
 }
 
 func (s *Set) removeGraves(dir string) error {
-	graves, err := s.o.FS.ReadDir(filepath.Join(dir, graveDir))
+	graves, err := s.o.FS.ReadDir(filepath.Join(dir, layout.GraveDir))
 	for _, grave := range graves {
-		path := filepath.Join(dir, graveDir, grave.Name())
+		path := filepath.Join(dir, layout.GraveDir, grave.Name())
 		shards, err := s.o.FS.ReadDir(filepath.Join(path, blobstore.BlobsDir))
-		if ignoreMissing(err) != nil {
+		if layout.IgnoreMissing(err) != nil {
 			return err
 		}
 		// Shard by shard: a stop waits for no more than one of them.
@@ -217,18 +213,18 @@ func (s *Set) removeGraves(dir string) error {
 			return err
 		}
 	}
-	return ignoreMissing(err)
+	return layout.IgnoreMissing(err)
 }
 
 // removeEmpty removes what the graves lay in. Of an empty directory nothing can be lost, so that it need not be durable.
 func (s *Set) removeEmpty(name, dir string) error {
 	defer s.names.lock(name)() // who makes a repository there wants the directory to stay
-	if err := s.o.FS.Remove(filepath.Join(dir, graveDir)); err != nil {
+	if err := s.o.FS.Remove(filepath.Join(dir, layout.GraveDir)); err != nil {
 		return nil // another grave is there by now
 	}
 	// Fails, and may, when a server keeps its own files there.
 	if err := s.o.FS.Remove(dir); err == nil {
 		dir = filepath.Dir(dir)
 	}
-	return ignoreMissing(s.o.FS.SyncDir(dir))
+	return layout.IgnoreMissing(s.o.FS.SyncDir(dir))
 }

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // TestUnusable: an opening that failed is remembered until one succeeds or the repository is gone, and only when it says
@@ -24,7 +25,7 @@ func TestUnusable(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	for _, name := range []string{"lost", "foreign", "missing", ".bad"} {
 		if _, err := s.Get(t.Context(), name); err == nil {

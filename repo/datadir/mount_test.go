@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"errors"
@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // mountMemory mounts a file system of its own, in memory, on dir. Who may not do that does not run the test.
@@ -53,7 +54,7 @@ func TestUnmountedDataDirectory(t *testing.T) {
 	mountMemory(t, volume)
 	bind(t, volume, dir)
 	id := identified(t, dir)
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Identity = dir, id })
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Identity = dir, id })
 	r := create(t, s, "r")
 	mustPut(t, r.As(repo.Principal{}), "a", "a")
 	unmount(t, dir)
@@ -76,7 +77,7 @@ func TestUnmountedRepository(t *testing.T) {
 	mountMemory(t, volume)
 	here := mkdir(t, dir, "r")
 	bind(t, volume, here)
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	mustPut(t, create(t, s, "r").As(repo.Principal{}), "a", "a")
 	create(t, s, "other")
 	unmount(t, here)
@@ -109,32 +110,4 @@ func TestUnmountedRepository(t *testing.T) {
 		t.Fatal(err)
 	}
 	create(t, s, "r")
-}
-
-// A mount that takes no writes, with the system's own refusals.
-func TestReadOnlyMount(t *testing.T) {
-	dir := t.TempDir()
-	mountMemory(t, dir)
-	from := preserved(t)
-	copyTree(t, filepath.Join(from, "r"), filepath.Join(dir, "r"))
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, ""); err != nil {
-		t.Fatal(err)
-	}
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
-	defer s.Close()
-	readOnlyStory(t, s)
-	if err := unix.Mount("", dir, "", unix.MS_REMOUNT, ""); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Refresh(); err != nil {
-		t.Fatal(err)
-	}
-	waitFor(t, "the repository", func() bool { _, err := s.Get(ctx, "r"); return err == nil })
-	r, err := s.Get(ctx, "r")
-	if err != nil {
-		t.Fatal(err)
-	}
-	mustPut(t, r.As(repo.Principal{}), "packs/b", "b")
-	// What clients did to locks was done in memory alone.
-	wantContent(t, r.As(repo.Principal{}), "locks/old.json", "locks/old.json")
 }

@@ -1,4 +1,4 @@
-package repo_test
+package recovery_test
 
 import (
 	"errors"
@@ -11,23 +11,12 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
 )
-
-// contents reads all items of a repository.
-func contents(t *testing.T, a *repo.Access) map[string]string {
-	t.Helper()
-	all := map[string]string{}
-	for _, key := range list(t, a, "", true) {
-		body, err := get(a, key)
-		if err != nil {
-			t.Errorf("read %q: %v", key, err)
-		}
-		all[key] = body
-	}
-	return all
-}
 
 // TestRebuild loses the index, with and without a snapshot of it, and wants every acknowledged item back.
 func TestRebuild(t *testing.T) {
@@ -36,8 +25,8 @@ func TestRebuild(t *testing.T) {
 			dir := memoryDir(t)
 			start, ticks := time.Now(), atomic.Int64{}
 			tick := func() time.Time { return start.Add(time.Duration(ticks.Add(1)) * time.Second) }
-			o := repo.SetOptions{Dir: dir, Environment: repo.Environment{Now: tick}}
-			s := repo.OpenSet(o)
+			o := datadir.Options{Dir: dir, Environment: repo.Environment{Now: tick}}
+			s := datadir.Open(o)
 			r := create(t, s, "r")
 			a := r.As(repo.Principal{Name: "w"})
 			for i := range 30 {
@@ -62,7 +51,7 @@ func TestRebuild(t *testing.T) {
 			if files, err := filepath.Glob(filepath.Join(dir, "r", "snapshots", "*")); err != nil || len(files) != min(snapshots, 2) {
 				t.Errorf("files of snapshots: %q, %v", files, err)
 			}
-			if kept, err := r.Snapshots(); err != nil || len(kept) != min(snapshots, 2) {
+			if kept, err := recovery.Snapshots(vfs.OS(), filepath.Join(dir, "r")); err != nil || len(kept) != min(snapshots, 2) {
 				t.Errorf("snapshots kept: %v, %v", kept, err)
 			}
 			mustPut(t, a, "config", "new")
@@ -77,13 +66,13 @@ func TestRebuild(t *testing.T) {
 				t.Fatal(err)
 			}
 			path := filepath.Join(dir, "r")
-			if _, err := repo.Rebuild(ctx, o.Environment, path, repo.RebuildOptions{}); err == nil {
+			if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Now: tick}); err == nil {
 				t.Error("an index that is there was replaced without being asked to")
 			}
 			if err := os.WriteFile(filepath.Join(path, "index.db"), []byte("garbage"), 0o600); err != nil {
 				t.Fatal(err)
 			}
-			report, err := repo.Rebuild(ctx, o.Environment, path, repo.RebuildOptions{Replace: true})
+			report, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Now: tick, Replace: true})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -94,7 +83,7 @@ func TestRebuild(t *testing.T) {
 			if (report.Snapshot != "") != (snapshots > 0) || report.Items != int64(len(want)) || report.Unreadable != 0 {
 				t.Errorf("report: %+v", report)
 			}
-			s = repo.OpenSet(o)
+			s = datadir.Open(o)
 			defer s.Close()
 			r, err = s.Get(ctx, "r")
 			if err != nil {
@@ -116,7 +105,7 @@ func TestRebuild(t *testing.T) {
 func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	dir := newRepository(t)
 	path := filepath.Join(dir, "r")
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -128,23 +117,21 @@ func TestRebuildKeepsWhatGaveWay(t *testing.T) {
 	}
 	time.Sleep(2 * time.Millisecond) // times have milliseconds
 	mustPut(t, a, "x", "stored since")
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true}); !errors.Is(err, repo.ErrBusy) {
-		t.Errorf("rebuild in use: got %v, want ErrBusy", err)
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true}); !errors.Is(err, index.ErrLocked) {
+		t.Errorf("rebuild in use: got %v, want ErrLocked", err)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{Replace: true}); err != nil {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{Replace: true}); err != nil {
 		t.Fatal(err)
 	}
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	if r, err = s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.ReclaimSome(ctx); err != nil {
-		t.Fatal(err)
-	}
+	waitReclaimed(t, r, time.Now)
 	wantContent(t, r.As(repo.Principal{}), "x", "stored since")
 	var ids []string
 	if err := r.Trash(func(removed index.Removed) error { ids = append(ids, removed.ID); return nil }); err != nil || len(ids) != 1 {
@@ -162,7 +149,7 @@ func TestRebuildFromNothing(t *testing.T) {
 	if err := os.Remove(filepath.Join(path, "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{}); err == nil || strings.Contains(err.Error(), dir) {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{}); err == nil || strings.Contains(err.Error(), dir) {
 		t.Errorf("got %v, want an error without a path", err)
 	}
 }

@@ -1,14 +1,14 @@
-package repo
+package recovery
 
 import (
 	"context"
-	"encoding/hex"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/klauspost/compress/zstd"
@@ -16,14 +16,39 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
-// RebuildOptions of Rebuild.
+// RebuildOptions of Rebuild. The zero value works.
 type RebuildOptions struct {
+	FS     vfs.FS           // nil means the operating system's
+	Now    func() time.Time // nil means time.Now
+	Rand   io.Reader        // nil means crypto/rand
+	Logger *slog.Logger     // nil means silence
+	Index  index.Options    // of the index that is made; for tests that fail commits
 	// Replace allows an index that is there to be set aside (as index.db.lost).
 	Replace bool
 	// Progress, if set, is called now and then with the blobs looked at.
 	Progress func(blobs int64)
+}
+
+func (o RebuildOptions) withDefaults() RebuildOptions {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Logger == nil {
+		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Progress == nil {
+		o.Progress = func(int64) {}
+	}
+	return o
 }
 
 // RebuildReport says what a rebuild found.
@@ -44,27 +69,27 @@ type RebuildReport struct {
 // loses no acknowledged one: where two blobs claim a key, the older is in the trash for rebuildGrace, and so
 // is what was in the trash of the snapshot, as it may have been restored since. Until its last step,
 // a rename, nothing of the old state has changed; it can be repeated.
-func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions) (report RebuildReport, err error) {
-	env = env.withDefaults()
-	if o.Progress == nil {
-		o.Progress = func(int64) {}
-	}
-	if _, err := env.FS.Stat(filepath.Join(dir, IndexFile)); err == nil && !o.Replace {
-		return report, invalid("the repository has an index; say that it is to be replaced")
+//
+// An index that is there without Replace, one that another process has open (index.ErrLocked), and a directory without a snapshot and
+// a blob are refused.
+func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildReport, err error) {
+	o = o.withDefaults()
+	if _, err := o.FS.Stat(filepath.Join(dir, layout.IndexFile)); err == nil && !o.Replace {
+		return report, errors.New("rebuild: the repository has an index; say that it is to be replaced")
 	}
 	// Held to the end, if it can be opened at all: who has the repository open would go on writing to the index set aside.
-	current, err := index.Open(filepath.Join(dir, IndexFile), index.Options{})
+	current, err := index.Open(filepath.Join(dir, layout.IndexFile), index.Options{})
 	switch {
 	case err == nil:
 		defer func() { err = errors.Join(err, current.Close()) }()
 	case errors.Is(err, index.ErrLocked):
-		return report, errElsewhere
+		return report, fmt.Errorf("rebuild: another process has the repository open; stop it first: %w", err)
 	}
-	path := filepath.Join(dir, rebuiltFile)
-	if err := ignoreMissing(env.FS.Remove(path)); err != nil {
+	path := filepath.Join(dir, layout.RebuiltFile)
+	if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
 		return report, fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 	}
-	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: env.FS, Rand: env.Rand, Now: env.Now})
+	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now})
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
@@ -74,18 +99,18 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 			return
 		}
 		// Perhaps the disk is full: what is of no use must not fill it.
-		if err := ignoreMissing(env.FS.Remove(path)); err != nil {
-			env.Logger.Warn("could not remove an unfinished index; the next rebuild removes it", "error", err)
+		if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
+			o.Logger.Warn("could not remove an unfinished index; the next rebuild removes it", "error", err)
 		}
 	}()
-	if report.Snapshot, err = startIndex(ctx, env, store, dir, path); err != nil {
+	if report.Snapshot, err = startIndex(ctx, o, store, dir, path); err != nil {
 		return report, err
 	}
-	ix, err := index.Open(path, env.Index)
+	ix, err := index.Open(path, o.Index)
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	b := &rebuilder{ctx: ctx, env: env, store: store, index: ix, report: &report, progress: o.Progress, keys: make(map[string]bool)}
+	b := &rebuilder{ctx: ctx, o: o, store: store, index: ix, report: &report, keys: make(map[string]bool)}
 	err = b.run()
 	counters := ix.Counters()
 	report.Items, report.Bytes = counters.Items-counters.MissingItems, counters.Bytes-counters.MissingBytes
@@ -93,22 +118,22 @@ func Rebuild(ctx context.Context, env Environment, dir string, o RebuildOptions)
 	if err := errors.Join(err, ix.Close()); err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	return report, swapIndex(env.FS, dir)
+	return report, swapIndex(o.FS, dir)
 }
 
 // swapIndex puts the rebuilt index in its place, and the old one, if any, beside it.
 func swapIndex(fsys vfs.FS, dir string) error {
-	current := filepath.Join(dir, IndexFile)
+	current := filepath.Join(dir, layout.IndexFile)
 	if _, err := fsys.Stat(current); err == nil {
-		if err := ignoreMissing(fsys.Remove(filepath.Join(dir, lostFile))); err != nil {
+		if err := layout.IgnoreMissing(fsys.Remove(filepath.Join(dir, layout.LostFile))); err != nil {
 			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 		}
 		// A second name first: there is no moment without an index under one of them.
-		if err := fsys.Link(current, filepath.Join(dir, lostFile)); err != nil {
+		if err := fsys.Link(current, filepath.Join(dir, layout.LostFile)); err != nil {
 			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 		}
 	}
-	if err := fsys.Rename(filepath.Join(dir, rebuiltFile), current); err != nil {
+	if err := fsys.Rename(filepath.Join(dir, layout.RebuiltFile), current); err != nil {
 		return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 	}
 	if err := fsys.SyncDir(dir); err != nil {
@@ -119,21 +144,21 @@ func swapIndex(fsys vfs.FS, dir string) error {
 
 // startIndex makes the index to begin with: the newest snapshot that is whole, else an empty one. The index may have
 // been damaged before it was lost, and its last copies with it.
-func startIndex(ctx context.Context, env Environment, store *blobstore.Store, dir, path string) (snapshot string, err error) {
-	all, err := snapshots(env.FS, dir)
+func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, dir, path string) (snapshot string, err error) {
+	all, err := Snapshots(o.FS, dir)
 	if err != nil {
 		return "", err
 	}
 	for _, s := range slices.Backward(all) {
-		err := unpack(ctx, env.FS, filepath.Join(dir, snapshotDir, s.Name), path)
+		err := unpack(ctx, o.FS, filepath.Join(dir, layout.SnapshotDir, s.Name), path)
 		if err == nil {
 			err = checkIndex(ctx, path)
 		}
 		if err == nil {
 			return s.Name, nil
 		}
-		env.Logger.Warn("index snapshot cannot be read; an older one is used if there is any", "snapshot", s.Name, "error", err)
-		if err := errors.Join(ctx.Err(), ignoreMissing(env.FS.Remove(path))); err != nil {
+		o.Logger.Warn("index snapshot cannot be read; an older one is used if there is any", "snapshot", s.Name, "error", err)
+		if err := errors.Join(ctx.Err(), layout.IgnoreMissing(o.FS.Remove(path))); err != nil {
 			return "", err
 		}
 	}
@@ -142,10 +167,10 @@ func startIndex(ctx context.Context, env Environment, store *blobstore.Store, di
 		return "", err
 	}
 	id := make([]byte, 16)
-	if _, err := io.ReadFull(env.Rand, id); err != nil {
+	if _, err := io.ReadFull(o.Rand, id); err != nil {
 		return "", fmt.Errorf("rebuild: %w", err)
 	}
-	return "", index.Create(path, firstMeta(dialect, id, env.Now()))
+	return "", index.Create(path, layout.FirstMeta(dialect, id, o.Now()))
 }
 
 // checkIndex reads an index whole, and wants no fault in it.
@@ -161,15 +186,6 @@ func checkIndex(ctx context.Context, path string) error {
 	return errors.Join(err, ix.Close())
 }
 
-// firstMeta are the values every index begins with.
-func firstMeta(dialect string, id []byte, now time.Time) map[string][]byte {
-	return map[string][]byte{
-		metaDialect: []byte(dialect),
-		metaID:      []byte(hex.EncodeToString(id)),
-		metaCreated: []byte(strconv.FormatInt(now.UnixMilli(), 10)),
-	}
-}
-
 // dialectOf asks the blobs which protocol wrote them.
 func dialectOf(ctx context.Context, store *blobstore.Store) (dialect string, err error) {
 	found := errors.New("found")
@@ -177,14 +193,14 @@ func dialectOf(ctx context.Context, store *blobstore.Store) (dialect string, err
 		if err != nil {
 			return nil
 		}
-		if l, err := decodeLabel(text); err == nil {
+		if l, err := layout.DecodeLabel(text); err == nil {
 			dialect = l.Dialect
 			return found
 		}
 		return nil
 	})
 	if err == nil {
-		return "", invalid("there is nothing to rebuild from: no index snapshot and no blob")
+		return "", errors.New("rebuild: there is nothing to rebuild from: no index snapshot and no blob")
 	}
 	if errors.Is(err, found) {
 		return dialect, nil

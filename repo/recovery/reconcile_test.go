@@ -1,4 +1,4 @@
-package repo_test
+package recovery_test
 
 import (
 	"errors"
@@ -7,7 +7,6 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -18,39 +17,15 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
+	"packhouse/repo/repotest"
 )
-
-// clock is a time that tests move on; it is safe for concurrent use.
-type clock struct {
-	start time.Time
-	ahead atomic.Int64
-}
-
-func newClock() *clock { return &clock{start: time.Now()} }
-
-// Now is a millisecond later with each call, as no two changes have the same time.
-func (c *clock) Now() time.Time {
-	return c.start.Add(time.Duration(c.ahead.Add(int64(time.Millisecond))))
-}
-
-func (c *clock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
-
-// settableClock stands still until a test moves it on; it is safe for concurrent use.
-type settableClock struct {
-	start time.Time
-	ahead atomic.Int64
-}
-
-func fixedClock(start time.Time) *settableClock { return &settableClock{start: start} }
-
-func (c *settableClock) Now() time.Time { return c.start.Add(time.Duration(c.ahead.Load())) }
-
-func (c *settableClock) advance(d time.Duration) { c.ahead.Add(int64(d)) }
 
 // lost is a repository whose index a test damages after some story.
 type lost struct {
-	clock *clock
-	o     repo.SetOptions
+	clock *repotest.Clock
+	o     datadir.Options
 	path  string
 }
 
@@ -58,12 +33,12 @@ type lost struct {
 func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 	t.Helper()
 	l := &lost{clock: newClock()}
-	l.o = repo.SetOptions{
+	l.o = datadir.Options{
 		Dir: memoryDir(t), Environment: repo.Environment{Now: l.clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: grace} },
 	}
 	l.path = filepath.Join(l.o.Dir, "r")
-	s := repo.OpenSet(l.o)
+	s := datadir.Open(l.o)
 	story(create(t, s, "r").As(repo.Principal{}))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -75,9 +50,9 @@ func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 }
 
 // rebuild rebuilds and opens.
-func (l *lost) rebuild(t *testing.T) (*repo.Access, repo.RebuildReport) {
+func (l *lost) rebuild(t *testing.T) (*repo.Access, recovery.RebuildReport) {
 	t.Helper()
-	report, err := repo.Rebuild(ctx, l.o.Environment, l.path, repo.RebuildOptions{Replace: true})
+	report, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Now: l.clock.Now, Replace: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,7 +61,7 @@ func (l *lost) rebuild(t *testing.T) (*repo.Access, repo.RebuildReport) {
 
 func (l *lost) open(t *testing.T) *repo.Access {
 	t.Helper()
-	s := repo.OpenSet(l.o)
+	s := datadir.Open(l.o)
 	t.Cleanup(func() {
 		checkAll(t, s)
 		if err := s.Close(); err != nil {
@@ -97,18 +72,16 @@ func (l *lost) open(t *testing.T) *repo.Access {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.ReclaimSome(ctx); err != nil {
-		t.Fatal(err)
-	}
+	waitReclaimed(t, r, l.clock.Now)
 	return r.As(repo.Principal{})
 }
 
-func trash(t *testing.T, r *repo.Repository) (rows []index.Removed) {
+// waitReclaimed waits until the files of what can be restored no more are gone.
+func waitReclaimed(t *testing.T, r *repo.Repository, now func() time.Time) {
 	t.Helper()
-	if err := r.Trash(func(row index.Removed) error { rows = append(rows, row); return nil }); err != nil {
-		t.Fatal(err)
-	}
-	return rows
+	waitFor(t, "what has expired to go", func() bool {
+		return !slices.ContainsFunc(trash(t, r), func(row index.Removed) bool { return !row.Expires.After(now()) })
+	})
 }
 
 // wantRestorable restores all of the trash, and wants what it then has.
@@ -161,7 +134,7 @@ func TestRebuildKeepsWhatWasRestored(t *testing.T) {
 		}
 		mustPut(t, a, "z/1", "below")
 	})
-	l.clock.advance(2 * time.Hour)
+	l.clock.Advance(2 * time.Hour)
 	a, _ := l.rebuild(t)
 	wantContent(t, a, "x", "stored since")
 	wantContent(t, a, "z/1", "below")
@@ -218,7 +191,7 @@ func TestRebuildKeepsWhatHasNoPlace(t *testing.T) {
 
 // An index is often damaged before it is lost, and the damage copied into its last snapshots.
 func TestRebuildPassesOverDamagedSnapshots(t *testing.T) {
-	var good, bad repo.Snapshot
+	var good, bad recovery.Snapshot
 	l := lose(t, 0, func(a *repo.Access) {
 		var err error
 		mustPut(t, a, "packs/a", "1")
@@ -300,7 +273,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 			}
 		}
 		for range 2 { // it can be repeated
-			if _, err := repo.Rebuild(ctx, l.o.Environment, l.path, repo.RebuildOptions{Replace: true}); err != nil {
+			if _, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Now: l.clock.Now, Replace: true}); err != nil {
 				t.Fatalf("rebuild again: %v", err)
 			}
 		}
@@ -314,7 +287,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 				l := lose(t, 0, story)
 				fsys := vfstest.NewFailing(vfs.OS())
 				fsys.FailAt(n, when, syscall.ENOSPC)
-				_, err := repo.Rebuild(ctx, repo.Environment{FS: fsys, Now: l.clock.Now}, l.path, repo.RebuildOptions{Replace: true})
+				_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Now: l.clock.Now, Replace: true})
 				hit = fsys.Hit()
 				after(t, l, err)
 			})
@@ -332,7 +305,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 				}
 				return nil
 			}}
-			_, err := repo.Rebuild(ctx, repo.Environment{Index: hooks, Now: l.clock.Now}, l.path, repo.RebuildOptions{Replace: true})
+			_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{Index: hooks, Now: l.clock.Now, Replace: true})
 			if hit != (err != nil) {
 				t.Errorf("commit %d fails: got %v", n, err)
 			}

@@ -1,4 +1,4 @@
-package repo
+package recovery
 
 import (
 	"bytes"
@@ -12,6 +12,8 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/keys"
+	"packhouse/repo/layout"
 )
 
 // rebuildGrace is how long an item can be restored that gave way to a newer blob of its key. It may not have
@@ -23,14 +25,13 @@ const rebuildBatch = 1000
 
 // rebuilder brings an index and the blobs together.
 type rebuilder struct {
-	ctx      context.Context
-	env      Environment
-	store    *blobstore.Store
-	index    *index.Index
-	report   *RebuildReport
-	progress func(int64)
-	batch    []adoption
-	keys     map[string]bool // of the batch
+	ctx    context.Context
+	o      RebuildOptions
+	store  *blobstore.Store
+	index  *index.Index
+	report *RebuildReport
+	batch  []adoption
+	keys   map[string]bool // of the batch
 }
 
 // adoption is what makes one blob an item, or a row of the trash.
@@ -61,7 +62,7 @@ func (b *rebuilder) run() error {
 			return err
 		}
 		if i%rebuildBatch == 0 {
-			b.progress(int64(i))
+			b.o.Progress(int64(i))
 		}
 	}
 	return b.flush()
@@ -97,7 +98,7 @@ func (b *rebuilder) markMissing() error {
 // Whichever index the clients have, both sides of every compaction are there.
 func (b *rebuilder) returnKept() error {
 	var changes []index.Mutation
-	now := b.env.Now()
+	now := b.o.Now()
 	err := b.index.EachKept(func(kept index.Kept) error {
 		if b.exists(kept.Item) {
 			changes = append(changes, index.ReturnKept{Key: kept.Key, Now: now})
@@ -130,7 +131,7 @@ func (b *rebuilder) returnKept() error {
 // exists tells whether the blob of an item has a file. One that is cut short or cannot be read has: the scrubber
 // will say so.
 func (b *rebuilder) exists(item index.Item) bool {
-	blob, err := b.store.Open(refOf(item), item.Size)
+	blob, err := b.store.Open(blobstore.Ref(item.Ref), item.Size)
 	if err == nil {
 		_ = blob.Close() // nothing was read
 	}
@@ -191,8 +192,8 @@ func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
 func (b *rebuilder) adopt(ref blobstore.Ref) error {
 	text, info, err := b.store.Label(ref)
 	if err == nil {
-		var l label
-		if l, err = decodeLabel(text); err == nil {
+		var l layout.Label
+		if l, err = layout.DecodeLabel(text); err == nil {
 			return b.adoptAs(ref, info, l)
 		}
 	}
@@ -203,8 +204,8 @@ func (b *rebuilder) adopt(ref blobstore.Ref) error {
 	return nil
 }
 
-func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l label) error {
-	item := l.item()
+func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l layout.Label) error {
+	item := l.Item()
 	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
 	if b.keys[l.Key] { // this batch brings an item of that key already: it must be seen first
 		if err := b.flush(); err != nil {
@@ -213,17 +214,17 @@ func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l label) err
 	}
 	put := func(key string) index.Mutation {
 		return index.Put{
-			Key: key, Item: item, Limit: -1, Exempt: l.Exempt, Now: item.Modified, TrashUntil: b.env.Now().Add(rebuildGrace),
+			Key: key, Item: item, Limit: -1, Exempt: l.Exempt, Now: item.Modified, TrashUntil: b.o.Now().Add(rebuildGrace),
 		}
 	}
 	entry, err := b.index.Get(l.Key)
 	if err == nil && !entry.Dir && entry.Item.Modified.After(item.Modified) {
 		// Not surely what was overwritten: its commit may have been the later one.
 		b.report.Superseded++
-		return b.bury(l.Key, item.Ref, b.env.Now(), put)
+		return b.bury(l.Key, item.Ref, b.o.Now(), put)
 	}
 	b.report.Recovered++
-	return b.queue(adoption{key: l.Key, mutations: []index.Mutation{put(l.Key)}, instead: b.buryUnder(spare(l.Key), item.Ref, b.env.Now(), put)})
+	return b.queue(adoption{key: l.Key, mutations: []index.Mutation{put(l.Key)}, instead: b.buryUnder(spare(l.Key), item.Ref, b.o.Now(), put)})
 }
 
 // bury puts into the trash what store puts at a key. An item that is there steps aside for that moment.
@@ -237,13 +238,13 @@ func (b *rebuilder) bury(key, ref string, at time.Time, store func(key string) i
 }
 
 func (b *rebuilder) buryUnder(key, ref string, at time.Time, store func(key string) index.Mutation) []index.Mutation {
-	return []index.Mutation{store(key), index.Delete{Key: key, IfRef: ref, Now: at, TrashUntil: b.env.Now().Add(rebuildGrace)}}
+	return []index.Mutation{store(key), index.Delete{Key: key, IfRef: ref, Now: at, TrashUntil: b.o.Now().Add(rebuildGrace)}}
 }
 
 // spare is a key that no directory is in the way of, for the trash to show.
 func spare(key string) string {
 	key = "lost+found:" + strings.ReplaceAll(key, "/", ":")
-	return strings.ToValidUTF8(key[:min(len(key), MaxKey)], "")
+	return strings.ToValidUTF8(key[:min(len(key), keys.Max)], "")
 }
 
 func (b *rebuilder) queue(a adoption) error {
@@ -254,6 +255,9 @@ func (b *rebuilder) queue(a adoption) error {
 	}
 	return nil
 }
+
+// refused tells of an error that nothing was changed: a mutation met what it was not for.
+func refused(err error) bool { return errors.As(err, new(*index.GroupError)) }
 
 // flush applies the batch; should one blob of it not fit, the others do.
 func (b *rebuilder) flush() error {
@@ -268,19 +272,18 @@ func (b *rebuilder) flush() error {
 		all = append(all, a.mutations...)
 	}
 	_, err := b.index.Apply(b.ctx, all...)
-	var refused *index.GroupError
-	if !errors.As(err, &refused) {
+	if !refused(err) {
 		return err
 	}
 	for _, a := range batch {
 		_, err := b.index.Apply(b.ctx, a.mutations...)
-		if !errors.As(err, &refused) {
+		if !refused(err) {
 			if err != nil {
 				return err
 			}
 			continue
 		}
-		b.env.Logger.Warn("the key of a recovered blob cannot be used; it can be restored from the trash under another key", "key", a.key, "error", err)
+		b.o.Logger.Warn("the key of a recovered blob cannot be used; it can be restored from the trash under another key", "key", a.key, "error", err)
 		if !a.buried {
 			b.report.Recovered--
 			b.report.Superseded++

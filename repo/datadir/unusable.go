@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"context"
@@ -8,6 +8,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"packhouse/repo"
 )
 
 // maxUnusable bounds what a Set remembers of repositories it could not open.
@@ -57,13 +59,13 @@ func (u *unusable) refuse(name string, err error, file fs.FileInfo, now time.Tim
 // note keeps the outcome of an opening. What says nothing of the repository itself, as it may pass by the next
 // request, leaves what is known as it was.
 func (u *unusable) note(name string, err error) {
-	if errors.Is(err, ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
+	if errors.Is(err, repo.ErrBusy) || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) {
 		return
 	}
 	u.mu.Lock()
 	defer u.mu.Unlock()
 	// A directory of another's is no repository: there is nothing of ours that could be used.
-	if err == nil || errors.Is(err, ErrNoRepository) || errors.Is(err, ErrForeign) || errors.Is(err, ErrInvalid) {
+	if err == nil || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrForeign) || errors.Is(err, repo.ErrInvalid) {
 		delete(u.errs, name)
 		return
 	}
@@ -97,7 +99,7 @@ func (s *Set) Unusable() map[string]error {
 			_, err = s.o.FS.Stat(dir)
 		}
 		if errors.Is(err, fs.ErrNotExist) {
-			s.unusable.note(name, ErrNoRepository)
+			s.unusable.note(name, repo.ErrNoRepository)
 			delete(known, name)
 		}
 	}

@@ -1,4 +1,4 @@
-package repo_test
+package datadir_test
 
 import (
 	"context"
@@ -17,12 +17,14 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
+	"packhouse/repo/recovery"
 )
 
 // A process that waits for a repository which its holder destroys finds none.
 func TestDestroyedWhileAnotherWaits(t *testing.T) {
 	dir := newRepository(t)
-	holder, other := repo.OpenSet(repo.SetOptions{Dir: dir}), repo.OpenSet(repo.SetOptions{Dir: dir})
+	holder, other := datadir.Open(datadir.Options{Dir: dir}), datadir.Open(datadir.Options{Dir: dir})
 	defer holder.Close()
 	defer other.Close()
 	if _, err := holder.Get(ctx, "r"); err != nil {
@@ -44,7 +46,7 @@ func TestDestroyedWhileAnotherWaits(t *testing.T) {
 func TestCreateWhileAnotherClears(t *testing.T) {
 	dir := newRepository(t)
 	for round := range 20 {
-		holder, other := repo.OpenSet(repo.SetOptions{Dir: dir}), repo.OpenSet(repo.SetOptions{Dir: dir})
+		holder, other := datadir.Open(datadir.Options{Dir: dir}), datadir.Open(datadir.Options{Dir: dir})
 		done := make(chan error)
 		go func() { done <- holder.Destroy(ctx, "r") }()
 		var r *repo.Repository
@@ -77,7 +79,7 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 		t.Fatal(err)
 	}
 	var text strings.Builder
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&text, nil)) })
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&text, nil)) })
 	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || err.Error() != "the index of the repository is damaged; packhouse repo rebuild r --replace builds a new one" {
 		t.Errorf("get: got %v, want ErrCorrupt, once, and what to do", err)
 	}
@@ -96,14 +98,14 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 	}
 
 	dir = t.TempDir()
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	a := create(t, s, "r").As(repo.Principal{})
 	mustPut(t, a, "packs/a", "1")
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
 	damageIndex(t, filepath.Join(dir, "r", "index.db"))
-	s = repo.OpenSet(repo.SetOptions{Dir: dir})
+	s = datadir.Open(datadir.Options{Dir: dir})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -130,7 +132,7 @@ func TestLeftoversOfAnIndexAreSwept(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	if _, err := s.Get(ctx, "r"); err != nil {
 		t.Fatal(err)
 	}
@@ -143,7 +145,7 @@ func TestLeftoversOfAnIndexAreSwept(t *testing.T) {
 // Who gave up while waiting opens nothing.
 func TestGetOfOneWhoGaveUp(t *testing.T) {
 	dir := newRepository(t)
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	gone, cancel := context.WithCancel(ctx)
 	cancel()
 	if _, err := s.Get(gone, "r"); !errors.Is(err, context.Canceled) {
@@ -156,7 +158,7 @@ func TestGetOfOneWhoGaveUp(t *testing.T) {
 
 func TestClosedSetCreatesNothing(t *testing.T) {
 	dir := t.TempDir()
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +177,7 @@ func TestDestroySurvivesEveryFailure(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			dir := newRepository(t)
 			fsys := vfstest.NewFailing(vfs.OS())
-			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+			s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
 			r, err := s.Get(ctx, "r")
 			if err != nil {
 				t.Fatal(err)
@@ -191,7 +193,7 @@ func TestDestroySurvivesEveryFailure(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+			s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
 			r, err = s.Get(ctx, "r")
 			if err == nil {
 				wantContent(t, r.As(repo.Principal{}), "x", "body")
@@ -227,7 +229,7 @@ func TestDestroyDoesNotWaitForTheFiles(t *testing.T) {
 		t.Run(fmt.Sprintf("anew=%v", anew), func(t *testing.T) {
 			dir := newRepository(t)
 			stuck := &stuckSweep{FS: vfs.OS(), begun: make(chan struct{}), free: make(chan struct{})}
-			s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: stuck}})
+			s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: stuck}})
 			r, err := s.Get(ctx, "r")
 			if err != nil {
 				t.Fatal(err)
@@ -259,7 +261,7 @@ func TestDestroyDoesNotWaitForTheFiles(t *testing.T) {
 				t.Errorf("close did not wait: left are %v, %v", files, err)
 			}
 
-			s = newSet(t, func(o *repo.SetOptions) { o.Dir = left })
+			s = newSet(t, func(o *datadir.Options) { o.Dir = left })
 			names, err := s.Names()
 			if err != nil || len(names) == 1 != anew {
 				t.Errorf("names: got %q, %v", names, err)
@@ -284,7 +286,7 @@ func TestDestroyDoesNotWaitForTheFiles(t *testing.T) {
 // A lost index beside the rest of a repository that was destroyed is a lost index.
 func TestGravesHideNoLostIndex(t *testing.T) {
 	dir := newRepository(t)
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -299,7 +301,7 @@ func TestGravesHideNoLostIndex(t *testing.T) {
 	if err := os.Remove(filepath.Join(dir, "r", "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("create: got %v, want ErrCorrupt", err)
 	}
@@ -316,7 +318,7 @@ func TestCreateSurvivesEveryFailure(t *testing.T) {
 			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
 				dir := memoryDir(t)
 				fsys := vfstest.NewFailing(vfs.OS())
-				s := repo.OpenSet(repo.SetOptions{Dir: dir, Environment: repo.Environment{FS: fsys}})
+				s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
 				fsys.StopAt(n, when, syscall.EIO)
 				_, err := s.Create(ctx, "r", "test")
 				if hit = fsys.Hit(); hit == (err == nil) {
@@ -325,7 +327,7 @@ func TestCreateSurvivesEveryFailure(t *testing.T) {
 				if err := s.Close(); err != nil {
 					t.Fatal(err)
 				}
-				s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+				s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
 				r, err := s.Get(ctx, "r")
 				if errors.Is(err, repo.ErrNoRepository) {
 					r, err = s.Create(ctx, "r", "test")
@@ -345,7 +347,7 @@ func TestCloseDuringUploads(t *testing.T) {
 	var mu sync.Mutex
 	acknowledged := map[string]string{}
 	for round := range 5 {
-		s := repo.OpenSet(repo.SetOptions{Dir: dir})
+		s := datadir.Open(datadir.Options{Dir: dir})
 		r, err := s.Get(ctx, "r")
 		if err != nil {
 			t.Fatal(err)
@@ -373,7 +375,7 @@ func TestCloseDuringUploads(t *testing.T) {
 		}
 		wg.Wait()
 	}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -391,7 +393,7 @@ func TestCloseDuringUploads(t *testing.T) {
 
 // Uploads under way neither hold up a destroy nor come back with the repository of the same name that follows at once.
 func TestDestroyDuringUploads(t *testing.T) {
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = memoryDir(t) })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = memoryDir(t) })
 	var wg sync.WaitGroup
 	for round := range 10 {
 		a := create(t, s, "r").As(repo.Principal{})
@@ -425,7 +427,7 @@ func TestTwoNamesOfOneRepository(t *testing.T) {
 	if err := os.Symlink("r", filepath.Join(dir, "alias")); err != nil {
 		t.Fatal(err)
 	}
-	s := newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	if _, err := s.Get(ctx, "alias"); err != nil {
 		t.Fatalf("get by a link: %v", err)
 	}
@@ -472,7 +474,7 @@ func TestSetLifeCycle(t *testing.T) {
 // its blobs. Creating it anew would be deleting it.
 func TestLostIndexIsNotOverwritten(t *testing.T) {
 	dir := newRepository(t)
-	s := repo.OpenSet(repo.SetOptions{Dir: dir})
+	s := datadir.Open(datadir.Options{Dir: dir})
 	r, err := s.Get(ctx, "r")
 	if err != nil {
 		t.Fatal(err)
@@ -485,7 +487,7 @@ func TestLostIndexIsNotOverwritten(t *testing.T) {
 	if err := os.Remove(filepath.Join(path, "index.db")); err != nil {
 		t.Fatal(err)
 	}
-	s = newSet(t, func(o *repo.SetOptions) { o.Dir = dir })
+	s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
 	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || !strings.Contains(err.Error(), "packhouse repo rebuild r") {
 		t.Errorf("get: got %v, want ErrCorrupt and what to do", err)
 	}
@@ -495,7 +497,7 @@ func TestLostIndexIsNotOverwritten(t *testing.T) {
 	if _, err := s.Create(ctx, "r", "test"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("create: got %v, want ErrCorrupt", err)
 	}
-	if _, err := repo.Rebuild(ctx, repo.Environment{}, path, repo.RebuildOptions{}); err != nil {
+	if _, err := recovery.Rebuild(ctx, path, recovery.RebuildOptions{}); err != nil {
 		t.Fatal(err)
 	}
 	if r, err = s.Get(ctx, "r"); err != nil {
@@ -524,7 +526,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			s := newSet(t, func(o *repo.SetOptions) { o.Dir, o.Single = dir, true })
+			s := newSet(t, func(o *datadir.Options) { o.Dir, o.Single = dir, true })
 			for op, do := range map[string]func() error{
 				"get":    func() error { _, err := s.Get(ctx, ""); return err },
 				"create": func() error { _, err := s.Create(ctx, "", "test"); return err },

@@ -1,4 +1,4 @@
-package repo
+package datadir
 
 import (
 	"crypto/rand"
@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/repo/layout"
 )
 
 // identityFile, in the server's own directory of a data directory, has the identity: 32 hex digits and a line feed. It
@@ -31,7 +32,7 @@ func CheckIdentity(id string) error {
 
 // Identity reads the identity of the data directory dir: ErrNoIdentity when it has none, or there is no such directory.
 func Identity(fsys vfs.FS, dir string) (string, error) {
-	path := filepath.Join(dir, OwnDir, identityFile)
+	path := filepath.Join(dir, layout.OwnDir, identityFile)
 	f, err := fsys.Open(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		return "", ErrNoIdentity
@@ -63,10 +64,10 @@ func MakeIdentity(fsys vfs.FS, dir string) (id string, err error) {
 		return "", fmt.Errorf("identity of the data directory: %w", err)
 	}
 	id = hex.EncodeToString(secret)
-	own := filepath.Join(dir, OwnDir)
+	own := filepath.Join(dir, layout.OwnDir)
 	// Under another name first: a crash leaves the whole of it or nothing.
 	partial := filepath.Join(own, identityFile+".new")
-	if err := ignoreMissing(fsys.Remove(partial)); err != nil {
+	if err := layout.IgnoreMissing(fsys.Remove(partial)); err != nil {
 		return "", fmt.Errorf("identity of the data directory: %w", err)
 	}
 	f, err := fsys.Create(partial)

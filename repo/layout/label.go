@@ -1,4 +1,4 @@
-package repo
+package layout
 
 import (
 	"bytes"
@@ -8,12 +8,13 @@ import (
 	"time"
 
 	"packhouse/index"
+	"packhouse/repo/keys"
 )
 
-// label is what every blob carries of its item, as JSON, so that an index can be
+// Label is what every blob carries of its item, as JSON, so that an index can be
 // rebuilt from the blobs alone. It is written once, with the blob: an item that was moved since
 // comes back under its old key, unless an index snapshot knows better.
-type label struct {
+type Label struct {
 	Version   int    `json:"v"` // 1
 	Dialect   string `json:"dialect"`
 	Key       string `json:"key"`
@@ -25,39 +26,41 @@ type label struct {
 	Exempt    bool   `json:"exempt,omitempty"`
 }
 
-func encodeLabel(dialect, key string, item index.Item, exempt bool) ([]byte, error) {
+// EncodeLabel is the label of a blob that becomes item under key.
+func EncodeLabel(dialect, key string, item index.Item, exempt bool) ([]byte, error) {
 	var b bytes.Buffer
 	encoder := json.NewEncoder(&b)
 	encoder.SetEscapeHTML(false) // six bytes for one '<': the longest keys would not fit
-	err := encoder.Encode(label{
+	err := encoder.Encode(Label{
 		Version: 1, Dialect: dialect, Key: key, Created: item.Created.UnixMilli(), Modified: item.Modified.UnixMilli(),
 		Algorithm: item.Algorithm, Sum: hex.EncodeToString(item.Sum), Writer: item.Writer, Exempt: exempt,
 	})
 	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), err
 }
 
-func decodeLabel(b []byte) (label, error) {
-	var l label
+// DecodeLabel refuses what is no label of a version that it knows.
+func DecodeLabel(b []byte) (Label, error) {
+	var l Label
 	if err := json.Unmarshal(b, &l); err != nil {
-		return label{}, fmt.Errorf("label of a blob: %w", err)
+		return Label{}, fmt.Errorf("label of a blob: %w", err)
 	}
 	if l.Version != 1 {
-		return label{}, fmt.Errorf("label of a blob: unknown version %d", l.Version)
+		return Label{}, fmt.Errorf("label of a blob: unknown version %d", l.Version)
 	}
-	if err := CheckKey(l.Key); err != nil {
-		return label{}, fmt.Errorf("label of a blob: %w", err)
+	if err := keys.Check(l.Key); err != nil {
+		return Label{}, fmt.Errorf("label of a blob: %w", err)
 	}
 	if _, err := hex.DecodeString(l.Sum); err != nil {
-		return label{}, fmt.Errorf("label of a blob: %w", err)
+		return Label{}, fmt.Errorf("label of a blob: %w", err)
 	}
 	return l, nil
 }
 
-// item is what the label knows: all but size, reference and BLAKE3.
-func (l label) item() index.Item {
+// Item is what the label knows: all but size, reference and BLAKE3.
+func (l Label) Item() index.Item {
 	sum, err := hex.DecodeString(l.Sum)
 	if err != nil {
-		sum = nil // decodeLabel has refused that
+		sum = nil // DecodeLabel has refused that
 	}
 	return index.Item{
 		Created: time.UnixMilli(l.Created), Modified: time.UnixMilli(l.Modified),

@@ -1,0 +1,46 @@
+// Package layout spells what a repository is on disk, once: the names of its files and directories and of those around it in the data
+// directory, the values that every index begins with, and the label of a blob. It promises that what one part of the server writes
+// another finds. It knows nothing of the order in which files are written, of locks, or of what clients may do. Start reading at the
+// constants below; docs/architecture.md shows them as a tree.
+package layout
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+
+	"packhouse/blobstore"
+)
+
+// The files and directories of a repository, and of the data directory around it.
+const (
+	IndexFile     = "index.db"         // the link that gives it this name makes a directory a repository
+	LostFile      = "index.db.lost"    // the index that a rebuild replaced
+	RebuiltFile   = "index.db.rebuilt" // the index that a rebuild makes, until it takes the name of the index
+	DestroyedFile = "index.destroyed"  // the index of a repository whose removal has begun
+	SnapshotDir   = "snapshots"        // compressed copies of the index
+	GraveDir      = ".destroyed"       // what was moved out of the way of a new repository: a directory for each that was destroyed
+	OwnDir        = ".packhouse"       // lock, socket, token and identity of a server; not part of a repository
+	JobsDir       = "jobs"             // plans of queued jobs
+)
+
+// Own tells whether a name in a directory may be one of ours, or is in nobody's way.
+func Own(name string) bool {
+	switch name {
+	case blobstore.BlobsDir, blobstore.IncomingDir, SnapshotDir, JobsDir, DestroyedFile, GraveDir, OwnDir, "lost+found":
+		return true
+	}
+	return strings.HasPrefix(name, IndexFile+".")
+}
+
+// HasIndex tells whether a directory is a repository: whether there is an index in it.
+func HasIndex(dir string) bool {
+	_, err := os.Stat(filepath.Join(dir, IndexFile))
+	return err == nil
+}
+
+// HasBlobs tells whether a directory was made for blobs, with or without an index beside them.
+func HasBlobs(dir string) bool {
+	info, err := os.Stat(filepath.Join(dir, blobstore.BlobsDir))
+	return err == nil && info.IsDir()
+}
