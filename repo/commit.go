@@ -9,7 +9,7 @@ import (
 	"packhouse/repo/keys"
 )
 
-// Batch is what Commit makes one index transaction.
+// Batch is a list of changes that Commit carries out in one index transaction.
 type Batch struct {
 	Puts     []BatchPut
 	Deletes  []BatchDelete
@@ -39,7 +39,7 @@ type BatchDelete struct {
 	IgnoreMissing bool
 }
 
-// PutResult is what a Put found and did.
+// PutResult is the result of a Put.
 type PutResult struct {
 	Item         index.Item
 	Created      bool  // no item was there
@@ -47,9 +47,9 @@ type PutResult struct {
 	Unchanged    bool  // the same bytes were there already; nothing was written
 }
 
-// Commit makes everything in the batch true in one index transaction, or nothing. The uploads
-// are durable already (Finish); when Commit returns nil so is all that refers to them.
-// This is the commit order of the design: bytes first, index second, unlink last.
+// Commit carries out everything in the batch in one index transaction, or nothing. The bytes of the uploads are already durable
+// (Finish); when Commit returns nil, everything that refers to them is durable too. This is the commit order of the design: first
+// bytes, then index, last unlink.
 func (a *Access) Commit(ctx context.Context, b Batch) ([]PutResult, error) {
 	done, err := a.commit(ctx, b)
 	return done.puts, err

@@ -42,7 +42,7 @@ var (
 	ErrDetached           = errors.New("data directory is missing or was replaced, retry later") // its volume or directory was taken away; see DetachedError
 )
 
-// All lists the errors above: a dialect's table has a line for each, held by a test.
+// All lists the errors above. A test checks that a dialect's table has a row for each.
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
@@ -62,8 +62,8 @@ func (e *QuotaError) Error() string {
 }
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
-// ShortError refuses a plan before it begins: what it makes, or the index that its client stores after it, would not fit.
-// It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
+// ShortError is the error of a plan that is refused before it begins, because its outputs, or the index that its client stores after
+// it, would not fit. It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
 type ShortError struct {
 	Kind   error // ErrNoSpace or ErrQuota
 	Short  int64 // that are missing
@@ -97,7 +97,7 @@ func (e *DeniedError) Error() string {
 }
 func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
 
-// DigestError is an ErrDigest: the body hashed to Got, announced was Want.
+// DigestError is an ErrDigest: the digest of the body is Got, but Want was announced.
 type DigestError struct {
 	Algorithm string
 	Want, Got []byte
@@ -108,7 +108,7 @@ func (e *DigestError) Error() string {
 }
 func (e *DigestError) Is(target error) bool { return target == ErrDigest }
 
-// ForeignError is an ErrForeign: what was found in the directory instead of a repository.
+// ForeignError is an ErrForeign: it says what was found in the directory instead of a repository.
 type ForeignError struct {
 	Found string // one line, without the directory's own path
 }
@@ -125,12 +125,12 @@ type damagedError struct{ message string }
 func (e *damagedError) Error() string        { return e.message }
 func (e *damagedError) Is(target error) bool { return target == ErrDamaged || target == ErrCorrupt }
 
-// Errorf makes an error of a kind, one of All, whose text is the message alone.
+// Errorf creates an error of a kind, one of All, whose text is only the message.
 func Errorf(kind error, format string, args ...any) error {
 	return &messageError{fmt.Sprintf(format, args...), kind}
 }
 
-// IndexError is an ErrCorrupt of a repository's index. Its text is for clients too, and says what mends it.
+// IndexError is an ErrCorrupt of a repository's index. Its text is also for clients, and names the command that repairs the index.
 type IndexError struct {
 	Err     error  // what is wrong
 	Mend    string // the command that makes the index anew

@@ -38,9 +38,8 @@ type attachment struct {
 // reattachAfter is the time between two calls of SetOptions.Reattach.
 const reattachAfter = 250 * time.Millisecond
 
-// Attached tells whether the data directory is the one that was opened, by device and inode: else it is an
-// repo.ErrDetached, which it stays until Attach. Then every repository is given up, and every method of the set that
-// reads or changes one refuses.
+// Attached checks that the data directory is the one that was opened, by device and inode. Otherwise the error is a
+// repo.ErrDetached, until Attach: every repository is closed, and every method of the set that reads or changes one fails.
 func (s *Set) Attached() error { return s.look(false) }
 
 // look is Attached; thorough: it reads the identity too. A device's number and the inode of its root directory
@@ -208,9 +207,9 @@ func (s *Set) detachedError(err error) error {
 	return e
 }
 
-// Attach takes the directory that lies under the path now for the set's, after a look has found it detached. Whoever
-// calls it has made sure that no other process works in it. repo.ErrDetached when it has not the set's identity, or, where
-// it has none, when it is not the same directory.
+// Attach accepts the directory that is at the path now as the set's, after a check has found it detached. The caller has made sure
+// that no other process uses it. repo.ErrDetached if it does not have the set's identity, or, if the set has none, if it is not
+// the same directory.
 func (s *Set) Attach() error {
 	if err := s.recognize(); err != nil {
 		return err
@@ -229,9 +228,8 @@ func (s *Set) Attach() error {
 	return nil
 }
 
-// Refresh looks thoroughly at the data directory and at every repository in use, and gives up what is not in its place:
-// whoever runs a server calls it every second or so, for directories that nobody asks for. It returns what
-// Attached does.
+// Refresh checks the data directory and every repository in use thoroughly, and closes those that are no longer at their path. The
+// server calls it about every second, for directories without requests. It returns what Attached does.
 func (s *Set) Refresh() error {
 	if err := s.look(true); err != nil {
 		return err
