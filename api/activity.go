@@ -43,7 +43,7 @@ func (a Activity) Silence(now time.Time) string {
 	return text
 }
 
-// briefly writes a duration for people.
+// briefly formats a duration in words.
 func briefly(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -56,10 +56,10 @@ func briefly(d time.Duration) string {
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
-// client is who sends requests, as far as that can be told: those of one machine with one token are one.
+// client identifies the sender of requests, as far as the server can tell: clients on one machine with one token are the same.
 type client struct{ repository, principal, address string }
 
-// maxClients is how many clients are remembered; those of which requests are being answered in any case.
+// maxClients is how many clients are remembered, in addition to those with running requests.
 const maxClients = 4096
 
 // clients remembers the last requests of each client. It is safe for concurrent use.

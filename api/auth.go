@@ -44,8 +44,8 @@ type AuthOptions struct {
 	Now         func() time.Time // nil means time.Now
 }
 
-// strongSecret is the length from which a secret cannot be guessed however often one may try: it
-// is accepted also from an address that has failed too often.
+// strongSecret is the length from which a secret cannot be guessed with any number of attempts. Such a secret is also accepted from
+// an address with too many failed attempts.
 const strongSecret = 32
 
 // Auth finds out who sends a request. It is safe for concurrent use. Comparisons take constant time, and failed attempts are
@@ -152,7 +152,7 @@ var (
 	errThrottled     = errors.New("too many failed attempts from this address")
 )
 
-// authenticate names who sent a request from address.
+// authenticate returns the sender of a request from address.
 func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, error) {
 	if a.noAuth {
 		return a.open, nil
@@ -194,7 +194,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	return p, nil
 }
 
-// claim is what a request says of its sender: keyed sums of user and secret, which can be compared in constant time.
+// claim has the credentials of a request: keyed sums of user and secret, which can be compared in constant time.
 type claim struct {
 	name, secret [sha256.Size]byte
 	basic        bool // with a user
@@ -204,14 +204,14 @@ func (a *Auth) claim(user, secret string, basic bool) claim {
 	return claim{a.sum(user), a.sum(secret), basic}
 }
 
-// proof is what is remembered of a secret that was right: also from whom. A guess from elsewhere does not profit
-// from it.
+// proof is what is remembered of a correct secret, including the address from which it came: a guess from another address must not
+// benefit from it.
 func (c *claim) proof(address string) string {
 	return string(c.name[:]) + string(c.secret[:]) + address
 }
 
-// matchKnown looks among what may be tried without limit: unguessable secrets, and those that were right
-// before from the same address.
+// matchKnown compares with what may be tried without limit: secrets that cannot be guessed, and those that were correct before from
+// the same address.
 func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	if !a.verified.has(c.proof(address)) {
 		return a.match(c, false)
@@ -222,8 +222,8 @@ func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	return a.named(c)
 }
 
-// match looks among the tokens and plain passwords, all or only the unguessable ones. It compares with
-// each, so that its time tells nothing.
+// match compares with the tokens and plain passwords, all or only those that cannot be guessed. It compares with each, so that its
+// time reveals nothing.
 func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	for _, token := range a.tokens {
 		if hmac.Equal(token.sum[:], c.secret[:]) && (token.strong || guessable) {
@@ -242,7 +242,7 @@ func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// named finds a user with a bcrypt hash, whose password has been compared with it.
+// named returns the user with a bcrypt hash whose password was verified.
 func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
 	for _, u := range a.users {
 		if hmac.Equal(u.name[:], c.name[:]) && u.hash != nil {
@@ -252,7 +252,7 @@ func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// matchHash compares with bcrypt hashes, for whoever has a slot for hashing, at a cost that does not tell whether there is such a user.
+// matchHash compares with bcrypt hashes; the caller has a slot for hashing. Its cost does not reveal whether the user exists.
 func (a *Auth) matchHash(c *claim, secret string) (p repo.Principal, ok bool) {
 	hash, known := a.dummy, false
 	for _, u := range a.users {

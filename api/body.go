@@ -12,7 +12,7 @@ import (
 	"packhouse/repo"
 )
 
-// errBodyTooLarge is what a handler of the server's own (not a dialect) gets beyond its limit.
+// errBodyTooLarge is returned to the server's own handlers (not to dialects) when a body exceeds its limit.
 var errBodyTooLarge error = tooLarge{}
 
 type tooLarge struct{}
@@ -20,8 +20,8 @@ type tooLarge struct{}
 func (tooLarge) Error() string        { return "the request's body is larger than allowed" }
 func (tooLarge) Is(target error) bool { return target == repo.ErrTooLarge }
 
-// body is a request's body that may stand still only so long, and knows what of it was read. Its
-// methods may be called by several goroutines, as net/http allows.
+// body is the body of a request. It limits how long a body may make no progress, and records how much was read. Its methods may be
+// called by several goroutines, as net/http allows.
 type body struct {
 	rc        *http.ResponseController
 	src       io.ReadCloser
@@ -95,7 +95,7 @@ func (b *body) received() int64 {
 	return b.n
 }
 
-// leave bounds what net/http does with the rest after the handler: it reads a little of it.
+// leave limits what net/http reads of the rest of the body after the handler.
 func (b *body) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,9 +108,8 @@ func (b *body) leave() {
 	}
 }
 
-// response counts what is sent, and lets the client stand still only so long. It
-// passes on what the connection can do better (sendfile, Flush). When the server stops it tells the client that
-// the connection ends with it.
+// response counts the bytes that are sent, and limits how long the client may make no progress. It passes on what the connection
+// supports (sendfile, Flush). When the server stops it tells the client that the connection will be closed.
 type response struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
@@ -121,7 +120,7 @@ type response struct {
 	cut    error // why the response ended before its length
 }
 
-// sendStep is how many bytes may take up to the stall time: a slow line is one on which something moves.
+// sendStep is the number of bytes whose sending may take up to the stall time: a slow connection must only make some progress.
 const sendStep = 256 << 10
 
 // Unwrap is for http.ResponseController.
@@ -200,7 +199,7 @@ func (w *response) Flush() { _ = w.rc.Flush() }
 
 type onlyWriter struct{ io.Writer }
 
-// contextKey is of what the server keeps in a request's context.
+// contextKey is the key of the server's values in a request's context.
 type contextKey int
 
 const (
@@ -209,7 +208,7 @@ const (
 	principalKey
 )
 
-// recordCut notes why a response ended early, for the request log.
+// recordCut stores why a response ended early, for the request log.
 func recordCut(r *http.Request, err error) {
 	if w, ok := r.Context().Value(responseKey).(*response); ok {
 		w.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))

@@ -175,8 +175,8 @@ func (l *boundedListener) Close() error {
 	return l.fault
 }
 
-// enter waits for a slot. When the listener is closed meanwhile the connection goes without: it was accepted, and
-// nobody else would answer it.
+// enter waits for a slot. If the listener is closed meanwhile, the connection continues without a slot: it was accepted, so no other
+// process would serve it.
 func (l *boundedListener) enter() {
 	select {
 	case l.slots <- struct{}{}:
@@ -193,7 +193,7 @@ func (l *boundedListener) enter() {
 	l.mu.Unlock()
 }
 
-// closeIdle closes the longest idle connection, or the next that becomes idle if there is none.
+// closeIdle closes the connection that was idle longest or, if there is none, the next one that becomes idle.
 func (l *boundedListener) closeIdle() {
 	l.mu.Lock()
 	l.waiting = true
@@ -208,7 +208,7 @@ func (l *boundedListener) closeIdle() {
 	}
 }
 
-// forget takes a connection off the list of the idle. The caller holds mu.
+// forget removes a connection from the list of idle ones. The caller holds mu.
 func (l *boundedListener) forget(conn net.Conn) {
 	if element, ok := l.idleAt[conn]; ok {
 		l.idle.Remove(element)
@@ -216,7 +216,7 @@ func (l *boundedListener) forget(conn net.Conn) {
 	}
 }
 
-// state takes note of what a connection does, and gives back the slot of one that ended.
+// state records the state of a connection, and releases the slot of one that ended.
 func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	l.forget(conn)

@@ -38,7 +38,7 @@ func Path(name, rest string) string {
 	return "/" + name + "/-/" + rest
 }
 
-// send asks and returns the response if it is good; else its error's text.
+// send sends a request and returns the response if it is a success, else an error with its text.
 func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	if c.ReadOnly && method != http.MethodGet && path != local.PathCheck {
 		// Of a lock that is broken here a running server would not hear.
@@ -110,8 +110,8 @@ func Refused(err error, status int) bool {
 	return errors.As(err, &no) && no.Status == status
 }
 
-// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, it did not get the whole
-// request, or there was nothing to do but to answer.
+// notTaken reports whether the holder has certainly not begun a request: it was not running, it said so, it did not get the whole
+// request, or the request only had to be answered.
 func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != ""

@@ -83,7 +83,7 @@ const (
 	oneRepository = "repository"
 )
 
-// take is ClaimData and ClaimRepository. Without create the directory and all that a claim needs in it must be there.
+// take implements ClaimData and ClaimRepository. Without create the directory, and all that a claim needs in it, must exist.
 func (c *Claim) take(ctx context.Context, create bool) error {
 	err := c.takeAll(ctx, create)
 	if err == nil {
@@ -122,7 +122,7 @@ func (c *Claim) takeAll(ctx context.Context, create bool) error {
 	return c.shareAround()
 }
 
-// onReadOnly tells whether what exists of dir lies on a file system that takes no writes.
+// onReadOnly reports whether the existing part of the path dir is on a read-only file system.
 func onReadOnly(dir string) (bool, error) {
 	for {
 		readOnly, err := vfs.OS().(vfs.ReadOnlyTeller).ReadOnly(dir)
@@ -142,7 +142,7 @@ func (c *Claim) remember() (err error) {
 	return err
 }
 
-// takeAround takes the data directory's exclusive flock from holders that share it.
+// takeAround takes the data directory's exclusive flock, after the holders that share it have ended.
 func (c *Claim) takeAround(ctx context.Context) error {
 	dir, err := os.Open(c.Dir)
 	if err != nil {
@@ -199,7 +199,7 @@ func ClaimRepository(dir string) (*Claim, error) {
 	return c, nil
 }
 
-// shareAround takes the shared flock on the directory above, unless a server is there or is coming.
+// shareAround takes the shared flock on the directory above, unless a server runs or starts there.
 func (c *Claim) shareAround() error {
 	above := filepath.Dir(c.Dir)
 	dir, err := os.Open(above)
@@ -220,7 +220,7 @@ func (c *Claim) shareAround() error {
 	return nil
 }
 
-// takeLock takes the lock of the directory; with create it makes what is missing for that.
+// takeLock takes the lock of the directory; with create it creates what is missing for that.
 func (c *Claim) takeLock(create bool) error {
 	own := filepath.Join(c.Dir, layout.OwnDir)
 	if create {
@@ -270,8 +270,8 @@ func (c *Claim) lockError(err error) error {
 	return fmt.Errorf("lock the %s: %w", c.what, err)
 }
 
-// shareLock takes the lock of a directory on a read-only file system, for reading, if it has one. Who changes what lies
-// there must have it mounted elsewhere, and has the lock for writing.
+// shareLock takes the lock of a directory on a read-only file system, for reading, if it has one. A process that changes the directory
+// must have it mounted elsewhere, and then has the lock for writing.
 func (c *Claim) shareLock() error {
 	if _, err := os.Stat(c.Dir); err != nil {
 		return err
@@ -290,8 +290,8 @@ func (c *Claim) shareLock() error {
 	return nil
 }
 
-// shareData takes the shared flock on a data directory, or on the one that a single repository is in, which nobody but a
-// server that may write has for itself.
+// shareData takes the shared flock on a data directory, or on the one that contains a single repository. Only a server that may write
+// takes it exclusively.
 func (c *Claim) shareData() error {
 	around := c.Dir
 	if c.what == oneRepository {
@@ -383,7 +383,7 @@ func (c *Claim) Resume(ctx context.Context) error {
 	return c.take(ctx, c.what == oneRepository)
 }
 
-// mayReplace tells a repository's directory that was moved or removed from one whose volume is not mounted any more.
+// mayReplace distinguishes a repository's directory that was moved or removed from one whose volume is no longer mounted.
 func (c *Claim) mayReplace() error {
 	away := &repo.DetachedError{Path: c.Dir, Expected: "the " + c.what + " that was opened", Do: "mount its volume again, or stop this process"}
 	above, err := os.Stat(filepath.Dir(c.Dir))
@@ -477,7 +477,7 @@ func lockFor(f *os.File, kind int16) error {
 // HeldBy returns the error that names the process that holds dir.
 func HeldBy(dir string) *HeldError { return &HeldError{What: "directory", PID: pidOf(dir)} }
 
-// pidOf reads who holds dir; 0 if that is not known.
+// pidOf reads the process ID of the holder of dir; 0 if it is not known.
 func pidOf(dir string) int {
 	text, err := os.ReadFile(filepath.Join(dir, layout.OwnDir, lockFile))
 	if err != nil {
@@ -499,7 +499,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// isAt tells whether path still names the open file.
+// isAt reports whether path is still the open file.
 func isAt(f *os.File, path string) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {

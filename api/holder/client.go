@@ -36,8 +36,8 @@ func clientOf(socket string) *http.Client {
 	}}
 }
 
-// firstAsks is a connection on which a holder that leaves may send its notice before anything was asked. To package http that
-// is an answer without a request, and an error of which nobody knows what it means for the request. Here it is one of the
+// firstAsks is a connection on which a holder that is ending may send its notice before a request was sent. For package http that is an
+// answer without a request, and it returns an error that does not tell whether the request was begun. Here it is an error of the
 // dial: nothing was begun.
 type firstAsks struct {
 	net.Conn

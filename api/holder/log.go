@@ -9,7 +9,7 @@ import (
 	"packhouse/repo/layout"
 )
 
-// maxLog is the size at which the log of a background holder is put aside as log.1, in bytes.
+// maxLog is the size in bytes at which the log of a background holder is renamed to log.1.
 const maxLog = 1 << 20
 
 // Log is the log file of a process without a terminal. Its size is bounded, and an error in it does not stop the process.

@@ -12,8 +12,8 @@ import (
 	"packhouse/api/stdio"
 )
 
-// leavingNotice is what a connection without request is sent before it is closed. A request that crosses it
-// on the way takes it for its answer, and knows that it was not begun.
+// leavingNotice is sent on a connection without a request before it is closed. If a request was already on its way, its sender takes
+// the notice for the answer, and knows that the request was not begun.
 const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + stdio.HeaderLeaving + ": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
 // Server serves a holder's socket until Leave. After that it is certain for each request whether it was begun.

@@ -99,8 +99,8 @@ func ListenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: l, path: path, made: info}, nil
 }
 
-// unixListener removes its socket, and only its own, when it is first closed: later the file system may have given the
-// inode to the socket of whoever came next.
+// unixListener removes its socket, and only its own, when it is first closed: later the file system may have reused the inode for the
+// socket of another process.
 type unixListener struct {
 	*net.UnixListener
 	path string
@@ -150,8 +150,8 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 	return conn, nil
 }
 
-// checkPeer refuses a process of another user: where others may write into the directory above a repository, one of
-// them could pose as its server.
+// checkPeer refuses a process of another user: if others may write to the directory above a repository, one of them could pretend to be
+// its server.
 func checkPeer(conn net.Conn) error {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -176,7 +176,7 @@ func checkPeer(conn net.Conn) error {
 
 var errStranger = errors.New("the process belongs to another user")
 
-// trusts tells whether a process of user speaks to one of peer: its own or root's, and root to everybody's.
+// trusts reports whether a process of user may connect to one of peer: its own or root's; root may connect to any.
 func trusts(user, peer int) bool { return user == peer || user == 0 || peer == 0 }
 
 // throughDir calls do with path, or, when that is too long for a socket address, with a name for

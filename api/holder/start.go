@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportFD is the descriptor on which a background holder says how its start went.
+// reportFD is the descriptor on which a background holder reports how its start went.
 const reportFD = 3
 
-// reportVariable says in a holder's environment that Start passed reportFD: without it the descriptor is something
-// else's.
+// reportVariable tells a holder, in its environment, that Start passed reportFD; without it the descriptor belongs to something else.
 const reportVariable = "PACKHOUSE_HOLD_REPORT"
 
 // What a background holder reports, one line.
@@ -71,8 +70,8 @@ func Start(ctx context.Context, program string, args ...string) error {
 	return fmt.Errorf("the background process for the repository ended before it was ready: %w", err)
 }
 
-// lasting is what a holder takes over of its first client's environment: it outlives that client, whose passphrases
-// are none of its business.
+// lasting returns the variables that a holder inherits from its first client's environment. The holder outlives that client, so it
+// must not have the client's passphrases.
 func lasting(environment []string) []string {
 	var kept []string
 	for _, variable := range environment {

@@ -53,7 +53,7 @@ type CheckEvent struct {
 	Problems   int    `json:"problems"`
 }
 
-// operations are the names of what the requests to these paths do, for the log and the metrics.
+// operations are the names of the operations of these paths, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
 // NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
@@ -147,7 +147,7 @@ func decode(r *http.Request) (q Request, err error) {
 	return q, err
 }
 
-// record has the request's line in the log say what was asked for.
+// record puts the subject of a request into its line of the log.
 func record(r *http.Request, path string, q Request, err error) {
 	log := api.RecordFrom(r.Context())
 	log.Operation, log.Repository = operations[path], q.Name
@@ -156,7 +156,7 @@ func record(r *http.Request, path string, q Request, err error) {
 	}
 }
 
-// check answers with a line for each thing that it finds, while it goes on.
+// check writes a line for each problem while the check runs.
 func (h *handler) check(w http.ResponseWriter, r *http.Request) {
 	q, err := decode(r)
 	var repository *repo.Repository
