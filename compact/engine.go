@@ -82,15 +82,15 @@ type Engine struct {
 	active  sync.WaitGroup // runs and the queue's goroutines
 }
 
-// jobKey names a job among those of all repositories. A repository is meant as it was opened: two copies of one
-// have the same ID, and so has one that is opened again after it was given up.
+// jobKey identifies a job among those of all repositories. The repository is identified by the open object, because two copies of a
+// repository have the same ID, and so has one that was closed and opened again.
 type jobKey struct {
 	repo *repo.Repository
 	id   string
 }
 
-// gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that
-// none waits for the disk of another.
+// gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that none waits
+// for the disk of another.
 type gate struct {
 	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
@@ -247,7 +247,7 @@ func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.C
 	return r.result.report(p.records, each)
 }
 
-// newRun is a run of a plan for a principal that has not begun. open is nil, or the request of RunOpen.
+// newRun creates a run of a plan for a principal. open is nil, or the request of RunOpen.
 func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	id := identity(a.Principal(), p, open != nil)
 	now := e.o.Now()
@@ -260,8 +260,8 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	return r
 }
 
-// start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan whose
-// time has come. Of one plan of one principal there is one run at a time: what it stores, no other has stored meanwhile.
+// start returns the run of a plan: a new one, or the one that is running. job is a queued plan whose time has come. There is one run at a
+// time of a plan of a principal, so no other run has stored what it stores.
 func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction) (*run, error) {
 	if err := p.records.sync(); err != nil {
 		return nil, err
@@ -329,7 +329,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 	return r, nil
 }
 
-// refusal is how a client's call ended whose answer may not have reached it.
+// refusal stores how a client's request ended whose answer may not have reached the client.
 type refusal struct {
 	err   error
 	until time.Time
@@ -343,15 +343,15 @@ func lockOf(open *repo.Compaction) string {
 	return open.Lock()
 }
 
-// Clients send a plan again within seconds when their connection breaks, as it does when a call fails whose answer has
-// begun because it took long. After late they are given the same refusal for refusalTime, rather than the
-// same work again; and after a cancellation, which would else have no effect.
+// Clients send a plan again within seconds when their connection breaks, as it does when a request fails whose answer has already begun
+// because it took long. A run that failed after late gives the same error for refusalTime, so that the same work is not repeated. So
+// does a cancelled one, because the cancellation would otherwise have no effect.
 const (
 	late        = 5 * time.Second
 	refusalTime = time.Minute
 )
 
-// refuseLocked remembers how r ended, if its retry would not do better.
+// refuseLocked stores how r ended, if a retry would end in the same way.
 func (e *Engine) refuseLocked(key jobKey, r *run) {
 	now := e.o.Now()
 	maps.DeleteFunc(e.refused, func(_ jobKey, last refusal) bool { return !now.Before(last.until) })
@@ -362,8 +362,8 @@ func (e *Engine) refuseLocked(key jobKey, r *run) {
 	}
 }
 
-// identity names a plan of a principal: equal for an equal request only. The
-// permissions belong to it, for a result must not outlive the right to ask for it; and whether its sources stay.
+// identity identifies a plan of a principal: it is equal only for an equal request. It includes the permissions, because a result must not
+// be available longer than the permission to request it, and whether the sources stay.
 func identity(p repo.Principal, plan *Plan, open bool) string {
 	h := sha256.New()
 	if open {

@@ -87,8 +87,8 @@ func (e *Engine) stored(r *repo.Repository, id string) (Job, error) {
 	return job, err
 }
 
-// live are the jobs of a repository of which the rows do not tell: those that have not ended, as they
-// are now, and those whose end could not be stored.
+// live returns the jobs of a repository whose rows are not up to date: those that have not ended, in their current state, and those whose
+// end could not be stored.
 func (e *Engine) live(r *repo.Repository) map[string]Job {
 	jobs := make(map[string]Job)
 	e.mu.Lock()
@@ -149,8 +149,8 @@ func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job
 	return job, err
 }
 
-// cancelWaiting stores the end of a job that is out of the queue. A client's call of the same plan that is
-// under way ends too; when that had committed, the job is done, and its result stays.
+// cancelWaiting stores the end of a job that was removed from the queue. A client's running request with the same plan ends too; if it has
+// committed already, the job is done and its result stays.
 func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, error) {
 	if call != nil {
 		select {
@@ -215,8 +215,8 @@ func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, inter
 	return e.watch(ctx, r, id, nil, interval, fn)
 }
 
-// now is a job as it is now, and the run of the client's call that it is, if it is one. call is that run when
-// the caller has met it before: it may have ended and left no row.
+// now returns the current state of a job, and the run of the client's request to which it belongs, if any. call is that run if the caller
+// already has it, because it may have ended and left no row.
 func (e *Engine) now(r *repo.Repository, id string, call *run) (Job, *run, error) {
 	e.mu.Lock()
 	if run := e.runs[jobKey{r, id}]; run != nil {

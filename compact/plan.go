@@ -46,10 +46,10 @@ type Operation struct {
 	Deletes []string // items to delete when the whole plan has succeeded; never one that is an output of the plan
 }
 
-// makes tells whether the operation has an output.
+// makes reports whether the operation has an output.
 func (o *Operation) makes() bool { return len(o.Ranges) > 0 || o.Empty }
 
-// size is the output's, in bytes. Add has made sure that it does not overflow.
+// size is the size of the output, in bytes. Add has checked that it does not overflow.
 func (o *Operation) size() int64 {
 	if !o.makes() {
 		return 0
@@ -64,7 +64,7 @@ func (o *Operation) size() int64 {
 	return n
 }
 
-// reads is how many bytes are read to make the output.
+// reads is the number of bytes that are read for the output.
 func (o *Operation) reads() int64 {
 	if o.Frame == VGerPack && o.makes() {
 		return o.size() - int64(len(packHeader))
@@ -72,7 +72,7 @@ func (o *Operation) reads() int64 {
 	return o.size()
 }
 
-// names is how often the operation names an item to read or delete; ranges of one item behind one another count once.
+// names is how often the operation names an item to read or delete; adjacent ranges of one item count once.
 func (o *Operation) names() int {
 	n := len(o.Deletes)
 	for i, r := range o.Ranges {
@@ -213,7 +213,7 @@ func (p *Plan) add(o *Operation) error {
 	return nil
 }
 
-// check is what can be said of an operation without the index.
+// check checks what can be checked in an operation without the index.
 func (p *Plan) check(n int, o *Operation) error {
 	wrong := func(i int, kind error, format string, args ...any) error {
 		e := &PlanError{Operation: n, Range: i, Err: kind, Detail: fmt.Sprintf(format, args...)}
@@ -271,7 +271,7 @@ func (p *Plan) check(n int, o *Operation) error {
 	return checkName(n, o)
 }
 
-// shorten makes of what a client sent as a key something that an answer and a log line can hold.
+// shorten makes a key from a client short and printable enough for an answer and a log line.
 func shorten(key string) string {
 	if len(key) <= keys.Max {
 		return key
@@ -301,7 +301,7 @@ func checkPackRange(o *Operation, i int) string {
 	return ""
 }
 
-// checkName tests what is known of the output's name.
+// checkName checks what is known of the output's name.
 func checkName(n int, o *Operation) error {
 	wrong := func(err error) error { return &PlanError{Operation: n, Range: -1, Key: shorten(o.Target), Err: err} }
 	if o.Target != "" {
@@ -322,7 +322,7 @@ func checkName(n int, o *Operation) error {
 	return nil
 }
 
-// key is the name of an output whose content has the digest sum.
+// key returns the key of an output whose content has the digest sum.
 func (n Naming) key(sum []byte) string {
 	const digits = "0123456789abcdef"
 	text := make([]byte, 0, 2*len(sum))

@@ -33,7 +33,7 @@ func CheckWhen(when string) error {
 	return nil
 }
 
-// task is a background job in the engine's hands.
+// task is a background job in the engine.
 type task struct {
 	repo   *repo.Repository
 	job    Job // queued, or as it was when it began
@@ -43,8 +43,8 @@ type task struct {
 
 var errCancelled = &PlanError{Operation: -1, Range: -1, Err: cancelledError{}}
 
-// cancelledError is what a client is told whose call was cancelled. It is a refusal, and no fault
-// of the moment: the client must not send the plan again by itself.
+// cancelledError is the error for a client whose request was cancelled. Its status is not one after which clients retry, so that the client
+// does not send the plan again automatically.
 type cancelledError struct{}
 
 func (cancelledError) Error() string        { return "the job was cancelled on the server" }
@@ -113,7 +113,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	return job, nil
 }
 
-// enqueue lets a job whose row is stored wait for its time.
+// enqueue adds a job, whose row is stored, to the queue.
 func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -122,7 +122,7 @@ func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.wakeLocked()
 }
 
-// waitingLocked is the job of an ID that is in the queue and has not begun, or nil.
+// waitingLocked returns the job with an ID that is queued and has not begun, or nil.
 func (e *Engine) waitingLocked(r *repo.Repository, id string) *task {
 	for _, t := range e.tasks {
 		if t.repo == r && t.job.ID == id && t.cancel == nil {
@@ -137,8 +137,7 @@ func (e *Engine) dropLocked(t *task) {
 	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
 }
 
-// wakeLocked starts the queue's goroutines, or tells them that something changed. Who
-// waits for a job looks again.
+// wakeLocked starts the queue's goroutines, or notifies them of a change. Callers that wait for a job check it again.
 func (e *Engine) wakeLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
@@ -304,7 +303,7 @@ func (e *Engine) perform(t *task) {
 	e.wakeLocked()
 }
 
-// storeEnd stores how a job ended, unless a client's own call of the same plan has stored a result meanwhile: that stays.
+// storeEnd stores how a job ended, unless a client's own request with the same plan has stored a result meanwhile, which stays.
 func storeEnd(ctx context.Context, r *repo.Repository, job Job) error {
 	row, err := r.Job(job.ID)
 	if err != nil {
@@ -365,7 +364,7 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	return r.job, rightsChanged(r.err, before)
 }
 
-// rightsChanged says of a denial that it is none of the rights that the job was submitted with.
+// rightsChanged adds to a denial that the job had the permission when it was submitted.
 func rightsChanged(err error, before repo.Principal) error {
 	if denied, ok := errors.AsType[*repo.DeniedError](err); ok && before.Permissions.Allows(denied.Key, denied.Letters) {
 		return fmt.Errorf("%w: denied, for the rights of %q have changed since the job was submitted", err, before.Name)
@@ -373,7 +372,7 @@ func rightsChanged(err error, before repo.Principal) error {
 	return err
 }
 
-// load reads the plan of a job and on whose behalf it is, with the permissions of then.
+// load reads the plan of a job and its principal, with the permissions from when it was submitted.
 func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) {
 	permissions, err := repo.ParsePermissions(job.Permissions)
 	if err != nil {
@@ -394,7 +393,7 @@ func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) 
 
 var errPlanDamaged = fmt.Errorf("%w: the stored plan is damaged", repo.ErrCorrupt)
 
-// unlimited is for plans that have passed the limits before.
+// unlimited is for plans that were checked against the limits before.
 var unlimited = Limits{Operations: math.MaxInt32, Ranges: math.MaxInt32, Output: 1 << 62, PlanBytes: 1 << 62}
 
 // faultOf is an error as a job keeps it.

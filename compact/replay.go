@@ -9,7 +9,7 @@ import (
 	"packhouse/repo"
 )
 
-// replay returns the result that is kept for this plan, if it is still true; nil if there is none.
+// replay returns the stored result for this plan, if it still matches the repository; nil if there is none.
 func (r *run) replay() (*result, error) {
 	row, err := r.a.Repository().Job(r.id)
 	if errors.Is(err, repo.ErrNotFound) {

@@ -18,7 +18,7 @@ const scrubPlace = "scrub.after"
 // listedDamaged is how many damaged keys a job names; it counts all.
 const listedDamaged = 100
 
-// maxUnreadable is how many items in a row may be unreadable before a scrub gives up: then it is the disk.
+// maxUnreadable is how many items in a row may be unreadable before a scrub ends, because the disk must be the cause.
 const maxUnreadable = 100
 
 // SubmitScrub queues a job that reads blobs and compares them with the size and BLAKE3 checksum in the index. A damaged item is
@@ -202,7 +202,7 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	return nil
 }
 
-// unreadable goes on behind an item that the disk does not give, or tells why the scrub must end.
+// unreadable continues after an item that the disk cannot read, or returns why the scrub must end.
 func (s *scrub) unreadable(ctx context.Context, key string, err error) error {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDetached) {
 		return err

@@ -44,11 +44,11 @@ type Options struct {
 	Logger *slog.Logger     // nil means silence
 }
 
-// lookInterval is how often the scheduler looks for repositories that are new, at least.
+// lookInterval is the longest time between two searches for new repositories.
 const lookInterval = time.Minute
 
-// atOnce is how many repositories have their rounds at the same time: a long snapshot of one does not put off the expiry
-// of all others, and maintenance leaves most of the machine to the clients.
+// atOnce is in how many repositories tasks run at the same time: a long snapshot of one does not delay all others, and most of the machine
+// remains available for clients.
 const atOnce = 2
 
 // Scheduler runs tasks between Start and Close.
@@ -122,7 +122,7 @@ func jitter(d time.Duration) time.Duration {
 	return max(d, 0)
 }
 
-// ownTasks are those that every server has.
+// ownTasks are the tasks of every server.
 func (s *Scheduler) ownTasks() ([]Task, error) {
 	c := s.o.Config
 	share, keep := c.ScrubShare, c.Keep
@@ -160,7 +160,7 @@ func (s *Scheduler) ownTasks() ([]Task, error) {
 	}, nil
 }
 
-// run attends to every repository there is, looking for new ones every lookInterval.
+// run starts a worker for every repository, and looks for new repositories every lookInterval.
 func (s *Scheduler) run(ctx context.Context) {
 	for ok := true; ok; ok = sleep(ctx, lookInterval) {
 		names, err := s.o.Set.Names()
@@ -185,7 +185,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// attend does the rounds of a repository in a goroutine until it is gone, unless one does so already.
+// attend starts a goroutine for the tasks of a repository, which ends when the repository no longer exists, unless there is one already.
 func (s *Scheduler) attend(ctx context.Context, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -207,7 +207,7 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 	})
 }
 
-// worker does the maintenance of one repository. Its methods are for one goroutine.
+// worker runs the tasks of one repository. Its methods are for one goroutine.
 type worker struct {
 	*Scheduler
 	name    string
@@ -215,8 +215,8 @@ type worker struct {
 	trouble string               // what was last said of a repository that cannot be used
 }
 
-// round does what is due, and returns when something is due next. It waits while atOnce other repositories have their
-// rounds. there is false when the repository is gone or ctx has ended.
+// round runs the tasks that are due, and returns when the next one is due. It waits while tasks run in atOnce other repositories. there is
+// false if the repository no longer exists or ctx has ended.
 func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
 	select {
 	case w.slots <- struct{}{}:
@@ -275,8 +275,7 @@ func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.T
 
 func metaName(t task) string { return "maintenance." + t.Name }
 
-// lastRun is when the task last ran; for a repository that is new to us, now: its first
-// run is at the first time of the schedule.
+// lastRun returns when the task last ran; for a new repository it is now, so that the first run is at the next time of the schedule.
 func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
 	if last, ok := w.last[key]; ok {
@@ -297,7 +296,7 @@ func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 	return now
 }
 
-// remember keeps the time of a run, also over a restart.
+// remember stores the time of a run, so that it is known after a restart.
 func (w *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
 	w.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
