@@ -33,10 +33,10 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 			}
 			r.job = job
 			r.count(job.Progress)
-			r.e.o.Logger.Info("plan carried out", "repository", r.a.Repository().Name(), "job", r.id, "principal", job.Principal, "operations", r.records.len(),
+			r.e.o.Logger.Info("plan carried out", "repository", r.repo.Name(), "job", r.id, "principal", job.Principal, "operations", r.records.len(),
 				"read", job.Progress.Read, "written", job.Progress.Written, "freed", job.Progress.Freed,
 				"seconds", job.Finished.Sub(job.Started).Seconds())
-			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.a.Repository(), job.Finished)
+			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.repo, job.Finished)
 			return kept, nil
 		}
 		lost := b.lostRace(err)
@@ -51,7 +51,7 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 
 // logOpened logs how many packs an open plan leaves until its client's index arrives, and what happened to those listed as unused.
 func (r *run) logOpened(s *survey, b *batch, opened repo.Opened) {
-	log := r.e.o.Logger.With("repository", r.a.Repository().Name(), "job", r.id, "principal", r.job.Principal)
+	log := r.e.o.Logger.With("repository", r.repo.Name(), "job", r.id, "principal", r.job.Principal)
 	if opened.Plan != 0 {
 		var bytes int64
 		for _, key := range b.Open.Sources {

@@ -253,7 +253,7 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
 	r := &run{
-		e: e, a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
+		e: e, repo: a.Repository(), a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
 		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
 	r.open.Store(open)

@@ -202,7 +202,7 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 		// Verify reads it again, and marks it if it is damaged indeed.
 		entry := index.Entry{Key: key, Item: object.Item}
 		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }
-		return x.wrong(x.now.first, errors.Join(repo.ErrCorrupt, x.r.a.Repository().Verify(ctx, entry, pace)), "")
+		return x.wrong(x.now.first, errors.Join(repo.ErrCorrupt, x.r.repo.Verify(ctx, entry, pace)), "")
 	}
 	return nil
 }

@@ -113,7 +113,7 @@ func (r *run) possible() (map[named]bool, error) {
 			return nil, err
 		}
 		// What is kept is listed nowhere, and found under its key.
-		err = r.a.Repository().EachKept(func(k index.Kept) error {
+		err = r.repo.EachKept(func(k index.Kept) error {
 			see(k.Item.Size)
 			return r.ctx.Err()
 		})

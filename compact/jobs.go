@@ -54,7 +54,7 @@ func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) e
 	for _, p := range order {
 		job, ok := live[p.id]
 		if !ok {
-			job, err = e.stored(r, p.id)
+			job, err = stored(r, p.id)
 		}
 		if errors.Is(err, repo.ErrNotFound) {
 			continue // forgotten meanwhile
@@ -74,12 +74,12 @@ func (e *Engine) Job(r *repo.Repository, id string) (Job, error) {
 	if job, ok := e.live(r)[id]; ok {
 		return job, nil
 	}
-	return e.stored(r, id)
+	return stored(r, id)
 }
 
 // stored is a job as its row says.
-func (e *Engine) stored(r *repo.Repository, id string) (Job, error) {
-	row, err := r.Job(id)
+func stored(rows jobRows, id string) (Job, error) {
+	row, err := rows.Job(id)
 	if err != nil {
 		return Job{}, err
 	}
@@ -108,7 +108,7 @@ func (e *Engine) live(r *repo.Repository) map[string]Job {
 		}
 	}
 	for _, run := range e.runs {
-		if run.a.Repository() == r {
+		if run.repo == r {
 			job := run.first
 			job.Progress = run.progress()
 			jobs[job.ID] = job
@@ -167,7 +167,7 @@ func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, er
 	if err := storeEnd(ctx, t.repo, job); err != nil {
 		return job, err
 	}
-	return e.stored(t.repo, job.ID)
+	return stored(t.repo, job.ID)
 }
 
 // Outcomes calls each for every operation of a queued plan that is done, in order, while its result is kept. ErrNotFound: there is
@@ -230,7 +230,7 @@ func (e *Engine) now(r *repo.Repository, id string, call *run) (Job, *run, error
 		<-call.done // it is, or is about to be
 		return call.last, call, nil
 	}
-	job, err := e.stored(r, id)
+	job, err := stored(r, id)
 	return job, call, err
 }
 

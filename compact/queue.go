@@ -162,9 +162,24 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 		g.resumed = true // no job can begin, or end
 		return nil
 	}
-	var waiting []*task
+	waiting, err := e.unfinished(r, r)
+	if err != nil {
+		return err
+	}
+	g.resumed = true
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, job := range waiting {
+		e.tasks = append(e.tasks, &task{repo: r, job: job})
+	}
+	e.wakeLocked()
+	return nil
+}
+
+// unfinished returns the jobs that have not ended, oldest first, and removes the plans of jobs that are not known.
+func (e *Engine) unfinished(rows jobRows, files planFiles) (waiting []Job, err error) {
 	known := make(map[string]bool)
-	err := r.Jobs(func(row index.Job) error {
+	err = rows.Jobs(func(row index.Job) error {
 		known[row.ID] = true
 		job, _, err := decodeJob(row.Record)
 		if err != nil {
@@ -173,24 +188,15 @@ func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 		}
 		if !job.State.Ended() {
 			job.State = Queued
-			waiting = append(waiting, &task{repo: r, job: job})
+			waiting = append(waiting, job)
 		}
 		return nil
 	})
-	if err != nil {
-		return err
+	if err == nil {
+		err = files.SweepFiles(repo.JobsFolder, func(name string) bool { return known[name] })
 	}
-	err = r.SweepFiles(repo.JobsFolder, func(name string) bool { return known[name] })
-	if err != nil {
-		return err
-	}
-	slices.SortFunc(waiting, func(a, b *task) int { return a.job.Created.Compare(b.job.Created) })
-	g.resumed = true
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.tasks = append(e.tasks, waiting...)
-	e.wakeLocked()
-	return nil
+	slices.SortFunc(waiting, func(a, b Job) int { return a.Created.Compare(b.Created) })
+	return waiting, err
 }
 
 // work carries out queued jobs of a kind, one after the other, and ends when there are none. Kinds do not wait for
@@ -304,15 +310,15 @@ func (e *Engine) perform(t *task) {
 }
 
 // storeEnd stores how a job ended, unless a client's own request with the same plan has stored a result meanwhile, which stays.
-func storeEnd(ctx context.Context, r *repo.Repository, job Job) error {
-	row, err := r.Job(job.ID)
+func storeEnd(ctx context.Context, rows jobRows, job Job) error {
+	row, err := rows.Job(job.ID)
 	if err != nil {
 		return err
 	}
 	if stored, _, err := decodeJob(row.Record); err == nil && stored.State == Done {
 		return nil
 	}
-	err = r.ReplaceJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, row.Record)
+	err = rows.ReplaceJob(ctx, index.Job{ID: job.ID, Record: encodeJob(job, nil)}, row.Record)
 	if errors.Is(err, repo.ErrConflict) {
 		return nil
 	}
@@ -332,7 +338,7 @@ func failed(job Job, err error, progress Progress, now time.Time) Job {
 
 func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	// A client may have asked for the same plan meanwhile, and it is done: its result must stay.
-	if stored, err := e.stored(t.repo, t.job.ID); err != nil || stored.State == Done {
+	if stored, err := stored(t.repo, t.job.ID); err != nil || stored.State == Done {
 		return stored, err
 	}
 	if t.job.Kind == Scrub {
@@ -435,8 +441,8 @@ func writePlan(w io.Writer, s *recordList) error {
 	return nil
 }
 
-func readPlan(r *repo.Repository, name string, p *Plan) error {
-	f, err := r.OpenFile(repo.JobsFolder, name)
+func readPlan(files planFiles, name string, p *Plan) error {
+	f, err := files.OpenFile(repo.JobsFolder, name)
 	if err != nil {
 		return err
 	}

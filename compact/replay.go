@@ -11,7 +11,7 @@ import (
 
 // replay returns the stored result for this plan, if it still matches the repository; nil if there is none.
 func (r *run) replay() (*result, error) {
-	row, err := r.a.Repository().Job(r.id)
+	row, err := r.repo.Job(r.id)
 	if errors.Is(err, repo.ErrNotFound) {
 		return nil, nil
 	}
@@ -38,7 +38,7 @@ func (r *run) replay() (*result, error) {
 	if ok, err := kept.holds(r.ctx, r.own, r.records, open != nil); err != nil || !ok {
 		return nil, err
 	}
-	if err := r.a.Repository().Durable(); err != nil {
+	if err := r.repo.Durable(); err != nil {
 		return nil, err
 	}
 	r.job = job
@@ -48,9 +48,11 @@ func (r *run) replay() (*result, error) {
 func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished) > e.o.Keep }
 
 // Prune deletes jobs that ended longer ago than results are kept.
-func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error {
+func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error { return e.prune(ctx, r, r) }
+
+func (e *Engine) prune(ctx context.Context, rows jobRows, files planFiles) error {
 	var old []string
-	err := r.Jobs(func(row index.Job) error {
+	err := rows.Jobs(func(row index.Job) error {
 		job, _, err := decodeJob(row.Record)
 		if err == nil && job.State.Ended() && e.expired(job) {
 			old = append(old, row.ID)
@@ -58,13 +60,13 @@ func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error {
 		return nil
 	})
 	if err == nil {
-		err = r.DeleteJobs(ctx, old)
+		err = rows.DeleteJobs(ctx, old)
 	}
 	if err != nil {
 		return err
 	}
 	for _, id := range old {
-		if err := r.RemoveFile(repo.JobsFolder, id); err != nil {
+		if err := files.RemoveFile(repo.JobsFolder, id); err != nil {
 			return err
 		}
 	}

@@ -190,7 +190,7 @@ func packOffsets(ranges []Range) []int64 {
 // holds reports whether the repository still matches the result: every output exists, deleted items do not, and items that were read are
 // unchanged or deleted. Otherwise the plan is a new request, although it reads like the old one. open: for an open plan only the
 // outputs are checked.
-func (res *result) holds(ctx context.Context, own *repo.Access, s *recordList, open bool) (bool, error) {
+func (res *result) holds(ctx context.Context, own finder, s *recordList, open bool) (bool, error) {
 	stat := own.Stat
 	if open {
 		stat = own.Lookup

@@ -15,11 +15,12 @@ import (
 // run is one plan being carried out.
 type run struct {
 	e       *Engine
-	a       *repo.Access
+	repo    *repo.Repository
+	a       access                          // on behalf of the principal
 	dry     bool                            // nothing is to change
 	open    atomic.Pointer[repo.Compaction] // of the last request of RunOpen; nil: what the plan deletes goes with its commit
-	own     *repo.Access                    // the same repository, for looks that need no permission of the principal
-	id      string                          // identity of the plan
+	own     looker
+	id      string // identity of the plan
 	records *recordList
 	named   int   // items read or deleted, at most
 	makes   int   // operations with an output
@@ -78,7 +79,7 @@ func (r *run) carryOut() (*result, error) {
 	if r.background {
 		// Written here, where no other run of the plan can have stored a result since replay looked.
 		row := index.Job{ID: r.id, Record: encodeJob(r.job, nil)}
-		if err := r.a.Repository().PutJob(r.ctx, row); err != nil {
+		if err := r.repo.PutJob(r.ctx, row); err != nil {
 			return nil, err
 		}
 	}

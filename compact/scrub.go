@@ -73,7 +73,7 @@ func (j Job) share() float64 {
 // scrub is one scrub under way.
 type scrub struct {
 	e         *Engine
-	r         *repo.Repository
+	r         scrubbed
 	items     atomic.Int64
 	bytes     atomic.Int64
 	total     Progress
@@ -99,7 +99,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	rolling := job.share() < 1
 	after := ""
 	if rolling {
-		place, err := t.repo.Meta(scrubPlace)
+		place, err := s.r.Meta(scrubPlace)
 		if err != nil {
 			return job, err
 		}
@@ -114,7 +114,7 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	}
 	if rolling {
 		// Also of one that failed or was cancelled: the next goes on behind it.
-		err = errors.Join(err, t.repo.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)))
+		err = errors.Join(err, s.r.SetMeta(context.WithoutCancel(ctx), scrubPlace, []byte(s.lastKey)))
 	}
 	if job.Bad > 0 {
 		e.o.Logger.Error("scrub found damaged items", "job", job.ID, "items", job.Bad, "first", job.Damaged[0])

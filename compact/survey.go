@@ -158,7 +158,7 @@ func (r *run) frees(s *survey, key string) int64 {
 	if src == nil || !src.delete || !src.found {
 		return 0
 	}
-	if _, made := s.targets[key]; !made && r.a.Repository().CommitKey(key) {
+	if _, made := s.targets[key]; !made && r.repo.CommitKey(key) {
 		return 0
 	}
 	return src.item.Counted()

@@ -139,7 +139,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 		return r, ErrConflict
 	}
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
-		return r, ErrRefUsed
+		return r, errRefUsed
 	}
 	var mark int64
 	if m.Commit != nil {

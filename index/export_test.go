@@ -12,6 +12,12 @@ import (
 
 // What the tests of package index_test reach of the package's insides.
 
+// Errors that only tests tell from others.
+var (
+	ErrBadVersion = errBadVersion
+	ErrRefUsed    = errRefUsed
+)
+
 // SetRenewAfter sets the age at which a walk changes to a newer snapshot.
 func (x *Index) SetRenewAfter(d time.Duration) { x.renewAfter = d }
 

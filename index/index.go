@@ -7,23 +7,27 @@ import (
 
 // The errors a caller may test for, with errors.Is.
 var (
-	ErrNotFound   = errors.New("not found")                  // no item (or directory, lock, job, trash row) of that name
-	ErrExists     = errors.New("already exists")             // a precondition "must not exist" failed
-	ErrIsDir      = errors.New("is a directory")             // an item operation met a directory
-	ErrNotDir     = errors.New("not a directory")            // a parent of the key is an item
-	ErrNotEmpty   = errors.New("directory not empty")        // RemoveDir met children
-	ErrConflict   = errors.New("changed by another request") // an IfRef precondition failed
-	ErrLocked     = errors.New("locked")                     // a TTL lock is held by somebody else
-	ErrQuota      = errors.New("quota exceeded")             // the group would lift usage above the limit
-	ErrBadVersion = errors.New("unknown format version")     // the file is of a format this program does not know
-	ErrCorrupt    = errors.New("index is damaged")           // a record does not decode
-	ErrFailed     = errors.New("index is read-only after a write error")
-	ErrReadOnly   = errors.New("index was opened for reading only")
-	ErrMoved      = errors.New("index file was moved, removed or replaced") // its file was moved, removed or replaced; open it again
-	ErrNoSpace    = errors.New("no space for the index")                    // nothing was changed; may be tried again
-	ErrClosed     = errors.New("index is closed")
-	ErrRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
-	ErrInvalid    = errors.New("invalid argument")              // malformed key, name or value; a fault of the caller
+	ErrNotFound = errors.New("not found")                  // no item (or directory, lock, job, trash row) of that name
+	ErrExists   = errors.New("already exists")             // a precondition "must not exist" failed
+	ErrIsDir    = errors.New("is a directory")             // an item operation met a directory
+	ErrNotDir   = errors.New("not a directory")            // a parent of the key is an item
+	ErrNotEmpty = errors.New("directory not empty")        // RemoveDir met children
+	ErrConflict = errors.New("changed by another request") // an IfRef precondition failed
+	ErrLocked   = errors.New("locked")                     // a TTL lock is held by somebody else
+	ErrQuota    = errors.New("quota exceeded")             // the group would lift usage above the limit
+	ErrCorrupt  = errors.New("index is damaged")           // a record does not decode
+	ErrFailed   = errors.New("index is read-only after a write error")
+	ErrReadOnly = errors.New("index was opened for reading only")
+	ErrMoved    = errors.New("index file was moved, removed or replaced") // its file was moved, removed or replaced; open it again
+	ErrNoSpace  = errors.New("no space for the index")                    // nothing was changed; may be tried again
+	ErrClosed   = errors.New("index is closed")
+	ErrInvalid  = errors.New("invalid argument") // malformed key, name or value; a fault of the caller
+)
+
+// Errors that no caller answers in a way of its own: the texts say what is wrong.
+var (
+	errBadVersion = errors.New("unknown format version")        // the file is of a format this program does not know
+	errRefUsed    = errors.New("blob reference already in use") // one blob has one item or one trash row
 )
 
 // Flags of an item.

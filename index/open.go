@@ -146,7 +146,7 @@ func formatOf(s *snapshot) (uint32, error) {
 	}
 	n := binary.LittleEndian.Uint32(row)
 	if n < formatV1 || n > format {
-		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", ErrBadVersion, n, formatV1, format)
+		return 0, fmt.Errorf("%w: format %d, this program knows %d to %d; a newer one may know it", errBadVersion, n, formatV1, format)
 	}
 	for _, name := range bucketsOf(n) {
 		if !s.has(name) {

@@ -11,8 +11,8 @@ import (
 	"packhouse/repo/keys"
 )
 
-// The errors a caller may test for, with errors.Is. Each dialect maps every
-// one of All to a status of its own.
+// The errors a caller may test for, with errors.Is. Each is one that some dialect answers otherwise than all others, by status, text or
+// kind; what needs no answer of its own is one of these with a message (Errorf). Each dialect maps every one of All.
 var (
 	ErrNoRepository       = errors.New("no such repository")
 	ErrNotFound           = index.ErrNotFound                                                    // the repository has no such item

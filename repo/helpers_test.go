@@ -22,6 +22,9 @@ var (
 	newClock      = repotest.NewClock
 	fixedClock    = repotest.FixedClock
 	trash         = repotest.Trash
+	changePages   = repotest.ChangePages
+	zeroPagesOf   = repotest.ZeroPagesOf
+	fill          = repotest.Fill
 )
 
 // newSet makes an empty set in a fresh directory; change may alter its options.

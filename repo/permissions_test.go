@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"packhouse/repo"
-	"packhouse/repo/keys"
 )
 
 func TestPermissionsMostSpecificWins(t *testing.T) {
@@ -119,27 +118,6 @@ func FuzzParsePermissions(f *testing.F) {
 		again, err := repo.ParsePermissions(p.String())
 		if err != nil || again.String() != p.String() {
 			t.Errorf("%s does not read back: %v, %v", p, again, err)
-		}
-	})
-}
-
-// FuzzCleanKey: what passes CheckKey after cleaning is its own only spelling.
-func FuzzCleanKey(f *testing.F) {
-	for _, s := range []string{"a", "./a", "a//b", "a/../b", "a/.", "..", "a\\b"} {
-		f.Add(s)
-	}
-	f.Fuzz(func(t *testing.T, name string) {
-		key := keys.Clean(name)
-		if keys.Check(key) != nil {
-			return
-		}
-		if again := keys.Clean(key); again != key {
-			t.Errorf("%q cleans to %q, and that to %q", name, key, again)
-		}
-		for _, component := range strings.Split(key, "/") {
-			if component == "" || component == "." || component == ".." {
-				t.Errorf("%q has component %q", key, component)
-			}
 		}
 	})
 }

@@ -13,12 +13,11 @@ import (
 	"packhouse/api"
 	"packhouse/compact"
 	"packhouse/repo"
-	"packhouse/repo/datadir"
 )
 
 // Options of New. Set and Engine are required.
 type Options struct {
-	Set    *datadir.Set
+	Set    api.Repositories
 	Engine *compact.Engine
 	// Authorize gives what a principal may do in one repository. r is nil before it is opened: then by its name alone, and
 	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the

@@ -56,7 +56,7 @@ func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 	return nil
 }
 
-func readLock(ctx context.Context, a *repo.Access, key string) ([]byte, error) {
+func readLock(ctx context.Context, a api.Opener, key string) ([]byte, error) {
 	object, err := a.Open(ctx, key)
 	if err != nil {
 		return nil, err

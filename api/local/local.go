@@ -11,7 +11,6 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
-	"packhouse/repo/datadir"
 )
 
 // Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
@@ -56,9 +55,18 @@ type CheckEvent struct {
 // operations are the names of the operations of these paths, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
+// Repositories is what this API asks of the set of repositories.
+type Repositories interface {
+	Get(ctx context.Context, name string) (*repo.Repository, error)
+	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
+	Destroy(ctx context.Context, name string) error
+	// Attached tells whether the data directory is in its place: a repo.ErrDetached else.
+	Attached() error
+}
+
 // NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
 // requests have ended; nil: the holder has its own clients, and cannot be asked to end.
-func NewHandler(set *datadir.Set, yield func()) http.Handler {
+func NewHandler(set Repositories, yield func()) http.Handler {
 	h := &handler{set, yield}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
@@ -72,7 +80,7 @@ func NewHandler(set *datadir.Set, yield func()) http.Handler {
 }
 
 type handler struct {
-	set   *datadir.Set
+	set   Repositories
 	yield func()
 }
 

@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
 )
@@ -203,7 +204,7 @@ func (x *request) liveLockObject(ctx context.Context, a *repo.Access, before tim
 }
 
 // readDocument reads a small object, and says which bytes it has read.
-func readDocument(ctx context.Context, a *repo.Access, key string) ([]byte, index.Item, error) {
+func readDocument(ctx context.Context, a api.Opener, key string) ([]byte, index.Item, error) {
 	o, err := a.Open(ctx, key)
 	if err != nil {
 		return nil, index.Item{}, err

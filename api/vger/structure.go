@@ -166,7 +166,7 @@ func checkPack(ctx context.Context, a *repo.Access, entry index.Entry) (problem 
 }
 
 // readHead reads the header of a pack.
-func readHead(ctx context.Context, a *repo.Access, key string) ([]byte, error) {
+func readHead(ctx context.Context, a api.Opener, key string) ([]byte, error) {
 	o, err := a.Open(ctx, key)
 	if err != nil {
 		return nil, err

@@ -12,6 +12,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/digest"
@@ -105,7 +106,7 @@ func (d *Dialect) reading(ctx context.Context, read func() error) error {
 
 // verifyOne reads one pack. An error means that nothing can be said, because the request was
 // given up or the repository is going away; whatever is wrong with the pack is in the result.
-func verifyOne(ctx context.Context, a *repo.Access, p verifyPack, algorithm digest.Algorithm) (verifyResult, error) {
+func verifyOne(ctx context.Context, a api.Opener, p verifyPack, algorithm digest.Algorithm) (verifyResult, error) {
 	result := verifyResult{PackKey: p.key}
 	problem := func(format string, args ...any) (verifyResult, error) {
 		text := fmt.Sprintf(format, args...)

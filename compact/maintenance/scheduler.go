@@ -11,7 +11,6 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
-	"packhouse/repo/datadir"
 )
 
 // Config is the configuration of maintenance. The zero value works. Schedules are cron expressions of five fields, descriptors
@@ -34,10 +33,26 @@ type Task struct {
 	Run      func(ctx context.Context, name string, r *repo.Repository) error
 }
 
+// Repositories are those that are maintained.
+type Repositories interface {
+	Names() ([]string, error)
+	// Get opens a repository, if it is not open yet: repo.ErrNoRepository when it is gone.
+	Get(ctx context.Context, name string) (*repo.Repository, error)
+}
+
+// Jobs carries out what takes long, or waits for a time, see compact.Engine.
+type Jobs interface {
+	Resume(ctx context.Context, r *repo.Repository) error
+	SubmitScrub(ctx context.Context, r *repo.Repository, principal string, share float64, when string) (compact.Job, error)
+	Prune(ctx context.Context, r *repo.Repository) error
+}
+
+var _ Jobs = (*compact.Engine)(nil)
+
 // Options of Start. Set and Engine are required.
 type Options struct {
-	Set    *datadir.Set
-	Engine *compact.Engine
+	Set    Repositories
+	Engine Jobs
 	Config Config
 	Tasks  []Task           // besides our own
 	Now    func() time.Time // nil means time.Now

@@ -24,4 +24,8 @@ var (
 	contents      = repotest.Contents
 	damageIndex   = repotest.DamageIndex
 	blobFiles     = repotest.BlobFiles
+	changePages   = repotest.ChangePages
+	circle        = repotest.Circle
+	fill          = repotest.Fill
+	newClock      = repotest.NewClock
 )
