@@ -329,7 +329,7 @@ const remapWait = time.Minute
 func (x *Index) remap(groups []*group) error {
 	ended, drained := x.snapshots.drain(remapWait)
 	if !drained {
-		return &unchanged{fmt.Errorf("%w: the file is to be mapped anew, and readers take too long", ErrNoSpace)}
+		return &unchanged{fmt.Errorf("%w: the file must be mapped again, and readers take too long", ErrNoSpace)}
 	}
 	err := rollback(ended)
 	if err == nil {

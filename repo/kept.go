@@ -41,7 +41,7 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now()})
 	switch {
 	case err == nil:
-		r.env.Logger.Info("a pack that a compaction had removed is back: a client asked for it", "repository", filepath.Base(r.dir), "key", key)
+		r.env.Logger.Info("a pack that a compaction had removed is back: a client requested it", "repository", filepath.Base(r.dir), "key", key)
 		return index.Entry{Key: key, Item: *results[0].Moved}, nil
 	case errors.Is(err, ErrNotFound):
 		entry, err := r.index.Get(key) // another request was faster
@@ -101,7 +101,7 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (
 
 // EmptyKept gives up all that is kept after compactions, and removes its files.
 func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
-	released, err := r.releaseKept(ctx, 1<<62, "an administrator asked for it")
+	released, err := r.releaseKept(ctx, 1<<62, "an administrator requested it")
 	for err == nil {
 		var gone int
 		if gone, err = r.reclaimOnce(ctx); gone == 0 {

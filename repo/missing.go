@@ -42,7 +42,7 @@ func (e *LossError) Error() string {
 		}
 		what = fmt.Sprintf("%d directories of blobs are missing (blobs/%s)", len(e.Shards), strings.Join(names, ", blobs/"))
 	}
-	return what + `: nothing is listed or stored until they are back, or until an administrator says "packhouse repo accept-loss"`
+	return what + `: nothing is listed or stored until they are back, or until an administrator runs "packhouse repo accept-loss"`
 }
 func (e *LossError) Is(target error) bool { return target == ErrLoss }
 

@@ -279,7 +279,7 @@ func confirm(s streams, what, name, otherwise string) error {
 	if f, ok := s.in.(*os.File); !ok || !isTerminal(f) {
 		return usage("standard input is not a terminal, so nobody can confirm this; %s", otherwise)
 	}
-	fmt.Fprintf(s.err, "%s\nType %s to go on: ", what, name)
+	fmt.Fprintf(s.err, "%s\nType %s to continue: ", what, name)
 	answer, err := bufio.NewReader(s.in).ReadString('\n')
 	if err != nil {
 		return err

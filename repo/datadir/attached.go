@@ -178,7 +178,7 @@ func (s *Set) bind(info fs.FileInfo) {
 
 // detachedError says what lies where the data directory was. err: what the look at it ended with.
 func (s *Set) detachedError(err error) error {
-	e := &repo.DetachedError{Path: s.o.Dir, Do: "mount its volume again, or put the directory back: the server goes on by itself"}
+	e := &repo.DetachedError{Path: s.o.Dir, Do: "mount its volume again, or put the directory back: the server then continues without a restart"}
 	if s.o.Identity != "" {
 		e.Expected = "the data directory with the identity " + s.o.Identity
 	}
@@ -194,7 +194,7 @@ func (s *Set) detachedError(err error) error {
 	case errors.Is(err, fs.ErrNotExist):
 		e.Found = "the data directory does not exist"
 	case err != nil:
-		e.Found = fmt.Sprintf("the data directory cannot be looked at: %v", vfs.WithoutPath(err))
+		e.Found = fmt.Sprintf("the data directory cannot be read: %v", vfs.WithoutPath(err))
 	case errors.Is(idErr, ErrNoIdentity):
 		e.Found = "this is not the data directory that was opened: it has no identity"
 	case idErr != nil:
@@ -378,7 +378,7 @@ func (s *Set) foreignDevice(r *repo.Repository) (device uint64, ok bool) {
 func (s *Set) volumeOf(name, dir string) error {
 	if info, err := s.o.FS.Stat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return &repo.DetachedError{Path: dir, Found: "this symbolic link leads nowhere", Expected: "a repository or an empty directory at its end", Do: "mount the volume that it leads to, or remove the link"}
+			return &repo.DetachedError{Path: dir, Found: "the target of this symbolic link does not exist", Expected: "a repository or an empty directory at its end", Do: "mount the volume that it leads to, or remove the link"}
 		}
 	}
 	s.mu.Lock()

@@ -41,7 +41,7 @@ func CheckApart(dir string) error {
 			return nil
 		}
 		if at != dir && layout.HasIndex(at) && layout.HasBlobs(at) {
-			return repo.Errorf(repo.ErrInvalid, "the directory lies inside a repository; choose one beside it")
+			return repo.Errorf(repo.ErrInvalid, "the directory is inside a repository; choose one outside of it")
 		}
 	}
 }
