@@ -28,7 +28,7 @@ var layers = [][]string{
 	{"repo/datadir"},
 	{"repo"},
 	{"repo/recovery"},
-	{"repo/layout"},
+	{"repo/layout", "repo/policy"},
 	{"repo/keys", "repo/digest"},
 	{"index", "blobstore"},
 	{"blobstore/vfs"},
@@ -276,4 +276,42 @@ func TestBelowHTTP(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestDialectsDecideNothing: a dialect asks whether a principal may do something, and maps the error. It looks into no table of
+// permissions, and makes no refusal of its own.
+func TestDialectsDecideNothing(t *testing.T) {
+	seen := 0
+	sources(t, func(pkg, file string) {
+		if pkg != "api/borgstore" && pkg != "api/vger" {
+			return
+		}
+		seen++
+		parsed, err := parser.ParseFile(token.NewFileSet(), file, nil, 0)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		for _, spec := range parsed.Imports {
+			if spec.Path.Value == `"packhouse/repo/policy"` {
+				t.Errorf("%s imports the tables of permissions", file)
+			}
+		}
+		ast.Inspect(parsed, func(n ast.Node) bool {
+			switch n := n.(type) {
+			case *ast.SelectorExpr:
+				if n.Sel.Name == "Permissions" {
+					t.Errorf("%s looks into permissions; ask Principal.May or Access.May", file)
+				}
+			case *ast.CompositeLit:
+				if made, ok := n.Type.(*ast.SelectorExpr); ok && made.Sel.Name == "DeniedError" {
+					t.Errorf("%s makes a DeniedError; package repo does", file)
+				}
+			}
+			return true
+		})
+	})
+	if seen < 30 {
+		t.Errorf("only %d files were seen", seen)
+	}
 }

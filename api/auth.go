@@ -15,21 +15,22 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Token is a secret that authenticates without a user name: as Bearer token, or as the password with any user name.
 type Token struct {
 	Name        string // of the principal, for the log
 	Secret      string
-	Permissions *repo.Permissions // nil: everything
+	Permissions *policy.Permissions // nil: everything
 }
 
 // User is a name with a password. Exactly one of Password and Hash is set.
 type User struct {
 	Name        string
-	Password    string            // plain
-	Hash        string            // bcrypt
-	Permissions *repo.Permissions // nil: everything
+	Password    string              // plain
+	Hash        string              // bcrypt
+	Permissions *policy.Permissions // nil: everything
 }
 
 // AuthOptions configures who may use the server. Without users and tokens NoAuth must be set, so that a forgotten password
@@ -40,7 +41,7 @@ type AuthOptions struct {
 	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
 	// pipes whose other end is known.
 	NoAuth      bool
-	Permissions *repo.Permissions
+	Permissions *policy.Permissions
 	Now         func() time.Time // nil means time.Now
 }
 

@@ -11,7 +11,7 @@ import (
 	"golang.org/x/crypto/bcrypt"
 
 	"packhouse/api"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 func TestNewAuthRefuses(t *testing.T) {
@@ -52,7 +52,7 @@ func TestAuthenticate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	readOnly, err := repo.NewPermissions(map[string]string{"": "lr"})
+	readOnly, err := policy.New(map[string]string{"": "lr"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -78,15 +78,19 @@ type Record struct {
 	Reads      bool   // nothing is changed, although the method is not GET or HEAD
 }
 
+var errNameless = fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+
 // OpenRepository opens the repository of a request, for clients of dialect. Errors: ErrDialect if clients of another dialect
 // created it, ErrNoRepository, ErrInvalid, and others. On a server of many repositories a principal without any permission in
-// the repository gets ErrDenied, whether it exists or not, so that it learns neither the owner nor the usage.
+// the repository gets ErrDenied, whether it exists or not.
 func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Repository, error) {
 	if t.Name == "" && !t.Set.Single() {
-		return nil, fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
+		return nil, errNameless
 	}
-	if !t.Set.Single() && t.Principal.Permissions.GrantNothing() {
-		return nil, &repo.DeniedError{Letters: "lrwWD"}
+	if !t.Set.Single() {
+		if err := t.Principal.MayEnter(); err != nil {
+			return nil, err
+		}
 	}
 	r, err := t.Set.Get(ctx, t.Name)
 	if err != nil {
@@ -96,6 +100,18 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 		return nil, &DialectError{Name: t.Name, Has: r.Dialect(), Asked: dialect}
 	}
 	return r, nil
+}
+
+// CreateRepository creates the repository of a request, for clients of dialect and a principal that may store an item at key; "" is
+// the root. Errors: ErrDenied, ErrInvalid, ErrExists, and others.
+func CreateRepository(ctx context.Context, t Target, dialect, key string) (*repo.Repository, error) {
+	if err := t.Principal.May(key, "wW"); err != nil {
+		return nil, err
+	}
+	if t.Name == "" && !t.Set.Single() {
+		return nil, errNameless
+	}
+	return t.Set.Create(ctx, t.Name, dialect)
 }
 
 // DialectError is an ErrDialect: a repository, and the dialect that it belongs to.

@@ -9,6 +9,7 @@ import (
 	"packhouse/api"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 var admin = http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -207,7 +208,7 @@ func TestTrustedQuota(t *testing.T) {
 }
 
 func TestAuthorize(t *testing.T) {
-	readOnly, err := repo.NewPermissions(map[string]string{"": "lr"})
+	readOnly, err := policy.New(map[string]string{"": "lr"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Trusted is the server for requests that need no credentials, because of how they arrive: over a socket that only this user can
@@ -12,7 +13,7 @@ import (
 //
 //	X-Packhouse-Repository   the repository; then the path contains no name. Absent: the path names it
 //	X-Packhouse-Principal    the name for the log; default "local"
-//	X-Packhouse-Permissions  as repo.ParsePermissions reads it; absent: everything
+//	X-Packhouse-Permissions  as policy.Parse reads it; absent: everything
 //	X-Packhouse-Quota        bytes, an additional limit for this request; negative or absent: none
 //
 // A process that serves one client over stdio sends them with each request. All other listeners ignore them. The limit is not
@@ -23,7 +24,7 @@ func (s *Server) Trusted() http.Handler {
 
 // admitTrusted takes the sender from the headers of the trusted side.
 func (s *Server) admitTrusted(w http.ResponseWriter, r *http.Request, x *requestState) bool {
-	permissions, err := repo.ParsePermissions(r.Header.Get("X-Packhouse-Permissions"))
+	permissions, err := policy.Parse(r.Header.Get("X-Packhouse-Permissions"))
 	if err != nil {
 		x.log.Reason = err.Error()
 		WriteText(w, r, http.StatusBadRequest, "X-Packhouse-Permissions: "+err.Error())

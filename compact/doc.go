@@ -17,5 +17,7 @@
 // Not checked: if only a part of an item is read, its BLAKE3 checksum in the index cannot be verified. The clients' own
 // authentication of their blobs and the scrub cover that.
 //
+// Gather reads ranges as plans name them, and makes nothing of them.
+//
 // Start reading at Engine.Run, and at carryOut (run.go) for the order of its steps.
 package compact

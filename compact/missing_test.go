@@ -11,6 +11,7 @@ import (
 
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // lose removes the file of an item.
@@ -41,7 +42,7 @@ func TestMissingItems(t *testing.T) {
 	}
 	name := p.mustRun(copied)[0].Key
 	p.lose(name)
-	permissions, err := repo.ParsePermissions(`{"": "lrw"}`)
+	permissions, err := policy.Parse(`{"": "lrw"}`)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,6 +14,7 @@ import (
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Times at which a job is to run.
@@ -380,7 +381,7 @@ func rightsChanged(err error, before repo.Principal) error {
 
 // load reads the plan of a job and its principal, with the permissions from when it was submitted.
 func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) {
-	permissions, err := repo.ParsePermissions(job.Permissions)
+	permissions, err := policy.Parse(job.Permissions)
 	if err != nil {
 		return nil, nil, err
 	}

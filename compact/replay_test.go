@@ -16,6 +16,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // repack is a plan that keeps the middle of a and b, and deletes both and c.
@@ -96,7 +97,7 @@ func TestReplayIsForThePrincipal(t *testing.T) {
 	if _, err := p.runAs(other, repack(t)...); !errors.Is(err, repo.ErrNotFound) {
 		t.Errorf("another principal: got %v, want ErrNotFound", err)
 	}
-	nothing, err := repo.NewPermissions(map[string]string{})
+	nothing, err := policy.New(map[string]string{})
 	if err != nil {
 		t.Fatal(err)
 	}

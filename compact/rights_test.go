@@ -10,15 +10,16 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // A queued job may do what its principal may when it begins, not what it might when it was submitted; over a restart too.
 func TestRightsWhenTheJobBegins(t *testing.T) {
-	keeps, err := repo.NewPermissions(map[string]string{"": "lrw"})
+	keeps, err := policy.New(map[string]string{"": "lrw"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	deletes, err := repo.NewPermissions(map[string]string{"": "lrwD"})
+	deletes, err := policy.New(map[string]string{"": "lrwD"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -29,7 +30,7 @@ func TestRightsWhenTheJobBegins(t *testing.T) {
 		name    string
 		op      compact.Operation
 		trusted bool
-		then    *repo.Permissions
+		then    *policy.Permissions
 		state   compact.State
 		keys    string
 	}{

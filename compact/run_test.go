@@ -13,6 +13,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/digest"
+	"packhouse/repo/policy"
 )
 
 func unhex(t testing.TB, s string) []byte {
@@ -255,7 +256,7 @@ func TestPermissions(t *testing.T) {
 			p := newPlace(t, nil)
 			p.put("packs/a", []byte("aaa"))
 			p.put("packs/b", []byte("bbb"))
-			permissions, err := repo.NewPermissions(c.table)
+			permissions, err := policy.New(c.table)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -275,7 +276,7 @@ func TestPermissionsByDigest(t *testing.T) {
 	p := newPlace(t, nil)
 	p.put("a", []byte("aAAAa"))
 	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs", Levels: 1}
-	permissions, err := repo.NewPermissions(map[string]string{"": "lrwWD", "packs/cb": "r"})
+	permissions, err := policy.New(map[string]string{"": "lrwWD", "packs/cb": "r"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -8,13 +8,14 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/repo/keys"
+	"packhouse/repo/policy"
 )
 
 // Principal is the sender of a request.
 type Principal struct {
-	Name        string       // for the log and for Item.Writer
-	Address     string       // of the client, without its port; empty: not known, or none
-	Permissions *Permissions // nil: everything
+	Name        string              // for the log and for Item.Writer
+	Address     string              // of the client, without its port; empty: not known, or none
+	Permissions *policy.Permissions // nil: everything
 	// Ceiling holds for this principal beside the limit of the repository: bytes that the repository may hold when
 	// the principal adds to it, whoever stored them. nil: none.
 	Ceiling *int64
@@ -78,8 +79,8 @@ func (a *Access) reserve(n int64) (*quotaReservation, error) {
 	return res, nil
 }
 
-// May reports whether any of letters is granted on key.
-func (a *Access) May(key, letters string) error { return a.p.Permissions.check(key, letters) }
+// May returns an error unless one of letters is granted on key.
+func (a *Access) May(key, letters string) error { return a.p.May(key, letters) }
 
 // Stat returns the item or directory at key; "" is the root. An item whose file is missing is ErrNotFound.
 func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {

@@ -25,7 +25,7 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 }
 
 // DeleteAll removes the items of names in one transaction and returns how many existed; missing ones are skipped. If one key is not
-// permitted, nothing is removed.
+// permitted, nothing is removed. A principal that is append-only must delete items one by one.
 func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 	batch := Batch{Deletes: make([]BatchDelete, 0, len(names))}
 	for _, key := range names {
@@ -33,6 +33,11 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 			return 0, err
 		}
 		batch.Deletes = append(batch.Deletes, BatchDelete{Key: key, IgnoreMissing: true})
+	}
+	if len(names) > 0 {
+		if err := a.p.MayBatchDelete(names[0]); err != nil {
+			return 0, err
+		}
 	}
 	if h := a.r.compactions.keys; h != nil {
 		batch.whole = slices.Contains(names, h.config)

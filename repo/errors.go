@@ -85,18 +85,6 @@ func (e *ShortError) Error() string {
 }
 func (e *ShortError) Is(target error) bool { return target == e.Kind }
 
-// DeniedError is an ErrDenied: none of Letters is granted on Key.
-type DeniedError struct {
-	Letters string
-	Key     string
-	Exists  bool // the key holds an item, and overwriting it is what was denied
-}
-
-func (e *DeniedError) Error() string {
-	return fmt.Sprintf("One of permissions '%s' required for '%s'", e.Letters, e.Key)
-}
-func (e *DeniedError) Is(target error) bool { return target == ErrDenied }
-
 // DigestError is an ErrDigest: the digest of the body is Got, but Want was announced.
 type DigestError struct {
 	Algorithm string

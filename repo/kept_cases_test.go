@@ -15,13 +15,14 @@ import (
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // TestLostRace: who stores a pack and finds that another was faster is about to refer to it, like one who finds it there.
 func TestLostRace(t *testing.T) {
 	s, a, _ := vgerRepository(t, nil)
 	_ = s
-	only, err := repo.NewPermissions(map[string]string{"": "lrw"})
+	only, err := policy.New(map[string]string{"": "lrw"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -30,6 +30,7 @@ type PutRequest struct {
 	MaxSize int64 // ErrTooLarge beyond; 0: no limit
 	Expect  []Expectation
 	Backup  bool // storing this key completes a backup
+	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
 // Put stores the body under the key, and replaces an item there. When it returns nil the bytes, their directory entry and the index
@@ -42,7 +43,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 		return PutResult{}, err
 	}
 	if o := a.r.overlay; o != nil && o.layered(req.Key) {
-		if entry, err := a.r.Entry(req.Key); err == nil && !entry.Dir && a.May(req.Key, "W") != nil {
+		if entry, err := a.r.Entry(req.Key); err == nil && !entry.Dir && !a.mayReplace(req) {
 			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
 		}
 		defer func() {
@@ -52,7 +53,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 		}()
 	}
 	a = a.at(req.Key)
-	mayReplace := a.May(req.Key, "W") == nil
+	mayReplace := a.mayReplace(req)
 	entry, err := a.r.index.Get(req.Key)
 	switch {
 	case errors.Is(err, ErrNotFound):
@@ -62,7 +63,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 		return a.store(ctx, req, nil)
 	case err != nil:
 		return PutResult{}, a.r.translate(err)
-	case !mayReplace && a.May(req.Key, "w") != nil:
+	case a.May(req.Key, "wW") != nil:
 		return PutResult{}, a.May(req.Key, "W")
 	case entry.Dir:
 		return PutResult{}, ErrIsDir
@@ -168,7 +169,7 @@ func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item)
 	if err := u.Finish(ctx, req.Key, verified); err != nil {
 		return PutResult{}, err
 	}
-	put := BatchPut{Upload: u, Backup: req.Backup}
+	put := BatchPut{Upload: u, Backup: req.Backup, IfAbsent: damaged == nil && !a.mayReplace(req)}
 	if damaged != nil {
 		if u.item.BLAKE3 != damaged.BLAKE3 {
 			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}

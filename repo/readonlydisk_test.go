@@ -18,6 +18,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
+	"packhouse/repo/policy"
 )
 
 // readOnlyFS is a file system that says that it takes no writes, and counts those that are tried nevertheless.
@@ -155,7 +156,7 @@ func readOnlyStory(t *testing.T, s *datadir.Set) {
 		}
 	}
 	// Who may only add does.
-	permissions, err := repo.NewPermissions(map[string]string{"": "lr", "locks": "lrwD"})
+	permissions, err := policy.New(map[string]string{"": "lr", "locks": "lrwD"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -435,7 +436,7 @@ func TestOverlayOfTheCache(t *testing.T) {
 	if entry, err := r.Entry("cache/sub/c"); err != nil || entry.Item.Size != 4 {
 		t.Errorf("entry: %+v, %v", entry, err)
 	}
-	permissions, err := repo.NewPermissions(map[string]string{"": "lrw"})
+	permissions, err := policy.New(map[string]string{"": "lrw"})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,6 +16,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
+	"packhouse/repo/policy"
 )
 
 var ctx = context.Background()
@@ -29,9 +30,9 @@ func algorithm(t testing.TB, name string) digest.Algorithm {
 	return a
 }
 
-func permissions(t testing.TB, text string) *repo.Permissions {
+func permissions(t testing.TB, text string) *policy.Permissions {
 	t.Helper()
-	p, err := repo.ParsePermissions(text)
+	p, err := policy.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}

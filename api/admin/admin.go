@@ -13,6 +13,7 @@ import (
 	"packhouse/api"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Options of New. Set and Engine are required.
@@ -70,7 +71,7 @@ type route struct {
 }
 
 // administrator are the letters of one who may do everything.
-const administrator = "lrwWD"
+const administrator = policy.All
 
 var serverRoutes = []route{
 	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
@@ -127,9 +128,10 @@ func (q *request) route() error {
 			return err
 		}
 	}
-	if !q.h.o.Set.Single() && q.authorized(nil, name).Permissions.GrantNothing() {
-		// The same whether there is one or not, and whatever is asked of it: its owner alone is to know.
-		return &repo.DeniedError{Letters: administrator}
+	if !q.h.o.Set.Single() { // the same whether there is one or not, and whatever is asked of it
+		if err := q.authorized(nil, name).MayEnter(); err != nil {
+			return err
+		}
 	}
 	r, err := q.h.o.Set.Get(q.Context(), name)
 	if err != nil {

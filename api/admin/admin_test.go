@@ -24,6 +24,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // silent is a dialect that claims nothing.
@@ -96,9 +97,9 @@ func newWorld(t testing.TB, change func(*admin.Options)) *world {
 	return w
 }
 
-func permissions(t testing.TB, text string) *repo.Permissions {
+func permissions(t testing.TB, text string) *policy.Permissions {
 	t.Helper()
-	p, err := repo.ParsePermissions(text)
+	p, err := policy.Parse(text)
 	if err != nil {
 		t.Fatal(err)
 	}

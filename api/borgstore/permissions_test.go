@@ -6,7 +6,7 @@ import (
 	"strings"
 	"testing"
 
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 const mediaType = "application/vnd.x.borgstore.rest.v1"
@@ -200,7 +200,7 @@ func TestPresets(t *testing.T) {
 		},
 		"borgbackup-read-only": {"": "lr", "locks": "lrwD"},
 	}
-	for _, preset := range repo.Presets() {
+	for _, preset := range policy.Names() {
 		table, ok := tables[preset]
 		if !ok {
 			t.Errorf("preset %s is not in the contract", preset)

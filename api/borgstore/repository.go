@@ -9,24 +9,14 @@ import (
 	"packhouse/repo"
 )
 
-// may is the check of a permission where there may be no repository to ask.
-func (q *request) may(key, letters string) error {
-	if q.t.Principal.Permissions.Allows(key, letters) {
-		return nil
-	}
-	return &repo.DeniedError{Letters: letters, Key: key}
-}
-
 // create answers ?cmd=create: it may be repeated while the repository is empty.
 func (q *request) create() error {
-	if err := q.may("", "wW"); err != nil {
-		return err
-	}
-	if q.t.Name == "" && !q.t.Set.Single() {
-		return api.Nameless(q.Request)
-	}
-	_, err := q.t.Set.Create(q.Context(), q.t.Name, Name)
-	if errors.Is(err, repo.ErrExists) {
+	_, err := api.CreateRepository(q.Context(), q.t, Name, "")
+	switch {
+	case errors.Is(err, repo.ErrDenied):
+	case q.t.Name == "" && !q.t.Set.Single():
+		err = api.Nameless(q.Request)
+	case errors.Is(err, repo.ErrExists):
 		err = q.createAgain()
 	}
 	if err != nil {
@@ -53,7 +43,7 @@ func (q *request) createAgain() error {
 
 // destroy answers ?cmd=destroy.
 func (q *request) destroy() error {
-	if err := q.may("", "D"); err != nil {
+	if err := q.t.Principal.May("", "D"); err != nil { // before it is looked for
 		return err
 	}
 	if err := q.open(); err != nil {

@@ -5,7 +5,7 @@ import (
 	"testing"
 
 	"packhouse/api"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // TestAppendOnly walks the table of contract 3.4 in its combined form (1.4).
@@ -119,7 +119,7 @@ func TestReadOnlyPrincipal(t *testing.T) {
 	s := newServer(t, func(c *setup) {
 		c.auth = api.AuthOptions{Tokens: []api.Token{
 			{Name: "writer", Secret: "w"},
-			{Name: "reader", Secret: "r", Permissions: must(repo.NewPermissions(map[string]string{"": "lr"}))},
+			{Name: "reader", Secret: "r", Permissions: must(policy.New(map[string]string{"": "lr"}))},
 		}}
 	})
 	reader, writer := []string{"Authorization", "Bearer r"}, []string{"Authorization", "Bearer w"}

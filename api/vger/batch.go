@@ -18,13 +18,10 @@ func (x *request) batchDelete() error {
 	if err != nil {
 		return err
 	}
-	// Not even locks, which may be deleted one by one: the reference allows temporary names only.
-	if restricted(x.t.Principal) {
-		for _, name := range keys {
-			if !parseKey(name).temporary {
-				return status(http.StatusForbidden, "append-only: cannot batch-delete non-temp key: %.200s", name)
-			}
-		}
+	// Before the repository is looked for. Temporary names are none to be refused, as nothing is ever stored under them.
+	i := slices.IndexFunc(keys, func(name string) bool { return !parseKey(name).temporary })
+	if i >= 0 && x.t.Principal.MayBatchDelete(keys[i]) != nil {
+		return status(http.StatusForbidden, "append-only: cannot batch-delete non-temp key: %.200s", keys[i])
 	}
 	a, err := x.access()
 	if errors.Is(err, repo.ErrNoRepository) {

@@ -15,8 +15,8 @@ func (x *request) remove() error {
 		// Nothing unfinished is ever visible here, so there is nothing to delete or to refuse.
 		return &statusError{code: http.StatusNotFound}
 	}
-	if !x.t.Principal.Permissions.Allows(x.key.text, "D") {
-		return &repo.DeniedError{Letters: "D", Key: x.key.text}
+	if err := x.t.Principal.May(x.key.text, "D"); err != nil {
+		return err
 	}
 	if !x.key.listable() {
 		return errPath

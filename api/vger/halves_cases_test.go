@@ -15,6 +15,7 @@ import (
 	"packhouse/api/vger"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // bigPack has n dead bytes and a little that lives: a plan for it, and the key of the output.
@@ -173,7 +174,7 @@ func TestSourceStoredAgain(t *testing.T) {
 		t.Run(who, func(t *testing.T) {
 			c := newServer(t, func(o *setup) {
 				o.auth = api.AuthOptions{Tokens: []api.Token{
-					{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: must(repo.NewPermissions(vger.AppendOnly()))},
+					{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: policy.AppendOnly(vger.Name)},
 				}}
 			})
 			full := []string{"Authorization", "Bearer full"}
@@ -200,7 +201,7 @@ func TestDeniedPlanBringsNothingBack(t *testing.T) {
 	c := newServer(t, func(o *setup) {
 		o.auth = api.AuthOptions{Tokens: []api.Token{
 			{Name: "full", Secret: "full"},
-			{Name: "blind", Secret: "blind", Permissions: must(repo.NewPermissions(map[string]string{"": "l"}))},
+			{Name: "blind", Secret: "blind", Permissions: must(policy.New(map[string]string{"": "l"}))},
 		}}
 	})
 	full := []string{"Authorization", "Bearer full"}

@@ -15,6 +15,7 @@ import (
 	"packhouse/api/vger"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // A compaction has two halves: the plan, and the index that its client stores afterwards. These tests are of the
@@ -424,7 +425,7 @@ func TestStoredAgainByAppendOnly(t *testing.T) {
 	t.Parallel()
 	c := newServer(t, func(o *setup) {
 		o.auth = api.AuthOptions{Tokens: []api.Token{
-			{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: must(repo.NewPermissions(vger.AppendOnly()))},
+			{Name: "full", Secret: "full"}, {Name: "append", Secret: "append", Permissions: policy.AppendOnly(vger.Name)},
 		}}
 	})
 	full := []string{"Authorization", "Bearer full"}

@@ -24,6 +24,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // server is the real server on a real listener, with this dialect alone.
@@ -235,7 +236,7 @@ func configOf(format byte, mode string) string {
 
 // appendOnly is the principal of an append-only server.
 func appendOnly(c *setup) {
-	c.auth.Permissions = must(repo.NewPermissions(vger.AppendOnly()))
+	c.auth.Permissions = policy.AppendOnly(vger.Name)
 }
 
 func must[T any](value T, err error) T {

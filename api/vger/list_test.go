@@ -14,6 +14,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/vger"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // TestList walks contract 2.4.
@@ -227,7 +228,7 @@ func TestServerList(t *testing.T) {
 // TestServerListOfSome: who may list some of the repositories sees no others.
 func TestServerListOfSome(t *testing.T) {
 	t.Parallel()
-	none, err := repo.NewPermissions(nil)
+	none, err := policy.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}

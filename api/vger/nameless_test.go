@@ -6,19 +6,19 @@ import (
 	"testing"
 
 	"packhouse/api/apitest"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // TestNamelessURL: a client of any generation whose URL has no path, at a server of many repositories, is told what it
 // should look like, and leaves nothing behind; so is who may do nothing in a repository of such a name.
 func TestNamelessURL(t *testing.T) {
 	t.Parallel()
-	nothing, err := repo.NewPermissions(nil)
+	nothing, err := policy.New(nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	hex := strings.Repeat("ab", 32)
-	for _, permissions := range []*repo.Permissions{nil, nothing} {
+	for _, permissions := range []*policy.Permissions{nil, nothing} {
 		log := new(apitest.Log)
 		s := newServer(t, func(c *setup) {
 			c.server.Logger = slog.New(slog.NewTextHandler(log, nil))

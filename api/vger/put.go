@@ -26,7 +26,8 @@ func (x *request) put() error {
 	if err != nil {
 		return err
 	}
-	if a, err = x.writer(a, hash); err != nil {
+	final, err := x.heldAgainstFormat(a, hash)
+	if err != nil {
 		return err
 	}
 	backup, err := x.completesBackup(a)
@@ -38,7 +39,7 @@ func (x *request) put() error {
 		limit = x.d.o.Limits.Pack
 	}
 	result, err := a.Put(x.r.Context(), repo.PutRequest{
-		Key: x.key.text, Body: x.body, Size: x.r.ContentLength, MaxSize: limit, Expect: expect, Backup: backup,
+		Key: x.key.text, Body: x.body, Size: x.r.ContentLength, MaxSize: limit, Expect: expect, Backup: backup, Final: final,
 	})
 	if err != nil {
 		return x.putError(err)
@@ -51,28 +52,23 @@ func (x *request) put() error {
 	return nil
 }
 
-// writer is the access with which the object may be written, as far as the repository's format has a say:
-// it fixes the hash of packs for life, and only format 1 has a manifest.
-func (x *request) writer(a *repo.Access, hash hashName) (*repo.Access, error) {
+// heldAgainstFormat holds the object against the repository's format, which is fixed for life: it names packs by one hash,
+// and only clients of format 1 store a manifest more than once, if at all (final).
+func (x *request) heldAgainstFormat(a *repo.Access, hash hashName) (final bool, err error) {
 	if x.key.shape != pack && x.key.text != "manifest" {
-		return a, nil
+		return false, nil
 	}
 	config, err := x.d.configs.of(x.r.Context(), a.Repository())
 	if err != nil {
-		return nil, err
+		return false, err
 	}
 	if x.key.text == "manifest" {
-		if config.format != 1 && restricted(a.Principal()) && a.May("manifest", "wW") == nil {
-			p := a.Principal()
-			p.Permissions = manifestOnce
-			return a.Repository().As(p), nil
-		}
-		return a, nil
+		return config.format != 1, nil
 	}
 	if want := config.hash(); want != "" && want != hash.name {
-		return nil, status(http.StatusConflict, "packs of this repository (format %d) are named by %s, not %s", config.format, want, hash.name)
+		return false, status(http.StatusConflict, "packs of this repository (format %d) are named by %s, not %s", config.format, want, hash.name)
 	}
-	return a, nil
+	return false, nil
 }
 
 // completesBackup tells whether storing the object finishes a backup: a snapshot that is new (or was empty),

@@ -141,7 +141,7 @@ func (p *repackPlan) validate() (hashName, error) {
 
 // permit implements plan.
 func (p *repackPlan) permit(principal repo.Principal) error {
-	if p.deletes && !principal.Permissions.Allows("packs", "D") {
+	if p.deletes && principal.May("packs", "D") != nil {
 		return status(http.StatusForbidden, "append-only: repack with delete not allowed")
 	}
 	return nil

@@ -187,11 +187,8 @@ func (x *request) accessOrCreate(key string) (*repo.Access, error) {
 	if !errors.Is(err, repo.ErrNoRepository) {
 		return a, err
 	}
-	if !x.t.Principal.Permissions.Allows(key, "wW") {
-		return nil, &repo.DeniedError{Letters: "wW", Key: key}
-	}
 	// Not for this client alone: another may be waiting for the same repository.
-	r, err := x.t.Set.Create(context.WithoutCancel(x.r.Context()), x.t.Name, Name)
+	r, err := api.CreateRepository(context.WithoutCancel(x.r.Context()), x.t, Name, key)
 	if errors.Is(err, repo.ErrExists) {
 		return x.access()
 	}

@@ -19,6 +19,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
+	"packhouse/repo/policy"
 )
 
 // components are the repositories of a directory and the protocols they are reached by.
@@ -52,12 +53,11 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		if trusted {
 			return p
 		}
-		for _, d := range r.dialects {
-			if repository != nil && d.Name() == repository.Dialect() {
-				return o.authorize(name, d, p, false)
-			}
+		dialect := ""
+		if repository != nil {
+			dialect = repository.Dialect()
 		}
-		return o.authorize(name, nil, p, false)
+		return o.narrow(name, dialect, p, false)
 	}
 	r.engine = compact.New(compact.Options{
 		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
@@ -65,7 +65,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		Authorize: func(repository *repo.Repository, p repo.Principal, trusted bool) repo.Principal {
 			name, err := r.set.NameOf(repository)
 			if err != nil {
-				p.Permissions = config.Nothing() // it was taken away this moment
+				p.Permissions = policy.Nothing() // it was taken away this moment
 				return p
 			}
 			return authorize(repository, name, p, trusted)

@@ -15,11 +15,13 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
+	"packhouse/api/borgstore"
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // restName is the program whose options and place the verb of that name takes.
@@ -117,7 +119,7 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 // parsed is what the options come to.
 type parsed struct {
 	dir         string // absolute, symbolic links resolved
-	permissions *repo.Permissions
+	permissions *policy.Permissions
 	quota       *int64 // bytes, negative for none; nil: not given
 }
 
@@ -137,7 +139,7 @@ func (f *restFlags) parse() (parsed, error) {
 		return p, fmt.Errorf("--permissions: %w", err)
 	}
 	if f.appendOnly {
-		p.permissions = config.Intersect(p.permissions, config.AppendOnly())
+		p.permissions = policy.Intersect(p.permissions, policy.AppendOnly(borgstore.Name))
 	}
 	if f.quota != "" {
 		parse := config.ParseSize // 0 is a limit here: empty objects only

@@ -23,6 +23,7 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 	"packhouse/repo/layout"
+	"packhouse/repo/policy"
 )
 
 // serveCommand is the verb `serve`: a server of many repositories, or, with --rest, what borg starts over ssh.
@@ -255,7 +256,7 @@ func (sv *service) authorize(repository string, p repo.Principal) repo.Principal
 		return p
 	}
 	if now := sv.current.Load().Grants(p.Name, repository); now != p.Permissions {
-		p.Permissions = config.Intersect(p.Permissions, now)
+		p.Permissions = policy.Intersect(p.Permissions, now)
 	}
 	return p
 }

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // serveFlags are the flags of serve that say what a configuration file can say too.
@@ -134,7 +135,7 @@ func (f *serveFlags) overrideAddresses(o *overrides) {
 
 // overridePolicy is about what clients may do and store.
 func (f *serveFlags) overridePolicy(o *overrides) {
-	var permissions *repo.Permissions
+	var permissions *policy.Permissions
 	o.on("permissions", func() (err error) {
 		if err = notEmpty(f.permissions)(); err == nil {
 			permissions, err = config.ParsePermissions(f.permissions)

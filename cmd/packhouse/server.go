@@ -19,6 +19,7 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // serverOptions describe a server. Claim, Auth and Log are required.
@@ -62,16 +63,25 @@ func (o *serverOptions) settings(name string) repo.Settings {
 	}
 }
 
-// authorize narrows a principal to what it may do in a repository. On the trusted side names are those of the system's
-// users, and only the policy counts.
+// authorize narrows the sender of a request to what it may do in a repository. On the trusted side names are those of the
+// system's users, and only the policy counts. d is nil for a request of our own API.
 func (o *serverOptions) authorize(repository string, d api.Dialect, p repo.Principal, trusted bool) repo.Principal {
+	dialect := ""
+	if d != nil {
+		dialect = d.Name()
+	}
+	return o.narrow(repository, dialect, p, trusted)
+}
+
+// narrow is authorize by the name of the dialect; "": not known.
+func (o *serverOptions) narrow(repository, dialect string, p repo.Principal, trusted bool) repo.Principal {
 	if o.Authorize != nil && !trusted {
 		p = o.Authorize(repository, p)
 	}
-	policy := o.Policy(repository)
-	p.Permissions = config.Intersect(p.Permissions, policy.Permissions)
-	if policy.AppendOnly {
-		p.Permissions = config.Intersect(p.Permissions, appendOnly(d))
+	configured := o.Policy(repository)
+	p.Permissions = policy.Intersect(p.Permissions, configured.Permissions)
+	if configured.AppendOnly {
+		p.Permissions = policy.Intersect(p.Permissions, policy.AppendOnly(dialect))
 	}
 	return p
 }

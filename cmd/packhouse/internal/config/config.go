@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Config is the settings of `packhouse serve`.
@@ -42,7 +43,7 @@ type Policy struct {
 	AppendOnly  bool
 	LockTTL     time.Duration // of TTL locks
 	Grace       time.Duration // how long removed items can be restored
-	Permissions *repo.Permissions
+	Permissions *policy.Permissions
 
 	// CompactGrace is how long packs are kept that a client's compaction has removed; or Grace, if that is longer.
 	CompactGrace time.Duration
@@ -82,7 +83,7 @@ type Maintenance struct {
 type User struct {
 	Name         string
 	PasswordHash string // bcrypt
-	Permissions  *repo.Permissions
+	Permissions  *policy.Permissions
 	Repositories []string // empty: all
 }
 

@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // Policies are what a server's configuration says of its repositories. The server keeps them in the data
@@ -69,7 +69,7 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	grace, graceErr := time.ParseDuration(t.Grace)
 	compactGrace, keepErr := time.ParseDuration(t.CompactGrace)
 	compactYoung, youngErr := time.ParseDuration(t.CompactYoung)
-	permissions, err := repo.ParsePermissions(t.Permissions)
+	permissions, err := policy.Parse(t.Permissions)
 	if err := errors.Join(lockErr, graceErr, keepErr, youngErr, err); err != nil {
 		return err
 	}

@@ -12,6 +12,7 @@ import (
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/policy"
 )
 
 // A setter stores the value a file gives to one key; its error says what would be right.
@@ -136,9 +137,9 @@ func seconds[T any](field func(*T) *time.Duration) setter[T] {
 }
 
 // permissions stores a preset's name or a table of prefix to letters.
-func permissions[T any](field func(*T) **repo.Permissions) setter[T] {
+func permissions[T any](field func(*T) **policy.Permissions) setter[T] {
 	return func(target *T, value any) error {
-		var p *repo.Permissions
+		var p *policy.Permissions
 		var err error
 		switch v := value.(type) {
 		case string:
@@ -152,7 +153,7 @@ func permissions[T any](field func(*T) **repo.Permissions) setter[T] {
 				}
 				letters[prefix] = s
 			}
-			p, err = repo.NewPermissions(letters)
+			p, err = policy.New(letters)
 		default:
 			return expected(`a name such as "no-delete" or a table such as { "" = "lr", locks = "lrwD" }`, value)
 		}
@@ -180,29 +181,29 @@ func describe(value any) string {
 	return fmt.Sprint(value)
 }
 
-// ParsePermissions reads a table as repo.ParsePermissions does, and borg's own short names: all,
+// ParsePermissions reads a table as policy.Parse does, and borg's own short names: all,
 // no-delete, write-only and read-only.
-func ParsePermissions(text string) (*repo.Permissions, error) {
+func ParsePermissions(text string) (*policy.Permissions, error) {
 	switch text {
 	case "all", "no-delete", "write-only", "read-only":
 		text = "borgbackup-" + text
 	}
-	return repo.ParsePermissions(text)
+	return policy.Parse(text)
 }
 
 // policyKeys are those that [server] and [[repository]] share.
-func policyKeys[T any](policy func(*T) *Policy) table[T] {
+func policyKeys[T any](of func(*T) *Policy) table[T] {
 	return table[T]{
-		"quota":            size(func(t *T) *int64 { return &policy(t).Quota }, ParseQuota),
-		"quota_bytes":      size(func(t *T) *int64 { return &policy(t).Quota }, ParseQuota),
-		"reserve":          size(func(t *T) *int64 { return &policy(t).Reserve }, ParseSize),
-		"append_only":      truth(func(t *T) *bool { return &policy(t).AppendOnly }),
-		"lock_ttl":         duration(func(t *T) *time.Duration { return &policy(t).LockTTL }, time.Second),
-		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &policy(t).LockTTL }),
-		"grace":            duration(func(t *T) *time.Duration { return &policy(t).Grace }, 0),
-		"compact_grace":    duration(func(t *T) *time.Duration { return &policy(t).CompactGrace }, repo.MinCompactGrace),
-		"compact_young":    duration(func(t *T) *time.Duration { return &policy(t).CompactYoung }, MinCompactYoung),
-		"permissions":      permissions(func(t *T) **repo.Permissions { return &policy(t).Permissions }),
+		"quota":            size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
+		"quota_bytes":      size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
+		"reserve":          size(func(t *T) *int64 { return &of(t).Reserve }, ParseSize),
+		"append_only":      truth(func(t *T) *bool { return &of(t).AppendOnly }),
+		"lock_ttl":         duration(func(t *T) *time.Duration { return &of(t).LockTTL }, time.Second),
+		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &of(t).LockTTL }),
+		"grace":            duration(func(t *T) *time.Duration { return &of(t).Grace }, 0),
+		"compact_grace":    duration(func(t *T) *time.Duration { return &of(t).CompactGrace }, repo.MinCompactGrace),
+		"compact_young":    duration(func(t *T) *time.Duration { return &of(t).CompactYoung }, MinCompactYoung),
+		"permissions":      permissions(func(t *T) **policy.Permissions { return &of(t).Permissions }),
 	}
 }
 
@@ -321,7 +322,7 @@ func userKeys() table[User] {
 	return table[User]{
 		"name":          text(func(u *User) *string { return &u.Name }, checkUserName),
 		"password_hash": text(func(u *User) *string { return &u.PasswordHash }, checkPasswordHash),
-		"permissions":   permissions(func(u *User) **repo.Permissions { return &u.Permissions }),
+		"permissions":   permissions(func(u *User) **policy.Permissions { return &u.Permissions }),
 		"repositories":  texts(func(u *User) *[]string { return &u.Repositories }, checkRepositoryName),
 	}
 }

@@ -1,15 +1,16 @@
-package repo_test
+package policy_test
 
 import (
 	"errors"
 	"strings"
 	"testing"
 
-	"packhouse/repo"
+	"packhouse/repo/keys"
+	"packhouse/repo/policy"
 )
 
 func TestPermissionsMostSpecificWins(t *testing.T) {
-	p, err := repo.ParsePermissions(`{"": "lr", "packs": "lrw", "packs/ab": "", "locks": "lrwWD"}`)
+	p, err := policy.Parse(`{"": "lr", "packs": "lrw", "packs/ab": "", "locks": "lrwWD"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -35,7 +36,7 @@ func TestPermissionsMostSpecificWins(t *testing.T) {
 }
 
 func TestPermissionsUnmentionedRootIsDenied(t *testing.T) {
-	p, err := repo.ParsePermissions(`{"a": "lr"}`)
+	p, err := policy.Parse(`{"a": "lr"}`)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -43,10 +44,10 @@ func TestPermissionsUnmentionedRootIsDenied(t *testing.T) {
 		t.Errorf("rules of %s leak beyond a", p)
 	}
 	// The reference takes {} for "everything"; here an empty table is a table.
-	if p, err = repo.ParsePermissions(`{}`); err != nil || p.Allows("", "l") {
+	if p, err = policy.Parse(`{}`); err != nil || p.Allows("", "l") {
 		t.Errorf("{}: %v allows, %v", p, err)
 	}
-	if p, err = repo.ParsePermissions("null"); err != nil || p != nil || !p.Allows("x", "D") {
+	if p, err = policy.Parse("null"); err != nil || p != nil || !p.Allows("x", "D") {
 		t.Errorf("null: got %v, %v; want no restriction", p, err)
 	}
 }
@@ -55,7 +56,7 @@ func TestPermissionsGrantNothing(t *testing.T) {
 	for text, want := range map[string]bool{
 		"": false, "{}": true, `{"": ""}`: true, `{"": "", "locks": ""}`: true, `{"": "l"}`: false, `{"": "", "locks": "D"}`: false,
 	} {
-		p, err := repo.ParsePermissions(text)
+		p, err := policy.Parse(text)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -65,7 +66,7 @@ func TestPermissionsGrantNothing(t *testing.T) {
 	}
 }
 
-func TestParsePermissionsErrors(t *testing.T) {
+func TestParseErrors(t *testing.T) {
 	for text, want := range map[string]string{
 		"borgbackup-reed-only":  "borgbackup-read-only",
 		`["l"]`:                 "JSON object",
@@ -78,8 +79,8 @@ func TestParsePermissionsErrors(t *testing.T) {
 		`{"a": "l"}]`:           "after",
 		`{"a": "l"`:             "JSON",
 	} {
-		if _, err := repo.ParsePermissions(text); !errors.Is(err, repo.ErrInvalid) || !strings.Contains(err.Error(), want) {
-			t.Errorf("ParsePermissions(%s): got %v, want one that mentions %s", text, err, want)
+		if _, err := policy.Parse(text); !errors.Is(err, keys.ErrInvalid) || !strings.Contains(err.Error(), want) {
+			t.Errorf("Parse(%s): got %v, want one that mentions %s", text, err, want)
 		}
 	}
 }
@@ -93,7 +94,7 @@ func TestPresets(t *testing.T) {
 		"borgbackup-write-only": {"": "l", "archives/x": "lw", "cache/x": all, "config/x": "lrW", "data/x": "lw", "index/x": all, "keys/x": "lr", "locks/x": "lrwD", "packs/ab/x": "lw"},
 		"borgbackup-read-only":  {"": "lr", "packs/ab/x": "lr", "locks/x": "lrwD"},
 	} {
-		p, err := repo.ParsePermissions(preset)
+		p, err := policy.Parse(preset)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -107,15 +108,15 @@ func TestPresets(t *testing.T) {
 	}
 }
 
-func FuzzParsePermissions(f *testing.F) {
+func FuzzParse(f *testing.F) {
 	f.Add(`{"": "lr", "a/b": "W"}`)
 	f.Add("borgbackup-all")
 	f.Fuzz(func(t *testing.T, text string) {
-		p, err := repo.ParsePermissions(text)
+		p, err := policy.Parse(text)
 		if err != nil || p == nil {
 			return
 		}
-		again, err := repo.ParsePermissions(p.String())
+		again, err := policy.Parse(p.String())
 		if err != nil || again.String() != p.String() {
 			t.Errorf("%s does not read back: %v, %v", p, again, err)
 		}

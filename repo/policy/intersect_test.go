@@ -1,23 +1,22 @@
-package config_test
+package policy_test
 
 import (
 	"testing"
 
 	"pgregory.net/rapid"
 
-	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 // TestIntersect holds Intersect against what it stands for: both must grant.
 func TestIntersect(t *testing.T) {
 	prefix := rapid.SampledFrom([]string{"", "a", "a/b", "a/b/c", "d", "d/e"})
 	letters := rapid.StringOfN(rapid.SampledFrom([]rune("lrwWD")), 0, 5, -1)
-	table := rapid.Custom(func(t *rapid.T) *repo.Permissions {
+	table := rapid.Custom(func(t *rapid.T) *policy.Permissions {
 		if rapid.IntRange(0, 9).Draw(t, "nil") == 0 {
 			return nil
 		}
-		p, err := repo.NewPermissions(rapid.MapOf(prefix, letters).Draw(t, "table"))
+		p, err := policy.New(rapid.MapOf(prefix, letters).Draw(t, "table"))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -25,7 +24,7 @@ func TestIntersect(t *testing.T) {
 	})
 	rapid.Check(t, func(t *rapid.T) {
 		a, b := table.Draw(t, "a"), table.Draw(t, "b")
-		both := config.Intersect(a, b)
+		both := policy.Intersect(a, b)
 		for _, key := range []string{"", "a", "a/b", "a/b/c", "a/b/c/d", "a/x", "d", "d/e", "d/e/f", "z", "z/y"} {
 			for _, letter := range []string{"l", "r", "w", "W", "D"} {
 				got, want := both.Allows(key, letter), a.Allows(key, letter) && b.Allows(key, letter)
@@ -38,7 +37,7 @@ func TestIntersect(t *testing.T) {
 }
 
 func TestNothingGrantsNothing(t *testing.T) {
-	if config.Nothing().Allows("packs/00", "lrwWD") {
+	if policy.Nothing().Allows("packs/00", "lrwWD") {
 		t.Error("Nothing allows something")
 	}
 }
