@@ -8,7 +8,7 @@ import (
 	"path/filepath"
 )
 
-// Ref says where a blob lies. Only this package looks inside; it is at most 32 bytes.
+// Ref is the location of a blob. Only this package interprets it; it has at most 32 bytes.
 type Ref string
 
 // kindFile is the first byte of a Ref to a blob in a file of its own; its ID follows.

@@ -1,11 +1,11 @@
-// Package index keeps what one repository knows of its items, in one bbolt
-// file. It is the commit point: a blob that no row refers to is dead, and a
-// change is made when its transaction is on stable storage, not before.
+// Package index stores the metadata of one repository's items in one bbolt
+// file. It is the commit point: a blob that no row refers to is unused, and a
+// change has happened when its transaction is on stable storage, not before.
 //
-// It guarantees that a group of mutations takes effect whole or not at all, that
-// the counters change in the same transaction as what they count, and that a
-// reader sees one committed state. It knows nothing of blobs but their refs, of
-// quotas but the limit a mutation carries, and of time but what callers pass.
+// It guarantees that a group of mutations takes effect as a whole or not at all,
+// that the counters change in the same transaction as what they count, and that a
+// reader sees one committed state. Of blobs it knows only the refs, of quotas only
+// the limit in a mutation, and of time only what callers pass.
 //
 // # Keys
 //
@@ -47,8 +47,8 @@
 //	kept      <expiry u64 BE, Unix ms> <sequence u64 BE> -> kept record
 //	keptkeys  <row key>           -> key of the kept row, 16 B; a row key is in items or here, never in both
 //
-// A file of format 1 is made one of format 2 when it is opened for writing: four empty buckets, another number, and the number of
-// damaged items in the counters, in one transaction.
+// A file of format 1 is upgraded to format 2 when it is opened for writing, in one transaction: four empty buckets, the new format
+// number, and the number of damaged items in the counters.
 //
 // # Records
 //
@@ -84,31 +84,30 @@
 //
 // # Failure
 //
-// bbolt never overwrites a page that the last commit uses, so a crash leaves
-// that commit. Readers see a commit when it is on stable storage, not when it is
-// written. After a write or sync error the page cache may disagree with the
-// disk: the index then refuses every change (ErrFailed) until it is opened again,
-// and readers go on with the state before the change whose outcome is unknown.
-// A full disk found before anything was committed refuses only that transaction.
+// bbolt never overwrites a page that the last commit uses, so after a crash that
+// commit is intact. Readers see a commit when it is on stable storage, not when it
+// is written. After a write or sync error the page cache may differ from the disk:
+// the index then refuses every change (ErrFailed) until it is opened again, and
+// readers continue with the state before the change whose outcome is unknown. If
+// the disk is full before anything was committed, only that transaction fails.
 //
-// After each commit, and before it is acknowledged, the file is looked for under its path: when it has been moved, removed
-// or replaced the commit is not acknowledged, and the index takes no others (ErrMoved).
+// After each commit, and before it is acknowledged, the index checks that the file at its path is still the open one. If it was
+// moved, removed or replaced, the commit is not acknowledged, and the index accepts no others (ErrMoved).
 //
 // # Damage
 //
-// bbolt trusts its file: a branch that leads to itself ends the process, an element asks for as much memory as it says,
-// a page that cannot be read while a transaction begins leaves mutexes locked for ever. So it never comes to a page
-// first. page.go has the part of its format that this package reads by itself.
+// bbolt does not validate its file: a branch page that leads to itself ends the process, an element makes it allocate any
+// amount of memory, and a page that cannot be read while a transaction begins leaves mutexes locked. Therefore this package
+// checks each page before bbolt uses it. page.go has the part of bbolt's format that it reads itself.
 //
-//	Open     structureCheck: meta pages, list of free pages, all branches, with reads of the file
-//	readers  state, tree, cursor: their own way through the mapping; each page is held against what led to it
-//	writers  guard: reads ahead of bbolt what it will come to, up to the neighbours of pages that become small
+//	Open     structureCheck: meta pages, list of free pages, all branch pages, with reads of the file
+//	readers  state, tree, cursor: read the mapping themselves; each page is compared with its parent
+//	writers  guard: checks in advance what bbolt will read, including the neighbours of pages that become small
 //	Check    structureCheck of every page, then the rows
 //
-// Only the commit loop calls bbolt; readers have a snapshot that it hands out. What is wrong with a page is
-// ErrCorrupt for who needs it, and is remembered (Damage). A fault that bbolt meets nevertheless ends its use: nothing more
-// is asked of it, and Close gives lock, file and mapping back without it. If the last commit cannot be read then, the
-// index is given up (Lost).
+// Only the commit loop calls bbolt; readers use a snapshot that the loop publishes. Damage of a page is ErrCorrupt for requests
+// that need it, and is recorded (Damage). If bbolt still encounters a fault, it is not called again, and Close releases
+// lock, file and mapping without it. If the last commit cannot be read then, the index can no longer be used (Lost).
 //
 // Start reading at Index.Apply (commit.go), and at List for how readers see it.
 package index

@@ -126,7 +126,7 @@ func (b *bucket) NextSequence() (uint64, error) {
 	return b.bolt.NextSequence()
 }
 
-// Cursor walks over the rows, as they are in the transaction. Nothing may be changed meanwhile.
+// Cursor walks over the rows as they are in the transaction. Nothing may be changed meanwhile.
 func (b *bucket) Cursor() *rows { return &rows{bucket: b, bolt: b.bolt.Cursor()} }
 
 // rows is a cursor of bbolt's that has a guard ahead.

@@ -87,9 +87,8 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 	return key, ok, nil
 }
 
-// WriteTo writes a consistent copy of the database file (an index snapshot), of
-// the state at the call; it can be opened in place of the file. While it runs,
-// pages that changes free are not used again: w should not be slow.
+// WriteTo writes a consistent copy of the database file (an index snapshot), in the state at the time of the call; it can be opened
+// instead of the file. While it runs, pages that changes free are not reused, so w should not be slow.
 func (x *Index) WriteTo(w io.Writer) (n int64, err error) {
 	err = x.view(func(b *snapshot) error {
 		n, err = b.tx.WriteTo(w)

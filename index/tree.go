@@ -74,7 +74,7 @@ func bucketRoot(value []byte) (uint64, error) {
 	return byteOrder.Uint64(value), nil
 }
 
-// Bucket is the tree of that name; without rows if there is none, as in a file of an older format that may not be
+// Bucket returns the tree of that name, or one without rows if there is none, as in a file of an older format that must not be
 // changed.
 func (s *state) Bucket(name []byte) *tree {
 	if t := s.trees[string(name)]; t != nil {

@@ -24,8 +24,8 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// DeleteAll removes the items of names in one transaction; missing ones are passed over. It
-// returns how many there were. One key that is not allowed refuses them all, and who is append-only deletes one by one.
+// DeleteAll removes the items of names in one transaction and returns how many existed; missing ones are skipped. If one key is not
+// permitted, nothing is removed. A principal that is append-only must delete items one by one.
 func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 	batch := Batch{Deletes: make([]BatchDelete, 0, len(names))}
 	for _, key := range names {
@@ -46,11 +46,11 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (int, error) {
 	return done.deleted, err
 }
 
-// Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).
+// Move renames an item, and replaces one at the target. It needs D on from, and w or W on to (W to replace).
 //
-// A lock or session that is exempt from the quota stays so among its like. Anywhere else it counts from then on and must
-// fit, as a *QuotaError says: else a rename would be the way around the quota. What counts never becomes exempt. Nor does an item
-// leave the commit keys while the quota is exceeded.
+// A lock or session that is exempt from the quota stays exempt if the new key is for locks or sessions too. With any other key it
+// counts from then on and must fit (else *QuotaError), because a rename could otherwise circumvent the quota. An item that counts
+// never becomes exempt. An item cannot be moved out of the commit keys while the quota is exceeded.
 func (a *Access) Move(ctx context.Context, from, to string) error {
 	for _, key := range []string{from, to} {
 		if err := keys.Check(key); err != nil {
@@ -118,7 +118,7 @@ func (a *Access) reserveMove(from, to string, mayReplace bool) (*quotaReservatio
 	return a.reserve(moved.Item.Size - replaced.Item.Counted())
 }
 
-// MakeDir makes a directory and its parents; the root and existing ones are fine.
+// MakeDir creates a directory and its parents. It is no error if they exist.
 func (a *Access) MakeDir(ctx context.Context, key string) error {
 	if key != "" {
 		if err := keys.Check(key); err != nil {

@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// Repository is what the API shows of one.
+// Repository is the description of a repository in the API.
 type Repository struct {
 	Name    string    `json:"name"`
 	ID      string    `json:"id"`
@@ -48,12 +48,12 @@ type Usage struct {
 	KeptBytes int64 `json:"kept_bytes"`
 }
 
-// Health is what a repository can do now, and why no more.
+// Health tells whether a repository can be written to, and the reason if it cannot.
 type Health struct {
 	Writable bool       `json:"writable"`
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
-	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
+	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served with their wrong bytes
 }
 
 func describeRepository(name string, r *repo.Repository) Repository {

@@ -20,17 +20,15 @@ import (
 // ErrCrashed is what every call to a Lossy returns after its Crash.
 var ErrCrashed = errors.New("the machine has crashed")
 
-// Lossy is the operating system's file system below one directory, with a strict
-// reading of what is durable: the bytes of a file by its Sync alone, an entry of a
-// directory (a new name, a removal) by SyncDir of that directory alone. Crash takes
-// everything else away. Its syncs do not reach the disk.
+// Lossy is the operating system's file system below one directory, with a strict model of durability: bytes of a file are durable
+// only after its Sync, an entry of a directory (a new name, a removal) only after SyncDir of that directory. Crash drops everything
+// else. Its syncs do not reach the disk.
 //
-// Files that were not made through it, such as a database's, keep their bytes whatever
-// happens; they come and go with their directory. Two limits of the
-// model are errors: writing over bytes that are synced already, and moving a directory to
-// another one. Calls outside of the directory are passed on, and not forgotten.
+// Files that were not created through it, such as a database's, keep their bytes in any case; they are kept or dropped with
+// their directory. Two limits of the model are errors: overwriting bytes that are synced already, and moving a directory
+// to another one. Calls outside of the directory are passed on, and are not dropped.
 //
-// What is removed waits beside the directory until the test ends. It is safe for concurrent use.
+// Removed files are kept next to the directory until the test ends. It is safe for concurrent use.
 type Lossy struct {
 	inner vfs.FS
 	root  string
@@ -59,8 +57,8 @@ type written struct {
 	synced int64  // bytes at its start
 }
 
-// NewLossy returns a file system below dir, which exists and is durable with all it
-// holds. After a Crash, another one on the same dir is the restarted machine.
+// NewLossy returns a file system below dir, which exists and is durable with everything in it. After a Crash, another Lossy on the
+// same dir represents the restarted machine.
 func NewLossy(t testing.TB, dir string) *Lossy {
 	t.Helper()
 	l := &Lossy{inner: vfs.OS(), root: filepath.Clean(dir)}
@@ -77,9 +75,8 @@ func NewLossy(t testing.TB, dir string) *Lossy {
 	return l
 }
 
-// Crash takes away what was not synced, and ends the file system. With a source of
-// randomness some of it stays: of each directory the older ones of its changes, of each file
-// a part of the unsynced bytes with holes of zeros in it. With nil nothing stays.
+// Crash drops what was not synced, and ends the file system. With a source of randomness some of it stays: of each directory the
+// older ones of its changes, of each file a part of the unsynced bytes with holes of zeros in it. With nil nothing stays.
 func (l *Lossy) Crash(random *rand.Rand) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
