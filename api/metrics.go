@@ -75,7 +75,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.o.OpenMetrics && !s.authorized(r, x, "").Permissions.Allows("", "l") {
-		x.log.Reason = "not for users of some repositories only"
+		x.log.Reason = "needs the token, or a user of all repositories"
 		WriteText(w, r, http.StatusForbidden, "Forbidden")
 		return
 	}
@@ -97,21 +97,21 @@ var repositoryMetrics = struct {
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
 	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, while too many files are missing, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
-	missing:  describe("missing_items", "Items whose file is gone, as far as known."),
-	damaged:  describe("damaged_items", "Items whose bytes are wrong, as far as known."),
-	salvage:  describe("salvage", "1 while damaged items are served as they lie."),
-	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
-	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
+	missing:  describe("missing_items", "Known items whose file is missing."),
+	damaged:  describe("damaged_items", "Known items whose bytes are wrong."),
+	salvage:  describe("salvage", "1 while damaged items are served with their wrong bytes (packhouse repo salvage)."),
+	usable:   describe("usable", "0 if the repository could not be opened; then it has no other metrics."),
+	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still use in the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
-		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
-	damagedIndex: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
+		"Free bytes plus those kept after compactions, which are deleted before a request is refused because the disk is full.", nil, nil),
+	damagedIndex: describe("index_damaged", "1 if the index is damaged; requests that do not need the damaged part are served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
-	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not the one that was opened, and every request is refused.", nil, nil),
+	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
-	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
-	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
-	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
+	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until the client's index arrives."),
+	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that were brought back because a client may need them."),
+	kept:      describe("kept_items", "Items kept after compactions, deleted when disk space is needed."),
 	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
 
 	log:        describe("log_bytes", "Bytes of the log in front of the index."),

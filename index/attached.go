@@ -5,15 +5,14 @@ import (
 	"os"
 )
 
-// openedFile is the file of an index, under the path by which it was opened. The zero value is that of an index in memory, which
-// nobody can move.
+// openedFile is the file of an index and the path by which it was opened. The zero value stands for an index in memory, which
+// cannot be moved.
 type openedFile struct {
 	path string
 	info os.FileInfo
 }
 
-// check tells whether the file still lies under the path, as ErrMoved: device and inode are compared, which costs one
-// look at the directory.
+// check returns ErrMoved unless the file is still the one at the path. It compares device and inode, which costs one stat.
 func (f openedFile) check() error {
 	if f.path == "" {
 		return nil
@@ -28,12 +27,12 @@ func (f openedFile) check() error {
 	return nil
 }
 
-// Attached tells whether the file that was opened still lies under its path: ErrMoved when it was moved, removed or
-// replaced, or its file system is not mounted there any more. For every group that Apply acknowledges this was so
-// after the group was on stable storage.
+// Attached checks that the open file is still the one at its path. ErrMoved if it was moved, removed or replaced, or its file
+// system is no longer mounted there. For every group that Apply acknowledges this was checked after the group was on stable
+// storage.
 func (x *Index) Attached() error { return withoutPath(x.opened.check(), x.dir) }
 
-// Is tells whether info is of the file that was opened. An index in memory has none.
+// Is reports whether info describes the open file. An index in memory has none.
 func (x *Index) Is(info os.FileInfo) bool {
 	return x.opened.info != nil && os.SameFile(x.opened.info, info)
 }

@@ -68,14 +68,14 @@ type Index struct {
 	closeErr  error
 }
 
-// Open opens the index at path, taking its file lock. A second open, by whatever
-// process, is ErrLocked after a short wait. A missing file is ErrNotFound.
+// Open opens the index at path and takes its file lock. If another process has it open, the error is ErrLocked after a short wait. A
+// missing file is ErrNotFound.
 //
-// It reads the list of free pages and all branches: some 25 in a thousand pages, which is what it costs, also after
-// a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
-// they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
+// Open reads the list of free pages and all branch pages, about 25 in a thousand pages, also after a crash. bbolt is called only
+// after they have been checked, because a branch that leads back to itself would end the process. Each commit writes the list
+// of free pages, which bbolt would otherwise collect from all pages.
 //
-// Errors: also a format that this program does not know, ErrCorrupt (not an index, or damaged, and how), else I/O.
+// Errors: also ErrBadVersion, ErrCorrupt (not an index, or damaged, and how), else I/O.
 func Open(path string, opts Options) (*Index, error) { return openSized(path, opts, hugeMap()) }
 
 // openSized is Open with a size of the memory mapping, if there is address space for it.
@@ -207,8 +207,8 @@ func (x *Index) upgrade(from uint32) error {
 	return nil
 }
 
-// Close waits for the groups in the queue, makes a checkpoint, waits for readers, but for those not longer than ten seconds, and closes
-// the files. Closing again returns the same error.
+// Close waits for queued groups, makes a checkpoint, waits for readers at most ten seconds, and closes the files. Closing again returns
+// the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
 		x.mu.Lock()

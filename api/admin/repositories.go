@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// Repository is what the API shows of one.
+// Repository is the description of a repository in the API.
 type Repository struct {
 	Name    string    `json:"name"`
 	ID      string    `json:"id"`
@@ -56,12 +56,12 @@ type Log struct {
 	PendingRows int   `json:"pending_rows"` // in the log alone, until the next checkpoint
 }
 
-// Health is what a repository can do now, and why no more.
+// Health tells whether a repository can be written to, and the reason if it cannot.
 type Health struct {
 	Writable bool       `json:"writable"`
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
-	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
+	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served with their wrong bytes
 }
 
 func describeRepository(name string, r *repo.Repository) Repository {

@@ -118,7 +118,7 @@ func TestDamagedIndex(t *testing.T) {
 			quick("requests", func() {
 				for range 20 {
 					status, text := s.do(t, "GET", "/bad/"+name(30), "")
-					if status != 500 && c.get == 500 || status == 500 && !strings.Contains(text, "packhouse repo rebuild bad --replace makes it anew") {
+					if status != 500 && c.get == 500 || status == 500 && !strings.Contains(text, "packhouse repo rebuild bad --replace builds a new one") {
 						t.Fatalf("GET of what is damaged: got %d %q", status, text)
 					}
 					if status, text := s.do(t, "GET", "/bad/"+name(1), ""); status != c.get {
@@ -154,7 +154,7 @@ func TestDamagedIndex(t *testing.T) {
 				t.Helper()
 				quick("check", func() {
 					code, out, errs := runHere(t, "check", "-d", data)
-					if code != exitFound || !match(`(?s)bad: .*`+c.check, out) || !match(`packhouse repo rebuild bad --replace makes (it|the index) anew`, out) ||
+					if code != exitFound || !match(`(?s)bad: .*`+c.check, out) || !match(`packhouse repo rebuild bad --replace builds a new (one|index)`, out) ||
 						!match(`(?m)^sound: 61 items in the index, 0 problems$`, out) || strings.Contains(out+errs, data) {
 						t.Errorf("check: got exit code %d\n%s%s", code, out, errs)
 					}
