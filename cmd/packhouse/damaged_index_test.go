@@ -94,8 +94,7 @@ func TestDamagedIndex(t *testing.T) {
 				}
 			} else {
 				await(t, "the rows to be in the file", func() bool {
-					_, text := s.do(t, "GET", "/metrics", "")
-					return strings.Contains(text, `packhouse_repository_log_pending_rows{repository="bad"} 0`)
+					return strings.Contains(page(t, s, "/metrics"), `packhouse_repository_log_pending_rows{repository="bad"} 0`)
 				})
 			}
 			if c.cut {
@@ -124,7 +123,8 @@ func TestDamagedIndex(t *testing.T) {
 					if status, text := s.do(t, "GET", "/bad/"+name(1), ""); status != c.get {
 						t.Fatalf("GET of something else: got %d %q, want %d", status, text, c.get)
 					}
-					if status, text := s.do(t, "POST", "/bad/"+name(30), "other"); status < 500 {
+					// Where all rows can be read, the log takes it.
+					if status, text := s.do(t, "POST", "/bad/"+name(30), "other"); (status < 500) != strings.HasPrefix(c.name, "both meta pages become") {
 						t.Fatalf("POST: got %d %q", status, text)
 					}
 				}
@@ -134,12 +134,14 @@ func TestDamagedIndex(t *testing.T) {
 						stored++
 					}
 				}
-				if leaf := c.name == "a leaf becomes zero"; leaf != (stored > 0) {
+				if some := c.get == http.StatusOK; some != (stored > 0) {
 					t.Errorf("%d other items were stored", stored)
 				}
 				s.expect(t, http.StatusOK, "GET", "/sound/"+name(30), "")
 				s.expect(t, http.StatusOK, "POST", "/sound/packs/new", "content")
 			})
+			// The log hides from writers what is wrong with the file, until the next checkpoint.
+			await(t, "health to show it", func() bool { return strings.Contains(page(t, s, "/health"), `"status":"degraded"`) })
 			for _, want := range []string{`"status":"degraded"`, `"reason":"`, "packhouse check"} {
 				if text := page(t, s, "/health"); !strings.Contains(text, want) {
 					t.Errorf("health: got %s, want %s", text, want)
