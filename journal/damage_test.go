@@ -163,6 +163,13 @@ func setFormat(b []byte, format uint32) []byte {
 	return b
 }
 
+// setField changes a field of a segment's header, whose checksum is right nevertheless.
+func setField(b []byte, off int) []byte {
+	b = bytes.Clone(b)
+	b[off]++
+	return setFormat(b, 1)
+}
+
 // TestBadFiles: files that are not what they should be are told from a torn end, named, and left as they are.
 func TestBadFiles(t *testing.T) {
 	const first, second, third = "0000000000000000", "0000000000002000", "0000000000004000"
@@ -198,6 +205,8 @@ func TestBadFiles(t *testing.T) {
 		{"format 0", map[string][]byte{second: setFormat(pristine[second], 0)}, journal.ErrCorrupt, second, 0},
 		{"the next is of another log", map[string][]byte{second: foreign[second]}, journal.ErrCorrupt, second, 0},
 		{"the first is of another log", map[string][]byte{first: foreign[first]}, journal.ErrCorrupt, second, 0},
+		{"the second says that it is of another log", map[string][]byte{second: setField(pristine[second], 16)}, journal.ErrCorrupt, second, 0},
+		{"the second says that it follows another", map[string][]byte{second: setField(pristine[second], 56)}, journal.ErrCorrupt, second, 0},
 		{"both are exchanged", map[string][]byte{first: pristine[second], second: pristine[first]}, journal.ErrCorrupt, first, 0},
 		{"one is twice", map[string][]byte{third: pristine[second]}, journal.ErrCorrupt, third, 0},
 		{"one behind the end is of another log", map[string][]byte{third: foreign[first]}, journal.ErrCorrupt, third, 0},

@@ -180,6 +180,98 @@ func (m *model) goOn(t *testing.T, name string, l *journal.Log, cause error) {
 	_ = l.Close()
 }
 
+// TestErrorKinds: which errors end one append, and which the log; and that a log that failed does nothing more.
+func TestErrorKinds(t *testing.T) {
+	type nth struct {
+		op vfstest.Op
+		n  int
+	}
+	// What the first append of a group that lies in two segments calls, in order of op.
+	var (
+		filler, first, second   = nth{vfstest.OpenWrite, 1}, nth{vfstest.OpenWrite, 2}, nth{vfstest.OpenWrite, 3}
+		allocate, allocateNext  = nth{vfstest.Allocate, 1}, nth{vfstest.Allocate, 2}
+		fill, header, fillNext  = nth{vfstest.Write, 1}, nth{vfstest.Write, 2}, nth{vfstest.Write, 3}
+		part, partNext          = nth{vfstest.Write, 4}, nth{vfstest.Write, 5}
+		syncFill, syncHeader    = nth{vfstest.Sync, 1}, nth{vfstest.Sync, 2}
+		syncPart, syncPartNext  = nth{vfstest.Sync, 4}, nth{vfstest.Sync, 5}
+		create, rename, syncDir = nth{vfstest.Create, 1}, nth{vfstest.Rename, 1}, nth{vfstest.SyncDir, 1}
+	)
+	tests := []struct {
+		call    nth
+		cause   error
+		noSpace bool
+		failed  bool
+	}{
+		{filler, syscall.EMFILE, false, false},
+		{first, syscall.EMFILE, false, false},
+		{second, syscall.EMFILE, false, false},
+		{second, syscall.EIO, false, true},
+		{allocate, syscall.ENOSPC, true, false},
+		{allocate, syscall.EIO, false, true},
+		{allocateNext, syscall.EDQUOT, true, false},
+		{fill, syscall.ENOSPC, true, false},
+		{fill, syscall.EIO, false, true},
+		{syncFill, syscall.ENOSPC, true, true},
+		{syncFill, syscall.EIO, false, true},
+		{create, syscall.ENOSPC, true, false},
+		{create, syscall.EMFILE, false, false},
+		{create, syscall.EROFS, false, true},
+		{header, syscall.ENOSPC, true, false},
+		{header, syscall.EIO, false, true},
+		{syncHeader, syscall.ENOSPC, true, false},
+		{syncHeader, syscall.EIO, false, true},
+		{rename, syscall.ENOSPC, true, false},
+		{rename, syscall.EIO, false, true},
+		{syncDir, syscall.ENOSPC, true, true},
+		{syncDir, syscall.EIO, false, true},
+		{fillNext, syscall.EFBIG, true, false},
+		{part, syscall.ENOSPC, true, false},
+		{part, syscall.EIO, false, true},
+		{partNext, syscall.ENOSPC, true, false},
+		{partNext, syscall.EIO, false, true},
+		{syncPart, syscall.ENOSPC, true, true},
+		{syncPart, syscall.EIO, false, true},
+		{syncPartNext, syscall.ENOSPC, true, true},
+		{syncPartNext, syscall.EIO, false, true},
+	}
+	records := []record{{kind: journal.KindRows, body: content(1, 9000)}, {kind: journal.KindRows, body: content(2, 3500)}}
+	for _, test := range tests {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			name := fmt.Sprintf("%s %d, %v, %v", test.call.op, test.call.n, test.cause, when)
+			f, dir := vfstest.NewFailing(quick()), newDir(t)
+			o := options(dir, f)
+			l := newLog(t, o)
+			f.Reset()
+			f.FailOp(test.call.op, test.call.n, when, test.cause)
+			_, _, err := add(l, records)
+			if !errors.Is(err, test.cause) || errors.Is(err, journal.ErrNoSpace) != test.noSpace || errors.Is(err, journal.ErrFailed) != test.failed {
+				t.Errorf("%s: got %v; want no space %v, failed %v", name, err, test.noSpace, test.failed)
+			}
+			if failed := l.Failed(); (failed != nil) != test.failed || failed != nil && !errors.Is(failed, test.cause) {
+				t.Errorf("%s: log failed with %v, want %v", name, failed, test.failed)
+			}
+			l.Idle()
+			f.Reset()
+			_, _, err = add(l, records)
+			if errors.Is(err, journal.ErrFailed) != test.failed || err != nil && !errors.Is(err, test.cause) {
+				t.Errorf("%s: a group after it: got %v", name, err)
+			}
+			if removeErr := l.Remove(0); errors.Is(removeErr, journal.ErrFailed) != test.failed {
+				t.Errorf("%s: remove after it: got %v", name, removeErr)
+			}
+			if closeErr := l.Close(); closeErr != nil {
+				t.Errorf("%s: close: %v", name, closeErr)
+			}
+			if calls := f.Calls(); test.failed && len(calls) > 0 {
+				t.Errorf("%s: a log that failed calls %v", name, calls)
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
 // TestKilled stops the process at every call: the kernel keeps what was called before.
 func TestKilled(t *testing.T) {
 	for n := range storyCalls(t) {

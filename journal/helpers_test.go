@@ -95,6 +95,8 @@ type group struct {
 	records []record
 }
 
+func (g group) String() string { return fmt.Sprintf("group at %d of %d records", g.at, len(g.records)) }
+
 func (g group) equal(other group) bool {
 	if g.at != other.at || len(g.records) != len(other.records) {
 		return false
@@ -216,9 +218,9 @@ func wantGroups(t testing.TB, got, want []group) {
 	for i := range max(len(got), len(want)) {
 		switch {
 		case i >= len(got):
-			t.Fatalf("group %d at %d is missing: %v", i, want[i].at, want[i].records)
+			t.Fatalf("group %d at %d is missing", i, want[i].at)
 		case i >= len(want):
-			t.Fatalf("group %d at %d was not wanted: %v", i, got[i].at, got[i].records)
+			t.Fatalf("group %d at %d was not wanted", i, got[i].at)
 		case !got[i].equal(want[i]):
 			t.Fatalf("group %d: got %v, want %v", i, got[i], want[i])
 		}

@@ -362,15 +362,15 @@ func (l *Log) write(file vfs.File, b []byte, off int64) error {
 
 // cutTo makes the file of a segment end at a position, durably: what was behind will not be read again. The work ahead must be paused.
 func (l *Log) cutTo(t *tail, end Position) error {
-	if err := l.openTail(t); err != nil {
-		return err
-	}
-	info, err := t.file.Stat()
+	info, err := l.o.FS.Stat(l.path(fileName(t.first)))
 	if err != nil {
 		return l.changeError("look at a segment of the log", err)
 	}
 	if info.Size() <= int64(end-t.first) {
 		return nil
+	}
+	if err := l.openTail(t); err != nil {
+		return err
 	}
 	if err := t.file.Truncate(int64(end - t.first)); err != nil {
 		return l.fail("cut off a segment of the log", err)
