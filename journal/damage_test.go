@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -381,5 +382,88 @@ func TestReadDamaged(t *testing.T) {
 	}
 	if got, err := l.ReadPayload(at, 150_000, nil); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("in the end: %v", err)
+	}
+}
+
+// TestMixedGroup: records of two groups that were written to the same place do not make a third.
+func TestMixedGroup(t *testing.T) {
+	var made [2][]byte
+	var o journal.Options
+	for i := range made {
+		o = options(newDir(t), quick())
+		o.Rand = new(counter)
+		l := newLog(t, o)
+		mustAdd(t, l, []record{{journal.KindRows, content(uint64(i), 500), nil}, {journal.KindRows, content(uint64(i)+10, 500), nil}})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		made[i] = files(t, o.Dir)["0000000000000000"]
+	}
+	half := 4096 + 68 + 500
+	write(t, o.Dir, "0000000000000000", append(bytes.Clone(made[0][:half]), made[1][half:]...))
+	mustReplay(t, o, 0, nil)
+}
+
+// TestScan: each record that verifies is found, wherever one is damaged.
+func TestScan(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.SegmentSize = 8 << 10
+	groups, starts, end := small(t, o)
+	pristine := files(t, o.Dir)
+	scan := func(l *journal.Log) (bodies []string, payloads int, damage []*journal.DamageError) {
+		t.Helper()
+		for _, s := range l.Segments() {
+			err := l.Scan(context.Background(), s.First, func(r journal.Replayed, err error) error {
+				if err != nil {
+					d, _ := errors.AsType[*journal.DamageError](err)
+					damage = append(damage, d)
+					return nil
+				}
+				if len(r.Body) > 0 {
+					bodies = append(bodies, string(r.Body))
+				}
+				payloads += len(r.Payloads)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return bodies, payloads, damage
+	}
+	l := mustReplay(t, o, 0, groups)
+	all, payloads, damage := scan(l)
+	if len(all) != 7 || payloads != 9 || len(damage) > 0 {
+		t.Fatalf("got %d bodies, %d payloads, damage %v", len(all), payloads, damage)
+	}
+	for i, at := range starts {
+		next := end
+		if i+1 < len(starts) {
+			next = starts[i+1]
+		}
+		name, first := "0000000000000000", journal.Position(0)
+		if at >= 0x2000 {
+			name, first = "0000000000002000", 0x2000
+		}
+		for off := at; off < min(next, first+0x2000) && off < at+400; off += 31 {
+			damaged := bytes.Clone(pristine[name])
+			damaged[off-first] ^= 1
+			write(t, o.Dir, name, damaged)
+			bodies, found, damage := scan(l)
+			if unused(pristine[name][off-first:]) && len(damage) == 0 {
+				continue
+			}
+			if len(damage) != 1 || damage[0].File != name || damage[0].Offset != int64(at-first) || len(bodies) < len(all)-1 || found > payloads {
+				t.Fatalf("byte %d of the record at %d: got %d bodies, %d payloads, damage %v", off-at, at, len(bodies), found, damage)
+			}
+		}
+		write(t, o.Dir, name, pristine[name])
+	}
+	stop := errors.New("stop")
+	if err := l.Scan(context.Background(), 0, func(journal.Replayed, error) error { return stop }); err != stop {
+		t.Errorf("got %v, want the error of the function", err)
+	}
+	if err := l.Scan(context.Background(), 0x8000, nil); !errors.Is(err, journal.ErrRemoved) {
+		t.Errorf("scan of what is not there: got %v", err)
 	}
 }

@@ -56,3 +56,20 @@ func (l *Log) OpenFiles() int {
 	defer l.files.mu.Unlock()
 	return len(l.files.open)
 }
+
+// Abandon stops a log where it is, as if the process had ended.
+func (l *Log) Abandon() {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.pauseLocked()
+	l.closed = true
+	for _, t := range l.tails {
+		t.closeFiles()
+	}
+	l.files.closeAll()
+}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"sync"
 	"time"
 )
 
@@ -14,12 +15,14 @@ const keepBuffer = 4 << 20
 // it (a row with its position) can go into the body of the same group, and it encodes as it goes: while one
 // group is written and synced, the next can be made. Its zero value is ready for Log.Begin.
 //
-// A record is payloads, none or more, and then a body. Not safe for concurrent use.
+// A record is payloads, none or more, and then a body. Not safe for concurrent use, but for Begin with it as the one before.
 type Group struct {
 	log        *Log
 	generation uint64   // of the log when the group was begun
 	start, at  Position // where it begins; where its next byte comes to lie
-	sealed     bool
+
+	sealing sync.Mutex // held over seal, as Begin of the next group may come while Append has this one
+	sealed  bool       // guarded by sealing; nothing above or below changes when it is set
 
 	segment *tail   // that the next byte comes to lie in
 	buffer  []byte  // all parts, one behind the other
@@ -195,6 +198,8 @@ func (g *Group) addPiece(ends bool) {
 
 // seal completes the group: its headers can be written when it is known which record is the last.
 func (g *Group) seal(now time.Time) error {
+	g.sealing.Lock()
+	defer g.sealing.Unlock()
 	switch {
 	case g.sealed:
 		return nil

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -201,12 +202,21 @@ func replay(o journal.Options, from journal.Position) (*journal.Log, []group, er
 	return l, groups, nil
 }
 
-// mustReplay opens a log with the groups that are wanted.
+// opened has the log that was last opened for writing in a directory.
+var opened sync.Map
+
+// mustReplay opens a log with the groups that are wanted. One that is open there for writing is abandoned.
 func mustReplay(t testing.TB, o journal.Options, from journal.Position, want []group) *journal.Log {
 	t.Helper()
+	if before, ok := opened.Load(o.Dir); ok && !o.ReadOnly {
+		before.(*journal.Log).Abandon()
+	}
 	l, got, err := replay(o, from)
 	if err != nil {
 		t.Fatalf("replay: %v", err)
+	}
+	if !o.ReadOnly {
+		opened.Store(o.Dir, l)
 	}
 	t.Cleanup(func() { l.Close() })
 	wantGroups(t, got, want)

@@ -294,9 +294,11 @@ func (l *Log) Close() error {
 	if trim {
 		err = l.trim()
 	}
+	l.mu.Lock()
 	for _, t := range l.tails {
 		t.closeFiles()
 	}
+	l.mu.Unlock()
 	l.files.closeAll()
 	return err
 }

@@ -173,6 +173,33 @@ func TestBeginAhead(t *testing.T) {
 	mustReplay(t, o, 0, want)
 }
 
+// TestPipeline: while a group is being appended, the next one is made.
+func TestPipeline(t *testing.T) {
+	o := options(newDir(t), quick())
+	l := newLog(t, o)
+	var groups [2]journal.Group
+	var want []group
+	appended := make(chan error, 1)
+	appended <- nil
+	var after *journal.Group
+	for i := range uint64(100) {
+		g, records := &groups[i%2], makeGroup(i)
+		if _, err := begin(l, g, after, records); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, group{g.Start(), records})
+		if err := <-appended; err != nil {
+			t.Fatal(err)
+		}
+		go func() { appended <- l.Append(context.Background(), g) }()
+		after = g
+	}
+	if err := <-appended; err != nil {
+		t.Fatal(err)
+	}
+	mustReplay(t, o, 0, want)
+}
+
 func TestAppendRecords(t *testing.T) {
 	o := options(newDir(t), quick())
 	l := newLog(t, o)

@@ -136,29 +136,34 @@ func (l *Log) segmentOf(at Position, length int64) (*openSegment, error) {
 	if int64(at)+length > l.durable.Load() {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrBeyondEnd, length, at)
 	}
+	in, err := l.segmentAt(at)
+	if err != nil {
+		return nil, err
+	}
+	least := in.first + segmentHeaderSize + recordHeaderSize + Position(entryPrefix(length))
+	if at < least || at+Position(length) > in.end() {
+		in.release()
+		return nil, &DamageError{File: in.name, Offset: int64(at - in.first), What: fmt.Sprintf("no payload of %d bytes can be there", length)}
+	}
+	return in, nil
+}
+
+// segmentAt opens the segment that covers a position.
+func (l *Log) segmentAt(at Position) (*openSegment, error) {
 	all := *l.segments.Load()
 	i := sort.Search(len(all), func(i int) bool { return all[i].first > at }) - 1
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
 	in, err := l.files.use(all[i])
-	if err != nil {
-		if errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("%w: %d", ErrRemoved, at)
-		}
-		return nil, err
+	if errors.Is(err, ErrMissing) {
+		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
-	least := in.first + segmentHeaderSize + recordHeaderSize + Position(entryPrefix(length))
-	switch {
-	case at >= in.end():
-		err = fmt.Errorf("%w: %d", ErrRemoved, at)
-	case at < least || at+Position(length) > in.end():
-		err = &DamageError{File: in.name, Offset: int64(at - in.first), What: fmt.Sprintf("no payload of %d bytes can be there", length)}
-	default:
-		return in, nil
+	if err == nil && at >= in.end() {
+		in.release()
+		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
-	in.release()
-	return nil, err
+	return in, err
 }
 
 func (o *openSegment) readFull(b []byte, off int64) error {
