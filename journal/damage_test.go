@@ -111,12 +111,18 @@ func TestEveryByte(t *testing.T) {
 					t.Errorf("%s: got %v, want the last group to be dropped", place, err)
 				}
 				wantGroups(t, got, groups[:len(groups)-1])
+				if d := l.Dropped(); d == nil || d.File != name || d.Offset != int64(starts[i-1]-first) {
+					t.Errorf("%s: dropped %v", place, d)
+				}
 			case at >= unusedFrom(starts) && at < 0x2000:
 				counts["unused"]++
 				if err != nil {
 					t.Errorf("%s, which is not used: %v", place, err)
 				}
 				wantGroups(t, got, groups)
+				if d := l.Dropped(); d != nil {
+					t.Errorf("%s: dropped %v", place, d)
+				}
 			default:
 				counts["middle"]++
 				wantDamage(t, place, err, name, int64(starts[i-1]-first))
@@ -313,6 +319,19 @@ func TestUnreadable(t *testing.T) {
 	}
 	f.Reset()
 	l := mustReplay(t, o, 0, groups)
+	groups = append(groups, mustAdd(t, l, makeGroup(1)))
+	l.Idle()
+	l.Abandon()
+	name := fmt.Sprintf("%016x", 0x2000)
+	f.FailRead(filepath.Join(o.Dir, name), int64(len(files(t, o.Dir)[name]))-1, 1, syscall.EIO)
+	if _, _, err := replay(o, 0); !errors.Is(err, journal.ErrCorrupt) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("what was set aside cannot be read: got %v, want damage by EIO", err)
+	}
+	f.Reset()
+	l = mustReplay(t, o, 0, groups)
+	if d := l.Dropped(); d != nil {
+		t.Errorf("zeros were taken for a torn group: %v", d)
+	}
 	f.FailRead(filepath.Join(o.Dir, fmt.Sprintf("%016x", 0)), 4096, 4096, syscall.EIO)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)

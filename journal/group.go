@@ -8,8 +8,13 @@ import (
 	"time"
 )
 
-// keepBuffer is how large a group's buffer may be that is kept for the next one.
-const keepBuffer = 4 << 20
+const (
+	// keepBuffer is how large a group's buffer may be that is kept for the next one, whatever that needs.
+	keepBuffer = 1 << 20
+
+	// keepUnused is for how many groups a larger buffer is kept of which less than a quarter is needed.
+	keepUnused = 16
+)
 
 // Group collects the records of one append. It gives each payload its place at once, so that what is written about
 // it (a row with its position) can go into the body of the same group, and it encodes as it goes: while one
@@ -26,6 +31,7 @@ type Group struct {
 
 	segment *tail   // that the next byte comes to lie in
 	buffer  []byte  // all parts, one behind the other
+	unused  int     // how many groups in a row needed less than a quarter of it
 	parts   []part  // one for each segment
 	pieces  []piece // records as they lie in segments
 	open    bool    // the last piece takes payloads
@@ -53,11 +59,14 @@ type piece struct {
 //
 // The places hold if after is appended next, and then g. If that fails, Append refuses g with ErrStale.
 func (l *Log) Begin(g, after *Group) error {
-	buffer := g.buffer[:0]
-	if cap(buffer) > keepBuffer {
-		buffer = nil
+	buffer, unused := g.buffer[:0], 0
+	if cap(buffer) > keepBuffer && len(g.buffer) < cap(buffer)/4 {
+		unused = g.unused + 1
 	}
-	*g = Group{log: l, buffer: buffer, parts: g.parts[:0], pieces: g.pieces[:0]}
+	if unused > keepUnused {
+		buffer, unused = nil, 0
+	}
+	*g = Group{log: l, buffer: buffer, unused: unused, parts: g.parts[:0], pieces: g.pieces[:0]}
 	if after != nil {
 		if err := after.seal(l.o.Now()); err != nil {
 			return err

@@ -77,6 +77,7 @@ type Log struct {
 	closed     bool
 	failed     error // the first error after which nothing may be appended; sticky
 	identity   uint64
+	dropped    *DamageError
 	end        Position // behind the last group that is durable
 	tails      []*tail  // the segment in which the log ends, then those made ahead, then those only planned; each follows the one before
 	ahead      ahead
@@ -208,6 +209,14 @@ func (l *Log) Identity() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.identity
+}
+
+// Dropped tells what Replay found of a group that was being appended when the log stopped, and that it dropped (or, of a log that is ReadOnly, would have):
+// where it is not whole. nil: there was nothing. It is for the caller's log: nothing is wrong.
+func (l *Log) Dropped() *DamageError {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
 }
 
 // MaxRecord is how many bytes a body, or a payload with its sums (4 bytes and 4 for each 64 KiB), may have at most.

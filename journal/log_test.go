@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"packhouse/blobstore/vfs"
@@ -232,6 +233,16 @@ func TestRemove(t *testing.T) {
 	if len(segments) != 12 {
 		t.Fatalf("got %d segments, want one for each group", len(segments))
 	}
+	var planned journal.Group
+	after, err := begin(l, &planned, nil, []record{{kind: journal.KindRows, payloads: [][]byte{content(1, 7000)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range append(slices.Clone(places), after...) {
+		if first, ok := l.SegmentOf(at); !ok || first != journal.Position(i)*smallSegment {
+			t.Errorf("payload %d is in segment %d, %v", i, first, ok)
+		}
+	}
 	open, err := l.OpenPayload(places[1], 7000)
 	if err != nil {
 		t.Fatal(err)
@@ -245,6 +256,9 @@ func TestRemove(t *testing.T) {
 	}
 	if got := len(l.Segments()); got != 8 {
 		t.Errorf("%d segments are left, want 8", got)
+	}
+	if first, ok := l.SegmentOf(places[0]); ok {
+		t.Errorf("what was removed is in segment %d", first)
 	}
 	if got, err := io.ReadAll(io.NewSectionReader(open, 0, 7000)); err != nil || !bytes.Equal(got, content(1, 7000)) {
 		t.Errorf("payload that was open: %d bytes, %v", len(got), err)

@@ -63,6 +63,9 @@ func (l *Log) Replay(ctx context.Context, from Position, fn func(Replayed) error
 			if err := w.torn(broken); err != nil {
 				return err
 			}
+			if err := w.noteDropped(broken); err != nil {
+				return err
+			}
 			return w.finish()
 		}
 		if err := w.deliver(fn); err != nil {
@@ -439,6 +442,23 @@ func (w *walk) torn(broken *DamageError) error {
 		if err != nil || found {
 			return errorOr(err, broken)
 		}
+	}
+	return nil
+}
+
+// noteDropped keeps for Dropped what is about to be dropped: zeros were set aside, everything else was written.
+func (w *walk) noteDropped(broken *DamageError) error {
+	zero := w.startIn == w.index
+	if zero {
+		var err error
+		if zero, err = w.read.isZero(int64(w.start-w.in.first), w.read.size); err != nil {
+			return err
+		}
+	}
+	if !zero {
+		w.l.mu.Lock()
+		defer w.l.mu.Unlock()
+		w.l.dropped = broken
 	}
 	return nil
 }
