@@ -135,6 +135,7 @@ func TestPayloads(t *testing.T) {
 		{places[6], 1 << 40, journal.ErrPosition},
 		{places[6], -1, journal.ErrPosition},
 		{-5, 1, journal.ErrPosition},
+		{1<<63 - 1, 1, journal.ErrBeyondEnd},
 	} {
 		if _, err := l.ReadPayload(wrong.at, wrong.length, nil); !errors.Is(err, wrong.want) {
 			t.Errorf("read %d at %d: got %v, want %v", wrong.length, wrong.at, err, wrong.want)

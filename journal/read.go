@@ -133,7 +133,7 @@ func (l *Log) segmentOf(at Position, length int64) (*openSegment, error) {
 	if length < 0 || length > maxSegmentSize || at < 0 {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrPosition, length, at)
 	}
-	if int64(at)+length > l.durable.Load() {
+	if int64(at) > l.durable.Load()-length {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrBeyondEnd, length, at)
 	}
 	in, err := l.segmentAt(at)
