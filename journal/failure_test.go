@@ -352,6 +352,7 @@ func TestReadOnly(t *testing.T) {
 	if _, _, err := add(l, makeGroup(100)); !errors.Is(err, journal.ErrFailed) {
 		t.Fatalf("got %v, want ErrFailed", err)
 	}
+	l.Abandon()
 	f.Reset()
 	o.ReadOnly = true
 	for range 2 {

@@ -49,6 +49,34 @@ func TestAppendCost(t *testing.T) {
 	}
 }
 
+// TestAppendAllocates: an append needs no memory that grows with what is appended.
+func TestAppendAllocates(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.SegmentSize = 64 << 20
+	l := newLog(t, o)
+	payload, body := content(1, 8<<10), content(2, 300)
+	var g journal.Group
+	append := func() {
+		err := l.Begin(&g, nil)
+		if err == nil {
+			_, err = g.Payload(payload)
+		}
+		if err == nil {
+			err = g.Record(journal.KindRows, body)
+		}
+		if err == nil {
+			err = l.Append(context.Background(), &g)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	append()
+	if n := testing.AllocsPerRun(1000, append); n >= 1 {
+		t.Errorf("%v allocations for each append", n)
+	}
+}
+
 // TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before all that was written of it
 // is synced.
 func TestOrderOfSyncs(t *testing.T) {
