@@ -8,8 +8,8 @@ import (
 )
 
 const (
-	// aheadBytes are set aside and filled with zeros behind the end of the log, in the background: more than is appended while one
-	// step of it lasts, and little enough that many logs can be open.
+	// aheadBytes are set aside and filled with zeros behind the end of the log, in the background: more than is appended
+	// while one step of it lasts, and little enough that many logs can be open.
 	aheadBytes = 8 << 20
 
 	// fillStep is how many zeros are written and synced at a time: what an append that comes at the same time waits for.
@@ -41,8 +41,8 @@ func (l *Log) frontierLocked() (frontier Position) {
 	return frontier
 }
 
-// reach returns when a group that ends at end can be written. When the space for it is not there already it waits for the work ahead,
-// and starts that again if it had failed before. Errors: as of the work, ctx.Err(); nothing was changed.
+// reach returns when a group that ends at end can be written. When the space for it is not there already it waits for the
+// work ahead, and starts that again if it had failed before. Errors: as of the work, ctx.Err(); nothing was changed.
 func (l *Log) reach(ctx context.Context, end Position) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -171,7 +171,8 @@ func (l *Log) makeTail(t *tail) error {
 
 var zeros [fillStep]byte
 
-// fill sets the next bytes behind what is filled aside, and writes zeros there. Where the file system sets nothing aside, the file grows with each append.
+// fill sets the next bytes behind what is filled aside, and writes zeros there. Where the file system sets nothing aside,
+// the file grows with each append.
 func (l *Log) fill(t *tail) error {
 	if t.filler == nil {
 		file, err := l.o.FS.OpenWrite(l.path(fileName(t.first)))

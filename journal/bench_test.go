@@ -9,7 +9,8 @@ import (
 	"packhouse/journal"
 )
 
-// BenchmarkAppend is one durable group of one record: a payload and a body that names it. sync=off leaves the disk's part away.
+// BenchmarkAppend is one durable group of one record: a payload and a body that names it. sync=off leaves the disk's part
+// away.
 func BenchmarkAppend(b *testing.B) {
 	for _, sync := range []bool{false, true} {
 		for _, size := range []int{200, 8 << 10, 128 << 10} {
@@ -70,7 +71,8 @@ func BenchmarkReadPayload(b *testing.B) {
 	}
 }
 
-// BenchmarkReplay is the reading and verifying of 64 MiB in groups of one record with 8 KiB, and of what is set aside behind them.
+// BenchmarkReplay is the reading and verifying of 64 MiB in groups of one record with 8 KiB, and of what is set aside behind
+// them.
 func BenchmarkReplay(b *testing.B) {
 	for _, closed := range []bool{false, true} {
 		b.Run(fmt.Sprintf("closed=%v", closed), func(b *testing.B) {

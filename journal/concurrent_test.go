@@ -12,7 +12,8 @@ import (
 	"packhouse/journal"
 )
 
-// TestConcurrentUse: readers read what is durable while groups are appended, from several goroutines and begun ahead, and old segments go.
+// TestConcurrentUse: readers read what is durable while groups are appended, from several goroutines and begun ahead, and
+// old segments go.
 func TestConcurrentUse(t *testing.T) {
 	o := options(newDir(t), quick())
 	l := newLog(t, o)

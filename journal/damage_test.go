@@ -76,8 +76,8 @@ func small(t testing.TB, o journal.Options) (groups []group, starts []journal.Po
 	return groups, found, end
 }
 
-// TestEveryByte damages each byte of a log. What was acknowledged is there, or the place is named; only the last group cannot be told from one
-// that was being written. Nothing is changed where damage is found.
+// TestEveryByte damages each byte of a log. What was acknowledged is there, or the place is named; only the last group
+// cannot be told from one that was being written. Nothing is changed where damage is found.
 func TestEveryByte(t *testing.T) {
 	o := options(newDir(t), quick())
 	o.SegmentSize = 8 << 10

@@ -21,7 +21,8 @@ type model struct {
 	seed    uint64           // of the next group
 }
 
-// append appends a group and notes it. Groups are of sizes that come up again and again, so that one can lie exactly where another was to be.
+// append appends a group and notes it. Groups are of sizes that come up again and again, so that one can lie exactly where
+// another was to be.
 func (m *model) append(l *journal.Log, size int) error {
 	m.seed++
 	records := []record{{kind: journal.KindRows, body: content(m.seed, 100), payloads: [][]byte{content(m.seed+1e6, size)}}}

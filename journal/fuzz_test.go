@@ -13,8 +13,8 @@ import (
 	"packhouse/journal"
 )
 
-// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before it
-// is there or damage is told, memory stays bounded, and a log that opens goes on.
+// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before
+// it is there or damage is told, memory stays bounded, and a log that opens goes on.
 func FuzzSegment(f *testing.F) {
 	o := options(newDir(f), quick())
 	o.SegmentSize = 8 << 10

@@ -57,7 +57,8 @@ type piece struct {
 // more can be added to after then. g's memory is used again: what was returned of a group that it was before stays true,
 // and g must not be with Append.
 //
-// The places hold if after is appended next, and then g. If that fails, Append refuses g with ErrStale.
+// The places hold if after is appended next, and then g. If that fails, Append refuses g with ErrStale. Errors: ErrClosed,
+// ErrFailed, ErrReadOnly; g then takes nothing.
 func (l *Log) Begin(g, after *Group) error {
 	buffer, unused := g.buffer[:0], 0
 	if cap(buffer) > keepBuffer && len(g.buffer) < cap(buffer)/4 {
@@ -66,7 +67,7 @@ func (l *Log) Begin(g, after *Group) error {
 	if unused > keepUnused {
 		buffer, unused = nil, 0
 	}
-	*g = Group{log: l, buffer: buffer, unused: unused, parts: g.parts[:0], pieces: g.pieces[:0]}
+	*g = Group{log: l, sealed: true, buffer: buffer, unused: unused, parts: g.parts[:0], pieces: g.pieces[:0]}
 	if after != nil {
 		if err := after.seal(l.o.Now()); err != nil {
 			return err
@@ -80,7 +81,7 @@ func (l *Log) Begin(g, after *Group) error {
 		}
 		g.generation, g.start, g.segment = l.generation, l.end, l.tails[0]
 	}
-	g.at = g.start
+	g.at, g.sealed = g.start, false
 	g.beginPart()
 	return nil
 }
@@ -159,8 +160,8 @@ func (g *Group) Record(kind Kind, body []byte) error {
 	return nil
 }
 
-// fit goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is space for
-// the one that ends the segment.
+// fit goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is space
+// for the one that ends the segment.
 func (g *Group) fit(n int64) error {
 	if n > g.log.MaxRecord() {
 		return fmt.Errorf("%w: %d bytes, at most %d fit", ErrTooLarge, n, g.log.MaxRecord())

@@ -14,7 +14,8 @@ import (
 	"packhouse/journal"
 )
 
-// TestAppendAndReplay: what was appended is there again, whole and in order, after a stop and without one, over several segments.
+// TestAppendAndReplay: what was appended is there again, whole and in order, after a stop and without one, over several
+// segments.
 func TestAppendAndReplay(t *testing.T) {
 	file := map[string]func() vfs.FS{"with allocation": quick, "growing files": func() vfs.FS { return vfs.NewMemory(1 << 20) }}
 	for name, fsys := range file {

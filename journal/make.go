@@ -18,8 +18,9 @@ func (e *syncError) Error() string { return e.err.Error() }
 
 func (e *syncError) Unwrap() error { return e.err }
 
-// makeSegment makes a segment's file, durably: it has its name only when its header is durable, so that no crash leaves half a
-// header under that name. It returns the file, open for writing. On error there is no such file, unless err is a *syncError.
+// makeSegment makes a segment's file, durably: it has its name only when its header is durable, so that no crash leaves half
+// a header under that name. It returns the file, open for writing. On error there is no such file, unless err is a
+// *syncError.
 func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 	name := o.Dir + "/" + fileName(h.first)
 	file, err := o.FS.Create(name + temporary)

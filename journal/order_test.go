@@ -31,7 +31,8 @@ func calls(f *vfstest.Failing, dir string) (list []string) {
 	return list
 }
 
-// TestAppendCost: a group is one write and one sync, and nothing else, while it lies in one segment and in what was set aside.
+// TestAppendCost: a group is one write and one sync, and nothing else, while it lies in one segment and in what was set
+// aside.
 func TestAppendCost(t *testing.T) {
 	f := vfstest.NewFailing(quick())
 	o := options(newDir(t), f)
@@ -77,8 +78,8 @@ func TestAppendAllocates(t *testing.T) {
 	}
 }
 
-// TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before all that was written of it
-// is synced.
+// TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before
+// all that was written of it is synced.
 func TestOrderOfSyncs(t *testing.T) {
 	f := vfstest.NewFailing(quick())
 	o := options(newDir(t), f)
@@ -138,8 +139,8 @@ func TestOrderOfSyncs(t *testing.T) {
 	}
 }
 
-// TestNoSpace: of a group that did not fit nothing is left, whatever the disk keeps of what was written and taken back. Groups of one shape take its
-// place, and the power goes at some call while they are appended.
+// TestNoSpace: of a group that did not fit nothing is left, whatever the disk keeps of what was written and taken back.
+// Groups of one shape take its place, and the power goes at some call while they are appended.
 func TestNoSpace(t *testing.T) {
 	shape := func(m *model, random *rand.Rand) []record {
 		m.seed++
@@ -219,7 +220,8 @@ func (f fullAtFile) WriteAt(p []byte, off int64) (int, error) {
 	return n, errors.Join(err, syscall.ENOSPC)
 }
 
-// TestPlacesAreGivenUp: a group that was begun before another one failed has no place any more, also when the log ends where it began.
+// TestPlacesAreGivenUp: a group that was begun before another one failed has no place any more, also when the log ends where
+// it began.
 func TestPlacesAreGivenUp(t *testing.T) {
 	fsys := fullAt{quick(), new(atomic.Pointer[string])}
 	o := options(newDir(t), fsys)

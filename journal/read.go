@@ -51,9 +51,9 @@ type PayloadReader struct {
 	once sync.Once
 }
 
-// OpenPayload opens a payload; its length and sums are read at once. It must be closed.
-// Errors: ErrRemoved, ErrBeyondEnd, ErrCorrupt (a *DamageError; also when there is no payload of that length at the position), ErrVersion,
-// ErrClosed, else I/O.
+// OpenPayload opens a payload; its length and sums are read at once. It must be closed. Errors: ErrRemoved, ErrBeyondEnd,
+// ErrCorrupt (a *DamageError; also when there is no payload of that length at the position), ErrVersion, ErrClosed, else
+// I/O.
 func (l *Log) OpenPayload(at Position, length int64) (*PayloadReader, error) {
 	in, err := l.segmentOf(at, length)
 	if err != nil {
@@ -82,8 +82,8 @@ func (p *PayloadReader) Close() error {
 // blocks are buffers for blocks of which a part is wanted.
 var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// ReadAt reads and verifies the blocks that hold the bytes asked for, and fills b with these. What it returns with an error is
-// verified, too.
+// ReadAt reads and verifies the blocks that hold the bytes asked for, and fills b with these. What it returns with an error
+// is verified, too.
 func (p *PayloadReader) ReadAt(b []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read a payload from %d", off)

@@ -2,8 +2,8 @@ package journal
 
 import "errors"
 
-// torn tells whether a group that is not whole was being appended when the log stopped: nil, and it may be dropped. If a group was begun after
-// it, it had been acknowledged, so that it is damage.
+// torn tells whether a group that is not whole was being appended when the log stopped: nil, and it may be dropped. If a
+// group was begun after it, it had been acknowledged, so that it is damage.
 func (w *walk) torn(broken *DamageError) error {
 	begunLater := func(h recordHeader) bool { return h.group > w.named }
 	at := w.in.first + Position(broken.Offset)
@@ -45,8 +45,8 @@ func (w *walk) inLater(s *segment, wanted func(recordHeader) bool) (found bool, 
 	return found, err
 }
 
-// behindHeader is for a segment whose header is damaged. The header was durable before the first record was written: if there is one, the damage
-// is no torn write. A file that never was a segment is nobody's to remove.
+// behindHeader is for a segment whose header is damaged. The header was durable before the first record was written: if
+// there is one, the damage is no torn write. A file that never was a segment is nobody's to remove.
 func (w *walk) behindHeader(s *segment, header *headerError) error {
 	file, err := w.l.o.FS.Open(w.l.path(fileName(s.first)))
 	if err != nil {
@@ -132,8 +132,8 @@ func (w *walk) finish() error {
 	return nil
 }
 
-// removeLater unlinks segments behind the end, newest first: they were made ahead, or were reached by the group that is dropped. Files
-// that were being made go, too.
+// removeLater unlinks segments behind the end, newest first: they were made ahead, or were reached by the group that is
+// dropped. Files that were being made go, too.
 func (l *Log) removeLater(later []*segment) error {
 	names := l.leftovers
 	for i := len(later) - 1; i >= 0; i-- {

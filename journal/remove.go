@@ -27,8 +27,9 @@ func (l *Log) Segments() []Segment {
 	return list
 }
 
-// SegmentOf returns where the segment begins that a position lies in, also one of a group that is not appended yet. ok is false for
-// a position before the oldest segment. One in a gap that RemoveSegment left is taken for one of the segment before it.
+// SegmentOf returns where the segment begins that a position lies in, also one of a group that is not appended yet. ok is
+// false for a position before the oldest segment. One in a gap that RemoveSegment left is taken for one of the segment
+// before it.
 func (l *Log) SegmentOf(at Position) (first Position, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -25,14 +25,14 @@ type Replayed struct {
 	Payloads []Payload // likewise
 }
 
-// Replay calls fn for each record of each whole group that begins at from or later, in order, after all of the group was read and verified. Then it
-// drops what is left of a group that was being appended when the log stopped, durably, and the log can be appended to. doc.go says
-// how that is told from damage.
+// Replay calls fn for each record of each whole group that begins at from or later, in order, after all of the group was
+// read and verified. Then it drops what is left of a group that was being appended when the log stopped, durably, and the
+// log can be appended to. doc.go says how that is told from damage.
 //
-// from is where a group begins, or the log ends, or the start of a segment: then it is all groups of which the first record lies in it or later. It is to be called once, after Open.
-// On error the log cannot be appended to, and nothing that it promises to keep was changed; fn may have been called. Errors: those of fn as they are,
-// ctx.Err(), ErrRemoved, ErrMissing, ErrBeyondEnd, ErrPosition, ErrVersion, ErrCorrupt (always a *DamageError), ErrFailed (of the dropping),
-// else I/O.
+// from is where a group begins, or the log ends, or the start of a segment: then it is all groups of which the first record
+// lies in it or later. It is to be called once, after Open. On error the log cannot be appended to, and nothing that it
+// promises to keep was changed; fn may have been called. Errors: those of fn as they are, ctx.Err(), ErrRemoved, ErrMissing,
+// ErrBeyondEnd, ErrPosition, ErrVersion, ErrCorrupt (always a *DamageError), ErrFailed (of the dropping), else I/O.
 func (l *Log) Replay(ctx context.Context, from Position, fn func(Replayed) error) error {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
@@ -149,7 +149,8 @@ func (w *walk) begin(from Position) error {
 	return w.checkStart()
 }
 
-// checkStart makes sure that a group begins, or the log ends, where the replay begins: else a position of another log would cost records.
+// checkStart makes sure that a group begins, or the log ends, where the replay begins: else a position of another log would
+// cost records.
 func (w *walk) checkStart() error {
 	off := int64(w.at - w.in.first)
 	if off == segmentHeaderSize {
@@ -213,8 +214,8 @@ func (w *walk) skipRest() error {
 	}
 }
 
-// skipDamage decides when no record is left between at and the start of the replay: what is not zeros was one, which is not replayed and does
-// not matter now.
+// skipDamage decides when no record is left between at and the start of the replay: what is not zeros was one, which is not
+// replayed and does not matter now.
 func (w *walk) skipDamage(at Position) error {
 	zero, err := w.read.isZero(int64(at-w.in.first), int64(w.at-w.in.first))
 	if err != nil {
@@ -243,7 +244,8 @@ func (w *walk) headerAt(at Position) (h recordHeader, what string, err error) {
 	return h, what, nil
 }
 
-// group reads and verifies the group at w.at. broken says where it is not whole; an error is what a torn group cannot be the cause of.
+// group reads and verifies the group at w.at. broken says where it is not whole; an error is what a torn group cannot be the
+// cause of.
 func (w *walk) group() (broken *DamageError, err error) {
 	w.start, w.named, w.startIn, w.found, w.payloads = w.at, w.at, w.index, w.found[:0], w.payloads[:0]
 	previous := uint32(0)

@@ -7,12 +7,14 @@ import (
 	"time"
 )
 
-// Scan reads and verifies all records of the segment that begins at first, as they lie in it, for scrub and rebuild: fn is called with each, whether the rest of its
-// group is there or not, and with a *DamageError for what does not verify, of which Replayed has the Position alone. Behind damage it goes on with the next
-// record that verifies. A record of which the payloads lie in two segments is one in each; the first has no body.
+// Scan reads and verifies all records of the segment that begins at first, as they lie in it, for scrub and rebuild: fn is
+// called with each, whether the rest of its group is there or not, and with a *DamageError for what does not verify, of
+// which Replayed has the Position alone. Behind damage it goes on with the next record that verifies. A record of which the
+// payloads lie in two segments is one in each; the first has no body.
 //
-// It may be called when Replay has returned, also while groups are appended: these are not read. Errors: that of fn, ctx.Err(), ErrRemoved, ErrVersion,
-// ErrCorrupt when the segment's header is damaged or something cannot be read, ErrClosed, else I/O.
+// It may be called when Replay has returned, also while groups are appended: these are not read. Errors: that of fn,
+// ctx.Err(), ErrRemoved, ErrVersion, ErrCorrupt when the segment's header is damaged or something cannot be read, ErrClosed,
+// else I/O.
 func (l *Log) Scan(ctx context.Context, first Position, fn func(Replayed, error) error) error {
 	in, err := l.segmentAt(first)
 	if err != nil {

@@ -16,7 +16,8 @@ type tail struct {
 
 	file vfs.File // for appending; used by who has the turn, nil until it is needed
 
-	// What follows is the work ahead's: it is read and changed under Log.mu, and so is filler, which is used by the one goroutine of the work.
+	// What follows is the work ahead's: it is read and changed under Log.mu, and so is filler, which is used by the one
+	// goroutine of the work.
 	made      bool     // the file is there, durably
 	filled    Position // zeros are durable from the end up to here
 	allocated Position // space is set aside up to here
@@ -64,7 +65,8 @@ func (l *Log) segmentAfterLocked(t *tail) (*tail, error) {
 	return next, nil
 }
 
-// write writes all of b at an offset. Lack of space is ErrNoSpace; any other failure leaves the bytes there in doubt, and fails the log.
+// write writes all of b at an offset. Lack of space is ErrNoSpace; any other failure leaves the bytes there in doubt, and
+// fails the log.
 func (l *Log) write(file vfs.File, b []byte, off int64) error {
 	n, err := file.WriteAt(b, off)
 	if err == nil && n < len(b) {
@@ -79,7 +81,8 @@ func (l *Log) write(file vfs.File, b []byte, off int64) error {
 	return l.fail("write to the log", err)
 }
 
-// cutTo makes the file of a segment end at a position, durably: what was behind will not be read again. The work ahead must be paused.
+// cutTo makes the file of a segment end at a position, durably: what was behind will not be read again. The work ahead must
+// be paused.
 func (l *Log) cutTo(t *tail, end Position) error {
 	info, err := l.o.FS.Stat(l.path(fileName(t.first)))
 	if err != nil {
@@ -120,8 +123,8 @@ func (l *Log) openTail(t *tail) error {
 	return nil
 }
 
-// removeSpares unlinks the segments that were made ahead, and gives up what was planned: newest first, so that no gap is left
-// at any time. The work ahead must be paused.
+// removeSpares unlinks the segments that were made ahead, and gives up what was planned: newest first, so that no gap is
+// left at any time. The work ahead must be paused.
 func (l *Log) removeSpares() error {
 	l.mu.Lock()
 	spares := l.tails[1:]
