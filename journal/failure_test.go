@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"packhouse/blobstore/vfs"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -290,25 +292,65 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// growing is a file system that sets no space aside.
+type growing struct{ vfs.FS }
+
+type growingFile struct{ vfs.File }
+
+func (g growing) Create(name string) (vfs.File, error)    { return grow(g.FS.Create(name)) }
+func (g growing) OpenWrite(name string) (vfs.File, error) { return grow(g.FS.OpenWrite(name)) }
+
+func grow(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return growingFile{file}, nil
+}
+
 // TestPowerCut takes the power at every call of a story, and then again at some call of what
 // follows; of what was not synced any part is kept, lost or torn.
 func TestPowerCut(t *testing.T) {
+	variants := []struct {
+		name    string
+		size    int64 // of a segment
+		growing bool
+	}{
+		{"small segments", smallSegment, false},
+		{"growing files", smallSegment, true},
+		{"segments larger than what is set aside", 700 << 10, false},
+	}
 	calls := len(storyCalls(t))
 	chances := 6
 	if testing.Short() {
 		chances = 2
 	}
-	for n := range calls {
-		for chance := range chances {
-			powerCut(t, n+1, vfstest.When(chance%2), uint64(chance/2))
-			if t.Failed() {
-				t.Fatalf("power cut at call %d, chance %d", n+1, chance)
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
+			options := func(dir string, fsys vfs.FS) journal.Options {
+				if variant.growing {
+					fsys = growing{fsys}
+				}
+				o := options(dir, fsys)
+				o.SegmentSize = variant.size
+				return o
 			}
-		}
+			for n := range calls {
+				for chance := range chances {
+					hit := powerCut(t, options, n+1, vfstest.When(chance%2), uint64(chance/2))
+					if t.Failed() {
+						t.Fatalf("power cut at call %d, chance %d", n+1, chance)
+					}
+					if !hit {
+						return // no story has so many calls
+					}
+				}
+			}
+		})
 	}
 }
 
-func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
+// powerCut tells whether a story came to its n-th call.
+func powerCut(t *testing.T, options func(string, vfs.FS) journal.Options, n int, when vfstest.When, chance uint64) (hit bool) {
 	t.Helper()
 	var source *rand.Rand
 	random := rand.New(rand.NewPCG(uint64(n), chance))
@@ -317,11 +359,11 @@ func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
 	}
 	root := t.TempDir()
 	m := new(model)
-	for range 3 {
+	for round := range 3 {
 		lossy := vfstest.NewLossy(t, root)
 		f := vfstest.NewFailing(lossy)
 		f.StopAt(n, when, syscall.EIO)
-		l, err := m.story(options(root+"/log", f))
+		l, err := m.story(options(filepath.Join(root, "log"), f))
 		if err != nil && !f.Hit() {
 			t.Fatalf("with power: %v", err)
 		}
@@ -334,9 +376,11 @@ func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
 		if !f.Hit() {
 			break
 		}
+		hit = hit || round == 0
 		n = 1 + random.IntN(40)
 	}
-	m.check(t, root+"/log")
+	m.check(t, filepath.Join(root, "log"))
+	return hit
 }
 
 // TestReadOnly: a log with a torn end is read, and not changed.

@@ -156,19 +156,29 @@ func TestNoSpace(t *testing.T) {
 		lossy := vfstest.NewLossy(t, root)
 		f := vfstest.NewFailing(lossy)
 		o := options(filepath.Join(root, "log"), f)
+		if seed%3 == 0 {
+			o.FS = growing{f}
+		}
 		l := newLog(t, o)
 		m := &model{made: true, seed: seed * 100}
 		for range random.IntN(4) {
 			m.groups = append(m.groups, mustAdd(t, l, shape(m, random)))
 		}
-		l.Idle()
-		f.FailOp(vfstest.Write, 1, vfstest.After, syscall.ENOSPC)
-		records := shape(m, random)
-		for len(records) < 4 {
-			records = append(records, shape(m, random)...)
-		}
-		if _, _, err := add(l, records); !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
-			t.Fatalf("seed %d: got %v, log failed with %v; want ErrNoSpace", seed, err, l.Failed())
+		for {
+			l.Idle()
+			f.FailOp(vfstest.Write, 1, vfstest.After, syscall.ENOSPC)
+			records := shape(m, random)
+			for len(records) < 4 {
+				records = append(records, shape(m, random)...)
+			}
+			g, _, err := add(l, records)
+			if err != nil {
+				if !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
+					t.Fatalf("seed %d: got %v, log failed with %v; want ErrNoSpace", seed, err, l.Failed())
+				}
+				break
+			}
+			m.groups = append(m.groups, g) // it was a segment made ahead that found no space
 		}
 		f.StopAt(1+random.IntN(12), vfstest.When(random.IntN(2)), syscall.EIO)
 		for !f.Hit() {
