@@ -407,6 +407,41 @@ func TestReadDamaged(t *testing.T) {
 	}
 }
 
+// TestExchangedSegment: a segment of another log is not read in place of one that lies before the replay, though all in it is whole.
+func TestExchangedSegment(t *testing.T) {
+	var o journal.Options
+	var at journal.Position
+	var made map[string][]byte
+	for i := range uint64(2) {
+		o = options(newDir(t), quick())
+		l := newLog(t, o)
+		_, places, err := add(l, []record{{journal.KindRows, nil, [][]byte{content(i, 7000)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := mustAdd(t, l, []record{{journal.KindRows, nil, [][]byte{content(i, 7000)}}})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			at, made = places[0], files(t, o.Dir)
+			continue
+		}
+		l = mustReplay(t, o, smallSegment, []group{second})
+		if _, err := l.ReadPayload(at, 7000, nil); err != nil {
+			t.Errorf("as it was: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, o.Dir, "0000000000000000", made["0000000000000000"])
+		l = mustReplay(t, o, smallSegment, []group{second})
+		if _, err := l.ReadPayload(at, 7000, nil); !errors.Is(err, journal.ErrCorrupt) {
+			t.Errorf("of another log: got %v, want damage", err)
+		}
+	}
+}
+
 // TestMixedGroup: records of two groups that were written to the same place do not make a third.
 func TestMixedGroup(t *testing.T) {
 	var made [2][]byte

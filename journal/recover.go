@@ -124,6 +124,7 @@ func (w *walk) finish() error {
 			return err
 		}
 	}
+	l.files.identity.Store(in.identity)
 	l.segments.Store(&kept)
 	l.durable.Store(int64(w.start))
 	l.mu.Lock()
