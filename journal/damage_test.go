@@ -108,7 +108,7 @@ func TestEveryByte(t *testing.T) {
 			case at >= last && at < end:
 				counts["last"]++
 				if err != nil {
-					t.Errorf("%s: got %v, want the last group to be dropped", place, err)
+					t.Fatalf("%s: got %v, want the last group to be dropped", place, err)
 				}
 				wantGroups(t, got, groups[:len(groups)-1])
 				if d := l.Dropped(); d == nil || d.File != name || d.Offset != int64(starts[i-1]-first) {
@@ -117,7 +117,7 @@ func TestEveryByte(t *testing.T) {
 			case at >= unusedFrom(starts) && at < 0x2000:
 				counts["unused"]++
 				if err != nil {
-					t.Errorf("%s, which is not used: %v", place, err)
+					t.Fatalf("%s, which is not used: %v", place, err)
 				}
 				wantGroups(t, got, groups)
 				if d := l.Dropped(); d != nil {
@@ -516,11 +516,23 @@ func TestScan(t *testing.T) {
 		}
 		write(t, o.Dir, name, pristine[name])
 	}
+	mustAdd(t, l, makeGroup(1))
+	l.Idle()
+	l.Abandon()
+	unknown, err := journal.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unknown.Close()
+	if bodies, _, damage := scan(unknown); len(bodies) <= len(all) || len(damage) > 0 {
+		t.Errorf("before a replay: got %d bodies, damage %v; want one group more than %d", len(bodies), damage, len(all))
+	}
+	l = unknown
 	stop := errors.New("stop")
 	if err := l.Scan(context.Background(), 0, func(journal.Replayed, error) error { return stop }); err != stop {
 		t.Errorf("got %v, want the error of the function", err)
 	}
-	if err := l.Scan(context.Background(), 0x8000, nil); !errors.Is(err, journal.ErrRemoved) {
+	if err := l.Scan(context.Background(), 1<<40, nil); !errors.Is(err, journal.ErrRemoved) {
 		t.Errorf("scan of what is not there: got %v", err)
 	}
 }

@@ -71,11 +71,11 @@
 //
 // Behind the end of the log some megabytes are set aside (fallocate) and filled with zeros, durably, in the background.
 // fdatasync then neither changes the file's size nor converts extents: an append is a write in place. Measured on ext4 on a
-// virtual disk: 3,000 writes of 8 KiB, each with its fdatasync, medians of three alternating rounds: 89 µs into zeros, 147
-// µs into what was only allocated, 178 µs into a file that grows; 134, 210 and 242 µs at 128 KiB; all the same at 512 KiB,
-// 440 µs. That is worth its price, the second write: 3,000 appends in a row through this package took 167 µs each with the
-// filling and 313 without at 8 KiB, 233 and 269 at 128 KiB (medians of five alternating rounds beside other load). Where the
-// file system cannot set space aside, files grow.
+// virtual disk: 3,000 writes of 8 KiB, each with its fdatasync, medians of three alternating rounds: 89 µs into zeros, 147 µs
+// into what was only allocated, 178 µs into a file that grows; 134, 210 and 242 µs at 128 KiB; all the same at 512 KiB. That
+// is worth its price, the second write. Appends in a row through this package, with the filling and without, medians of five
+// alternating rounds beside other load: 167 and 313 µs at 8 KiB, 233 and 269 µs at 128 KiB, 1.3 and 2.1 ms for groups of 64
+// records with 8 KiB. Where the file system cannot set space aside, files grow.
 //
 // A write that fails for lack of space has left anything of the group. Before Append returns ErrNoSpace the file ends again
 // where the group began, durably, and the segments behind it are unlinked: they will be made anew with other salts. After

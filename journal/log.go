@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -68,7 +69,7 @@ type Log struct {
 	// segments are those with records, and while Replay has not returned all that there are; sorted, replaced (under mu) and
 	// never modified, so that readers need no lock.
 	segments atomic.Pointer[[]*segment]
-	durable  atomic.Int64 // end, for readers; the largest position while Replay has not returned
+	durable  atomic.Int64 // end, for readers; endUnknown while Replay has not returned
 
 	mu         sync.Mutex // guards what follows; held for a look or a change of it only
 	progress   *sync.Cond // on mu: a step of the work ahead of the end is done, or has failed
@@ -82,6 +83,9 @@ type Log struct {
 	tails      []*tail  // the segment in which the log ends, then those made ahead, then those only planned; each follows the one before
 	ahead      ahead
 }
+
+// endUnknown is a position that no log comes to.
+const endUnknown = math.MaxInt64
 
 // Create makes the first segment of a log, in Dir, which is made if it is missing; its first group will lie at Position
 // first + 4096, and replay from first on finds all. epoch is recorded with all that is
@@ -183,7 +187,7 @@ func Open(o Options) (*Log, error) {
 		segments[i] = &segment{first: first}
 	}
 	l.segments.Store(&segments)
-	l.durable.Store(1<<63 - 1)
+	l.durable.Store(endUnknown)
 	// A newer version has left its mark on the newest segment first.
 	h, err := l.files.use(segments[len(segments)-1])
 	switch {

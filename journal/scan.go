@@ -12,16 +12,17 @@ import (
 // which Replayed has the Position alone. Behind damage it goes on with the next record that verifies. A record of which the
 // payloads lie in two segments is one in each; the first has no body.
 //
-// It may be called when Replay has returned, also while groups are appended: these are not read. Errors: that of fn,
-// ctx.Err(), ErrRemoved, ErrVersion, ErrCorrupt when the segment's header is damaged or something cannot be read, ErrClosed,
-// else I/O.
+// It may be called while groups are appended: these are not read. Before Replay, or when that has found damage, it reads on
+// to the end of what was written. Errors: that of fn, ctx.Err(), ErrRemoved, ErrVersion, ErrCorrupt when the segment's
+// header is damaged or something cannot be read, ErrClosed, else I/O.
 func (l *Log) Scan(ctx context.Context, first Position, fn func(Replayed, error) error) error {
 	in, err := l.segmentAt(first)
 	if err != nil {
 		return err
 	}
 	defer in.release()
-	end := min(in.end(), Position(l.durable.Load()))
+	durable := Position(l.durable.Load())
+	end := min(in.end(), durable)
 	read, err := newWindow(in)
 	if err != nil {
 		return err
@@ -41,6 +42,10 @@ func (l *Log) Scan(ctx context.Context, first Position, fn func(Replayed, error)
 			}
 			if next = end; found {
 				next = h.position
+			} else if durable == endUnknown {
+				if zero, err := read.isZero(int64(at-in.first), read.size); zero || err != nil {
+					return err
+				}
 			}
 			r = Replayed{Position: at}
 		case err != nil:
