@@ -6,14 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"os"
 	"runtime"
 	"testing"
 
 	"packhouse/journal"
 )
 
-// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before it
-// is there or damage is told, memory stays bounded, and a log that opens goes on.
+// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before
+// it is there or damage is told, memory stays bounded, and a log that opens goes on.
 func FuzzSegment(f *testing.F) {
 	o := options(newDir(f), quick())
 	o.SegmentSize = 8 << 10
@@ -95,6 +96,37 @@ func FuzzReadPayload(f *testing.F) {
 		}
 		if _, openErr := l.OpenPayload(journal.Position(at), length); err == nil && openErr != nil {
 			t.Errorf("read, but not opened: %v", openErr)
+		}
+	})
+}
+
+// FuzzHeaders: what is taken for a header is what would be written for it, byte by byte.
+func FuzzHeaders(f *testing.F) {
+	golden, err := os.ReadFile(goldenName("0000000000001000"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	const salt, at = 0x100f0e0d0c0b0a09, 0x2000
+	f.Add(golden[4096:4096+68], golden[:72])
+	if _, ok := journal.RecodeRecord(golden[4096:], salt, at); !ok {
+		f.Fatal("the golden record is none")
+	}
+	f.Fuzz(func(t *testing.T, record, segment []byte) {
+		b := make([]byte, 68)
+		copy(b, record)
+		for _, right := range []bool{false, true} {
+			if right {
+				journal.SumRecord(b, salt, at)
+			}
+			if again, ok := journal.RecodeRecord(b, salt, at); ok && !bytes.Equal(again, b) {
+				t.Errorf("record %x, encoded again %x", b, again)
+			}
+		}
+		head := make([]byte, 4096)
+		copy(head, segment[:min(len(segment), 4092)])
+		head = setFormat(head, 1)
+		if again, ok := journal.RecodeSegment(head); ok && !bytes.Equal(again, head) {
+			t.Errorf("segment %x, encoded again %x", head, again)
 		}
 	})
 }

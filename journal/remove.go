@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"sort"
 )
 
 // Segment is one file of the log.
@@ -24,6 +25,25 @@ func (l *Log) Segments() []Segment {
 		}
 	}
 	return list
+}
+
+// SegmentOf returns where the segment begins that a position lies in, also one of a group that is not appended yet. ok is
+// false for a position before the oldest segment. One in a gap that RemoveSegment left is taken for one of the segment
+// before it.
+func (l *Log) SegmentOf(at Position) (first Position, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.tails {
+		if at >= t.first && at < t.end() {
+			return t.first, true
+		}
+	}
+	all := *l.segments.Load()
+	i := sort.Search(len(all), func(i int) bool { return all[i].first > at }) - 1
+	if i < 0 {
+		return 0, false
+	}
+	return all[i].first, true
 }
 
 // Remove unlinks the segments of which all positions are before a position, durably; never the one in which the log ends.

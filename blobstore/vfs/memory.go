@@ -250,7 +250,8 @@ func (i memoryInfo) Mode() fs.FileMode {
 	return 0o600
 }
 
-// memoryFile is an open file. Its Write appends, as no caller does otherwise. It is no Allocator: a file takes memory as it grows.
+// memoryFile is an open file. Its Write appends, as no caller does otherwise. It is no Allocator: a file takes memory as it
+// grows.
 type memoryFile struct {
 	m      *memoryFS
 	node   *memoryNode

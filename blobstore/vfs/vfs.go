@@ -66,8 +66,8 @@ type WritebackStarter interface {
 
 // Allocator is a File for which space can be set aside before it is written.
 type Allocator interface {
-	// Allocate sets aside the n bytes from off, so that writing there does not fail for lack of space on file systems that write in
-	// place. The file becomes that long if it is shorter, what was not written reads as zeros, and what was stays.
+	// Allocate sets aside the n bytes from off, so that writing there does not fail for lack of space on file systems that
+	// write in place. The file becomes that long if it is shorter, what was not written reads as zeros, and what was stays.
 	// errors.ErrUnsupported: this file system does not know how.
 	Allocate(off, n int64) error
 }

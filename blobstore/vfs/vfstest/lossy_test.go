@@ -314,8 +314,8 @@ func TestLossyRandom(t *testing.T) {
 	}
 }
 
-// TestLossyRewrites: each block has what any of the writes since the sync, or none, has left there; the size is one that the file had,
-// or lies between.
+// TestLossyRewrites: each block has what any of the writes since the sync, or none, has left there; the size is one that the
+// file had, or lies between.
 func TestLossyRewrites(t *testing.T) {
 	blocks, sizes := make(map[string]bool), make(map[int]bool)
 	for seed := range uint64(200) {

@@ -20,8 +20,8 @@ type written struct {
 	size  int64   // of the durable file
 	sizes []int64 // that it had since; the newest is what it has
 
-	// blocks has the contents that a block had since the last Sync before it got the one it has, the durable one first, by its
-	// number. One behind the durable end has none of that: it begins with zeros, which are left out.
+	// blocks has the contents that a block had since the last Sync before it got the one it has, the durable one first, by
+	// its number. One behind the durable end has none of that: it begins with zeros, which are left out.
 	blocks map[int64][][]byte
 }
 
