@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -223,7 +224,10 @@ func (x *Index) Close() error {
 
 		err := x.end()
 		if x.log != nil {
-			err = errors.Join(err, x.log.Close())
+			// Of a directory that was moved or removed there is nothing to give back.
+			if logErr := x.log.Close(); !errors.Is(logErr, fs.ErrNotExist) {
+				err = errors.Join(err, logErr)
+			}
 		}
 		if err != nil {
 			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
