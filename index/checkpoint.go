@@ -116,7 +116,9 @@ func (x *Index) checkpointLoop() {
 		if !x.untilDue() {
 			return
 		}
-		_ = x.Checkpoint() // who needs it is told by awaitCheckpoint
+		if x.Checkpoint() == nil { // else who needs it is told by awaitCheckpoint
+			x.rewriteIfSparse()
+		}
 	}
 }
 

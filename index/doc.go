@@ -31,6 +31,9 @@
 // then waits for the checkpoint. If a checkpoint cannot be made, because the disk is full
 // or a page is damaged, the rows stay in the log, where they are as durable.
 //
+// The file never becomes smaller by itself. When most of it is free, its rows are copied into a new one, which takes its place
+// (rewrite.go).
+//
 // Opening reads the log from the position of the file to its end. A group that was
 // being appended when the process or the machine stopped is dropped; damage in the
 // middle, a missing segment, and a log that is older than the file or another's

@@ -32,7 +32,8 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 		return nil, err
 	}
 	size := info.Size()
-	x.file, x.opened, x.broken = file, openedFile{path, info}, true // until bbolt has it
+	x.file, x.broken = file, true // until bbolt has it
+	x.opened.Store(&openedFile{path: path, info: info})
 	m, bad, err := readMetas(file, size)
 	if err == nil {
 		c := structureCheck{meta: m, ctx: context.Background(), file: file, problem: func(err error) error { return err }}
@@ -95,7 +96,7 @@ func lockFile(path string, readOnly bool) (file *os.File, opened os.FileInfo, er
 	default:
 		// While we waited for the lock its holder may have taken the file away: then the
 		// name is nobody's, or another index's.
-		if (openedFile{path, opened}).check() != nil {
+		if (&openedFile{path: path, info: opened}).check() != nil {
 			err = fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound)
 		}
 	}

@@ -32,18 +32,19 @@ const (
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
 	dir        string // of the file; taken out of error texts
-	opened     openedFile
+	opened     atomic.Pointer[openedFile]
 	opts       Options
 	renewAfter time.Duration
 	file       *os.File // which db has too
 
 	// db is for who holds pending.checkpointing, for the commit loop where there is no log, and for Open and Close before
 	// and after them. So are the next four.
-	db     *bolt.DB
-	last   committed
-	wrote  uint64 // transaction that was committed last; 0: none since the file was opened
-	mapped int    // bytes of the file's memory mapping
-	broken bool   // db met what it cannot cope with, and is called no more
+	db        *bolt.DB
+	last      committed
+	wrote     uint64    // transaction that was committed last; 0: none since the file was opened
+	mapped    int       // bytes of the file's memory mapping
+	rewritten time.Time // when the file was last rewritten, or it was tried
+	broken    bool      // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.
