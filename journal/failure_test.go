@@ -314,16 +314,13 @@ func TestPowerCut(t *testing.T) {
 		name    string
 		size    int64 // of a segment
 		growing bool
+		chances int
 	}{
-		{"small segments", smallSegment, false},
-		{"growing files", smallSegment, true},
-		{"segments larger than what is set aside", 700 << 10, false},
+		{"small segments", smallSegment, false, 6},
+		{"growing files", smallSegment, true, 4},
+		{"segments larger than what is set aside", 700 << 10, false, 4},
 	}
 	calls := len(storyCalls(t))
-	chances := 6
-	if testing.Short() {
-		chances = 2
-	}
 	for _, variant := range variants {
 		t.Run(variant.name, func(t *testing.T) {
 			options := func(dir string, fsys vfs.FS) journal.Options {
@@ -333,6 +330,10 @@ func TestPowerCut(t *testing.T) {
 				o := options(dir, fsys)
 				o.SegmentSize = variant.size
 				return o
+			}
+			chances := variant.chances
+			if testing.Short() {
+				chances = 2
 			}
 			for n := range calls {
 				for chance := range chances {

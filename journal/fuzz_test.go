@@ -142,7 +142,7 @@ func TestLengthsAreChecked(t *testing.T) {
 		b := files(t, o.Dir)[name]
 		binary.LittleEndian.PutUint64(b[32:], 1<<30)
 		binary.LittleEndian.PutUint32(b[4092:], crc32.Checksum(b[:4092], table))
-		at := starts[len(starts)-1]
+		at := starts[len(starts)-2] // it has a payload
 		record := b[at-0x2000:]
 		binary.LittleEndian.PutUint32(record[field:], value)
 		seed := binary.LittleEndian.Uint64(b[48:]) + uint64(at)*0x9e3779b97f4a7c15
@@ -161,5 +161,24 @@ func TestLengthsAreChecked(t *testing.T) {
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
 			t.Errorf("field %d: %d bytes were allocated", field, grown)
 		}
+	}
+}
+
+// TestSumOfLengths: the lengths and sums of payloads have a sum of their own.
+func TestSumOfLengths(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.Rand = new(counter)
+	l := newLog(t, o)
+	mustAdd(t, l, []record{{journal.KindRows, []byte("body"), [][]byte{[]byte("payload")}}})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := files(t, o.Dir)["0000000000000000"]
+	b[4096+56]++
+	journal.SumRecord(b[4096:], binary.LittleEndian.Uint64(b[48:]), 4096)
+	write(t, o.Dir, "0000000000000000", b)
+	l = mustReplay(t, o, 0, nil)
+	if d := l.Dropped(); d == nil || d.Offset != 4096 {
+		t.Errorf("dropped %v, want the record", d)
 	}
 }

@@ -52,7 +52,8 @@ func (l *Log) Remove(before Position) error {
 	return l.remove(func(s Segment) bool { return s.End <= before })
 }
 
-// RemoveSegment is Remove for the one segment that begins at first. Replay does not go over the gap that it leaves.
+// RemoveSegment is Remove for the one segment that begins at first. Replay does not go over the gap that it leaves: the
+// position from which it will be asked to must not lie in it, or before it.
 func (l *Log) RemoveSegment(first Position) error {
 	return l.remove(func(s Segment) bool { return s.First == first })
 }
