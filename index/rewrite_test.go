@@ -196,3 +196,28 @@ func TestRewriteGivesUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAttachedDuringRewrite: nobody who looks for the file at any moment of an exchange takes it for moved.
+func TestAttachedDuringRewrite(t *testing.T) {
+	x := create(t)
+	apply(t, x, put("a", 1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if err := x.Attached(); err != nil {
+					t.Errorf("attached: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 100 {
+		if err := x.Rewrite(background); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
