@@ -46,6 +46,7 @@ type pending struct {
 
 	// checkpointing is held over one checkpoint, and whatever else calls bbolt once the index is open.
 	checkpointing sync.Mutex
+	ended         bool          // bbolt is called no more, the index is closed; guarded by checkpointing
 	due           chan struct{} // a checkpoint is to be made, or there are rows now; capacity 1
 	stop          chan struct{} // closed when the index is
 	stopped       chan struct{} // closed when checkpointLoop has returned
@@ -202,6 +203,9 @@ func (x *Index) checkpointed() (*view, error) {
 // checkpoint is Checkpoint while pending.checkpointing is held.
 func (x *Index) checkpoint() error {
 	p := &x.pending
+	if p.ended {
+		return ErrClosed
+	}
 	err := firstError(x.Failed(), x.moved(), x.Lost())
 	p.mu.Lock()
 	over, end := p.over, p.end
