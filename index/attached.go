@@ -31,7 +31,16 @@ func (f *openedFile) check() error {
 // Attached checks that the open file is still the one at its path. ErrMoved if it was moved, removed or replaced, or its file
 // system is no longer mounted there. For every group that Apply acknowledges this was checked after the group was on stable
 // storage.
-func (x *Index) Attached() error { return withoutPath(x.opened.Load().check(), x.dir) }
+func (x *Index) Attached() error {
+	for f := x.opened.Load(); ; {
+		err := f.check()
+		now := x.opened.Load()
+		if err == nil || now == f {
+			return withoutPath(err, x.dir)
+		}
+		f = now // a new file took its place since f was loaded
+	}
+}
 
 // Is reports whether info describes the open file. An index in memory has none.
 func (x *Index) Is(info os.FileInfo) bool {

@@ -220,10 +220,7 @@ func (x *Index) Close() error {
 		<-x.ended
 		close(x.pending.stop)
 		<-x.pending.stopped
-		// What cannot go into the file now is in the log, and read from there when the index is opened again.
-		_ = x.Checkpoint()
-
-		err := x.end()
+		err := x.lastCheckpoint()
 		if x.log != nil {
 			// Of a directory that was moved or removed there is nothing to give back.
 			if logErr := x.log.Close(); !errors.Is(logErr, fs.ErrNotExist) {
@@ -235,6 +232,18 @@ func (x *Index) Close() error {
 		}
 	})
 	return x.closeErr
+}
+
+// lastCheckpoint makes a checkpoint, and gives the file back before anyone can make another.
+func (x *Index) lastCheckpoint() error {
+	x.pending.checkpointing.Lock()
+	defer x.pending.checkpointing.Unlock()
+	if x.log != nil {
+		// What cannot go into the file now is in the log, and read from there when the index is opened again.
+		_ = x.checkpoint()
+	}
+	x.pending.ended = true
+	return x.end()
 }
 
 // end lets nobody read any more, and gives the file back.

@@ -196,3 +196,54 @@ func TestRewriteGivesUp(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestAttachedDuringRewrite: nobody who looks for the file at any moment of an exchange takes it for moved.
+func TestAttachedDuringRewrite(t *testing.T) {
+	x := create(t)
+	apply(t, x, put("a", 1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if err := x.Attached(); err != nil {
+					t.Errorf("attached: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 100 {
+		if err := x.Rewrite(background); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestOpenDuringRewrite: who tries to open an index while its file is rewritten is told that it is locked, not that it is missing.
+func TestOpenDuringRewrite(t *testing.T) {
+	path := newIndex(t)
+	x := open(t, path, index.Options{})
+	apply(t, x, put("a", 1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if _, err := index.Open(path, index.Options{}); !errors.Is(err, index.ErrLocked) {
+					t.Errorf("got %v, want %v", err, index.ErrLocked)
+					return
+				}
+			}
+		})
+	}
+	for range 100 {
+		if err := x.Rewrite(background); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
