@@ -41,7 +41,7 @@ func (x *Index) rewriteIfSparse() {
 
 // Rewrite copies the rows into a new file, which takes the place of the old one: so the file is as large as its rows need, and its list of
 // free pages is empty. It can be interrupted at any moment; the old file is there until the new one is complete and durable. Readers
-// and writers wait for the exchange of the two, some milliseconds. An error, also ErrNoSpace or that readers take too long, leaves the old file in
+// and writers wait for the exchange of the two, some milliseconds. At most half of the free space of the disk is used. An error, also ErrNoSpace or that readers take too long, leaves the old file in
 // use, unless the index is lost (Lost).
 func (x *Index) Rewrite(ctx context.Context) error {
 	x.pending.checkpointing.Lock()
@@ -57,6 +57,9 @@ func (x *Index) rewrite(ctx context.Context) error {
 	if err := x.checkpoint(); err != nil {
 		return err
 	}
+	if err := x.spaceToRewrite(); err != nil {
+		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
+	}
 	path := x.opened.Load().path + ".new-rewritten"
 	if err := removeIfThere(path); err != nil {
 		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
@@ -69,6 +72,19 @@ func (x *Index) rewrite(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("rewrite index: %w", err), removeIfThere(path))
 	}
 	return withoutPath(err, x.dir)
+}
+
+// spaceToRewrite is ErrNoSpace if the new file would take more than half of what is free on the disk: others are writing, and must not
+// be refused because of it.
+func (x *Index) spaceToRewrite() error {
+	free, _, err := x.fsys().Space(x.dir)
+	if err != nil {
+		return err
+	}
+	if needs := int64(x.last.end-x.last.free.count) * int64(x.last.pageSize); needs > free/2 {
+		return fmt.Errorf("%w: it needs %d bytes, and %d are free", ErrNoSpace, needs, free)
+	}
+	return nil
 }
 
 func removeIfThere(path string) error {

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
 
@@ -246,4 +247,37 @@ func TestOpenDuringRewrite(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+}
+
+// scarce is a file system with so many bytes free.
+type scarce struct {
+	vfs.FS
+	free int64
+}
+
+func (s scarce) Space(string) (free, total int64, err error) { return s.free, 1 << 40, nil }
+
+// TestRewriteLeavesSpace: a file is not rewritten where that would take more than half of what is free on the disk: clients are writing.
+func TestRewriteLeavesSpace(t *testing.T) {
+	path := newIndex(t)
+	x := shrunk(t, path, index.Options{FS: scarce{vfs.OS(), 100 << 10}})
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	before := sizeOf(t, path)
+	if err := x.Rewrite(background); !errors.Is(err, index.ErrNoSpace) {
+		t.Errorf("got %v, want %v", err, index.ErrNoSpace)
+	}
+	if sizeOf(t, path) != before {
+		t.Error("it was rewritten")
+	}
+	apply(t, x, put("goes on", 1))
+	mustClose(t, x)
+	x = open(t, path, index.Options{FS: scarce{vfs.OS(), 10 << 20}})
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	if after := sizeOf(t, path); after > before/4 {
+		t.Errorf("the file has %d bytes, and had %d", after, before)
+	}
 }
