@@ -281,3 +281,60 @@ func TestRewriteLeavesSpace(t *testing.T) {
 		t.Errorf("the file has %d bytes, and had %d", after, before)
 	}
 }
+
+// heldRewrite is a file system that holds a rewrite until it is released: it asks for the free space when it begins.
+type heldRewrite struct {
+	vfs.FS
+	begun, release chan struct{}
+}
+
+func (h heldRewrite) Space(string) (free, total int64, err error) {
+	close(h.begun)
+	<-h.release
+	return 1 << 40, 1 << 40, nil
+}
+
+// TestRewriteIsInterrupted: neither writers who need a checkpoint nor Close wait for the end of a rewrite.
+func TestRewriteIsInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		wait func(t *testing.T, x *index.Index) (ended chan error) // returns when somebody waits for the rewrite
+	}{
+		{"by a writer", func(t *testing.T, x *index.Index) chan error {
+			x.SetMaxPending(10)
+			for i := 0; x.LogStatus().PendingRows < 10; i++ {
+				apply(t, x, put(fmt.Sprint("pending/", i), 1))
+			}
+			ended := make(chan error)
+			go func() { _, err := x.Apply(background, put("waits", 1)); ended <- err }()
+			x.WaitAwaited()
+			return ended
+		}},
+		{"by Close", func(t *testing.T, x *index.Index) chan error {
+			ended := make(chan error)
+			go func() { ended <- x.Close() }()
+			for {
+				if _, err := x.Apply(background); errors.Is(err, index.ErrClosed) {
+					return ended
+				}
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := heldRewrite{vfs.OS(), make(chan struct{}), make(chan struct{})}
+			x := open(t, newIndex(t), index.Options{FS: fsys})
+			apply(t, x, put("a", 1))
+			rewritten := make(chan error)
+			go func() { rewritten <- x.Rewrite(background) }()
+			<-fsys.begun
+			ended := c.wait(t, x)
+			close(fsys.release)
+			if err := <-rewritten; !errors.Is(err, context.Canceled) {
+				t.Errorf("rewrite: got %v, want %v", err, context.Canceled)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
