@@ -232,7 +232,7 @@ var errReading = errors.New("readers take too long")
 // exchange gives a new file the name of the current one, and opens it. Who waits for the lock of the old file finds that it lost its name.
 func (x *Index) exchange(path string) error {
 	next := newIndex(x.dir, x.opts)
-	bad, err := next.openFile(path, hugeMap())
+	bad, err := next.openFile(path, x.mapped)
 	if err != nil || bad != nil {
 		return errors.Join(err, bad)
 	}

@@ -338,3 +338,23 @@ func TestRewriteIsInterrupted(t *testing.T) {
 		})
 	}
 }
+
+// TestRewriteInLittleAddressSpace: the new file takes no more address space than the old one, which may be limited.
+func TestRewriteInLittleAddressSpace(t *testing.T) {
+	path := newIndex(t)
+	const size = 128 << 20
+	x, err := index.OpenSized(path, index.Options{}, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, x, put("a", 1))
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.Mapped(); got != size {
+		t.Errorf("%d bytes of address space, want %d as before", got, size)
+	}
+	applyToFile(t, x, put("b", 1))
+	checkWhole(t, x)
+	mustClose(t, x)
+}
