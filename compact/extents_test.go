@@ -74,7 +74,7 @@ func (f hintedFile) ReadAt(p []byte, off int64) (int, error) {
 // is opened more often for that.
 func TestReadAhead(t *testing.T) {
 	h := &hints{told: make(map[string]bool), opens: make(map[string]int)}
-	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = hintedDisk{vfs.OS(), h} })
+	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = hintedDisk{vfs.OS(), h}, vfs.OS() })
 	const size = 3 << 20
 	op := compact.Operation{Target: "out"}
 	var want []byte

@@ -93,7 +93,7 @@ func TestRunSurvivesFailure(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
 				hit := true
 				t.Run(fmt.Sprintf("%v/%v/%d", when, fault, n), func(t *testing.T) {
-					p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+					p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
 					failing.Reset()
 					failing.FailAt(n, when, fault)
 					_, err := p.run(repack(t)...)
@@ -164,7 +164,7 @@ func TestRunSurvivesReadFailure(t *testing.T) {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			var calls atomic.Int64
 			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
-				so.FS = failingReads{vfs.OS(), &calls, n}
+				so.FS, so.Index.FS = failingReads{vfs.OS(), &calls, n}, vfs.OS()
 			})
 			calls.Store(0)
 			_, err := p.run(repack(t)...)
@@ -200,7 +200,7 @@ func TestRunSurvivesPowerLoss(t *testing.T) {
 				dir := copyOf(t, template)
 				lossy := vfstest.NewLossy(t, dir)
 				failing := vfstest.NewFailing(lossy)
-				p := newFixtureAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+				p := newFixtureAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
 				failing.Reset()
 				failing.StopAt(n, vfstest.Before, syscall.EIO)
 				_, err := p.run(repack(t)...)
@@ -356,7 +356,7 @@ func TestLargeOutputSurvivesFailure(t *testing.T) {
 		for n, hit := 1, true; hit; n++ {
 			t.Run(fmt.Sprintf("%v/%d", fault, n), func(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
-				p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+				p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
 				p.put("a", body)
 				before := runtime.NumGoroutine()
 				failing.Reset()

@@ -265,7 +265,7 @@ func TestJobSurvivesKill(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			failing := vfstest.NewFailing(vfs.OS())
-			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS = failing })
+			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
 			// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
 			failing.Reset()
 			job := p.submit("2099-01-01T00:00:00Z", repack(t)...)

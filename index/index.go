@@ -177,7 +177,7 @@ type Options struct {
 	ReadOnly bool
 	Use      Use
 	FS       vfs.FS // of the log; nil means the operating system's
-	// SegmentSize is that of new segments of the log, see journal.Options.
+	// SegmentSize is that of new segments of the log, in bytes; 0: 16 MiB.
 	SegmentSize int64
 
 	BeforeCommit func() error // called before each commit: on error nothing was changed

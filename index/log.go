@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/binary"
 	"errors"
@@ -50,8 +51,13 @@ func (x *Index) fsys() vfs.FS {
 	return x.opts.FS
 }
 
+// segmentSize is that of new segments of the log: on a disk that is nearly full, the one that is being written to is what deletions
+// need beyond what they give back.
+const segmentSize = 16 << 20
+
 func (x *Index) logOptions() journal.Options {
-	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: x.fsys(), ReadOnly: x.opts.ReadOnly, SegmentSize: x.opts.SegmentSize}
+	size := cmp.Or(x.opts.SegmentSize, segmentSize)
+	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: x.fsys(), ReadOnly: x.opts.ReadOnly, SegmentSize: size}
 }
 
 // beginLog opens the log and reads what the file does not have yet. A file that has no log gets one. from is the format that the file

@@ -9,15 +9,15 @@ import (
 
 const (
 	// aheadBytes are set aside and filled with zeros behind the end of the log, in the background: more than is appended
-	// while one step of it lasts. A log that was just opened has a fillStep, and then as much as was appended to it: most
+	// while some steps of it last, and little, as on a disk that is nearly full it is taken from what is left for others. A log that was just opened has a fillStep, and then as much as was appended to it: most
 	// of many logs are hardly used.
-	aheadBytes = 8 << 20
+	aheadBytes = 1 << 20
 
 	// fillStep is how many zeros are written and synced at a time: what an append that comes at the same time waits for.
 	fillStep = 256 << 10
 
 	// allocateStep is how much is set aside at a time: so that a file lies in few extents.
-	allocateStep = 8 << 20
+	allocateStep = 1 << 20
 )
 
 // ahead is the state of the one goroutine that makes and fills segments. Guarded by Log.mu.

@@ -11,6 +11,9 @@ type share struct {
 	until time.Time // plans that were carried out wait for their index until then; zero: none does
 }
 
+// logSpace is set aside beside an index: the logs of this and other repositories take it until that is stored.
+const logSpace = 1 << 20
+
 // indexWait is how long disk space is kept for the index that follows a plan. Clients store it at once, or not any more.
 const indexWait = time.Hour
 
@@ -47,7 +50,11 @@ func (d *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
 	if s := l.shares[r]; s != nil {
 		own = s.bytes // of plans before, for the same index
 	}
-	short, err = l.shortLocked(r, bytes, d.keep, shares-own+max(own, index))
+	aside := index
+	if index > 0 {
+		aside += logSpace
+	}
+	short, err = l.shortLocked(r, bytes, d.keep, shares-own+max(own, aside))
 	if err != nil {
 		return 0, err
 	}
@@ -63,7 +70,7 @@ func (d *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
 			}
 			l.shares[r] = s
 		}
-		s.bytes = max(own, index)
+		s.bytes = max(own, aside)
 		s.plans++
 	}
 	d.left = bytes
