@@ -11,7 +11,14 @@
 // ID. All directories are made by Init. Names of any other form are nobody's
 // business here: they are left alone.
 //
-// # Commit order
+// # Small blobs
+//
+// Where the caller has a log, blobs up to Options.Small bytes have no file: they stay in memory until the caller stores them in the log,
+// in one record with its own of the ref, and are durable with it (Writer.Small). Here they are read again, by refs of another
+// kind, whole and checked by the log. They have no marker, no trailer and no label, and are not removed here: a segment of the log goes when nothing
+// refers to a blob in it.
+//
+// # Commit order of a file
 //
 //	write incoming/<id>, trailer included
 //	fdatasync the file, and at the same time fsync incoming/

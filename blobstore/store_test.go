@@ -417,7 +417,7 @@ func TestMissingAndMalformed(t *testing.T) {
 		{"empty", "", blobstore.ErrCorrupt},
 		{"too short", missing[:16], blobstore.ErrCorrupt},
 		{"too long", missing + "x", blobstore.ErrCorrupt},
-		{"unknown kind", "\x02" + missing[1:], blobstore.ErrCorrupt},
+		{"unknown kind", "\x03" + missing[1:], blobstore.ErrCorrupt},
 	}
 	for _, test := range tests {
 		_, openErr := s.Open(test.ref, -1)

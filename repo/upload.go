@@ -51,8 +51,8 @@ type Upload struct {
 	begun    uint64           // step at which an index began to be stored, see compactions
 	disk     *diskReservation // on the disk; nil while exempt
 	reserved int64            // bytes that were reserved of the disk in all
-	ref      blobstore.Ref // of a file; empty: it lies in payload, or nowhere yet
-	payload  []byte        // a small blob, which Commit stores in the log
+	ref      blobstore.Ref    // of a file; empty: it lies in payload, or nowhere yet
+	payload  []byte           // a small blob, which Commit stores in the log
 	item     index.Item
 	finished bool
 	ended    bool
@@ -88,7 +88,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	}
 	size := o.Size
 	if o.Reservation != nil {
-		size = blobstore.MaxSmall + 1 // the outputs of a plan are committed together, and would be in memory until then
+		size = index.MaxPayload + 1 // the outputs of a plan are committed together, and would be in memory until then
 	}
 	w, err := a.r.blobs.Create(ctx, size)
 	if err != nil {
