@@ -23,8 +23,8 @@ var errNoLog = errors.New("a payload, and the index has no log")
 // HasLog tells whether Put takes payloads.
 func (x *Index) HasLog() bool { return x.log != nil }
 
-// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt when they are not what was
-// stored. unchecked: whatever lies there.
+// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt and an error of package journal
+// when they are not what was stored, ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there.
 func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
 	if x.log == nil {
 		return nil, ErrNotFound
@@ -40,7 +40,7 @@ func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
 			return b, x.logError(err)
 		}
 		if at == last {
-			return nil, fmt.Errorf("%w: log: the segment of a payload is missing", ErrCorrupt)
+			return nil, fmt.Errorf("%w: log: the segment of a payload is missing: %w", ErrCorrupt, err)
 		}
 		last = at // it was moved, or removed, since we looked
 	}
@@ -104,11 +104,18 @@ func (t *tx) place(payload []byte) (at journal.Place, err error) {
 	return at, t.countPayload(at, +1)
 }
 
-// relocate stores a payload again. Its ref stays, as it says which bytes an item has; that they lie elsewhere now is a row of its own.
+// relocate stores a payload again. Its ref stays, as it says which bytes an item has; that they lie elsewhere now is a row of its own. The rows
+// that say whose the payload is are in the same group, unchanged: the segment of those that the log has is about to go, and a file may be
+// made anew from what the log has.
 func (t *tx) relocate(m Relocate) error {
 	ref := []byte(m.Ref)
-	if t.refs.Get(ref) == nil {
+	value := t.refs.Get(ref)
+	if value == nil {
 		return ErrConflict
+	}
+	target, err := decodeRef(value)
+	if err != nil {
+		return err
 	}
 	was, err := location(t.moved, m.Ref)
 	if err != nil {
@@ -121,6 +128,13 @@ func (t *tx) relocate(m Relocate) error {
 	t.remove(t.movedTo, placeKey(was))
 	t.put(t.moved, ref, encodeMoved(at))
 	t.put(t.movedTo, placeKey(at), ref)
+	owner := map[refPlace]*table{inItems: t.items, inTrash: t.trash, inKept: t.kept}[target.in]
+	row := owner.Get(target.row)
+	if row == nil {
+		return fmt.Errorf("%w: ref %x leads to no row", ErrCorrupt, m.Ref)
+	}
+	t.set(t.refs, ref, value)
+	t.set(owner, target.row, row)
 	return t.countPayload(was, -1)
 }
 
@@ -216,17 +230,28 @@ func (x *Index) Payloads(first journal.Position, most int) (refs []string, err e
 	return refs, err
 }
 
-// removeSegments unlinks the segments of which nothing is needed. The last one is kept.
+// removeSegments unlinks the segments of which nothing is needed. The last one is kept. What a damaged index says is no reason to
+// remove anything.
 func (x *Index) removeSegments() error {
 	all, err := x.Segments()
 	if err != nil {
 		return err
 	}
 	for _, s := range all[:max(len(all)-1, 0)] {
-		if s.Applied && s.Blobs == 0 {
-			if err := x.log.RemoveSegment(s.First); err != nil {
-				return err
-			}
+		if !s.Applied || s.Blobs > 0 || x.Damage() != nil {
+			continue
+		}
+		refs, err := x.Payloads(s.First, 1)
+		if err != nil {
+			return err
+		}
+		if len(refs) > 0 { // a page is older than the others, perhaps
+			err := fmt.Errorf("%w: segment %x has no row, and ref %x leads to it", ErrCorrupt, s.First, refs[0])
+			x.note(err)
+			return err
+		}
+		if err := x.log.RemoveSegment(s.First); err != nil {
+			return err
 		}
 	}
 	return nil
