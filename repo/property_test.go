@@ -57,6 +57,7 @@ func TestModel(t *testing.T) {
 		o := datadir.Options{Dir: memoryDir(t), Settings: func(string) repo.Settings { return settings }}
 		o.Now = func() time.Time { return *clock.Load() }
 		o.Small = rapid.SampledFrom([]int64{0, 500, index.MaxPayload}).Draw(rt, "small")
+		o.Index.SegmentSize = 32 << 10
 		set := datadir.Open(o)
 		defer func() { set.Close() }()
 		r, err := set.Create(ctx, "r", m.dialect)
@@ -173,6 +174,10 @@ func TestModel(t *testing.T) {
 			"setQuota": func(rt *rapid.T) {
 				m.limit = limits.Draw(rt, "limit")
 				same("set quota", a.Repository().SetQuota(ctx, m.limit), nil)
+			},
+			"vacuum": func(rt *rapid.T) {
+				_, err := a.Repository().Vacuum(ctx, nil)
+				same("vacuum", err, nil)
 			},
 			"reconfigure": func(rt *rapid.T) { set.Reconfigure(); settings.Quota = m.limit },
 			"restart": func(rt *rapid.T) {

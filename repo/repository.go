@@ -121,6 +121,7 @@ type Repository struct {
 	trashMu sync.Mutex
 
 	snapshotMu sync.Mutex // held over one Snapshot
+	vacuum     vacuum
 
 	// settingsMu is held over one SetQuota or UnsetQuota and one Configure, which reads what they store.
 	settingsMu sync.Mutex
