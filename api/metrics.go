@@ -90,6 +90,8 @@ var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes *prometheus.Desc
+
+	logSegments, logBytes, logItems, logLive *prometheus.Desc
 }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
@@ -113,6 +115,11 @@ var repositoryMetrics = struct {
 	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
 	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
 	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
+
+	logSegments: describe("log_segments", "Segments of the log, in which rows and small items are."),
+	logBytes:    describe("log_bytes", "Bytes of the segments of the log."),
+	logItems:    describe("log_items", "Items that lie in the log, also of those that can be restored."),
+	logLive:     describe("log_live_bytes", "Bytes of the items in the log; a vacuum wins back much of the rest."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -122,7 +129,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
-		m.plans, m.open, m.returned, m.kept, m.keptBytes} {
+		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.logSegments, m.logBytes, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -160,6 +167,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
 		}
+		log, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
 		for _, sample := range []struct {
 			desc  *prometheus.Desc
 			value float64
@@ -168,6 +176,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
+			{m.logSegments, float64(log.Segments)}, {m.logBytes, float64(log.Bytes)}, {m.logItems, float64(log.Items)}, {m.logLive, float64(log.Live)},
 			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)

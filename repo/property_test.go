@@ -176,7 +176,7 @@ func TestModel(t *testing.T) {
 				same("set quota", a.Repository().SetQuota(ctx, m.limit), nil)
 			},
 			"vacuum": func(rt *rapid.T) {
-				_, err := a.Repository().Vacuum(ctx, nil)
+				_, err := a.Repository().Vacuum(ctx, nil, nil)
 				same("vacuum", err, nil)
 			},
 			"reconfigure": func(rt *rapid.T) { set.Reconfigure(); settings.Quota = m.limit },

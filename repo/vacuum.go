@@ -98,11 +98,12 @@ func (r *Repository) sparse() (sparse []index.LogSegment, err error) {
 	return sparse, nil
 }
 
-// Vacuum empties the segments that Sparse counts. progress, unless nil, is called with what was done so far. It rests as long as it
+// Vacuum empties the segments that Sparse counts. pace, unless nil, is called before each read with its length in bytes, and may
+// wait; progress, unless nil, with what was done so far. It rests as long as it
 // works, and ends with ctx, between two transactions: what was moved until then stays moved. An item that cannot be
 // read keeps its segment; one of which the bytes are wrong is marked as damaged, as by Verify.
 // Errors: ErrReadOnly and others of any change, ErrNoSpace, ErrCorrupt of the index, ctx.Err().
-func (r *Repository) Vacuum(ctx context.Context, progress func(VacuumReport)) (report VacuumReport, err error) {
+func (r *Repository) Vacuum(ctx context.Context, pace func(n int64) error, progress func(VacuumReport)) (report VacuumReport, err error) {
 	r.vacuum.one.Lock()
 	defer r.vacuum.one.Unlock()
 	if err := r.writable(); err != nil {
@@ -117,7 +118,7 @@ func (r *Repository) Vacuum(ctx context.Context, progress func(VacuumReport)) (r
 		return report, r.translate(err)
 	}
 	for _, s := range sparse {
-		w := &emptying{r: r, segment: s, report: &report, progress: progress}
+		w := &emptying{r: r, segment: s, report: &report, pace: pace, progress: progress}
 		if err := w.run(ctx); err != nil {
 			return report, r.translate(err)
 		}
@@ -130,6 +131,7 @@ type emptying struct {
 	r        *Repository
 	segment  index.LogSegment
 	report   *VacuumReport
+	pace     func(n int64) error
 	progress func(VacuumReport)
 	stays    map[string]bool // refs of what cannot be read
 }
@@ -183,13 +185,18 @@ func (w *emptying) some(ctx context.Context) (more bool, err error) {
 		if w.stays[ref] {
 			continue
 		}
+		if at, ok := journal.ParseRef(ref); ok && w.pace != nil {
+			if err := w.pace(at.Length); err != nil {
+				return false, err
+			}
+		}
 		payload, err := w.r.payload(ctx, ref)
 		switch {
 		case errors.Is(err, blobstore.ErrNotFound): // removed meanwhile
 			continue
 		case errors.Is(err, errUnreadable):
 			w.stays[ref] = true
-			w.report.Unreadable++
+			w.report.Unreadable++ // it stays where it is
 			continue
 		case err != nil:
 			return false, err

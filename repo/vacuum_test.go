@@ -108,7 +108,7 @@ func TestVacuum(t *testing.T) {
 	}
 	usage := r.Usage()
 	var last repo.VacuumReport
-	report, err := r.Vacuum(ctx, func(now repo.VacuumReport) { last = now })
+	report, err := r.Vacuum(ctx, nil, func(now repo.VacuumReport) { last = now })
 	if err != nil || report.Segments < 4 || report.Items < 8 || report.Moved != report.Items*64<<10 || report.Unreadable != 0 {
 		t.Fatalf("vacuum: %+v, %v", report, err)
 	}
@@ -128,7 +128,7 @@ func TestVacuum(t *testing.T) {
 		if got := r.Usage(); got != usage {
 			t.Errorf("usage: %+v, want %+v", got, usage)
 		}
-		if report, err := r.Vacuum(ctx, nil); err != nil || report.Items != 0 {
+		if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items != 0 {
 			t.Errorf("second vacuum: %+v, %v; want nothing to do", report, err)
 		}
 		if err := s.Close(); err != nil {
@@ -162,7 +162,7 @@ func TestVacuumOfTheTrash(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if report, err := r.Vacuum(ctx, nil); err != nil || report.Items == 0 {
+	if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items == 0 {
 		t.Fatalf("vacuum: %+v, %v", report, err)
 	}
 	for key, body := range left {
@@ -204,7 +204,7 @@ func TestVacuumBesideClients(t *testing.T) {
 			}
 		}
 	})
-	if _, err := r.Vacuum(ctx, nil); err != nil {
+	if _, err := r.Vacuum(ctx, nil, nil); err != nil {
 		t.Error(err)
 	}
 	clients.Wait()
@@ -225,7 +225,7 @@ func TestVacuumOfDamage(t *testing.T) {
 	flip(t, a, bad)
 	file, at := placeOf(t, a, bad)
 	for i, want := range []int64{1, 0} {
-		report, err := r.Vacuum(ctx, nil)
+		report, err := r.Vacuum(ctx, nil, nil)
 		if err != nil || report.Unreadable != want || report.Items > 0 != (i == 0) {
 			t.Errorf("vacuum: %+v, %v; want %d that cannot be read", report, err, want)
 		}
@@ -264,12 +264,12 @@ func TestVacuumEnds(t *testing.T) {
 	a := r.As(repo.Principal{})
 	left := sparse(t, a, 160)
 	canceled, cancel := context.WithCancel(ctx)
-	report, err := r.Vacuum(canceled, func(repo.VacuumReport) { cancel() })
+	report, err := r.Vacuum(canceled, nil, func(repo.VacuumReport) { cancel() })
 	if !errors.Is(err, context.Canceled) || report.Items == 0 || report.Items >= int64(len(left)) {
 		t.Errorf("got %+v, %v; want context.Canceled after some items", report, err)
 	}
 	wantAll(t, a, left)
-	if _, err := r.Vacuum(ctx, nil); err != nil {
+	if _, err := r.Vacuum(ctx, nil, nil); err != nil {
 		t.Error(err)
 	}
 	wantAll(t, a, left)
@@ -285,7 +285,7 @@ func vacuumOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options) error 
 	s := datadir.Open(o)
 	r, err := s.Get(ctx, "r")
 	if err == nil {
-		_, err = r.Vacuum(ctx, nil)
+		_, err = r.Vacuum(ctx, nil, nil)
 	}
 	_ = s.Close() // of a disk that fails
 	return err
@@ -308,7 +308,7 @@ func wantVacuumed(t *testing.T, dir string, want map[string]string) {
 	}
 	wantAll(t, a, want)
 	checkAll(t, s)
-	if _, err := r.Vacuum(ctx, nil); err != nil {
+	if _, err := r.Vacuum(ctx, nil, nil); err != nil {
 		t.Errorf("vacuum: %v", err)
 	}
 	wantAll(t, a, want)

@@ -46,6 +46,12 @@ type Usage struct {
 	Returned  int64 `json:"bytes_returned"` // of items that had been removed by a compaction and are back, part of Bytes
 	KeptItems int64 `json:"kept_items"`     // after compactions
 	KeptBytes int64 `json:"kept_bytes"`
+
+	// Of the log, in which rows and small items are.
+	LogSegments int64 `json:"log_segments"`
+	LogBytes    int64 `json:"log_bytes"` // on the disk
+	LogItems    int64 `json:"log_items"` // that lie in it, also of those that can be restored
+	LogLive     int64 `json:"log_live_bytes"`
 }
 
 // Health is what a repository can do now, and why no more.
@@ -69,6 +75,9 @@ func describeRepository(name string, r *repo.Repository) Repository {
 	}
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
+	}
+	if log, err := r.LogUsage(); err == nil { // else health says it
+		d.Usage.LogSegments, d.Usage.LogBytes, d.Usage.LogItems, d.Usage.LogLive = log.Segments, log.Bytes, log.Items, log.Live
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit

@@ -140,7 +140,7 @@ func maintenanceConfig(m config.Maintenance) (maintenance.Config, maintenance.Wi
 	window, err := maintenance.ParseWindow(m.Window, zone)
 	return maintenance.Config{
 		Window: window, Zone: zone, Jitter: m.Jitter, Scrub: m.Scrub, ScrubShare: m.ScrubShare,
-		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept),
+		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept), Vacuum: m.Vacuum,
 	}, window, err
 }
 

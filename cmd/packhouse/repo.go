@@ -136,6 +136,7 @@ func showRepository(s streams, r *client.Repository) error {
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
+		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s", r.Usage.LogSegments, terminal.Bytes(r.Usage.LogBytes), r.Usage.LogItems, terminal.Bytes(r.Usage.LogLive))},
 		{"last backup", backup},
 	}
 	if r.Dialect == "vger" {

@@ -1,5 +1,5 @@
 // Package maintenance runs what a server does by itself: queued jobs taken up after a restart, scrubs in
-// parts, index snapshots, the end of expired locks and of old jobs' results.
+// parts, index snapshots, vacuums of logs, the end of expired locks and of old jobs' results.
 //
 // Each task has a schedule, a cron expression in the configured time zone. A run is due at a time of the schedule,
 // plus a jitter that differs between repositories, so that they do not all begin at once, and is always
