@@ -26,7 +26,7 @@ func (x *Index) HasLog() bool { return x.log != nil }
 // Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt and an error of package journal
 // when they are not what was stored, ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there.
 func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
-	if x.log == nil {
+	if x.payloads == nil {
 		return nil, ErrNotFound
 	}
 	var last journal.Place
@@ -48,9 +48,9 @@ func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
 
 func (x *Index) readPayload(at journal.Place, unchecked bool) ([]byte, error) {
 	if unchecked {
-		return x.log.ReadPayloadUnchecked(at.At(), at.Length)
+		return x.payloads.ReadPayloadUnchecked(at.At(), at.Length)
 	}
-	return x.log.ReadPayload(at.At(), at.Length, nil)
+	return x.payloads.ReadPayload(at.At(), at.Length, nil)
 }
 
 // locate finds where a payload lies.
@@ -121,7 +121,15 @@ func (t *tx) relocate(m Relocate) error {
 	if err != nil {
 		return err
 	}
-	at, err := t.place(m.Payload)
+	at := m.Place
+	switch {
+	case m.Payload != nil:
+		at, err = t.place(m.Payload)
+	case at == was:
+		return nil
+	default:
+		err = t.countPayload(at, +1)
+	}
 	if err != nil {
 		return err
 	}
@@ -133,8 +141,8 @@ func (t *tx) relocate(m Relocate) error {
 	if row == nil {
 		return fmt.Errorf("%w: ref %x leads to no row", ErrCorrupt, m.Ref)
 	}
-	t.set(t.refs, ref, value)
-	t.set(owner, target.row, row)
+	t.set(t.refs, ref, bytes.Clone(value))
+	t.set(owner, target.row, bytes.Clone(row))
 	return t.countPayload(was, -1)
 }
 
@@ -150,6 +158,20 @@ func (t *tx) dropPayload(ref string) error {
 	t.remove(t.moved, []byte(ref))
 	t.remove(t.movedTo, placeKey(at))
 	return t.countPayload(at, -1)
+}
+
+// adopt takes in a payload that lies at a place of the log, under a ref of another place if it was moved.
+func (t *tx) adopt(ref string, at journal.Place) error {
+	first, ok := journal.ParseRef(ref)
+	if !ok {
+		return nil
+	}
+	if at != (journal.Place{}) && at != first {
+		t.put(t.moved, []byte(ref), encodeMoved(at))
+		t.put(t.movedTo, placeKey(at), []byte(ref))
+		return t.countPayload(at, +1)
+	}
+	return t.countPayload(first, +1)
 }
 
 // placeKey is the row of bucketMovedTo.
@@ -265,6 +287,14 @@ type segment struct {
 
 func segmentKey(first journal.Position) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(first))
+}
+
+// parseSegmentKey is the inverse of segmentKey.
+func parseSegmentKey(row []byte) (journal.Position, error) {
+	if len(row) != 8 || row[0]&0x80 != 0 {
+		return 0, damaged("segment")
+	}
+	return journal.Position(binary.BigEndian.Uint64(row)), nil
 }
 
 // countPayload adds (sign +1) or takes away (-1) a payload from what is live in its segment. A segment without a row has nothing that

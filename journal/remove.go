@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
@@ -24,6 +25,13 @@ func (l *Log) Segments() []Segment {
 		}
 	}
 	return list
+}
+
+// HasSegment tells whether there is a segment that begins at a position, as far as is known: that its file is gone is noticed by who reads it.
+func (l *Log) HasSegment(first Position) bool {
+	all := *l.segments.Load()
+	i, found := slices.BinarySearchFunc(all, first, func(s *segment, first Position) int { return cmp.Compare(s.first, first) })
+	return found && !l.files.lost(all[i])
 }
 
 // Remove unlinks the segments of which all positions are before a position, durably; never the one in which the log ends.
