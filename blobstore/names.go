@@ -10,16 +10,22 @@ import (
 	"time"
 )
 
-// Has tells whether the blob has a file. It does not look into it.
+// Has tells whether the blob has a file, or the log what it lies in. It does not look into it.
 func (s *Store) Has(ref Ref) (bool, error) {
 	if ref.inLog() {
-		return true, nil // the log has all its segments, or it could not be opened
+		return s.log != nil && s.logHas(ref), nil
 	}
 	id, err := ref.id()
 	if err != nil {
 		return false, err
 	}
 	return s.there(s.blobPath(id), "look for blob")
+}
+
+// logHas does not say that a blob is gone unless that is known.
+func (s *Store) logHas(ref Ref) bool {
+	has, err := s.log.Has(string(ref))
+	return has || err != nil
 }
 
 // HasShard tells whether the directory is there in which the blob would lie: a file that is not in it is gone, of one
@@ -75,13 +81,16 @@ func (s *Store) MakeShards() error {
 }
 
 // Names are the names of all blobs there were when their shards were read, in 8 bytes each.
-type Names struct{ shards [256][]uint64 }
+type Names struct {
+	shards [256][]uint64
+	inLog  func(Ref) bool // tells it of a blob in the log
+}
 
 // Names reads the 256 shard directories. rest, unless nil, is called after each with the time it took, and may wait;
 // its error ends the reading. What comes or goes meanwhile may be among them or not. A directory that is missing has
 // no names.
 func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took time.Duration) error) (*Names, error) {
-	n := &Names{}
+	n := &Names{inLog: func(ref Ref) bool { return s.log != nil && s.logHas(ref) }}
 	for shard := range n.shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -112,7 +121,7 @@ func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took t
 // 1 in 10^11, as two names of one shard may have the same print.
 func (n *Names) Has(ref Ref) bool {
 	if ref.inLog() {
-		return true
+		return n.inLog(ref)
 	}
 	id, err := ref.id()
 	if err != nil {

@@ -27,6 +27,11 @@ func (p payloads) Payload(ref string, unchecked bool) ([]byte, error) {
 	return b, nil
 }
 
+func (p payloads) Has(ref string) (bool, error) {
+	_, there := p[ref]
+	return there, nil
+}
+
 // TestSmall: up to the threshold a blob stays in memory, whatever was said of its size; beyond it, or when it is committed all the same, it
 // is a file.
 func TestSmall(t *testing.T) {
@@ -138,6 +143,15 @@ func TestBlobsInTheLog(t *testing.T) {
 	}
 	if _, err := s.Open(none, 5); !errors.Is(err, blobstore.ErrNotFound) {
 		t.Errorf("none: got %v", err)
+	}
+	names, err := s.Names(context.Background(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for ref, want := range map[blobstore.Ref]bool{sound: true, damaged: true, none: false} {
+		if has, err := s.Has(ref); err != nil || has != want || names.Has(ref) != want {
+			t.Errorf("has %x: got %v, %v, %v; want %v", string(ref), has, names.Has(ref), err, want)
+		}
 	}
 	if info, err := s.Verify(context.Background(), sound, nil); err != nil || info.Size != 5 || info.BLAKE3 != blake3.Sum256([]byte("sound")) {
 		t.Errorf("verify: got %+v, %v", info, err)

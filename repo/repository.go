@@ -270,7 +270,7 @@ func (r *Repository) load(ctx context.Context) error {
 
 	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now}
 	if r.index.HasLog() {
-		o.Log, o.Small = payloads{r.index}, min(r.env.Small, index.MaxPayload)
+		o.Log, o.Small = layout.Payloads{Index: r.index}, min(r.env.Small, index.MaxPayload)
 	}
 	r.blobs, err = blobstore.Open(o)
 	if err != nil {

@@ -10,6 +10,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/journal"
+	"packhouse/repo/layout"
 )
 
 // A vacuum wins back what the log takes beyond what is live in it. A segment goes when nothing in it is needed; one of which less than half is
@@ -243,18 +244,21 @@ var errUnreadable = errors.New("payload cannot be read")
 
 // payload reads and checks one. Of what cannot be read the item is verified, which marks it if its bytes are wrong.
 func (r *Repository) payload(ctx context.Context, ref string) ([]byte, error) {
-	b, err := payloads{r.index}.Payload(ref, false)
-	if err == nil || errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, index.ErrClosed) || errors.Is(err, index.ErrCorrupt) {
-		return b, err
+	b, bad := layout.Payloads{Index: r.index}.Payload(ref, false)
+	if bad == nil || errors.Is(bad, index.ErrClosed) || errors.Is(bad, index.ErrCorrupt) {
+		return b, bad
+	}
+	key, there, err := r.index.HasRef(ref)
+	switch {
+	case err != nil:
+		return nil, err
+	case !there:
+		return nil, blobstore.ErrNotFound // it was removed meanwhile
 	}
 	if err := r.Attached(); err != nil {
 		return nil, err
 	}
-	r.env.Logger.Error("an item in the log cannot be read", "repository", filepath.Base(r.dir), "error", err)
-	key, there, err := r.index.HasRef(ref)
-	if err != nil || !there {
-		return nil, errors.Join(err, errUnreadable)
-	}
+	r.env.Logger.Error("an item in the log cannot be read", "repository", filepath.Base(r.dir), "key", key, "error", bad)
 	if entry, err := r.index.Get(key); err == nil && entry.Item.Ref == ref { // else it is in the trash, or kept
 		if err := r.Verify(ctx, entry, nil); err != nil && ctx.Err() != nil {
 			return nil, err

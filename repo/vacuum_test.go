@@ -455,7 +455,8 @@ func TestDamagedInTheLog(t *testing.T) {
 	}
 }
 
-// TestSegmentMissing: items whose segment is gone are damaged, and never called missing; others are served.
+// TestSegmentMissing: items whose segment is gone are missing, as those whose file is gone: too many of them are not believed to be
+// lost, and all are served when it is back.
 func TestSegmentMissing(t *testing.T) {
 	dir := memoryDir(t)
 	o := datadir.Options{Dir: dir}
@@ -464,8 +465,8 @@ func TestSegmentMissing(t *testing.T) {
 	defer func() { s.Close() }()
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
-	for i := range 40 {
-		mustPut(t, a, fmt.Sprintf("packs/%02d", i), strings.Repeat("x", 64<<10))
+	for i := range 80 {
+		mustPut(t, a, fmt.Sprintf("packs/%02d", i), strings.Repeat("x", 32<<10))
 	}
 	file, at := placeOf(t, a, "packs/00")
 	if err := s.Close(); err != nil { // so that all is applied
@@ -483,18 +484,15 @@ func TestSegmentMissing(t *testing.T) {
 		t.Fatalf("open without a segment that is applied: %v", err)
 	}
 	a = r.As(repo.Principal{})
-	if _, err := get(a, "packs/00"); !errors.Is(err, repo.ErrDamaged) {
-		t.Errorf("get: got %v, want ErrDamaged", err)
+	wantContent(t, a, "packs/79", strings.Repeat("x", 32<<10))
+	if _, err := get(a, "packs/00"); !errors.Is(err, repo.ErrLoss) {
+		t.Errorf("get: got %v, want ErrLoss", err)
 	}
-	if _, err := r.Salvage(ctx, time.Hour); err != nil {
-		t.Fatal(err)
+	if _, err := put(a, "packs/new", "x"); !errors.Is(err, repo.ErrLoss) {
+		t.Errorf("put: got %v, want ErrLoss", err)
 	}
-	if _, err := get(a, "packs/00"); !errors.Is(err, repo.ErrDamaged) {
-		t.Errorf("salvage of nothing: got %v, want ErrDamaged", err)
-	}
-	wantContent(t, a, "packs/39", strings.Repeat("x", 64<<10))
-	if h := r.Health(); h.Damaged != 1 || h.Missing != 0 || h.IndexDamaged {
-		t.Errorf("health: %+v, want one damaged item", h)
+	if h := r.Health(); h.Damaged != 0 || h.IndexDamaged || !h.ReadOnly {
+		t.Errorf("health: %+v, want no damage, and no writes", h)
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
@@ -513,8 +511,8 @@ func TestSegmentMissing(t *testing.T) {
 	if err := r.Verify(ctx, entry, nil); err != nil {
 		t.Errorf("verify when segment %d is back: %v", at.Segment, err)
 	}
-	wantContent(t, r.As(repo.Principal{}), "packs/00", strings.Repeat("x", 64<<10))
-	if h := r.Health(); h.Damaged != 0 {
+	wantContent(t, r.As(repo.Principal{}), "packs/00", strings.Repeat("x", 32<<10))
+	if h := r.Health(); h != (repo.Health{}) {
 		t.Errorf("health: %+v", h)
 	}
 }
