@@ -37,8 +37,8 @@ func OpenListeners(ctx context.Context, addresses []string) (listeners []net.Lis
 	return listeners, false, nil
 }
 
-// PassedListener returns the one socket that the service manager passed. Unlike OpenListeners, and like borgstore-server-rest, it
-// looks at neither LISTEN_PID nor LISTEN_FDNAMES.
+// PassedListener returns the only socket that the service manager has passed. Unlike OpenListeners, and like borgstore-server-rest,
+// it ignores LISTEN_PID and LISTEN_FDNAMES.
 func PassedListener() (net.Listener, error) {
 	if n := os.Getenv("LISTEN_FDS"); n != "1" {
 		return nil, fmt.Errorf("exactly one socket is needed: LISTEN_FDS is %q, want \"1\"", n)

@@ -10,8 +10,8 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// Activity is what the server has seen of a client's requests to a repository: by it an administrator judges whether who
-// holds a lock is still at work. Requests to our own API do not count.
+// Activity records the requests of a client to a repository, as far as the server has seen them. It helps an administrator to
+// judge whether the owner of a lock is still running. Requests to the administration API do not count.
 type Activity struct {
 	Running bool      // a request is being answered now
 	Request time.Time // when the last one ended; zero: none did since Since
@@ -20,7 +20,7 @@ type Activity struct {
 	Started bool      // Since is the start of the server
 }
 
-// Silence says at a time, in one line, for how long the client has been silent.
+// Silence describes in one line how long ago, at the given time, the client sent its last request.
 func (a Activity) Silence(now time.Time) string {
 	unknown := "for " + briefly(now.Sub(a.Since)) + " or longer"
 	if a.Started {
@@ -43,7 +43,7 @@ func (a Activity) Silence(now time.Time) string {
 	return text
 }
 
-// briefly writes a duration for people.
+// briefly formats a duration in words.
 func briefly(d time.Duration) string {
 	switch {
 	case d < time.Minute:
@@ -56,10 +56,10 @@ func briefly(d time.Duration) string {
 	return fmt.Sprintf("%d days", d/(24*time.Hour))
 }
 
-// client is who sends requests, as far as that can be told: those of one machine with one token are one.
+// client identifies the sender of requests, as far as the server can tell: clients on one machine with one token are the same.
 type client struct{ repository, principal, address string }
 
-// maxClients is how many clients are remembered; those of which requests are being answered in any case.
+// maxClients is how many clients are remembered, in addition to those with running requests.
 const maxClients = 4096
 
 // clients remembers the last requests of each client. It is safe for concurrent use.
@@ -152,8 +152,8 @@ func later(a, b time.Time) time.Time {
 	return a
 }
 
-// Activity is what the server has seen of a principal in a repository ("" where there is one only), from one address, or
-// from any if that is empty.
+// Activity returns what the server has recorded of a principal in a repository ("" if there is only one), from one address, or
+// from any address if it is empty.
 func (s *Server) Activity(repository, principal, address string) Activity {
 	return s.clients.activity(client{repository, principal, address})
 }

@@ -18,7 +18,7 @@ import (
 	"packhouse/repo/policy"
 )
 
-// Token is a secret that is enough by itself: as Bearer token, or as password of any user.
+// Token is a secret that authenticates without a user name: as Bearer token, or as the password with any user name.
 type Token struct {
 	Name        string // of the principal, for the log
 	Secret      string
@@ -33,8 +33,8 @@ type User struct {
 	Permissions *policy.Permissions // nil: everything
 }
 
-// AuthOptions say who may use the server. Without users and tokens NoAuth must be set: forgetting
-// a password never opens a server.
+// AuthOptions configures who may use the server. Without users and tokens NoAuth must be set, so that a forgotten password
+// never opens a server.
 type AuthOptions struct {
 	Tokens []Token
 	Users  []User
@@ -45,12 +45,12 @@ type AuthOptions struct {
 	Now         func() time.Time // nil means time.Now
 }
 
-// strongSecret is the length from which a secret cannot be guessed however often one may try: it
-// is accepted also from an address that has failed too often.
+// strongSecret is the length from which a secret cannot be guessed with any number of attempts. Such a secret is also accepted from
+// an address with too many failed attempts.
 const strongSecret = 32
 
-// Auth decides who sends a request. It is safe for concurrent use. Comparisons take the same
-// time whatever differs, and failures are slowed down per address.
+// Auth finds out who sends a request. It is safe for concurrent use. Comparisons take constant time, and failed attempts are
+// delayed for each address.
 type Auth struct {
 	key      []byte // of the HMAC under which secrets are kept and compared
 	tokens   []knownToken
@@ -77,7 +77,7 @@ type knownUser struct {
 	principal repo.Principal
 }
 
-// NewAuth checks the options; it reports every fault at once.
+// NewAuth checks the options. Its error contains every fault.
 func NewAuth(o AuthOptions) (*Auth, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -92,7 +92,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	var faults []error
 	switch some := len(o.Tokens)+len(o.Users) > 0; {
 	case o.NoAuth && some:
-		faults = append(faults, errors.New("authentication: users or tokens, and no authentication, were both asked for"))
+		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with users or tokens"))
 	case !o.NoAuth && !some:
 		faults = append(faults, errors.New("authentication: no user and no token is configured"))
 	}
@@ -153,7 +153,7 @@ var (
 	errThrottled     = errors.New("too many failed attempts from this address")
 )
 
-// authenticate names who sent a request from address.
+// authenticate returns the sender of a request from address.
 func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, error) {
 	if a.noAuth {
 		return a.open, nil
@@ -195,7 +195,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	return p, nil
 }
 
-// claim is what a request says of its sender: keyed sums of user and secret, which can be compared in constant time.
+// claim has the credentials of a request: keyed sums of user and secret, which can be compared in constant time.
 type claim struct {
 	name, secret [sha256.Size]byte
 	basic        bool // with a user
@@ -205,14 +205,14 @@ func (a *Auth) claim(user, secret string, basic bool) claim {
 	return claim{a.sum(user), a.sum(secret), basic}
 }
 
-// proof is what is remembered of a secret that was right: also from whom. A guess from elsewhere does not profit
-// from it.
+// proof is what is remembered of a correct secret, including the address from which it came: a guess from another address must not
+// benefit from it.
 func (c *claim) proof(address string) string {
 	return string(c.name[:]) + string(c.secret[:]) + address
 }
 
-// matchKnown looks among what may be tried without limit: unguessable secrets, and those that were right
-// before from the same address.
+// matchKnown compares with what may be tried without limit: secrets that cannot be guessed, and those that were correct before from
+// the same address.
 func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	if !a.verified.has(c.proof(address)) {
 		return a.match(c, false)
@@ -223,8 +223,8 @@ func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	return a.named(c)
 }
 
-// match looks among the tokens and plain passwords, all or only the unguessable ones. It compares with
-// each, so that its time tells nothing.
+// match compares with the tokens and plain passwords, all or only those that cannot be guessed. It compares with each, so that its
+// time reveals nothing.
 func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	for _, token := range a.tokens {
 		if hmac.Equal(token.sum[:], c.secret[:]) && (token.strong || guessable) {
@@ -243,7 +243,7 @@ func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// named finds a user with a bcrypt hash, whose password has been compared with it.
+// named returns the user with a bcrypt hash whose password was verified.
 func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
 	for _, u := range a.users {
 		if hmac.Equal(u.name[:], c.name[:]) && u.hash != nil {
@@ -253,7 +253,7 @@ func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// matchHash compares with bcrypt hashes, for whoever has a slot for hashing, at a cost that does not tell whether there is such a user.
+// matchHash compares with bcrypt hashes; the caller has a slot for hashing. Its cost does not reveal whether the user exists.
 func (a *Auth) matchHash(c *claim, secret string) (p repo.Principal, ok bool) {
 	hash, known := a.dummy, false
 	for _, u := range a.users {

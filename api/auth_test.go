@@ -30,7 +30,7 @@ func TestNewAuthRefuses(t *testing.T) {
 		"colon":             {api.AuthOptions{Users: []api.User{{Name: "u:v", Password: "p"}}}, "user name"},
 		"password and hash": {api.AuthOptions{Users: []api.User{{Name: "u", Password: "p", Hash: string(hash)}}}, "both"},
 		"no hash":           {api.AuthOptions{Users: []api.User{{Name: "u", Hash: "p"}}}, "not a bcrypt hash"},
-		"open and closed":   {api.AuthOptions{NoAuth: true, Tokens: []api.Token{{Secret: "s"}}}, "both"},
+		"open and closed":   {api.AuthOptions{NoAuth: true, Tokens: []api.Token{{Secret: "s"}}}, "cannot be combined"},
 	}
 	for name, tt := range tests {
 		if _, err := api.NewAuth(tt.o); err == nil || !strings.Contains(err.Error(), tt.want) {

@@ -12,7 +12,7 @@ import (
 	"packhouse/repo"
 )
 
-// errBodyTooLarge is what a handler of the server's own (not a dialect) gets beyond its limit.
+// errBodyTooLarge is returned to the server's own handlers (not to dialects) when a body exceeds its limit.
 var errBodyTooLarge error = tooLarge{}
 
 type tooLarge struct{}
@@ -20,8 +20,8 @@ type tooLarge struct{}
 func (tooLarge) Error() string        { return "the request's body is larger than allowed" }
 func (tooLarge) Is(target error) bool { return target == repo.ErrTooLarge }
 
-// body is a request's body that may stand still only so long, and knows what of it was read. Its
-// methods may be called by several goroutines, as net/http allows.
+// body is the body of a request. It limits how long a body may make no progress, and records how much was read. Its methods may be
+// called by several goroutines, as net/http allows.
 type body struct {
 	rc        *http.ResponseController
 	src       io.ReadCloser
@@ -95,7 +95,7 @@ func (b *body) received() int64 {
 	return b.n
 }
 
-// leave bounds what net/http does with the rest after the handler: it reads a little of it.
+// leave limits what net/http reads of the rest of the body after the handler.
 func (b *body) leave() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -108,9 +108,8 @@ func (b *body) leave() {
 	}
 }
 
-// response counts what is sent, and lets the client stand still only so long. It
-// passes on what the connection can do better (sendfile, Flush). When the server stops it tells the client that
-// the connection ends with it.
+// response counts the bytes that are sent, and limits how long the client may make no progress. It passes on what the connection
+// supports (sendfile, Flush). When the server stops it tells the client that the connection will be closed.
 type response struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
@@ -121,7 +120,7 @@ type response struct {
 	cut    error // why the response ended before its length
 }
 
-// sendStep is how many bytes may take up to the stall time: a slow line is one on which something moves.
+// sendStep is the number of bytes whose sending may take up to the stall time: a slow connection must only make some progress.
 const sendStep = 256 << 10
 
 // Unwrap is for http.ResponseController.
@@ -195,12 +194,12 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 	return total, nil
 }
 
-// Flush sends what is buffered.
+// Flush sends buffered bytes.
 func (w *response) Flush() { _ = w.rc.Flush() }
 
 type onlyWriter struct{ io.Writer }
 
-// contextKey is of what the server keeps in a request's context.
+// contextKey is the key of the server's values in a request's context.
 type contextKey int
 
 const (
@@ -209,21 +208,21 @@ const (
 	principalKey
 )
 
-// recordCut notes why a response ended early, for the request log.
+// recordCut stores why a response ended early, for the request log.
 func recordCut(r *http.Request, err error) {
 	if w, ok := r.Context().Value(responseKey).(*response); ok {
 		w.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 }
 
-// PrincipalFrom returns who sent a request that reached the admin handler.
+// PrincipalFrom returns the sender of a request that reached the admin handler.
 func PrincipalFrom(ctx context.Context) (repo.Principal, bool) {
 	p, ok := ctx.Value(principalKey).(repo.Principal)
 	return p, ok
 }
 
-// RecordFrom returns what the handler of a request adds to its line in the log; a handler that is none of a server's
-// gets one that nobody reads. It is for the goroutine of the handler.
+// RecordFrom returns the record that the handler of a request fills in for the log. A handler outside a server gets one that is
+// not used. It must be called by the goroutine of the handler.
 func RecordFrom(ctx context.Context) *Record {
 	if x, ok := ctx.Value(stateKey).(*requestState); ok {
 		return &x.log
@@ -231,9 +230,9 @@ func RecordFrom(ctx context.Context) *Record {
 	return new(Record)
 }
 
-// Stream is for a response without an end of its own: it gives back the request's slot among Limits.Requests, so that
-// whoever watches keeps nobody from working, and takes one among Limits.Streams. It is called by the goroutine of the
-// handler, once. repo.ErrBusy when all those are taken; the request then has its slot still.
+// Stream is for a response that does not end by itself. It releases the request's slot among Limits.Requests, so that waiting
+// clients do not block others, and takes one among Limits.Streams. The goroutine of the handler calls it, once. The error is
+// repo.ErrBusy if all streams are in use; then the request keeps its slot.
 func Stream(ctx context.Context) error {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok || x.slot == nil {
@@ -249,7 +248,7 @@ func Stream(ctx context.Context) error {
 	return nil
 }
 
-// Stopping is closed when the server is told to stop: a response without an end of its own must then end.
+// Stopping returns a channel that is closed when the server is told to stop. A response that does not end by itself must end then.
 func Stopping(ctx context.Context) <-chan struct{} {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	if !ok {
@@ -258,7 +257,7 @@ func Stopping(ctx context.Context) <-chan struct{} {
 	return x.stop
 }
 
-// IsTrusted tells whether a request came by the trusted side, where no credentials are needed.
+// IsTrusted reports whether a request came over the trusted server, which needs no credentials.
 func IsTrusted(ctx context.Context) bool {
 	x, ok := ctx.Value(stateKey).(*requestState)
 	return ok && x.trusted

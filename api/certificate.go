@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// Certificate is a TLS certificate that is read again on request.
+// Certificate is a TLS certificate that can be reloaded.
 type Certificate struct {
 	certFile, keyFile string
 
@@ -21,7 +21,7 @@ func LoadCertificate(certFile, keyFile string) (*Certificate, error) {
 	return c, c.Reload()
 }
 
-// Reload reads the files again; after an error the certificate stays what it was.
+// Reload reads the files again. After an error the old certificate is still used.
 func (c *Certificate) Reload() error {
 	cert, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
@@ -33,7 +33,7 @@ func (c *Certificate) Reload() error {
 	return nil
 }
 
-// Wrap puts TLS on a listener; sockets of this machine stay plain.
+// Wrap adds TLS to a TCP listener; Unix sockets are served without TLS.
 func (c *Certificate) Wrap(l net.Listener) net.Listener {
 	if l.Addr().Network() == "unix" {
 		return l

@@ -9,8 +9,7 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// Dialect serves one wire protocol. What is optional for a dialect is an interface of its
-// own below: Prechecker, Challenger, PathOwner.
+// Dialect serves one wire protocol. Optional abilities are the interfaces Prechecker, Challenger and PathOwner below.
 type Dialect interface {
 	// Name is what a repository remembers: "borgstore", "vger".
 	Name() string
@@ -23,26 +22,26 @@ type Dialect interface {
 	Serve(w http.ResponseWriter, r *http.Request, t Target)
 }
 
-// Prechecker is a dialect that refuses some requests before it asks who sent them. Precheck
-// returns false when it has answered.
+// Prechecker is a dialect that refuses some requests before their sender is authenticated. Precheck returns false if it has
+// answered.
 type Prechecker interface {
 	Precheck(w http.ResponseWriter, r *http.Request) bool
 }
 
-// Challenger is a dialect with its own shape of 401.
+// Challenger is a dialect that writes its own form of 401.
 type Challenger interface {
 	Unauthorized(w http.ResponseWriter, r *http.Request)
 }
 
-// PathOwner is a dialect whose requests are known by their headers, so that every path
-// of its repositories is theirs: also "health", "metrics" and "-/x".
+// PathOwner is a dialect whose requests are recognized by their headers, so that all paths in its repositories belong to it, also
+// "health", "metrics" and "-/x".
 type PathOwner interface {
 	OwnsPath(r *http.Request) bool
 }
 
 // Repositories is what dialects ask of the set of repositories that a server has. Errors are those of package repo.
 type Repositories interface {
-	// Single tells whether the set is one repository under the name "".
+	// Single reports whether the set has only one repository, under the name "".
 	Single() bool
 	Names() ([]string, error) // sorted
 	Get(ctx context.Context, name string) (*repo.Repository, error)
@@ -54,7 +53,7 @@ type Repositories interface {
 
 var _ Repositories = (*datadir.Set)(nil)
 
-// Target is what the router found out about a request.
+// Target is what the router has found out about a request.
 type Target struct {
 	Set Repositories
 	// Name is the repository's name; it need not exist, nor be valid. In a set of many it is ""
@@ -69,7 +68,7 @@ type Target struct {
 	Lists func(repository string) bool
 }
 
-// Record is filled in by the dialect, or the handler of our own API, for the request log and the metrics.
+// Record is filled in by the dialect, or by the handler of the administration API, for the request log and the metrics.
 type Record struct {
 	Operation string // "store", "list", … from a fixed small set: it is a label of metrics
 	Key       string // the item, if one; of our own API also a job, a lock or a removed item
@@ -81,9 +80,9 @@ type Record struct {
 
 var errNameless = fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)
 
-// OpenRepository opens the repository a request is about, for clients of dialect. Errors:
-// ErrDialect when clients of another dialect created it, ErrNoRepository, ErrInvalid, …; and among many
-// repositories ErrDenied, whether there is one or not, for who has no right in it at all.
+// OpenRepository opens the repository of a request, for clients of dialect. Errors: ErrDialect if clients of another dialect
+// created it, ErrNoRepository, ErrInvalid, and others. On a server of many repositories a principal without any permission in
+// the repository gets ErrDenied, whether it exists or not.
 func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Repository, error) {
 	if t.Name == "" && !t.Set.Single() {
 		return nil, errNameless
@@ -103,8 +102,8 @@ func OpenRepository(ctx context.Context, t Target, dialect string) (*repo.Reposi
 	return r, nil
 }
 
-// CreateRepository creates the repository a request is about, for clients of dialect and a principal who may store an item
-// at key; "" is the root. Errors: ErrDenied, ErrInvalid, ErrExists, …
+// CreateRepository creates the repository of a request, for clients of dialect and a principal that may store an item at key; "" is
+// the root. Errors: ErrDenied, ErrInvalid, ErrExists, and others.
 func CreateRepository(ctx context.Context, t Target, dialect, key string) (*repo.Repository, error) {
 	if err := t.Principal.May(key, "wW"); err != nil {
 		return nil, err
@@ -115,7 +114,7 @@ func CreateRepository(ctx context.Context, t Target, dialect, key string) (*repo
 	return t.Set.Create(ctx, t.Name, dialect)
 }
 
-// DialectError is an ErrDialect: a repository and who it belongs to.
+// DialectError is an ErrDialect: a repository, and the dialect that it belongs to.
 type DialectError struct {
 	Name  string // the repository
 	Has   string // the dialect of its clients

@@ -1,14 +1,11 @@
-// Package api is the HTTP server: listeners, authentication, limits, request log, metrics, health
-// and routing, and what the wire dialects share. The dialects are packages below; they import this one,
-// never each other.
+// Package api is the HTTP server: listeners, authentication, limits, request log, metrics, health and routing, and what the
+// wire dialects share. The dialects are packages below api/; they import this package, and never each other.
 //
-// A request passes, in order: its address is routed (route.go), the dialect may refuse it unseen
-// (Prechecker), its sender is authenticated (auth.go), it waits for one of a bounded number of
-// slots, and the dialect answers. Body and response move under deadlines that end only
-// when nothing moves: there is no limit on how long an upload takes.
+// The steps of a request are: its path is routed (route.go); the dialect may refuse it by its headers (Prechecker); its sender
+// is authenticated (auth.go); it waits for one of a limited number of slots; the dialect answers it. Reading the body and
+// writing the response have deadlines that are extended while data moves, so there is no limit on the duration of an upload.
 //
-// Paths belong to the clients. They are routed by their raw spelling and are never cleaned,
-// decoded or redirected.
+// Clients define the paths. Paths are routed as they were sent, and are never cleaned, decoded or redirected.
 //
-// Start reading at Server.ServeHTTP (server.go); a dialect is what dialect.go says.
+// Start reading at Server.ServeHTTP (server.go), and at dialect.go for what a dialect is.
 package api

@@ -17,21 +17,21 @@ type ErrorRow struct {
 	Text string
 }
 
-// ErrorTable is a dialect's contract for errors: the first row that matches, by errors.Is, decides.
+// ErrorTable maps errors to answers: the first row that matches, by errors.Is, is used.
 type ErrorTable []ErrorRow
 
-// InternalError is the body of what no row matches.
+// InternalError is the body for errors that no row matches.
 const InternalError = "internal server error; see the server's log"
 
-// Texts of what a dialect says of lost bytes: they name the command that helps.
+// Texts that dialects send for damaged and missing items; they name the command that helps.
 const (
-	DamagedText = `the stored bytes are damaged; while "packhouse repo salvage" is on, the server sends what is left of them`
-	LossText    = `too many files of this repository are missing; the server's administrator must look: "packhouse check" says which`
+	DamagedText = `the stored bytes are damaged; with "packhouse repo salvage" the server's administrator can have them sent as they are`
+	LossText    = `too many files of this repository are missing; tell the server's administrator: "packhouse check" names them`
 )
 
-// Find returns the status and body for err. An error in no row is a 500 with a fixed body, since its
-// text may name files of the server; so is what the end of a client's connection caused,
-// as nobody reads that answer. A damaged index is named, with what mends it.
+// Find returns the status and body for err. An error that no row matches is a 500 with a fixed body, because its text may name
+// files of the server. An error caused by the end of a client's connection is a 503 that nobody reads. For a damaged index
+// the text names the command that repairs it.
 func (t ErrorTable) Find(err error) (status int, text string) {
 	for _, row := range t {
 		if errors.Is(err, row.Err) {
@@ -50,7 +50,7 @@ func (t ErrorTable) Find(err error) (status int, text string) {
 	return http.StatusInternalServerError, InternalError
 }
 
-// Has tells whether the table has a row of its own for err.
+// Has reports whether the table has its own row for err.
 func (t ErrorTable) Has(err error) bool {
 	for _, row := range t {
 		if row.Err == err {
@@ -60,9 +60,8 @@ func (t ErrorTable) Has(err error) bool {
 	return false
 }
 
-// WriteError answers with the table's row for err, after reading what is left of the body, and
-// notes the reason for the log. Foreign files are named on the trusted side only: whoever comes that way has
-// the directory itself.
+// WriteError answers with the table's row for err, after reading the rest of the body, and records the reason for the log. Names
+// of files in the directory are sent only over the trusted server, whose clients have access to the directory itself.
 func (t ErrorTable) WriteError(w http.ResponseWriter, r *http.Request, log *Record, err error) {
 	status, text := t.Find(err)
 	log.Reason = err.Error()

@@ -25,7 +25,7 @@ type health struct {
 	DamagedIndexes   int      `json:"damaged_indexes"` // of repositories in use: found to be so, served as far as they can be
 	MissingItems     int64    `json:"missing_items"`   // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
-	Detached         bool     `json:"detached"`        // the data directory is not the one that was opened: every request is refused
+	Detached         bool     `json:"detached"`        // the data directory is missing or not the one that was opened: every request is refused
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -50,7 +50,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 	if err := s.o.Set.Attached(); err != nil {
 		h.Status, h.Detached, h.Repos = "degraded", true, 0
-		h.Reason = "the data directory is not the one that was opened: mount its volume again, and the server goes on; its log says what it found"
+		h.Reason = "the data directory is missing or not the one that was opened: mount its volume again, and the server continues without a restart; its log says what it found"
 	}
 	opened := s.o.Set.Opened()
 	for _, repository := range opened {

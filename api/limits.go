@@ -2,7 +2,7 @@ package api
 
 import "time"
 
-// Limits bound what a stranger can make the server hold. Zero fields mean the defaults.
+// Limits bounds the resources that clients can make the server use. Zero fields mean the defaults.
 type Limits struct {
 	HeaderBytes int           // request line and headers; default 64 KiB
 	HeaderTime  time.Duration // for the headers of one request; default 30 s

@@ -16,14 +16,14 @@ import (
 	"time"
 )
 
-// Listener is where requests come in.
+// Listener accepts the connections on which requests arrive.
 type Listener struct {
 	net.Listener
 	Trusted bool // requests are served as Server.Trusted says
 }
 
-// Listen opens an address: "host:port", or "unix:PATH" for a socket that the user and the group of the
-// process may use. A socket file that nobody serves any more is replaced.
+// Listen opens an address: "host:port", or "unix:PATH" for a socket that the user and the group of the process may use. A socket
+// file on which no process listens is replaced.
 func Listen(ctx context.Context, address string) (net.Listener, error) {
 	var config net.ListenConfig
 	path, ok := strings.CutPrefix(address, "unix:")
@@ -36,11 +36,11 @@ func Listen(ctx context.Context, address string) (net.Listener, error) {
 	}
 	if info, err := os.Stat(path); err == nil {
 		if info.Mode()&os.ModeSocket == 0 {
-			return nil, fmt.Errorf("listen on %s: there is a file of that name that is not a socket", address)
+			return nil, fmt.Errorf("listen on %s: a file of that name exists and is not a socket", address)
 		}
 		var dialer net.Dialer
 		if conn, err := dialer.DialContext(ctx, "unix", path); err == nil {
-			return nil, errors.Join(fmt.Errorf("listen on %s: another process serves it", address), conn.Close())
+			return nil, errors.Join(fmt.Errorf("listen on %s: another process listens on it", address), conn.Close())
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, fmt.Errorf("listen on %s: %w", address, err)
@@ -65,7 +65,7 @@ func listenError(address string, err error) error {
 	return fmt.Errorf("listen on %s: %w", address, err)
 }
 
-// URL is how a client on this machine or another reaches a listener; secure: by TLS.
+// URL returns the address of a listener for clients on this or another machine. secure: it uses TLS.
 func URL(l net.Listener, secure bool) string {
 	address := l.Addr()
 	if address.Network() == "unix" {
@@ -87,8 +87,8 @@ func URL(l net.Listener, secure bool) string {
 	return scheme + "://" + net.JoinHostPort(strings.TrimSuffix(host, "."), port)
 }
 
-// Serve answers what comes in on l until Shutdown or Close; it then returns http.ErrServerClosed. It may run
-// for several listeners at once, and closes l. For TLS give it a listener of crypto/tls.
+// Serve serves l until Shutdown or Close; then it returns http.ErrServerClosed. It may run for several listeners at once, and
+// closes l. For TLS pass a listener of crypto/tls.
 func (s *Server) Serve(l Listener) error {
 	var handler http.Handler = s
 	if l.Trusted {
@@ -111,7 +111,7 @@ func (s *Server) Serve(l Listener) error {
 	return err
 }
 
-// Active is the number of requests being answered now.
+// Active is the number of requests that are being served.
 func (s *Server) Active() int { return int(s.active.Load()) }
 
 // LastActive is when a request last began or ended; the start of the server if none did.
@@ -174,7 +174,7 @@ func newBoundedListener(l net.Listener, connections int) *boundedListener {
 		idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
 }
 
-// Accept waits for a connection, then for a slot.
+// Accept waits for a connection, and then for a free slot.
 func (l *boundedListener) Accept() (net.Conn, error) {
 	conn, err := l.Listener.Accept()
 	if err != nil {
@@ -197,8 +197,8 @@ func (l *boundedListener) Close() error {
 	return l.fault
 }
 
-// enter waits for a slot. When the listener is closed meanwhile the connection goes without: it was accepted, and
-// nobody else would answer it.
+// enter waits for a slot. If the listener is closed meanwhile, the connection continues without a slot: it was accepted, so no other
+// process would serve it.
 func (l *boundedListener) enter() {
 	select {
 	case l.slots <- struct{}{}:
@@ -215,7 +215,7 @@ func (l *boundedListener) enter() {
 	l.mu.Unlock()
 }
 
-// closeIdle closes the longest idle connection, or the next that becomes idle if there is none.
+// closeIdle closes the connection that was idle longest or, if there is none, the next one that becomes idle.
 func (l *boundedListener) closeIdle() {
 	l.mu.Lock()
 	l.waiting = true
@@ -230,7 +230,7 @@ func (l *boundedListener) closeIdle() {
 	}
 }
 
-// forget takes a connection off the list of the idle. The caller holds mu.
+// forget removes a connection from the list of idle ones. The caller holds mu.
 func (l *boundedListener) forget(conn net.Conn) {
 	if element, ok := l.idleAt[conn]; ok {
 		l.idle.Remove(element)
@@ -238,7 +238,7 @@ func (l *boundedListener) forget(conn net.Conn) {
 	}
 }
 
-// state takes note of what a connection does, and gives back the slot of one that ended.
+// state records the state of a connection, and releases the slot of one that ended.
 func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
 	l.mu.Lock()
 	l.forget(conn)

@@ -8,7 +8,7 @@ import (
 	"packhouse/repo"
 )
 
-// ErrStream ends the part of a listing that is gathered in memory: see List.
+// ErrStream ends the part of a listing that is buffered in memory: see List.
 var ErrStream = errors.New("listing is too long for memory")
 
 // Lister lists the items of a repository, as a principal may see them.
@@ -20,10 +20,10 @@ type Lister interface {
 
 var _ Lister = (*repo.Access)(nil)
 
-// List walks a listing for an answer. fn first gathers entries inside one transaction of the index, so that an
-// answer that fits into memory shows one moment. When it does not, fn returns ErrStream for the entry it has
-// just taken and begins to send with the next: from there on it is called outside of any transaction, as the client
-// may read slowly, or not at all. fn must not send before it has returned ErrStream, and returns it once.
+// List runs a listing for an answer. First fn collects entries inside one transaction of the index, so that an answer that fits
+// into memory shows a single state. When the memory limit is reached, fn returns ErrStream for the entry that it has just
+// taken, and begins to send with the next one. From then on it is called outside of any transaction, because the client may
+// read slowly or not at all. fn must not send before it has returned ErrStream, and returns it once.
 func List(ctx context.Context, a Lister, o index.ListOptions, fn func(index.Entry) error) error {
 	err := a.List(ctx, o, func(e index.Entry) error {
 		o.After = e.Key

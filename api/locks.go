@@ -6,15 +6,15 @@ import (
 	"time"
 )
 
-// Kinds of what clients hold.
+// Kinds of locks.
 const (
 	LockTTL     = "ttl"     // kept by this server, ends by its clock
 	LockObject  = "lock"    // an item below locks/ that clients agree on
 	LockSession = "session" // an item below sessions/: a V'Ger or vykar client at work
 )
 
-// LockInfo is one lock or session for an administrator to look at. What a client wrote in it is
-// shown as it is, and may be wrong: clients' clocks, names and process numbers are their own.
+// LockInfo is one lock or session, for an administrator. What a client wrote in it is shown unchanged and may be wrong: host
+// names, process numbers and times are the client's.
 type LockInfo struct {
 	Kind      string    `json:"kind"`
 	ID        string    `json:"id"` // the TTL lock's name, or the item's key
@@ -36,13 +36,13 @@ type LockInfo struct {
 	Break       string     `json:"break,omitempty"`   // the command that breaks it
 }
 
-// LockList is the answer of our own API.
+// LockList is the answer of the administration API.
 type LockList struct {
 	Locks []LockInfo `json:"locks"`
 }
 
-// BreakCommand is the command that breaks a lock of a repository ("" where there is one only); options are those of the
-// command. It is as a shell reads it.
+// BreakCommand returns the command that breaks a lock of a repository ("" if there is only one), quoted for a shell. options are
+// flags for the command.
 func BreakCommand(repository, id string, options ...string) string {
 	words := append([]string{"packhouse", "lock", "break"}, options...)
 	if strings.HasPrefix(repository, "-") || repository == "" && strings.HasPrefix(id, "-") {

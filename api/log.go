@@ -78,7 +78,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	s.o.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attributes...)
 }
 
-// shown cuts what a client may have chosen to a length that fits a line: a request can have 64 KiB of path.
+// shown truncates text that a client has chosen to a length suitable for a line: a request can have a path of 64 KiB.
 func shown(text string) string {
 	const most = 1 << 10 // a key has no more
 	if len(text) <= most {

@@ -75,7 +75,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if !s.o.OpenMetrics && !s.authorized(r, x, "").Permissions.Allows("", "l") {
-		x.log.Reason = "not for users of some repositories only"
+		x.log.Reason = "needs the token, or a user of all repositories"
 		WriteText(w, r, http.StatusForbidden, "Forbidden")
 		return
 	}
@@ -89,9 +89,7 @@ type repositories struct{ set *datadir.Set }
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
-	plans, open, returned, kept, keptBytes *prometheus.Desc
-
-	logSegments, logBytes, logItems, logLive *prometheus.Desc
+	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
@@ -99,27 +97,28 @@ var repositoryMetrics = struct {
 	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
 	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, while too many files are missing, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
-	missing:  describe("missing_items", "Items whose file is gone, as far as known."),
-	damaged:  describe("damaged_items", "Items whose bytes are wrong, as far as known."),
-	salvage:  describe("salvage", "1 while damaged items are served as they lie."),
-	usable:   describe("usable", "0 when the repository could not be opened; such a one has no other metrics."),
-	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still write to the data directory's file system.", nil, nil),
+	missing:  describe("missing_items", "Known items whose file is missing."),
+	damaged:  describe("damaged_items", "Known items whose bytes are wrong."),
+	salvage:  describe("salvage", "1 while damaged items are served with their wrong bytes (packhouse repo salvage)."),
+	usable:   describe("usable", "0 if the repository could not be opened; then it has no other metrics."),
+	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still use in the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
-		"The free bytes and those kept after compactions, which are given back before anything is refused.", nil, nil),
-	damagedIndex: describe("index_damaged", "1 when the index was found to be damaged; what does not need the damaged part is served."),
+		"Free bytes plus those kept after compactions, which are deleted before a request is refused because the disk is full.", nil, nil),
+	damagedIndex: describe("index_damaged", "1 if the index is damaged; requests that do not need the damaged part are served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
-	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is not the one that was opened, and every request is refused.", nil, nil),
+	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
-	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until then."),
-	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that are back, as a client may need them."),
-	kept:      describe("kept_items", "Items kept after compactions, given back when the disk is needed."),
+	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until the client's index arrives."),
+	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that were brought back because a client may need them."),
+	kept:      describe("kept_items", "Items kept after compactions, deleted when disk space is needed."),
 	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
 
-	logSegments: describe("log_segments", "Segments of the log, in which rows and small items are."),
-	logBytes:    describe("log_bytes", "Bytes of the segments of the log."),
-	logItems:    describe("log_items", "Items that lie in the log, also of those that can be restored."),
-	logLive:     describe("log_live_bytes", "Bytes of the items in the log; a vacuum wins back much of the rest."),
+	log:         describe("log_bytes", "Bytes of the log in front of the index."),
+	logSegments: describe("log_segments", "Segments of the log."),
+	logItems:    describe("log_items", "Small items that lie in the log, including those that can be restored."),
+	logLive:     describe("log_live_bytes", "Bytes of the items in the log. A vacuum frees much of the rest."),
+	logPending:  describe("log_pending_rows", "Rows of the index that are in the log alone until the next checkpoint."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -129,7 +128,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
-		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.logSegments, m.logBytes, m.logItems, m.logLive} {
+		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -154,6 +153,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, r := range opened {
+		log := r.LogStatus()
 		usage, health, readOnly, backup, salvage, damagedIndex := r.Usage(), r.Health(), 0.0, 0.0, 0.0, 0.0
 		if health.ReadOnly {
 			readOnly = 1
@@ -167,7 +167,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
 		}
-		log, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
+		inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
 		for _, sample := range []struct {
 			desc  *prometheus.Desc
 			value float64
@@ -176,7 +176,8 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
-			{m.logSegments, float64(log.Segments)}, {m.logBytes, float64(log.Bytes)}, {m.logItems, float64(log.Items)}, {m.logLive, float64(log.Live)},
+			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
+			{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
 			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)

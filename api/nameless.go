@@ -9,7 +9,7 @@ import (
 	"packhouse/repo"
 )
 
-// NamelessError is an ErrInvalid: a client's URL has no repository's name in its path, on a server of many.
+// NamelessError is an ErrInvalid: the path of a client's URL contains no repository name, and the server has many repositories.
 type NamelessError struct{ URL string } // as it should be
 
 func (e *NamelessError) Error() string {
@@ -18,7 +18,7 @@ func (e *NamelessError) Error() string {
 
 func (e *NamelessError) Is(target error) bool { return target == repo.ErrInvalid }
 
-// Nameless is the error for a request, with the scheme and the host that its client uses.
+// Nameless returns the error for a request, with the scheme and the host that its client uses.
 func Nameless(r *http.Request) *NamelessError {
 	scheme, host := "http", r.Host
 	if r.TLS != nil || mayBeProxy(peerAddress(r)) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {

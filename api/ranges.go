@@ -6,9 +6,9 @@ import (
 	"strings"
 )
 
-// SplitRange takes a Range header of exactly one range in bytes apart: "bytes=2-4" is "2" and "4",
-// "bytes=-3" is "" and "3". ok is false for any other form: another unit, several ranges, no or
-// several dashes, neither number. Whether the numbers are numbers is for the dialect to say.
+// SplitRange splits a Range header of exactly one range in bytes: "bytes=2-4" is "2" and "4", "bytes=-3" is "" and "3". ok is
+// false for any other form: another unit, several ranges, no dash or several, no number. Whether the parts are valid
+// numbers is checked by the dialect.
 func SplitRange(header string) (first, last string, ok bool) {
 	spec, ok := strings.CutPrefix(header, "bytes=")
 	if !ok || strings.Contains(spec, ",") {
@@ -21,8 +21,8 @@ func SplitRange(header string) (first, last string, ok bool) {
 	return first, last, true
 }
 
-// ParseOffset reads a decimal number of digits alone. Beyond 2^63-1 it returns that and ErrOverflow, so
-// that a caller may clamp; anything else is ErrNumber.
+// ParseOffset reads a decimal number that has only digits. Above 2^63-1 it returns that and ErrOverflow, so that the caller can
+// use it as a maximum; any other error is ErrNumber.
 func ParseOffset(text string) (int64, error) {
 	if text == "" {
 		return 0, ErrNumber

@@ -8,8 +8,8 @@ import (
 	"packhouse/repo"
 )
 
-// WriteText answers with a short text, after reading what is left of the request's body so
-// that the connection stays in step. An empty text is a response without Content-Type.
+// WriteText answers with a short text, after reading the rest of the request's body so that the connection stays usable. An empty
+// text is a response without Content-Type.
 func WriteText(w http.ResponseWriter, r *http.Request, status int, text string) {
 	kind := "text/plain; charset=utf-8"
 	if text == "" {
@@ -18,7 +18,7 @@ func WriteText(w http.ResponseWriter, r *http.Request, status int, text string) 
 	WriteBytes(w, r, status, kind, []byte(text))
 }
 
-// WriteBytes answers with a body of a media type ("": none), after reading what is left of the request's body.
+// WriteBytes answers with a body of a media type ("": none), after reading the rest of the request's body.
 func WriteBytes(w http.ResponseWriter, r *http.Request, status int, kind string, body []byte) {
 	Finish(w, r)
 	header := w.Header()
@@ -38,9 +38,8 @@ func WriteBytes(w http.ResponseWriter, r *http.Request, status int, kind string,
 	}
 }
 
-// Finish reads what is left of the request's body, at most as much as the limits say. What is then
-// still left ends the connection. A client that waits for "100 Continue" has sent nothing:
-// it is not told to.
+// Finish reads the rest of the request's body, as far as the limits allow. If more is left, the connection is closed. A client
+// that waits for "100 Continue" has sent nothing, and is not told to.
 func Finish(w http.ResponseWriter, r *http.Request) {
 	b, ours := r.Body.(*body)
 	if ours && b.expects && !b.read {
@@ -51,7 +50,7 @@ func Finish(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// Drain reads body to its end, at most limit bytes. It returns false when something is left, or the client is gone.
+// Drain reads body to its end, at most limit bytes. It returns false if bytes are left or the client has disconnected.
 func Drain(body io.Reader, limit int64) bool {
 	if body == nil || body == http.NoBody {
 		return true
@@ -60,9 +59,9 @@ func Drain(body io.Reader, limit int64) bool {
 	return err == nil && n <= limit
 }
 
-// SendObject answers with length bytes of an item from offset: by sendfile where the connection
-// allows it, and headers only for HEAD. The caller has set the other headers and closes the object. Bytes
-// that cannot be read cut the connection, so that the client notices.
+// SendObject answers with length bytes of an item from offset, by sendfile if the connection permits it, and with headers only
+// for HEAD. The caller has set the other headers, and closes the object. If bytes cannot be read, the connection is closed,
+// so that the client notices.
 func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Object, offset, length int64) error {
 	section, err := o.Section(offset, length)
 	if err != nil {
@@ -71,7 +70,7 @@ func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Obje
 	return SendReader(w, r, status, section, length)
 }
 
-// SendReader answers with the length bytes that body has. Fewer cut the connection, so that the client notices.
+// SendReader answers with length bytes of body. If there are fewer, the connection is closed, so that the client notices.
 func SendReader(w http.ResponseWriter, r *http.Request, status int, body io.Reader, length int64) error {
 	Finish(w, r)
 	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
@@ -86,7 +85,7 @@ func SendReader(w http.ResponseWriter, r *http.Request, status int, body io.Read
 	return nil
 }
 
-// Cut ends a response that cannot be completed by cutting the connection, and does not return. err is for the log.
+// Cut ends a response that cannot be completed: it closes the connection and does not return. err is for the log.
 func Cut(r *http.Request, err error) {
 	recordCut(r, err)
 	panic(http.ErrAbortHandler)

@@ -21,9 +21,8 @@ func splitTarget(target string) (path, query string) {
 	return path, query
 }
 
-// SplitPath finds the repository in the raw path of a request to a server of many: "/name" and
-// "/name/rest" are the repository and what follows it, with its slash. A leading run of slashes counts as
-// one.
+// SplitPath splits the raw path of a request to a server of many repositories: "/name/rest" into the repository and the rest with
+// its slash. Several slashes at the beginning count as one.
 func SplitPath(path string) (name, rest string) {
 	path = strings.TrimLeft(path, "/")
 	if i := strings.IndexByte(path, '/'); i >= 0 {
@@ -32,10 +31,10 @@ func SplitPath(path string) (name, rest string) {
 	return path, ""
 }
 
-// Reserved tells whether the first segment of a path belongs to the repository mounted at "/", if there is one:
-// the names under which clients of V'Ger, vykar and borg keep things. All other first segments name
-// repositories. A repository of such a name cannot be reached while another is mounted at "/".
-// Source: vger-rest, 1.4; borgstore-rest, 7.4.
+// Reserved reports whether the first segment of a path belongs to the repository mounted at "/", if there is one: names that
+// clients of V'Ger, vykar and borg use as the first part of keys. All other first segments are names of repositories. A
+// repository with a reserved name cannot be reached while another one is mounted at "/". Source: vger-rest, 1.4;
+// borgstore-rest, 7.4.
 func Reserved(segment string) bool {
 	switch segment {
 	case "config", "index", "index.gen", "manifest", "keys", "snapshots", "packs", "locks", "sessions", "pending_index",

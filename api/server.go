@@ -44,8 +44,7 @@ type Options struct {
 	OpenMetrics bool                   // GET /metrics without authentication
 }
 
-// Server answers requests for the repositories of a set. It is an http.Handler, safe for
-// concurrent use.
+// Server serves the repositories of a set. It is an http.Handler, safe for concurrent use.
 type Server struct {
 	o       Options
 	auth    atomic.Pointer[Auth]
@@ -67,7 +66,7 @@ type Server struct {
 	stop     chan struct{} // closed when all are told to stop
 }
 
-// New makes a server. It reports what is missing in the options.
+// New creates a server. Its error lists the missing options.
 func New(o Options) (*Server, error) {
 	var faults []error
 	if o.Set == nil {
@@ -77,7 +76,7 @@ func New(o Options) (*Server, error) {
 		faults = append(faults, errors.New("api: no dialect"))
 	}
 	if o.Auth == nil {
-		faults = append(faults, errors.New("api: no authentication; NoAuth must be asked for"))
+		faults = append(faults, errors.New("api: no authentication is configured; set NoAuth to serve without"))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -107,11 +106,10 @@ func New(o Options) (*Server, error) {
 	return s, nil
 }
 
-// SetAuth replaces who may use the server; requests under way are not affected.
+// SetAuth replaces the users and tokens. Running requests are not affected.
 func (s *Server) SetAuth(a *Auth) { s.auth.Store(a) }
 
-// routes are the paths that are the server's own; NotFound is all others. The router neither
-// redirects nor corrects paths.
+// routes are the server's own paths; NotFound handles all others. The router neither redirects nor corrects paths.
 func (s *Server) routes() *httprouter.Router {
 	router := &httprouter.Router{NotFound: http.HandlerFunc(s.serveRepository)}
 	for _, method := range []string{http.MethodGet, http.MethodHead} {
@@ -126,10 +124,10 @@ func (s *Server) routes() *httprouter.Router {
 	return router
 }
 
-// ServeHTTP answers one request from whoever may reach the server.
+// ServeHTTP serves one request of any client.
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, r, false) }
 
-// requestState is what the server knows of one request on its way through it.
+// requestState is the server's state of one request.
 type requestState struct {
 	id         string
 	trusted    bool
@@ -181,8 +179,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	s.route(out, r, x, path)
 }
 
-// admitOld refuses an upload by HTTP/1.0 whose length is not known. There is no second request on its connection: what
-// net/http takes for one may be the body of the first.
+// admitOld refuses an upload over HTTP/1.0 whose length is not known. No second request on its connection is accepted, because net/http
+// may take the body of the first one for it.
 func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	w.Header().Set("Connection", "close")
 	if r.Method == http.MethodPut && LengthMissing(r) {
@@ -195,9 +193,9 @@ func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestStat
 
 const lengthMissing = "an upload by HTTP/1.0 must have a Content-Length"
 
-// LengthMissing tells whether a request may have a body that nobody sees: HTTP/1.0 has no chunks, and net/http
-// drops the header that announces them. A POST that stores its body must then be refused with 411, as a PUT is
-// before it reaches a dialect; one that needs no body is fine: proxies send it like that.
+// LengthMissing reports whether a request may have a body that the server cannot see: HTTP/1.0 has no chunks, and net/http drops
+// the header that announces them. A POST that stores its body must then be refused with 411, as a PUT is before it reaches a
+// dialect. A POST that needs no body is accepted, because proxies send it in this form.
 func LengthMissing(r *http.Request) bool {
 	return !r.ProtoAtLeast(1, 1) && r.Header.Get("Content-Length") == ""
 }
@@ -253,7 +251,7 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 	})
 }
 
-// authorized is the sender of a request with what it may do in a repository; "": in the server as a whole.
+// authorized returns the sender of a request with its permissions in a repository; "": in the server as a whole.
 func (s *Server) authorized(r *http.Request, x *requestState, repository string) repo.Principal {
 	if s.o.Authorize == nil || x.trusted && r.Header.Get(headerPrincipal) == "" {
 		return x.principal
@@ -291,7 +289,7 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey, x.principal)))
 }
 
-// admit finds out who sent a request; it answers and returns false when nobody did who may.
+// admit authenticates the sender of a request. If that fails it answers and returns false.
 func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	if x.trusted {
 		return s.admitTrusted(w, r, x)
@@ -318,14 +316,14 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 	return false
 }
 
-// known lets an authenticated client's body be read further when it is refused.
+// known allows that more of an authenticated client's body is read when it is refused.
 func (s *Server) known(r *http.Request) {
 	if b, ok := r.Body.(*body); ok {
 		b.drain = s.o.Limits.DrainBytes
 	}
 }
 
-// enter takes one of the slots for requests, waiting a while; leave gives it back.
+// enter takes a slot for requests and waits for it for a limited time; leave releases it.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	select {
 	case s.slots <- struct{}{}:

@@ -19,21 +19,20 @@ type serving struct {
 // firstRequest is how long a stop waits for a connection that has not sent any request yet.
 const firstRequest = 2 * time.Second
 
-// stop ends it. net/http's Shutdown drops each connection that waits for a request, also when one is on its way to us
-// or has just been read: a client would see it fail. So we first stop accepting, answer what comes on the
-// connections that are there (with "Connection: close", see response), and only then shut down.
+// stop ends the listener. net/http's Shutdown closes each connection that waits for a request, even if one is on its way or has just been
+// read: the client would see an error. So the server first stops accepting, answers requests on the open connections (with
+// "Connection: close", see response), and only then shuts down.
 func (v serving) stop(ctx context.Context) error {
 	fault := v.listener.Close()
 	v.listener.drain(ctx, v.last)
 	if v.server.Shutdown(ctx) != nil && ctx.Err() != nil {
-		return errors.Join(errors.New("requests were cut off when the time to stop was over"), v.server.Close())
+		return errors.Join(errors.New("requests were aborted because the time to stop was over"), v.server.Close())
 	}
 	return fault
 }
 
-// Shutdown stops accepting, lets requests under way finish until ctx ends, and cuts the rest: then
-// it returns an error. Every answer from now on is the last of its connection; one that waits for a request
-// is closed when it has waited for Limits.Last.
+// Shutdown stops accepting and waits for running requests until ctx ends; then it closes their connections and returns an error.
+// Each answer from now on is the last one of its connection. A connection without a request is closed after Limits.Last.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.mu.Lock()
 	if !s.stopping {
@@ -51,7 +50,7 @@ func (s *Server) Shutdown(ctx context.Context) error {
 	return errors.Join(ended...)
 }
 
-// drain returns when no connection is left, or ctx ends. Those that have waited for a request long enough it closes.
+// drain returns when no connection is left, or ctx ends. It closes connections that have waited long enough for a request.
 func (l *boundedListener) drain(ctx context.Context, last time.Duration) {
 	for l.closeWaiting(time.Now(), last) > 0 {
 		select {

@@ -18,7 +18,7 @@ const (
 	failPause = 2 * time.Second
 )
 
-// remembered is how many addresses or passwords are kept; the longest unused is forgotten first.
+// remembered is how many addresses or passwords are kept; the one that was unused longest is removed first.
 const remembered = 4096
 
 // throttle counts failed attempts per address, in bounded memory.
@@ -32,7 +32,7 @@ func newThrottle(now func() time.Time) *throttle {
 	return &throttle{now: now, lru: newLRU[*rate.Limiter]()}
 }
 
-// allow takes one of the address's tries.
+// allow uses one of the address's attempts.
 func (t *throttle) allow(address string) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -44,7 +44,7 @@ func (t *throttle) allow(address string) bool {
 	return limiter.AllowN(t.now(), 1)
 }
 
-// forgive forgets the failures of an address that has shown that it knows a secret.
+// forgive deletes the failures of an address that has sent a correct secret.
 func (t *throttle) forgive(address string) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -58,7 +58,7 @@ type expiringSet struct {
 	lru lru[time.Time]
 }
 
-// verifiedFor is how long a password need not be compared with its slow hash again.
+// verifiedFor is how long a password is accepted without comparing it with its slow hash again.
 const verifiedFor = 10 * time.Minute
 
 func newExpiringSet(now func() time.Time) *expiringSet {
@@ -117,8 +117,8 @@ func (l lru[V]) remove(key string) {
 	}
 }
 
-// clientAddress is who a request comes from: the peer, or whom a proxy on this machine names. Of
-// IPv6 the network of 64 bits counts, as whoever has one address has them all.
+// clientAddress returns the address of a request's client: the peer, or the address named by a proxy on this machine. For IPv6 it is the
+// network of 64 bits, because a client that has one address in it has them all.
 func clientAddress(r *http.Request) string {
 	address := peerAddress(r)
 	if mayBeProxy(address) {
@@ -156,5 +156,5 @@ func peerAddress(r *http.Request) netip.Addr {
 	return address
 }
 
-// mayBeProxy tells whether a peer is on this machine: what it says of whom it speaks for then counts.
+// mayBeProxy reports whether a peer is on this machine; then the address that it names is used.
 func mayBeProxy(peer netip.Addr) bool { return !peer.IsValid() || peer.IsLoopback() }

@@ -8,7 +8,7 @@ import (
 	"packhouse/repo/policy"
 )
 
-// The headers of the trusted side.
+// The headers that Trusted reads.
 const (
 	headerRepository  = "X-Packhouse-Repository"
 	headerPrincipal   = "X-Packhouse-Principal"
@@ -16,8 +16,8 @@ const (
 	headerQuota       = "X-Packhouse-Quota"
 )
 
-// TrustedHeader is the header of a request on the trusted side: for the only repository if its name is "", by this principal, whose
-// Ceiling is the limit (nil: none).
+// TrustedHeader returns the header of a request to Trusted: for a repository ("": the only one), by the principal p, whose Ceiling
+// is the limit (nil: none).
 func TrustedHeader(repository string, p repo.Principal) http.Header {
 	h := http.Header{headerRepository: {repository}, headerPrincipal: {p.Name}}
 	if p.Permissions != nil {
@@ -29,17 +29,16 @@ func TrustedHeader(repository string, p repo.Principal) http.Header {
 	return h
 }
 
-// Trusted is the server for requests whose sender is known by the way they come: a socket that only this
-// user can open, or the program itself. They need no credentials, and these headers count:
+// Trusted is the server for requests that need no credentials, because of how they arrive: over a socket that only this user can
+// open, or from the program itself. It reads these headers:
 //
-//	X-Packhouse-Repository   the repository; the path is then all its own. Absent: the path names it
+//	X-Packhouse-Repository   the repository; then the path contains no name. Absent: the path names it
 //	X-Packhouse-Principal    the name for the log; default "local"
 //	X-Packhouse-Permissions  as policy.Parse reads it; absent: everything
-//	X-Packhouse-Quota        bytes, a limit for this request beside the repository's own; negative or absent: none
+//	X-Packhouse-Quota        bytes, an additional limit for this request; negative or absent: none
 //
-// A process that speaks for one client (stdio) sends them on each request. On all other listeners they
-// mean nothing. A limit is not stored: two clients with different ones, or an administrator who has set another,
-// would take turns in overwriting it.
+// A process that serves one client over stdio sends them with each request. All other listeners ignore them. The limit is not
+// stored: two clients with different limits, or an administrator who has set another one, would otherwise overwrite it in turn.
 func (s *Server) Trusted() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, true) })
 }

@@ -11,7 +11,7 @@ import (
 	"time"
 )
 
-// Bench is a run to be made: which servers, measured with which workloads.
+// Bench is the configuration of a run: which servers are measured with which workloads.
 type Bench struct {
 	Dir       string // a directory on the disk that matters; a scratch directory is made in it and removed
 	Servers   []Server
@@ -25,7 +25,7 @@ type Bench struct {
 	Progress func(Progress)
 }
 
-// Progress is how far a run is.
+// Progress is the progress of a run.
 type Progress struct {
 	Done, Total int // steps
 	Step        string
@@ -74,7 +74,7 @@ func (b *Bench) steps() int {
 // perItem is what an item without bytes costs: its entry in a directory and in an index.
 const perItem = 512
 
-// Need is how many bytes and files the run has on the disk at a time, at most. It is an estimate that is rather too high.
+// Need returns how many bytes and files the run uses on the disk at most at a time. The estimate is on the high side.
 func (b *Bench) Need() (bytes, files int64) {
 	for _, group := range b.groups() {
 		var filled, stay, once, items int64
@@ -110,9 +110,8 @@ func (b *Bench) checkSpace() error {
 	return nil
 }
 
-// Run makes the run. When ctx ends, or the scratch directory fails, it returns what was complete until then, and the
-// error. What single servers could not do is no error, but is said in the Run. Nothing is left on the disk, and no
-// process.
+// Run carries out the run. When ctx ends, or the scratch directory fails, it returns the results that are complete, and the
+// error. If a single server cannot do something, that is no error but is noted in the Run. No files and no processes remain.
 func (b *Bench) Run(ctx context.Context) (run *Run, err error) {
 	if err := b.checkSpace(); err != nil {
 		return nil, err

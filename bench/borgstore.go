@@ -16,7 +16,7 @@ import (
 // borgStore is a client of the BorgStore protocol: items are packs, two levels deep, as BorgBackup 2 stores them.
 type borgStore struct{ *Client }
 
-// NewBorgStore makes a Driver of the BorgStore protocol.
+// NewBorgStore creates a Driver of the BorgStore protocol.
 func NewBorgStore(c *Client) Driver {
 	c.header.Set("Accept", "application/vnd.x.borgstore.rest.v1")
 	return borgStore{c}
@@ -46,7 +46,7 @@ func (d borgStore) Delete(ctx context.Context, name string) error {
 	return err
 }
 
-// List asks for each directory, as the client does: one request for packs/ and one for each of the 256 below it.
+// List requests each directory, as the client does: one request for packs/ and one for each of the 256 below it.
 func (d borgStore) List(ctx context.Context) (int64, error) {
 	var below []struct {
 		Name string `json:"name"`

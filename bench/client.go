@@ -21,7 +21,7 @@ type Client struct {
 	http   *http.Client
 }
 
-// NewClient makes a client that keeps up to connections connections, over TLS if roots is not nil. header goes with each
+// NewClient creates a client that keeps up to connections connections, over TLS if roots is not nil. header is sent with each
 // request.
 func NewClient(base string, header http.Header, connections int, roots *x509.CertPool) *Client {
 	t := &http.Transport{MaxConnsPerHost: connections, MaxIdleConnsPerHost: connections, DisableCompression: true}
@@ -31,10 +31,10 @@ func NewClient(base string, header http.Header, connections int, roots *x509.Cer
 	return &Client{base: base, header: header, http: &http.Client{Transport: t}}
 }
 
-// Close gives up the connections.
+// Close closes the connections.
 func (c *Client) Close() { c.http.CloseIdleConnections() }
 
-// StatusError is an answer that is no success.
+// StatusError is an answer with an error status.
 type StatusError struct {
 	Method, Target string
 	Code           int

@@ -10,9 +10,8 @@ import (
 	"packhouse/repo/digest"
 )
 
-// Compactions compacts packs of which about half is dead: by the server where the protocol lets it, else as a client does,
-// which reads what lives, stores it and deletes the packs. `packhouse bench compact` measures the engine's ways
-// alone.
+// Compactions compacts packs of which about half is unused: by the server if the protocol permits it, else as a client does, which
+// reads the used parts, stores them and deletes the packs. `packhouse bench compact` measures only the ways of the engine.
 type Compactions struct {
 	Bytes     int64 // of all packs
 	PackBytes int64 // of one

@@ -2,7 +2,7 @@ package bench
 
 import "context"
 
-// Deletes removes items that were stored just before, one by one or many by one request.
+// Deletes deletes items that were stored just before, one by one or many with one request.
 type Deletes struct {
 	Size        int64
 	N           int // items of one sample

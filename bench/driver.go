@@ -5,9 +5,9 @@ import (
 	"io"
 )
 
-// Driver is a client of one wire dialect, as far as the workloads use it. An item's name is the digest of its bytes
-// in 64 hexadecimal digits; the driver makes the dialect's key of it. Methods are safe for concurrent use. A driver is one
-// file; a dialect that cannot do something leaves out the interface.
+// Driver is a client of one wire dialect, with the requests that the workloads need. An item's name is the digest of its bytes in
+// 64 hexadecimal digits; the driver makes the dialect's key from it. Methods are safe for concurrent use. A driver is one
+// file; if a dialect cannot do something, the driver does not implement the interface for it.
 type Driver interface {
 	// Create makes the repository. It must not be there.
 	Create(ctx context.Context) error
@@ -24,23 +24,23 @@ type Driver interface {
 	ListPart(ctx context.Context, digits string) (items int64, err error)
 }
 
-// BatchDeleter is a Driver that can delete many items by one request.
+// BatchDeleter is a Driver that can delete many items with one request.
 type BatchDeleter interface {
 	DeleteAll(ctx context.Context, names []string) error
 }
 
-// Compactor is a Driver whose server can copy what lives of packs into new ones. A client of another one reads
-// it, stores it again and deletes the packs.
+// Compactor is a Driver whose server can copy the used parts of packs into new ones. Other clients read these parts, store them again
+// and delete the packs.
 type Compactor interface {
 	Compact(ctx context.Context, packs []Pack) error
 }
 
-// Filler is a Driver whose server does not give back what was Put: it is filled in another way for workloads that read.
+// Filler is a Driver whose server cannot return what was Put: its store is filled in another way for workloads that read.
 type Filler interface {
 	Fill(ctx context.Context, name string, body []byte) error
 }
 
-// Pack is an item of which parts are alive.
+// Pack is an item with the ranges that are in use.
 type Pack struct {
 	Name string
 	Keep []Range // in the order of offsets

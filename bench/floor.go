@@ -14,7 +14,7 @@ import (
 // to be read is a file.
 type floorDriver struct{ *Client }
 
-// NewFloor makes a Driver of the floor.
+// NewFloor creates a Driver of the floor.
 func NewFloor(c *Client) Driver { return floorDriver{c} }
 
 var (
@@ -75,7 +75,7 @@ func (d floorDriver) Compact(ctx context.Context, packs []Pack) error {
 	return nil
 }
 
-// FloorServer is the floor of the packhouse program at path.
+// FloorServer is the floor in the packhouse program at path.
 func FloorServer(path string) Server {
 	return Server{
 		Info: ServerInfo{Name: "floor", Dialect: "floor", Durable: true, Floor: true, Command: "packhouse bench floor --dir DIR --listen ADDRESS",

@@ -18,7 +18,7 @@ type Histogram struct {
 	Counts []int64 `json:"counts,omitempty"` // without empty buckets at either end
 }
 
-// BucketStart is the least time in bucket i, in milliseconds.
+// BucketStart returns the lower bound of bucket i, in milliseconds.
 func BucketStart(i int) float64 { return math.Exp2(float64(i)/perOctave) / 1000 }
 
 // Add counts one time.
@@ -56,7 +56,7 @@ func (h *Histogram) grow(first, last int) {
 	}
 }
 
-// Total is how many times were counted.
+// Total returns the number of counted times.
 func (h Histogram) Total() int64 {
 	total := int64(0)
 	for _, n := range h.Counts {
@@ -65,8 +65,8 @@ func (h Histogram) Total() int64 {
 	return total
 }
 
-// Quantile is the time that the part q (0 to 1) of all times did not exceed, in milliseconds: the middle of its bucket.
-// An empty histogram says 0.
+// Quantile returns the time that the fraction q (0 to 1) of all times did not exceed, in milliseconds: the middle of its bucket. An
+// empty histogram returns 0.
 func (h Histogram) Quantile(q float64) float64 {
 	rank := int64(math.Ceil(q * float64(h.Total())))
 	for i, n := range h.Counts {

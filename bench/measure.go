@@ -2,10 +2,10 @@ package bench
 
 import "slices"
 
-// Measure is a kind of figure that a sample has.
+// Measure is a kind of figure of a sample.
 type Measure string
 
-// The measures. Those of a workload are the ones that its samples have a value of.
+// The measures. A workload has those for which its samples have a value.
 const (
 	Rate         Measure = "rate"          // items a second; of single requests that is requests a second
 	Throughput   Measure = "throughput"    // 1e6 bytes of items a second
@@ -26,7 +26,7 @@ const (
 var Measures = []Measure{Rate, Throughput, Seconds, P50, P99, Slowest, LongestStall, ServerCPU, ServerUser, ServerSystem,
 	GeneratorCPU, PeakMemory, Failures}
 
-// Unit is how a figure of the measure is labelled.
+// Unit is the label of the measure's figures.
 func (m Measure) Unit() string {
 	switch m {
 	case Rate:
@@ -46,11 +46,11 @@ func (m Measure) Unit() string {
 	}
 }
 
-// MoreIsBetter says in which direction the measure improves.
+// MoreIsBetter reports whether a higher figure is better.
 func (m Measure) MoreIsBetter() bool { return m == Rate || m == Throughput }
 
-// Value is the sample's figure, false where it has none. A sample without a successful request has no figures but
-// failures and memory.
+// Value returns the sample's figure, false if it has none. A sample without a successful request only has figures for failures and
+// memory.
 func (s *Sample) Value(m Measure) (float64, bool) {
 	all := s.Total()
 	switch m {
@@ -95,10 +95,10 @@ func (s *Sample) Value(m Measure) (float64, bool) {
 	return 0, false
 }
 
-// Total adds up the operations of the sample.
+// Total returns the sum of the sample's operations.
 func (s *Sample) Total() Operation { return merge("all", s.Operations) }
 
-// Summary is what several rounds say about one measure.
+// Summary summarizes one measure over several rounds.
 type Summary struct {
 	Measure Measure `json:"measure"`
 	Median  float64 `json:"median"`
@@ -106,7 +106,7 @@ type Summary struct {
 	Max     float64 `json:"max"`
 }
 
-// Spread is the distance of the extremes as a part of the median, 0 where the median is 0.
+// Spread returns the distance between the extremes relative to the median, 0 if the median is 0.
 func (s Summary) Spread() float64 {
 	if s.Median == 0 {
 		return 0
@@ -114,7 +114,7 @@ func (s Summary) Spread() float64 {
 	return (s.Max - s.Min) / s.Median
 }
 
-// Summarize fills in the summaries from the samples.
+// Summarize computes the summaries from the samples.
 func (s *ServerRun) Summarize() {
 	s.Summaries = nil
 	for _, m := range Measures {
@@ -133,7 +133,7 @@ func (s *ServerRun) Summarize() {
 	}
 }
 
-// Summary finds the summary of a measure.
+// Summary returns the summary of a measure.
 func (s *ServerRun) Summary(m Measure) (Summary, bool) {
 	i := slices.IndexFunc(s.Summaries, func(x Summary) bool { return x.Measure == m })
 	if i < 0 {
@@ -142,7 +142,7 @@ func (s *ServerRun) Summary(m Measure) (Summary, bool) {
 	return s.Summaries[i], true
 }
 
-// Latency is the latencies of all rounds together, of the operations with that name; "" means all.
+// Latency returns the latencies of all rounds together, of the operations with that name; "" means all.
 func (s *ServerRun) Latency(operation string) Histogram {
 	var h Histogram
 	for _, sample := range s.Samples {

@@ -12,9 +12,9 @@ import (
 	"packhouse/repo/digest"
 )
 
-// Mixed is a load as of several clients at a time: of a hundred requests 70 are gets, 20 puts, 5 deletes and 5 listings of a
-// part. Beside it the server scrubs what it has, snapshots its index, and loses large items. It shows what those do to
-// the requests of clients: percentiles, and the longest time in which no request ended.
+// Mixed is a load like that of several clients at a time: of a hundred requests 70 are gets, 20 puts, 5 deletes and 5 listings of a
+// directory. At the same time the server scrubs its items, writes a snapshot of its index, and deletes large items. It measures
+// the effect on the requests of clients: percentiles, and the longest time in which no request ended.
 type Mixed struct {
 	Size        int64
 	Items       int // that are read

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Opens starts a server over a store with many items, after it was stopped or killed, and asks for one item.
+// Opens starts a server on a store with many items, after it was stopped or killed, and requests one item.
 type Opens struct {
 	Items   int
 	N       int  // items with bytes, of which one is asked for

@@ -21,7 +21,7 @@ import (
 // repository is the name of the one that is measured.
 const repository = "bench"
 
-// Packhouse is the program at path, once for each of its dialects.
+// Packhouse returns the servers for the program at path, one for each of its dialects.
 func Packhouse(path, version string) []Server {
 	s := Server{
 		Info: ServerInfo{Name: "packhouse", Dialect: "borgstore", Version: version, Durable: true,

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// Puts stores items of one size over several connections. It isolates what durability costs: a lone connection
-// pays for every sync, many can share them.
+// Puts stores items of one size over several connections. It isolates the cost of durability: a single connection waits for every
+// sync, many connections can share them.
 type Puts struct {
 	Size        int64
 	Connections int

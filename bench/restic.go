@@ -16,7 +16,7 @@ import (
 // restic is a client of restic's REST protocol: items are pack files below data/.
 type restic struct{ *Client }
 
-// NewRestic makes a Driver of restic's REST protocol, version 2.
+// NewRestic creates a Driver of restic's REST protocol, version 2.
 func NewRestic(c *Client) Driver {
 	c.header.Set("Accept", "application/vnd.x.restic.rest.v2")
 	return restic{c}

@@ -7,12 +7,11 @@ import (
 	"time"
 )
 
-// RunVersion is the version of the JSON form of a Run. It grows when a field changes its meaning or goes away; a new
-// field that may be missing does not change it.
+// RunVersion is the version of the JSON form of a Run. It is increased when a field changes its meaning or is removed; a new field
+// that may be missing does not change it.
 const RunVersion = 1
 
-// Run is everything that one run of the bench found: a value that is printed, stored as JSON, shown as a report and
-// compared with another.
+// Run has all results of one run of the bench: a value that is printed, stored as JSON, shown as a report and compared with another.
 type Run struct {
 	Version   int           `json:"version"` // RunVersion
 	Program   string        `json:"program"` // release of the packhouse that was measured
@@ -28,7 +27,7 @@ type Run struct {
 	Incomplete string `json:"incomplete,omitempty"`
 }
 
-// Settings are what the caller chose.
+// Settings are the options of the run.
 type Settings struct {
 	Mode   string   `json:"mode"` // quick, default or long
 	Rounds int      `json:"rounds"`
@@ -37,7 +36,7 @@ type Settings struct {
 	Scale float64 `json:"scale"`
 }
 
-// Machine is what the figures depend on.
+// Machine describes the machine, on which the figures depend.
 type Machine struct {
 	OS         string `json:"os"`
 	Arch       string `json:"arch"`
@@ -66,7 +65,7 @@ type ServerInfo struct {
 	Notes string `json:"notes,omitempty"` // how it syncs, and what else a reader must know
 }
 
-// WorkloadRun is one workload with what each server did in it.
+// WorkloadRun is one workload with the results of each server.
 type WorkloadRun struct {
 	Name  string `json:"name"`  // as in --only, unique in a run, such as put8k@64
 	Kind  string `json:"kind"`  // put, get, range, list, delete, batchdelete, compact, mixed, open: workloads of one kind differ by the next four
@@ -86,7 +85,7 @@ type WorkloadRun struct {
 	Disturbed []string `json:"disturbed,omitempty"`
 }
 
-// ServerRun is what one server did in one workload.
+// ServerRun has the results of one server in one workload.
 type ServerRun struct {
 	Server  string   `json:"server"`            // name of a ServerInfo
 	Skipped string   `json:"skipped,omitempty"` // why it was not measured, such as a peer that knows no such request
@@ -111,7 +110,7 @@ type Sample struct {
 	Timeline  *Timeline `json:"timeline,omitempty"` // of a mixed load
 }
 
-// Operation is what requests of one kind in a sample did.
+// Operation has the results of requests of one kind in a sample.
 type Operation struct {
 	Name     string    `json:"name"`             // put, get, range, list, delete, batchdelete, compact or open
 	Requests int64     `json:"requests"`         // that succeeded
@@ -131,7 +130,7 @@ type CPU struct {
 // Total is user and system time together, in seconds.
 func (c CPU) Total() float64 { return c.User + c.System }
 
-// Timeline is how a mixed load went, step by step.
+// Timeline is the course of a mixed load, step by step.
 type Timeline struct {
 	StepSeconds float64 `json:"step_seconds"`
 	Requests    []int64 `json:"requests"` // that ended in each step, successful or not
@@ -179,7 +178,7 @@ func (r *Run) Workload(name string) (*WorkloadRun, bool) {
 	return nil, false
 }
 
-// Server finds what a server did by its name.
+// Server returns the results of a server by its name.
 func (w *WorkloadRun) Server(name string) (*ServerRun, bool) {
 	for i := range w.Servers {
 		if w.Servers[i].Server == name {

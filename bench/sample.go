@@ -32,7 +32,7 @@ func (s *Store) measure(ctx context.Context, work func() ([]Operation, error)) (
 	return x, errors.Join(err, s.toggleProfile(ctx, profile.End))
 }
 
-// toggleProfile begins or ends the profile of the server, if it makes one.
+// toggleProfile starts or stops the profile of the server, if it writes one.
 func (s *Store) toggleProfile(ctx context.Context, toggle func(context.Context, *os.Process, string) error) error {
 	if s.profile == "" {
 		return nil

@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// Server is a server that can be measured: how it is started and how it is spoken to. Its zero fields are what it cannot
-// do.
+// Server is a server that can be measured: how to start it, and how to send it requests. A zero field means that it does not support
+// this.
 type Server struct {
 	Info ServerInfo
 	Peer bool     // of another project
@@ -37,7 +37,7 @@ type Server struct {
 	Scrub func(context.Context, *Client) error
 }
 
-// Start is what a Command must know.
+// Start has the parameters of a Command.
 type Start struct {
 	Dir              string // of the store; may be missing
 	Addr             string // host:port of loopback
@@ -48,7 +48,7 @@ type Start struct {
 	Profile string
 }
 
-// Command is a program with its arguments, and what is added to its environment.
+// Command is a program with its arguments and additional environment variables.
 type Command struct{ Args, Env []string }
 
 // Snapshot is one copy of an index, made from Begin to End.
@@ -64,10 +64,10 @@ var peers = map[string]func(path, version string) Server{
 	"vykar":       VykarServer,
 }
 
-// PeerNames are the names that Peer knows.
+// PeerNames lists the names that Peer accepts.
 func PeerNames() []string { return slices.Sorted(maps.Keys(peers)) }
 
-// Peer is the server of another project, whose program is at path.
+// Peer returns the server of another project, whose program is at path.
 func Peer(ctx context.Context, name, path string) (Server, error) {
 	make, ok := peers[name]
 	if !ok {

@@ -13,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Store is the repository of one server while workloads run on it. The server can be stopped and started over it.
+// Store is the repository of one server while workloads run on it. The server can be stopped, and started again on it.
 type Store struct {
 	Server Server
 
@@ -133,7 +133,7 @@ func (s *Store) client(connections int) *Client {
 	return NewClient("http://"+s.addr+s.Server.Path, header, connections, nil)
 }
 
-// Connect returns a driver with up to that many connections, and what gives them up.
+// Connect returns a driver with at most that many connections, and a function that closes them.
 func (s *Store) Connect(connections int) (Driver, func()) {
 	c := s.client(connections)
 	return s.Server.Driver(c), c.Close

@@ -14,8 +14,8 @@ const (
 	Long    = "long"    // hours: ten million items, an hour of mixed load, all workloads on all peers
 )
 
-// Suite is the workloads of a mode, those that share a store behind each other. scale is the factor for the number of
-// items and requests and for times: 1 but in tests.
+// Suite returns the workloads of a mode; those that share a store follow each other. scale is a factor for the number of items and
+// requests and for times; it is 1 except in tests.
 func Suite(mode string, scale float64) []Workload {
 	s := scaled(scale)
 	switch mode {
@@ -148,8 +148,8 @@ func (s scaled) quick() []Workload {
 	}
 }
 
-// Select keeps the workloads that one of the names means: the name of a workload, the part of it before "@", or a kind.
-// No names keep all. A name that means none is an error.
+// Select returns the workloads that match one of the names: the name of a workload, the part of it before "@", or a kind. Without
+// names it returns all. A name that matches none is an error.
 func Select(all []Workload, only []string) ([]Workload, error) {
 	if len(only) == 0 {
 		return all, nil

@@ -19,7 +19,7 @@ type vger struct {
 	hash string
 }
 
-// NewVGer makes a Driver of V'Ger's protocol for packs that are named by the hash.
+// NewVGer creates a Driver of V'Ger's protocol for packs that are named by the hash.
 func NewVGer(hash string) func(*Client) Driver {
 	return func(c *Client) Driver { return vger{c, hash} }
 }
@@ -76,8 +76,8 @@ func (d vger) list(ctx context.Context, target string) (int64, error) {
 	return int64(count) / 2, err
 }
 
-// Compact is one repack of all packs within a client's lock, and the index that the client stores after it: only then
-// the work is complete, and a server may remove the packs.
+// Compact is one repack of all packs while a client's lock is held, followed by the index that the client stores: only then the
+// work is complete, and a server may remove the packs.
 func (d vger) Compact(ctx context.Context, packs []Pack) (err error) {
 	lock := fmt.Sprintf("/locks/%020d-%s.json", time.Now().UnixMicro(), packs[0].Name[:32])
 	if _, err := d.do(ctx, request{method: http.MethodPut, target: lock, body: []byte(`{"hostname":"bench"}`)}); err != nil {
@@ -135,7 +135,7 @@ func (d vger) repack(ctx context.Context, packs []Pack) error {
 	return nil
 }
 
-// VykarServer is vykar-server at path. It is spoken to as by clients of repository format 2, which all its versions know.
+// VykarServer is vykar-server at path. Requests are those of clients of repository format 2, which all its versions support.
 func VykarServer(path, version string) Server {
 	return Server{
 		Info: ServerInfo{Name: "vykar", Dialect: "vger", Version: version, Durable: true,

@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Workload is something that servers are measured with. Its values are in suite.go; a program can make others.
+// Workload is a load with which servers are measured. The standard ones are in suite.go; a program can create others.
 type Workload interface {
 	// About describes it.
 	About() About
@@ -16,7 +16,7 @@ type Workload interface {
 	Sample(ctx context.Context, s *Store, round int) (Sample, error)
 }
 
-// About describes a workload: its name and what is told of it in a WorkloadRun, and what a run must know.
+// About is the description of a workload: its name, the texts for a WorkloadRun, and what a run needs to know.
 type About struct {
 	Name, Kind, Title string
 	// Store names the store that it shares with other workloads, which follow each other in a run.

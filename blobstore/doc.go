@@ -1,15 +1,14 @@
-// Package blobstore keeps blobs: immutable byte strings, found again by the
-// Ref that committing them returned. It knows nothing of repositories, keys or users.
+// Package blobstore stores blobs: immutable byte strings, which are found again by the
+// Ref that committing them returned. It does not know repositories, keys or users.
 //
 // # Directories
 //
-//	incoming/<id>       blobs being written, and the second name of those not yet settled
+//	incoming/<id>       blobs being written, and the second names of committed blobs until Settle
 //	blobs/<00…ff>/<id>  committed blobs
 //
 // An ID is 16 bytes, 48 bits of Unix milliseconds (big-endian) and 80 random bits; a
 // file is named by its 32 hexadecimal digits. The shard of a blob is the last byte of its
-// ID. All directories are made by Init. Names of any other form are nobody's
-// business here: they are left alone.
+// ID. Init creates all directories. Files with names of any other form are ignored.
 //
 // # Small blobs
 //
@@ -27,16 +26,16 @@
 //	     … Commit returns, the caller makes its own durable record of the Ref …
 //	unlink incoming/<id> (Settle)
 //
-// So whatever a crash leaves in a shard without a record of the caller still has its
-// name in incoming/, and Sweep finds it without looking at the shards. Removing goes the other
-// way for the same reason: the shard's entry first, and durably, then the one in incoming/.
-// The syncs of a directory are shared among all who wait for one (groupSync).
+// So a file that a crash leaves in a shard, without a record of the caller, still has its name in
+// incoming/, and Sweep finds it without reading the shards. For the same reason removing works in
+// the reverse order: first the entry in the shard, durably, then the one in incoming/. Callers that
+// wait for the sync of the same directory share one (groupSync).
 //
-// What is assumed of the disk: after a sync returned nil, what was written
-// before it stays. After one that failed nothing is known of what was written before,
-// because the kernel may have dropped it: the store then refuses all changes until it is
-// opened again (ErrFailed). A disk that lies about syncs, and damage that
-// comes later, are found by Verify, not prevented.
+// Assumptions about the disk: after a sync has returned nil, what was written before it is
+// durable. After a failed sync nothing is known about what was written before, because the kernel
+// may have dropped it: the store then refuses all changes until it is opened again (ErrFailed). A
+// disk that reports a sync too early, and damage that occurs later, are detected by Verify, not
+// prevented.
 //
 // # Blob file, format 1
 //
@@ -51,10 +50,10 @@
 //	48  crc32c        u32   of the label and of the 48 bytes above
 //	52  magic         8 B   "PHBLOB\r\n"
 //
-// The payload begins at offset 0, so that it can be sent as it lies. A file is exactly as long as
-// its trailer says. A trailer that does not parse is ErrCorrupt: a committed file
-// was synced whole before it got its name in a shard, so that no torn one can be there.
-// The label is the caller's; it is what an index can be rebuilt from.
+// The payload begins at offset 0, so that it can be sent without copying. A file has exactly the
+// length that its trailer says. A trailer that cannot be parsed is ErrCorrupt: a committed file was
+// completely synced before it got its name in a shard, so there are no torn files.
+// The label is defined by the caller; an index can be rebuilt from the labels.
 //
 // Start reading at Writer.Commit (write.go).
 package blobstore

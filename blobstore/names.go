@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// Has tells whether the blob has a file, or the log what it lies in. It does not look into it.
+// Has reports whether the blob has a file, or for a blob in the log whether its segment is there. It reads neither.
 func (s *Store) Has(ref Ref) (bool, error) {
 	if ref.inLog() {
 		return s.log != nil && s.logHas(ref), nil
@@ -22,14 +22,14 @@ func (s *Store) Has(ref Ref) (bool, error) {
 	return s.there(s.blobPath(id), "look for blob")
 }
 
-// logHas does not say that a blob is gone unless that is known.
+// logHas reports that a blob in the log is gone only if that is known.
 func (s *Store) logHas(ref Ref) bool {
 	has, err := s.log.Has(string(ref))
 	return has || err != nil
 }
 
-// HasShard tells whether the directory is there in which the blob would lie: a file that is not in it is gone, of one
-// whose directory is gone nothing can be said.
+// HasShard reports whether the directory of the blob's shard exists. If it does, a blob that is not in it is missing; if it does not,
+// nothing is known about the blob.
 func (s *Store) HasShard(ref Ref) (bool, error) {
 	if ref.inLog() {
 		return true, nil
@@ -52,8 +52,8 @@ func (s *Store) there(name, op string) (bool, error) {
 	return true, nil
 }
 
-// MissingShards are the names of the shards whose directory is not there. A store with such opens: what lies in the
-// others is as good as before.
+// MissingShards returns the names of the shards whose directory is missing. The store can be opened without them, and blobs in the
+// other shards are not affected.
 func (s *Store) MissingShards() ([]string, error) {
 	entries, err := s.fs.ReadDir(blobsDir(s.dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -72,7 +72,7 @@ func (s *Store) MissingShards() ([]string, error) {
 	return missing, nil
 }
 
-// MakeShards makes the directories that MissingShards names, durably and empty.
+// MakeShards creates the directories that MissingShards returns, durably and empty.
 func (s *Store) MakeShards() error {
 	if err := s.ready(); err != nil {
 		return err
@@ -80,15 +80,14 @@ func (s *Store) MakeShards() error {
 	return Init(s.fs, s.dir)
 }
 
-// Names are the names of all blobs there were when their shards were read, in 8 bytes each.
+// Names holds the names of all blobs that existed when their shards were read, in 8 bytes each.
 type Names struct {
 	shards [256][]uint64
-	inLog  func(Ref) bool // tells it of a blob in the log
+	inLog  func(Ref) bool // reports it of a blob in the log
 }
 
-// Names reads the 256 shard directories. rest, unless nil, is called after each with the time it took, and may wait;
-// its error ends the reading. What comes or goes meanwhile may be among them or not. A directory that is missing has
-// no names.
+// Names reads the 256 shard directories. rest, if not nil, is called after each with the time that it took, and may wait; its error
+// ends the reading. Blobs that are added or removed during the call may or may not be included. A missing directory has no names.
 func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took time.Duration) error) (*Names, error) {
 	n := &Names{inLog: func(ref Ref) bool { return s.log != nil && s.logHas(ref) }}
 	for shard := range n.shards {
@@ -117,8 +116,8 @@ func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took t
 	return n, nil
 }
 
-// Has tells whether the blob was there. In a million blobs it says so wrongly of one that was not with a probability of
-// 1 in 10^11, as two names of one shard may have the same print.
+// Has reports whether the blob existed. With a million blobs, the probability of a wrong "yes" is 1 in 10^11, because two names in a
+// shard may have the same hash.
 func (n *Names) Has(ref Ref) bool {
 	if ref.inLog() {
 		return n.inLog(ref)

@@ -41,8 +41,8 @@ func (s *Store) Open(ref Ref, size int64) (*Blob, error) {
 	return &Blob{file: file, size: size}, nil
 }
 
-// OpenAsIs opens what there is of a blob that has size bytes of payload: a file that is cut short gives a shorter Blob.
-// Errors: ErrNotFound, else I/O.
+// OpenAsIs opens what exists of a blob with size bytes of payload: a truncated file gives a shorter Blob. Errors: ErrNotFound,
+// else I/O.
 func (s *Store) OpenAsIs(ref Ref, size int64) (*Blob, error) {
 	if ref.inLog() {
 		return s.openSmall(ref, size, true)
@@ -69,8 +69,7 @@ func (s *Store) openSmall(ref Ref, size int64, unchecked bool) (*Blob, error) {
 	return &Blob{bytes: b, size: int64(len(b))}, nil
 }
 
-// Label returns what a blob says of itself, from its trailer alone: the label given
-// to Commit, and its size and BLAKE3 as they were then.
+// Label returns what the trailer of a blob contains: the label given to Commit, and size and BLAKE3 at that time.
 // Errors: ErrNotFound, ErrCorrupt, else I/O.
 func (s *Store) Label(ref Ref) (label []byte, info Info, err error) {
 	file, fileSize, err := s.open(ref)
@@ -169,8 +168,8 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	return &io.LimitedReader{R: file.OSFile(), N: n}, nil
 }
 
-// ReadAhead lets the disk begin to read n payload bytes from off, and does not wait for them. It is a hint,
-// which not every system takes, and safe for concurrent use.
+// ReadAhead asks the system to start reading n payload bytes from off, and does not wait. It is a hint, which not every system
+// supports, and safe for concurrent use.
 func (b *Blob) ReadAhead(off, n int64) {
 	if file, ok := b.file.(vfs.Adviser); ok && off < b.size {
 		_ = file.WillNeed(off, min(n, b.size-off)) // what is wrong there, ReadAt tells

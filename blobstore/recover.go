@@ -6,10 +6,9 @@ import (
 	"io/fs"
 )
 
-// Sweep settles or removes what a crash left in incoming/: referenced tells whether
-// a durable record refers to the blob (one that it is to be removed counts too). Its time depends on the
-// number of leftovers only. It must run before the first Create, and refuses after it.
-// Nothing is changed before referenced has answered for all. It can be repeated.
+// Sweep settles or removes the files that a crash left in incoming/. referenced reports whether a durable record refers to the blob
+// (a record that says that it is to be removed counts too). Its time depends only on the number of such files. It must run before
+// the first Create, and returns an error after it. Nothing is changed before referenced has answered for all. It can be repeated.
 func (s *Store) Sweep(ctx context.Context, referenced func(Ref) (bool, error)) (removed int, err error) {
 	if err := s.ready(); err != nil {
 		return 0, err

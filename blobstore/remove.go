@@ -10,8 +10,8 @@ import (
 // parallelSyncs is how many shards are synced at once: the disk flushes for all together.
 const parallelSyncs = 16
 
-// Settle forgets the marker of a committed blob: call it after the index
-// commit that refers to the blob. An error leaves work to the next Sweep, no harm.
+// Settle removes the name of a committed blob in incoming/. It is called after the index commit that refers to the blob. After an
+// error the next Sweep removes it.
 func (s *Store) Settle(ref Ref) error {
 	if ref.inLog() {
 		return nil // it has no marker
@@ -27,13 +27,13 @@ func (s *Store) Settle(ref Ref) error {
 	return nil
 }
 
-// Remove unlinks a blob, durably; a missing one is fine. Readers that have it open finish undisturbed.
-// It may only be called when no durable record refers to the blob, but for one that
-// says that it is to be removed. Errors: ErrFailed, ErrClosed, else I/O; it can be repeated.
+// Remove unlinks a blob durably. It is no error if it is missing. Readers that have it open can read it to the end. It may be called
+// only if no durable record refers to the blob, except one that says that it is to be removed. Errors: ErrFailed, ErrClosed, else
+// I/O; it can be repeated.
 func (s *Store) Remove(ref Ref) error { return s.RemoveAll([]Ref{ref}) }
 
-// RemoveAll removes many blobs as Remove does, with one sync for each shard they lie in.
-// What can be removed is, also when there is an error with others.
+// RemoveAll removes many blobs like Remove, with one sync for each shard. After an error with some of them the others are removed
+// nevertheless.
 func (s *Store) RemoveAll(refs []Ref) error {
 	if err := s.ready(); err != nil {
 		return err

@@ -16,7 +16,7 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
-// Info is what a blob is, as found or as written.
+// Info describes a blob, as found or as written.
 type Info struct {
 	Size   int64 // of the payload
 	BLAKE3 [32]byte
@@ -64,9 +64,8 @@ type Store struct {
 	closed  atomic.Bool
 }
 
-// Init makes the directories of a store below dir, durably. dir must exist, and its own
-// entry is the caller's to sync. Existing directories are fine, so that an
-// Init that failed can be repeated.
+// Init creates the directories of a store below dir, durably. dir must exist; the caller syncs its own entry. Existing directories
+// are no error, so that an Init that failed can be repeated.
 func Init(fsys vfs.FS, dir string) error {
 	if fsys == nil {
 		fsys = vfs.OS()
@@ -89,8 +88,8 @@ func Init(fsys vfs.FS, dir string) error {
 	return nil
 }
 
-// Open opens a store that Init made; its cost does not depend on the number of blobs.
-// A directory that is missing or cannot be read is a *DirError, but a missing one of a shard: see MissingShards.
+// Open opens a store that Init created. Its cost does not depend on the number of blobs. A directory that is missing or cannot be
+// read is a *DirError, except the missing directory of a shard: see MissingShards.
 func Open(o Options) (*Store, error) {
 	if o.Dir == "" {
 		return nil, errors.New("open blob store: no directory given")
@@ -132,16 +131,16 @@ func (s *Store) checkDirs() error {
 	return nil
 }
 
-// Close ends the store: Create, Commit and Remove then refuse with ErrClosed. Blobs that are
-// open stay readable, and a blob being written should be aborted (else the next Sweep does it).
+// Close closes the store: Create, Commit and Remove then return ErrClosed. Open blobs stay readable. A blob that is being written
+// should be aborted; otherwise the next Sweep removes it.
 func (s *Store) Close() error {
 	s.closed.Store(true)
 	return nil
 }
 
-// Failed returns the first sync or link error, or write error that is not about space, after
-// which Create, Commit and Remove refuse with ErrFailed; nil while all is well. It
-// stays until the store is opened again. ErrNoSpace is no such error, unless a sync reported it.
+// Failed returns the first sync or link error, or write error that is not about space, after which Create, Commit and Remove return
+// ErrFailed; nil if there was none. It remains until the store is opened again. ErrNoSpace has no such effect, unless a
+// sync reported it.
 func (s *Store) Failed() error {
 	if err := s.failed.Load(); err != nil {
 		return *err

@@ -19,12 +19,11 @@ const (
 	verifyStep   = 8 << 20   // bytes after which the page cache is told to let go of them
 )
 
-// Verify reads a blob whole and compares it with its trailer: ErrCorrupt. It returns
-// what it read, so that the caller can compare with the index; after a read error, what it read until then.
-// pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its error ends
-// the reading and is returned as it is. What the page cache holds nothing of before, it does not keep afterwards: a scrub of
-// everything would push out what clients read.
-// Errors: ErrNotFound, ErrCorrupt, ctx.Err(), pace's, else I/O (which says nothing of the bytes).
+// Verify reads a whole blob and compares it with its trailer; a difference is ErrCorrupt. It returns what it read, so that the
+// caller can compare it with the index; after a read error, what it read until then. pace, if not nil, is called before each read
+// with its length in bytes, at most 256 KiB, and may wait; its error ends the reading and is returned unchanged. Bytes that were
+// not in the page cache before are dropped from it afterwards, because a scrub would otherwise displace what clients read.
+// Errors: ErrNotFound, ErrCorrupt, ctx.Err(), pace's, else I/O (which says nothing about the bytes).
 func (s *Store) Verify(ctx context.Context, ref Ref, pace func(n int64) error) (Info, error) {
 	if ref.inLog() {
 		return s.verifySmall(ctx, ref, pace)
@@ -132,10 +131,9 @@ func (p *passer) passed(end int64) {
 	p.gone = end
 }
 
-// Walk calls fn for every committed blob with its label, in no order; for rebuilding an index. A
-// file whose trailer is not readable is given with err set to ErrCorrupt (or an I/O error). Blobs that
-// come or go meanwhile may be met or not. An error of fn ends the walk and is returned.
-// It holds the names of one shard in memory; fn may keep label.
+// Walk calls fn for every committed blob with its label, in no particular order; for rebuilding an index. For a file whose trailer
+// cannot be read, err is set to ErrCorrupt (or an I/O error). Blobs that are added or removed meanwhile may or may not be
+// included. An error of fn ends the walk and is returned. The names of one shard are held in memory; fn may keep label.
 func (s *Store) Walk(ctx context.Context, fn func(ref Ref, label []byte, info Info, err error) error) error {
 	buffer := make([]byte, maxTrailer)
 	for shard := range 256 {

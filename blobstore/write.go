@@ -97,7 +97,7 @@ type Writer struct {
 	ended  bool
 }
 
-// Write appends to the blob and hashes. After an error the blob can only be given up.
+// Write appends to the blob and hashes. After an error the blob can only be aborted.
 // Errors: ErrNoSpace (the store stays usable), ErrFailed.
 func (w *Writer) Write(p []byte) (int, error) {
 	if w.ended {
@@ -257,8 +257,8 @@ func (w *Writer) finish(label []byte, info Info) error {
 	return nil
 }
 
-// Abort gives the blob up. It may be called after Commit, and then does nothing. A file
-// that cannot be unlinked now is swept at the next start.
+// Abort discards the blob. It may be called after Commit, and then has no effect. A file that cannot be unlinked is removed by the
+// Sweep of the next start.
 func (w *Writer) Abort() {
 	if w.ended {
 		return

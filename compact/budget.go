@@ -2,15 +2,15 @@ package compact
 
 import "golang.org/x/sync/semaphore"
 
-// budgetSize is what plans at work may name together: 500,000 items that they read or delete, each of which takes half a KiB of
-// memory. An item that a plan makes takes as much as itemsPerOutput of them.
+// budgetSize is the number of items that all running plans together may read or delete: 500,000, each of which takes half a KiB of
+// memory. An item that a plan creates counts as itemsPerOutput of them.
 const (
 	budgetSize     = 500_000
 	itemsPerOutput = 4
 )
 
-// itemBudget is memory that plans share. A plan takes what it may need before it begins, so that none holds some while it waits
-// for more; one that needs more than there is has all of it to itself. They get it in the order in which they came.
+// itemBudget is memory that plans share. A plan reserves what it may need before it begins, so that no plan holds a part while it waits
+// for more. A plan that needs more than the whole budget gets all of it. Plans get it in the order in which they arrived.
 type itemBudget struct {
 	size int64
 	free *semaphore.Weighted
@@ -18,7 +18,7 @@ type itemBudget struct {
 
 func newItemBudget(size int64) *itemBudget { return &itemBudget{size, semaphore.NewWeighted(size)} }
 
-// need is what a plan takes that names so many items and makes so many.
+// need is the part of the budget for a plan that names so many items and creates so many.
 func (b *itemBudget) need(named, makes int) int64 {
 	return min(int64(named)+itemsPerOutput*int64(makes), b.size)
 }

@@ -9,8 +9,8 @@ import (
 	"packhouse/repo"
 )
 
-// commit makes the plan true: one transaction with all new items, all deletions and the result. An output
-// that somebody else stored under its name meanwhile is looked at and kept, and the commit tried again.
+// commit carries out the plan's changes in one transaction: all new items, all deletions and the result. If another client has stored an
+// output under its name meanwhile, that item is checked and kept, and the commit is tried again.
 func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservation) (*result, error) {
 	if err := r.unite(outputs); err != nil {
 		return nil, err
@@ -49,7 +49,7 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 	}
 }
 
-// logOpened tells of what an open plan leaves to its client, and of what that calls unused.
+// logOpened logs how many packs an open plan leaves until its client's index arrives, and what happened to those listed as unused.
 func (r *run) logOpened(s *survey, b *batch, opened repo.Opened) {
 	log := r.e.o.Logger.With("repository", r.repo.Name(), "job", r.id, "principal", r.job.Principal)
 	if opened.Plan != 0 {
@@ -65,7 +65,7 @@ func (r *run) logOpened(s *survey, b *batch, opened repo.Opened) {
 	}
 }
 
-// unite gives outputs of the same name to the first of them, in the plan's order.
+// unite merges outputs of the same name into the first of them, in the plan's order.
 func (r *run) unite(outputs []output) error {
 	first := make(map[string]*output, len(outputs))
 	for i := range outputs {
@@ -88,7 +88,7 @@ func (r *run) unite(outputs []output) error {
 	return nil
 }
 
-// batch is a Batch with what its rows belong to.
+// batch is a Batch with the operations to which its rows belong.
 type batch struct {
 	repo.Batch
 	outputs  []*output // of Puts
@@ -97,7 +97,7 @@ type batch struct {
 	freed    int64     // bytes of Deletes
 }
 
-// newBatch is what makes the plan true. With open, what it deletes stays, or is the index's to decide on.
+// newBatch returns the changes of the plan. With open, what the plan deletes stays, or the index decides about it.
 func newBatch(s *survey, outputs []output, open *repo.Compaction) *batch {
 	b := &batch{freed: s.gone}
 	if open != nil {
@@ -154,7 +154,7 @@ func newBatch(s *survey, outputs []output, open *repo.Compaction) *batch {
 	return b
 }
 
-// openRows is how many mutations there are for the open plan between the deletions and the outputs.
+// openRows is the number of mutations for the open plan between the deletions and the outputs.
 func (b *batch) openRows() int {
 	if b.Open == nil {
 		return 0
@@ -171,7 +171,7 @@ func (b *batch) position(err error) (row int, ok bool) {
 	return group.Position, true
 }
 
-// lostRace returns the output whose name was taken since it was looked at, or nil.
+// lostRace returns the output whose name was taken by another client since it was checked, or nil.
 func (b *batch) lostRace(err error) *output {
 	row, ok := b.position(err)
 	row -= len(b.Requires) + len(b.Deletes) + b.openRows()
@@ -181,7 +181,7 @@ func (b *batch) lostRace(err error) *output {
 	return b.outputs[row]
 }
 
-// yield keeps the item that took out's name, if its bytes are right.
+// yield keeps the item that was stored under out's name, if its bytes are correct.
 func (r *run) yield(out *output) error {
 	c := cursor{records: r.records}
 	op, err := c.at(out.op)
@@ -235,7 +235,7 @@ func (b *batch) explain(s *survey, err error) error {
 	return fmt.Errorf("store result: %w", err)
 }
 
-// finished is the job as the commit of a batch stores it.
+// finished is the job in the form in which the commit of a batch stores it.
 func (r *run) finished(b *batch) Job {
 	job := r.job
 	job.State, job.Finished, job.Fault = Done, r.e.o.Now(), nil

@@ -23,7 +23,7 @@ const (
 
 var buffers = sync.Pool{New: func() any { b := make([]byte, bufferSize); return &b }}
 
-// perform makes the output of one operation, durable but under no name yet.
+// perform writes the output of one operation, durably but without a key.
 func (r *run) perform(ctx context.Context, s *survey, i int, op *Operation, out *output, res *repo.PlanReservation) error {
 	size := op.size()
 	u, err := r.a.NewUpload(ctx, repo.UploadOptions{Key: op.Target, Size: size, Reservation: res})
@@ -82,7 +82,7 @@ func (r *run) copy(ctx context.Context, s *survey, i int, op *Operation, naming 
 	return copyLarge(ctx, src, naming, w)
 }
 
-// copySmall goes through one buffer, one step after the other.
+// copySmall uses one buffer, and does one step after the other.
 func copySmall(ctx context.Context, src *extents, naming hash.Hash, w io.Writer) error {
 	buffer := buffers.Get().(*[]byte)
 	defer buffers.Put(buffer)
@@ -105,7 +105,7 @@ func copySmall(ctx context.Context, src *extents, naming hash.Hash, w io.Writer)
 	}
 }
 
-// copyLarge reads, hashes and writes at the same time.
+// copyLarge reads, hashes and writes in parallel.
 func copyLarge(ctx context.Context, src *extents, naming hash.Hash, w io.Writer) error {
 	group, ctx := errgroup.WithContext(ctx)
 	type chunk struct {
@@ -171,8 +171,8 @@ func copyLarge(ctx context.Context, src *extents, naming hash.Hash, w io.Writer)
 	return nil
 }
 
-// adopt looks whether the content stands under its name already. Then its bytes are hashed once, and
-// kept if they are right: the upload is given up. Damaged bytes are replaced.
+// adopt checks whether an item with this content and name exists. If so, its bytes are hashed, and the item is kept if they are correct:
+// the upload is discarded. Damaged bytes are replaced.
 func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
 	ref, right, err := r.standing(ctx, naming, out.key, out.sum)
 	switch {
@@ -188,8 +188,7 @@ func (r *run) adopt(ctx context.Context, naming Naming, out *output) error {
 	return nil
 }
 
-// standing is the reference of the item that stands under the key that sum gives, and whether its bytes are right; empty when there
-// is none.
+// standing returns the reference of the item under the key derived from sum, and whether its bytes are correct; empty if there is none.
 func (r *run) standing(ctx context.Context, naming Naming, key string, sum []byte) (ref string, right bool, err error) {
 	entry, err := r.own.Row(ctx, key)
 	switch {

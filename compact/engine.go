@@ -82,15 +82,15 @@ type Engine struct {
 	active  sync.WaitGroup // runs and the queue's goroutines
 }
 
-// jobKey names a job among those of all repositories. A repository is meant as it was opened: two copies of one
-// have the same ID, and so has one that is opened again after it was given up.
+// jobKey identifies a job among those of all repositories. The repository is identified by the open object, because two copies of a
+// repository have the same ID, and so has one that was closed and opened again.
 type jobKey struct {
 	repo *repo.Repository
 	id   string
 }
 
-// gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that
-// none waits for the disk of another.
+// gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that none waits
+// for the disk of another.
 type gate struct {
 	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
 	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
@@ -108,7 +108,7 @@ func (e *Engine) gate(r *repo.Repository) *gate {
 	return g
 }
 
-// New makes an engine.
+// New creates an engine.
 func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
@@ -127,12 +127,12 @@ func New(o Options) *Engine {
 	return e
 }
 
-// StopWatching ends every Watch and Await with ErrBusy, now and later, while jobs go on: a server that is about to
-// stop first finishes its requests, and those who watch a job would not let it.
+// StopWatching ends every Watch and Await with ErrBusy, now and later, while jobs continue. A server that is about to stop first
+// waits for its requests to finish, and those that watch a job would not finish.
 func (e *Engine) StopWatching() { e.leave.Do(func() { close(e.leaving) }) }
 
-// Close cancels what is under way and waits for it. Plans it interrupts have changed nothing.
-// It must come before the repositories are closed.
+// Close cancels running plans and waits for them. Plans that it interrupts have changed nothing. It must be called before the
+// repositories are closed.
 func (e *Engine) Close() error {
 	e.mu.Lock()
 	e.closed = true
@@ -142,8 +142,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Abandon ends what is under way in a repository whose directory was taken away, and forgets what waits. The rows
-// of both say so: whoever opens the repository again, wherever it is, takes them up.
+// Abandon ends running jobs in a repository whose directory was moved or replaced, and forgets queued ones. Their rows stay:
+// the process that opens the repository again, wherever it is, resumes them.
 func (e *Engine) Abandon(r *repo.Repository) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -168,7 +168,7 @@ func (e *Engine) Abandon(r *repo.Repository) {
 
 var errAbandoned = &PlanError{Operation: -1, Range: -1, Err: repo.ErrDetached, Detail: "the repository was moved or removed while it worked"}
 
-// Active is the number of plans and jobs being carried out now, also of those whose clients have left.
+// Active is the number of running plans and jobs, including those whose clients have disconnected.
 func (e *Engine) Active() int {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -183,24 +183,27 @@ func (e *Engine) Active() int {
 
 var errStopping = &PlanError{Operation: -1, Range: -1, Err: repo.ErrBusy, Detail: "the server is stopping"}
 
-// Run carries out the plan for a principal, or joins an identical plan that is running, or returns
-// the kept result of an identical one that is done (same plan, same principal, same repository).
-// All new items, all deletions and the result are one index transaction; when Run returns nil they are durable.
-// On error nothing has changed: a *PlanError says what is wrong with the plan. One that was cancelled, or found wrong after
-// seconds of reading, is refused in the same way for a minute, so that a client that retries by itself does not begin it again. The work goes on when ctx
-// ends, and Run then returns ctx.Err(): a retry joins it.
-// each is called for every operation in order, after the commit; an error of each is returned as it is.
+// Run carries out the plan for a principal, or joins an identical plan that is running, or returns the stored result of an
+// identical plan that is done (same plan, same principal, same repository). All new items, all deletions and the result are
+// one index transaction; when Run returns nil they are durable. On error nothing was changed; a *PlanError says what is wrong
+// with the plan.
+//
+// If a plan was cancelled, or was found wrong after it had run for several seconds, the same plan gets the same error for a minute,
+// so that a client that retries automatically does not start it again. When ctx ends the work continues and Run returns
+// ctx.Err(); a retry joins it.
+//
+// each is called for every operation in order, after the commit; an error of each is returned unchanged.
 func (e *Engine) Run(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) error {
 	return e.call(ctx, a, p, nil, each)
 }
 
-// RunOpen is Run for a client that stores what refers to the outputs only when it has the answer: until that is proven
-// (see repo.Compaction) or the client removes them itself, the items to delete that the plan also reads stay beside the
-// outputs. Of operations without an output the items are removed, or, where somebody may have come to use them, left
-// alone; the outcome says "deleted" of both. The kept result is given under the lock only that was there the first
-// time; under another the plan is carried out again, and finds its outputs.
+// RunOpen is Run for a client that stores what refers to the outputs only after it has got the answer. Until that is proven (see
+// repo.Compaction), or the client removes them itself, items that the plan both reads and deletes stay, in addition to the
+// outputs. The items of operations without an output are removed, unless another client may have come to use them; the outcome
+// says "deleted" in both cases. The stored result is returned only under the lock that existed the first time; under
+// another lock the plan is carried out again, and finds its outputs.
 //
-// The answer is the caller's to give, and to note with the returned Compaction. It is nil on error, and for a plan without operations.
+// The caller sends the answer, and reports it to the returned Compaction, which is nil on error and for a plan without operations.
 func (e *Engine) RunOpen(ctx context.Context, a *repo.Access, p *Plan, each func(i int, o Outcome) error) (*repo.Compaction, error) {
 	if p.err != nil || p.Len() == 0 {
 		return nil, p.err
@@ -244,7 +247,7 @@ func (e *Engine) call(ctx context.Context, a *repo.Access, p *Plan, open *repo.C
 	return r.result.report(p.records, each)
 }
 
-// newRun is a run of a plan for a principal that has not begun. open is nil, or the request of RunOpen.
+// newRun creates a run of a plan for a principal. open is nil, or the request of RunOpen.
 func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	id := identity(a.Principal(), p, open != nil)
 	now := e.o.Now()
@@ -257,8 +260,8 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	return r
 }
 
-// start returns the run of a plan: a new one, or the one that is under way. job is that of a queued plan whose
-// time has come. Of one plan of one principal there is one run at a time: what it stores, no other has stored meanwhile.
+// start returns the run of a plan: a new one, or the one that is running. job is a queued plan whose time has come. There is one run at a
+// time of a plan of a principal, so no other run has stored what it stores.
 func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction) (*run, error) {
 	if err := p.records.sync(); err != nil {
 		return nil, err
@@ -304,7 +307,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 			e.metrics.plans.WithLabelValues(planFailed).Inc()
 		}
 		if err := r.records.release(); err != nil {
-			e.o.Logger.Warn("temporary file of a plan", "error", err)
+			e.o.Logger.Warn("could not remove the temporary file of a plan", "error", err)
 		}
 		r.last = r.job
 		if r.err != nil {
@@ -326,7 +329,7 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 	return r, nil
 }
 
-// refusal is how a client's call ended whose answer may not have reached it.
+// refusal stores how a client's request ended whose answer may not have reached the client.
 type refusal struct {
 	err   error
 	until time.Time
@@ -340,15 +343,15 @@ func lockOf(open *repo.Compaction) string {
 	return open.Lock()
 }
 
-// Clients send a plan again within seconds when their connection breaks, as it does when a call fails whose answer has
-// begun because it took long. After late they are given the same refusal for refusalTime, rather than the
-// same work again; and after a cancellation, which would else have no effect.
+// Clients send a plan again within seconds when their connection breaks, as it does when a request fails whose answer has already begun
+// because it took long. A run that failed after late gives the same error for refusalTime, so that the same work is not repeated. So
+// does a cancelled one, because the cancellation would otherwise have no effect.
 const (
 	late        = 5 * time.Second
 	refusalTime = time.Minute
 )
 
-// refuseLocked remembers how r ended, if its retry would not do better.
+// refuseLocked stores how r ended, if a retry would end in the same way.
 func (e *Engine) refuseLocked(key jobKey, r *run) {
 	now := e.o.Now()
 	maps.DeleteFunc(e.refused, func(_ jobKey, last refusal) bool { return !now.Before(last.until) })
@@ -359,8 +362,8 @@ func (e *Engine) refuseLocked(key jobKey, r *run) {
 	}
 }
 
-// identity names a plan of a principal: equal for an equal request only. The
-// permissions belong to it, for a result must not outlive the right to ask for it; and whether its sources stay.
+// identity identifies a plan of a principal: it is equal only for an equal request. It includes the permissions, because a result must not
+// be available longer than the permission to request it, and whether the sources stay.
 func identity(p repo.Principal, plan *Plan, open bool) string {
 	h := sha256.New()
 	if open {

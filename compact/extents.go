@@ -20,23 +20,20 @@ const (
 	prefixSize = 4 // bytes of a blob's length, u32 little-endian
 )
 
-// openSources is how many items one operation holds open: plans go through one after the
-// other, or alternate between a few.
+// openSources is how many items one operation keeps open: plans read items one after the other, or alternate between a few.
 const openSources = 8
 
-// readAhead is how many bytes of an operation's sources are on their way from the disk before those it reads, in the source at hand
-// and the one after it.
+// readAhead is how many bytes of an operation's sources are requested from the disk in advance, in the current source and the next one.
 const readAhead = 4 << 20
 
-// extent is a run of ranges that lie one behind the other in their source.
+// extent is a sequence of adjacent ranges of a source.
 type extent struct {
 	first, next int   // the ranges from first on, before next
 	start, end  int64 // of what is left of it, in the source
 }
 
-// extents reads the output of an operation from its sources. Ranges that lie one behind the other are
-// read as one. Of a V'Ger pack the length prefixes are read with the blobs, for they
-// are the same bytes in the output, and compared on the way.
+// extents reads the output of an operation from its sources. Adjacent ranges are read together. In a V'Ger pack the length prefixes are
+// read together with the blobs, because the output has the same bytes, and compared meanwhile.
 type extents struct {
 	r      *run
 	s      *survey
@@ -71,7 +68,7 @@ func (x *extents) close() {
 	}
 }
 
-// bounds are the bytes of range i in its source, its prefix included.
+// bounds returns the position of range i in its source, including its prefix.
 func (x *extents) bounds(i int) (start, end int64) {
 	rng := x.ranges[i]
 	start, _ = resolve(x.s.sources[rng.Key].item.Size, rng)
@@ -85,7 +82,7 @@ func (x *extents) bounds(i int) (start, end int64) {
 // key is the source of an extent.
 func (x *extents) key(e extent) string { return x.ranges[e.first].Key }
 
-// after is the extent that follows e: as many ranges as lie one behind the other, one byte at least.
+// after returns the extent that follows e: as many ranges as are adjacent, with at least one byte.
 func (x *extents) after(e extent) (extent, bool) {
 	for e.next < len(x.ranges) {
 		e.first = e.next
@@ -121,8 +118,8 @@ func (x *extents) advance() bool {
 	return true
 }
 
-// hint tells the disk what will be read, up to readAhead bytes from now on. An error is that of a source that is not what
-// it was: that of the next one comes early.
+// hint requests readahead for what will be read next, up to readAhead bytes. Its error is that of the next source, found early: the source
+// has changed.
 func (x *extents) hint(ctx context.Context) error {
 	if x.hinted <= 0 {
 		x.ahead, x.hinted, x.sources = x.now, 0, 0
@@ -153,7 +150,7 @@ func (x *extents) hint(ctx context.Context) error {
 	return nil
 }
 
-// fill reads the next bytes of the output into p, whole p but at the end: then err is io.EOF.
+// fill reads the next bytes of the output into p. It fills p completely except at the end, where err is io.EOF.
 func (x *extents) fill(ctx context.Context, p []byte) (n int, err error) {
 	n = copy(p, x.header)
 	x.header = x.header[n:]
@@ -222,7 +219,7 @@ func (x *extents) wrong(i int, err error, format string, args ...any) error {
 	}
 }
 
-// object opens a source, which must still be what the survey saw.
+// object opens a source, which must still be the item that the survey found.
 func (x *extents) object(ctx context.Context, key string) (*repo.Object, error) {
 	last := len(x.open) - 1
 	for i := last; i >= 0; i-- {

@@ -9,11 +9,11 @@ import (
 	"packhouse/repo"
 )
 
-// perOutput is what an output takes of the disk beside its bytes: the trailer, and the rest of its last block.
+// perOutput is the disk space that an output uses in addition to its bytes: the trailer, and the rest of its last block.
 const perOutput = 4 << 10
 
-// reserve sets quota and disk space aside for the plan. Where there is too little, the outputs that stand under their
-// hash already are found first: they need none, so that a plan that was carried out, and whose answer was lost, is not refused.
+// reserve reserves quota and disk space for the plan. If there is too little, the outputs that already exist under their hash are found
+// first, because they need none: so a plan that was carried out, and whose answer was lost, is not refused.
 func (r *run) reserve(s *survey, outputs []output) (*repo.PlanReservation, error) {
 	net, peak := s.net, r.output+perOutput*int64(r.makes)
 	reservation, err := r.a.Reserve(net, peak, false)
@@ -34,8 +34,8 @@ func (r *run) reserve(s *survey, outputs []output) (*repo.PlanReservation, error
 	return reservation, nil
 }
 
-// find makes the outputs without writing them, in order to see which stand under their hash already, and keeps those. It returns how
-// many there are.
+// find computes the outputs without writing them, to see which of them already exist under their hash, and keeps those. It returns their
+// number.
 func (r *run) find(s *survey, outputs []output) (found int, err error) {
 	sizes, err := r.possible()
 	if err != nil || len(sizes) == 0 {
@@ -73,14 +73,14 @@ func (r *run) find(s *survey, outputs []output) (found int, err error) {
 	return found, err
 }
 
-// named is where an output will be, as far as it is known before it is made.
+// named is the key of an output, as far as it is known before the output is written.
 type named struct {
 	prefix string
 	size   int64
 }
 
-// possible are the outputs named by their hash of which there is an item of that size: the others need not be made to know that
-// they do not stand. A plan may read a terabyte, and be refused.
+// possible returns the outputs named by their hash for which an item of that size exists. The others cannot exist already and need not be
+// computed: a plan may read a terabyte, and then be refused.
 func (r *run) possible() (map[named]bool, error) {
 	wanted := make(map[named]bool)
 	c := cursor{records: r.records}
@@ -129,7 +129,7 @@ func (r *run) possible() (map[named]bool, error) {
 	return wanted, nil
 }
 
-// unfound is what the plan needs of quota and disk without the outputs that were found.
+// unfound is the quota and disk space that the plan needs without the outputs that were found.
 func (r *run) unfound(s *survey, outputs []output) (net, bytes int64) {
 	net, bytes = s.net, r.output
 	stays := make(map[string]bool)

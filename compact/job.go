@@ -10,7 +10,7 @@ import (
 // State of a job.
 type State string
 
-// A job is queued, then running, then one of the others. After a restart a running one starts over.
+// A job is queued, then running, then in one of the other states. After a restart a running job starts from the beginning.
 const (
 	Queued    State = "queued"
 	Running   State = "running"
@@ -19,7 +19,7 @@ const (
 	Cancelled State = "cancelled"
 )
 
-// Ended tells whether nothing more will happen.
+// Ended reports whether the state is final.
 func (s State) Ended() bool { return s == Done || s == Failed || s == Cancelled }
 
 // Kind of a job.
@@ -31,8 +31,7 @@ const (
 	Vacuum     Kind = "vacuum"
 )
 
-// Job is what is known of a job: the readable part of its row, with the progress of now. Its JSON
-// form is that of the API, see docs/api.md.
+// Job is the readable part of a job's row, with its current progress. Its JSON form is that of the API, see docs/api.md.
 type Job struct {
 	ID        string    `json:"id"`
 	Kind      Kind      `json:"kind"`
@@ -58,7 +57,7 @@ type Job struct {
 	Opened int64 `json:"-"`
 }
 
-// Progress of a job. Totals are known once the plan was held against the index.
+// Progress of a job. The totals are known after the plan has been checked against the index.
 type Progress struct {
 	Operations      int64 `json:"operations"` // done; of a scrub: items; of a vacuum: segments
 	OperationsTotal int64 `json:"operations_total"`

@@ -12,8 +12,8 @@ import (
 	"packhouse/repo"
 )
 
-// Jobs lists the jobs of a repository, oldest first: queued and running ones, calls that a client is
-// waiting for, and those that ended within the time results are kept.
+// Jobs lists the jobs of a repository, oldest first: queued and running ones, requests for which a client is waiting, and those
+// that ended within the time for which results are kept.
 func (e *Engine) Jobs(ctx context.Context, r *repo.Repository) ([]Job, error) {
 	var jobs []Job
 	err := e.EachJob(ctx, r, func(job Job) error {
@@ -23,8 +23,8 @@ func (e *Engine) Jobs(ctx context.Context, r *repo.Repository) ([]Job, error) {
 	return jobs, err
 }
 
-// EachJob is Jobs for lists of any length: fn is called for each job, and of the others only the order is in memory. borg
-// makes a job of every pack that it rewrites. An error of fn ends it and is returned.
+// EachJob is Jobs for lists of any length: fn is called for each job, and only the order of the others is in memory. (borg
+// creates a job for every pack that it rewrites.) An error of fn ends the listing and is returned.
 func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) error) error {
 	if err := e.Resume(ctx, r); err != nil {
 		return err
@@ -87,8 +87,8 @@ func stored(rows jobRows, id string) (Job, error) {
 	return job, err
 }
 
-// live are the jobs of a repository of which the rows do not tell: those that have not ended, as they
-// are now, and those whose end could not be stored.
+// live returns the jobs of a repository whose rows are not up to date: those that have not ended, in their current state, and those whose
+// end could not be stored.
 func (e *Engine) live(r *repo.Repository) map[string]Job {
 	jobs := make(map[string]Job)
 	e.mu.Lock()
@@ -117,8 +117,8 @@ func (e *Engine) live(r *repo.Repository) map[string]Job {
 	return jobs
 }
 
-// Cancel ends a job, durably, and returns when it has ended, with the job as it then is: a job whose commit
-// was under way is done. One that ended before is returned as it is.
+// Cancel cancels a job durably, and returns when it has ended, with its final state: a job that was being committed is done. A job
+// that had already ended is returned unchanged.
 func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job, error) {
 	if err := e.Resume(ctx, r); err != nil {
 		return Job{}, err
@@ -149,8 +149,8 @@ func (e *Engine) Cancel(ctx context.Context, r *repo.Repository, id string) (Job
 	return job, err
 }
 
-// cancelWaiting stores the end of a job that is out of the queue. A client's call of the same plan that is
-// under way ends too; when that had committed, the job is done, and its result stays.
+// cancelWaiting stores the end of a job that was removed from the queue. A client's running request with the same plan ends too; if it has
+// committed already, the job is done and its result stays.
 func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, error) {
 	if call != nil {
 		select {
@@ -170,8 +170,8 @@ func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, er
 	return stored(t.repo, job.ID)
 }
 
-// Outcomes calls each for every operation of a queued plan that is done, in order, for as long as its result
-// is kept. ErrNotFound: there is no such job, or it is not done, or its plan came with a call that waited.
+// Outcomes calls each for every operation of a queued plan that is done, in order, while its result is kept. ErrNotFound: there is
+// no such job, or it is not done, or its plan belongs to a request for which a client waited.
 func (e *Engine) Outcomes(r *repo.Repository, id string, each func(i int, o Outcome) error) error {
 	row, err := r.Job(id)
 	if err != nil {
@@ -199,8 +199,8 @@ func (e *Engine) Outcomes(r *repo.Repository, id string, each func(i int, o Outc
 	return res.report(plan.records, each)
 }
 
-// Await waits until a job has ended. Of a client's call that was cancelled or failed only those know who waited for it
-// meanwhile: it leaves no row, and is ErrNotFound afterwards.
+// Await waits until a job has ended. A request of a client that was cancelled or failed leaves no row: only callers that were
+// waiting for it get its end, later ones get ErrNotFound.
 func (e *Engine) Await(ctx context.Context, r *repo.Repository, id string) (Job, error) {
 	return e.await(ctx, r, id, nil)
 }
@@ -209,14 +209,14 @@ func (e *Engine) await(ctx context.Context, r *repo.Repository, id string, call 
 	return e.watch(ctx, r, id, call, 0, func(Job) error { return nil })
 }
 
-// Watch calls fn with the job as it is now, whenever its state changes, and every interval (if
-// positive) while its progress does. It returns when the job has ended, after fn has seen that, or when fn fails.
+// Watch calls fn with the current job whenever its state changes, and at most once in each interval (if positive) while its
+// progress changes. It returns when the job has ended and fn was called with that state, or when fn fails.
 func (e *Engine) Watch(ctx context.Context, r *repo.Repository, id string, interval time.Duration, fn func(Job) error) (Job, error) {
 	return e.watch(ctx, r, id, nil, interval, fn)
 }
 
-// now is a job as it is now, and the run of the client's call that it is, if it is one. call is that run when
-// the caller has met it before: it may have ended and left no row.
+// now returns the current state of a job, and the run of the client's request to which it belongs, if any. call is that run if the caller
+// already has it, because it may have ended and left no row.
 func (e *Engine) now(r *repo.Repository, id string, call *run) (Job, *run, error) {
 	e.mu.Lock()
 	if run := e.runs[jobKey{r, id}]; run != nil {
@@ -287,8 +287,8 @@ type Estimate struct {
 	Saved      int64 `json:"bytes_saved"` // by which the repository's quota usage shrinks; negative: grows
 }
 
-// Estimate holds a plan against the index without carrying it out: the errors are those that Run has before it
-// reads a byte, but for space and quota.
+// Estimate checks a plan against the index without carrying it out. Its errors are those that Run returns before it reads any
+// item, except those about space and quota.
 func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimate, error) {
 	if p.err != nil {
 		return Estimate{}, p.err

@@ -26,13 +26,13 @@ func newMetrics(queued func() float64) *metrics {
 	}
 	return &metrics{
 		plans: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (the kept result of the same plan), failed.",
+			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (answered with the stored result of the same plan), failed.",
 		}, []string{"result"}),
 		read:     counter("packhouse_compaction_read_bytes_total", "Bytes that plans have read."),
 		written:  counter("packhouse_compaction_written_bytes_total", "Bytes that plans have written."),
 		freed:    counter("packhouse_compaction_freed_bytes_total", "Sizes of the items that plans have deleted."),
-		damaged:  counter("packhouse_scrub_damaged_items_total", "Damaged items that scrubs came upon; one that stays damaged counts each time."),
-		vacuumed: counter("packhouse_vacuum_freed_bytes_total", "Bytes of the segments that vacuums have emptied and unlinked."),
+		vacuumed: counter("packhouse_vacuum_freed_bytes_total", "Bytes of the segments that vacuums have emptied and deleted."),
+		damaged:  counter("packhouse_scrub_damaged_items_total", "Damaged items found by scrubs; an item that stays damaged is counted in each scrub."),
 		queued: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "packhouse_jobs", Help: "Background jobs that are queued or running.",
 		}, queued),

@@ -13,7 +13,7 @@ import (
 	"packhouse/repo/keys"
 )
 
-// Frame is how an operation's output is laid out.
+// Frame is the format of an operation's output.
 type Frame uint8
 
 const (
@@ -29,15 +29,14 @@ type Range struct {
 	Length int64
 }
 
-// Naming names an output by the hash of its content.
+// Naming derives the key of an output from the hash of its content.
 type Naming struct {
 	Algorithm digest.Algorithm
 	Prefix    string // namespace in front, without trailing slash; may be empty
 	Levels    int    // two-character directories from the start of the digest; negative is as 0
 }
 
-// Operation makes one new item from ranges, in order. With no ranges and Empty false it
-// makes none and only deletes.
+// Operation creates one item from ranges, in order. Without ranges, and with Empty false, it creates none and only deletes.
 type Operation struct {
 	Ranges  []Range
 	Empty   bool   // make an item of no bytes from no ranges
@@ -47,10 +46,10 @@ type Operation struct {
 	Deletes []string // items to delete when the whole plan has succeeded; never one that is an output of the plan
 }
 
-// makes tells whether the operation has an output.
+// makes reports whether the operation has an output.
 func (o *Operation) makes() bool { return len(o.Ranges) > 0 || o.Empty }
 
-// size is the output's, in bytes. Add has made sure that it does not overflow.
+// size is the size of the output, in bytes. Add has checked that it does not overflow.
 func (o *Operation) size() int64 {
 	if !o.makes() {
 		return 0
@@ -65,7 +64,7 @@ func (o *Operation) size() int64 {
 	return n
 }
 
-// reads is how many bytes are read to make the output.
+// reads is the number of bytes that are read for the output.
 func (o *Operation) reads() int64 {
 	if o.Frame == VGerPack && o.makes() {
 		return o.size() - int64(len(packHeader))
@@ -73,7 +72,7 @@ func (o *Operation) reads() int64 {
 	return o.size()
 }
 
-// names is how often the operation names an item to read or delete; ranges of one item behind one another count once.
+// names is how often the operation names an item to read or delete; adjacent ranges of one item count once.
 func (o *Operation) names() int {
 	n := len(o.Deletes)
 	for i, r := range o.Ranges {
@@ -84,7 +83,7 @@ func (o *Operation) names() int {
 	return n
 }
 
-// Outcome is what one operation made.
+// Outcome is the result of one operation.
 type Outcome struct {
 	Key     string // of the new item; empty when the operation makes none
 	Size    int64
@@ -117,7 +116,7 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// PlanError says which part of a plan is wrong. Nothing has changed.
+// PlanError says which part of a plan is wrong. Nothing was changed.
 type PlanError struct {
 	Operation int // zero-based; -1: the plan as a whole
 	Range     int // zero-based; -1: the operation as a whole
@@ -149,9 +148,8 @@ func (e *PlanError) Error() string {
 }
 func (e *PlanError) Unwrap() error { return e.Err }
 
-// Plan is a list of operations, built by Add. Beyond a few MiB it lives in a
-// temporary file, so that a plan may be larger than memory. Close ends it. It is
-// not safe for concurrent use, and takes no more operations once it was given to Run.
+// Plan is a list of operations, built by Add. Above a few MiB it is kept in a temporary file, so that a plan may be larger than
+// memory. Close removes the file. A Plan is not safe for concurrent use, and accepts no more operations after it was passed to Run.
 type Plan struct {
 	limits  Limits
 	records *recordList
@@ -163,12 +161,12 @@ type Plan struct {
 	err     error     // of the first Add that failed
 }
 
-// NewPlan starts a plan.
+// NewPlan creates an empty plan.
 func (e *Engine) NewPlan(limits Limits) *Plan {
 	return &Plan{limits: limits.withDefaults(), records: newRecordList(e.o.TempDir), sum: sha256.New()}
 }
 
-// Limits are the plan's, with the defaults filled in.
+// Limits returns the limits of the plan, with the defaults filled in.
 func (p *Plan) Limits() Limits { return p.limits }
 
 // Len is the number of operations added.
@@ -215,7 +213,7 @@ func (p *Plan) add(o *Operation) error {
 	return nil
 }
 
-// check is what can be said of an operation without the index.
+// check checks what can be checked in an operation without the index.
 func (p *Plan) check(n int, o *Operation) error {
 	wrong := func(i int, kind error, format string, args ...any) error {
 		e := &PlanError{Operation: n, Range: i, Err: kind, Detail: fmt.Sprintf(format, args...)}
@@ -273,7 +271,7 @@ func (p *Plan) check(n int, o *Operation) error {
 	return checkName(n, o)
 }
 
-// shorten makes of what a client sent as a key something that an answer and a log line can hold.
+// shorten makes a key from a client short and printable enough for an answer and a log line.
 func shorten(key string) string {
 	if len(key) <= keys.Max {
 		return key
@@ -303,7 +301,7 @@ func checkPackRange(o *Operation, i int) string {
 	return ""
 }
 
-// checkName tests what is known of the output's name.
+// checkName checks what is known of the output's name.
 func checkName(n int, o *Operation) error {
 	wrong := func(err error) error { return &PlanError{Operation: n, Range: -1, Key: shorten(o.Target), Err: err} }
 	if o.Target != "" {
@@ -324,7 +322,7 @@ func checkName(n int, o *Operation) error {
 	return nil
 }
 
-// key is the name of an output whose content has the digest sum.
+// key returns the key of an output whose content has the digest sum.
 func (n Naming) key(sum []byte) string {
 	const digits = "0123456789abcdef"
 	text := make([]byte, 0, 2*len(sum))
@@ -344,7 +342,7 @@ func (n Naming) key(sum []byte) string {
 	return b.String()
 }
 
-// Close forgets the plan; a run that has begun keeps what it needs.
+// Close releases the plan. A run that has begun keeps what it needs.
 func (p *Plan) Close() error {
 	if p.err == nil {
 		p.err = errors.New("plan is closed")

@@ -17,13 +17,13 @@ import (
 	"packhouse/repo/policy"
 )
 
-// When a job is to run.
+// Times at which a job is to run.
 const (
 	WhenNow    = "now"
 	WhenWindow = "window" // in the next maintenance window; now, if the server has none
 )
 
-// CheckWhen tells whether when is "now", "window" or a time as in RFC 3339.
+// CheckWhen returns an error unless when is "now", "window" or a time in RFC 3339 format.
 func CheckWhen(when string) error {
 	if when == WhenNow || when == WhenWindow {
 		return nil
@@ -34,7 +34,7 @@ func CheckWhen(when string) error {
 	return nil
 }
 
-// task is a background job in the engine's hands.
+// task is a background job in the engine.
 type task struct {
 	repo   *repo.Repository
 	job    Job // queued, or as it was when it began
@@ -44,18 +44,18 @@ type task struct {
 
 var errCancelled = &PlanError{Operation: -1, Range: -1, Err: cancelledError{}}
 
-// cancelledError is what a client is told whose call was cancelled. It is a refusal, and no fault
-// of the moment: the client must not send the plan again by itself.
+// cancelledError is the error for a client whose request was cancelled. Its status is not one after which clients retry, so that the client
+// does not send the plan again automatically.
 type cancelledError struct{}
 
 func (cancelledError) Error() string        { return "the job was cancelled on the server" }
 func (cancelledError) Is(target error) bool { return target == repo.ErrDenied }
 
-// Submit queues a plan as a job of its principal. The job is durable when Submit
-// returns, and starts over after a restart. The plan is held against the index at once, and once more when it
-// runs, with what Options.Authorize then leaves of the principal's permissions: it is told whether the principal is trusted,
-// as one is that came by the side that needs no credentials. The same plan of the same principal is the same job: queued or running, or done and
-// still true, it is returned as it is.
+// Submit queues a plan as a job of its principal. When Submit returns, the job is durable, and is restarted after a restart of
+// the server. The plan is checked against the index immediately, and again when the job runs, with the permissions that
+// Options.Authorize then returns for the principal. Authorize is told whether the principal is trusted, which means that it came
+// over a connection that needs no credentials. The same plan of the same principal is the same job: if it is queued or
+// running, or done and its result still matches the repository, it is returned unchanged.
 func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when string, trusted bool) (Job, error) {
 	if p.err != nil {
 		return Job{}, p.err
@@ -114,7 +114,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	return job, nil
 }
 
-// enqueue lets a job whose row is stored wait for its time.
+// enqueue adds a job, whose row is stored, to the queue.
 func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
@@ -123,7 +123,7 @@ func (e *Engine) enqueue(r *repo.Repository, job Job) {
 	e.wakeLocked()
 }
 
-// waitingLocked is the job of an ID that is in the queue and has not begun, or nil.
+// waitingLocked returns the job with an ID that is queued and has not begun, or nil.
 func (e *Engine) waitingLocked(r *repo.Repository, id string) *task {
 	for _, t := range e.tasks {
 		if t.repo == r && t.job.ID == id && t.cancel == nil {
@@ -138,8 +138,7 @@ func (e *Engine) dropLocked(t *task) {
 	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
 }
 
-// wakeLocked starts the queue's goroutines, or tells them that something changed. Who
-// waits for a job looks again.
+// wakeLocked starts the queue's goroutines, or notifies them of a change. Callers that wait for a job check it again.
 func (e *Engine) wakeLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
@@ -151,8 +150,8 @@ func (e *Engine) wakeLocked() {
 	}
 }
 
-// Resume takes up the jobs that a stop or crash left queued or running. It is done once for each
-// repository; the first job that is submitted or asked for does it too.
+// Resume queues the jobs that were queued or running when the server stopped or crashed. It is done once for each repository; the
+// first job that is submitted or requested triggers it too.
 func (e *Engine) Resume(ctx context.Context, r *repo.Repository) error {
 	g := e.gate(r)
 	g.resuming.Lock()
@@ -185,7 +184,7 @@ func (e *Engine) unfinished(rows jobRows, files planFiles) (waiting []Job, err e
 		known[row.ID] = true
 		job, _, err := decodeJob(row.Record)
 		if err != nil {
-			e.o.Logger.Warn("job is not understood", "job", row.ID, "error", err)
+			e.o.Logger.Warn("stored job cannot be decoded and is ignored", "job", row.ID, "error", err)
 			return nil
 		}
 		if !job.State.Ended() {
@@ -299,7 +298,7 @@ func (e *Engine) perform(t *task) {
 	if job.Kind != Compaction || err != nil {
 		// A compaction that succeeded has stored its row in its own transaction.
 		if err := storeEnd(context.WithoutCancel(ctx), t.repo, job); err != nil {
-			e.o.Logger.Error("the end of a job could not be stored; it starts over with the server", "job", job.ID, "error", err)
+			e.o.Logger.Error("the end of a job could not be stored; the job runs again after a restart", "job", job.ID, "error", err)
 			e.mu.Lock()
 			e.ended[jobKey{t.repo, job.ID}] = job // who waits for it must learn of it all the same
 			e.mu.Unlock()
@@ -311,7 +310,7 @@ func (e *Engine) perform(t *task) {
 	e.wakeLocked()
 }
 
-// storeEnd stores how a job ended, unless a client's own call of the same plan has stored a result meanwhile: that stays.
+// storeEnd stores how a job ended, unless a client's own request with the same plan has stored a result meanwhile, which stays.
 func storeEnd(ctx context.Context, rows jobRows, job Job) error {
 	row, err := rows.Job(job.ID)
 	if err != nil {
@@ -377,7 +376,7 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	return r.job, rightsChanged(r.err, before)
 }
 
-// rightsChanged says of a denial that it is none of the rights that the job was submitted with.
+// rightsChanged adds to a denial that the job had the permission when it was submitted.
 func rightsChanged(err error, before repo.Principal) error {
 	if denied, ok := errors.AsType[*repo.DeniedError](err); ok && before.Permissions.Allows(denied.Key, denied.Letters) {
 		return fmt.Errorf("%w: denied, for the rights of %q have changed since the job was submitted", err, before.Name)
@@ -385,7 +384,7 @@ func rightsChanged(err error, before repo.Principal) error {
 	return err
 }
 
-// load reads the plan of a job and on whose behalf it is, with the permissions of then.
+// load reads the plan of a job and its principal, with the permissions from when it was submitted.
 func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) {
 	permissions, err := policy.Parse(job.Permissions)
 	if err != nil {
@@ -406,7 +405,7 @@ func (e *Engine) load(r *repo.Repository, job Job) (*repo.Access, *Plan, error) 
 
 var errPlanDamaged = fmt.Errorf("%w: the stored plan is damaged", repo.ErrCorrupt)
 
-// unlimited is for plans that have passed the limits before.
+// unlimited is for plans that were checked against the limits before.
 var unlimited = Limits{Operations: math.MaxInt32, Ranges: math.MaxInt32, Output: 1 << 62, PlanBytes: 1 << 62}
 
 // faultOf is an error as a job keeps it.

@@ -9,13 +9,12 @@ import (
 	"packhouse/repo/digest"
 )
 
-// recordMemory is how many bytes of records a plan keeps in memory; the rest goes to a temporary
-// file. It holds some tens of thousands of ranges.
+// recordMemory is how many bytes of records a plan keeps in memory; the rest is written to a temporary file. It is enough for some tens of
+// thousands of ranges.
 const recordMemory = 4 << 20
 
-// recordList is a list of records, in memory up to recordMemory, then in a temporary file that has no name
-// any more, so that nothing is left after a crash. Appending is for one goroutine; reading is safe
-// for many, once appending is over.
+// recordList is a list of records, in memory up to recordMemory, then in a temporary file that is already unlinked, so that nothing remains
+// after a crash. Appending is for one goroutine; reading is safe for many after appending has ended.
 type recordList struct {
 	dir    string // "" means os.TempDir()
 	size   int64
@@ -78,7 +77,7 @@ func (l *recordList) sync() error {
 	return nil
 }
 
-// createUnnamed makes a temporary file whose name is gone already.
+// createUnnamed creates a temporary file and unlinks it.
 func createUnnamed(dir string) (*os.File, error) {
 	f, err := os.CreateTemp(dir, "packhouse-plan-*")
 	if err != nil {
@@ -111,7 +110,7 @@ func (l *recordList) read(i int, buffer *[]byte) ([]byte, error) {
 	return b, nil
 }
 
-// retain is for one more user, each of whom releases once.
+// retain adds a user; each user calls release once.
 func (l *recordList) retain() *recordList {
 	l.users.Add(1)
 	return l

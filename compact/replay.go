@@ -9,7 +9,7 @@ import (
 	"packhouse/repo"
 )
 
-// replay returns the result that is kept for this plan, if it is still true; nil if there is none.
+// replay returns the stored result for this plan, if it still matches the repository; nil if there is none.
 func (r *run) replay() (*result, error) {
 	row, err := r.repo.Job(r.id)
 	if errors.Is(err, repo.ErrNotFound) {
@@ -20,7 +20,7 @@ func (r *run) replay() (*result, error) {
 	}
 	job, rest, err := decodeJob(row.Record)
 	if err != nil {
-		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
+		r.e.o.Logger.Warn("stored result of a job cannot be decoded; the plan is carried out again", "job", r.id, "error", err)
 		return nil, nil
 	}
 	if job.State != Done || r.e.expired(job) {
@@ -32,7 +32,7 @@ func (r *run) replay() (*result, error) {
 	}
 	kept, err := decodeResult(rest)
 	if err != nil {
-		r.e.o.Logger.Warn("kept result is not used", "job", r.id, "error", err)
+		r.e.o.Logger.Warn("stored result of a job cannot be decoded; the plan is carried out again", "job", r.id, "error", err)
 		return nil, nil
 	}
 	if ok, err := kept.holds(r.ctx, r.own, r.records, open != nil); err != nil || !ok {
@@ -47,7 +47,7 @@ func (r *run) replay() (*result, error) {
 
 func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished) > e.o.Keep }
 
-// Prune forgets the jobs that ended longer ago than results are kept.
+// Prune deletes jobs that ended longer ago than results are kept.
 func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error { return e.prune(ctx, r, r) }
 
 func (e *Engine) prune(ctx context.Context, rows jobRows, files planFiles) error {
@@ -85,6 +85,6 @@ func (e *Engine) pruneSometimes(ctx context.Context, r *repo.Repository, now tim
 		return
 	}
 	if err := e.Prune(ctx, r); err != nil {
-		e.o.Logger.Warn("old jobs stay for now", "error", err)
+		e.o.Logger.Warn("expired jobs could not be deleted; retried later", "error", err)
 	}
 }

@@ -39,7 +39,7 @@ func print(ref string) uint64 {
 	return binary.BigEndian.Uint64(sum[:])
 }
 
-// newResult is what outputs will be once they are committed.
+// newResult is the result of outputs after they are committed.
 func (r *run) newResult(s *survey, outputs []output) *result {
 	res := &result{outputs: make([]made, len(outputs))}
 	names := make(map[string]uint64, len(outputs))
@@ -187,10 +187,9 @@ func packOffsets(ranges []Range) []int64 {
 	return offsets
 }
 
-// holds tells whether the repository still is what the result says: every output is there, what was
-// deleted is not, and what was read is unchanged or gone. Else the
-// plan is a new request, although it reads like the old one. open: of an open plan only the outputs count, which
-// are asked for.
+// holds reports whether the repository still matches the result: every output exists, deleted items do not, and items that were read are
+// unchanged or deleted. Otherwise the plan is a new request, although it reads like the old one. open: for an open plan only the
+// outputs are checked.
 func (res *result) holds(ctx context.Context, own finder, s *recordList, open bool) (bool, error) {
 	stat := own.Stat
 	if open {

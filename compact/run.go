@@ -44,7 +44,7 @@ type run struct {
 	err      error
 }
 
-// progress is how far the run is. It may be called at any time.
+// progress returns the progress of the run. It may be called at any time.
 func (r *run) progress() Progress {
 	return Progress{
 		Operations: r.operations.Load(), OperationsTotal: int64(r.records.len()),
@@ -52,7 +52,7 @@ func (r *run) progress() Progress {
 	}
 }
 
-// output is what one operation made, until the commit.
+// output is the output of one operation, until the commit.
 type output struct {
 	op      int
 	key     string
@@ -66,8 +66,8 @@ type output struct {
 	uncounted bool // see run.uncounted
 }
 
-// carryOut is the whole of a run: a kept result, or survey, copying and commit. From the commit
-// on the outcome no longer depends on the run's context.
+// carryOut is a complete run: a stored result, or survey, copying and commit. From the commit on the outcome no longer depends on the run's
+// context.
 func (r *run) carryOut() (*result, error) {
 	if kept, err := r.replay(); kept != nil || err != nil {
 		if kept != nil {
@@ -115,7 +115,7 @@ func (r *run) carryOut() (*result, error) {
 	return r.commit(s, outputs, reservation)
 }
 
-// budget is where the memory of the run comes from.
+// budget returns the item budget that the run uses.
 func (r *run) budget() *itemBudget {
 	if r.background {
 		return r.e.jobs
@@ -123,7 +123,7 @@ func (r *run) budget() *itemBudget {
 	return r.e.calls
 }
 
-// workers are the tokens of the operations at work.
+// workers returns the tokens for operations that run in parallel.
 func (r *run) workers() chan struct{} {
 	if r.background {
 		return r.e.behind
@@ -141,7 +141,7 @@ func (r *run) acquire(ctx context.Context) bool {
 	}
 }
 
-// copyAll fills the outputs that were not found.
+// copyAll writes the outputs that were not found.
 func (r *run) copyAll(s *survey, outputs []output, reservation *repo.PlanReservation) error {
 	r.operations.Add(int64(r.records.len() - r.makes))
 	return r.each(outputs, func(ctx context.Context, i int, op *Operation, out *output) error {
@@ -196,7 +196,7 @@ func (r *run) each(outputs []output, fn func(ctx context.Context, i int, op *Ope
 	return r.ctx.Err()
 }
 
-// inOperation says of an error in which operation it came up.
+// inOperation adds to an error the operation in which it occurred.
 func (r *run) inOperation(i int, op *Operation, err error) error {
 	var already *PlanError
 	if errors.As(err, &already) || errors.Is(err, context.Canceled) {

@@ -18,14 +18,14 @@ const scrubCursor = "scrub.after"
 // listedDamaged is how many damaged keys a job names; it counts all.
 const listedDamaged = 100
 
-// maxUnreadable is how many items in a row may be unreadable before a scrub gives up: then it is the disk.
+// maxUnreadable is how many items in a row may be unreadable before a scrub ends, because the disk must be the cause.
 const maxUnreadable = 100
 
-// SubmitScrub queues a job that reads blobs and compares them with the size and BLAKE3 in the index. A damaged
-// item is marked: not served from then on, and not deleted either. One that the disk does not give is reported with them, and not
-// marked, for that says nothing of its bytes. share is the part of the
-// repository's bytes to read, going on where the last scrub with a share ended; 0 or 1 and above: all of it, from the
-// start. A scrub that is queued or running is returned as it is.
+// SubmitScrub queues a job that reads blobs and compares them with the size and BLAKE3 checksum in the index. A damaged item is
+// marked: from then on it is not served, and it is not deleted. An item that cannot be read because of a disk error is reported
+// too but not marked, because its bytes may be correct. share is the fraction of the repository's bytes to read, starting
+// where the last scrub with a share ended; 0, 1 and above mean all of it, from the start. A scrub that is already queued
+// or running is returned unchanged.
 func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal string, share float64, when string) (Job, error) {
 	if err := CheckWhen(when); err != nil {
 		return Job{}, err
@@ -200,7 +200,7 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	return nil
 }
 
-// unreadable goes on behind an item that the disk does not give, or tells why the scrub must end.
+// unreadable continues after an item that the disk cannot read, or returns why the scrub must end.
 func (s *scrub) unreadable(ctx context.Context, key string, err error) error {
 	if ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDetached) {
 		return err

@@ -8,8 +8,7 @@ import (
 	"packhouse/repo"
 )
 
-// source is an item that the plan reads, deletes or both, as the index had it before
-// anything was read.
+// source is an item that the plan reads, deletes or both, as it was in the index before anything was read.
 type source struct {
 	item   index.Item
 	found  bool
@@ -119,9 +118,9 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 	return nil
 }
 
-// uncounted tells whether an operation of an open plan makes its output of an item that does not count, as it is the
-// source of another open plan or came back after a compaction: then the output does not count either. Else a
-// repository with its quota full could not be compacted any more.
+// uncounted reports whether an operation of an open plan makes its output from an item that does not count, because the item is the source of
+// another open plan or came back after a compaction. Then the output does not count either; otherwise a repository with a full quota
+// could not be compacted any more.
 func (r *run) uncounted(s *survey, op *Operation) bool {
 	if r.open.Load() == nil || len(op.Ranges) == 0 {
 		return false
@@ -130,7 +129,7 @@ func (r *run) uncounted(s *survey, op *Operation) bool {
 	return src != nil && src.found && (src.item.Plan != 0 || src.item.Flags&index.FlagReturned != 0)
 }
 
-// surveyUnused takes note of an item that the client of an open plan calls unused.
+// surveyUnused records an item that the client of an open plan lists as unused.
 func (r *run) surveyUnused(s *survey, key string) error {
 	if len(s.unused) == maxSources {
 		return fmt.Errorf("%w: a plan names at most %d items", repo.ErrTooLarge, maxSources)
@@ -152,8 +151,8 @@ func (r *run) surveyUnused(s *survey, key string) error {
 	return nil
 }
 
-// frees is how many bytes of quota the deletion of an item gives back to the plan. What may be stored beyond the quota
-// is no place for what may not.
+// frees is how many bytes of quota the deletion of an item frees for the plan. Items that may be stored beyond the quota free nothing for
+// items that may not.
 func (r *run) frees(s *survey, key string) int64 {
 	src := s.sources[key]
 	if src == nil || !src.delete || !src.found {
@@ -165,7 +164,7 @@ func (r *run) frees(s *survey, key string) int64 {
 	return src.item.Counted()
 }
 
-// freed are the bytes of the items that the plan deletes, as far as it is known before the outputs have their names.
+// freed is the size of the items that the plan deletes, as far as it is known before the outputs have their names.
 func (s *survey) freed() int64 {
 	var n int64
 	for key, src := range s.sources {
@@ -179,7 +178,7 @@ func (s *survey) freed() int64 {
 // maxSources bounds the memory of a survey: some 400 bytes for each item that a plan names.
 const maxSources = 1_000_000
 
-// look finds the item of a key once. One that is not there is not an error here, nor one whose file is missing: it can be deleted.
+// look finds the item of a key, once for each key. A missing item is no error here, nor is one whose file is missing: it can be deleted.
 func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	if src := s.sources[key]; src != nil {
 		return src, nil
@@ -229,7 +228,7 @@ func checkRange(size int64, rng Range, frame Frame) *PlanError {
 	return nil
 }
 
-// resolve returns where a range begins; not ok: before the item does.
+// resolve returns the offset at which a range begins; ok is false if it is before the start of the item.
 func resolve(size int64, rng Range) (start int64, ok bool) {
 	if rng.Offset >= 0 {
 		return rng.Offset, true
@@ -237,7 +236,7 @@ func resolve(size int64, rng Range) (start int64, ok bool) {
 	return size + rng.Offset, size+rng.Offset >= 0
 }
 
-// surveyName tests whether the output may be stored where it will be.
+// surveyName checks whether the output may be stored under its name.
 func (r *run) surveyName(s *survey, i int, op *Operation) error {
 	if op.Target == "" {
 		// Which key it will be is known at the end; the permissions hardly differ by digest, and the

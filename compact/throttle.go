@@ -6,8 +6,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// politeRate is how many bytes per second the jobs in the background read while clients are being
-// served: enough to end some day, little enough for a backup not to notice.
+// politeRate is how many bytes per second background jobs read while clients are being served: enough to finish in reasonable time, and so
+// little that backups are not noticeably slower.
 const politeRate = 32 << 20
 
 // newLimiter is a limit in bytes per second; 0: none. A second's worth, and any one buffer, may come at once.

@@ -20,11 +20,10 @@ type CheckReport struct {
 	Problems []string // at most 100
 }
 
-// Check walks everything in one snapshot. First all pages, each once: see structureCheck. If they are right, the rows:
-// counters against recomputation, refs both ways, records decode, parents exist. It changes nothing. The memory it
-// uses does not depend on the number of items, but for a bit for each page.
-// Damage is in the report, also that of a page which cannot be read; an error means that the walk could not be finished.
-// Damage knows the outcome.
+// Check checks everything in one snapshot: first all pages, each once (see structureCheck); if they are right, the rows: counters
+// against a recount, refs in both directions, that records decode, that parents exist. It changes nothing. Its memory
+// does not depend on the number of items, except for one bit for each page. Damage is in the report, also of a page that cannot
+// be read; an error means that the check could not be finished. Damage returns the outcome.
 func (x *Index) Check(ctx context.Context) (report CheckReport, err error) {
 	err = x.view(func(s *view) error {
 		if err := x.checkPages(ctx, s.snapshot, &report); err != nil {

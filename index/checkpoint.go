@@ -15,6 +15,9 @@ const (
 	checkpointAge  = 5 * time.Second        // or when the oldest row has waited for this long
 	checkpointTick = 250 * time.Millisecond // how often the two are looked at
 
+	// checkpointRetry is how long after one that failed the next is made, unless somebody waits for it.
+	checkpointRetry = 5 * time.Second
+
 	// checkpointStep is how many rows go into the file with one commit of bbolt: the disk must have time for others between two.
 	checkpointStep = 4 << 10
 
@@ -31,15 +34,19 @@ type pending struct {
 	most    int       // rows: maxPendingRows, but in tests
 	over    *overlay  // over the file of the current snapshot; readers see it, so it is replaced, never changed
 	next    *overlay  // rows since the running checkpoint began; nil: none runs
+	awaited bool      // the commit loop waits for the next checkpoint that ends
 	applied journal.Position
 	end     journal.Position // of the log, as far as over has it
 	since   time.Time        // the oldest row of over; zero: there are none
 	last    time.Time        // the newest
 	tries   int              // checkpoints that ended
+	tried   time.Time        // when the last of them did
+	retry   time.Duration    // checkpointRetry, but in tests
 	err     error            // of the last of them
 
 	// checkpointing is held over one checkpoint, and whatever else calls bbolt once the index is open.
 	checkpointing sync.Mutex
+	ended         bool          // bbolt is called no more, the index is closed; guarded by checkpointing
 	due           chan struct{} // a checkpoint is to be made, or there are rows now; capacity 1
 	stop          chan struct{} // closed when the index is
 	stopped       chan struct{} // closed when checkpointLoop has returned
@@ -47,13 +54,24 @@ type pending struct {
 
 func (p *pending) init() {
 	p.done.L = &p.mu
-	p.over, p.most = new(overlay), maxPendingRows
+	p.over, p.most, p.retry = new(overlay), maxPendingRows, checkpointRetry
 	p.due, p.stop, p.stopped = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 }
 
 // full tells whether nothing may be added. p.mu is held.
 func (p *pending) full() bool {
 	return p.over.rows >= p.most || p.over.size >= maxPendingBytes || p.end-p.applied >= maxPendingBytes
+}
+
+// isDue tells whether a checkpoint is to be made now. p.mu is held.
+func (p *pending) isDue(now time.Time) bool {
+	switch {
+	case p.over.rows == 0 || p.awaited:
+		return true
+	case p.err != nil && now.Sub(p.tried) < p.retry:
+		return false
+	}
+	return p.over.rows >= checkpointRows || p.full() || now.Sub(p.last) >= checkpointIdle || now.Sub(p.since) >= checkpointAge
 }
 
 // wake lets the checkpoint loop look at what there is.
@@ -98,6 +116,7 @@ func (x *Index) awaitCheckpoint() error {
 		if p.tries > tries && p.err != nil {
 			return p.err
 		}
+		p.awaited = true
 		p.wake()
 	}
 	return nil
@@ -116,7 +135,22 @@ func (x *Index) checkpointLoop() {
 		if !x.untilDue() {
 			return
 		}
-		_ = x.Checkpoint() // who needs it is told by awaitCheckpoint
+		switch x.Checkpoint() {
+		case nil:
+			x.rewriteIfSparse()
+		default: // who needs it is told by awaitCheckpoint
+			x.tryAgain()
+		}
+	}
+}
+
+// tryAgain has a checkpoint that failed made later, unless the index takes no changes any more.
+func (x *Index) tryAgain() {
+	p := &x.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.err != nil && firstError(x.Failed(), x.moved(), x.Lost()) == nil {
+		p.wake()
 	}
 }
 
@@ -127,8 +161,7 @@ func (x *Index) untilDue() bool {
 	defer tick.Stop()
 	for {
 		p.mu.Lock()
-		now := time.Now()
-		due := p.over.rows == 0 || p.over.rows >= checkpointRows || p.full() || now.Sub(p.last) >= checkpointIdle || now.Sub(p.since) >= checkpointAge
+		due := p.isDue(time.Now())
 		p.mu.Unlock()
 		if due {
 			return true
@@ -170,6 +203,9 @@ func (x *Index) checkpointed() (*view, error) {
 // checkpoint is Checkpoint while pending.checkpointing is held.
 func (x *Index) checkpoint() error {
 	p := &x.pending
+	if p.ended {
+		return ErrClosed
+	}
 	err := firstError(x.Failed(), x.moved(), x.Lost())
 	p.mu.Lock()
 	over, end := p.over, p.end
@@ -191,7 +227,7 @@ func (x *Index) checkpoint() error {
 	if err != nil {
 		err = x.outcome(err)
 	}
-	p.next, p.err = nil, err
+	p.next, p.awaited, p.err, p.tried = nil, false, err, time.Now()
 	p.tries++
 	p.done.Broadcast()
 	p.mu.Unlock()
@@ -199,6 +235,33 @@ func (x *Index) checkpoint() error {
 		return err
 	}
 	return x.removeSegments()
+}
+
+// LogStatus says how far the file is behind the log.
+type LogStatus struct {
+	Segments    int   // files of the log
+	Bytes       int64 // of these
+	PendingRows int   // rows that are in the log alone
+	Pending     int64 // bytes of the log that are read when the index is opened now
+	// Err is why the last checkpoint could not be made; nil: it was, or there was none yet. Groups go on to be accepted until too
+	// much is pending.
+	Err error
+}
+
+// LogStatus answers in a time that depends on the number of segments. It is zero where there is no log.
+func (x *Index) LogStatus() (s LogStatus) {
+	if x.log == nil {
+		return s
+	}
+	p := &x.pending
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.PendingRows, s.Pending, s.Err = p.over.rows, int64(p.end-p.applied), p.err
+	for _, one := range x.log.Segments() {
+		s.Segments++
+		s.Bytes += x.sizeOf(one)
+	}
+	return s
 }
 
 // writeRows puts the rows of an overlay into the file, in order and in steps: after a crash between two of them the log has all

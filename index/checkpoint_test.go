@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -377,4 +378,52 @@ func TestSegmentsGo(t *testing.T) {
 	checkWhole(t, x)
 	mustClose(t, x)
 	wantPayload(t, open(t, path, index.Options{SegmentSize: 1 << 20}), "20", payload)
+}
+
+// TestFailedCheckpointIsTriedAgain: a checkpoint that could not be made is made when it can, also if nobody changes anything more. Until
+// then it is tried now and then, and not with each group.
+func TestFailedCheckpointIsTriedAgain(t *testing.T) {
+	path := newIndex(t)
+	var tries atomic.Int64
+	var full atomic.Bool
+	x := open(t, path, index.Options{BeforeWrite: func() error {
+		if full.Load() {
+			tries.Add(1)
+			return index.ErrNoSpace
+		}
+		return nil
+	}})
+	await := func(what string, holds func(index.LogStatus) bool) {
+		t.Helper()
+		for deadline := time.Now().Add(30 * time.Second); !holds(x.LogStatus()); time.Sleep(time.Millisecond) {
+			if time.Now().After(deadline) {
+				t.Fatalf("%s: not after half a minute: %+v", what, x.LogStatus())
+			}
+		}
+	}
+	full.Store(true)
+	x.SetCheckpointRetry(time.Hour)
+	muts := make([]index.Mutation, index.CheckpointRows)
+	for i := range muts {
+		muts[i] = put(fmt.Sprint(i), 1)
+	}
+	apply(t, x, muts...)
+	await("a failed checkpoint", func(s index.LogStatus) bool { return errors.Is(s.Err, index.ErrNoSpace) })
+	for i := range 100 {
+		apply(t, x, put(fmt.Sprint("more/", i), 1))
+	}
+	if n := tries.Load(); n > 2 {
+		t.Errorf("%d tries with 100 groups", n)
+	}
+	x.SetMaxPending(100) // who adds more has to wait for one
+	before := tries.Load()
+	if _, err := x.Apply(background, put("beyond", 1)); !errors.Is(err, index.ErrNoSpace) {
+		t.Errorf("beyond the bound: got %v, want %v", err, index.ErrNoSpace)
+	}
+	if n := tries.Load() - before; n < 1 || n > 2 {
+		t.Errorf("%d tries for one group", n)
+	}
+	x.SetCheckpointRetry(time.Millisecond)
+	full.Store(false)
+	await("a checkpoint", func(s index.LogStatus) bool { return s.PendingRows == 0 && s.Err == nil })
 }

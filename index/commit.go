@@ -26,18 +26,16 @@ type group struct {
 	done      chan struct{}
 }
 
-// Apply carries out the mutations as one group: all of them or, when one fails, none.
-// Groups of concurrent callers share one transaction; one that fails does not fail
-// its neighbours.
+// Apply carries out the mutations as one group: all of them or, if one fails, none. Groups of concurrent callers share one
+// transaction; a group that fails does not affect the others.
 //
-// When err is nil the group is on stable storage and there is one Result per
-// mutation. A failed precondition is a *GroupError that wraps the error and gives
-// the mutation's position. After a write or sync error, whose outcome is not known
-// until the index is opened again, Apply refuses with ErrFailed. ErrNoSpace, and ErrCorrupt without ErrFailed:
-// nothing was changed, and a later group may succeed. ErrMoved: the file is not, or no longer,
-// what lies under its name. The file that was opened may have the group, wherever it is; the index takes no others.
+// When err is nil the group is on stable storage and there is one Result for each mutation. A failed precondition is a *GroupError
+// that wraps the error and has the position of the mutation. After a write or sync error, whose outcome is not known until the
+// index is opened again, Apply returns ErrFailed. After ErrNoSpace, and ErrCorrupt without ErrFailed, nothing was changed, and a
+// later group may succeed. ErrMoved: the open file is no longer the one at its path. The moved file may contain the group,
+// and the index accepts no further groups.
 //
-// ctx counts only until the group is queued: from then on Apply waits for the outcome.
+// ctx is checked only until the group is queued; from then on Apply waits for the outcome.
 func (x *Index) Apply(ctx context.Context, muts ...Mutation) ([]Result, error) {
 	if x.opts.ReadOnly || x.opts.Use == Hold {
 		return nil, ErrReadOnly

@@ -9,17 +9,17 @@ import (
 	"strings"
 )
 
-// CommitClass names the items with which clients complete what they have begun: the index of their packs, and the
-// locks and caches beside it. Were one of them refused because the repository is full, what was stored before it would
-// be lost. So a limit does not refuse them, as long as all of them together stay below CommitBound.
+// CommitClass selects the items with which clients complete an operation: the index of their packs, and locks and caches. If one of
+// them were refused because the repository is full, what was stored before it would be lost. So the limit does not
+// refuse them as long as all of them together stay below CommitBound.
 //
-// No key is in one of the directories, and all exempt items are: those count nowhere.
+// No key is in one of the directories, and exempt items do not belong to the class: those are not counted at all.
 type CommitClass struct {
 	Keys []string // items
 	Dirs []string // top-level directories, with all that is in them
 }
 
-// Has tells whether an item at key is of the class.
+// Has reports whether an item at key belongs to the class.
 func (c *CommitClass) Has(key string) bool {
 	return slices.Contains(c.Dirs, topOf(key)) || slices.Contains(c.Keys, key)
 }
@@ -27,8 +27,8 @@ func (c *CommitClass) Has(key string) bool {
 // commitFloor is what the items of a class may hold beyond the limit, whatever they held before; in bytes.
 const commitFloor = 64 << 20
 
-// CommitBound is how many bytes the items of a class may hold while the limit is exceeded: 64 MiB, or twice mark, the
-// most that was stored within the limit.
+// CommitBound is the number of bytes that the items of a class may have while the limit is exceeded: 64 MiB, or twice mark, the most
+// that was stored within the limit.
 func CommitBound(mark int64) int64 {
 	if mark > math.MaxInt64/2 {
 		return math.MaxInt64
@@ -96,8 +96,8 @@ func commitTotal(meta, items, counters getter, class *CommitClass) (total, mark 
 	return total, total, nil
 }
 
-// CommitTotal returns how many bytes the items of a class hold, as far as limits count them, and their mark: the most that
-// they held within the limit.
+// CommitTotal returns how many bytes the items of a class have, as far as limits count them, and their mark: the most that they have
+// had within the limit.
 func (x *Index) CommitTotal(class CommitClass) (total, mark int64, err error) {
 	if err := validateClass(&class); err != nil {
 		return 0, 0, err

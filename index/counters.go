@@ -168,8 +168,8 @@ func (t *tx) within(limit int64) (bool, error) {
 // Counters returns the totals of the last commit. It takes no lock.
 func (x *Index) Counters() Counters { return *x.counters.Load() }
 
-// DirCounters returns those of one top-level directory, Items, Bytes and what is missing of them only; of
-// the items in the root for "". Zeros when there are none.
+// DirCounters returns the counters of one top-level directory (only Items, Bytes and what is missing of them), or of the items in the
+// root for "". Zeros if there are none.
 func (x *Index) DirCounters(top string) (c Counters, err error) {
 	if len(top) > maxKey {
 		return Counters{}, nil

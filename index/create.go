@@ -23,13 +23,11 @@ const (
 // formatRow cannot be the name of a meta value: those never begin with 0x00.
 var formatRow = []byte("\x00format")
 
-// Create makes a new index at path, durably: when it returns nil, the file and
-// its directory entry are on stable storage. An existing file is ErrExists and is
-// left alone. meta are the first values (see SetMeta).
+// Create creates an index at path, durably: when it returns nil, the file and its directory entry are on stable storage. An existing
+// file is ErrExists and is not changed. meta are the first values (see SetMeta).
 //
-// The file is built under a temporary name in the same directory and linked when
-// whole, because bbolt's first pages are the one thing it writes in place. After a
-// crash a file <name>.new-* may be left, for the caller to sweep.
+// The file is built under a temporary name in the same directory and linked when it is complete, because bbolt writes its first
+// pages in place. After a crash a file <name>.new-* may remain; the caller removes it.
 func Create(path string, meta map[string][]byte) (err error) {
 	for name, value := range meta {
 		if err := validateMeta(name, value); err != nil {

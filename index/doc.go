@@ -29,7 +29,10 @@
 // rows; after a crash before it the rows are read from the log again, as they were.
 // Rows that wait are bounded in number and bytes (checkpoint.go): who adds to them
 // then waits for the checkpoint. If a checkpoint cannot be made, because the disk is full
-// or a page is damaged, the rows stay in the log, where they are as durable.
+// or a page is damaged, the rows stay in the log, where they are as durable, and the next is made five seconds later.
+//
+// The file never becomes smaller by itself. When most of it is free, its rows are copied into a new one, which takes its place
+// (rewrite.go).
 //
 // Opening reads the log from the position of the file to its end. A group that was
 // being appended when the process or the machine stopped is dropped; damage in the

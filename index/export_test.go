@@ -12,6 +12,9 @@ import (
 
 // What the tests of package index_test reach of the package's insides.
 
+// CheckpointRows is how many rows make a checkpoint due at once.
+const CheckpointRows = checkpointRows
+
 // Errors that only tests tell from others.
 var (
 	ErrBadVersion = errBadVersion
@@ -67,6 +70,13 @@ func (x *Index) SetMaxPending(rows int) {
 	x.pending.mu.Lock()
 	defer x.pending.mu.Unlock()
 	x.pending.most = rows
+}
+
+// SetCheckpointRetry sets how long after a checkpoint that failed the next is made.
+func (x *Index) SetCheckpointRetry(d time.Duration) {
+	x.pending.mu.Lock()
+	defer x.pending.mu.Unlock()
+	x.pending.retry = d
 }
 
 // HoldCheckpoints lets none begin before release.

@@ -64,8 +64,8 @@ func (x *Index) note(err error) error {
 	return err
 }
 
-// Damage returns the first that was found to be wrong with the file, since it was opened or since a Check that
-// found nothing: ErrCorrupt, or nil. What does not need it can be read on.
+// Damage returns the first damage that was found in the file since it was opened, or since a Check that found none: ErrCorrupt, or
+// nil. Requests that do not need the damaged part can still be served.
 func (x *Index) Damage() error {
 	if err := x.damage.Load(); err != nil {
 		return *err
@@ -73,8 +73,8 @@ func (x *Index) Damage() error {
 	return nil
 }
 
-// Lost returns why the index can be used no more although it was not closed, or nil: its file changed in a way that
-// nothing can be read of it safely, or a page of it could not be read in the midst of a change. Close it and open it again.
+// Lost returns why the index can no longer be used although it was not closed, or nil: its file changed so that nothing can be read
+// from it safely, or a page could not be read during a change. Close it and open it again.
 func (x *Index) Lost() error {
 	if err := x.lost.Load(); err != nil {
 		return *err

@@ -32,7 +32,8 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 		return nil, err
 	}
 	size := info.Size()
-	x.file, x.opened, x.broken = file, openedFile{path, info}, true // until bbolt has it
+	x.file, x.broken = file, true // until bbolt has it
+	x.opened.Store(&openedFile{path: path, info: info})
 	m, bad, err := readMetas(file, size)
 	if err == nil {
 		c := structureCheck{meta: m, ctx: context.Background(), file: file, problem: func(err error) error { return err }}
@@ -71,8 +72,22 @@ func corrupt(err error) error {
 	return fmt.Errorf("%w: %w", ErrCorrupt, err)
 }
 
-// lockFile opens the file and takes its lock: for reading alone a shared one, which needs no right to write.
+// lockFile opens the file and takes its lock: for reading alone a shared one, which needs no right to write. A file that lost its name
+// meanwhile is not taken, but the one that has it now, which its holder may have put there (Rewrite).
 func lockFile(path string, readOnly bool) (file *os.File, opened os.FileInfo, err error) {
+	for begin := time.Now(); ; {
+		file, opened, err = lockNamed(path, readOnly)
+		if !errors.Is(err, errReplaced) || time.Since(begin) > 2*lockWait {
+			return file, opened, err
+		}
+	}
+}
+
+// errReplaced is of a file that lost its name to another.
+var errReplaced = fmt.Errorf("%w: the index was replaced meanwhile", ErrLocked)
+
+// lockNamed is lockFile for the file that has the name now. errReplaced: not any more.
+func lockNamed(path string, readOnly bool) (file *os.File, opened os.FileInfo, err error) {
 	flag, how := os.O_RDWR, unix.LOCK_EX
 	if readOnly {
 		flag, how = os.O_RDONLY, unix.LOCK_SH
@@ -94,9 +109,13 @@ func lockFile(path string, readOnly bool) (file *os.File, opened os.FileInfo, er
 		err = fmt.Errorf("%w: the file is empty", ErrCorrupt)
 	default:
 		// While we waited for the lock its holder may have taken the file away: then the
-		// name is nobody's, or another index's.
-		if (openedFile{path, opened}).check() != nil {
+		// name is nobody's, or another file's.
+		err = (&openedFile{path: path, info: opened}).check()
+		switch {
+		case errors.Is(err, fs.ErrNotExist):
 			err = fmt.Errorf("%w: the index was removed meanwhile", ErrNotFound)
+		case err != nil:
+			err = errReplaced
 		}
 	}
 	if err != nil {

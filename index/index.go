@@ -9,15 +9,15 @@ import (
 
 // The errors a caller may test for, with errors.Is.
 var (
-	ErrNotFound = errors.New("not found")           // no item (or directory, lock, job, trash row) of that name
-	ErrExists   = errors.New("already exists")      // a precondition "must not exist" failed
-	ErrIsDir    = errors.New("is a directory")      // an item operation met a directory
-	ErrNotDir   = errors.New("not a directory")     // a parent of the key is an item
-	ErrNotEmpty = errors.New("directory not empty") // RemoveDir met children
-	ErrConflict = errors.New("changed meanwhile")   // an IfRef precondition failed
-	ErrLocked   = errors.New("locked")              // a TTL lock is held by somebody else
-	ErrQuota    = errors.New("quota exceeded")      // the group would lift usage above the limit
-	ErrCorrupt  = errors.New("index is damaged")    // a record does not decode
+	ErrNotFound = errors.New("not found")                  // no item (or directory, lock, job, trash row) of that name
+	ErrExists   = errors.New("already exists")             // a precondition "must not exist" failed
+	ErrIsDir    = errors.New("is a directory")             // an item operation met a directory
+	ErrNotDir   = errors.New("not a directory")            // a parent of the key is an item
+	ErrNotEmpty = errors.New("directory not empty")        // RemoveDir met children
+	ErrConflict = errors.New("changed by another request") // an IfRef precondition failed
+	ErrLocked   = errors.New("locked")                     // a TTL lock is held by somebody else
+	ErrQuota    = errors.New("quota exceeded")             // the group would lift usage above the limit
+	ErrCorrupt  = errors.New("index is damaged")           // a record does not decode
 	ErrFailed   = errors.New("index is read-only after a write error")
 	ErrReadOnly = errors.New("index was opened for reading only")
 	ErrMoved    = errors.New("index file was moved, removed or replaced") // open it again
@@ -41,18 +41,18 @@ const (
 	// FlagExempt marks an item that Counters.Exempt counts. Put.Exempt alone
 	// sets it; it stays with the item through moves, the trash and SetFlags.
 	FlagExempt Flags = 1 << 1
-	// FlagReturned marks an item that does not count, though it is no source of an open plan: it was kept after a compaction
-	// and came back, or it was such a source and was stored or found again. It cannot be set from outside.
+	// FlagReturned marks an item that limits do not count although it is no source of an open plan: it was kept after a compaction and
+	// came back, or it was such a source and was stored or found again. Callers cannot set it.
 	FlagReturned Flags = 1 << 2
-	// FlagMissing marks an item whose blob is gone. Its row stays, so that an administrator sees it and the
-	// same bytes can mend it, but a limit does not count it. What goes to the trash or is kept loses it.
+	// FlagMissing marks an item whose blob is missing. Its row stays, so that an administrator sees it and the same bytes can repair it,
+	// but limits do not count it. An item that goes to the trash or is kept loses the flag.
 	FlagMissing Flags = 1 << 3
 )
 
 // ownFlags are those that SetFlags leaves alone.
 const ownFlags = FlagExempt | FlagReturned
 
-// Item is what the index knows of one key, besides the key.
+// Item is what the index stores about one key, apart from the key.
 type Item struct {
 	Size     int64     // bytes
 	Created  time.Time // when the item first appeared; kept by overwrites and moves; millisecond precision
@@ -72,8 +72,8 @@ type Item struct {
 	Found time.Time
 }
 
-// Counted is how many of the item's bytes a limit counts. It is none of an exempt one, of a source of an open
-// plan, whose bytes the outputs replace, of one that came back after a compaction, and of one whose blob is gone.
+// Counted is how many of the item's bytes limits count: 0 for an exempt item, for a source of an open plan (whose bytes the outputs
+// replace), for one that came back after a compaction, and for one whose blob is missing.
 func (i Item) Counted() int64 {
 	if i.Flags&(FlagExempt|FlagReturned|FlagMissing) != 0 || i.Plan != 0 {
 		return 0
@@ -93,7 +93,7 @@ type Entry struct {
 	Item Item
 }
 
-// Counters is what a repository holds, exact with every commit.
+// Counters are the totals of a repository, exact with every commit.
 type Counters struct {
 	Items      int64 // live items
 	Bytes      int64 // their sizes
@@ -112,7 +112,7 @@ type Counters struct {
 	DamagedItems int64 // items with FlagDamaged and without FlagMissing
 }
 
-// Counted is what a limit counts.
+// Counted is the number of bytes that limits count.
 func (c Counters) Counted() int64 {
 	return c.Bytes - c.Exempt - c.OpenBytes - c.ReturnedBytes - c.MissingBytes
 }
@@ -126,15 +126,15 @@ type Removed struct {
 	Expires time.Time // when its bytes may go
 }
 
-// Kept is an item that a compaction removed and that is still served under its key.
+// Kept is an item that a compaction removed and that can still be read under its key.
 type Kept struct {
 	Removed
 	Proven bool   // it was a source of a plan that was proven; false: a client called it unused
 	By     string // that client, as Delete.By
 }
 
-// Plan is an open plan: a compaction whose outputs and sources are both items, as nobody knows yet which of them the
-// client will refer to.
+// Plan is an open plan: a compaction whose outputs and sources are both items, because it is not known yet to which of
+// them the client's index will refer.
 type Plan struct {
 	ID        uint64 // from 1; a larger one is newer
 	Principal string // who sent it; at most 128 bytes

@@ -30,7 +30,7 @@ func (x *Index) Job(id string) (job Job, err error) {
 	return job, err
 }
 
-// Jobs calls fn for each job by ID. fn is under the rules of List.
+// Jobs calls fn for each job by ID. The rules of List apply to fn.
 func (x *Index) Jobs(fn func(Job) error) error {
 	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketJobs}, func(id, value []byte) ([]byte, error) {

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// ListOptions select what List visits.
+// ListOptions selects what List visits.
 type ListOptions struct {
 	Dir       string // directory; "" is the root
 	Recursive bool   // all items below Dir (directories themselves are left out); else one level with its sub-directories

@@ -178,7 +178,7 @@ func (x *Index) logError(err error) error {
 	case errors.Is(err, journal.ErrMissing), errors.Is(err, journal.ErrPosition), errors.Is(err, journal.ErrCorrupt), errors.Is(err, errOtherLog):
 		return damaged("directory " + LogDir)
 	case errors.Is(err, journal.ErrNoSpace) && !errors.Is(err, journal.ErrFailed):
-		return &unchanged{fmt.Errorf("%w: %w", ErrNoSpace, err)}
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
 }
@@ -191,14 +191,17 @@ func (x *Index) appendRows(t *tx, rows []rowID) (end journal.Position, err error
 		x.encoded = body
 	}
 	for len(body) > 0 {
-		n := min(len(body), maxBody)
+		n := min(len(body), maxBody, int(x.log.MaxRecord()))
 		if err := t.group.Record(journal.KindRows, body[:n]); err != nil {
-			return 0, x.logError(err)
+			return 0, &unchanged{x.logError(err)}
 		}
 		body = body[n:]
 	}
 	if err := x.log.Append(context.Background(), t.group); err != nil {
-		return 0, x.logError(err)
+		if err = x.logError(err); !errors.Is(err, journal.ErrFailed) { // of what comes before the first write, or taken back
+			err = &unchanged{err}
+		}
+		return 0, err
 	}
 	return t.group.End(), nil
 }

@@ -11,7 +11,7 @@ import (
 // memoryMap is the address space of an index in memory, in bytes: more than it should come to hold.
 const memoryMap = 64 << 20
 
-// NewMemory makes an empty index that lies in memory alone and ends with Close. meta are the first values (see SetMeta).
+// NewMemory creates an empty index in memory that ends with Close. meta are the first values (see SetMeta).
 func NewMemory(meta map[string][]byte) (*Index, error) {
 	file, err := memoryFile()
 	if err != nil {

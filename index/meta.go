@@ -56,8 +56,7 @@ func (x *Index) LastBackup() (time.Time, bool) {
 	return time.Time{}, false
 }
 
-// Writers calls fn for each writer that completed a backup, by name. fn is under
-// the rules of List.
+// Writers calls fn for each writer that completed a backup, by name. The rules of List apply to fn.
 func (x *Index) Writers(fn func(Freshness) error) error {
 	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketWriters, from: writerPrefix}, func(row, value []byte) ([]byte, error) {

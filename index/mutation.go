@@ -6,13 +6,12 @@ import (
 	"packhouse/journal"
 )
 
-// Put makes Key an item. Missing parent directories are made. A directory at
-// Key is ErrIsDir, an item at a parent of Key is ErrNotDir. A Ref that an item
-// or a trash row has already, be it the item at Key, is refused.
+// Put stores an item at Key and creates missing parent directories. A directory at Key is ErrIsDir, an item at a parent of Key is
+// ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
 //
-// Item.Created of a new key is Now unless it is set; an overwrite keeps that of
-// the item replaced. Of Item.Flags, FlagExempt is that of Exempt. The bytes of a source of an open plan, or of an item
-// that came back, stored again, count as little as before: the new item has FlagReturned.
+// Item.Created of a new key is Now unless it is set; an overwrite keeps that of the replaced item. In Item.Flags, FlagExempt is set
+// from Exempt. If the item at Key is a source of an open plan, or came back, the new item has FlagReturned, so that its bytes are
+// still not counted.
 type Put struct {
 	Key  string
 	Item Item
@@ -79,8 +78,8 @@ type Move struct {
 	Now        time.Time
 }
 
-// Require changes nothing: it fails with ErrNotFound unless an item is at Key,
-// and with ErrConflict unless that item has Ref. In a group it guards the others.
+// Require changes nothing: it fails with ErrNotFound unless there is an item at Key, and with ErrConflict unless that item has Ref. It
+// is a precondition for the other mutations of its group.
 type Require struct {
 	Key, Ref string
 }
@@ -96,10 +95,9 @@ type MakeDir struct {
 // The root cannot be removed: ErrInvalid.
 type RemoveDir struct{ Key string }
 
-// Restore takes a row out of the trash and puts its item back under Key (empty: its
-// old key), making missing parents. ErrNotFound when the row is gone or has expired, ErrExists
-// when an item is at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and its flags,
-// FlagExempt only under Exempt.
+// Restore moves an item from the trash back to Key (empty: its old key) and creates missing parents. ErrNotFound if the row no longer
+// exists or has expired, ErrExists if there is an item at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and
+// its flags, FlagExempt only with Exempt.
 type Restore struct {
 	ID     string
 	Key    string
@@ -108,64 +106,63 @@ type Restore struct {
 	Now    time.Time
 }
 
-// PurgeTrash forgets trash rows whose blobs are gone. Unknown IDs are ignored.
+// PurgeTrash deletes trash rows whose blobs have been removed. Unknown IDs are ignored.
 type PurgeTrash struct{ IDs []string }
 
-// OpenPlan makes the items of Sources the sources of a new open plan, and takes them from the plans whose sources
-// they were; a plan without sources is closed, this one too. A missing source is ErrNotFound. With a limit it is
-// ErrQuota when the sources of open plans and what has returned, with the new sources, would be more than Limit and more
-// than what the oldest open plan found when it began (without one: what is there now).
+// OpenPlan makes the items of Sources the sources of a new open plan, and removes them from the plans whose sources they were; a plan
+// without sources is closed, also this one. A missing source is ErrNotFound. With a limit it is ErrQuota if the sources of open
+// plans and the returned items, including the new sources, would be more than Limit and more than what the oldest open
+// plan found when it began (if there is none: what exists now).
 //
-// Delete, an overwrite, and whatever else takes an item from its key take it from its plan; so does Found. A Move does not.
+// Delete, an overwrite, and any other change that takes an item from its key remove it from its plan; so does Found. A Move does not.
 type OpenPlan struct {
 	Plan    Plan // without ID, Live, Sources and Bytes
 	Sources []string
 	Limit   int64 // negative: none
 }
 
-// ProvePlan removes the sources of an open plan to the kept ones, until Until, and so closes the plan. An unknown
-// plan has none.
+// ProvePlan turns the sources of an open plan into kept rows, until Until, and so closes the plan. An unknown plan has no sources.
 type ProvePlan struct {
 	ID    uint64
 	Until time.Time
 	Now   time.Time
 }
 
-// EndPlans closes all open plans, whose sources become ordinary items, and releases all that is kept.
+// EndPlans closes all open plans, whose sources become ordinary items, and releases everything that is kept.
 type EndPlans struct{ Now time.Time }
 
-// ReturnKept makes what is kept under Key an item again, with FlagReturned. ErrNotFound when nothing is;
-// ErrNotDir and ErrIsDir as in Put.
+// ReturnKept makes what is kept under Key an item again, with FlagReturned. ErrNotFound if nothing is kept under it; ErrNotDir and
+// ErrIsDir as in Put.
 type ReturnKept struct {
 	Key string
 	Now time.Time
 }
 
-// ReturnSince is ReturnKept of all that was removed at Since or later: by plans that were proven, and as unused by others
-// than Except. What cannot return, for its key is a directory by now, stays kept.
+// ReturnSince is ReturnKept for everything that was removed at Since or later: by plans that were proven, and as unused by clients
+// other than Except. A row whose key is a directory now cannot return and stays kept.
 type ReturnSince struct {
 	Since  time.Time
 	Except string // as Delete.By
 	Now    time.Time
 }
 
-// ReleaseKept moves what is kept to the trash, where it expires at once: the oldest first, all that expire at Now or
-// before, and then as long as less than Bytes are released; at most Most items.
+// ReleaseKept moves kept rows to the trash, where they expire immediately, the oldest first: all that expire at Now or before, and
+// then more until Bytes are released; at most Most items.
 type ReleaseKept struct {
 	Bytes int64
 	Most  int
 	Now   time.Time
 }
 
-// Found sets Item.Found of the item at Key, and takes it from the plan whose source it is, with FlagReturned: somebody is
-// about to refer to it. ErrNotFound when there is none, ErrConflict when it has another Ref.
+// Found sets Item.Found of the item at Key, and removes it from the plan whose source it is, with FlagReturned, because a client is
+// about to refer to it. ErrNotFound if there is none, ErrConflict if it has another Ref.
 type Found struct {
 	Key, Ref string
 	Now      time.Time
 }
 
-// SetFlags sets and clears flags of the item at Key, never FlagExempt and FlagReturned, if an item with
-// Ref is still there (else ErrConflict). No limit refuses it.
+// SetFlags sets and clears flags of the item at Key, except FlagExempt and FlagReturned, if it still has Ref (else ErrConflict). No
+// limit refuses it.
 type SetFlags struct {
 	Key, Ref   string
 	Set, Clear Flags
@@ -187,10 +184,9 @@ type SetMeta struct {
 	Value []byte
 }
 
-// AcquireLock takes or renews a TTL lock: ErrLocked, with Result.Lock, when
-// another holder has it and Now is not past its TTL. The same holder always
-// gets it, with new Data and TTL; Since stays while it is held. ErrQuota when the index
-// has 1,000 locks that have not ended. Times have microsecond precision.
+// AcquireLock takes or renews a TTL lock: ErrLocked, with Result.Lock, if another holder has it and Now is not past its TTL. The same
+// holder always gets it, with new Data and TTL; Since does not change while it is held. ErrQuota if the index has 1,000 locks that
+// have not expired. Times have microsecond precision.
 type AcquireLock struct {
 	ID, Holder string
 	Data       []byte
@@ -198,12 +194,11 @@ type AcquireLock struct {
 	Now        time.Time
 }
 
-// ReleaseLock frees a lock, also an expired one; ErrNotFound when there is none.
-// Holder, if not empty, must match: else ErrLocked.
+// ReleaseLock releases a lock, also an expired one; ErrNotFound if there is none. Holder, if not empty, must match, else ErrLocked.
 type ReleaseLock struct{ ID, Holder string }
 
-// ExpireLocks removes the locks whose TTL ended before Now. The TTL of one acquired well after Now, when the
-// clock was wrong, begins anew: else it would be held until that time comes.
+// ExpireLocks removes the locks whose TTL ended before Now. A lock that was acquired well after Now, when the clock was wrong, gets a
+// new TTL from Now, because otherwise it would be held until that time.
 type ExpireLocks struct{ Now time.Time }
 
 // PutJob stores a job row, at most 64 MiB; IfAbsent: ErrExists when there is one; IfRecord: ErrConflict when its record is not
@@ -214,7 +209,7 @@ type PutJob struct {
 	IfRecord []byte
 }
 
-// DeleteJob removes a job row; a missing one is fine.
+// DeleteJob deletes a job row. It is no error if it is missing.
 type DeleteJob struct{ ID string }
 
 func (Put) mutation()         {}

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"sync"
@@ -31,18 +32,19 @@ const (
 // Index is one open index. Its methods are safe for concurrent use.
 type Index struct {
 	dir        string // of the file; taken out of error texts
-	opened     openedFile
+	opened     atomic.Pointer[openedFile]
 	opts       Options
 	renewAfter time.Duration
 	file       *os.File // which db has too
 
 	// db is for who holds pending.checkpointing, for the commit loop where there is no log, and for Open and Close before
 	// and after them. So are the next four.
-	db     *bolt.DB
-	last   committed
-	wrote  uint64 // transaction that was committed last; 0: none since the file was opened
-	mapped int    // bytes of the file's memory mapping
-	broken bool   // db met what it cannot cope with, and is called no more
+	db        *bolt.DB
+	last      committed
+	wrote     uint64    // transaction that was committed last; 0: none since the file was opened
+	mapped    int       // bytes of the file's memory mapping
+	rewritten time.Time // when the file was last rewritten, or it was tried
+	broken    bool      // db met what it cannot cope with, and is called no more
 
 	// mu is held for reading while a group is being put into queue, and for
 	// writing while Close closes queue.
@@ -71,14 +73,14 @@ type Index struct {
 	closeErr  error
 }
 
-// Open opens the index at path, taking its file lock. A second open, by whatever
-// process, is ErrLocked after a short wait. A missing file is ErrNotFound.
+// Open opens the index at path and takes its file lock. If another process has it open, the error is ErrLocked after a short wait. A
+// missing file is ErrNotFound.
 //
-// It reads the list of free pages and all branches: some 25 in a thousand pages, which is what it costs, also after
-// a crash. bbolt, which would end the process when it comes to a branch that leads back to itself, is not called before
-// they are right. Each commit writes the list of free pages, which bbolt would else gather from all pages.
+// Open reads the list of free pages and all branch pages, about 25 in a thousand pages, also after a crash. bbolt is called only
+// after they have been checked, because a branch that leads back to itself would end the process. Each commit writes the list
+// of free pages, which bbolt would otherwise collect from all pages.
 //
-// Errors: also a format that this program does not know, ErrCorrupt (not an index, or damaged, and how), else I/O.
+// Errors: also ErrBadVersion, ErrCorrupt (not an index, or damaged, and how), else I/O.
 func Open(path string, opts Options) (*Index, error) { return openSized(path, opts, hugeMap()) }
 
 // openSized is Open with a size of the memory mapping, if there is address space for it.
@@ -216,8 +218,8 @@ func (x *Index) upgrade(from uint32) error {
 	return nil
 }
 
-// Close waits for the groups in the queue, makes a checkpoint, waits for readers, but for those not longer than ten seconds, and closes
-// the files. Closing again returns the same error.
+// Close waits for queued groups, makes a checkpoint, waits for readers at most ten seconds, and closes the files. Closing again returns
+// the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
 		x.mu.Lock()
@@ -227,18 +229,30 @@ func (x *Index) Close() error {
 		<-x.ended
 		close(x.pending.stop)
 		<-x.pending.stopped
-		// What cannot go into the file now is in the log, and read from there when the index is opened again.
-		_ = x.Checkpoint()
-
-		err := x.end()
+		err := x.lastCheckpoint()
 		if x.payloads != nil {
-			err = errors.Join(err, x.payloads.Close())
+			// Of a directory that was moved or removed there is nothing to give back.
+			if logErr := x.payloads.Close(); !errors.Is(logErr, fs.ErrNotExist) {
+				err = errors.Join(err, logErr)
+			}
 		}
 		if err != nil {
 			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
 		}
 	})
 	return x.closeErr
+}
+
+// lastCheckpoint makes a checkpoint, and gives the file back before anyone can make another.
+func (x *Index) lastCheckpoint() error {
+	x.pending.checkpointing.Lock()
+	defer x.pending.checkpointing.Unlock()
+	if x.log != nil {
+		// What cannot go into the file now is in the log, and read from there when the index is opened again.
+		_ = x.checkpoint()
+	}
+	x.pending.ended = true
+	return x.end()
 }
 
 // end lets nobody read any more, and gives the file back.

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -223,12 +224,20 @@ func (x *Index) Segments() (all []LogSegment, err error) {
 			if err != nil {
 				return err
 			}
-			all = append(all, LogSegment{First: s.First, Bytes: int64(s.End - s.First), Blobs: live.blobs, Live: live.bytes, Applied: s.End <= applied})
+			all = append(all, LogSegment{First: s.First, Bytes: x.sizeOf(s), Blobs: live.blobs, Live: live.bytes, Applied: s.End <= applied})
 		}
 		return nil
 	})
 	return all, err
 }
+
+// sizeOf is how many bytes a segment takes at most: what lies between its first position and that of the next can have been removed.
+func (x *Index) sizeOf(s journal.Segment) int64 {
+	return min(int64(s.End-s.First), cmp.Or(x.opts.SegmentSize, defaultSegment))
+}
+
+// defaultSegment is what a segment covers where Options say nothing.
+const defaultSegment = 64 << 20
 
 // Payloads lists refs of which the payloads lie in a segment, at most most of them.
 func (x *Index) Payloads(first journal.Position, most int) (refs []string, err error) {

@@ -231,7 +231,7 @@ func (t *tx) found(m Found) error {
 	return t.recount(m.Key, &before, item)
 }
 
-// Plans calls fn for the open plans, the oldest first. fn is under the rules of List.
+// Plans calls fn for the open plans, the oldest first. The rules of List apply to fn.
 func (x *Index) Plans(fn func(Plan) error) error {
 	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketPlans}, func(row, value []byte) ([]byte, error) {
@@ -396,7 +396,7 @@ func (t *tx) releaseKept(m ReleaseKept) (r Result, err error) {
 	return r, nil
 }
 
-// Kept returns what is kept under a key, or ErrNotFound. An item at the key is not looked for.
+// Kept returns what is kept under a key, or ErrNotFound. It does not look for an item at the key.
 func (x *Index) Kept(key string) (kept Kept, err error) {
 	if err := checkKey(key); err != nil {
 		return Kept{}, err
@@ -424,7 +424,7 @@ func decodeKeptRow(row, value []byte) (Kept, error) {
 	return Kept{Removed{ID: trashID(row), Key: record.key, Item: record.item, At: record.at, Expires: expires}, record.proven, record.by}, nil
 }
 
-// EachKept calls fn for all that is kept, in order of expiry. fn is under the rules of List.
+// EachKept calls fn for all kept rows, in order of expiry. The rules of List apply to fn.
 func (x *Index) EachKept(fn func(Kept) error) error {
 	fn = callback(fn)
 	return x.scan(context.Background(), walk{bucket: bucketKept}, func(row, value []byte) ([]byte, error) {
@@ -436,5 +436,5 @@ func (x *Index) EachKept(fn func(Kept) error) error {
 	})
 }
 
-// NextKeptExpiry is the earliest expiry of what is kept; ok is false when nothing is.
+// NextKeptExpiry returns the earliest expiry of the kept rows; ok is false if there are none.
 func (x *Index) NextKeptExpiry() (t time.Time, ok bool, err error) { return x.firstExpiry(bucketKept) }

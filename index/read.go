@@ -85,8 +85,8 @@ func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 	return key, ok, nil
 }
 
-// WriteTo writes a consistent copy of the database file (an index snapshot), of a state not older than the call, after a checkpoint; it can be opened in place of the file. While it runs,
-// pages that changes free are not used again: w should not be slow.
+// WriteTo makes a checkpoint and writes a consistent copy of the database file (an index snapshot), in a state not older than the call.
+// While it runs, pages that changes free are not reused, so w should not be slow.
 func (x *Index) WriteTo(w io.Writer) (n int64, err error) {
 	v, err := x.checkpointed()
 	if err != nil {

@@ -138,13 +138,6 @@ func (s *snapshots) reading() bool {
 	return s.current != nil && s.current.readers > 0
 }
 
-// none tells whether there is nothing to read now.
-func (s *snapshots) none() bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.current == nil
-}
-
 // rollback ends the transactions of snapshots that have no readers, where they have one still.
 func rollback(ended []*snapshot) error {
 	for _, one := range ended {

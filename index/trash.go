@@ -172,8 +172,8 @@ func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
 	})
 }
 
-// Confirm returns ErrCorrupt unless the ref of each row leads to that row: what a damaged page says is no reason to
-// remove bytes that an item has.
+// Confirm returns ErrCorrupt unless the ref of each row leads to that row, so that damage of a page does not cause the removal of
+// bytes that an item uses.
 func (x *Index) Confirm(rows []Removed) error {
 	return x.view(func(b *view) error {
 		refs := b.Bucket(bucketRefs)

@@ -74,7 +74,7 @@ func bucketRoot(value []byte) (uint64, error) {
 	return byteOrder.Uint64(value), nil
 }
 
-// tree is that of a bucket; without rows if there is none, as in a file of an older format that may not be
+// tree returns that of a bucket, or one without rows if there is none, as in a file of an older format that must not be
 // changed.
 func (s *state) tree(id bucketID) *tree {
 	if t := s.trees[bucketNames[id]]; t != nil {

@@ -45,18 +45,21 @@ func (l *Log) AppendRecords(ctx context.Context, records []Record) (Appended, er
 		if errors.Is(err, ErrStale) {
 			continue // another was appended meanwhile
 		}
+		if err != nil {
+			return Appended{}, err
+		}
 		done.End = g.End()
-		return done, err
+		return done, nil
 	}
 }
 
-// Append writes a group and makes it durable: whole when it returns nil, whole or not at all after a crash. The
-// cost is one write and one sync for each segment that the group lies in, which is one but for every some thousandth; it waits for the making
-// of a segment only when that is not done yet. The end of ctx is looked at before the first write only.
+// Append writes a group and makes it durable: whole when it returns nil, whole or not at all after a crash. The cost is one
+// write and one sync for each segment that the group lies in, which is one but for every some thousandth; it waits for the
+// making of a segment only when that is not done yet. The end of ctx is looked at before the first write only.
 //
-// After ErrNoSpace nothing was appended, what was written of the group is gone for good, and groups may be begun anew. After ErrFailed it is not known whether the
-// group is there: the next Open tells. ErrStale: the group was begun behind one that was not appended, or that another
-// was appended behind. Other errors are of what came before the first write.
+// After ErrNoSpace nothing was appended, what was written of the group is gone for good, and groups may be begun anew. After
+// ErrFailed it is not known whether the group is there: the next Open tells. ErrStale: the group was begun behind one that
+// was not appended, or that another was appended behind. Other errors are of what came before the first write.
 func (l *Log) Append(ctx context.Context, g *Group) error {
 	if err := g.seal(l.o.Now()); err != nil {
 		return err
@@ -107,9 +110,9 @@ func (l *Log) isNext(g *Group) error {
 	return nil
 }
 
-// takeBack makes sure that nothing of a group that could not be written for lack of space is ever taken for a part of another
-// one: the file in which it begins ends before it, durably, and only then are the other segments it reached unlinked. Groups that were begun behind it
-// lose their places, as the segments behind this one will be others.
+// takeBack makes sure that nothing of a group that could not be written for lack of space is ever taken for a part of
+// another one: the file in which it begins ends before it, durably, and only then are the other segments it reached
+// unlinked. Groups that were begun behind it lose their places, as the segments behind this one will be others.
 func (l *Log) takeBack(g *Group, cause error) error {
 	if !errors.Is(cause, ErrNoSpace) || errors.Is(cause, ErrFailed) {
 		return cause

@@ -9,7 +9,8 @@ import (
 	"packhouse/journal"
 )
 
-// BenchmarkAppend is one durable group of one record: a payload and a body that names it. sync=off leaves the disk's part away.
+// BenchmarkAppend is one durable group of one record: a payload and a body that names it. sync=off leaves the disk's part
+// away.
 func BenchmarkAppend(b *testing.B) {
 	for _, sync := range []bool{false, true} {
 		for _, size := range []int{200, 8 << 10, 128 << 10} {
@@ -49,6 +50,37 @@ func BenchmarkAppend(b *testing.B) {
 	}
 }
 
+// BenchmarkAppendMany is one durable group of 64 records with 8 KiB each: what 64 writers share.
+func BenchmarkAppendMany(b *testing.B) {
+	l := newLog(b, journal.Options{Dir: newDir(b), FS: vfs.OS(), Now: clock})
+	payload, body := content(1, 8<<10), content(2, 100)
+	var g journal.Group
+	b.SetBytes(64 * 8 << 10)
+	b.ReportAllocs()
+	for b.Loop() {
+		if err := l.Begin(&g, nil); err != nil {
+			b.Fatal(err)
+		}
+		for range 64 {
+			_, err := g.Payload(payload)
+			if err == nil {
+				err = g.Record(journal.KindRows, body)
+			}
+			if err != nil {
+				b.Fatal(err)
+			}
+		}
+		if err := l.Append(context.Background(), &g); err != nil {
+			b.Fatal(err)
+		}
+		if segments := l.Segments(); len(segments) > 4 {
+			if err := l.Remove(segments[2].First); err != nil {
+				b.Fatal(err)
+			}
+		}
+	}
+}
+
 // BenchmarkReadPayload is one verified read of a payload that is in the page cache.
 func BenchmarkReadPayload(b *testing.B) {
 	for _, size := range []int{200, 8 << 10, 128 << 10} {
@@ -70,7 +102,8 @@ func BenchmarkReadPayload(b *testing.B) {
 	}
 }
 
-// BenchmarkReplay is the reading and verifying of 64 MiB in groups of one record with 8 KiB, and of what is set aside behind them.
+// BenchmarkReplay is the reading and verifying of 64 MiB in groups of one record with 8 KiB, and of what is set aside behind
+// them.
 func BenchmarkReplay(b *testing.B) {
 	for _, closed := range []bool{false, true} {
 		b.Run(fmt.Sprintf("closed=%v", closed), func(b *testing.B) {

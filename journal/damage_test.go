@@ -2,6 +2,7 @@ package journal_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -75,8 +76,8 @@ func small(t testing.TB, o journal.Options) (groups []group, starts []journal.Po
 	return groups, found, end
 }
 
-// TestEveryByte damages each byte of a log. What was acknowledged is there, or the place is named; only the last group cannot be told from one
-// that was being written. Nothing is changed where damage is found.
+// TestEveryByte damages each byte of a log. What was acknowledged is there, or the place is named; only the last group
+// cannot be told from one that was being written. Nothing is changed where damage is found.
 func TestEveryByte(t *testing.T) {
 	o := options(newDir(t), quick())
 	o.SegmentSize = 8 << 10
@@ -107,15 +108,21 @@ func TestEveryByte(t *testing.T) {
 			case at >= last && at < end:
 				counts["last"]++
 				if err != nil {
-					t.Errorf("%s: got %v, want the last group to be dropped", place, err)
+					t.Fatalf("%s: got %v, want the last group to be dropped", place, err)
 				}
 				wantGroups(t, got, groups[:len(groups)-1])
-			case unused(whole[off:]):
+				if d := l.Dropped(); d == nil || d.File != name || d.Offset != int64(starts[i-1]-first) {
+					t.Errorf("%s: dropped %v", place, d)
+				}
+			case at >= unusedFrom(starts) && at < 0x2000:
 				counts["unused"]++
 				if err != nil {
-					t.Errorf("%s, which is not used: %v", place, err)
+					t.Fatalf("%s, which is not used: %v", place, err)
 				}
 				wantGroups(t, got, groups)
+				if d := l.Dropped(); d != nil {
+					t.Errorf("%s: dropped %v", place, d)
+				}
 			default:
 				counts["middle"]++
 				wantDamage(t, place, err, name, int64(starts[i-1]-first))
@@ -141,8 +148,11 @@ func TestEveryByte(t *testing.T) {
 	}
 }
 
-// unused tells of the rest of a segment.
-func unused(rest []byte) bool { return len(bytes.Trim(rest, "\x00")) == 0 && len(rest) < 8<<10-4096 }
+// unusedFrom is where the first segment has nothing any more.
+func unusedFrom(starts []journal.Position) journal.Position {
+	i, _ := slices.BinarySearch(starts, 0x2000)
+	return starts[i-1] + journal.RecordHeaderSize
+}
 
 func wantDamage(t *testing.T, what string, err error, file string, off int64) {
 	t.Helper()
@@ -161,6 +171,13 @@ func setFormat(b []byte, format uint32) []byte {
 	binary.LittleEndian.PutUint32(b[8:], format)
 	binary.LittleEndian.PutUint32(b[4092:], crc32.Checksum(b[:4092], crc32.MakeTable(crc32.Castagnoli)))
 	return b
+}
+
+// setField changes a field of a segment's header, whose checksum is right nevertheless.
+func setField(b []byte, off int) []byte {
+	b = bytes.Clone(b)
+	b[off]++
+	return setFormat(b, 1)
 }
 
 // TestBadFiles: files that are not what they should be are told from a torn end, named, and left as they are.
@@ -198,6 +215,8 @@ func TestBadFiles(t *testing.T) {
 		{"format 0", map[string][]byte{second: setFormat(pristine[second], 0)}, journal.ErrCorrupt, second, 0},
 		{"the next is of another log", map[string][]byte{second: foreign[second]}, journal.ErrCorrupt, second, 0},
 		{"the first is of another log", map[string][]byte{first: foreign[first]}, journal.ErrCorrupt, second, 0},
+		{"the second says that it is of another log", map[string][]byte{second: setField(pristine[second], 16)}, journal.ErrCorrupt, second, 0},
+		{"the second says that it follows another", map[string][]byte{second: setField(pristine[second], 56)}, journal.ErrCorrupt, second, 0},
 		{"both are exchanged", map[string][]byte{first: pristine[second], second: pristine[first]}, journal.ErrCorrupt, first, 0},
 		{"one is twice", map[string][]byte{third: pristine[second]}, journal.ErrCorrupt, third, 0},
 		{"one behind the end is of another log", map[string][]byte{third: foreign[first]}, journal.ErrCorrupt, third, 0},
@@ -300,6 +319,19 @@ func TestUnreadable(t *testing.T) {
 	}
 	f.Reset()
 	l := mustReplay(t, o, 0, groups)
+	groups = append(groups, mustAdd(t, l, makeGroup(1)))
+	l.Idle()
+	l.Abandon()
+	name := fmt.Sprintf("%016x", 0x2000)
+	f.FailRead(filepath.Join(o.Dir, name), int64(len(files(t, o.Dir)[name]))-1, 1, syscall.EIO)
+	if _, _, err := replay(o, 0); !errors.Is(err, journal.ErrCorrupt) || !errors.Is(err, syscall.EIO) {
+		t.Errorf("what was set aside cannot be read: got %v, want damage by EIO", err)
+	}
+	f.Reset()
+	l = mustReplay(t, o, 0, groups)
+	if d := l.Dropped(); d != nil {
+		t.Errorf("zeros were taken for a torn group: %v", d)
+	}
 	f.FailRead(filepath.Join(o.Dir, fmt.Sprintf("%016x", 0)), 4096, 4096, syscall.EIO)
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
@@ -372,5 +404,135 @@ func TestReadDamaged(t *testing.T) {
 	}
 	if got, err := l.ReadPayload(at, 150_000, nil); err != nil || !bytes.Equal(got, payload) {
 		t.Errorf("in the end: %v", err)
+	}
+}
+
+// TestExchangedSegment: a segment of another log is not read in place of one that lies before the replay, though all in it is whole.
+func TestExchangedSegment(t *testing.T) {
+	var o journal.Options
+	var at journal.Position
+	var made map[string][]byte
+	for i := range uint64(2) {
+		o = options(newDir(t), quick())
+		l := newLog(t, o)
+		_, places, err := add(l, []record{{journal.KindRows, nil, [][]byte{content(i, 7000)}}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		second := mustAdd(t, l, []record{{journal.KindRows, nil, [][]byte{content(i, 7000)}}})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			at, made = places[0], files(t, o.Dir)
+			continue
+		}
+		l = mustReplay(t, o, smallSegment, []group{second})
+		if _, err := l.ReadPayload(at, 7000, nil); err != nil {
+			t.Errorf("as it was: %v", err)
+		}
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		write(t, o.Dir, "0000000000000000", made["0000000000000000"])
+		l = mustReplay(t, o, smallSegment, []group{second})
+		if _, err := l.ReadPayload(at, 7000, nil); !errors.Is(err, journal.ErrCorrupt) {
+			t.Errorf("of another log: got %v, want damage", err)
+		}
+	}
+}
+
+// TestMixedGroup: records of two groups that were written to the same place do not make a third.
+func TestMixedGroup(t *testing.T) {
+	var made [2][]byte
+	var o journal.Options
+	for i := range made {
+		o = options(newDir(t), quick())
+		o.Rand = new(counter)
+		l := newLog(t, o)
+		mustAdd(t, l, []record{{journal.KindRows, content(uint64(i), 500), nil}, {journal.KindRows, content(uint64(i)+10, 500), nil}})
+		if err := l.Close(); err != nil {
+			t.Fatal(err)
+		}
+		made[i] = files(t, o.Dir)["0000000000000000"]
+	}
+	half := 4096 + 68 + 500
+	write(t, o.Dir, "0000000000000000", append(bytes.Clone(made[0][:half]), made[1][half:]...))
+	mustReplay(t, o, 0, nil)
+}
+
+// TestScan: each record that verifies is found, wherever one is damaged.
+func TestScan(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.SegmentSize = 8 << 10
+	groups, starts, end := small(t, o)
+	pristine := files(t, o.Dir)
+	scan := func(l *journal.Log) (bodies []string, payloads int, damage []*journal.DamageError) {
+		t.Helper()
+		for _, s := range l.Segments() {
+			err := l.Scan(context.Background(), s.First, func(r journal.Replayed, err error) error {
+				if err != nil {
+					d, _ := errors.AsType[*journal.DamageError](err)
+					damage = append(damage, d)
+					return nil
+				}
+				if len(r.Body) > 0 {
+					bodies = append(bodies, string(r.Body))
+				}
+				payloads += len(r.Payloads)
+				return nil
+			})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		return bodies, payloads, damage
+	}
+	l := mustReplay(t, o, 0, groups)
+	all, payloads, damage := scan(l)
+	if len(all) != 7 || payloads != 9 || len(damage) > 0 {
+		t.Fatalf("got %d bodies, %d payloads, damage %v", len(all), payloads, damage)
+	}
+	for i, at := range starts {
+		next := end
+		if i+1 < len(starts) {
+			next = starts[i+1]
+		}
+		name, first := "0000000000000000", journal.Position(0)
+		if at >= 0x2000 {
+			name, first = "0000000000002000", 0x2000
+		}
+		for off := at; off < min(next, first+0x2000) && off < at+400; off += 31 {
+			damaged := bytes.Clone(pristine[name])
+			damaged[off-first] ^= 1
+			write(t, o.Dir, name, damaged)
+			bodies, found, damage := scan(l)
+			if off >= unusedFrom(starts) && off < 0x2000 {
+				break
+			}
+			if len(damage) != 1 || damage[0].File != name || damage[0].Offset != int64(at-first) || len(bodies) < len(all)-1 || found > payloads {
+				t.Fatalf("byte %d of the record at %d: got %d bodies, %d payloads, damage %v", off-at, at, len(bodies), found, damage)
+			}
+		}
+		write(t, o.Dir, name, pristine[name])
+	}
+	mustAdd(t, l, makeGroup(1))
+	l.Idle()
+	l.Abandon()
+	unknown, err := journal.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unknown.Close()
+	if bodies, _, damage := scan(unknown); len(bodies) <= len(all) || len(damage) > 0 {
+		t.Errorf("before a replay: got %d bodies, damage %v; want one group more than %d", len(bodies), damage, len(all))
+	}
+	l = unknown
+	stop := errors.New("stop")
+	if err := l.Scan(context.Background(), 0, func(journal.Replayed, error) error { return stop }); err != stop {
+		t.Errorf("got %v, want the error of the function", err)
+	}
+	if err := l.Scan(context.Background(), 1<<40, nil); !errors.Is(err, journal.ErrRemoved) {
+		t.Errorf("scan of what is not there: got %v", err)
 	}
 }

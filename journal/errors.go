@@ -76,8 +76,8 @@ func diskGone(err error) bool {
 	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
 }
 
-// notBegun tells whether err is of a sync that did not begin, because the process or the system had too many files open to open
-// the directory for it: nothing is in doubt.
+// notBegun tells whether err is of a sync that did not begin, because the process or the system had too many files open to
+// open the directory for it: nothing is in doubt.
 func notBegun(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)

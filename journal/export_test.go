@@ -1,6 +1,9 @@
 package journal
 
-import "time"
+import (
+	"encoding/binary"
+	"time"
+)
 
 // What tests calculate with.
 const (
@@ -55,4 +58,43 @@ func (l *Log) OpenFiles() int {
 	l.files.mu.Lock()
 	defer l.files.mu.Unlock()
 	return len(l.files.open)
+}
+
+// Abandon stops a log where it is, as if the process had ended.
+func (l *Log) Abandon() {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closed {
+		return
+	}
+	l.pauseLocked()
+	l.closed = true
+	for _, t := range l.tails {
+		t.closeFiles()
+	}
+	l.files.closeAll()
+}
+
+// RecodeRecord decodes the header of a record and encodes what it found; ok: there was one.
+func RecodeRecord(b []byte, salt uint64, at Position) (again []byte, ok bool) {
+	h, what := decodeRecordHeader(b, salt, at)
+	again = make([]byte, recordHeaderSize)
+	h.encode(again, salt)
+	return again, what == ""
+}
+
+// RecodeSegment does the same with the header of a segment.
+func RecodeSegment(b []byte) (again []byte, ok bool) {
+	if wholeHeader(b) != "" {
+		return nil, false
+	}
+	h, what, _ := decodeSegmentHeader(b)
+	return h.encode(), what == ""
+}
+
+// SumRecord puts the checksum of a record's header right.
+func SumRecord(b []byte, salt uint64, at Position) {
+	binary.LittleEndian.PutUint32(b[recordSumAt:], sumOf(salt, at, b[:recordSumAt]))
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"packhouse/blobstore/vfs"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
@@ -21,7 +23,8 @@ type model struct {
 	seed    uint64           // of the next group
 }
 
-// append appends a group and notes it. Groups are of sizes that come up again and again, so that one can lie exactly where another was to be.
+// append appends a group and notes it. Groups are of sizes that come up again and again, so that one can lie exactly where
+// another was to be.
 func (m *model) append(l *journal.Log, size int) error {
 	m.seed++
 	records := []record{{kind: journal.KindRows, body: content(m.seed, 100), payloads: [][]byte{content(m.seed+1e6, size)}}}
@@ -180,6 +183,98 @@ func (m *model) goOn(t *testing.T, name string, l *journal.Log, cause error) {
 	_ = l.Close()
 }
 
+// TestErrorKinds: which errors end one append, and which the log; and that a log that failed does nothing more.
+func TestErrorKinds(t *testing.T) {
+	type nth struct {
+		op vfstest.Op
+		n  int
+	}
+	// What the first append of a group that lies in two segments calls, in order of op.
+	var (
+		filler, first, second   = nth{vfstest.OpenWrite, 1}, nth{vfstest.OpenWrite, 2}, nth{vfstest.OpenWrite, 3}
+		allocate, allocateNext  = nth{vfstest.Allocate, 1}, nth{vfstest.Allocate, 2}
+		fill, header, fillNext  = nth{vfstest.Write, 1}, nth{vfstest.Write, 2}, nth{vfstest.Write, 3}
+		part, partNext          = nth{vfstest.Write, 4}, nth{vfstest.Write, 5}
+		syncFill, syncHeader    = nth{vfstest.Sync, 1}, nth{vfstest.Sync, 2}
+		syncPart, syncPartNext  = nth{vfstest.Sync, 4}, nth{vfstest.Sync, 5}
+		create, rename, syncDir = nth{vfstest.Create, 1}, nth{vfstest.Rename, 1}, nth{vfstest.SyncDir, 1}
+	)
+	tests := []struct {
+		call    nth
+		cause   error
+		noSpace bool
+		failed  bool
+	}{
+		{filler, syscall.EMFILE, false, false},
+		{first, syscall.EMFILE, false, false},
+		{second, syscall.EMFILE, false, false},
+		{second, syscall.EIO, false, true},
+		{allocate, syscall.ENOSPC, true, false},
+		{allocate, syscall.EIO, false, true},
+		{allocateNext, syscall.EDQUOT, true, false},
+		{fill, syscall.ENOSPC, true, false},
+		{fill, syscall.EIO, false, true},
+		{syncFill, syscall.ENOSPC, true, true},
+		{syncFill, syscall.EIO, false, true},
+		{create, syscall.ENOSPC, true, false},
+		{create, syscall.EMFILE, false, false},
+		{create, syscall.EROFS, false, true},
+		{header, syscall.ENOSPC, true, false},
+		{header, syscall.EIO, false, true},
+		{syncHeader, syscall.ENOSPC, true, false},
+		{syncHeader, syscall.EIO, false, true},
+		{rename, syscall.ENOSPC, true, false},
+		{rename, syscall.EIO, false, true},
+		{syncDir, syscall.ENOSPC, true, true},
+		{syncDir, syscall.EIO, false, true},
+		{fillNext, syscall.EFBIG, true, false},
+		{part, syscall.ENOSPC, true, false},
+		{part, syscall.EIO, false, true},
+		{partNext, syscall.ENOSPC, true, false},
+		{partNext, syscall.EIO, false, true},
+		{syncPart, syscall.ENOSPC, true, true},
+		{syncPart, syscall.EIO, false, true},
+		{syncPartNext, syscall.ENOSPC, true, true},
+		{syncPartNext, syscall.EIO, false, true},
+	}
+	records := []record{{kind: journal.KindRows, body: content(1, 9000)}, {kind: journal.KindRows, body: content(2, 3500)}}
+	for _, test := range tests {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			name := fmt.Sprintf("%s %d, %v, %v", test.call.op, test.call.n, test.cause, when)
+			f, dir := vfstest.NewFailing(quick()), newDir(t)
+			o := options(dir, f)
+			l := newLog(t, o)
+			f.Reset()
+			f.FailOp(test.call.op, test.call.n, when, test.cause)
+			_, _, err := add(l, records)
+			if !errors.Is(err, test.cause) || errors.Is(err, journal.ErrNoSpace) != test.noSpace || errors.Is(err, journal.ErrFailed) != test.failed {
+				t.Errorf("%s: got %v; want no space %v, failed %v", name, err, test.noSpace, test.failed)
+			}
+			if failed := l.Failed(); (failed != nil) != test.failed || failed != nil && !errors.Is(failed, test.cause) {
+				t.Errorf("%s: log failed with %v, want %v", name, failed, test.failed)
+			}
+			l.Idle()
+			f.Reset()
+			_, _, err = add(l, records)
+			if errors.Is(err, journal.ErrFailed) != test.failed || err != nil && !errors.Is(err, test.cause) {
+				t.Errorf("%s: a group after it: got %v", name, err)
+			}
+			if removeErr := l.Remove(0); errors.Is(removeErr, journal.ErrFailed) != test.failed {
+				t.Errorf("%s: remove after it: got %v", name, removeErr)
+			}
+			if closeErr := l.Close(); closeErr != nil {
+				t.Errorf("%s: close: %v", name, closeErr)
+			}
+			if calls := f.Calls(); test.failed && len(calls) > 0 {
+				t.Errorf("%s: a log that failed calls %v", name, calls)
+			}
+			if t.Failed() {
+				return
+			}
+		}
+	}
+}
+
 // TestKilled stops the process at every call: the kernel keeps what was called before.
 func TestKilled(t *testing.T) {
 	for n := range storyCalls(t) {
@@ -197,25 +292,66 @@ func TestKilled(t *testing.T) {
 	}
 }
 
+// growing is a file system that sets no space aside.
+type growing struct{ vfs.FS }
+
+type growingFile struct{ vfs.File }
+
+func (g growing) Create(name string) (vfs.File, error)    { return grow(g.FS.Create(name)) }
+func (g growing) OpenWrite(name string) (vfs.File, error) { return grow(g.FS.OpenWrite(name)) }
+
+func grow(file vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return growingFile{file}, nil
+}
+
 // TestPowerCut takes the power at every call of a story, and then again at some call of what
 // follows; of what was not synced any part is kept, lost or torn.
 func TestPowerCut(t *testing.T) {
-	calls := len(storyCalls(t))
-	chances := 6
-	if testing.Short() {
-		chances = 2
+	variants := []struct {
+		name    string
+		size    int64 // of a segment
+		growing bool
+		chances int
+	}{
+		{"small segments", smallSegment, false, 6},
+		{"growing files", smallSegment, true, 4},
+		{"segments larger than what is set aside", 700 << 10, false, 4},
 	}
-	for n := range calls {
-		for chance := range chances {
-			powerCut(t, n+1, vfstest.When(chance%2), uint64(chance/2))
-			if t.Failed() {
-				t.Fatalf("power cut at call %d, chance %d", n+1, chance)
+	calls := len(storyCalls(t))
+	for _, variant := range variants {
+		t.Run(variant.name, func(t *testing.T) {
+			options := func(dir string, fsys vfs.FS) journal.Options {
+				if variant.growing {
+					fsys = growing{fsys}
+				}
+				o := options(dir, fsys)
+				o.SegmentSize = variant.size
+				return o
 			}
-		}
+			chances := variant.chances
+			if testing.Short() {
+				chances = 2
+			}
+			for n := range calls {
+				for chance := range chances {
+					hit := powerCut(t, options, n+1, vfstest.When(chance%2), uint64(chance/2))
+					if t.Failed() {
+						t.Fatalf("power cut at call %d, chance %d", n+1, chance)
+					}
+					if !hit {
+						return // no story has so many calls
+					}
+				}
+			}
+		})
 	}
 }
 
-func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
+// powerCut tells whether a story came to its n-th call.
+func powerCut(t *testing.T, options func(string, vfs.FS) journal.Options, n int, when vfstest.When, chance uint64) (hit bool) {
 	t.Helper()
 	var source *rand.Rand
 	random := rand.New(rand.NewPCG(uint64(n), chance))
@@ -224,11 +360,11 @@ func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
 	}
 	root := t.TempDir()
 	m := new(model)
-	for range 3 {
+	for round := range 3 {
 		lossy := vfstest.NewLossy(t, root)
 		f := vfstest.NewFailing(lossy)
 		f.StopAt(n, when, syscall.EIO)
-		l, err := m.story(options(root+"/log", f))
+		l, err := m.story(options(filepath.Join(root, "log"), f))
 		if err != nil && !f.Hit() {
 			t.Fatalf("with power: %v", err)
 		}
@@ -241,9 +377,11 @@ func powerCut(t *testing.T, n int, when vfstest.When, chance uint64) {
 		if !f.Hit() {
 			break
 		}
+		hit = hit || round == 0
 		n = 1 + random.IntN(40)
 	}
-	m.check(t, root+"/log")
+	m.check(t, filepath.Join(root, "log"))
+	return hit
 }
 
 // TestReadOnly: a log with a torn end is read, and not changed.
@@ -260,6 +398,7 @@ func TestReadOnly(t *testing.T) {
 	if _, _, err := add(l, makeGroup(100)); !errors.Is(err, journal.ErrFailed) {
 		t.Fatalf("got %v, want ErrFailed", err)
 	}
+	l.Abandon()
 	f.Reset()
 	o.ReadOnly = true
 	for range 2 {

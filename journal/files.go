@@ -6,6 +6,7 @@ import (
 	"io"
 	"io/fs"
 	"sync"
+	"sync/atomic"
 
 	"packhouse/blobstore/vfs"
 )
@@ -38,6 +39,8 @@ type openSegment struct {
 // files has the segments of a log that are open for reading, a bounded number of them.
 type files struct {
 	o Options
+
+	identity atomic.Uint64 // of the log; 0 while Replay has not found it out
 
 	mu    sync.Mutex
 	open  map[*segment]*openSegment
@@ -114,6 +117,9 @@ func (f *files) load(first Position) (*openSegment, error) {
 		return nil, unreadable(name, 0, err)
 	}
 	h, err := checkHeader(b[:n], name)
+	if identity := f.identity.Load(); err == nil && identity != 0 && h.identity != identity {
+		err = &DamageError{File: name, What: "it is of another log"}
+	}
 	if err != nil {
 		_ = file.Close()
 		return nil, err

@@ -97,8 +97,8 @@ func (h segmentHeader) encode() []byte {
 	return binary.LittleEndian.AppendUint32(b, crc32.Checksum(b, castagnoli))
 }
 
-// wholeHeader tells why the block that encode makes is not there as it was written, of whatever format: magic, format and checksum
-// stay where they are.
+// wholeHeader tells why the block that encode makes is not there as it was written, of whatever format: magic, format and
+// checksum stay where they are.
 func wholeHeader(b []byte) (what string) {
 	if len(b) < segmentHeaderSize {
 		return "file is shorter than a segment's header"
@@ -112,8 +112,8 @@ func wholeHeader(b []byte) (what string) {
 	return ""
 }
 
-// decodeSegmentHeader reads a block that is as it was written. what says why it is no header of a segment; newer: it is of a format
-// that this version does not know, which is nobody's fault.
+// decodeSegmentHeader reads a block that is as it was written. what says why it is no header of a segment; newer: it is of a
+// format that this version does not know, which is nobody's fault.
 func decodeSegmentHeader(b []byte) (h segmentHeader, what string, newer bool) {
 	if format := binary.LittleEndian.Uint32(b[8:]); format != format1 {
 		return h, fmt.Sprintf("format %d, known is %d", format, format1), format > format1
@@ -179,7 +179,8 @@ func (h *recordHeader) encode(b []byte, salt uint64) {
 	binary.LittleEndian.PutUint32(b[recordSumAt:], h.sum)
 }
 
-// decodeRecordHeader reads what encode makes at position at; what says why it is none. Whether its fields make sense is not looked at.
+// decodeRecordHeader reads what encode makes at position at; what says why it is none. Whether its fields make sense is not
+// looked at.
 func decodeRecordHeader(b []byte, salt uint64, at Position) (h recordHeader, what string) {
 	b = b[:recordHeaderSize]
 	if string(b[:4]) != recordMagic {

@@ -25,7 +25,8 @@ func (c *counter) Read(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// golden is what the golden files hold: a group in one segment, one that goes on in a second, and one with an empty body and an empty payload.
+// golden is what the golden files hold: a group in one segment, one that goes on in a second, and one with an empty body and
+// an empty payload.
 var golden = [][]record{
 	{{journal.KindRows, []byte("a first row"), [][]byte{[]byte("a first payload"), {}}}, {journal.KindRelocation, nil, nil}},
 	{

@@ -6,14 +6,15 @@ import (
 	"encoding/binary"
 	"errors"
 	"hash/crc32"
+	"os"
 	"runtime"
 	"testing"
 
 	"packhouse/journal"
 )
 
-// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before it
-// is there or damage is told, memory stays bounded, and a log that opens goes on.
+// FuzzSegment opens a directory whose newest segment is what the fuzzer made of one. However it is mangled, what is before
+// it is there or damage is told, memory stays bounded, and a log that opens goes on.
 func FuzzSegment(f *testing.F) {
 	o := options(newDir(f), quick())
 	o.SegmentSize = 8 << 10
@@ -99,6 +100,37 @@ func FuzzReadPayload(f *testing.F) {
 	})
 }
 
+// FuzzHeaders: what is taken for a header is what would be written for it, byte by byte.
+func FuzzHeaders(f *testing.F) {
+	golden, err := os.ReadFile(goldenName("0000000000001000"))
+	if err != nil {
+		f.Fatal(err)
+	}
+	const salt, at = 0x100f0e0d0c0b0a09, 0x2000
+	f.Add(golden[4096:4096+68], golden[:72])
+	if _, ok := journal.RecodeRecord(golden[4096:], salt, at); !ok {
+		f.Fatal("the golden record is none")
+	}
+	f.Fuzz(func(t *testing.T, record, segment []byte) {
+		b := make([]byte, 68)
+		copy(b, record)
+		for _, right := range []bool{false, true} {
+			if right {
+				journal.SumRecord(b, salt, at)
+			}
+			if again, ok := journal.RecodeRecord(b, salt, at); ok && !bytes.Equal(again, b) {
+				t.Errorf("record %x, encoded again %x", b, again)
+			}
+		}
+		head := make([]byte, 4096)
+		copy(head, segment[:min(len(segment), 4092)])
+		head = setFormat(head, 1)
+		if again, ok := journal.RecodeSegment(head); ok && !bytes.Equal(again, head) {
+			t.Errorf("segment %x, encoded again %x", head, again)
+		}
+	})
+}
+
 // TestLengthsAreChecked: what a record says of its size costs no memory when the file is shorter.
 func TestLengthsAreChecked(t *testing.T) {
 	const name = "0000000000002000"
@@ -110,7 +142,7 @@ func TestLengthsAreChecked(t *testing.T) {
 		b := files(t, o.Dir)[name]
 		binary.LittleEndian.PutUint64(b[32:], 1<<30)
 		binary.LittleEndian.PutUint32(b[4092:], crc32.Checksum(b[:4092], table))
-		at := starts[len(starts)-1]
+		at := starts[len(starts)-2] // it has a payload
 		record := b[at-0x2000:]
 		binary.LittleEndian.PutUint32(record[field:], value)
 		seed := binary.LittleEndian.Uint64(b[48:]) + uint64(at)*0x9e3779b97f4a7c15
@@ -129,5 +161,24 @@ func TestLengthsAreChecked(t *testing.T) {
 		if grown := after.TotalAlloc - before.TotalAlloc; grown > 4<<20 {
 			t.Errorf("field %d: %d bytes were allocated", field, grown)
 		}
+	}
+}
+
+// TestSumOfLengths: the lengths and sums of payloads have a sum of their own.
+func TestSumOfLengths(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.Rand = new(counter)
+	l := newLog(t, o)
+	mustAdd(t, l, []record{{journal.KindRows, []byte("body"), [][]byte{[]byte("payload")}}})
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b := files(t, o.Dir)["0000000000000000"]
+	b[4096+56]++
+	journal.SumRecord(b[4096:], binary.LittleEndian.Uint64(b[48:]), 4096)
+	write(t, o.Dir, "0000000000000000", b)
+	l = mustReplay(t, o, 0, nil)
+	if d := l.Dropped(); d == nil || d.Offset != 4096 {
+		t.Errorf("dropped %v, want the record", d)
 	}
 }

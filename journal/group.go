@@ -4,25 +4,34 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"sync"
 	"time"
 )
 
-// keepBuffer is how large a group's buffer may be that is kept for the next one.
-const keepBuffer = 4 << 20
+const (
+	// keepBuffer is how large a group's buffer may be that is kept for the next one, whatever that needs.
+	keepBuffer = 1 << 20
+
+	// keepUnused is for how many groups a larger buffer is kept of which less than a quarter is needed.
+	keepUnused = 16
+)
 
 // Group collects the records of one append. It gives each payload its place at once, so that what is written about
 // it (a row with its position) can go into the body of the same group, and it encodes as it goes: while one
 // group is written and synced, the next can be made. Its zero value is ready for Log.Begin.
 //
-// A record is payloads, none or more, and then a body. Not safe for concurrent use.
+// A record is payloads, none or more, and then a body. Not safe for concurrent use, but for Begin with it as the one before.
 type Group struct {
 	log        *Log
 	generation uint64   // of the log when the group was begun
 	start, at  Position // where it begins; where its next byte comes to lie
-	sealed     bool
+
+	sealing sync.Mutex // held over seal, as Begin of the next group may come while Append has this one
+	sealed  bool       // guarded by sealing; nothing above or below changes when it is set
 
 	segment *tail   // that the next byte comes to lie in
 	buffer  []byte  // all parts, one behind the other
+	unused  int     // how many groups in a row needed less than a quarter of it
 	parts   []part  // one for each segment
 	pieces  []piece // records as they lie in segments
 	open    bool    // the last piece takes payloads
@@ -48,13 +57,17 @@ type piece struct {
 // more can be added to after then. g's memory is used again: what was returned of a group that it was before stays true,
 // and g must not be with Append.
 //
-// The places hold if after is appended next, and then g. If that fails, Append refuses g with ErrStale.
+// The places hold if after is appended next, and then g. If that fails, Append refuses g with ErrStale. Errors: ErrClosed,
+// ErrFailed, ErrReadOnly; g then takes nothing.
 func (l *Log) Begin(g, after *Group) error {
-	buffer := g.buffer[:0]
-	if cap(buffer) > keepBuffer {
-		buffer = nil
+	buffer, unused := g.buffer[:0], 0
+	if cap(buffer) > keepBuffer && len(g.buffer) < cap(buffer)/4 {
+		unused = g.unused + 1
 	}
-	*g = Group{log: l, buffer: buffer, parts: g.parts[:0], pieces: g.pieces[:0]}
+	if unused > keepUnused {
+		buffer, unused = nil, 0
+	}
+	*g = Group{log: l, sealed: true, buffer: buffer, unused: unused, parts: g.parts[:0], pieces: g.pieces[:0]}
 	if after != nil {
 		if err := after.seal(l.o.Now()); err != nil {
 			return err
@@ -68,7 +81,7 @@ func (l *Log) Begin(g, after *Group) error {
 		}
 		g.generation, g.start, g.segment = l.generation, l.end, l.tails[0]
 	}
-	g.at = g.start
+	g.at, g.sealed = g.start, false
 	g.beginPart()
 	return nil
 }
@@ -147,8 +160,8 @@ func (g *Group) Record(kind Kind, body []byte) error {
 	return nil
 }
 
-// fit goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is space for
-// the one that ends the segment.
+// fit goes on in the next segment if n bytes more do not fit into the record in this one. Behind each record there is space
+// for the one that ends the segment.
 func (g *Group) fit(n int64) error {
 	if n > g.log.MaxRecord() {
 		return fmt.Errorf("%w: %d bytes, at most %d fit", ErrTooLarge, n, g.log.MaxRecord())
@@ -195,6 +208,8 @@ func (g *Group) addPiece(ends bool) {
 
 // seal completes the group: its headers can be written when it is known which record is the last.
 func (g *Group) seal(now time.Time) error {
+	g.sealing.Lock()
+	defer g.sealing.Unlock()
 	switch {
 	case g.sealed:
 		return nil

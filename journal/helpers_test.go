@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -94,6 +95,8 @@ type group struct {
 	at      journal.Position
 	records []record
 }
+
+func (g group) String() string { return fmt.Sprintf("group at %d of %d records", g.at, len(g.records)) }
 
 func (g group) equal(other group) bool {
 	if g.at != other.at || len(g.records) != len(other.records) {
@@ -199,12 +202,21 @@ func replay(o journal.Options, from journal.Position) (*journal.Log, []group, er
 	return l, groups, nil
 }
 
-// mustReplay opens a log with the groups that are wanted.
+// opened has the log that was last opened for writing in a directory.
+var opened sync.Map
+
+// mustReplay opens a log with the groups that are wanted. One that is open there for writing is abandoned.
 func mustReplay(t testing.TB, o journal.Options, from journal.Position, want []group) *journal.Log {
 	t.Helper()
+	if before, ok := opened.Load(o.Dir); ok && !o.ReadOnly {
+		before.(*journal.Log).Abandon()
+	}
 	l, got, err := replay(o, from)
 	if err != nil {
 		t.Fatalf("replay: %v", err)
+	}
+	if !o.ReadOnly {
+		opened.Store(o.Dir, l)
 	}
 	t.Cleanup(func() { l.Close() })
 	wantGroups(t, got, want)
@@ -216,9 +228,9 @@ func wantGroups(t testing.TB, got, want []group) {
 	for i := range max(len(got), len(want)) {
 		switch {
 		case i >= len(got):
-			t.Fatalf("group %d at %d is missing: %v", i, want[i].at, want[i].records)
+			t.Fatalf("group %d at %d is missing", i, want[i].at)
 		case i >= len(want):
-			t.Fatalf("group %d at %d was not wanted: %v", i, got[i].at, got[i].records)
+			t.Fatalf("group %d at %d was not wanted", i, got[i].at)
 		case !got[i].equal(want[i]):
 			t.Fatalf("group %d: got %v, want %v", i, got[i], want[i])
 		}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -52,8 +53,8 @@ func (o *Options) ensure(what string) error {
 	return nil
 }
 
-// Log is an open log. Its methods are safe for concurrent use, but for those of one Group. No two Logs that are not ReadOnly may be open on one
-// directory.
+// Log is an open log. Its methods are safe for concurrent use, but for those of one Group. No two Logs that are not ReadOnly
+// may be open on one directory.
 type Log struct {
 	o     Options
 	files files
@@ -65,10 +66,10 @@ type Log struct {
 	removing sync.Mutex // held over Remove, and by Close, which takes it when it has the turn
 	unsynced bool       // entries were unlinked, and the directory was not synced yet; guarded by removing
 
-	// segments are those with records, and while Replay has not returned all that there are; sorted, replaced (under mu) and never
-	// modified, so that readers need no lock.
+	// segments are those with records, and while Replay has not returned all that there are; sorted, replaced (under mu) and
+	// never modified, so that readers need no lock.
 	segments atomic.Pointer[[]*segment]
-	durable  atomic.Int64 // end, for readers; the largest position while Replay has not returned
+	durable  atomic.Int64 // end, for readers; endUnknown while Replay has not returned
 
 	mu         sync.Mutex // guards what follows; held for a look or a change of it only
 	progress   *sync.Cond // on mu: a step of the work ahead of the end is done, or has failed
@@ -77,11 +78,15 @@ type Log struct {
 	closed     bool
 	failed     error // the first error after which nothing may be appended; sticky
 	identity   uint64
+	dropped    *DamageError
 	end        Position // behind the last group that is durable
 	opened     Position // where that was when the log was opened
 	tails      []*tail  // the segment in which the log ends, then those made ahead, then those only planned; each follows the one before
 	ahead      ahead
 }
+
+// endUnknown is a position that no log comes to.
+const endUnknown = math.MaxInt64
 
 // Create makes the first segment of a log, in Dir, which is made if it is missing; its first group will lie at Position
 // first + 4096, and replay from first on finds all. epoch is recorded with all that is
@@ -140,8 +145,8 @@ func randomNumber(source io.Reader) (uint64, error) {
 	return binary.LittleEndian.Uint64(b[:]) | 1, nil
 }
 
-// listSegments returns the positions that the files of segments are named by, sorted, and the names of those that were being made. Other
-// names are nobody's business here.
+// listSegments returns the positions that the files of segments are named by, sorted, and the names of those that were being
+// made. Other names are nobody's business here.
 func listSegments(o Options) (firsts []Position, leftovers []string, err error) {
 	entries, err := o.FS.ReadDir(o.Dir)
 	if err != nil {
@@ -161,9 +166,9 @@ func listSegments(o Options) (firsts []Position, leftovers []string, err error) 
 	return firsts, leftovers, nil
 }
 
-// Open opens a log that Create made. It writes nothing, and reads no more than names and one header: its cost does not depend on
-// what is in the log. Replay has to be called before anything else that is about records.
-// Errors: ErrNotFound, ErrVersion, else I/O. Damage is Replay's to tell.
+// Open opens a log that Create made. It writes nothing, and reads no more than names and one header: its cost does not
+// depend on what is in the log. Replay has to be called before anything else that is about records. Errors: ErrNotFound,
+// ErrVersion, else I/O. Damage is Replay's to tell.
 func Open(o Options) (*Log, error) {
 	if err := o.ensure("open log"); err != nil {
 		return nil, err
@@ -183,7 +188,7 @@ func Open(o Options) (*Log, error) {
 		segments[i] = &segment{first: first}
 	}
 	l.segments.Store(&segments)
-	l.durable.Store(1<<63 - 1)
+	l.durable.Store(endUnknown)
 	// A newer version has left its mark on the newest segment first.
 	h, err := l.files.use(segments[len(segments)-1])
 	switch {
@@ -203,12 +208,21 @@ func (l *Log) End() Position {
 	return l.end
 }
 
-// Identity is a random number that all segments of the log have in common, drawn by Create: whoever keeps positions of a log can tell
-// by it that it is the same log. It is 0 before Replay.
+// Identity is a random number that all segments of the log have in common, drawn by Create: whoever keeps positions of a log
+// can tell by it that it is the same log. It is 0 before Replay.
 func (l *Log) Identity() uint64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.identity
+}
+
+// Dropped tells what Replay found of a group that was being appended when the log stopped, and that it dropped (or, of a log
+// that is ReadOnly, would have): where it is not whole. nil: there was nothing. It is for the caller's log: nothing is
+// wrong.
+func (l *Log) Dropped() *DamageError {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.dropped
 }
 
 // MaxRecord is how many bytes a body, or a payload with its sums (4 bytes and 4 for each 64 KiB), may have at most.
@@ -259,8 +273,8 @@ func (l *Log) failLocked(op string, err error) error {
 	return fmt.Errorf("%w: %w", ErrFailed, cause)
 }
 
-// changeError is for a change that failed and was no sync and left nothing in doubt: a dead disk fails the log, lack of space
-// what is under way.
+// changeError is for a change that failed and was no sync and left nothing in doubt: a dead disk fails the log, lack of
+// space what is under way.
 func (l *Log) changeError(op string, err error) error {
 	switch {
 	case noSpace(err):
@@ -273,8 +287,8 @@ func (l *Log) changeError(op string, err error) error {
 
 func (l *Log) path(name string) string { return filepath.Join(l.o.Dir, name) }
 
-// Close ends the log: what is called about changes after it is refused with ErrClosed, and so is reading. It waits for what is under way,
-// and gives back the space that was set aside: the last segment's file ends where its records do, so that the
+// Close ends the log: what is called about changes after it is refused with ErrClosed, and so is reading. It waits for what
+// is under way, and gives back the space that was set aside: the last segment's file ends where its records do, so that the
 // next Replay has nothing to search behind them. What was appended is durable without it.
 func (l *Log) Close() error {
 	l.turn <- struct{}{}
@@ -295,9 +309,11 @@ func (l *Log) Close() error {
 	if trim {
 		err = l.trim()
 	}
+	l.mu.Lock()
 	for _, t := range l.tails {
 		t.closeFiles()
 	}
+	l.mu.Unlock()
 	l.files.closeAll()
 	return err
 }

@@ -7,13 +7,15 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/journal"
 )
 
-// TestAppendAndReplay: what was appended is there again, whole and in order, after a stop and without one, over several segments.
+// TestAppendAndReplay: what was appended is there again, whole and in order, after a stop and without one, over several
+// segments.
 func TestAppendAndReplay(t *testing.T) {
 	file := map[string]func() vfs.FS{"with allocation": quick, "growing files": func() vfs.FS { return vfs.NewMemory(1 << 20) }}
 	for name, fsys := range file {
@@ -134,6 +136,7 @@ func TestPayloads(t *testing.T) {
 		{places[6], 1 << 40, journal.ErrPosition},
 		{places[6], -1, journal.ErrPosition},
 		{-5, 1, journal.ErrPosition},
+		{1<<63 - 1, 1, journal.ErrBeyondEnd},
 	} {
 		if _, err := l.ReadPayload(wrong.at, wrong.length, nil); !errors.Is(err, wrong.want) {
 			t.Errorf("read %d at %d: got %v, want %v", wrong.length, wrong.at, err, wrong.want)
@@ -173,6 +176,33 @@ func TestBeginAhead(t *testing.T) {
 	mustReplay(t, o, 0, want)
 }
 
+// TestPipeline: while a group is being appended, the next one is made.
+func TestPipeline(t *testing.T) {
+	o := options(newDir(t), quick())
+	l := newLog(t, o)
+	var groups [2]journal.Group
+	var want []group
+	appended := make(chan error, 1)
+	appended <- nil
+	var after *journal.Group
+	for i := range uint64(100) {
+		g, records := &groups[i%2], makeGroup(i)
+		if _, err := begin(l, g, after, records); err != nil {
+			t.Fatal(err)
+		}
+		want = append(want, group{g.Start(), records})
+		if err := <-appended; err != nil {
+			t.Fatal(err)
+		}
+		go func() { appended <- l.Append(context.Background(), g) }()
+		after = g
+	}
+	if err := <-appended; err != nil {
+		t.Fatal(err)
+	}
+	mustReplay(t, o, 0, want)
+}
+
 func TestAppendRecords(t *testing.T) {
 	o := options(newDir(t), quick())
 	l := newLog(t, o)
@@ -205,6 +235,16 @@ func TestRemove(t *testing.T) {
 	if len(segments) != 12 {
 		t.Fatalf("got %d segments, want one for each group", len(segments))
 	}
+	var planned journal.Group
+	after, err := begin(l, &planned, nil, []record{{kind: journal.KindRows, payloads: [][]byte{content(1, 7000)}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, at := range append(slices.Clone(places), after...) {
+		if first, ok := l.SegmentOf(at); !ok || first != journal.Position(i)*smallSegment {
+			t.Errorf("payload %d is in segment %d, %v", i, first, ok)
+		}
+	}
 	open, err := l.OpenPayload(places[1], 7000)
 	if err != nil {
 		t.Fatal(err)
@@ -218,6 +258,9 @@ func TestRemove(t *testing.T) {
 	}
 	if got := len(l.Segments()); got != 8 {
 		t.Errorf("%d segments are left, want 8", got)
+	}
+	if first, ok := l.SegmentOf(places[0]); ok {
+		t.Errorf("what was removed is in segment %d", first)
 	}
 	if got, err := io.ReadAll(io.NewSectionReader(open, 0, 7000)); err != nil || !bytes.Equal(got, content(1, 7000)) {
 		t.Errorf("payload that was open: %d bytes, %v", len(got), err)

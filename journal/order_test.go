@@ -1,8 +1,11 @@
 package journal_test
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"path/filepath"
 	"slices"
@@ -28,7 +31,8 @@ func calls(f *vfstest.Failing, dir string) (list []string) {
 	return list
 }
 
-// TestAppendCost: a group is one write and one sync, and nothing else, while it lies in one segment and in what was set aside.
+// TestAppendCost: a group is one write and one sync, and nothing else, while it lies in one segment and in what was set
+// aside.
 func TestAppendCost(t *testing.T) {
 	f := vfstest.NewFailing(quick())
 	o := options(newDir(t), f)
@@ -46,8 +50,36 @@ func TestAppendCost(t *testing.T) {
 	}
 }
 
-// TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before all that was written of it
-// is synced.
+// TestAppendAllocates: an append needs no memory that grows with what is appended.
+func TestAppendAllocates(t *testing.T) {
+	o := options(newDir(t), quick())
+	o.SegmentSize = 64 << 20
+	l := newLog(t, o)
+	payload, body := content(1, 8<<10), content(2, 300)
+	var g journal.Group
+	append := func() {
+		err := l.Begin(&g, nil)
+		if err == nil {
+			_, err = g.Payload(payload)
+		}
+		if err == nil {
+			err = g.Record(journal.KindRows, body)
+		}
+		if err == nil {
+			err = l.Append(context.Background(), &g)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	append()
+	if n := testing.AllocsPerRun(1000, append); n >= 1 {
+		t.Errorf("%v allocations for each append", n)
+	}
+}
+
+// TestOrderOfSyncs: nothing is written to a segment before it is durable under its name, and nothing is acknowledged before
+// all that was written of it is synced.
 func TestOrderOfSyncs(t *testing.T) {
 	f := vfstest.NewFailing(quick())
 	o := options(newDir(t), f)
@@ -107,13 +139,13 @@ func TestOrderOfSyncs(t *testing.T) {
 	}
 }
 
-// TestNoSpace: of a group that did not fit nothing is left, whatever the disk keeps of what was written and taken back. Groups of one shape take its
-// place, and the power goes at some call while they are appended.
+// TestNoSpace: of a group that did not fit nothing is left, whatever the disk keeps of what was written and taken back.
+// Groups of one shape take its place, and the power goes at some call while they are appended.
 func TestNoSpace(t *testing.T) {
-	shape := func(m *model) []record {
+	shape := func(m *model, random *rand.Rand) []record {
 		m.seed++
 		var records []record
-		for i := range uint64(4) {
+		for i := range 1 + random.Uint64N(4) {
 			records = append(records, record{journal.KindRows, content(m.seed*10+i, 500), [][]byte{content(m.seed*10+i+5, 1500)}})
 		}
 		return records
@@ -124,19 +156,33 @@ func TestNoSpace(t *testing.T) {
 		lossy := vfstest.NewLossy(t, root)
 		f := vfstest.NewFailing(lossy)
 		o := options(filepath.Join(root, "log"), f)
+		if seed%3 == 0 {
+			o.FS = growing{f}
+		}
 		l := newLog(t, o)
 		m := &model{made: true, seed: seed * 100}
 		for range random.IntN(4) {
-			m.groups = append(m.groups, mustAdd(t, l, shape(m)))
+			m.groups = append(m.groups, mustAdd(t, l, shape(m, random)))
 		}
-		l.Idle()
-		f.FailOp(vfstest.Write, 1, vfstest.After, syscall.ENOSPC)
-		if _, _, err := add(l, shape(m)); !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
-			t.Fatalf("seed %d: got %v, log failed with %v; want ErrNoSpace", seed, err, l.Failed())
+		for {
+			l.Idle()
+			f.FailOp(vfstest.Write, 1, vfstest.After, syscall.ENOSPC)
+			records := shape(m, random)
+			for len(records) < 4 {
+				records = append(records, shape(m, random)...)
+			}
+			g, _, err := add(l, records)
+			if err != nil {
+				if !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
+					t.Fatalf("seed %d: got %v, log failed with %v; want ErrNoSpace", seed, err, l.Failed())
+				}
+				break
+			}
+			m.groups = append(m.groups, g) // it was a segment made ahead that found no space
 		}
 		f.StopAt(1+random.IntN(12), vfstest.When(random.IntN(2)), syscall.EIO)
 		for !f.Hit() {
-			g, _, err := add(l, shape(m))
+			g, _, err := add(l, shape(m, random))
 			if err != nil {
 				m.doubt = &g
 				break
@@ -152,6 +198,78 @@ func TestNoSpace(t *testing.T) {
 			t.Fatalf("seed %d", seed)
 		}
 	}
+}
+
+// fullAt is a file system on which the first append to one segment finds no space when half of it is written.
+type fullAt struct {
+	vfs.FS
+	segment *atomic.Pointer[string]
+}
+
+type fullAtFile struct {
+	vfs.File
+	f    fullAt
+	name string
+}
+
+func (f fullAt) OpenWrite(name string) (vfs.File, error) {
+	file, err := f.FS.OpenWrite(name)
+	if err != nil {
+		return nil, err
+	}
+	return fullAtFile{file, f, filepath.Base(name)}, nil
+}
+
+func (f fullAtFile) WriteAt(p []byte, off int64) (int, error) {
+	full := f.f.segment.Load()
+	if full == nil || *full != f.name || !bytes.HasPrefix(p, []byte("\xa7PHr")) {
+		return f.File.WriteAt(p, off)
+	}
+	f.f.segment.Store(nil)
+	n, err := f.File.WriteAt(p[:len(p)/2], off)
+	return n, errors.Join(err, syscall.ENOSPC)
+}
+
+// TestPlacesAreGivenUp: a group that was begun before another one failed has no place any more, also when the log ends where
+// it began.
+func TestPlacesAreGivenUp(t *testing.T) {
+	fsys := fullAt{quick(), new(atomic.Pointer[string])}
+	o := options(newDir(t), fsys)
+	l := newLog(t, o)
+	large := []record{{kind: journal.KindRows, body: content(1, 9000)}, {kind: journal.KindRows, body: content(2, 9000)}}
+	var failing, behind, beside journal.Group
+	beginAll := func() {
+		t.Helper()
+		_, err := begin(l, &failing, nil, large)
+		_, besideErr := begin(l, &beside, nil, large)
+		_, behindErr := begin(l, &behind, &failing, large)
+		if err := errors.Join(err, besideErr, behindErr); err != nil {
+			t.Fatal(err)
+		}
+	}
+	beginAll()
+	first := mustAdd(t, l, makeGroup(1))
+	for _, g := range []*journal.Group{&failing, &beside, &behind} {
+		if err := l.Append(context.Background(), g); !errors.Is(err, journal.ErrStale) {
+			t.Errorf("another was appended before: got %v, want ErrStale", err)
+		}
+	}
+	beginAll()
+	second := fmt.Sprintf("%016x", smallSegment)
+	fsys.segment.Store(&second)
+	if err := l.Append(context.Background(), &failing); !errors.Is(err, journal.ErrNoSpace) || l.Failed() != nil {
+		t.Fatalf("got %v, log failed with %v; want ErrNoSpace", err, l.Failed())
+	}
+	for _, g := range []*journal.Group{&failing, &beside, &behind} {
+		if err := l.Append(context.Background(), g); !errors.Is(err, journal.ErrStale) {
+			t.Errorf("after it: got %v, want ErrStale", err)
+		}
+	}
+	names := slices.Sorted(maps.Keys(files(t, o.Dir)))
+	if want := []string{"0000000000000000"}; !slices.Equal(names, want) {
+		t.Errorf("files %v are left, want %v", names, want)
+	}
+	mustReplay(t, o, 0, []group{first, mustAdd(t, l, large), mustAdd(t, l, makeGroup(2))})
 }
 
 // smallDisk is a file system on which only so many bytes can be set aside or written.

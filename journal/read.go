@@ -51,9 +51,9 @@ type PayloadReader struct {
 	once sync.Once
 }
 
-// OpenPayload opens a payload; its length and sums are read at once. It must be closed.
-// Errors: ErrRemoved, ErrBeyondEnd, ErrCorrupt (a *DamageError; also when there is no payload of that length at the position), ErrVersion,
-// ErrClosed, else I/O.
+// OpenPayload opens a payload; its length and sums are read at once. It must be closed. Errors: ErrRemoved, ErrBeyondEnd,
+// ErrCorrupt (a *DamageError; also when there is no payload of that length at the position), ErrVersion, ErrClosed, else
+// I/O.
 func (l *Log) OpenPayload(at Position, length int64) (*PayloadReader, error) {
 	in, err := l.segmentOf(at, length)
 	if err != nil {
@@ -82,8 +82,8 @@ func (p *PayloadReader) Close() error {
 // blocks are buffers for blocks of which a part is wanted.
 var blocks = sync.Pool{New: func() any { return new([blockSize]byte) }}
 
-// ReadAt reads and verifies the blocks that hold the bytes asked for, and fills b with these. What it returns with an error is
-// verified, too.
+// ReadAt reads and verifies the blocks that hold the bytes asked for, and fills b with these. What it returns with an error
+// is verified, too.
 func (p *PayloadReader) ReadAt(b []byte, off int64) (n int, err error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read a payload from %d", off)
@@ -133,32 +133,37 @@ func (l *Log) segmentOf(at Position, length int64) (*openSegment, error) {
 	if length < 0 || length > maxSegmentSize || at < 0 {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrPosition, length, at)
 	}
-	if int64(at)+length > l.durable.Load() {
+	if int64(at) > l.durable.Load()-length {
 		return nil, fmt.Errorf("%w: %d bytes at %d", ErrBeyondEnd, length, at)
 	}
+	in, err := l.segmentAt(at)
+	if err != nil {
+		return nil, err
+	}
+	least := in.first + segmentHeaderSize + recordHeaderSize + Position(entryPrefix(length))
+	if at < least || at+Position(length) > in.end() {
+		in.release()
+		return nil, &DamageError{File: in.name, Offset: int64(at - in.first), What: fmt.Sprintf("no payload of %d bytes can be there", length)}
+	}
+	return in, nil
+}
+
+// segmentAt opens the segment that covers a position.
+func (l *Log) segmentAt(at Position) (*openSegment, error) {
 	all := *l.segments.Load()
 	i := sort.Search(len(all), func(i int) bool { return all[i].first > at }) - 1
 	if i < 0 {
 		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
 	in, err := l.files.use(all[i])
-	if err != nil {
-		if errors.Is(err, ErrMissing) {
-			err = fmt.Errorf("%w: %d", ErrRemoved, at)
-		}
-		return nil, err
+	if errors.Is(err, ErrMissing) {
+		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
-	least := in.first + segmentHeaderSize + recordHeaderSize + Position(entryPrefix(length))
-	switch {
-	case at >= in.end():
-		err = fmt.Errorf("%w: %d", ErrRemoved, at)
-	case at < least || at+Position(length) > in.end():
-		err = &DamageError{File: in.name, Offset: int64(at - in.first), What: fmt.Sprintf("no payload of %d bytes can be there", length)}
-	default:
-		return in, nil
+	if err == nil && at >= in.end() {
+		in.release()
+		return nil, fmt.Errorf("%w: %d", ErrRemoved, at)
 	}
-	in.release()
-	return nil, err
+	return in, err
 }
 
 func (o *openSegment) readFull(b []byte, off int64) error {

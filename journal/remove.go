@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io/fs"
 	"slices"
+	"sort"
 )
 
 // Segment is one file of the log.
@@ -34,13 +35,33 @@ func (l *Log) HasSegment(first Position) bool {
 	return found && !l.files.lost(all[i])
 }
 
+// SegmentOf returns where the segment begins that a position lies in, also one of a group that is not appended yet. ok is
+// false for a position before the oldest segment. One in a gap that RemoveSegment left is taken for one of the segment
+// before it.
+func (l *Log) SegmentOf(at Position) (first Position, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, t := range l.tails {
+		if at >= t.first && at < t.end() {
+			return t.first, true
+		}
+	}
+	all := *l.segments.Load()
+	i := sort.Search(len(all), func(i int) bool { return all[i].first > at }) - 1
+	if i < 0 {
+		return 0, false
+	}
+	return all[i].first, true
+}
+
 // Remove unlinks the segments of which all positions are before a position, durably; never the one in which the log ends.
 // Payloads that are open stay readable. Errors: ErrFailed, ErrReadOnly, ErrClosed, else I/O: it may be called again.
 func (l *Log) Remove(before Position) error {
 	return l.remove(func(s Segment) bool { return s.End <= before })
 }
 
-// RemoveSegment is Remove for the one segment that begins at first. Replay does not go over the gap that it leaves.
+// RemoveSegment is Remove for the one segment that begins at first. Replay does not go over the gap that it leaves: the
+// position from which it will be asked to must not lie in it, or before it.
 func (l *Log) RemoveSegment(first Position) error {
 	return l.remove(func(s Segment) bool { return s.First == first })
 }

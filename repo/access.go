@@ -11,7 +11,7 @@ import (
 	"packhouse/repo/policy"
 )
 
-// Principal is who asks.
+// Principal is the sender of a request.
 type Principal struct {
 	Name        string              // for the log and for Item.Writer
 	Address     string              // of the client, without its port; empty: not known, or none
@@ -21,8 +21,8 @@ type Principal struct {
 	Ceiling *int64
 }
 
-// Access is a repository as one principal may use it: every method checks
-// first whether the key is valid, then whether the principal may, then does it.
+// Access is a repository as one principal may use it. Every method first checks that the key is valid, then the permission, and
+// then carries out the request.
 type Access struct {
 	r *Repository
 	p Principal
@@ -34,10 +34,10 @@ func (r *Repository) As(p Principal) *Access { return &Access{r, p} }
 // Repository is what is accessed, for the server's own methods.
 func (a *Access) Repository() *Repository { return a.r }
 
-// Principal is on whose behalf.
+// Principal returns the principal whose permissions apply.
 func (a *Access) Principal() Principal { return a.p }
 
-// Usage is that of the repository, with the limit that holds for the principal.
+// Usage is the usage of the repository, with the limit that applies to the principal.
 func (a *Access) Usage() Usage {
 	u := a.r.Usage()
 	u.Limit = lower(u.Limit, a.ceiling())
@@ -79,10 +79,10 @@ func (a *Access) reserve(n int64) (*quotaReservation, error) {
 	return res, nil
 }
 
-// May tells whether any of letters is granted on key.
+// May returns an error unless one of letters is granted on key.
 func (a *Access) May(key, letters string) error { return a.p.May(key, letters) }
 
-// Stat returns the item or directory at key; "" is the root. An item whose file is gone is ErrNotFound.
+// Stat returns the item or directory at key; "" is the root. An item whose file is missing is ErrNotFound.
 func (a *Access) Stat(ctx context.Context, key string) (index.Entry, error) {
 	if err := a.mayStat(key); err != nil {
 		return index.Entry{}, err
@@ -103,8 +103,8 @@ func (a *Access) mayStat(key string) error {
 	return a.May(key, "lr")
 }
 
-// List calls fn for the entries of a directory; see index.ListOptions for order and consistency. Missing items are left
-// out. The first list of packs waits for a sweep; see sweep.go.
+// List calls fn for the entries of a directory; see index.ListOptions for order and consistency. Items whose file is missing are
+// left out. The first listing of packs waits for a sweep; see sweep.go.
 func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
 	if o.Dir != "" {
 		if err := keys.Check(o.Dir); err != nil {
@@ -134,9 +134,9 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 // pageSize is how many entries Each holds at once.
 const pageSize = 512
 
-// Each is List for an fn that uses the repository itself: it is called outside of the index's transaction, with
-// some hundred entries in memory. A reader that waits for the index while it holds a
-// transaction can stand in the way of the writer, and be stood in the way of.
+// Each is List for an fn that uses the repository itself: fn is called outside of the index's transaction, with some hundred entries
+// in memory. Otherwise a reader that waits for the index while it holds a transaction could block the writer, and the
+// writer the reader.
 func (a *Access) Each(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
 	full := errors.New("page is full")
 	for {
@@ -163,8 +163,8 @@ func (a *Access) Each(ctx context.Context, o index.ListOptions, fn func(index.En
 	}
 }
 
-// Object is an item open for reading. It must be closed. The bytes stay readable
-// also when the item is replaced or deleted meanwhile.
+// Object is an item open for reading. It must be closed. Its bytes stay readable while it is open, also if the item is replaced or
+// deleted.
 type Object struct {
 	Key  string
 	Item index.Item
@@ -189,7 +189,7 @@ func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 		return object, err
 	}
 	if r.Salvaging() {
-		r.env.Logger.Warn("damaged item is served as it lies", "repository", filepath.Base(r.dir), "key", key)
+		r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", filepath.Base(r.dir), "key", key)
 		return object, nil
 	}
 	_ = object.Close() // nothing was read

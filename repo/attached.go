@@ -13,13 +13,13 @@ import (
 	"packhouse/repo/layout"
 )
 
-// What was opened can be taken from below a running server: its volume is unmounted, or its directory is renamed, removed or replaced
-// by a copy. Nobody tells the server. So a repository looks whether it is in its place before it says that stored bytes are missing or
-// marks them as damaged, and after each commit, before that is acknowledged (index.Attached). Its files are read and written
-// through its open directory, so that nothing of it lands in what has taken its place. Who opens repositories gives up one that is
-// not in its place (Displace); see repo/datadir.
+// The files of an open repository can be moved while the server runs: its volume is unmounted, or its directory is renamed, removed
+// or replaced by a copy. The server gets no notice of that. A repository therefore checks that its directory is the one that was
+// opened: before it reports stored bytes as missing or marks them as damaged, and after each commit, before the commit is
+// acknowledged (index.Attached). Its files are read and written through its open directory, so that nothing is written into a
+// directory that has replaced it. The owner of a repository whose directory has been replaced calls Displace; see repo/datadir.
 
-// DetachedError is an ErrDetached. It is for those who run the server: its text names the path.
+// DetachedError is an ErrDetached. It is for administrators: its text contains the path.
 type DetachedError struct {
 	Path     string // of the directory
 	Found    string // what is there instead
@@ -50,9 +50,9 @@ func holdOn(fsys vfs.FS, dir string) (held vfs.FS, close func() error, err error
 	return d, d.Close, nil
 }
 
-// Attached tells whether the repository's directory, and the index in it, are what lies under its name: else it is an
-// ErrDetached. Who is about to report stored bytes as missing or damaged asks it first: they may just have been moved
-// away, or their volume.
+// Attached checks that the repository's directory, and the index in it, are still those at its path; otherwise the error is an
+// ErrDetached. It is called before stored bytes are reported as missing or damaged, because they may have been moved away, or
+// their volume unmounted.
 func (r *Repository) Attached() error {
 	if r.displaced.Load() {
 		return errDisplaced
@@ -121,7 +121,7 @@ func dirError(dir string, err error) error {
 	return &DetachedError{Path: path, Found: found, Expected: "the directory that the repository was made with", Do: "put it back, or mount what belongs there"}
 }
 
-// Unreadable is the DetachedError of what this process may not read.
+// Unreadable is the DetachedError for files that this process has no permission to read.
 func Unreadable(path string, err error) error {
 	return &DetachedError{
 		Path: path, Found: fmt.Sprintf("it cannot be used: %v", vfs.WithoutPath(err)), Expected: "a file or directory of this server's user",

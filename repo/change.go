@@ -24,13 +24,12 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	return err
 }
 
-// deletePart is how many items DeleteAll removes in one transaction: others that write wait for one part, not for all, and memory is needed
-// for one.
+// deletePart is how many items DeleteAll removes in one transaction: other writers wait for one part only, and memory is needed for one.
 const deletePart = 2000
 
-// DeleteAll removes the items of names, part by part; missing ones are passed over. It returns how many there were: with an error,
-// those of the parts before it, which stay removed. One key that is not allowed refuses them all, and who is append-only deletes one by
-// one.
+// DeleteAll removes the items of names, in several transactions if they are many, and returns how many existed; missing ones are
+// skipped. If one key is not permitted, nothing is removed. After another error the items of earlier transactions stay removed: the
+// number is of those. A principal that is append-only must delete items one by one.
 func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, err error) {
 	for _, key := range names {
 		if err := keys.Check(key); err != nil {
@@ -64,11 +63,11 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, er
 	return deleted, nil
 }
 
-// Move renames an item, replacing one at the target. It needs D on from, and w or W on to (W to replace).
+// Move renames an item, and replaces one at the target. It needs D on from, and w or W on to (W to replace).
 //
-// A lock or session that is exempt from the quota stays so among its like. Anywhere else it counts from then on and must
-// fit, as a *QuotaError says: else a rename would be the way around the quota. What counts never becomes exempt. Nor does an item
-// leave the commit keys while the quota is exceeded.
+// A lock or session that is exempt from the quota stays exempt if the new key is for locks or sessions too. With any other key it
+// counts from then on and must fit (else *QuotaError), because a rename could otherwise circumvent the quota. An item that counts
+// never becomes exempt. An item cannot be moved out of the commit keys while the quota is exceeded.
 func (a *Access) Move(ctx context.Context, from, to string) error {
 	for _, key := range []string{from, to} {
 		if err := keys.Check(key); err != nil {
@@ -136,7 +135,7 @@ func (a *Access) reserveMove(from, to string, mayReplace bool) (*quotaReservatio
 	return a.reserve(moved.Item.Size - replaced.Item.Counted())
 }
 
-// MakeDir makes a directory and its parents; the root and existing ones are fine.
+// MakeDir creates a directory and its parents. It is no error if they exist.
 func (a *Access) MakeDir(ctx context.Context, key string) error {
 	if key != "" {
 		if err := keys.Check(key); err != nil {

@@ -9,7 +9,7 @@ import (
 	"packhouse/repo/keys"
 )
 
-// Batch is what Commit makes one index transaction.
+// Batch is a list of changes that Commit carries out in one index transaction.
 type Batch struct {
 	Puts     []BatchPut
 	Deletes  []BatchDelete
@@ -39,7 +39,7 @@ type BatchDelete struct {
 	IgnoreMissing bool
 }
 
-// PutResult is what a Put found and did.
+// PutResult is the result of a Put.
 type PutResult struct {
 	Item         index.Item
 	Created      bool  // no item was there
@@ -47,9 +47,9 @@ type PutResult struct {
 	Unchanged    bool  // the same bytes were there already; nothing was written
 }
 
-// Commit makes everything in the batch true in one index transaction, or nothing. The uploads
-// are durable already (Finish); when Commit returns nil so is all that refers to them.
-// This is the commit order of the design: bytes first, index second, unlink last.
+// Commit carries out everything in the batch in one index transaction, or nothing. The bytes of the uploads are already durable
+// (Finish); when Commit returns nil, everything that refers to them is durable too. This is the commit order of the design: first
+// bytes, then index, last unlink.
 func (a *Access) Commit(ctx context.Context, b Batch) ([]PutResult, error) {
 	done, err := a.commit(ctx, b)
 	return done.puts, err
@@ -90,7 +90,7 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 	done, err := a.commitThen(ctx, b, true)
 	if err == nil && done.held {
 		if err := a.r.trimKept(context.WithoutCancel(ctx), live); err != nil {
-			a.r.env.Logger.Warn("what is kept after compactions could not be trimmed", "repository", a.r.Name(), "error", err)
+			a.r.env.Logger.Warn("could not delete packs kept after compactions that exceed their bound", "repository", a.r.Name(), "error", err)
 		}
 	}
 	return done, err
@@ -324,7 +324,7 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 			continue
 		}
 		if err := a.r.blobs.Settle(u.ref); err != nil {
-			a.r.env.Logger.Warn("marker of a stored blob stays until the next start", "error", err)
+			a.r.env.Logger.Warn("could not unlink the name of a stored blob in incoming; the next start does", "error", err)
 		}
 	}
 	// In one step: between two, others could reserve the bytes of one of them.

@@ -73,8 +73,8 @@ func (c *commitKeys) isIndex(key string) bool {
 	return top == c.index && below == slices.Contains(c.class.Dirs, c.index)
 }
 
-// CommitKey tells whether the item at key is counted among those that may be stored beyond the quota. A plan that
-// deletes such an item frees nothing for others.
+// CommitKey reports whether the item at key is one of those that may be stored beyond the quota. A plan that deletes such an item
+// frees no space for others.
 func (r *Repository) CommitKey(key string) bool { return r.commit != nil && r.commit.class.Has(key) }
 
 // indexAfter tells how much the index of the client holds, and how much it may need when it is stored after a plan: a quarter

@@ -17,7 +17,7 @@ import (
 	"packhouse/repo/recovery"
 )
 
-const rebuildHint = "packhouse repo rebuild r --replace makes it anew"
+const rebuildHint = "packhouse repo rebuild r --replace builds a new one"
 
 // TestDamageInUse: what does not need a damaged page is served, what does is refused with what mends it. Nothing is removed
 // meanwhile, no sound copy of the index either, and all ends when the page can be read again.

@@ -15,34 +15,34 @@ import (
 // kind; what needs no answer of its own is one of these with a message (Errorf). Each dialect maps every one of All.
 var (
 	ErrNoRepository       = errors.New("no such repository")
-	ErrNotFound           = index.ErrNotFound                                        // the repository has no such item
-	ErrExists             = index.ErrExists                                          // create refused, nothing changed
-	ErrIsDir              = index.ErrIsDir                                           // an item operation met a directory
-	ErrNotDir             = index.ErrNotDir                                          // an item stands where a directory is needed
-	ErrNotEmpty           = index.ErrNotEmpty                                        // the directory has entries
-	ErrConflict           = index.ErrConflict                                        // the item changed since it was looked at
-	ErrLocked             = index.ErrLocked                                          // a TTL lock is held by somebody else
-	ErrQuota              = index.ErrQuota                                           // nothing was kept; see QuotaError
-	ErrDenied             = errors.New("denied by policy")                           // see DeniedError
-	ErrDigest             = errors.New("digest mismatch")                            // the body is not what was announced; see DigestError
-	ErrIncomplete         = errors.New("body ended early")                           // fewer bytes than announced, or the client went away
-	ErrInvalid            = keys.ErrInvalid                                          // malformed key, name, plan or option
-	ErrTooLarge           = errors.New("too large")                                  // more than one item may hold
-	ErrRange              = blobstore.ErrRange                                       // offset or length beyond the end
-	ErrAlgorithm          = digest.ErrUnsupported                                    // a hash nobody knows
-	ErrCorrupt            = blobstore.ErrCorrupt                                     // our stored bytes are damaged
-	ErrDamaged            = errors.New("item is damaged")                            // an ErrCorrupt: the bytes of one item, see Repository.Salvage
-	ErrLoss               = errors.New("files are missing")                          // more than is believed to be lost; see LossError
-	ErrReadOnly           = errors.New("repository is read-only after a disk error") // see Repository.Health
-	ErrReadOnlyDisk error = readOnlyDiskError{}                                      // reading goes on, and locks are kept in memory
-	ErrNoSpace            = blobstore.ErrNoSpace                                     // the disk is full, or close to it; nothing was kept
-	ErrBusy               = errors.New("busy, retry later")                          // another process holds it, or the server is stopping
-	ErrForeign            = errors.New("not a Packhouse repository")                 // the directory holds something else; see ForeignError
-	ErrDialect            = errors.New("repository of another dialect")              // created by clients of another protocol
-	ErrDetached           = errors.New("storage is not mounted, retry later")        // its volume or directory was taken away; see DetachedError
+	ErrNotFound           = index.ErrNotFound                                                              // the repository has no such item
+	ErrExists             = index.ErrExists                                                                // create refused, nothing changed
+	ErrIsDir              = index.ErrIsDir                                                                 // an item operation met a directory
+	ErrNotDir             = index.ErrNotDir                                                                // an item stands where a directory is needed
+	ErrNotEmpty           = index.ErrNotEmpty                                                              // the directory has entries
+	ErrConflict           = index.ErrConflict                                                              // the item changed since it was looked at
+	ErrLocked             = index.ErrLocked                                                                // a TTL lock is held by somebody else
+	ErrQuota              = index.ErrQuota                                                                 // nothing was kept; see QuotaError
+	ErrDenied             = errors.New("denied by policy")                                                 // see DeniedError
+	ErrDigest             = errors.New("digest mismatch")                                                  // the body is not what was announced; see DigestError
+	ErrIncomplete         = errors.New("body ended early")                                                 // fewer bytes than announced, or the client went away
+	ErrInvalid            = keys.ErrInvalid                                                                // malformed key, name, plan or option
+	ErrTooLarge           = errors.New("too large")                                                        // more than one item may hold
+	ErrRange              = blobstore.ErrRange                                                             // offset or length beyond the end
+	ErrAlgorithm          = digest.ErrUnsupported                                                          // a hash nobody knows
+	ErrCorrupt            = blobstore.ErrCorrupt                                                           // our stored bytes are damaged
+	ErrDamaged            = errors.New("item is damaged")                                                  // an ErrCorrupt: the bytes of one item, see Repository.Salvage
+	ErrLoss               = errors.New("files are missing")                                                // more than is believed to be lost; see LossError
+	ErrReadOnly           = errors.New("repository is read-only after a disk error")                       // see Repository.Health
+	ErrReadOnlyDisk error = readOnlyDiskError{}                                                            // reading goes on, and locks are kept in memory
+	ErrNoSpace            = blobstore.ErrNoSpace                                                           // the disk is full, or close to it; nothing was kept
+	ErrBusy               = errors.New("busy, retry later")                                                // another process holds it, or the server is stopping
+	ErrForeign            = errors.New("not a Packhouse repository")                                       // the directory holds something else; see ForeignError
+	ErrDialect            = errors.New("repository of another dialect")                                    // created by clients of another protocol
+	ErrDetached           = errors.New("directory is missing or not the one that was opened, retry later") // its volume or directory was taken away; see DetachedError
 )
 
-// All lists the errors above: a dialect's table has a line for each, held by a test.
+// All lists the errors above. A test checks that a dialect's table has a row for each.
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
@@ -62,8 +62,8 @@ func (e *QuotaError) Error() string {
 }
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
-// ShortError refuses a plan before it begins: what it makes, or the index that its client stores after it, would not fit.
-// It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
+// ShortError is the error of a plan that is refused before it begins, because its outputs, or the index that its client stores after
+// it, would not fit. It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
 type ShortError struct {
 	Kind   error // ErrNoSpace or ErrQuota
 	Short  int64 // that are missing
@@ -85,7 +85,7 @@ func (e *ShortError) Error() string {
 }
 func (e *ShortError) Is(target error) bool { return target == e.Kind }
 
-// DigestError is an ErrDigest: the body hashed to Got, announced was Want.
+// DigestError is an ErrDigest: the digest of the body is Got, but Want was announced.
 type DigestError struct {
 	Algorithm string
 	Want, Got []byte
@@ -96,7 +96,7 @@ func (e *DigestError) Error() string {
 }
 func (e *DigestError) Is(target error) bool { return target == ErrDigest }
 
-// ForeignError is an ErrForeign: what was found in the directory instead of a repository.
+// ForeignError is an ErrForeign: it says what was found in the directory instead of a repository.
 type ForeignError struct {
 	Found string // one line, without the directory's own path
 }
@@ -105,7 +105,7 @@ func (e *ForeignError) Error() string        { return "not a Packhouse repositor
 func (e *ForeignError) Is(target error) bool { return target == ErrForeign }
 
 // errDamaged answers a read of an item whose bytes are known to be wrong.
-var errDamaged error = &damagedError{`the stored bytes of this item are damaged; while "packhouse repo salvage" is on, the server sends what is left of them`}
+var errDamaged error = &damagedError{`the stored bytes of this item are damaged; with "packhouse repo salvage" the server's administrator can have them sent as they are`}
 
 // damagedError is an ErrDamaged, and so an ErrCorrupt.
 type damagedError struct{ message string }
@@ -113,12 +113,12 @@ type damagedError struct{ message string }
 func (e *damagedError) Error() string        { return e.message }
 func (e *damagedError) Is(target error) bool { return target == ErrDamaged || target == ErrCorrupt }
 
-// Errorf makes an error of a kind, one of All, whose text is the message alone.
+// Errorf creates an error of a kind, one of All, whose text is only the message.
 func Errorf(kind error, format string, args ...any) error {
 	return &messageError{fmt.Sprintf(format, args...), kind}
 }
 
-// IndexError is an ErrCorrupt of a repository's index. Its text is for clients too, and says what mends it.
+// IndexError is an ErrCorrupt of a repository's index. Its text is also for clients, and names the command that repairs the index.
 type IndexError struct {
 	Err     error  // what is wrong
 	Mend    string // the command that makes the index anew
@@ -130,7 +130,7 @@ func (e *IndexError) Error() string {
 	if !e.opening {
 		what = ": " + strings.Replace(e.Err.Error(), index.ErrCorrupt.Error()+": ", "", 1)
 	}
-	return "the index of the repository is damaged" + what + "; " + e.Mend + " makes it anew"
+	return "the index of the repository is damaged" + what + "; " + e.Mend + " builds a new one"
 }
 func (e *IndexError) Unwrap() error        { return e.Err }
 func (e *IndexError) Is(target error) bool { return target == ErrCorrupt }

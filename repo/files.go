@@ -59,7 +59,7 @@ func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer)
 	}
 	if err != nil {
 		if removeErr := r.fs().Remove(partial); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
-			r.env.Logger.Warn("temporary file stays", "repository", filepath.Base(r.dir), "file", name, "error", removeErr)
+			r.env.Logger.Warn("could not remove a temporary file", "repository", filepath.Base(r.dir), "file", name, "error", removeErr)
 		}
 		return r.fileError("write", name, err)
 	}

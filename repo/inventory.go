@@ -32,6 +32,9 @@ func (r *Repository) Empty(ctx context.Context) (bool, error) {
 	return err == nil, r.translate(err)
 }
 
+// LogStatus is that of the index, in constant time.
+func (r *Repository) LogStatus() index.LogStatus { return r.index.LogStatus() }
+
 // CountersOf are those of what lies below a top-level directory, in constant time: items, bytes and what is missing of them; zero when there is none.
 func (r *Repository) CountersOf(top string) (index.Counters, error) {
 	c, err := r.index.DirCounters(top)

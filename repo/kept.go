@@ -41,7 +41,7 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now()})
 	switch {
 	case err == nil:
-		r.env.Logger.Info("a pack that a compaction had removed is back: a client asked for it", "repository", filepath.Base(r.dir), "key", key)
+		r.env.Logger.Info("a pack that a compaction had removed is back: a client requested it", "repository", filepath.Base(r.dir), "key", key)
 		return index.Entry{Key: key, Item: *results[0].Moved}, nil
 	case errors.Is(err, ErrNotFound):
 		entry, err := r.index.Get(key) // another request was faster
@@ -93,7 +93,7 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (
 	}
 	if released.Items > 0 {
 		r.kick()
-		r.env.Logger.Info("packs kept after compactions are given back", "repository", r.Name(), "why", why,
+		r.env.Logger.Info("packs kept after compactions are deleted", "repository", r.Name(), "why", why,
 			"packs", released.Items, "bytes", released.Bytes)
 	}
 	return released, nil
@@ -101,7 +101,7 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (
 
 // EmptyKept gives up all that is kept after compactions, and removes its files.
 func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
-	released, err := r.releaseKept(ctx, 1<<62, "an administrator asked for it")
+	released, err := r.releaseKept(ctx, 1<<62, "an administrator requested it")
 	for err == nil {
 		var gone int
 		if gone, err = r.reclaimOnce(ctx); gone == 0 {
@@ -126,7 +126,7 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		}
 		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30), "the disk is short")
 		if err != nil {
-			r.env.Logger.Warn("packs kept after compactions cannot be given back", "repository", owner.Name(), "error", err)
+			r.env.Logger.Warn("packs kept after compactions could not be deleted", "repository", owner.Name(), "error", err)
 		}
 		if err != nil || released.Items == 0 {
 			break
@@ -135,7 +135,7 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		for {
 			gone, err := owner.reclaimOnce(ctx)
 			if err != nil {
-				r.env.Logger.Warn("trash stays for now", "repository", filepath.Base(owner.dir), "error", err)
+				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "repository", filepath.Base(owner.dir), "error", err)
 			}
 			if gone == 0 || err != nil {
 				break

@@ -42,7 +42,7 @@ func (e *LossError) Error() string {
 		}
 		what = fmt.Sprintf("%d directories of blobs are missing (blobs/%s)", len(e.Shards), strings.Join(names, ", blobs/"))
 	}
-	return what + `: nothing is listed or stored until they are back, or until an administrator says "packhouse repo accept-loss"`
+	return what + `: nothing is listed or stored until they are back, or until an administrator runs "packhouse repo accept-loss"`
 }
 func (e *LossError) Is(target error) bool { return target == ErrLoss }
 
@@ -62,13 +62,13 @@ func (r *Repository) lost() error {
 // suspend lets a LossError hold.
 func (r *Repository) suspend(l *LossError) error {
 	if old := r.loss.Swap(l); old == nil || old.Items != l.Items || len(old.Shards) != len(l.Shards) {
-		r.env.Logger.Error("more is missing than is believed to be lost", "repository", filepath.Base(r.dir), "error", l)
+		r.env.Logger.Error("too many files are missing at once: lists and writes are refused; check the disk, or run packhouse repo accept-loss if they are lost", "repository", filepath.Base(r.dir), "error", l)
 	}
 	return l
 }
 
-// inPlace tells whether what lies below the directory is what was opened, as far as anybody is asked; else nothing
-// is called missing.
+// inPlace checks that the files below the directory are those that were opened, as far as that is known. Otherwise no item may be
+// reported as missing.
 func (r *Repository) inPlace() error {
 	if err := r.Attached(); err != nil || r.env.Here == nil {
 		return err
@@ -175,7 +175,7 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 		}
 		if err != nil {
 			if !refused(err) && !errors.Is(err, ErrReadOnly) {
-				r.env.Logger.Warn("items cannot be marked", "repository", filepath.Base(r.dir), "error", err)
+				r.env.Logger.Warn("could not mark items as missing", "repository", filepath.Base(r.dir), "error", err)
 			}
 			continue
 		}
@@ -197,7 +197,7 @@ func (r *Repository) logMark(m marking) {
 		log.Warn("the file of a missing item is back", "key", key)
 	}
 	if m.clear&index.FlagDamaged != 0 && m.entry.Item.Flags&index.FlagDamaged != 0 {
-		log.Warn("damaged item is whole again", "key", key)
+		log.Warn("damaged item was repaired", "key", key)
 	}
 }
 

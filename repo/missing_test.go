@@ -395,7 +395,7 @@ func TestCutFile(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantContent(t, a, "x", "prec")
-	if h := r.Health(); !strings.Contains(h.Reason, "as they lie until") {
+	if h := r.Health(); !strings.Contains(h.Reason, "with wrong bytes until") {
 		t.Errorf("health: %+v", h)
 	}
 	if _, err := r.Salvage(ctx, 0); err != nil {

@@ -26,7 +26,7 @@ type PendingError struct {
 
 func (e *PendingError) Error() string {
 	if e.Since.IsZero() {
-		return fmt.Sprintf("packs of former compactions that clients have asked for again leave no space for another one, %d bytes short: run check and compact with the client that has the newest index", e.Short)
+		return fmt.Sprintf("packs of earlier compactions that clients have requested again leave no space for another compaction, %d bytes short: run check and compact with the client that has the newest index", e.Short)
 	}
 	return fmt.Sprintf("the compaction that %q began at %s still waits for its index, %d bytes short: let its client run compact again, which ends it; \"packhouse repo info\" shows it",
 		e.By, e.Since.UTC().Format(time.RFC3339), e.Short)

@@ -7,10 +7,10 @@ import (
 	"packhouse/index"
 )
 
-// Name is what the log calls the repository: the last part of its directory.
+// Name is the repository's name in the log: the last part of its directory.
 func (r *Repository) Name() string { return filepath.Base(r.dir) }
 
-// OldestPlans returns the open plans that began first, at most so many.
+// OldestPlans returns the oldest open plans, at most n.
 func (r *Repository) OldestPlans(most int) (plans []index.Plan, err error) {
 	if r.index.Counters().Plans == 0 || most <= 0 {
 		return nil, nil
@@ -28,8 +28,8 @@ func (r *Repository) OldestPlans(most int) (plans []index.Plan, err error) {
 	return plans, r.translate(err)
 }
 
-// PlanOf returns the open plan of a job: of several, as the same request came under one lock and then another, the
-// latest, with the sources of all of them. ok is false when none is open.
+// PlanOf returns the open plan of a job. If there are several, because the same request came under different locks, it is the latest,
+// with the sources of all of them. ok is false if none is open.
 func (r *Repository) PlanOf(job string) (plan index.Plan, ok bool, err error) {
 	if r.index.Counters().Plans == 0 {
 		return plan, false, nil
@@ -45,7 +45,7 @@ func (r *Repository) PlanOf(job string) (plan index.Plan, ok bool, err error) {
 	return plan, ok, r.translate(err)
 }
 
-// EachKept calls fn for all that is kept after compactions, in the order in which it expires.
+// EachKept calls fn for everything that is kept after compactions, in the order in which it expires.
 func (r *Repository) EachKept(fn func(index.Kept) error) error {
 	return r.translate(r.index.EachKept(fn))
 }

@@ -33,12 +33,11 @@ type PutRequest struct {
 	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
-// Put stores the body under the key, replacing an item there. When it returns nil the bytes, their
-// directory entry and the index entry are on stable storage. On error nothing of it is
-// visible, and what was there is there still.
+// Put stores the body under the key, and replaces an item there. When it returns nil the bytes, their directory entry and the index
+// entry are on stable storage. After an error nothing of it is visible, and an existing item is unchanged.
 //
-// Who may only write new items (w without W) gets success for bytes that are there
-// already: a client that lost the first answer asks again.
+// A principal that may only write new items (w without W) succeeds with bytes that are already stored, because a client that lost the
+// first answer sends them again.
 func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err error) {
 	if err := keys.Check(req.Key); err != nil {
 		return PutResult{}, err

@@ -67,7 +67,7 @@ func (readOnlyDiskError) Is(target error) bool { return target == ErrReadOnly }
 
 var errMemoryFull error = Errorf(ErrNoSpace, "no more fits into the server's memory, and its disk is read-only")
 
-// OnReadOnlyDisk tells whether dir lies on a file system that takes no writes; what cannot say so takes them.
+// OnReadOnlyDisk reports whether dir is on a file system that is read-only. A file system that cannot tell counts as writable.
 func OnReadOnlyDisk(fsys vfs.FS, dir string) bool {
 	teller, ok := fsys.(vfs.ReadOnlyTeller)
 	if !ok {
@@ -77,10 +77,10 @@ func OnReadOnlyDisk(fsys vfs.FS, dir string) bool {
 	return err == nil && readOnly
 }
 
-// ReadOnlyDisk tells whether the repository lies on a read-only file system: it is as it was when it was opened.
+// ReadOnlyDisk reports whether the repository was on a read-only file system when it was opened.
 func (r *Repository) ReadOnlyDisk() bool { return r.readOnlyDisk }
 
-// Remounted tells whether the file system takes writes now although it did not, or the other way round.
+// Remounted reports whether the file system has become writable or read-only since the repository was opened.
 func (r *Repository) Remounted() bool { return OnReadOnlyDisk(r.env.FS, r.dir) != r.readOnlyDisk }
 
 // copied tells whether a key is one of those that the overlay has a copy of, or a directory of them.
@@ -173,8 +173,7 @@ func (a *Access) ofBatch(b *Batch) *Access {
 	return a
 }
 
-// Entry is index.Get for a dialect that looks at an item with the server's own eyes. Of what a client may see,
-// Access.Stat tells.
+// Entry is index.Get for a dialect that reads an item for its own purposes. For what a client may see, use Access.Stat.
 func (r *Repository) Entry(key string) (index.Entry, error) {
 	r = r.read(key)
 	entry, err := r.index.Get(key)
@@ -314,7 +313,7 @@ func (r *Repository) fillOverlay(ctx context.Context, m *Repository) error {
 		for _, e := range entries {
 			if err := r.copyTo(ctx, m, e); err != nil {
 				// One that cannot be read holds up nobody; nor could it be read from the disk.
-				r.env.Logger.Warn("a lock or session on the read-only file system is left out", "repository", filepath.Base(r.dir), "key", e.Key, "error", err)
+				r.env.Logger.Warn("could not read a lock or session on the read-only file system; it is ignored", "repository", filepath.Base(r.dir), "key", e.Key, "error", err)
 			}
 		}
 	}

@@ -25,11 +25,11 @@ import (
 // metaQuota is the name of the meta value with the quota of the repository itself; bytes, decimal; absent: none.
 const metaQuota = "quota"
 
-// DefaultReserve is a Settings.Reserve for those who have not thought about it: space for the index to grow while
-// items are deleted, and for a pack or two to be compacted.
+// DefaultReserve is the default of Settings.Reserve: space for the index to grow while items are deleted, and for compacting a pack
+// or two.
 const DefaultReserve = 64 << 20
 
-// Settings are what an administrator decides for one repository.
+// Settings are the settings of one repository that an administrator chooses.
 type Settings struct {
 	Quota   int64         // bytes; negative: no limit
 	Grace   time.Duration // how long removed items can be restored; 0: not at all
@@ -42,7 +42,7 @@ type Settings struct {
 	CompactYoung time.Duration
 }
 
-// Environment is what repositories take from outside. Its zero value works.
+// Environment has the external dependencies of repositories. Its zero value works.
 type Environment struct {
 	FS     vfs.FS           // nil means the operating system's
 	Now    func() time.Time // nil means time.Now
@@ -58,7 +58,7 @@ type Environment struct {
 	Here func() error
 }
 
-// WithDefaults fills in what is nil.
+// WithDefaults sets the fields that are nil.
 func (e Environment) WithDefaults() Environment {
 	if e.FS == nil {
 		e.FS = vfs.OS()
@@ -75,8 +75,8 @@ func (e Environment) WithDefaults() Environment {
 	return e
 }
 
-// Repository is one open repository. Its methods are safe for concurrent use.
-// What a client may do goes through As; the methods here are the server's own.
+// Repository is one open repository. Its methods are safe for concurrent use. Requests of clients go through As; the methods here are
+// for the server itself.
 type Repository struct {
 	dir     string
 	env     Environment
@@ -132,16 +132,15 @@ type Repository struct {
 	wake       chan struct{} // the reclaimer has work; capacity 1
 }
 
-// Disk is what the repositories of one data directory share: a disk, whose space is set aside in one ledger, and the memory that holds
-// what clients store on a read-only one. Its zero value is ready for use; it must not be copied.
+// Disk is shared by the repositories of one data directory: one ledger for reservations of disk space, and the memory for what clients
+// store on a read-only file system. Its zero value is ready for use; it must not be copied.
 type Disk struct {
 	ledger diskLedger
 	memory memoryDisk
 }
 
-// Create makes the files of a repository in dir, which exists, for clients of dialect. The rename of the index
-// into place is the commit point: after a crash before it there is no
-// repository, and creating again succeeds.
+// Create creates the files of a repository in dir, which exists, for clients of dialect. The rename of the index to its final name is
+// the commit point: after a crash before it there is no repository, and creating it again succeeds.
 func Create(env Environment, dir, dialect string) error {
 	env = env.WithDefaults()
 	id := make([]byte, 16)
@@ -163,7 +162,7 @@ var (
 	errStopping = fmt.Errorf("%w: the server is stopping", ErrBusy)
 )
 
-// OpenOptions of Open. All but Environment and Settings is required.
+// OpenOptions of Open. All except Environment and Settings are required.
 type OpenOptions struct {
 	Environment
 	Dir      string
@@ -322,7 +321,7 @@ func (r *Repository) loadCounters() (err error) {
 // it has.
 func (r *Repository) settleIncoming(ctx context.Context) error {
 	if damage := r.index.Damage(); damage != nil {
-		r.env.Logger.Error("the index is damaged; unfinished uploads stay", "repository", filepath.Base(r.dir), "error", damage)
+		r.env.Logger.Error("the index is damaged; unfinished uploads are not removed", "repository", filepath.Base(r.dir), "error", damage)
 		return nil
 	}
 	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
@@ -345,7 +344,7 @@ func (r *Repository) sweepIndex() {
 		}
 	}
 	if err != nil {
-		r.env.Logger.Warn("unfinished index stays until the next start", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Warn("could not remove an unfinished index; the next start removes it", "repository", filepath.Base(r.dir), "error", err)
 	}
 }
 
@@ -358,7 +357,7 @@ func (r *Repository) Configure(settings Settings) {
 	own, ok, err := r.ownQuota()
 	switch {
 	case err != nil: // the limit stays as it is: none would be a guess
-		r.env.Logger.Error("quota cannot be read", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Error("could not read the quota from the index", "repository", filepath.Base(r.dir), "error", err)
 	case ok:
 		r.quota.setLimit(own)
 	default:
@@ -381,8 +380,7 @@ func (r *Repository) ownQuota() (limit int64, ok bool, err error) {
 	return limit, true, nil
 }
 
-// SetQuota stores a limit with the repository, in bytes; negative means none. It is durable when
-// it returns, and holds from then on.
+// SetQuota stores a limit in the repository, in bytes; negative means none. It is durable when it returns, and applies from then on.
 func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
@@ -393,7 +391,7 @@ func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
 	return nil
 }
 
-// UnsetQuota forgets what SetQuota stored: the limit is that of the settings again. It is durable when it returns.
+// UnsetQuota removes the limit that SetQuota stored, so that the limit of the settings applies. It is durable when it returns.
 func (r *Repository) UnsetQuota(ctx context.Context) error {
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
@@ -413,33 +411,33 @@ func (r *Repository) ID() string { return r.id }
 // Created is when the repository was created.
 func (r *Repository) Created() time.Time { return r.created }
 
-// Mend is the command that makes the index anew, for when it is damaged.
+// Mend is the command that rebuilds a damaged index.
 func (r *Repository) Mend() string { return r.mend }
 
-// Displace makes the repository one that is not what lies under its name: requests under way, and all later ones, end with
-// ErrDetached. It remains to be closed.
+// Displace marks the repository as one that is no longer at its path: running and later requests fail with ErrDetached. It must still
+// be closed.
 func (r *Repository) Displace() { r.displaced.Store(true) }
 
-// Info is of the repository's directory as it was opened; nil: not known.
+// Info describes the repository's directory as it was opened; nil: not known.
 func (r *Repository) Info() fs.FileInfo { return r.info }
 
-// IndexLost is why the index cannot be used any more, until the repository is opened again; nil: it can.
+// IndexLost returns why the index cannot be used until the repository is opened again; nil: it can be used.
 func (r *Repository) IndexLost() error { return r.index.Lost() }
 
-// Destroy makes the directory one that is no repository any more, by the renaming of its index, and closes the repository: every
-// error of requests under way is ErrNoRepository. The renaming is durable when the caller has synced the directory; to remove the other
-// files is the caller's. On failure it is closed too.
+// Destroy renames the index, so that the directory is no longer a repository, and closes the repository: running requests fail with
+// ErrNoRepository. The renaming is durable when the caller has synced the directory; the caller also removes the other files. After
+// an error it is closed too.
 func (r *Repository) Destroy() error {
 	r.gone.Store(true)
 	// Before the file lock is given up: another process that waits for it then finds no index.
 	err := r.env.FS.Rename(filepath.Join(r.dir, layout.IndexFile), filepath.Join(r.dir, layout.DestroyedFile))
 	if closeErr := r.Close(); closeErr != nil {
-		r.env.Logger.Warn("closing a repository to be destroyed", "repository", filepath.Base(r.dir), "error", closeErr)
+		r.env.Logger.Warn("could not close a repository that is being destroyed", "repository", filepath.Base(r.dir), "error", closeErr)
 	}
 	return err
 }
 
-// Close stops what runs in the background and closes the files. Requests under way fail.
+// Close stops the background goroutines and closes the files. Running requests fail.
 func (r *Repository) Close() error {
 	r.stop()
 	r.background.Wait()
@@ -471,8 +469,8 @@ func (r *Repository) record(ctx context.Context, muts ...index.Mutation) ([]inde
 	return results, r.translate(err)
 }
 
-// Durable tells whether what was read of the index until now is on stable storage: it must be, before bytes
-// are removed because of it or a request is answered as done.
+// Durable returns nil if everything that was read from the index until now is on stable storage. It is called before bytes are removed
+// because of what was read, or a request is answered as done.
 func (r *Repository) Durable() error {
 	if err := r.index.Failed(); err != nil {
 		return fmt.Errorf("%w: %w", ErrReadOnly, err)
@@ -536,7 +534,7 @@ func (r *Repository) translate(err error) error {
 	return err
 }
 
-// Health tells what is wrong with a repository.
+// Health is the state of a repository.
 type Health struct {
 	ReadOnly     bool   // it takes no writes
 	IndexDamaged bool   // what does not need the damaged part of the index is served
@@ -544,14 +542,13 @@ type Health struct {
 
 	Missing  int64     // items whose file is gone
 	Damaged  int64     // items whose bytes are wrong, as far as known
-	Salvaged time.Time // until then damaged items are served as they lie; zero: they are not
+	Salvaged time.Time // until then damaged items are served with their wrong bytes; zero: they are not served
 }
 
-// Degraded tells whether somebody has to look.
+// Degraded reports whether an administrator has to act.
 func (h Health) Degraded() bool { return h.Reason != "" }
 
-// Health reports the sticky read-only state, which ends with a restart after whoever runs the server has looked at the
-// disk, and known damage.
+// Health returns the read-only state, which lasts until a restart, and known damage.
 func (r *Repository) Health() Health {
 	c := r.index.Counters()
 	h := Health{Missing: c.MissingItems, Damaged: c.DamagedItems, IndexDamaged: r.index.Damage() != nil, Salvaged: r.SalvagedUntil()}
@@ -563,21 +560,23 @@ func (r *Repository) Health() Health {
 	case r.blobs.Failed() != nil || r.failed.Load() != nil:
 		h.ReadOnly, h.Reason = true, "a write to stable storage failed; check the disk, then restart the server"
 	case h.IndexDamaged: // said below
+	case r.index.LogStatus().Err != nil:
+		h.Reason = fmt.Sprintf("the log of the index cannot be moved into its file, and grows: %v", r.index.LogStatus().Err)
 	case r.lost() != nil:
 		h.ReadOnly, h.Reason = true, r.lost().Error()
 	case h.Missing > 0 || h.Damaged > 0:
 		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
 	}
 	if h.IndexDamaged {
-		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check says which and where, packhouse repo rebuild NAME --replace makes it anew", "; ")
+		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check names it and the pages, packhouse repo rebuild NAME --replace builds a new one", "; ")
 	}
 	if !h.Salvaged.IsZero() && !h.ReadOnly {
-		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served as they lie until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
+		h.Reason = strings.TrimPrefix(h.Reason+"; damaged items are served with wrong bytes until "+h.Salvaged.UTC().Format(time.RFC3339), "; ")
 	}
 	return h
 }
 
-// Usage is what a repository holds.
+// Usage has the counters of a repository.
 type Usage struct {
 	index.Counters
 	Limit      int64     // bytes; negative: none
@@ -586,7 +585,7 @@ type Usage struct {
 	LastBackup time.Time // zero: never
 }
 
-// Usage answers from counters, in constant time.
+// Usage reads counters, in constant time.
 func (r *Repository) Usage() Usage {
 	u := Usage{Counters: r.index.Counters()}
 	u.Used, u.Reserved, u.Limit = r.quota.current()

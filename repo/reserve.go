@@ -15,7 +15,7 @@ type PlanReservation struct {
 	waits  atomic.Bool // disk space is set aside for an index, and endPlan was not called yet
 }
 
-// Release gives back what was not used; after a Commit with it, nothing.
+// Release releases what was not used; after a Commit with it, it does nothing.
 func (r *PlanReservation) Release() {
 	r.quota.release()
 	r.disk.end()
@@ -29,15 +29,14 @@ func (r *PlanReservation) endPlan(carriedOut bool) {
 	}
 }
 
-// Reserve sets aside bytes of quota (what a plan will add net of what it deletes) and peak bytes of the disk, for its
-// outputs. A plan that adds nothing is not refused above the limit: it is how a repository
-// gets below it again.
+// Reserve reserves bytes of quota (what a plan will add minus what it deletes) and peak bytes of disk space for its outputs. A plan that
+// adds nothing is not refused above the limit, so that a repository can get below it again.
 //
-// The index that the client stores after the plan must fit too, a quarter larger than it is and 1 MiB: within the quota, or
-// within what commit keys may hold beyond it; and on the disk, where that much is set aside until it is stored, the plan has
-// failed, or an hour has passed. Else the client would have an index of packs that are gone.
+// The index that the client stores after the plan must fit too, with a quarter more than its size and 1 MiB: within the quota, or within
+// what commit keys may have beyond it; and on the disk, where that much is reserved until it is stored, the plan has failed, or an
+// hour has passed. Without it the client's index would refer to packs that no longer exist.
 //
-// With spare, what is kept after compactions gives way on a full disk.
+// With spare, what is kept after compactions is deleted if the disk is full.
 //
 // Errors: ErrQuota as a *QuotaError for the plan itself, else a *ShortError that is an ErrNoSpace or an ErrQuota.
 func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) {

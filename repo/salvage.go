@@ -15,11 +15,11 @@ const metaSalvage = "salvage until"
 // maxSalvage is for how long damaged items are served at most: nobody is to forget it.
 const maxSalvage = 7 * 24 * time.Hour
 
-// Salvage lets damaged items be served and copied as they lie for a time, so that a client's own repair can keep what is right
-// in them; 0 ends it. It survives a restart.
+// Salvage makes damaged items be served and copied, with their wrong bytes, for a limited time, so that a client's own repair can keep
+// what is intact; 0 ends it. It survives a restart.
 func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.Time, err error) {
 	if d < 0 || d > maxSalvage {
-		return until, Errorf(ErrInvalid, "damaged items are served as they lie for at most %d hours", int(maxSalvage/time.Hour))
+		return until, Errorf(ErrInvalid, "damaged items can be served for at most %d hours", int(maxSalvage/time.Hour))
 	}
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
@@ -33,9 +33,9 @@ func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.T
 	}
 	r.setSalvage(value)
 	if d > 0 {
-		r.env.Logger.Warn("damaged items are served as they lie", "repository", filepath.Base(r.dir), "until", until)
+		r.env.Logger.Warn("damaged items are served with wrong bytes", "repository", filepath.Base(r.dir), "until", until)
 	} else {
-		r.env.Logger.Info("damaged items are not served any more", "repository", filepath.Base(r.dir))
+		r.env.Logger.Info("damaged items are no longer served", "repository", filepath.Base(r.dir))
 	}
 	return until, nil
 }
@@ -48,7 +48,7 @@ func (r *Repository) setSalvage(value []byte) {
 	r.salvage.Store(ms)
 }
 
-// SalvagedUntil is until when damaged items are served as they lie; zero: they are not.
+// SalvagedUntil is the time until which damaged items are served with their wrong bytes; zero: they are not served.
 func (r *Repository) SalvagedUntil() time.Time {
 	if until := time.UnixMilli(r.salvage.Load()); until.After(r.env.Now()) {
 		return until
@@ -56,5 +56,5 @@ func (r *Repository) SalvagedUntil() time.Time {
 	return time.Time{}
 }
 
-// Salvaging tells whether damaged items are served as they lie.
+// Salvaging reports whether damaged items are served with their wrong bytes.
 func (r *Repository) Salvaging() bool { return !r.SalvagedUntil().IsZero() }

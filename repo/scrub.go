@@ -9,14 +9,12 @@ import (
 	"packhouse/index"
 )
 
-// Verify reads the item's bytes and compares them with the size and BLAKE3 that the index
-// recorded. Damaged bytes are ErrCorrupt, ErrDamaged as a rule: the item is then marked, and not served from then on
-// (storing the same bytes again mends it). An item whose file is gone is ErrCorrupt too, and marked as missing; ErrLoss when
-// too much is for that. One that is marked and turns out to be whole, because somebody has brought
-// its file back or the disk read it wrong, is served again. An item that was replaced meanwhile is fine. When
-// the repository is not in its place (ErrDetached) nothing is marked.
-// pace, unless nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its
-// error ends the reading, nothing is marked, and it is returned.
+// Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Damaged bytes are ErrCorrupt, usually
+// ErrDamaged: the item is then marked, and not served until the same bytes are stored again. An item whose file is missing is ErrCorrupt
+// too, and marked as missing; ErrLoss if too many files are missing. A marked item that turns out to be intact, because its file was
+// restored or the disk had returned wrong bytes, is served again. It is no error if the item was replaced meanwhile. If the
+// repository is not at its path (ErrDetached), nothing is marked. pace, if not nil, is called before each read with its length in
+// bytes, at most 256 KiB, and may wait; its error ends the reading, nothing is marked, and it is returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
 	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
 	switch {

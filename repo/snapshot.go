@@ -9,10 +9,10 @@ import (
 	"packhouse/repo/recovery"
 )
 
-// Snapshot writes a compressed copy of the index, durably, and removes the oldest beyond keep (at least 1).
-// The repository stays in use; the copy is one consistent state. The index is read whole first: of a damaged one no copy is
-// made (ErrCorrupt), so that the sound ones from before it stay. Like an upload it leaves the reserve free (ErrNoSpace). A sync that
-// fails makes the repository read-only (ErrReadOnly): no client was told of the copy, but it is the disk of all else.
+// Snapshot writes a compressed copy of the index, durably, and removes the oldest copies beyond keep (at least 1). The repository stays
+// in use; the copy is one consistent state. The whole index is checked first: if it is damaged no copy is written (ErrCorrupt), so that
+// the older undamaged copies stay. Like an upload it leaves the reserve free (ErrNoSpace). A failed sync makes the repository read-only
+// (ErrReadOnly), because the copy is on the same disk as everything else.
 func (r *Repository) Snapshot(ctx context.Context, keep int) (recovery.Snapshot, error) {
 	r.snapshotMu.Lock()
 	defer r.snapshotMu.Unlock()

@@ -31,15 +31,15 @@ type sweeps struct {
 
 func (s *sweeps) init() { s.first, s.wake = make(chan struct{}), make(chan struct{}, 1) }
 
-// SweepReport is what a sweep found.
+// SweepReport is the result of a sweep.
 type SweepReport struct {
 	Items    int64 // looked at
 	Missing  int64 // that were marked as missing by it
 	Returned int64 // whose files were back
 }
 
-// Sweep compares names now. A *LossError when more is missing than is believed; nothing is marked then. It may be called at any
-// time; one after the other is carried out.
+// Sweep compares the names now. It returns a *LossError if too many files are missing; then nothing is marked. It may be called at any
+// time; concurrent calls run one after the other.
 func (r *Repository) Sweep(ctx context.Context) (SweepReport, error) {
 	r.sweeps.mu.Lock()
 	defer r.sweeps.mu.Unlock()
@@ -147,13 +147,13 @@ func (r *Repository) resume(ctx context.Context) error {
 		r.sweeps.unsettled = false
 	}
 	if r.loss.Swap(nil) != nil {
-		r.env.Logger.Warn("what was missing is back or was accepted as lost", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("missing files are back or were accepted as lost: the repository is served again", "repository", filepath.Base(r.dir))
 		r.kick()
 	}
 	return nil
 }
 
-// LossReport is what AcceptLoss marked, or would.
+// LossReport is what AcceptLoss has marked or, in a dry run, would mark.
 type LossReport struct {
 	Items   int64    // missing and not marked before
 	Bytes   int64    // their sizes
@@ -164,10 +164,9 @@ type LossReport struct {
 	Removed int64    // items whose rows went to the trash
 }
 
-// AcceptLoss marks all items whose files are missing, however many they are, and makes missing directories of blobs
-// anew: what is there is listed and served again. With forget it also removes the rows of all missing items to the
-// trash, from which they can be restored if their files come back within the grace time. dry: it changes nothing and
-// says what it would mark.
+// AcceptLoss marks all items whose files are missing, however many they are, and creates missing directories of blobs again. The rest is
+// then listed and served. With forget it also moves the rows of all missing items to the trash, from which they can be restored if
+// their files come back within the grace time. dry: it changes nothing and reports what it would mark.
 func (r *Repository) AcceptLoss(ctx context.Context, forget, dry bool) (report LossReport, err error) {
 	r.sweeps.mu.Lock()
 	defer r.sweeps.mu.Unlock()
@@ -290,7 +289,7 @@ func (r *Repository) sweepAgain(ctx context.Context, due time.Time) {
 		if err != nil {
 			interval = min(interval, lossInterval)
 			if !errors.Is(err, ErrLoss) {
-				r.env.Logger.Warn("names of files cannot be compared with the index", "repository", filepath.Base(r.dir), "error", err)
+				r.env.Logger.Warn("could not compare the names of files with the index", "repository", filepath.Base(r.dir), "error", err)
 			}
 		}
 		due = r.env.Now().Add(interval)
@@ -321,7 +320,7 @@ func (r *Repository) sweepNoted(ctx context.Context) error {
 		return err
 	}
 	if report.Missing+report.Returned > 0 {
-		r.env.Logger.Warn("names of files differed from the index", "repository", filepath.Base(r.dir), "items", report.Items,
+		r.env.Logger.Warn("files are missing or back: the index was updated", "repository", filepath.Base(r.dir), "items", report.Items,
 			"missing", report.Missing, "returned", report.Returned)
 	}
 	r.env.Logger.Debug("names of files compared with the index", "repository", filepath.Base(r.dir), "items", report.Items, "seconds", time.Since(began).Seconds())
@@ -392,7 +391,7 @@ func (r *Repository) awaitNames(ctx context.Context, dir string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		r.env.Logger.Warn("a list did not wait any longer for the names of files", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("a listing was served before all names of files were compared with the index", "repository", filepath.Base(r.dir))
 	}
 	return r.lost()
 }

@@ -20,11 +20,11 @@ func (r *Repository) reclaim(ctx context.Context) {
 	for {
 		wait := time.Hour
 		if next, ok, err := r.nextExpiry(); err != nil {
-			r.env.Logger.Error("trash cannot be read", "error", err)
+			r.env.Logger.Error("could not read the trash", "error", err)
 		} else if ok {
 			if wait = next.Sub(r.env.Now()); wait <= 0 {
 				if _, err := r.reclaimOnce(ctx); err != nil {
-					r.env.Logger.Warn("trash stays for now", "error", err)
+					r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
 					wait = time.Minute
 				} else {
 					wait = 0
@@ -122,15 +122,15 @@ func (r *Repository) purge(ctx context.Context, rows []index.Removed) ([]index.R
 	return rows, errors.Join(removeErr, err)
 }
 
-// Emptied is what EmptyTrash removed.
+// Emptied is the result of EmptyTrash.
 type Emptied struct {
 	Items int64
 	Bytes int64
 }
 
-// EmptyTrash removes for good what was removed before a time, whatever its grace time, a thousand items between
-// two looks at ctx. What it reports is gone also when it fails half way: blobs first, rows second, so that
-// a crash in between leaves rows of which Restore says ErrNotFound, and which can be emptied again.
+// EmptyTrash removes for good what was removed before a time, regardless of its grace time, and checks ctx after every thousand items.
+// If it fails, it reports what was removed until then. It removes first blobs, then rows, so that a crash in between leaves rows for
+// which Restore returns ErrNotFound and which can be emptied again.
 func (r *Repository) EmptyTrash(ctx context.Context, before time.Time) (Emptied, error) {
 	var emptied Emptied
 	for after := ""; ; {
@@ -188,14 +188,14 @@ func (r *Repository) kick() {
 	}
 }
 
-// Trash calls fn for every item that can still be restored, in order of expiry.
+// Trash calls fn for every item that can be restored, in order of expiry.
 func (r *Repository) Trash(fn func(index.Removed) error) error {
 	return r.translate(r.index.Trash(time.Time{}, fn))
 }
 
-// Restore puts a removed item back under key (empty: the key it had). ErrNotFound when its grace time is over
-// or its bytes are gone, ErrCorrupt when they are cut short, ErrExists when an item is there, ErrQuota as a *QuotaError when it does not fit any more; it then stays in the trash.
-// Also what was exempt counts, unless it comes back as a lock or session.
+// Restore moves a removed item back to key (empty: the key that it had). ErrNotFound if its grace time is over or its bytes are missing,
+// ErrCorrupt if they are truncated, ErrExists if there is an item, ErrQuota as a *QuotaError if it no longer fits; it then stays in the
+// trash. An item that was exempt counts after that, unless its key is for locks or sessions.
 func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, error) {
 	if key != "" {
 		if err := keys.Check(key); err != nil {

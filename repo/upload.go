@@ -37,8 +37,8 @@ type UploadOptions struct {
 	Reservation *PlanReservation
 }
 
-// Upload is a blob on its way in. Nothing of it is visible before Commit. It
-// must be ended: by Commit or by Discard. Not safe for concurrent use.
+// Upload is a blob that is being written. Nothing of it is visible before Commit. It must be ended by Commit or Discard. Not safe for
+// concurrent use.
 type Upload struct {
 	a        *Access
 	o        UploadOptions
@@ -218,8 +218,8 @@ type Verified struct {
 	Sum       []byte
 }
 
-// Finish makes the bytes durable under no name yet: key is where Commit will put them. Those of a small blob stay in memory: Commit makes
-// them durable together with the row. When Finish returns nil only Commit or Discard may follow.
+// Finish makes the bytes durable, without a key; key is the one that Commit will use. Those of a small blob stay in memory: Commit makes
+// them durable together with the row. After it returns nil only Commit or Discard may follow.
 func (u *Upload) Finish(ctx context.Context, key string, verified Verified) error {
 	now := u.a.r.env.Now()
 	u.item = index.Item{
@@ -251,8 +251,7 @@ func (u *Upload) Finish(ctx context.Context, key string, verified Verified) erro
 // Item is what Commit will store, after Finish.
 func (u *Upload) Item() index.Item { return u.item }
 
-// Discard gives the upload up: its bytes and its reservation of quota. After
-// Commit it does nothing, so that it can be deferred.
+// Discard discards the upload and releases its reservation of quota. After Commit it does nothing, so that it can be deferred.
 func (u *Upload) Discard() {
 	if u.ended {
 		return
@@ -268,7 +267,7 @@ func (u *Upload) Discard() {
 	}
 	// No index record refers to the blob, and none can any more.
 	if err := u.a.r.blobs.Remove(u.ref); err != nil {
-		u.a.r.env.Logger.Warn("unfinished blob stays until the next start", "error", err)
+		u.a.r.env.Logger.Warn("could not remove an unfinished upload; the next start removes it", "error", err)
 	}
 }
 

@@ -37,10 +37,10 @@ type Options struct {
 	Heartbeat time.Duration
 }
 
-// Handler is the API. It gets authenticated requests only.
+// Handler serves the API. It gets only authenticated requests.
 type Handler struct{ o Options }
 
-// New makes the API.
+// New creates the handler of the API.
 func New(o Options) *Handler {
 	o.Heartbeat = cmp.Or(o.Heartbeat, 15*time.Second)
 	if o.Authorize == nil {

@@ -1,9 +1,9 @@
-// Package admin is Packhouse's own JSON API: compaction jobs, and what an administrator asks of
-// repositories. docs/api.md documents every path and shape; this package translates between
-// them and the packages below, and decides only who may ask.
+// Package admin is the administration API of the server, as JSON over HTTP: compaction jobs, and administration of
+// repositories. docs/api.md describes every path and value. The package translates between them and the packages below;
+// the only decision that it makes is who may send which request.
 //
-// Paths are "/-/…" for the server and "/{repository}/-/…" for one repository; of a server
-// that is one repository "/-/…" is both. Errors are problem details (RFC 9457).
+// Paths begin with "/-/" for the server and with "/{repository}/-/" for one repository. If the server serves only a single
+// repository, "/-/" is used for both. Errors are problem details (RFC 9457).
 //
 // Start reading at New.
 package admin

@@ -206,11 +206,11 @@ func (p *planReader) operation() error {
 	}
 	switch n := p.op.Naming; {
 	case algorithm == "" && (n.Prefix != "" || n.Levels != 0):
-		return p.wrong(-1, errors.New("a name without an algorithm"))
+		return p.wrong(-1, errors.New("name has no algorithm"))
 	case algorithm != "" && p.op.Target != "":
-		return p.wrong(-1, errors.New("both target and name"))
+		return p.wrong(-1, errors.New("target and name cannot be used together"))
 	case (algorithm != "" || p.op.Target != "") && len(p.op.Ranges) == 0 && !p.op.Empty:
-		return p.wrong(-1, errors.New("a name for an item, and no ranges to make it from; empty: true makes one of no bytes"))
+		return p.wrong(-1, errors.New("a target or name needs ranges; empty: true creates an empty item"))
 	}
 	return p.plan.Add(p.op)
 }

@@ -72,7 +72,7 @@ func (q *request) emptyKept(string) error {
 	}
 	freed, err := q.repo.EmptyKept(q.Context())
 	if err != nil {
-		return fmt.Errorf("%d packs, %d bytes are kept no longer, then: %w", freed.Items, freed.Bytes, err)
+		return fmt.Errorf("%d kept packs with %d bytes were deleted before this error: %w", freed.Items, freed.Bytes, err)
 	}
 	return q.reply(http.StatusOK, map[string]any{"items": freed.Items, "bytes": freed.Bytes})
 }

@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// Problem is the body of an error: problem details (RFC 9457), and in a plan the place of the fault.
+// Problem is the body of an error answer: problem details (RFC 9457), and for a plan the operation and range that are wrong.
 type Problem struct {
 	Type      string `json:"type"`
 	Title     string `json:"title"`

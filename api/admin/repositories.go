@@ -14,7 +14,7 @@ import (
 	"packhouse/repo"
 )
 
-// Repository is what the API shows of one.
+// Repository is the description of a repository in the API.
 type Repository struct {
 	Name    string    `json:"name"`
 	ID      string    `json:"id"`
@@ -22,6 +22,7 @@ type Repository struct {
 	Created time.Time `json:"created"`
 	Usage   Usage     `json:"usage"`
 	Health  Health    `json:"health"`
+	Log     Log       `json:"log"`
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
@@ -46,24 +47,27 @@ type Usage struct {
 	Returned  int64 `json:"bytes_returned"` // of items that had been removed by a compaction and are back, part of Bytes
 	KeptItems int64 `json:"kept_items"`     // after compactions
 	KeptBytes int64 `json:"kept_bytes"`
-
-	// Of the log, in which rows and small items are.
-	LogSegments int64 `json:"log_segments"`
-	LogBytes    int64 `json:"log_bytes"` // on the disk
-	LogItems    int64 `json:"log_items"` // that lie in it, also of those that can be restored
-	LogLive     int64 `json:"log_live_bytes"`
 }
 
-// Health is what a repository can do now, and why no more.
+// Log is the log in front of the index.
+type Log struct {
+	Segments    int   `json:"segments"`
+	Bytes       int64 `json:"bytes"`
+	PendingRows int   `json:"pending_rows"` // in the log alone, until the next checkpoint
+	Items       int64 `json:"items"`        // small ones that lie in it, including those that can be restored
+	Live        int64 `json:"live_bytes"`   // their sizes
+}
+
+// Health tells whether a repository can be written to, and the reason if it cannot.
 type Health struct {
 	Writable bool       `json:"writable"`
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
-	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served as they lie
+	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served with their wrong bytes
 }
 
 func describeRepository(name string, r *repo.Repository) Repository {
-	u, h := r.Usage(), r.Health()
+	u, h, l := r.Usage(), r.Health(), r.LogStatus()
 	d := Repository{
 		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
 		Usage: Usage{
@@ -71,13 +75,14 @@ func describeRepository(name string, r *repo.Repository) Repository {
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
 		},
+		Log:    Log{Segments: l.Segments, Bytes: l.Bytes, PendingRows: l.PendingRows},
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
 	}
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
 	}
 	if log, err := r.LogUsage(); err == nil { // else health says it
-		d.Usage.LogSegments, d.Usage.LogBytes, d.Usage.LogItems, d.Usage.LogLive = log.Segments, log.Bytes, log.Items, log.Live
+		d.Log.Items, d.Log.Live = log.Items, log.Live
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit

@@ -19,11 +19,11 @@ const (
 	notSent  = "unsent" // the request would be taken for several, or for none
 )
 
-// ReplayReference sends the requests of a transcript to the reference server of its protocol, whose answers
-// must have the status that the transcript has for it, and in success the body and headers too. So the
-// transcripts cannot be wrong about what clients are used to, and show each difference.
+// ReplayReference sends the requests of a transcript to the reference server of its protocol. Its answers must have the status
+// that the transcript expects of it, and if that is a success also the body and the headers. This verifies that the
+// transcripts describe what clients expect, and that each difference is listed.
 //
-// Each request has a connection of its own: the reference does not keep its own in step after an error.
+// Each request has its own connection, because the reference does not keep a connection usable after an error.
 func ReplayReference(t *testing.T, address, path string) {
 	t.Helper()
 	exchanges, lines, err := parse(path)

@@ -19,7 +19,7 @@ import (
 
 var update = flag.Bool("update", false, "write what the server answers into the transcripts")
 
-// ReplayDir replays every *.txt of a directory, each as a subtest with a server of its own.
+// ReplayDir replays every *.txt of a directory, each as a subtest with its own server.
 func ReplayDir(t *testing.T, dir string, start func(t *testing.T) *Fixture) {
 	t.Helper()
 	paths, err := filepath.Glob(filepath.Join(dir, "*.txt"))
@@ -61,8 +61,8 @@ func Replay(t *testing.T, address, path string) {
 	}
 }
 
-// ReplayOn sends the requests of a transcript over one connection of any kind, on which they must all be answered, by
-// a server with a clock of its own.
+// ReplayOn sends the requests of a transcript over one connection of any kind. All of them must be answered on it. The
+// server has its own clock.
 func ReplayOn(t *testing.T, conn io.ReadWriteCloser, path string) {
 	t.Helper()
 	exchanges, _, err := parse(path)

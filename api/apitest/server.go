@@ -24,8 +24,8 @@ type Fixture struct {
 	Log    *Log
 }
 
-// Start runs a server until the test ends. What o leaves out is filled in: Set (one of many
-// repositories), Auth (none), Logger (Fixture.Log), Version.
+// Start runs a server until the test ends. Options that o does not set get defaults: Set (one of many repositories), Auth
+// (none), Logger (Fixture.Log), Version.
 func Start(t testing.TB, o api.Options) *Fixture {
 	t.Helper()
 	f := &Fixture{Set: o.Set, Dir: t.TempDir(), Log: new(Log)}
@@ -95,7 +95,7 @@ func (f *Fixture) Dial(t testing.TB) net.Conn {
 	return conn
 }
 
-// Log keeps what was logged.
+// Log stores what was logged.
 type Log struct {
 	mu sync.Mutex
 	b  bytes.Buffer

@@ -10,7 +10,7 @@ import (
 	"packhouse/repo"
 )
 
-// Name is what a repository of this dialect remembers.
+// Name is stored in repositories of this dialect.
 const Name = "borgstore"
 
 // mediaType marks a request: clients send it with each, byte for byte.
@@ -34,7 +34,7 @@ var (
 	_ api.PathOwner  = (*Dialect)(nil)
 )
 
-// New makes a dialect.
+// New creates a dialect.
 func New(o Options) *Dialect { return &Dialect{o} }
 
 // Name is "borgstore".
@@ -49,7 +49,7 @@ func (d *Dialect) Claims(r *http.Request) bool {
 // OwnsPath is true for each request of the dialect: its objects may have any name.
 func (d *Dialect) OwnsPath(r *http.Request) bool { return d.Claims(r) }
 
-// Precheck refuses what is not of the dialect, before anyone is asked for credentials.
+// Precheck refuses requests of other protocols, before credentials are checked.
 func (d *Dialect) Precheck(w http.ResponseWriter, r *http.Request) bool {
 	if d.Claims(r) {
 		return true

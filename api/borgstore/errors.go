@@ -16,16 +16,16 @@ import (
 // BackendError whose text the user sees, too: of all statuses but 404 borg ends its command, and after 404 it writes zeros
 // into the file that it restores and goes on.
 var errorTable = api.ErrorTable{
-	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's storage is not mounted; try again later"},
+	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's data directory is missing or not the one that was opened; try again later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusGone, Text: "repository does not exist; create it first"},
-	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory holds something else than a repository; see the server's log"},
+	{Err: repo.ErrForeign, Status: http.StatusConflict, Text: "the directory is not a Packhouse repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusBadRequest},
 	{Err: repo.ErrNotFound, Status: http.StatusNotFound},
 	{Err: repo.ErrExists, Status: http.StatusConflict, Text: "repository exists and is not empty"},
 	{Err: repo.ErrIsDir, Status: http.StatusBadRequest},
 	{Err: repo.ErrNotDir, Status: http.StatusBadRequest},
 	{Err: repo.ErrNotEmpty, Status: http.StatusBadRequest},
-	{Err: repo.ErrConflict, Status: http.StatusServiceUnavailable, Text: "the object changed meanwhile; try again"},
+	{Err: repo.ErrConflict, Status: http.StatusServiceUnavailable, Text: "the object was changed by another request; try again"},
 	{Err: repo.ErrLocked, Status: http.StatusLocked},
 	{Err: repo.ErrQuota, Status: http.StatusInsufficientStorage},
 	{Err: repo.ErrDenied, Status: http.StatusForbidden},
@@ -37,7 +37,7 @@ var errorTable = api.ErrorTable{
 	{Err: repo.ErrDamaged, Status: http.StatusPreconditionFailed, Text: api.DamagedText},
 	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes are damaged; see the server's log"},
-	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: the repository can be read, and not written"},
+	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: the repository can be read but not written"},
 	{Err: repo.ErrReadOnly, Status: http.StatusServiceUnavailable, Text: "the repository is read-only after a disk error; see the server's log"},
 	{Err: repo.ErrNoSpace, Status: http.StatusInsufficientStorage, Text: "no space left on the server: delete or compact first"},
 	{Err: repo.ErrBusy, Status: http.StatusServiceUnavailable, Text: "the repository is busy or the server is stopping; try again"},

@@ -28,7 +28,7 @@ func (q *request) gather() error {
 	return api.SendReader(q.w, q.Request, http.StatusOK, g, g.Size())
 }
 
-// aboutSource gives the error of a range the text that the protocol has for it.
+// aboutSource gives the error of a range the text that the protocol defines.
 func aboutSource(err error) error {
 	source, ok := errors.AsType[*compact.PlanError](err)
 	switch {

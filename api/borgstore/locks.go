@@ -27,8 +27,8 @@ type lockDocument struct {
 	Time      string `json:"time"`
 }
 
-// InspectLocks lists the locks of a repository of borg's, and whether borg would call each one stale.
-// An item that is no lock document is listed too: with the time it was stored.
+// InspectLocks lists the locks of a borg repository, and whether borg considers each one stale. An item that is not a lock
+// document is listed too, with the time when it was stored.
 func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 	var infos []api.LockInfo
 	err := a.Each(ctx, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
@@ -48,7 +48,7 @@ func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 	return infos, err
 }
 
-// BreakLock removes a lock that InspectLocks listed. One that is gone already is fine.
+// BreakLock removes a lock that InspectLocks listed. It is no error if the lock no longer exists.
 func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 	if err := a.Delete(ctx, info.ID); err != nil && !errors.Is(err, repo.ErrNotFound) {
 		return err

@@ -17,7 +17,7 @@ import (
 	"packhouse/api/stdio"
 )
 
-// Client sends requests to whoever answers for a data directory. It is for one goroutine.
+// Client sends requests to the process that serves a data directory. It is for use by one goroutine.
 type Client struct {
 	HTTP     *http.Client
 	Dir      string // that another process holds; "": this one does, or the server is elsewhere
@@ -25,13 +25,13 @@ type Client struct {
 	Answered bool   // a request was taken
 }
 
-// SilentError tells that the process that holds the directory did not take a request: it can be sent again, to whoever
-// holds it then.
+// SilentError reports that the process that holds the directory did not accept a request. The request can be sent again, to the
+// process that holds the directory then.
 type SilentError struct{ Held *holder.HeldError }
 
 func (e *SilentError) Error() string { return e.Held.Error() + ", which does not answer" }
 
-// Path is the path of our API for a repository.
+// Path returns the path of the administration API for a repository.
 func Path(name, rest string) string {
 	if name == "" {
 		return "/-/" + rest
@@ -39,7 +39,7 @@ func Path(name, rest string) string {
 	return "/" + name + "/-/" + rest
 }
 
-// send asks and returns the response if it is good; else its error's text.
+// send sends a request and returns the response if it is a success, else an error with its text.
 func (c *Client) send(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	if c.ReadOnly && method != http.MethodGet && path != local.PathCheck {
 		// Of a lock that is broken here a running server would not hear.
@@ -70,7 +70,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return nil, &SilentError{holder.HeldBy(c.Dir)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	c.Answered = true
 	if resp.StatusCode < 300 {
@@ -82,7 +82,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	var problem admin.Problem
 	if json.Unmarshal(text, &problem) == nil && problem.Detail+problem.Title != "" {
@@ -97,7 +97,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	return nil, &Refusal{resp.StatusCode, strings.TrimSpace(string(text))}
 }
 
-// Refusal is an answer that says no.
+// Refusal is an error status with the server's text.
 type Refusal struct {
 	Status int // of HTTP
 	Text   string
@@ -105,14 +105,14 @@ type Refusal struct {
 
 func (e *Refusal) Error() string { return e.Text }
 
-// Refused tells whether a request was answered with this status.
+// Refused reports whether a request was answered with this status.
 func Refused(err error, status int) bool {
 	var no *Refusal
 	return errors.As(err, &no) && no.Status == status
 }
 
-// notTaken tells whether the holder surely did nothing about a request: it was not there, it said so, it did not get the whole
-// request, or there was nothing to do but to answer.
+// notTaken reports whether the holder has certainly not begun a request: it was not running, it said so, it did not get the whole
+// request, or the request only had to be answered.
 func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	if err == nil {
 		return resp.StatusCode == http.StatusServiceUnavailable && resp.Header.Get(stdio.HeaderLeaving) != ""
@@ -126,7 +126,7 @@ func notTaken(req *http.Request, resp *http.Response, err error) bool {
 	return op.Op == "dial" || op.Op == "write" && again || req.Method == http.MethodGet
 }
 
-// Request sends and decodes the answer into result; nil: there is none to speak of. It returns the raw text too.
+// Request sends a request and decodes the answer into result, unless result is nil. It also returns the raw text.
 func (c *Client) Request(ctx context.Context, method, path string, body, result any) (json.RawMessage, error) {
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
@@ -135,7 +135,7 @@ func (c *Client) Request(ctx context.Context, method, path string, body, result 
 	return decode(resp, result)
 }
 
-// post sends a body as it is, and decodes the answer as Request does.
+// post sends a body unchanged, and decodes the answer as Request does.
 func (c *Client) post(ctx context.Context, path string, body io.Reader, result any) (json.RawMessage, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+path, body)
 	if err != nil {
@@ -148,22 +148,22 @@ func (c *Client) post(ctx context.Context, path string, body io.Reader, result a
 	return decode(resp, result)
 }
 
-// decode reads an answer to its end.
+// decode reads an answer to its end, and decodes it into result unless that is nil.
 func decode(resp *http.Response, result any) (json.RawMessage, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(resp.Body)
 	if err != nil {
-		return nil, fmt.Errorf("ask the server: %w", err)
+		return nil, fmt.Errorf("request to the server: %w", err)
 	}
 	if result != nil {
 		if err := json.Unmarshal(text, result); err != nil {
-			return nil, fmt.Errorf("the server's answer: %w", err)
+			return nil, fmt.Errorf("read the server's answer: %w", err)
 		}
 	}
 	return text, nil
 }
 
-// Lines sends and calls each with every JSON document of the answer.
+// Lines sends a request and calls each with every JSON document of the answer.
 func (c *Client) Lines(ctx context.Context, method, path string, body any, each func(json.RawMessage) error) error {
 	resp, err := c.send(ctx, method, path, body)
 	if err != nil {
@@ -178,7 +178,7 @@ func (c *Client) Lines(ctx context.Context, method, path string, body any, each 
 			return nil
 		}
 		if err != nil {
-			return fmt.Errorf("the server's answer broke off: %w", err)
+			return fmt.Errorf("the server's answer ended early: %w", err)
 		}
 		if err := each(document); err != nil {
 			return err

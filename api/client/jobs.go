@@ -15,7 +15,7 @@ import (
 	"packhouse/compact"
 )
 
-// PlanOptions are how a plan is meant.
+// PlanOptions are the options of Compact and Estimate.
 type PlanOptions struct {
 	When string // as compact.CheckWhen has it
 	Keep bool   // delete nothing
@@ -29,25 +29,25 @@ func (o PlanOptions) query() url.Values {
 	return q
 }
 
-// Compact submits a plan as JSON. The answer is its job.
+// Compact submits a plan in JSON and returns its job.
 func (c *Client) Compact(ctx context.Context, name string, plan io.Reader, o PlanOptions) (job compact.Job, text json.RawMessage, err error) {
 	text, err = c.post(ctx, Path(name, "compactions?"+o.query().Encode()), plan, &job)
 	return job, text, err
 }
 
-// Estimate is what a plan would do.
+// Estimate returns what a plan would do, without carrying it out.
 func (c *Client) Estimate(ctx context.Context, name string, plan io.Reader, o PlanOptions) (e compact.Estimate, text json.RawMessage, err error) {
 	text, err = c.post(ctx, Path(name, "compactions?dry_run=yes&"+o.query().Encode()), plan, &e)
 	return e, text, err
 }
 
-// Scrub queues a job that reads a share of a repository's bytes, above 0 and at most 1.
+// Scrub queues a job that reads a share of a repository's bytes, greater than 0 and at most 1.
 func (c *Client) Scrub(ctx context.Context, name, when string, share float64) (job compact.Job, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodPost, Path(name, fmt.Sprintf("scrubs?share=%g&when=%s", share, when)), nil, &job)
 	return job, text, err
 }
 
-// jobPath is the path of a job in the API. What cannot be an ID is no path either: there is no such job.
+// jobPath is the path of a job in the API. Characters that no job ID contains are replaced, so that the answer is "no such job".
 func jobPath(name, id, rest string) string {
 	plain := strings.Map(func(c rune) rune {
 		if c >= '0' && c <= '9' || c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c == '-' || c == '.' {
@@ -58,27 +58,27 @@ func jobPath(name, id, rest string) string {
 	return Path(name, "jobs/"+plain+rest)
 }
 
-// Jobs calls each with the text of every job of a repository, as they come: there may be one for every pack.
+// Jobs calls each with the JSON text of every job of a repository while the answer is received: there may be one for every pack.
 func (c *Client) Jobs(ctx context.Context, name string, each func(json.RawMessage) error) error {
 	return c.elements(ctx, Path(name, "jobs"), "jobs", each)
 }
 
-// Job is one job, and what became of its plan.
+// Job returns a job, and what became of its plan, as JSON.
 func (c *Client) Job(ctx context.Context, name, id string) (json.RawMessage, error) {
 	return c.Request(ctx, http.MethodGet, jobPath(name, id, ""), nil, nil)
 }
 
-// Cancel ends a job whose commit has not begun.
+// Cancel ends a job if its commit has not begun.
 func (c *Client) Cancel(ctx context.Context, name, id string) (job compact.Job, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodDelete, jobPath(name, id, ""), nil, &job)
 	return job, text, err
 }
 
-// restartPatience is how long a server may be away that was there before.
+// restartPatience is how long Await waits for a server that has answered before.
 const restartPatience = time.Minute
 
-// Await follows a job to its end, and shows each state of it. A server that restarts meanwhile is waited for: it lets go of the
-// connection, not of the job.
+// Await follows a job to its end and calls show with each of its states. If the server restarts, Await waits for it: the job
+// continues there.
 func (c *Client) Await(ctx context.Context, name, id string, show func(compact.Job)) (compact.Job, error) {
 	seen := time.Time{} // when the server last answered
 	for {
@@ -99,7 +99,7 @@ func (c *Client) Await(ctx context.Context, name, id string, show func(compact.J
 	}
 }
 
-// Unreachable tells whether nobody answered, as while a server is restarted.
+// Unreachable reports whether no server answered, for example while it is restarted.
 func Unreachable(err error) bool {
 	var op *net.OpError
 	return errors.As(err, &op)

@@ -11,7 +11,7 @@ import (
 	"packhouse/repo/layout"
 )
 
-// Session is a client of whoever answers for a directory. It lasts until Close.
+// Session is a client of the process that holds a directory. It can be used until Close.
 type Session struct {
 	*Client
 	Single bool   // it is about one repository
@@ -21,7 +21,7 @@ type Session struct {
 	End    func() error
 }
 
-// Close lets go of the directory, if this process holds it.
+// Close releases the directory if this process holds it.
 func (s *Session) Close() error {
 	if s.End == nil {
 		return nil
@@ -29,13 +29,13 @@ func (s *Session) Close() error {
 	return s.End()
 }
 
-// Hold has this process answer for a directory that it has claimed, and returns the client of that. The claim is released when the
-// session is closed, or at once with an error.
+// Hold makes this process serve a directory that it has claimed, and returns a client of itself. The claim is released when the
+// session is closed, or immediately if there is an error.
 type Hold func(claim *holder.Claim, single bool) (*Session, error)
 
-// Reach runs do with a session of the process that answers for an existing directory, or of this one, by hold, where there is none.
-// That process may be just beginning or ending, or have been a moment faster than we: do runs again, with whoever
-// holds the directory then, as long as it got no answer at all and ctx has not ended.
+// Reach calls do with a session of the process that holds an existing directory. If no process holds it, this one does, by calling
+// hold. A holder may be starting or ending, or another process may have claimed the directory first: as long as do got no answer
+// and ctx has not ended, it is called again with the process that holds the directory then.
 func Reach(ctx context.Context, dir string, hold Hold, do func(*Session) error) error {
 	single := layout.HasIndex(dir)
 	free := 0 // attempts that were refused because of a holder that was gone a moment later
@@ -68,11 +68,12 @@ func Reach(ctx context.Context, dir string, hold Hold, do func(*Session) error) 
 	}
 }
 
-// maxFree bounds the attempts that fail because the directory is held although nobody holds it: by commands that come and
-// go, else by something that is none of ours, which is an error at last.
+// maxFree bounds the attempts that fail because the directory is locked although it has no holder: short commands may hold it in
+// turn; if it goes on, another program has the lock, and Reach returns the error.
 const maxFree = 20
 
-// open finds who answers for a directory: the server of the directory above a single repository, the holder, or this process.
+// open finds the process that serves a directory: the server of the directory above a single repository, the holder, or this
+// process.
 func open(ctx context.Context, dir string, single bool, hold Hold) (*Session, error) {
 	switch above := filepath.Dir(dir); {
 	case single && holder.Held(above):
@@ -94,5 +95,5 @@ func open(ctx context.Context, dir string, single bool, hold Hold) (*Session, er
 	return hold(c, single)
 }
 
-// of is the client of the process that holds a directory.
+// of returns the client of the process that holds a directory.
 func of(dir string) *Client { return &Client{HTTP: holder.Client(dir), Dir: dir} }

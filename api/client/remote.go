@@ -7,16 +7,17 @@ import (
 	"strings"
 )
 
-// Remote is the client of a server elsewhere: at a URL such as https://backup.example:8484, with its token.
+// Remote returns a client of a server on another machine, at a URL such as https://backup.example:8484. It authenticates with
+// token.
 func Remote(address, token string) (*Client, error) {
 	base, err := url.Parse(address)
 	if err != nil || base.Scheme != "http" && base.Scheme != "https" || base.Host == "" || strings.Trim(base.Path, "/") != "" {
-		return nil, fmt.Errorf("the address of a server is a URL such as https://backup.example:8484, not %q", address)
+		return nil, fmt.Errorf("the server's address must be a URL such as https://backup.example:8484, not %q", address)
 	}
 	return &Client{HTTP: &http.Client{Transport: elsewhere{base, token}}}, nil
 }
 
-// elsewhere sends requests to a server, with its token.
+// elsewhere is a transport that sends requests to a server, with its token.
 type elsewhere struct {
 	base  *url.URL
 	token string

@@ -9,40 +9,40 @@ import (
 	"packhouse/api/admin"
 )
 
-// Repository is what a server tells of one of its repositories.
+// Repository is the description of a repository that a server returns.
 type Repository struct {
 	admin.Repository
 	Error *admin.Problem `json:"error"` // why it cannot be used; then there is only the name beside it
 }
 
-// Repositories are all that the client may list. Like other calls it also returns the text of the answer, which may say more than
-// this program knows.
+// Repositories returns all repositories that the client may list. Like other calls it also returns the JSON text of the answer,
+// which may have members that this version does not know.
 func (c *Client) Repositories(ctx context.Context) ([]Repository, json.RawMessage, error) {
 	var answer struct{ Repositories []Repository }
 	text, err := c.Request(ctx, http.MethodGet, "/-/repositories", nil, &answer)
 	return answer.Repositories, text, err
 }
 
-// Repository is the one of that name; "": the only one.
+// Repository returns the repository of that name; "": the only one.
 func (c *Client) Repository(ctx context.Context, name string) (r Repository, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodGet, Path(name, ""), nil, &r)
 	return r, text, err
 }
 
-// SetQuota stores the limit of a repository in bytes, nil: none, or has it follow the configuration again, "default".
+// SetQuota sets the limit of a repository in bytes. nil: no limit; "default": the limit of the configuration.
 func (c *Client) SetQuota(ctx context.Context, name string, limit any) (r Repository, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodPut, Path(name, "quota"), map[string]any{"quota": limit}, &r)
 	return r, text, err
 }
 
-// Locks are what is held in a repository.
+// Locks returns the locks of a repository.
 func (c *Client) Locks(ctx context.Context, name string) ([]api.LockInfo, error) {
 	var answer api.LockList
 	_, err := c.Request(ctx, http.MethodGet, Path(name, "locks"), nil, &answer)
 	return answer.Locks, err
 }
 
-// BreakLock ends a lock. One that was released meanwhile is no error.
+// BreakLock removes a lock. It is not an error if the lock was already released.
 func (c *Client) BreakLock(ctx context.Context, name, id string) error {
 	_, err := c.Request(ctx, http.MethodPost, Path(name, "locks/break"), map[string]string{"id": id}, nil)
 	if Refused(err, http.StatusNotFound) {
@@ -51,12 +51,12 @@ func (c *Client) BreakLock(ctx context.Context, name, id string) error {
 	return err
 }
 
-// Plans calls each with every open plan of a repository, the oldest first.
+// Plans calls each with every open plan of a repository, oldest first.
 func (c *Client) Plans(ctx context.Context, name string, each func(admin.OpenPlan, json.RawMessage) error) error {
 	return rows(ctx, c, Path(name, "plans"), each)
 }
 
-// rows sends a GET, and calls each with every document of the answer and its text.
+// rows sends a GET and calls each with every JSON document of the answer, decoded and as text.
 func rows[T any](ctx context.Context, c *Client, path string, each func(T, json.RawMessage) error) error {
 	return c.Lines(ctx, http.MethodGet, path, nil, func(line json.RawMessage) error {
 		var row T

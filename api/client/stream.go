@@ -14,8 +14,8 @@ import (
 	"packhouse/compact"
 )
 
-// elements sends a GET and calls each with every element of the list that is the answer's member of that name. One is in memory
-// at a time.
+// elements sends a GET and calls each with every element of the list in the answer's member of the given name. Only one element
+// is in memory at a time.
 func (c *Client) elements(ctx context.Context, path, member string, each func(json.RawMessage) error) error {
 	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
@@ -66,7 +66,7 @@ func eachElement(r io.Reader, member string, each func(json.RawMessage) error) e
 		}
 		// A server that fails in the middle cuts the answer off, which may look whole up to there.
 		if _, err := decoder.Token(); err != io.EOF {
-			return cmp.Or(err, errors.New("there is text after it"))
+			return cmp.Or(err, errors.New("unexpected text at its end"))
 		}
 		return nil
 	}()
@@ -76,18 +76,18 @@ func eachElement(r io.Reader, member string, each func(json.RawMessage) error) e
 	case err == io.EOF:
 		err = io.ErrUnexpectedEOF
 	}
-	return fmt.Errorf("the server's answer: %w", err)
+	return fmt.Errorf("read the server's answer: %w", err)
 }
 
 func expectToken(d *json.Decoder, want json.Token) error {
 	got, err := d.Token()
 	if err == nil && got != want {
-		err = fmt.Errorf("%v where %v should be", got, want)
+		err = fmt.Errorf("got %v, expected %v", got, want)
 	}
 	return err
 }
 
-// events reads a stream of a job's events until it ends, and returns the last.
+// events reads the stream of a job's events until it ends, and returns the last one.
 func (c *Client) events(ctx context.Context, path string, show func(compact.Job)) (job compact.Job, err error) {
 	resp, err := c.send(ctx, http.MethodGet, path, nil)
 	if err != nil {
@@ -107,7 +107,7 @@ func (c *Client) events(ctx context.Context, path string, show func(compact.Job)
 		}
 		job = compact.Job{}
 		if err := json.Unmarshal([]byte(text), &job); err != nil {
-			return job, fmt.Errorf("the server's answer: %w", err)
+			return job, fmt.Errorf("read the server's answer: %w", err)
 		}
 		show(job)
 	}

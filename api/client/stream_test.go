@@ -30,9 +30,9 @@ func TestElements(t *testing.T) {
 		{`{"jobs":[1`, "1", "unexpected EOF"},
 		{`{"jobs":[1,2]`, "1 2", "unexpected EOF"},
 		{`{"jobs":[1]}x`, "1", "invalid character"},
-		{`{"jobs":[1]}{`, "1", "text after it"},
-		{`{"jobs":{}}`, "", "{ where [ should be"},
-		{`[]`, "", "[ where { should be"},
+		{`{"jobs":[1]}{`, "1", "unexpected text at its end"},
+		{`{"jobs":{}}`, "", "got {, expected ["},
+		{`[]`, "", "got [, expected {"},
 		{`{"jobs":[7]}`, "7", "stop"},
 	} {
 		var got []string

@@ -10,17 +10,17 @@ import (
 	"packhouse/api/admin"
 )
 
-// Trash calls each with everything that can be restored in a repository, the next to expire first.
+// Trash calls each with every item of a repository that can be restored, ordered by expiry.
 func (c *Client) Trash(ctx context.Context, name string, each func(admin.Removed, json.RawMessage) error) error {
 	return rows(ctx, c, Path(name, "trash"), each)
 }
 
-// Kept calls each with every pack that is kept after compactions, the next to expire first.
+// Kept calls each with every pack that is kept after compactions, ordered by expiry.
 func (c *Client) Kept(ctx context.Context, name string, each func(admin.KeptPack, json.RawMessage) error) error {
 	return rows(ctx, c, Path(name, "kept"), each)
 }
 
-// Restore puts a removed item back under a key; "": the one it had.
+// Restore restores a removed item under a key; "": the key that it had.
 func (c *Client) Restore(ctx context.Context, name, id, key string) (item admin.Removed, text json.RawMessage, err error) {
 	var body any
 	if key != "" {
@@ -30,10 +30,10 @@ func (c *Client) Restore(ctx context.Context, name, id, key string) (item admin.
 	return item, text, err
 }
 
-// Emptied is what was removed for good.
+// Emptied counts permanently deleted items and their bytes.
 type Emptied struct{ Items, Bytes int64 }
 
-// EmptyTrash removes for good what was removed before a time; zero: all that can be restored.
+// EmptyTrash permanently deletes the items that were removed before a time; zero: all that can be restored.
 func (c *Client) EmptyTrash(ctx context.Context, name string, before time.Time) (e Emptied, text json.RawMessage, err error) {
 	path := "trash"
 	if !before.IsZero() {
@@ -43,7 +43,7 @@ func (c *Client) EmptyTrash(ctx context.Context, name string, before time.Time) 
 	return e, text, err
 }
 
-// EmptyKept gives back what is kept after compactions.
+// EmptyKept deletes the packs that are kept after compactions.
 func (c *Client) EmptyKept(ctx context.Context, name string) (e Emptied, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodDelete, Path(name, "kept"), nil, &e)
 	return e, text, err

@@ -26,7 +26,7 @@ const (
 	socketFile = "socket"
 )
 
-// HeldError tells that another process holds the directory.
+// HeldError reports that another process holds the directory.
 type HeldError struct {
 	What string // "data directory" or "repository"
 	PID  int    // 0: unknown
@@ -44,9 +44,9 @@ func (e *HeldError) Error() string {
 	return fmt.Sprintf("the %s is in use by %s", e.What, by)
 }
 
-// Claim is the right to open what is in a directory. It lasts until Release or the end
-// of the process. Of a directory on a read-only file system it is the right to read, which any number of
-// processes may have. Attached is safe for concurrent use with one call of the others.
+// Claim is the right to open a directory. It lasts until Release or the end of the process. For a directory on a read-only file
+// system it is the right to read, which any number of processes may have. Attached may be called concurrently with one call of
+// another method.
 type Claim struct {
 	Dir string
 	// ReadOnly: the file system takes no writes. Nothing is made in the directory then, and its lock is shared, if
@@ -68,9 +68,8 @@ type Claim struct {
 	private string
 }
 
-// ClaimData claims dir, which is made if it does not exist, for a server of many
-// repositories. Holders of single repositories in it are asked to let go, and waited for until ctx ends.
-// Errors: *HeldError, else I/O.
+// ClaimData claims dir for a server of many repositories. dir is created if it does not exist. Holders of single repositories in
+// it are asked to end, and ClaimData waits for them until ctx ends. Errors: *HeldError, else I/O.
 func ClaimData(ctx context.Context, dir string) (*Claim, error) {
 	c := &Claim{Dir: dir, what: dataDirectory}
 	if err := c.take(ctx, true); err != nil {
@@ -84,7 +83,7 @@ const (
 	oneRepository = "repository"
 )
 
-// take is ClaimData and ClaimRepository. Without create the directory and all that a claim needs in it must be there.
+// take implements ClaimData and ClaimRepository. Without create the directory, and all that a claim needs in it, must exist.
 func (c *Claim) take(ctx context.Context, create bool) error {
 	err := c.takeAll(ctx, create)
 	if err == nil {
@@ -123,7 +122,7 @@ func (c *Claim) takeAll(ctx context.Context, create bool) error {
 	return c.shareAround()
 }
 
-// onReadOnly tells whether what exists of dir lies on a file system that takes no writes.
+// onReadOnly reports whether the existing part of the path dir is on a read-only file system.
 func onReadOnly(dir string) (bool, error) {
 	for {
 		readOnly, err := vfs.OS().(vfs.ReadOnlyTeller).ReadOnly(dir)
@@ -143,7 +142,7 @@ func (c *Claim) remember() (err error) {
 	return err
 }
 
-// takeAround takes the data directory's exclusive flock from holders that share it.
+// takeAround takes the data directory's exclusive flock, after the holders that share it have ended.
 func (c *Claim) takeAround(ctx context.Context) error {
 	dir, err := os.Open(c.Dir)
 	if err != nil {
@@ -191,8 +190,7 @@ func escape(path string) string {
 	return strings.NewReplacer(`\`, `\\`, `*`, `\*`, `?`, `\?`, `[`, `\[`).Replace(path)
 }
 
-// ClaimRepository claims dir, which is made if it does not exist, as one repository.
-// Errors: *HeldError, else I/O.
+// ClaimRepository claims dir as a single repository. dir is created if it does not exist. Errors: *HeldError, else I/O.
 func ClaimRepository(dir string) (*Claim, error) {
 	c := &Claim{Dir: dir, what: oneRepository}
 	if err := c.take(context.Background(), true); err != nil {
@@ -201,7 +199,7 @@ func ClaimRepository(dir string) (*Claim, error) {
 	return c, nil
 }
 
-// shareAround takes the shared flock on the directory above, unless a server is there or is coming.
+// shareAround takes the shared flock on the directory above, unless a server runs or starts there.
 func (c *Claim) shareAround() error {
 	above := filepath.Dir(c.Dir)
 	dir, err := os.Open(above)
@@ -222,7 +220,7 @@ func (c *Claim) shareAround() error {
 	return nil
 }
 
-// takeLock takes the lock of the directory; with create it makes what is missing for that.
+// takeLock takes the lock of the directory; with create it creates what is missing for that.
 func (c *Claim) takeLock(create bool) error {
 	own := filepath.Join(c.Dir, layout.OwnDir)
 	if create {
@@ -272,8 +270,8 @@ func (c *Claim) lockError(err error) error {
 	return fmt.Errorf("lock the %s: %w", c.what, err)
 }
 
-// shareLock takes the lock of a directory on a read-only file system, for reading, if it has one. Who changes what lies
-// there must have it mounted elsewhere, and has the lock for writing.
+// shareLock takes the lock of a directory on a read-only file system, for reading, if it has one. A process that changes the directory
+// must have it mounted elsewhere, and then has the lock for writing.
 func (c *Claim) shareLock() error {
 	if _, err := os.Stat(c.Dir); err != nil {
 		return err
@@ -292,8 +290,8 @@ func (c *Claim) shareLock() error {
 	return nil
 }
 
-// shareData takes the shared flock on a data directory, or on the one that a single repository is in, which nobody but a
-// server that may write has for itself.
+// shareData takes the shared flock on a data directory, or on the one that contains a single repository. Only a server that may write
+// takes it exclusively.
 func (c *Claim) shareData() error {
 	around := c.Dir
 	if c.what == oneRepository {
@@ -341,8 +339,8 @@ func (c *Claim) tryMkdirAll(dir string, attempts int) error {
 	return err
 }
 
-// Attached tells whether the directory that was claimed, with the lock in it, still lies under its path, and takes
-// writes or not as it did: else it is a *repo.DetachedError, and nothing may be made below the path any more.
+// Attached checks that the claimed directory, with the lock in it, is still the one at its path, and is still writable or
+// read-only as it was. Otherwise the error is a *repo.DetachedError, and nothing may be created at the path any more.
 func (c *Claim) Attached() error {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
@@ -368,14 +366,14 @@ func (c *Claim) Attached() error {
 	}
 }
 
-// Suspend gives the directory up for as long as it is not what lies under its path: so that its volume can be unmounted, checked and
-// mounted again. What was made stays.
+// Suspend releases the directory while it is not at its path, so that its volume can be unmounted, checked and mounted again.
+// Files that the claim created stay.
 func (c *Claim) Suspend() error { return c.Release() }
 
-// Resume claims, after Suspend, the directory that lies under the path now. Of a data directory everything must be
-// there; whoever calls it has made sure that it is the right one. The directory of a single repository may be
-// gone, or another one, as long as the one above it is what it was: then it was moved or removed, and
-// is made anew. Errors: *HeldError, *repo.DetachedError, else I/O.
+// Resume claims, after Suspend, the directory that is at the path now. A data directory must be complete; the caller has
+// checked that it is the right one. The directory of a single repository may be missing or another one, if the directory above
+// is the same as before: then the repository was moved or removed, and its directory is created again. Errors: *HeldError,
+// *repo.DetachedError, else I/O.
 func (c *Claim) Resume(ctx context.Context) error {
 	if c.what == oneRepository {
 		if err := c.mayReplace(); err != nil {
@@ -385,7 +383,7 @@ func (c *Claim) Resume(ctx context.Context) error {
 	return c.take(ctx, c.what == oneRepository)
 }
 
-// mayReplace tells a repository's directory that was moved or removed from one whose volume is not mounted any more.
+// mayReplace distinguishes a repository's directory that was moved or removed from one whose volume is no longer mounted.
 func (c *Claim) mayReplace() error {
 	away := &repo.DetachedError{Path: c.Dir, Expected: "the " + c.what + " that was opened", Do: "mount its volume again, or stop this process"}
 	above, err := os.Stat(filepath.Dir(c.Dir))
@@ -410,14 +408,14 @@ func device(info os.FileInfo) uint64 {
 	return 0
 }
 
-// Fresh tells whether the directory had nothing of a holder's before this claim.
+// Fresh reports whether the directory had no files of a holder before this claim.
 func (c *Claim) Fresh() bool { return slices.Contains(c.made, filepath.Join(c.Dir, layout.OwnDir)) }
 
-// Tidy removes what the holder of a repository keeps, and directories it made, as far as they are empty:
-// for when there is no repository in the end. whole: the repository's directory too, although
-// it was there before, because the repository has been destroyed.
+// Tidy removes the files of the holder of a repository, and the directories that the claim created if they are empty. It is
+// called if no repository was created. whole: also remove the repository's directory if it existed before, because the
+// repository was destroyed.
 //
-// In a directory that has been moved away since, only the files go; what lies under its path now is another's.
+// If the directory has been moved since, only the files in it are removed; the directory that replaced it is not touched.
 func (c *Claim) Tidy(whole bool) {
 	if c.own == nil {
 		return
@@ -439,7 +437,7 @@ func (c *Claim) Tidy(whole bool) {
 	}
 }
 
-// Release gives the claim up.
+// Release ends the claim.
 func (c *Claim) Release() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -458,7 +456,7 @@ func (c *Claim) Release() error {
 	return errs
 }
 
-// Held tells whether a process holds dir now, and may write there. It only looks: it is in nobody's way.
+// Held reports whether a process holds dir now for writing. It takes no lock, so it does not disturb other processes.
 func Held(dir string) bool {
 	f, err := os.Open(filepath.Join(dir, layout.OwnDir, lockFile))
 	if err != nil {
@@ -476,10 +474,10 @@ func lockFor(f *os.File, kind int16) error {
 	return unix.FcntlFlock(f.Fd(), unix.F_OFD_SETLK, &unix.Flock_t{Type: kind})
 }
 
-// HeldBy is the error that says who holds dir.
+// HeldBy returns the error that names the process that holds dir.
 func HeldBy(dir string) *HeldError { return &HeldError{What: "directory", PID: pidOf(dir)} }
 
-// pidOf reads who holds dir; 0 if that is not known.
+// pidOf reads the process ID of the holder of dir; 0 if it is not known.
 func pidOf(dir string) int {
 	text, err := os.ReadFile(filepath.Join(dir, layout.OwnDir, lockFile))
 	if err != nil {
@@ -501,7 +499,7 @@ func flock(f *os.File, how int) error {
 	}
 }
 
-// isAt tells whether path still names the open file.
+// isAt reports whether path is still the open file.
 func isAt(f *os.File, path string) (bool, error) {
 	mine, err := f.Stat()
 	if err != nil {

@@ -14,13 +14,13 @@ import (
 	"packhouse/repo/layout"
 )
 
-// Paths a holder answers on its socket, besides those of its repositories.
+// Paths that a holder answers on its socket, in addition to those of its repositories.
 const (
 	PathYield = "/-/local/yield" // POST: finish what runs, let go of the repository, and end
 )
 
-// Client makes an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on a connection
-// of its own: on an idle one the notice of a holder that leaves would come unasked.
+// Client returns an HTTP client for the holder of dir. Its requests go to the host "packhouse", each on its own connection,
+// because on an idle connection the notice of a holder that ends would arrive without a request.
 func Client(dir string) *http.Client { return clientOf(filepath.Join(dir, layout.OwnDir, socketFile)) }
 
 func clientOf(socket string) *http.Client {
@@ -36,15 +36,15 @@ func clientOf(socket string) *http.Client {
 	}}
 }
 
-// firstAsks is a connection on which a holder that leaves may send its notice before anything was asked. To package http that
-// is an answer without a request, and an error of which nobody knows what it means for the request. Here it is one of the
+// firstAsks is a connection on which a holder that is ending may send its notice before a request was sent. For package http that is an
+// answer without a request, and it returns an error that does not tell whether the request was begun. Here it is an error of the
 // dial: nothing was begun.
 type firstAsks struct {
 	net.Conn
 	asked atomic.Bool
 }
 
-var errLeft = errors.New("the process that holds the directory was about to end")
+var errLeft = errors.New("the process that has the directory open is ending")
 
 func (c *firstAsks) Write(p []byte) (int, error) {
 	c.asked.Store(true)
@@ -59,7 +59,7 @@ func (c *firstAsks) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// Yield asks the holder of dir to let go. nil: it will, or nobody holds it.
+// Yield asks the holder of dir to end. nil: it will end, or no process holds dir.
 func Yield(ctx context.Context, dir string) error {
 	client := Client(dir)
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://packhouse"+PathYield, nil)

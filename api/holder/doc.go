@@ -1,21 +1,19 @@
-// Package holder settles which process opens what: a data directory is served by one
-// process, a repository is open in one process, and every other process that wants it
-// talks to that one over a Unix socket.
+// Package holder decides which process opens a directory: a data directory is served by one process, a repository is open
+// in one process, the holder, and every other process that needs it sends requests to the holder over a Unix socket.
 //
-// What a holder keeps, below the directory it holds:
+// Files of the holder, in the directory that it holds:
 //
-//	.packhouse/lock    locked exclusively for the life of the holder; the text is its process ID
-//	.packhouse/socket  mode 0600: who may connect has every right
+//	.packhouse/lock    locked exclusively while the holder runs; its text is the process ID
+//	.packhouse/socket  mode 0600: a process that can connect has every permission
 //	.packhouse/log     of a background holder, at most 2 MiB with log.1
 //
-// A server of a data directory holds the directory's lock, and an exclusive flock on the directory itself.
-// The holder of a single repository holds that repository's lock, and a shared flock
-// on the directory above, where a server may want to begin. Whoever begins takes its own lock
-// first and looks at the other's second, so that of two that begin at once at least one sees the other.
-// A server asks holders below to let go; a holder that finds a server above stands back.
+// A server of a data directory holds the lock of that directory, and an exclusive flock on the directory itself. The holder of
+// a single repository holds the lock of that repository, and a shared flock on the directory above it, where a server may
+// start. Each process takes its own lock first and checks the other one second, so that of two processes that start at the same
+// time at least one sees the other. A server asks the holders of its repositories to end; a holder that sees a server above ends.
 //
-// The locks end with the process, however it ends. A file system that cannot lock directories leaves
-// the lock of each index, which is the last line in any case.
+// The kernel releases the locks when the process ends. On a file system that cannot lock directories, only the lock of each
+// index remains, which always prevents that two processes open the same repository.
 //
-// Start reading at Find, which is how a process reaches a repository, and at Claim.
+// Start reading at Find, by which a process reaches a repository, and at Claim.
 package holder

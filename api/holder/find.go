@@ -9,15 +9,15 @@ import (
 	"time"
 )
 
-// Found is a connection to who holds a repository.
+// Found is a connection to the process that holds a repository.
 type Found struct {
 	net.Conn
 	Name string // the repository's there; "" when it is the only one
 }
 
-// Find connects to whoever holds the repository in dir: a server of the directory above, or a holder of its
-// own, which start starts when there is none. It waits for a holder that is just beginning or
-// ending until ctx ends; then the error is a *HeldError with its process ID.
+// Find connects to the process that holds the repository in dir: a server of the directory above, or a holder of the repository.
+// If there is none, it calls start to start a holder. It waits for a holder that is starting or ending until ctx ends; then
+// the error is a *HeldError with its process ID.
 func Find(ctx context.Context, dir string, start func(context.Context) error) (*Found, error) {
 	above := filepath.Dir(dir)
 	for pause := 5 * time.Millisecond; ; pause = min(2*pause, 250*time.Millisecond) {
@@ -27,7 +27,7 @@ func Find(ctx context.Context, dir string, start func(context.Context) error) (*
 				return &Found{conn, filepath.Base(dir)}, nil
 			}
 			if errors.Is(err, errStranger) {
-				return nil, fmt.Errorf("%w, as another user", &HeldError{What: "repository", PID: pidOf(above), Up: true})
+				return nil, fmt.Errorf("%w; that process runs as another user", &HeldError{What: "repository", PID: pidOf(above), Up: true})
 			}
 		} else if conn, err := Dial(ctx, dir); err == nil {
 			return &Found{conn, ""}, nil

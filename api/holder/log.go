@@ -9,10 +9,10 @@ import (
 	"packhouse/repo/layout"
 )
 
-// maxLog is the size at which the log of a background holder is put aside as log.1, in bytes.
+// maxLog is the size in bytes at which the log of a background holder is renamed to log.1.
 const maxLog = 1 << 20
 
-// Log is the log of a process that has no terminal: bounded, and never a reason to fail.
+// Log is the log file of a process without a terminal. Its size is bounded, and an error in it does not stop the process.
 type Log struct {
 	path string
 	mu   sync.Mutex // held over one line

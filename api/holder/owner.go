@@ -12,8 +12,8 @@ import (
 	"packhouse/repo/layout"
 )
 
-// CheckOwner keeps root from working in a directory whose server runs as another user: that one could not open the
-// files that root made. uid is that of this process.
+// CheckOwner prevents root from working in a directory whose server runs as another user, because the server could not open the
+// files that root creates. uid is that of this process.
 func CheckOwner(dir string, uid int) error {
 	info, err := os.Stat(filepath.Join(dir, layout.OwnDir))
 	if errors.Is(err, os.ErrNotExist) {
@@ -30,5 +30,5 @@ func CheckOwner(dir string, uid int) error {
 	if u, err := user.LookupId(owner[1:]); err == nil {
 		owner = u.Username
 	}
-	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open what root makes in it; use: sudo -u '%s' packhouse", owner, owner)
+	return fmt.Errorf("no server runs, and the directory belongs to %s, who could not open files that root creates in it; use: sudo -u '%s' packhouse", owner, owner)
 }

@@ -12,12 +12,11 @@ import (
 	"packhouse/api/stdio"
 )
 
-// leavingNotice is what a connection without request is sent before it is closed. A request that crosses it
-// on the way takes it for its answer, and knows that it was not begun.
+// leavingNotice is sent on a connection without a request before it is closed. If a request was already on its way, its sender takes
+// the notice for the answer, and knows that the request was not begun.
 const leavingNotice = "HTTP/1.1 503 Service Unavailable\r\n" + stdio.HeaderLeaving + ": 1\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 
-// Server answers on a holder's socket, until Leave. Of every request it then is certain whether it
-// was begun.
+// Server serves a holder's socket until Leave. After that it is certain for each request whether it was begun.
 type Server struct {
 	http     *http.Server
 	attached func() error // see NewServer
@@ -32,8 +31,8 @@ type Server struct {
 
 type connKey struct{}
 
-// NewServer makes a server that answers by handler. attached, unless nil, is asked before each request; when it returns an error
-// the request is not begun, and its sender is told to look for another holder.
+// NewServer creates a server for handler. attached, if not nil, is called before each request; if it returns an error the request
+// is not begun, and its sender is told to look for another holder.
 func NewServer(handler http.Handler, attached func() error) *Server {
 	s := &Server{attached: attached, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
 	s.http = &http.Server{
@@ -45,8 +44,8 @@ func NewServer(handler http.Handler, attached func() error) *Server {
 	return s
 }
 
-// Serve answers on l until Leave; it then returns http.ErrServerClosed. A listener that is closed can be followed by another:
-// the connections it had taken stay.
+// Serve serves l until Leave; then it returns http.ErrServerClosed. After a listener is closed another one can be served;
+// connections that the first one accepted stay open.
 func (s *Server) Serve(l net.Listener) error {
 	s.mu.Lock()
 	s.listener = l
@@ -145,8 +144,8 @@ func (s *Server) checkLocked() {
 	}
 }
 
-// Leave stops accepting, tells the connections that wait, and waits for running requests until ctx ends;
-// then it cuts them and returns ctx's error.
+// Leave stops accepting, notifies waiting connections, and waits for running requests until ctx ends; then it closes their
+// connections and returns ctx's error.
 func (s *Server) Leave(ctx context.Context) error {
 	s.mu.Lock()
 	s.leaving = true

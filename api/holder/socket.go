@@ -20,8 +20,8 @@ import (
 // maxSocketPath is what fits into a socket address.
 const maxSocketPath = 107
 
-// Listen opens the holder's socket, in place of one that a dead holder left. Closing the listener
-// removes it, also from a directory that was moved. Where nothing can be written it is a socket that only Client finds.
+// Listen opens the holder's socket and replaces one that a dead holder left. Closing the listener removes the file, also from a
+// directory that was moved. On a read-only file system it is a socket that only Client finds.
 func (c *Claim) Listen() (net.Listener, error) {
 	if c.ReadOnly && c.private == "" {
 		private, err := os.MkdirTemp("", "packhouse-")
@@ -51,7 +51,7 @@ func (c *Claim) socketDir() string {
 	return filepath.Join(c.Dir, layout.OwnDir)
 }
 
-// Client makes an HTTP client, as the function of that name does, for this process itself, after Listen.
+// Client returns an HTTP client, like the function of that name, for this process itself; valid after Listen.
 func (c *Claim) Client() *http.Client { return clientOf(filepath.Join(c.socketDir(), socketFile)) }
 
 // DialSelf connects to this process, after Listen.
@@ -59,15 +59,15 @@ func (c *Claim) DialSelf(ctx context.Context) (net.Conn, error) {
 	return dialUnix(ctx, filepath.Join(c.socketDir(), socketFile))
 }
 
-// ListenUnix listens on a socket that only this user may connect to. What another process left at
-// path is replaced if it is a socket nobody answers on. Closing the listener removes the file.
+// ListenUnix listens on a socket that only this user may connect to. A file at path is replaced if it is a socket on which
+// no process answers. Closing the listener removes the file.
 func ListenUnix(path string) (net.Listener, error) {
 	if conn, err := dialUnix(context.Background(), path); err == nil {
 		return nil, errors.Join(fmt.Errorf("another process listens on %s", filepath.Base(path)), conn.Close())
 	}
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != os.ModeSocket {
-			return nil, fmt.Errorf("%s is there and is not a socket", filepath.Base(path))
+			return nil, fmt.Errorf("%s exists and is not a socket", filepath.Base(path))
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, err
@@ -99,8 +99,8 @@ func ListenUnix(path string) (net.Listener, error) {
 	return &unixListener{UnixListener: l, path: path, made: info}, nil
 }
 
-// unixListener removes its socket, and only its own, when it is first closed: later the file system may have given the
-// inode to the socket of whoever came next.
+// unixListener removes its socket, and only its own, when it is first closed: later the file system may have reused the inode for the
+// socket of another process.
 type unixListener struct {
 	*net.UnixListener
 	path string
@@ -129,7 +129,7 @@ func (l *unixListener) Close() error {
 	return l.UnixListener.Close()
 }
 
-// Dial connects to whoever holds dir. An error tells that nobody does.
+// Dial connects to the process that holds dir. An error means that no process does.
 func Dial(ctx context.Context, dir string) (net.Conn, error) {
 	return dialUnix(ctx, filepath.Join(dir, layout.OwnDir, socketFile))
 }
@@ -150,8 +150,8 @@ func dialUnix(ctx context.Context, path string) (net.Conn, error) {
 	return conn, nil
 }
 
-// checkPeer refuses a process of another user: where others may write into the directory above a repository, one of
-// them could pose as its server.
+// checkPeer refuses a process of another user: if others may write to the directory above a repository, one of them could pretend to be
+// its server.
 func checkPeer(conn net.Conn) error {
 	socket, ok := conn.(syscall.Conn)
 	if !ok {
@@ -176,7 +176,7 @@ func checkPeer(conn net.Conn) error {
 
 var errStranger = errors.New("the process belongs to another user")
 
-// trusts tells whether a process of user speaks to one of peer: its own or root's, and root to everybody's.
+// trusts reports whether a process of user may connect to one of peer: its own or root's; root may connect to any.
 func trusts(user, peer int) bool { return user == peer || user == 0 || peer == 0 }
 
 // throughDir calls do with path, or, when that is too long for a socket address, with a name for

@@ -13,11 +13,10 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// reportFD is the descriptor on which a background holder says how its start went.
+// reportFD is the descriptor on which a background holder reports how its start went.
 const reportFD = 3
 
-// reportVariable says in a holder's environment that Start passed reportFD: without it the descriptor is something
-// else's.
+// reportVariable tells a holder, in its environment, that Start passed reportFD; without it the descriptor belongs to something else.
 const reportVariable = "PACKHOUSE_HOLD_REPORT"
 
 // What a background holder reports, one line.
@@ -26,9 +25,8 @@ const (
 	reportTaken = "taken" // another process holds the repository; ask that one
 )
 
-// Start runs program with args as a background holder: in a session of its own, without the
-// caller's files and secrets. It returns when the holder is ready or when another process holds the repository, nil in both cases;
-// else the error is what the holder said.
+// Start runs program with args as a background holder, in its own session and without the caller's files and secrets. It returns
+// nil when the holder is ready, or when another process holds the repository; otherwise the error is what the holder reported.
 func Start(ctx context.Context, program string, args ...string) error {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
@@ -53,7 +51,7 @@ func Start(ctx context.Context, program string, args ...string) error {
 	err = cmd.Start()
 	_ = write.Close()
 	if err != nil {
-		return fmt.Errorf("start a holder: %w", err)
+		return fmt.Errorf("start a background process for the repository: %w", err)
 	}
 	go func() { _ = cmd.Wait() }() // so that it leaves no zombie behind
 
@@ -69,11 +67,11 @@ func Start(ctx context.Context, program string, args ...string) error {
 	case line != "":
 		return errors.New(line)
 	}
-	return fmt.Errorf("the holder ended before it was ready: %w", err)
+	return fmt.Errorf("the background process for the repository ended before it was ready: %w", err)
 }
 
-// lasting is what a holder takes over of its first client's environment: it outlives that client, whose passphrases
-// are none of its business.
+// lasting returns the variables that a holder inherits from its first client's environment. The holder outlives that client, so it
+// must not have the client's passphrases.
 func lasting(environment []string) []string {
 	var kept []string
 	for _, variable := range environment {
@@ -88,10 +86,10 @@ func lasting(environment []string) []string {
 	return kept
 }
 
-// Report is the other end of Start, in the holder: it tells once how the start went.
+// Report is the holder's side of Start: it reports once how the start went.
 type Report struct{ f *os.File }
 
-// OpenReport finds the descriptor Start passed; without one, reports go nowhere.
+// OpenReport uses the descriptor that Start passed. Without one, reports are dropped.
 func OpenReport() *Report {
 	if os.Getenv(reportVariable) == "" {
 		return &Report{}
@@ -101,7 +99,7 @@ func OpenReport() *Report {
 	return &Report{os.NewFile(reportFD, "report")}
 }
 
-// Done tells the outcome: nil is ready, a *HeldError that another process was first.
+// Done reports the outcome: nil means ready, a *HeldError that another process was first.
 func (r *Report) Done(err error) {
 	if r.f == nil {
 		return

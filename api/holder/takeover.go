@@ -9,7 +9,7 @@ import (
 	"packhouse/repo"
 )
 
-// ClaimFromHolder claims one repository, and asks a background holder to close it; it waits for that at most for patience.
+// ClaimFromHolder claims one repository after asking a background holder to close it. It waits for that for patience at most.
 func ClaimFromHolder(ctx context.Context, dir string, patience time.Duration) (*Claim, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -30,8 +30,8 @@ func ClaimFromHolder(ctx context.Context, dir string, patience time.Duration) (*
 	}
 }
 
-// TakeOver asks the holder of a repository to let go and waits until it has, at most for patience. Holders in the data directory have left
-// before a server begins; this is for a repository that a symbolic link brought in.
+// TakeOver asks the holder of a repository to end, and waits for that for patience at most. Holders inside the data directory have
+// ended before a server starts; TakeOver is for a repository that is reached by a symbolic link.
 func TakeOver(ctx context.Context, dir string, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -9,7 +9,7 @@ import (
 	"packhouse/repo"
 )
 
-// checker checks one repository and tells line by line what it finds.
+// checker checks one repository and reports line by line what it finds.
 type checker struct {
 	r     *repo.Repository
 	out   *json.Encoder
@@ -35,7 +35,7 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 		if report.Counted == (index.Counters{}) { // its rows were not walked over
 			c.event.Items, c.event.Total = report.Stored.Items, report.Stored.Bytes
 		}
-		if err := c.say(CheckEvent{Advice: c.r.Mend() + " makes the index anew"}); err != nil {
+		if err := c.say(CheckEvent{Advice: c.r.Mend() + " builds a new index"}); err != nil {
 			return err
 		}
 	}
@@ -50,8 +50,8 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 	return c.say(CheckEvent{Done: true})
 }
 
-// files compares the names of the files with the index, and tells what is lost. With verify what is damaged is found
-// anyway, and may turn out to be whole.
+// files compares the names of the files with the index, and reports missing items. With verify, damaged items are found by reading them,
+// and may turn out to be intact.
 func (c *checker) files(ctx context.Context, verify bool) error {
 	_, err := c.r.Sweep(ctx)
 	switch {
@@ -132,7 +132,7 @@ func (c *checker) problem(text string) error {
 	return c.say(CheckEvent{Problem: text})
 }
 
-// say writes a line with the running totals.
+// say writes a line with the totals so far.
 func (c *checker) say(event CheckEvent) error {
 	event.Items, event.Bytes, event.Total, event.Problems = c.event.Items, c.event.Bytes, c.event.Total, c.event.Problems
 	if err := c.out.Encode(event); err != nil {

@@ -1,7 +1,7 @@
-// Package local is the API that only this program's own commands use, over the socket of whoever holds a data directory or a
-// repository: create, destroy and check repositories, salvage damaged items, accept a loss, and ask a holder to let go. It
-// has no permissions of its own: who may connect to the socket may do all of it. What an administrator asks over the
-// network is package admin's.
+// Package local is the API that only the commands of packhouse use, over the socket of the process that holds a data directory
+// or a repository: create, destroy and check repositories, salvage damaged items, accept a loss, and ask a holder to end. It
+// checks no permissions: a process that can connect to the socket may do everything. Administration over the network is in
+// package admin.
 //
 // Start reading at NewHandler.
 package local

@@ -13,8 +13,8 @@ import (
 	"packhouse/repo"
 )
 
-// Paths that only our own commands can ask, over a holder's socket: what the API of package admin does not
-// give to anyone far away. Each is a POST of a Request.
+// Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
+// admin does not offer over the network. Each is a POST of a Request.
 const (
 	PathCreate  = "/-/local/create"
 	PathDestroy = "/-/local/destroy"
@@ -23,7 +23,7 @@ const (
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
-// Request is what a command asks.
+// Request is the body of a request.
 type Request struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
@@ -33,7 +33,7 @@ type Request struct {
 	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
 }
 
-// SalvageAnswer tells until when damaged items are served.
+// SalvageAnswer says until when damaged items are served.
 type SalvageAnswer struct {
 	Until time.Time `json:"until"` // zero: they are not
 }
@@ -52,7 +52,7 @@ type CheckEvent struct {
 	Problems   int    `json:"problems"`
 }
 
-// operations are the names of what the requests to these paths do, for the log and the metrics.
+// operations are the names of the operations of these paths, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
 // Repositories is what this API asks of the set of repositories.
@@ -60,12 +60,12 @@ type Repositories interface {
 	Get(ctx context.Context, name string) (*repo.Repository, error)
 	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
 	Destroy(ctx context.Context, name string) error
-	// Attached tells whether the data directory is in its place: a repo.ErrDetached else.
+	// Attached returns a repo.ErrDetached if the data directory is missing or not the one that was opened.
 	Attached() error
 }
 
-// NewHandler answers what our own commands ask on the socket of a holder. yield lets go of the directory, once what is
-// under way has finished; nil: the holder has clients of its own, and is not asked to.
+// NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
+// requests have ended; nil: the holder has its own clients, and cannot be asked to end.
 func NewHandler(set Repositories, yield func()) http.Handler {
 	h := &handler{set, yield}
 	mux := http.NewServeMux()
@@ -155,7 +155,7 @@ func decode(r *http.Request) (q Request, err error) {
 	return q, err
 }
 
-// record has the request's line in the log say what was asked for.
+// record puts the subject of a request into its line of the log.
 func record(r *http.Request, path string, q Request, err error) {
 	log := api.RecordFrom(r.Context())
 	log.Operation, log.Repository = operations[path], q.Name
@@ -164,7 +164,7 @@ func record(r *http.Request, path string, q Request, err error) {
 	}
 }
 
-// check answers with a line for each thing that it finds, while it goes on.
+// check writes a line for each problem while the check runs.
 func (h *handler) check(w http.ResponseWriter, r *http.Request) {
 	q, err := decode(r)
 	var repository *repo.Repository

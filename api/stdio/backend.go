@@ -11,10 +11,10 @@ import (
 	"strings"
 )
 
-// ServerName is the reference server's program, whose options the verb of that name takes.
+// ServerName is the name of the reference server's program. The command of that name accepts its options.
 const ServerName = "borgstore-server-rest"
 
-// BackendPath is the path in a --backend argument, with ~ replaced; relative paths stay so. Source: borgstore-rest 5.2.
+// BackendPath returns the path in a --backend argument, with ~ expanded. Relative paths stay relative. Source: borgstore-rest 5.2.
 func BackendPath(backend string) (string, error) {
 	scheme, rest, found := strings.Cut(backend, ":")
 	switch {
@@ -43,7 +43,7 @@ func BackendPath(backend string) (string, error) {
 	return "", fmt.Errorf("--backend %s: write FILE:path or file:///path", backend)
 }
 
-// ExpandHome replaces ~ and ~user at the start of a path.
+// ExpandHome expands ~ and ~user at the start of a path.
 func ExpandHome(path string) (string, error) {
 	if !strings.HasPrefix(path, "~") {
 		return path, nil
@@ -69,8 +69,7 @@ func unescape(path string) (string, error) {
 	return path, err
 }
 
-// BackendOf finds the backend in the command a client wanted to run: that of `… serve --rest` or of
-// borgstore-server-rest --stdio.
+// BackendOf returns the backend in the command line that a client requested, `… serve --rest` or borgstore-server-rest --stdio.
 func BackendOf(command string) (string, bool) {
 	words, err := shellWords(command)
 	if err != nil || len(words) == 0 {

@@ -59,7 +59,7 @@ func (b *body) decoded() io.Reader {
 	return b.chunks
 }
 
-// copyChunks sends a chunked body on, chunked anew.
+// copyChunks forwards a chunked body in new chunks.
 func (b *body) copyChunks(w io.Writer) error {
 	buffer := make([]byte, 64<<10)
 	for {
@@ -97,7 +97,7 @@ func (b *body) trailer() error {
 	}
 }
 
-// drain reads what is left, for nobody.
+// drain reads and discards the rest of the body.
 func (b *body) drain() error {
 	if b.r.length < 0 {
 		if _, err := io.Copy(io.Discard, b.decoded()); err != nil {

@@ -1,11 +1,11 @@
-// Package stdio carries the BorgStore protocol between a client's stdin and stdout and the process
-// that holds the repository. It opens nothing itself: any number of pipes, beside a
-// server, work on one repository.
+// Package stdio forwards the BorgStore protocol between a client's stdin and stdout and the process that has the repository
+// open, the holder. It opens no files of the repository itself, so any number of such processes can use one repository at
+// the same time, also while a server runs.
 //
-// A request that the holder has surely not begun (it said so, or was gone before the
-// request was sent, or the request changes nothing) moves to the next holder unseen. A
-// request of which that is not sure ends the pipe with ErrLost: for the client that is a lost
-// connection, after which it asks again and knows that the first try may have taken effect.
+// If the holder has certainly not begun a request (it said so, or it ended before the request was sent) or if the request
+// changes nothing, the request is sent to the next holder, and the client notices nothing. If it is not certain, the process
+// ends with ErrLost. For the client this is a lost connection: it may send the request again, and knows that the first
+// one may have taken effect.
 //
 // Start reading at Run.
 package stdio
@@ -15,16 +15,16 @@ import (
 	"time"
 )
 
-// ErrLost tells that the holder went away with a request.
-var ErrLost = errors.New("the process that holds the repository went away during a request")
+// ErrLost reports that the holder ended during a request.
+var ErrLost = errors.New("the process that has the repository open ended during a request")
 
-// ErrInput tells that the client's request is malformed in a way that hides where the next one begins.
+// ErrInput reports that a request of the client is malformed, so that the start of the next one cannot be found.
 var ErrInput = errors.New("malformed request")
 
-// HeaderLeaving is set in a 503 by a holder that is about to end: the request was not begun.
+// HeaderLeaving is set in a 503 by a holder that is ending: the request was not begun.
 const HeaderLeaving = "X-Packhouse-Leaving"
 
-// PathHello is what a pipe asks first on a connection. A holder answers it with nothing.
+// PathHello is the first request on a connection to a holder. It has no effect.
 const PathHello = "/-/local/hello"
 
 // mediaType is what a BorgStore client accepts; nothing else passes, so that no path of the

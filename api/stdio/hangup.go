@@ -11,7 +11,7 @@ import (
 	_ "packhouse/internal/platform" // Linux only
 )
 
-// Hangup tells when the other end of a pipe has been closed, also while nobody reads. nil: cannot tell.
+// Hangup returns a channel that is closed when the other end of a pipe is closed, also while nobody reads. nil: not supported.
 func Hangup(ctx context.Context, in io.Reader) <-chan struct{} {
 	f, ok := in.(*os.File)
 	if !ok {

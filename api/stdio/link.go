@@ -39,7 +39,7 @@ func (l *Link) hello() error {
 		return err
 	}
 	if _, leaving := resp.head.get(HeaderLeaving); leaving || resp.length < 0 {
-		return errors.New("the holder is leaving")
+		return errors.New("the holder is ending")
 	}
 	if _, err := io.CopyN(io.Discard, l.r, resp.length); err != nil {
 		return err

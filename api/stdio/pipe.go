@@ -29,8 +29,8 @@ type Options struct {
 	Log      *slog.Logger
 }
 
-// Run answers requests until the end of o.In, one after the other. It returns nil at the end of input
-// and ErrLost (wrapped) when the client must ask again.
+// Run answers requests until the end of o.In, one after the other. It returns nil at the end of input, and ErrLost (wrapped) if the
+// client must send its request again.
 func Run(ctx context.Context, o Options) error {
 	p := &pipe{o: o, link: o.First, in: bufio.NewReaderSize(o.In, 256<<10), out: bufio.NewWriterSize(o.Out, 64<<10)}
 	defer p.drop()
@@ -104,7 +104,7 @@ func (p *pipe) one(ctx context.Context) error {
 	return p.relay(ctx, r, body)
 }
 
-// cut names the end of input inside a body: there is nobody left to answer.
+// cut is the error for the end of input inside a body, after which no answer can be sent.
 func cut(err error) error {
 	if errors.Is(err, io.ErrUnexpectedEOF) {
 		return io.EOF
@@ -126,13 +126,13 @@ func (p *pipe) authorized(h *head) bool {
 	return subtle.ConstantTimeCompare(got[:], want[:]) == 1
 }
 
-// skip reads a body that nobody wants, so that the next request is found behind it.
+// skip reads and discards a body, so that the next request can be found.
 func (p *pipe) skip(r *request) error {
 	b := &body{r: r, in: p.in}
 	return cut(b.drain())
 }
 
-// relay has a request answered, by one holder or the next.
+// relay sends a request to a holder, and to the next one if the first has not begun it.
 func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 	for began, pause := time.Now(), time.Duration(0); ; pause += 5 * time.Millisecond {
 		if p.link != nil && !p.link.alive() {
@@ -157,14 +157,14 @@ func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 		}
 		p.drop()
 		if time.Since(began) > patience {
-			return fmt.Errorf("%w: no other takes it", ErrLost)
+			return fmt.Errorf("%w: no other process has accepted the request", ErrLost)
 		}
-		p.o.Log.Debug("asking the next holder", "reason", undone.reason)
+		p.o.Log.Debug("sending the request to the next holder", "reason", undone.reason)
 		time.Sleep(min(pause, 250*time.Millisecond))
 	}
 }
 
-// notBegun tells that a request may be sent to another holder.
+// notBegun reports that a request may be sent to another holder.
 type notBegun struct{ reason string }
 
 func (e *notBegun) Error() string { return "request not begun: " + e.reason }
@@ -178,7 +178,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// lost is what a broken connection means before the first byte of a response.
+// lost is the error for a broken connection before the first byte of a response.
 func lost(r *request, b *body, err error) error {
 	if r.repeatable() && !b.started {
 		return &notBegun{plain(err)}
@@ -202,7 +202,7 @@ func (p *pipe) exchange(r *request, b *body) error {
 		return lost(r, b, err)
 	}
 	if _, leaving := resp.head.get(HeaderLeaving); leaving && resp.status == http.StatusServiceUnavailable {
-		return &notBegun{"the holder is leaving"}
+		return &notBegun{"the holder is ending"}
 	}
 	switch {
 	case await && resp.status == http.StatusContinue:
@@ -242,7 +242,7 @@ func (p *pipe) sendBody(b *body) (*response, error) {
 	}
 }
 
-// pass frames a response for the client.
+// pass writes a response for the client.
 func (p *pipe) pass(r *request, resp *response) error {
 	connection, _ := resp.head.get("Connection")
 	closing := strings.EqualFold(connection, "close")
@@ -258,7 +258,7 @@ func (p *pipe) pass(r *request, resp *response) error {
 			_, err = io.CopyN(p.out, p.link.r, resp.length)
 			var op *net.OpError
 			if errors.Is(err, io.EOF) || errors.As(err, &op) {
-				err = fmt.Errorf("%w: its response broke off", ErrLost)
+				err = fmt.Errorf("%w: its response ended early", ErrLost)
 			}
 		}
 	}

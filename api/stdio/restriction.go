@@ -6,16 +6,17 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// Restriction names the directories that a client may have, as paths in which ~ is replaced. Without any it may have all.
+// Restriction lists the directories that a client may use, as paths in which ~ is expanded. The zero value permits all.
 type Restriction struct {
 	Paths        []string // what lies at or below these
 	Repositories []string // these themselves
 }
 
-// Restricted tells whether there is any.
+// Restricted reports whether only some directories are permitted.
 func (r *Restriction) Restricted() bool { return len(r.Paths)+len(r.Repositories) > 0 }
 
-// Allows tells whether a client may have dir, which datadir.ResolveDir has returned. An error: a path cannot be resolved.
+// Allows reports whether a client may use dir, a path that datadir.ResolveDir has returned. It returns an error if a path of the
+// restriction cannot be resolved.
 func (r *Restriction) Allows(dir string) (bool, error) {
 	for _, path := range r.Paths {
 		root, err := resolveHome(path)

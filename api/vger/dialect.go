@@ -12,10 +12,10 @@ import (
 	"packhouse/compact"
 )
 
-// Name is what repositories of this dialect remember.
+// Name is stored in repositories of this dialect.
 const Name = "vger"
 
-// Limits bound what one request may ask. Zero fields mean the defaults.
+// Limits bounds what one request may contain. Zero fields mean the defaults.
 type Limits struct {
 	Pack        int64 // bytes of a pack; 544 MiB: the clients' limit of 512 MiB and one blob beyond it
 	Object      int64 // bytes of any other object; 64 GiB: an index may be larger than any pack
@@ -49,7 +49,7 @@ func fill[T int | int64](field *T, value T) {
 	}
 }
 
-// Options of New. The zero value works, but for repack.
+// Options of New. The zero value works, except for repack.
 type Options struct {
 	Engine *compact.Engine // carries out repack plans; nil: they are refused with 400, as clients repeat a 5xx
 	// LockTTL is how long a TTL lock of a repository is held without renewal; nil: one hour.
@@ -76,7 +76,7 @@ var (
 	_ api.Challenger = (*Dialect)(nil)
 )
 
-// New makes the dialect.
+// New creates the dialect.
 func New(o Options) *Dialect {
 	o.Limits = o.Limits.withDefaults()
 	if o.LockTTL == nil {
@@ -94,7 +94,7 @@ func New(o Options) *Dialect {
 // Name implements api.Dialect.
 func (d *Dialect) Name() string { return Name }
 
-// Claims implements api.Dialect: everything that does not say it is BorgStore.
+// Claims implements api.Dialect: it accepts every request that is not BorgStore's.
 func (d *Dialect) Claims(r *http.Request) bool {
 	return !strings.HasPrefix(r.Header.Get("Accept"), "application/vnd.x.borgstore")
 }

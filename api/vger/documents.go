@@ -8,8 +8,8 @@ import (
 	"time"
 )
 
-// When clients call a lock or a session dead that was not refreshed (contract, 8.3 and 8.4). Whether the process on its
-// own host is alive only that host can tell.
+// Times after which clients consider a lock or a session dead if it was not refreshed (protocol description, 8.3 and 8.4). Whether
+// its process is alive can only be checked on its own host.
 const (
 	LockStale    = 6 * time.Hour
 	sessionStale = 45 * time.Minute

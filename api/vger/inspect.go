@@ -13,8 +13,8 @@ import (
 	"packhouse/repo"
 )
 
-// InspectLocks lists what clients hold in a repository: TTL locks, lock objects and sessions, and whether the
-// clients' own rule calls each one stale. An object that is no document is listed too, with the time it was stored.
+// InspectLocks lists the TTL locks, lock objects and sessions of a repository, and whether each is stale by the clients' own rule.
+// An object that cannot be decoded is listed too, with the time when it was stored.
 func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 	var infos []api.LockInfo
 	locks, err := a.Locks(ctx)
@@ -110,7 +110,7 @@ func judge(info api.LockInfo, now time.Time, limit time.Duration) api.LockInfo {
 	return info
 }
 
-// BreakLock removes what InspectLocks listed. What is gone already is fine.
+// BreakLock removes a lock that InspectLocks listed. It is no error if it no longer exists.
 func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 	var err error
 	if info.Kind == api.LockTTL {
@@ -124,10 +124,9 @@ func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 	return err
 }
 
-// RemoveStale removes lock objects and sessions that showed no sign of life for ttl, but never one that the
-// clients' own rule still respects: a server that did would break the clients' fence. One that is refreshed at this
-// moment stays. It is only for administrators who asked for it; nothing here expires by itself. It
-// returns what it removed.
+// RemoveStale removes lock objects and sessions that were not refreshed for ttl, but never one that is still valid by the
+// clients' own rule, because then two clients could work at the same time. An object that is refreshed during the call
+// stays. It is used only if the administrator has configured it. It returns what it removed.
 func RemoveStale(ctx context.Context, a *repo.Access, ttl time.Duration) ([]api.LockInfo, error) {
 	var removed []api.LockInfo
 	now := a.Repository().Now()

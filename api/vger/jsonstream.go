@@ -212,7 +212,7 @@ func (s *jsonStream) unquote(escaped bool) (string, error) {
 	return text, nil
 }
 
-// interned is the string of b. The names that a plan repeats for each blob are not made anew.
+// interned returns b as a string. Names that a plan repeats for each blob are allocated only once.
 func interned(b []byte) string {
 	switch string(b) {
 	case "offset":

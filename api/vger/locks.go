@@ -23,8 +23,8 @@ const (
 	maxHostname = 1 << 10  // bytes
 )
 
-// holder is who acquires a TTL lock, as it is stored with the lock: what the client says of itself, and by whose rights and
-// from where it asked. Locks of earlier versions do not have these.
+// holder identifies the client that acquires a TTL lock, as it is stored with the lock: what the client says of itself, its principal and
+// its address. Locks of earlier versions do not have the latter two.
 type holder struct {
 	Hostname  string `json:"hostname"`
 	PID       uint64 `json:"pid"`

@@ -342,8 +342,8 @@ func TestRefusedBodyIsRead(t *testing.T) {
 	}{
 		{"/r/nothing", 400, "invalid path"},
 		{"/r/config?x", 400, "nothing was stored"},
-		{"/r/" + packKey(b2(large)), 413, "larger than one object may be"},
-		{"/r/" + packKey(strings.Repeat("0", 64)), 413, "larger than one object may be"},
+		{"/r/" + packKey(b2(large)), 413, "larger than the maximum size of an object"},
+		{"/r/" + packKey(strings.Repeat("0", 64)), 413, "larger than the maximum size of an object"},
 	} {
 		for range 3 {
 			if r := s.do("PUT", c.target, large); r.status != c.status || r.body != c.text && !strings.Contains(r.body, c.text) {

@@ -130,7 +130,7 @@ type fields struct {
 	required int
 }
 
-// record reads an object. One of its fields may not be there twice: which of the two is meant nobody knows.
+// record reads an object. A field that occurs twice is an error, because it is not clear which of the two is meant.
 func (s *jsonStream) record(f fields, member func(name string) error) error {
 	var seen [4]bool
 	err := s.object(func(name string) error {

@@ -130,7 +130,7 @@ func repackError(err error, output int64) error {
 		{repo.ErrRange, "blob beyond the end of the pack"},
 		{repo.ErrCorrupt, "the pack's stored bytes are damaged"},
 		{repo.ErrInvalid, "no blob of that length begins there"},
-		{repo.ErrConflict, "the pack changed meanwhile"},
+		{repo.ErrConflict, "the pack was changed by another request"},
 		{repo.ErrTooLarge, "plan is too large"},
 	} {
 		if errors.Is(wrong.Err, permanent.err) {

@@ -85,18 +85,18 @@ func TestRepackIsLogged(t *testing.T) {
 	free.Store(1183762 - 500) // what was removed at first is enough, but its place is not given back here
 	repack(413, operation(packs[1], false, 13, 4))
 	wantLog(`level=INFO msg=request .* repository=laptop .* operation=repack .* status=413 .* reason=".*no space left on the server.*"`,
-		`level=INFO msg="packs kept after compactions are given back" repository=laptop why="the disk is short" packs=1 bytes=1023`)
+		`level=INFO msg="packs kept after compactions are deleted" repository=laptop why="the disk is short" packs=1 bytes=1023`)
 	free.Store(1 << 30)
 
 	s.put("/laptop/index", "2")
 	wantLog(`level=INFO msg="compaction complete: its client has stored the index" repository=laptop plan=1 principal=\S+ packs=1 bytes=3021`)
 	s.want(200, s.do("GET", "/laptop/"+packs[0], ""))
-	wantLog(`level=INFO msg="a pack that a compaction had removed is back: a client asked for it" repository=laptop key=` + packs[0])
+	wantLog(`level=INFO msg="a pack that a compaction had removed is back: a client requested it" repository=laptop key=` + packs[0])
 	s.want(200, s.do("GET", "/laptop/index", ""))
 	repack(200, operation(packs[1], true))
 	wantLog() // an operation without an output waits for nothing
 	if freed, err := s.repository("laptop").Repository().EmptyKept(t.Context()); err != nil || freed != (repo.Emptied{Items: 1, Bytes: 1022}) {
 		t.Errorf("given back: got %+v, %v", freed, err)
 	}
-	wantLog(`level=INFO msg="packs kept after compactions are given back" repository=laptop why="an administrator asked for it" packs=1 bytes=1022`)
+	wantLog(`level=INFO msg="packs kept after compactions are deleted" repository=laptop why="an administrator requested it" packs=1 bytes=1022`)
 }

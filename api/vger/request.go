@@ -82,8 +82,8 @@ func (x *request) serveServer() error {
 	return x.notAllowed("GET, HEAD")
 }
 
-// nameless tells whether the first segment of the path is no repository's name but the begin of a key: of a client whose
-// URL has no path.
+// nameless reports whether the first segment of the path is not a repository name but the beginning of a key, because the client's URL
+// has no path.
 func (x *request) nameless() bool {
 	if x.t.Set.Single() || !api.Reserved(x.t.Name) || parseKey(x.t.Name+"/"+x.key.text).shape == invalidKey {
 		return false

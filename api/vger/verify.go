@@ -93,7 +93,7 @@ func (x *request) runVerify(a *repo.Access, packs []verifyPack, truncated bool, 
 	return nil
 }
 
-// reading calls read when one of the slots for packs being read is free.
+// reading waits until a slot for reading packs is free, and calls read.
 func (d *Dialect) reading(ctx context.Context, read func() error) error {
 	select {
 	case d.readers <- struct{}{}:

@@ -8,8 +8,8 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Compare has every way carried out by run, each in a process of its own, and prints a line for each beside the floor's. The packs are
-// prepared.
+// Compare calls run for every way, which carries it out in its own process, and prints a line for each, compared with the floor.
+// The packs must be prepared.
 func (c Workload) Compare(w io.Writer, run func(way string) (Figures, error)) error {
 	_, err := fmt.Fprintf(w, "compaction of %s in packs of %s, blobs %s to %s, %.0f%% dead; %s/%s, %d processors\n\n",
 		units.BytesSize(float64(c.Bytes)), units.BytesSize(float64(c.PackBytes)), units.BytesSize(float64(c.MinBlob)),

@@ -1,9 +1,8 @@
-// Package compaction measures how fast packs are compacted: it makes packs, compacts them one way at a time, and
-// returns figures; Compare prints those of all ways. `packhouse bench compact` runs it.
+// Package compaction measures how fast packs are compacted: it creates packs, compacts them in one of several ways, and returns
+// figures; Compare runs all ways and prints their figures. `packhouse bench compact` calls it.
 //
-// Data is made from a seed. Files are dropped from the page cache before each measurement where the system
-// lets us; figures of CPU time and memory are those of the process that does the work, so each way runs
-// in a process of its own.
+// Data is generated from a seed. Files are dropped from the page cache before each measurement, as far as the system permits it.
+// Figures of CPU time and memory are those of the process that does the work, so each way runs in its own process.
 //
 // Start reading at Workload.
 package compaction

@@ -39,7 +39,7 @@ type Figures struct {
 // Ways are the names that Run knows, in the order of a report.
 var Ways = []string{"floor", "engine-1", "engine-2", "server", "client"}
 
-// Describe tells what a way is.
+// Describe returns the description of a way.
 func Describe(way string) string {
 	return map[string]string{
 		"floor":    "one loop: read live ranges, hash, write, fsync",
@@ -50,7 +50,7 @@ func Describe(way string) string {
 	}[way]
 }
 
-// Run compacts a copy of the prepared repository one way. It belongs into a process of its own.
+// Run compacts a copy of the prepared repository in one way. It should run in its own process.
 func (c Workload) Run(ctx context.Context, way string) (Figures, error) {
 	packs, err := c.packs()
 	if err != nil {

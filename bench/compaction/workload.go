@@ -20,7 +20,7 @@ import (
 	"packhouse/repo/layout"
 )
 
-// Workload is packs of V'Ger's format, full of blobs of which a part is dead.
+// Workload is a set of packs in V'Ger's format, with blobs of which a part is unused.
 type Workload struct {
 	Dir       string // an empty directory; it needs twice Bytes
 	Bytes     int64  // of all packs
@@ -31,7 +31,7 @@ type Workload struct {
 	Seed      uint64
 }
 
-// Default is what the project's figures are about.
+// Default is the workload of the figures in docs/compaction.md.
 func Default(dir string, bytes int64) Workload {
 	return Workload{Dir: dir, Bytes: bytes, PackBytes: 64 << 20, MinBlob: 8 << 10, MaxBlob: 4 << 20, Dead: 0.5, Seed: 1}
 }
@@ -57,7 +57,7 @@ const (
 	plansFile  = "packs.json"
 )
 
-// Prepare makes the packs in a repository below Dir.
+// Prepare creates the packs in a repository below Dir.
 func (c Workload) Prepare(ctx context.Context, progress func(done int64)) (err error) {
 	set := datadir.Open(datadir.Options{Dir: c.Dir})
 	defer func() { err = errors.Join(err, set.Close()) }()
@@ -106,8 +106,8 @@ func (r *reader) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// Packs makes all packs, one after the other, and gives each to use: its bytes and, as offset and length, its live blobs.
-// It ends with the first error of use.
+// Packs generates all packs, one after the other, and passes each to use: its bytes and, as offset and length, its blobs that are
+// in use. It ends with the first error of use.
 func (c Workload) Packs(use func(body []byte, keep [][2]int64) error) error {
 	var seed [32]byte
 	binary.LittleEndian.PutUint64(seed[:], c.Seed)

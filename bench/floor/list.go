@@ -16,7 +16,7 @@ const listFile = "list.db"
 
 var listBucket = []byte("items")
 
-// Seed makes the list of a floor in dir: n names, in any order.
+// Seed creates the list of a floor in dir: n names, in any order.
 func Seed(dir string, n int, name func(i int) string) (err error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err

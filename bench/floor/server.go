@@ -19,7 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The paths of the requests; doc.go says what they do.
+// Paths of the requests; doc.go describes them.
 const (
 	LogPath    = "/log/"
 	FilePath   = "/files/"
@@ -40,7 +40,7 @@ type Server struct {
 	removing sync.WaitGroup // of files whose deletion was acknowledged
 }
 
-// Open makes a floor of dir, which may be missing.
+// Open opens a floor in dir, which is created if missing.
 func Open(dir string) (*Server, error) {
 	if err := os.MkdirAll(filepath.Join(dir, "files"), 0o700); err != nil {
 		return nil, err
@@ -57,7 +57,7 @@ func Open(dir string) (*Server, error) {
 	return s, err
 }
 
-// Close ends the floor when no request runs.
+// Close closes the floor. No request may be running.
 func (s *Server) Close() error {
 	s.removing.Wait()
 	err := s.log.close()
@@ -67,8 +67,7 @@ func (s *Server) Close() error {
 	return err
 }
 
-// Serve answers requests on l, over TLS if certificate and key are files, until ctx ends and the requests that run are
-// done.
+// Serve serves l, over TLS if certificate and key are files, until ctx ends and the running requests are done.
 func (s *Server) Serve(ctx context.Context, l net.Listener, certificate, key string) error {
 	server := &http.Server{Handler: s.handler()}
 	stopped := make(chan error, 1)

@@ -12,13 +12,13 @@ import (
 	_ "packhouse/internal/platform" // Linux only
 )
 
-// Begin has a process that OnSignal listens in begin a profile in dir, which has none yet. It returns when the process has begun, or
-// gives up after a minute.
+// Begin makes a process that has called OnSignal start a profile in dir, which must have none yet. It returns when the profile has
+// started, or with an error after a minute.
 func Begin(ctx context.Context, p *os.Process, dir string) error {
 	return signalAndWait(ctx, p, dir, first)
 }
 
-// End has the process end the profile, and returns when all files are written.
+// End makes the process stop the profile, and returns when all files are written.
 func End(ctx context.Context, p *os.Process, dir string) error {
 	return signalAndWait(ctx, p, dir, last)
 }

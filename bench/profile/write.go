@@ -17,8 +17,8 @@ type profiler struct {
 	cpu *os.File // nil: no profile runs
 }
 
-// OnSignal has this process write profiles to dir, which is made if missing, until stop is called; stop waits for what is being
-// written. Without a directory it does nothing. What cannot be written is logged.
+// OnSignal makes this process write profiles to dir, which is created if missing, until stop is called; stop waits for profiles
+// that are being written. If dir is "" it does nothing. Profiles that cannot be written are logged.
 func OnSignal(dir string, log *slog.Logger) (stop func()) {
 	if dir == "" {
 		return func() {}
@@ -32,7 +32,7 @@ func OnSignal(dir string, log *slog.Logger) (stop func()) {
 		defer close(ended)
 		for range signals {
 			if err := p.toggle(); err != nil {
-				log.Error("profile", "error", err)
+				log.Error("could not write a profile", "error", err)
 			}
 		}
 	}()

@@ -10,9 +10,8 @@ import (
 	"unicode/utf8"
 )
 
-// Write writes the comparison as text: first what makes the runs unlike each other, then what changed beyond the noise
-// for the worse and for the better, then the headline figures that only look
-// changed. An error is one of w.
+// Write writes the comparison as text: first how the conditions of the runs differ, then what became significantly worse and better,
+// then the main figures whose change is not significant. An error is one of w.
 func (c *Comparison) Write(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "old: %s\nnew: %s\n", strings.Join(headLines(c.Old), "; "), strings.Join(headLines(c.New), "; "))

@@ -11,7 +11,7 @@ import (
 	"packhouse/bench"
 )
 
-// Comparison is what changed from one run to another.
+// Comparison is the difference between two runs.
 type Comparison struct {
 	Old, New *bench.Run
 	// Differences are those of machine, options and servers: with any of them a change need not come from the program.
@@ -36,7 +36,7 @@ type Change struct {
 	Floor    float64 // how much of Ratio the floor also changed by, beyond its noise, in the same direction; 0: it did not
 }
 
-// Verdict is what the rounds of two runs allow to say of a change.
+// Verdict says how certain a change is, judged by the rounds of two runs.
 type Verdict int
 
 // The verdicts. Each run has noise of its own: a second pair of runs may differ from the first by more than the rounds of
@@ -44,10 +44,10 @@ type Verdict int
 const (
 	// Noise: the rounds overlap, or chance explains the change.
 	Noise Verdict = iota
-	// Apart: too few rounds for the test, but they do not overlap, and between them lies more than half of the wider spread.
-	// Chance alone does that to about one in forty figures of two times three rounds. Two rounds never allow it.
+	// Apart: too few rounds for the test, but they do not overlap, and the gap between them is more than half of the wider spread. By
+	// chance this happens to about one in forty figures of two times three rounds. Two rounds are never enough.
 	Apart
-	// Beyond: the test says that chance alone does this to less than one in twenty.
+	// Beyond: by the test, chance alone causes this in less than one in twenty cases.
 	Beyond
 )
 
@@ -57,8 +57,8 @@ const alpha = 0.05
 // compared are the measures that are compared, beside the headline one of each workload.
 var compared = []bench.Measure{bench.P99, bench.LongestStall, bench.ServerCPU, bench.PeakMemory}
 
-// Compare finds what changed from old to new. Workloads are told by their names, and compared only where they have the
-// same parameters.
+// Compare finds what changed from old to new. Workloads are identified by their names, and compared only if they have the same
+// parameters.
 func Compare(old, new *bench.Run) *Comparison {
 	c := &Comparison{Old: old, New: new, Differences: differences(old, new)}
 	for i := range new.Workloads {
@@ -204,13 +204,13 @@ func (c *Comparison) blameFloor() {
 	}
 }
 
-// Percent is how much the figure itself changed, in percent of the old one.
+// Percent returns how much the figure changed, in percent of the old one.
 func (c Change) Percent() float64 { return 100 * (c.New.Median/c.Old.Median - 1) }
 
-// Better says whether the change is for the better.
+// Better reports whether the change is an improvement.
 func (c Change) Better() bool { return c.Ratio > 1 }
 
-// Bounds are the least and the most that Ratio would be with other rounds of both runs.
+// Bounds returns the lowest and the highest value that Ratio could have with other rounds of both runs.
 func (c Change) Bounds() (low, high float64) {
 	a, okA := ratio(c.Measure, c.New.Min, c.Old.Max)
 	b, okB := ratio(c.Measure, c.New.Max, c.Old.Min)

@@ -18,8 +18,8 @@ var pageText string
 //go:embed page.css
 var pageStyle string
 
-// HTML writes a run as one self-contained page: no script, no request for anything else, well-formed as XML too. old is
-// a run to compare with, nil for none. An error is one of w, or that of the library for figures that cannot be drawn.
+// HTML writes a run as one self-contained page: no script, no request for other files, and also well-formed XML. old is a run to
+// compare with, or nil. An error is one of w, or that of the library for figures that cannot be drawn.
 func HTML(w io.Writer, run, old *bench.Run) error {
 	t, err := template.New("page").Parse(pageText)
 	if err != nil {

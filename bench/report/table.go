@@ -11,8 +11,8 @@ import (
 	"packhouse/bench"
 )
 
-// Table writes a run as text: workloads as rows and servers as columns, with median, spread and ratio to the floor, and
-// below what must be known to read them. An error is one of w.
+// Table writes a run as text: workloads as rows and servers as columns, with median, spread and ratio to the floor, followed by notes
+// for reading them. An error is one of w.
 func Table(w io.Writer, run *bench.Run) error {
 	var b strings.Builder
 	for _, line := range headLines(run) {

@@ -13,8 +13,8 @@ import (
 	"time"
 )
 
-// NewMemory makes a file system that lies in memory alone, for few and small files: all of them together have at most size
-// bytes, and a write beyond that is ENOSPC. It has its root directory, "/". Nothing in it is durable; syncs succeed.
+// NewMemory creates a file system in memory, for few and small files: all of them together have at most size bytes, and a write beyond
+// that is ENOSPC. It has a root directory, "/". Nothing in it is durable; syncs succeed.
 func NewMemory(size int64) FS {
 	return &memoryFS{size: size, nodes: map[string]*memoryNode{"/": {dir: true}}}
 }
@@ -250,7 +250,8 @@ func (i memoryInfo) Mode() fs.FileMode {
 	return 0o600
 }
 
-// memoryFile is an open file. Its Write appends, as no caller does otherwise. It is no Allocator: a file takes memory as it grows.
+// memoryFile is an open file. Its Write appends, as no caller does otherwise. It is no Allocator: a file takes memory as it
+// grows.
 type memoryFile struct {
 	m      *memoryFS
 	node   *memoryNode

@@ -304,5 +304,5 @@ func (d *dirFS) statfs(name, rel string) (st unix.Statfs_t, err error) {
 	return st, err
 }
 
-// Close lets go of the directory.
+// Close closes the directory.
 func (d *dirFS) Close() error { return d.file.Close() }

@@ -1,6 +1,5 @@
-// Package vfs is the small file system through which blobstore, journal and repo do all
-// their file operations, so that tests can fail any call and take away
-// whatever was not synced. OS is the real one; package vfstest has the others.
+// Package vfs is the file system interface through which blobstore, journal and repo do all their file operations, so that tests can
+// make any call fail, and drop everything that was not synced. OS is the real file system; package vfstest has those for tests.
 //
 // Start reading at FS.
 package vfs
@@ -58,8 +57,8 @@ type OSFiler interface {
 	OSFile() *os.File
 }
 
-// WritebackStarter is a File whose bytes can be sent on their way to the disk before Sync.
-// Nothing is durable after it: Sync alone tells whether they arrived.
+// WritebackStarter is a File that can start writing its bytes to the disk before Sync. It makes nothing durable: only Sync tells
+// whether the bytes have been written.
 type WritebackStarter interface {
 	// StartWriteback covers n bytes from off.
 	StartWriteback(off, n int64) error
@@ -67,14 +66,14 @@ type WritebackStarter interface {
 
 // Allocator is a File for which space can be set aside before it is written.
 type Allocator interface {
-	// Allocate sets aside the n bytes from off, so that writing there does not fail for lack of space on file systems that write in
-	// place. The file becomes that long if it is shorter, what was not written reads as zeros, and what was stays.
+	// Allocate sets aside the n bytes from off, so that writing there does not fail for lack of space on file systems that
+	// write in place. The file becomes that long if it is shorter, what was not written reads as zeros, and what was stays.
 	// errors.ErrUnsupported: this file system does not know how.
 	Allocate(off, n int64) error
 }
 
-// Adviser is a File that can be told what will be read of it, and what not again. These are hints about the page
-// cache and make nothing durable.
+// Adviser is a File that can be told which parts will be read, and which will not be read again. These are hints for the page cache
+// and make nothing durable.
 type Adviser interface {
 	// WillNeed begins to read n bytes from off, and does not wait for them.
 	WillNeed(off, n int64) error

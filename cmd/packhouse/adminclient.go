@@ -48,7 +48,7 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 		_, err = os.Stat(real)
 	}
 	if errors.Is(err, os.ErrNotExist) {
-		return "", fmt.Errorf("there is no directory %s; say which with --data-dir or --config", dir)
+		return "", fmt.Errorf("there is no directory %s; give the data directory with --data-dir or --config", dir)
 	}
 	if err == nil && !holder.Held(real) { // else the server has looked
 		err = checkDataID(real, id)
@@ -60,8 +60,8 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 // none, to this one, which then holds it for as long as the command runs.
 type adminClient struct{ *client.Session }
 
-// withAdminClient runs do with a client of the process that answers for the directory; again, when it got no answer because that
-// process was just ending.
+// withAdminClient calls do with a client of the process that holds the directory, and calls it again if it got no answer because
+// that process was ending.
 func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
 	dir, err := f.dir(cmd)
 	if err != nil {

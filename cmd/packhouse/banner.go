@@ -29,18 +29,18 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 	shown := token
 	switch {
 	case source.made && source.path == "":
-		fmt.Fprintf(&b, "\n  token   %s\n          of this run alone: it cannot be kept on a read-only file system\n", token)
+		fmt.Fprintf(&b, "\n  token   %s\n          valid until the server stops: it cannot be stored on a read-only file system\n", token)
 	case source.path == "":
 		shown = "TOKEN"
 		fmt.Fprintf(&b, "\n  token   as configured\n")
 	case os.Getenv("JOURNAL_STREAM") != "", sv.c.TokenFile != "" && !source.made:
 		shown = "TOKEN"
-		fmt.Fprintf(&b, "\n  token   kept in %s\n", source.path)
+		fmt.Fprintf(&b, "\n  token   stored in %s\n", source.path)
 	default:
-		fmt.Fprintf(&b, "\n  token   %s\n          kept in %s\n", token, source.path)
+		fmt.Fprintf(&b, "\n  token   %s\n          stored in %s\n", token, source.path)
 	}
 	if newID != "" {
-		fmt.Fprintf(&b, "  data_id %s\n          of the data directory; with it in the configuration no other directory is\n          taken for this one, such as an empty mount point\n", newID)
+		fmt.Fprintf(&b, "  data_id %s\n          identity of the data directory; set it in the configuration so that the server\n          does not start with another directory, such as an empty mount point\n", newID)
 	}
 	if first != "" {
 		login, err := url.Parse(first)

@@ -11,7 +11,7 @@ import (
 func benchCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "bench",
-		Short: "Measure this program on this machine",
+		Short: "Measure the speed of Packhouse on this machine",
 		Long: `Measures with servers and data of its own, which are removed afterwards; no repository is touched.
 
   packhouse bench store --quick --dir /srv/backup

@@ -20,11 +20,12 @@ func benchCompact(s streams) *cobra.Command {
 	var dir, size, way string
 	cmd := &cobra.Command{
 		Use:   "compact",
-		Short: "Compaction, beside the least that must be done and beside a client without help",
-		Long: `Makes packs of blobs from 8 KiB to 4 MiB of which half are dead, and compacts them: with a
-plain loop (the floor), with the engine and one or two workers, by a client's repack over
-loopback, and by a client that fetches and stores everything itself. Each runs in a process
-of its own, on cold files. The directory needs twice the size, and is left as it was.
+		Short: "Measure compaction, and compare with a plain loop and with a client that does it itself",
+		Long: `Creates packs of blobs from 8 KiB to 4 MiB, half of them unused, and compacts them in several
+ways: with a plain loop (the floor), with the server's engine and one or two workers, with a
+client's repack over loopback, and with a client that downloads and uploads the bytes itself.
+Each runs in its own process, on files that are not cached. The directory needs twice the size
+in free space; everything is removed afterwards.
 
   packhouse bench compact --size 4G --dir /srv/backup
 
@@ -61,11 +62,11 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	return cmd
 }
 
-// compareCompaction runs every way in a process of this program.
+// compareCompaction runs each way in a separate process of this program.
 func compareCompaction(ctx context.Context, s streams, c compaction.Workload, size string) error {
 	program, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find our own program: %w", err)
+		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	bar := terminal.NewProgress(s.err, "making packs")
 	err = c.Prepare(ctx, func(done int64) { bar.Set(done, c.Bytes) })

@@ -6,7 +6,7 @@ func benchShow(s streams) *cobra.Command {
 	var o benchOutput
 	cmd := &cobra.Command{
 		Use:   "show FILE",
-		Short: "Show a run that was stored, as a table or as a page, also beside an older one",
+		Short: "Show a stored run as a table or as a page, and compare it with an older one",
 		Long: `Prints the tables of a run that "bench store --json FILE" has written.
 
   packhouse bench show today.json --report today.html

@@ -31,20 +31,20 @@ func benchStore(s streams) *cobra.Command {
 	var o storeBench
 	cmd := &cobra.Command{
 		Use:   "store",
-		Short: "What this server does in a second, beside a bare one and beside others",
-		Long: `Starts servers of its own in a scratch directory and measures them over HTTP on loopback:
-durable puts, gets, ranges, deletes, listings, compaction, a mixed load with scrub and
-snapshots beside it, and how all that changes with the number of items. Beside Packhouse runs
-the floor, a bare server that does the least that must be done, and each --peer. Servers take
-turns within a round; figures are medians of at least three rounds.
+		Short: "Measure requests, and compare with a minimal server and with other servers",
+		Long: `Starts servers in a temporary directory and measures them over HTTP on loopback: durable
+puts, gets, ranges, deletes, listings, compaction, a mixed load during scrubs and snapshots,
+and how speed changes with the number of items. It also measures the floor (a minimal server
+without index, permissions and limits, for comparison) and each --peer. The servers are
+measured in turn within a round; figures are medians of at least three rounds.
 
   packhouse bench store --quick
   packhouse bench store --dir /srv/backup --json today.json --report today.html
   packhouse bench store --compare yesterday.json
   packhouse bench store --only put8k,list --peer rest-server=$HOME/go/bin/rest-server
 
-Peers, by the path of their program: ` + strings.Join(bench.PeerNames(), ", ") + `. docs/benchmarks.md says how to
-read the table.
+Possible peers: ` + strings.Join(bench.PeerNames(), ", ") + `; give the path of the program. docs/benchmarks.md says how
+to read the table.
 
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: exactly(0, ""),
@@ -56,8 +56,8 @@ Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 	}
 	f := cmd.Flags()
 	f.StringVar(&o.dir, "dir", os.TempDir(), "`directory` on the disk to measure")
-	f.BoolVar(&o.quick, "quick", false, "a look: few workloads, under two minutes on two cores")
-	f.BoolVar(&o.long, "long", false, "hours: ten million items, an hour of mixed load, every workload on the peers")
+	f.BoolVar(&o.quick, "quick", false, "a short run: few workloads, under two minutes on two cores")
+	f.BoolVar(&o.long, "long", false, "takes hours: ten million items, an hour of mixed load, every workload on the peers")
 	f.StringSliceVar(&o.only, "only", nil, "`names` or kinds of workloads, such as put8k,list")
 	f.StringArrayVar(&o.peers, "peer", nil, "another server to measure, `name=path`; may be repeated")
 	o.output.add(f)
@@ -88,7 +88,7 @@ func (o *storeBench) run(ctx context.Context, s streams) error {
 		return err
 	}
 	if ctx.Err() != nil {
-		err = errors.New("interrupted; servers are stopped and the scratch directory is removed")
+		err = errors.New("interrupted; the servers are stopped and the temporary directory is removed")
 	}
 	if len(run.Workloads) == 0 {
 		return err
@@ -107,7 +107,7 @@ func (o *storeBench) bench(ctx context.Context) (*bench.Bench, error) {
 	mode := bench.Default
 	switch {
 	case o.quick && o.long:
-		return nil, usage("--quick and --long exclude each other")
+		return nil, usage("--quick and --long cannot be used together")
 	case o.quick:
 		mode = bench.Quick
 	case o.long:
@@ -127,7 +127,7 @@ func (o *storeBench) bench(ctx context.Context) (*bench.Bench, error) {
 	}
 	program, err := os.Executable()
 	if err != nil {
-		return nil, fmt.Errorf("find our own program: %w", err)
+		return nil, fmt.Errorf("find the path of this program: %w", err)
 	}
 	b := &bench.Bench{
 		Dir: o.dir, Workloads: workloads, Program: version(), Profiles: o.profiles,
@@ -137,14 +137,14 @@ func (o *storeBench) bench(ctx context.Context) (*bench.Bench, error) {
 	for _, text := range o.peers {
 		name, path, ok := strings.Cut(text, "=")
 		if !ok || !slices.Contains(bench.PeerNames(), name) {
-			return nil, usage("--peer must be NAME=PATH, NAME one of %s, not %q", strings.Join(bench.PeerNames(), ", "), text)
+			return nil, usage("--peer must be NAME=PATH with a NAME out of %s, not %q", strings.Join(bench.PeerNames(), ", "), text)
 		}
 		peer, err := bench.Peer(ctx, name, path)
 		if err != nil {
 			return nil, usage("--peer: %w", err)
 		}
 		if slices.ContainsFunc(b.Servers, func(s bench.Server) bool { return s.Info.Name == name }) {
-			return nil, usage("--peer %s is there twice", name)
+			return nil, usage("--peer %s is given twice", name)
 		}
 		b.Servers = append(b.Servers, peer)
 	}

@@ -118,7 +118,7 @@ func TestBenchStoreUsage(t *testing.T) {
 	}{
 		{"rounds", "--rounds 2", "at least 3"},
 		{"only", "--only nothing", `no workload "nothing"`},
-		{"modes", "--quick --long", "exclude each other"},
+		{"modes", "--quick --long", "cannot be used together"},
 		{"peer without a path", "--peer vykar", "NAME=PATH"},
 		{"unknown peer", "--peer mine=/bin/true", "borgstore, rest-server, vykar"},
 		{"missing peer", "--peer vykar=/nowhere/vykar-server", "/nowhere/vykar-server"},

@@ -20,18 +20,18 @@ func checkCommand(s streams) *cobra.Command {
 	verify := false
 	cmd := &cobra.Command{
 		Use:   "check [NAME…]",
-		Short: "Check repositories: the index, and with --verify every stored byte",
-		Long: `Checks the index of the repositories (all, unless named): every page of its file, and then
-records, directories, counters and references; and whether every item has its file. Names what is
-missing and what is known to be damaged. With --verify reads every item and compares it with the
-BLAKE3 recorded when it was stored. Missing and damaged items are marked, and not served until they
-are whole again. It changes nothing else, and clients may go on working. What is wrong with an index
-is shown with what mends it. docs/trouble.md says what to do.
+		Short: "Check the indexes of repositories, and with --verify every stored byte",
+		Long: `Checks the index of the named repositories (default: all): every page of its file, then records,
+directories, counters and references; and whether every item has its file. It names the items that are
+missing or known to be damaged. With --verify it also reads every item and compares it with the BLAKE3
+checksum from when it was stored. Missing and damaged items are marked, and not served until they are
+repaired; nothing else is changed, and clients can continue to work. For a damaged index it prints the
+command that repairs it. docs/trouble.md says what to do.
 
   packhouse check
   packhouse check laptop --verify
 
-Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command line, 3 damage was found.`,
+Exit codes: 0 no problem found, 1 the check could not be finished, 2 wrong command line, 3 damage was found.`,
 		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
@@ -43,7 +43,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 				for _, name := range c.lost(args) {
 					damaged = true
 					names = slices.DeleteFunc(names, func(n string) bool { return n == name })
-					event := local.CheckEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " makes it anew", Problems: 1}
+					event := local.CheckEvent{Problem: "the index is lost; packhouse repo rebuild " + name + " builds a new one", Problems: 1}
 					if err := showProblem(s, f, name, event); err != nil {
 						return err
 					}
@@ -64,7 +64,7 @@ Exit codes: 0 all is well, 1 the check could not be finished, 2 wrong command li
 		},
 	}
 	f.add(cmd)
-	cmd.Flags().BoolVar(&verify, "verify", false, "read and compare every stored byte")
+	cmd.Flags().BoolVar(&verify, "verify", false, "read every item and verify its checksum")
 	return cmd
 }
 

@@ -35,9 +35,9 @@ func TestCompaction(t *testing.T) {
 	}
 	here := func(args ...string) []string { return append(args, "-d", data, "--repo", "laptop") }
 	call(2, "--plan is missing", here("compact")...)
-	call(2, "--when is now", here("compact", "--plan", plan, "--when", "tonight")...)
+	call(2, "--when must be now", here("compact", "--plan", plan, "--when", "tonight")...)
 	call(1, "no such file", here("compact", "--plan", plan+"x")...)
-	call(2, "say which repository with --repo", "compact", "--plan", plan, "-d", data)
+	call(2, "--repo NAME is missing", "compact", "--plan", plan, "-d", data)
 	call(0, "1 operations make 1 items: 3 bytes read, 3 bytes written, 5 bytes freed; the repository shrinks by 2 bytes",
 		here("compact", "--plan", plan, "--dry-run")...)
 	id := strings.Fields(call(0, `^[0-9a-f]{32} queued\n`, here("compact", "--plan", plan, "--when", "2099-01-02T03:04:05+02:00")...))[0]
@@ -62,7 +62,7 @@ func TestCompaction(t *testing.T) {
 	// From afar, with the token.
 	t.Setenv("PACKHOUSE_TOKEN", s.token)
 	call(0, id, "job", "list", "--server", s.url, "--repo", "laptop")
-	call(2, "is a URL", "job", "list", "--server", "backup.example", "--repo", "laptop")
+	call(2, "must be a URL", "job", "list", "--server", "backup.example", "--repo", "laptop")
 	t.Setenv("PACKHOUSE_TOKEN", "wrong")
 	call(1, "does not know this token", "job", "list", "--server", s.url, "--repo", "laptop")
 
@@ -84,11 +84,11 @@ func TestCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	call(3, "laptop: the index is lost; packhouse repo rebuild laptop", "check", "-d", data)
-	call(0, "make it anew with packhouse repo rebuild laptop", "repo", "list", "-d", data)
+	call(0, "build a new one with packhouse repo rebuild laptop", "repo", "list", "-d", data)
 	call(3, `"repository":"laptop","problem":"the index is lost`, "check", "laptop", "--json", "-d", data)
 	call(2, "there is no repository", "repo", "rebuild", "nothing", "-d", data)
 	call(0, `rebuilt from no snapshot: 2 items, 6 bytes.* 2 recovered`, "repo", "rebuild", "laptop", "-d", data)
-	call(1, "has an index; --replace sets it aside", "repo", "rebuild", "laptop", "-d", data)
+	call(1, "has an index; use --replace", "repo", "rebuild", "laptop", "-d", data)
 	call(0, `"recovered": 2`, "repo", "rebuild", "laptop", "-d", data, "--replace", "--json")
 	call(0, `laptop: 2 items in the index, 6 bytes read, 0 problems`, "check", "laptop", "--verify", "-d", data)
 }

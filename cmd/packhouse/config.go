@@ -11,8 +11,8 @@ import (
 func configCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "config",
-		Short: "Look after the configuration file",
-		Long: `Checks a file before a server reads it, as before systemctl reload packhouse.
+		Short: "Check a configuration file",
+		Long: `Checks a configuration file before a server reads it, for example before systemctl reload packhouse.
 
   packhouse config check /etc/packhouse.toml
 
@@ -22,10 +22,10 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 	}
 	parent.AddCommand(&cobra.Command{
 		Use:   "check FILE",
-		Short: "Tell whether a configuration file is right",
-		Long: `Reads a configuration file as serve would. Each thing that is wrong is one line with file and
-line number, and what would be right. It also looks at the data directory, if it is there: it
-prints its data_id, which a file may demand, or that it is not the one that the file demands.
+		Short: "Check whether a configuration file is valid",
+		Long: `Reads a configuration file as serve does. Each error is printed on one line with the name of the file,
+the line number and what is expected. If the data directory exists, its identity is printed, for the key
+data_id; if the file has a data_id that differs, this is reported as an error.
 
   packhouse config check /etc/packhouse.toml`,
 		Args: exactly(1, "a FILE"),

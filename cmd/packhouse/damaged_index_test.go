@@ -92,6 +92,10 @@ func TestDamagedIndex(t *testing.T) {
 				if code := s.stop(t, syscall.SIGTERM); code != 0 {
 					t.Fatalf("exit code of the server: %d", code)
 				}
+			} else {
+				await(t, "the rows to be in the file", func() bool {
+					return strings.Contains(page(t, s, "/metrics"), `packhouse_repository_log_pending_rows{repository="bad"} 0`)
+				})
 			}
 			if c.cut {
 				if err := os.Truncate(path, 0); err != nil {
@@ -113,13 +117,14 @@ func TestDamagedIndex(t *testing.T) {
 			quick("requests", func() {
 				for range 20 {
 					status, text := s.do(t, "GET", "/bad/"+name(30), "")
-					if status != 500 && c.get == 500 || status == 500 && !strings.Contains(text, "packhouse repo rebuild bad --replace makes it anew") {
+					if status != 500 && c.get == 500 || status == 500 && !strings.Contains(text, "packhouse repo rebuild bad --replace builds a new one") {
 						t.Fatalf("GET of what is damaged: got %d %q", status, text)
 					}
 					if status, text := s.do(t, "GET", "/bad/"+name(1), ""); status != c.get {
 						t.Fatalf("GET of something else: got %d %q, want %d", status, text, c.get)
 					}
-					if status, text := s.do(t, "POST", "/bad/"+name(30), "other"); status < 500 {
+					// Where all rows can be read, the log takes it.
+					if status, text := s.do(t, "POST", "/bad/"+name(30), "other"); (status < 500) != strings.HasPrefix(c.name, "both meta pages become") {
 						t.Fatalf("POST: got %d %q", status, text)
 					}
 				}
@@ -129,12 +134,14 @@ func TestDamagedIndex(t *testing.T) {
 						stored++
 					}
 				}
-				if leaf := c.name == "a leaf becomes zero"; leaf != (stored > 0) {
+				if some := c.get == http.StatusOK; some != (stored > 0) {
 					t.Errorf("%d other items were stored", stored)
 				}
 				s.expect(t, http.StatusOK, "GET", "/sound/"+name(30), "")
 				s.expect(t, http.StatusOK, "POST", "/sound/packs/new", "content")
 			})
+			// The log hides from writers what is wrong with the file, until the next checkpoint.
+			await(t, "health to show it", func() bool { return strings.Contains(page(t, s, "/health"), `"status":"degraded"`) })
 			for _, want := range []string{`"status":"degraded"`, `"reason":"`, "packhouse check"} {
 				if text := page(t, s, "/health"); !strings.Contains(text, want) {
 					t.Errorf("health: got %s, want %s", text, want)
@@ -149,7 +156,7 @@ func TestDamagedIndex(t *testing.T) {
 				t.Helper()
 				quick("check", func() {
 					code, out, errs := runHere(t, "check", "-d", data)
-					if code != exitFound || !match(`(?s)bad: .*`+c.check, out) || !match(`packhouse repo rebuild bad --replace makes (it|the index) anew`, out) ||
+					if code != exitFound || !match(`(?s)bad: .*`+c.check, out) || !match(`packhouse repo rebuild bad --replace builds a new (one|index)`, out) ||
 						!match(`(?m)^sound: 61 items in the index, 0 problems$`, out) || strings.Contains(out+errs, data) {
 						t.Errorf("check: got exit code %d\n%s%s", code, out, errs)
 					}

@@ -9,7 +9,8 @@ import (
 	"packhouse/repo/layout"
 )
 
-// checkDataDir refuses a data directory that is one repository or in one, and warns of what is not a repository at all.
+// checkDataDir returns an error if a data directory is a single repository or is inside of one, and logs a warning for each entry
+// that is not a repository.
 func checkDataDir(dir string, log *slog.Logger) error {
 	if err := datadir.CheckApart(dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)

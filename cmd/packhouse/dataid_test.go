@@ -113,7 +113,7 @@ func TestConfigCheckLooksAtTheData(t *testing.T) {
 		})
 	}
 	s = launch(t, program(t, top, "packhouse", "serve", "--config", file, "-l", "127.0.0.1:0"))
-	s.errs.await(t, "names repositories that are not in the data directory.*repositories=\"?laptop, phone")
+	s.errs.await(t, "do not exist in the data directory.*repositories=\"?laptop, phone")
 	s.out.await(t, "serves")
 	if s.stop(t, syscall.SIGTERM) != 0 {
 		t.Errorf("the server did not end well: %s", s.errs)
@@ -159,7 +159,7 @@ func TestDataDirectoryTakenAway(t *testing.T) {
 				t.Errorf("%s %s: got %d %q, want 503 without the path", r[0], r[1], status, text)
 			}
 		}
-		if h := health(); h.Status != "degraded" || !h.Detached || !strings.Contains(h.Reason, "not the one that was opened") || h.Repos != 0 {
+		if h := health(); h.Status != "degraded" || !h.Detached || !strings.Contains(h.Reason, "the data directory is missing or not the one that was opened") || h.Repos != 0 {
 			t.Errorf("health: got %+v", h)
 		}
 		if !strings.Contains(page(t, s, "/metrics"), "packhouse_data_directory_attached 0") {
@@ -168,11 +168,11 @@ func TestDataDirectoryTakenAway(t *testing.T) {
 		if err := s.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
-		s.errs.await(t, "reload: token and users stay as they were")
+		s.errs.await(t, "reload: could not read the token; token and users are not changed")
 		if left, err := os.ReadDir(data); err != nil || len(left) > 0 {
 			t.Errorf("something was made in the empty directory: %v, %v", left, err)
 		}
-		if !strings.Contains(s.errs.String(), data+": this is not the data directory that was opened: it has no identity") {
+		if !strings.Contains(s.errs.String(), data+": the data directory is not the one that was opened: it has no identity") {
 			t.Errorf("the log does not say which path and what was found:\n%s", s.errs)
 		}
 		if err := os.Remove(data); err != nil {

@@ -30,7 +30,7 @@ const (
 func startHolder(ctx context.Context, dir string) error {
 	program, err := os.Executable()
 	if err != nil {
-		return fmt.Errorf("find our own program: %w", err)
+		return fmt.Errorf("find the path of this program: %w", err)
 	}
 	if _, err := os.Stat(program); err != nil {
 		program = "/proc/self/exe" // replaced by an upgrade while we run
@@ -43,7 +43,7 @@ func holdCommand(streams) *cobra.Command {
 	var dir, idle string
 	cmd := &cobra.Command{
 		Use:    "hold",
-		Short:  "Hold one repository for stdio processes (they start it themselves)",
+		Short:  "Open one repository for stdio processes, which start this command themselves",
 		Hidden: true,
 		Args:   exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
@@ -58,13 +58,13 @@ func holdCommand(streams) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVar(&dir, "dir", "", "`directory` of the repository")
-	cmd.Flags().StringVar(&idle, "idle", os.Getenv(idleVariable), "`time` to stay without requests")
+	cmd.Flags().StringVar(&idle, "idle", os.Getenv(idleVariable), "`time` without requests after which the process ends")
 	return cmd
 }
 
 func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err error) {
 	if !filepath.IsAbs(dir) {
-		return usage("--dir must be an absolute path")
+		return usage("--dir: must be an absolute path")
 	}
 	idle := defaultIdle
 	if idleText != "" {
@@ -113,14 +113,14 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	if err := srv.checkRepository(ctx, nil); err != nil {
 		return errors.Join(err, srv.close(0))
 	}
-	log.Info("holding the repository", "pid", os.Getpid(), "version", version())
+	log.Info("opened the repository for stdio clients", "pid", os.Getpid(), "version", version())
 	report.Done(nil)
 	go func() {
 		defer leave()
 		srv.awaitIdle(ctx, idle, &existed)
 	}()
 	err = srv.run(ctx, nil, config.Defaults().Drain)
-	log.Info("let go of the repository", "error", err)
+	log.Info("closed the repository", "error", err)
 	return err
 }
 

@@ -29,15 +29,15 @@ func (f *jobFlags) add(cmd *cobra.Command) {
 	f.admin.add(cmd)
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
-	flags.StringVar(&f.server, "server", "", "ask the server at this `URL` instead of the one of the data directory")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server; else it is in PACKHOUSE_TOKEN")
+	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
 }
 
 // with runs do with an admin client, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
 	return f.open(cmd, s, func(c *adminClient) error {
 		if !c.Single && f.repo == "" {
-			return usage("say which repository with --repo NAME; packhouse repo list shows them")
+			return usage("--repo NAME is missing; packhouse repo list shows the repositories")
 		}
 		name, err := c.name(f.names())
 		if err != nil {
@@ -78,7 +78,7 @@ func (f *jobFlags) remote() (*adminClient, error) {
 		token = strings.TrimSpace(string(text))
 	}
 	if token == "" {
-		return nil, usage("no token: set PACKHOUSE_TOKEN or --token-file")
+		return nil, usage("--server needs a token: set PACKHOUSE_TOKEN or --token-file")
 	}
 	c, err := client.Remote(f.server, token)
 	if err != nil {
@@ -91,9 +91,9 @@ func jobCommand(s streams) *cobra.Command {
 	f := &jobFlags{}
 	parent := &cobra.Command{
 		Use:   "job",
-		Short: "Show, await and cancel compactions and scrubs",
-		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week. Calls that
-a client is waiting for (borg compact, vykar compact) are shown too.
+		Short: "Show, wait for and cancel compactions and scrubs",
+		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week, including
+those for which a client is waiting (borg compact, vykar compact).
 
   packhouse job list
   packhouse job show --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
@@ -136,7 +136,7 @@ func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name stri
 	return c.Jobs(ctx, name, func(text json.RawMessage) error {
 		var j compact.Job
 		if err := json.Unmarshal(text, &j); err != nil {
-			return fmt.Errorf("the server's answer: %w", err)
+			return fmt.Errorf("read the server's answer: %w", err)
 		}
 		when := j.When
 		if when == "" {
@@ -175,8 +175,8 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "show ID",
 		Short: "Show one job, as JSON",
-		Long: `Shows one job, as JSON. Of a compaction that vykar or V'Ger asked for (repack) "plan" tells whether it
-waits for its client's index, and how many packs stay until then, or no longer.`,
+		Long: `Shows one job, as JSON. For a compaction that vykar or V'Ger requested (repack), "plan" says whether it
+waits for its client's index, and how many source packs stay until then.`,
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
@@ -210,7 +210,7 @@ func jobWait(s streams, f *jobFlags) *cobra.Command {
 func jobCancel(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "cancel ID",
-		Short: "Cancel a job; one whose commit has begun is done all the same",
+		Short: "Cancel a job, unless its commit has already begun",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return f.with(cmd, s, func(c *adminClient, name string) error {
@@ -265,7 +265,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 		for _, key := range job.Damaged {
 			fmt.Fprintf(s.err, "damaged: %s\n", terminal.Printable(key))
 		}
-		return &exitError{exitFound, fmt.Errorf("%d damaged items; storing the same bytes again mends them", job.Bad)}
+		return &exitError{exitFound, fmt.Errorf("%d damaged items; a client that stores the same bytes again repairs them", job.Bad)}
 	}
 	return nil
 }

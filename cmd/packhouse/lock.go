@@ -16,10 +16,10 @@ func lockCommand(s streams) *cobra.Command {
 	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "lock",
-		Short: "Show and break what clients hold",
-		Long: `Shows every lock and session in every dialect: who holds it, since when, whether the client's
-own rule calls it stale, for how long no request of its principal and address has come to
-the repository, and the command that breaks it.
+		Short: "Show and break the locks and sessions of clients",
+		Long: `Shows the locks and sessions of all clients: who took each and when, whether it is stale by the
+client's own rule, how long ago its principal and address last sent a request to the
+repository, and the command that breaks it.
 
   packhouse lock list laptop
   packhouse lock break laptop --stale`,
@@ -94,7 +94,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 	stale := false
 	cmd := &cobra.Command{
 		Use:   "break NAME (ID… | --stale)",
-		Short: "Break locks: the client that holds one must not be at work any more",
+		Short: "Break locks, whose clients must no longer be running",
 		Args:  cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
@@ -103,7 +103,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 					return err
 				}
 				if stale == (len(args) > 0) {
-					return usage("say which: either IDs (packhouse lock list shows them) or --stale")
+					return usage("give either the IDs of locks (packhouse lock list shows them) or --stale")
 				}
 				locks, err := c.Locks(cmd.Context(), name)
 				if err != nil {
@@ -131,6 +131,6 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&stale, "stale", false, "all that the client's own rule calls stale")
+	cmd.Flags().BoolVar(&stale, "stale", false, "break all locks that are stale by the client's own rule")
 	return cmd
 }

@@ -16,18 +16,18 @@ func repoSalvage(s streams, f *adminFlags) *cobra.Command {
 	off := false
 	cmd := &cobra.Command{
 		Use:   "salvage NAME --for TIME",
-		Short: "Serve damaged items as they lie for a time",
-		Long: `Damaged items are not served. For a time this lets the server send and copy what lies on the disk, wrong
-bytes and all, so that the clients' own repair keeps what is right in them: borg check --repair
---verify-data, vykar check --repair --verify-data. Each is logged, and health is degraded
-meanwhile. It survives a restart of the server; --off ends it.
+		Short: "Serve the bytes of damaged items for a limited time",
+		Long: `Normally damaged items are not served. This command makes the server send and copy them for a limited time,
+with the wrong bytes, so that the clients' own repair can keep what is intact: borg check --repair
+--verify-data, vykar check --repair --verify-data. Each such item is logged, and health is degraded
+meanwhile. A restart of the server does not end it; --off does.
 
   packhouse repo salvage laptop --for 2h
   packhouse repo salvage laptop --off`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if off == (duration > 0) {
-				return usage("say for how long, with --for, or --off")
+				return usage("give --for TIME, such as --for 2h, or --off")
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				name, err := c.name(args)
@@ -41,9 +41,9 @@ meanwhile. It survives a restart of the server; --off ends it.
 				if f.json {
 					return terminal.JSON(s.out, text)
 				}
-				line := "damaged items are not served any more"
+				line := "damaged items are no longer served"
 				if !until.IsZero() {
-					line = "damaged items are served as they lie until " + until.Local().Format(time.RFC3339)
+					line = "damaged items are served with wrong bytes until " + until.Local().Format(time.RFC3339)
 				}
 				_, err = fmt.Fprintf(s.out, "%s: %s\n", shownName(name), line)
 				return err
@@ -51,7 +51,7 @@ meanwhile. It survives a restart of the server; --off ends it.
 		},
 	}
 	cmd.Flags().DurationVar(&duration, "for", 0, "how long, such as 2h; at most 168h")
-	cmd.Flags().BoolVar(&off, "off", false, "end it now")
+	cmd.Flags().BoolVar(&off, "off", false, "stop serving damaged items now")
 	return cmd
 }
 
@@ -59,13 +59,13 @@ func repoAcceptLoss(s streams, f *adminFlags) *cobra.Command {
 	yes, forget, dry := false, false, false
 	cmd := &cobra.Command{
 		Use:   "accept-loss NAME",
-		Short: "Say that missing files are lost, however many",
-		Long: `When more than 16 files and more than 1 % of a repository are missing at once, or more than half of it, or a
-directory below blobs, the server does not believe that they are lost: the disk may be another one.
-It then lists and stores nothing. This says that they are lost: shows what would be
-marked, asks, and marks it; what is left is served again, and the clients' own repair can
-begin. With --forget it also removes the rows of all missing items, for which health is
-degraded otherwise; within the grace time the trash has them.
+		Short: "Confirm that missing files are lost, also when they are many",
+		Long: `If more than 16 files and more than 1 % of a repository are missing at once, or more than half of it, or a
+directory below blobs, the server assumes that the disk is the wrong one or incomplete, and the
+repository refuses to list and store items. This command confirms that the files are lost. It shows what
+would be marked as missing, asks, and marks it. Then the rest is served again, and the clients' own
+repair can begin. With --forget it also removes the rows of all missing items, which otherwise keep
+health degraded; they are in the trash for the grace time.
 
   packhouse repo accept-loss laptop --dry-run
   packhouse repo accept-loss laptop`,
@@ -92,7 +92,7 @@ degraded otherwise; within the grace time the trash has them.
 					return nil
 				}
 				if !yes {
-					what := fmt.Sprintf("Clients will be told that %d items are gone. If their files may come back, bring them back first.", found.Items+found.Marked)
+					what := fmt.Sprintf("Clients will be told that %d items are missing. If you can restore their files, do that first.", found.Items+found.Marked)
 					if err := confirm(s, what, shownName(name), "--yes accepts without asking"); err != nil {
 						return err
 					}
@@ -109,9 +109,9 @@ degraded otherwise; within the grace time the trash has them.
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	cmd.Flags().BoolVar(&dry, "dry-run", false, "only show what would be marked")
-	cmd.Flags().BoolVar(&forget, "forget", false, "also remove the rows of missing items, to the trash")
+	cmd.Flags().BoolVar(&forget, "forget", false, "also move the rows of missing items to the trash")
 	return cmd
 }
 

@@ -100,19 +100,19 @@ func TestLossCommands(t *testing.T) {
 	call(3, `packs/\d+: its stored bytes are damaged.*1 problems`, `damage was found`, "check")
 	health("degraded", 0, 1, "1 damaged")
 	metric(`packhouse_repository_damaged_items{repository="laptop"} 1`)
-	call(2, `^$`, `for how long`, "repo", "salvage", "laptop")
-	call(2, `^$`, `for how long`, "repo", "salvage", "laptop", "--for", "2h", "--off")
+	call(2, `^$`, `give --for TIME`, "repo", "salvage", "laptop")
+	call(2, `^$`, `give --for TIME`, "repo", "salvage", "laptop", "--for", "2h", "--off")
 	call(1, `^$`, `at most 168 hours`, "repo", "salvage", "laptop", "--for", "200h")
-	call(0, `laptop: damaged items are served as they lie until 2`, `^$`, "repo", "salvage", "laptop", "--for", "2h")
-	health("degraded", 0, 1, "as they lie until")
+	call(0, `laptop: damaged items are served with wrong bytes until 2`, `^$`, "repo", "salvage", "laptop", "--for", "2h")
+	health("degraded", 0, 1, "with wrong bytes until")
 	metric(`packhouse_repository_salvage{repository="laptop"} 1`)
 	listed := s.expect(t, http.StatusOK, "GET", "/laptop/packs/", "")
 	for _, m := range regexp.MustCompile(`"name":"(\d+)"`).FindAllStringSubmatch(listed, -1) {
 		s.expect(t, http.StatusOK, "GET", "/laptop/packs/"+m[1], "")
 	}
-	if !strings.Contains(s.errs.String(), "damaged item is served as it lies") {
+	if !strings.Contains(s.errs.String(), "damaged item is served with wrong bytes") {
 		t.Error("the log says nothing of the damaged item that was served")
 	}
-	call(0, `laptop: damaged items are not served any more`, `^$`, "repo", "salvage", "laptop", "--off")
+	call(0, `laptop: damaged items are no longer served`, `^$`, "repo", "salvage", "laptop", "--off")
 	metric(`packhouse_repository_salvage{repository="laptop"} 0`)
 }

@@ -39,7 +39,7 @@ func compactions(r *client.Repository) [][2]string {
 		open = fmt.Sprintf("%d, whose sources (%s) stay until their clients have stored their index", u.OpenPlans, terminal.Bytes(u.Open))
 	}
 	lines := [][2]string{
-		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, given back when the disk is needed", u.KeptItems, terminal.Bytes(u.KeptBytes))},
+		{"kept", fmt.Sprintf("%d packs, %s; kept after compaction, deleted when disk space is needed", u.KeptItems, terminal.Bytes(u.KeptBytes))},
 		{"returned", fmt.Sprintf("%s; removed by a compaction, and back as a client may need it", terminal.Bytes(u.Returned))},
 		{"open plans", open},
 	}
@@ -58,10 +58,10 @@ func repoPlans(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "plans NAME",
 		Short: "List the compactions that wait for their client's index",
-		Long: `Lists the open plans of a V'Ger repository, oldest first: compactions whose client has not yet
-stored the index that refers to the new packs, as far as the server knows. Their sources stay beside
-the new packs until then, and count in no quota. An interrupted client's plans end with its next
-compaction. With --json one document per line.`,
+		Long: `Lists the open plans of a V'Ger repository, oldest first. A plan is open until the client has stored
+the index that refers to the new packs. Until then the source packs stay as well, and do not count
+against the quota. The open plans of an interrupted client end with its next compaction. With
+--json it prints one document per line.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {

@@ -95,7 +95,7 @@ func TestCompactionCommands(t *testing.T) {
 	for n := range 12 {
 		packs = append(packs, s.pack(t, "laptop", fmt.Sprintf("%04d", n), 1000))
 	}
-	ok(`(?m)^kept +0 packs, 0 bytes; kept after compaction, given back when the disk is needed\nreturned +0 bytes; .*\nopen plans +none\nstate +ok$`, "repo", "info", "laptop")
+	ok(`(?m)^kept +0 packs, 0 bytes; kept after compaction, deleted when disk space is needed\nreturned +0 bytes; .*\nopen plans +none\nstate +ok$`, "repo", "info", "laptop")
 	ok(`^$`, "repo", "plans", "laptop")
 	s.vger(t, http.StatusCreated, "PUT", "/laptop/locks/l.json", "{}")
 	s.vger(t, http.StatusOK, "GET", "/laptop/index", "")
@@ -138,14 +138,14 @@ func TestCompactionCommands(t *testing.T) {
 	s.vger(t, http.StatusOK, "GET", "/laptop/"+packs[0], "")
 	ok(`(?m)^returned +1021 bytes; removed by a compaction, and back as a client may need it$`, "repo", "info", "laptop")
 	ok(`^removed 0 items`, "trash", "empty", "laptop", "--yes")
-	fails(2, "nobody there to confirm", "trash", "empty", "laptop", "--compactions")
-	fails(2, "--older-than is not for --compactions", "trash", "empty", "laptop", "--compactions", "--older-than", "1h", "--yes")
+	fails(2, "nobody can confirm this", "trash", "empty", "laptop", "--compactions")
+	fails(2, "--older-than cannot be used with --compactions", "trash", "empty", "laptop", "--compactions", "--older-than", "1h", "--yes")
 	ok(fmt.Sprintf(`(?m)^kept +%d packs`, len(rows)-1), "repo", "info", "laptop")
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {
 		t.Fatalf("exit code of the server: %d", got)
 	}
 	// Without a server.
-	ok(fmt.Sprintf(`^gave back %d packs kept after compactions, %d bytes`, len(rows)-1, 1021*(len(rows)-1)), "trash", "empty", "laptop", "--compactions", "--yes")
+	ok(fmt.Sprintf(`^deleted %d packs kept after compactions, %d bytes`, len(rows)-1, 1021*(len(rows)-1)), "trash", "empty", "laptop", "--compactions", "--yes")
 	ok(`^$`, "trash", "list", "laptop", "--compactions")
 	ok(`(?m)^kept +0 packs`, "repo", "info", "laptop")
 	var emptied struct{ Items, Bytes *int64 }

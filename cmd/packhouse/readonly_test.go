@@ -166,7 +166,7 @@ func TestReadOnlyWithoutAnything(t *testing.T) {
 	}
 	remount(t, data, unix.MS_RDONLY)
 	s := startServer(t, top, "--data-dir", data)
-	if s.token == "" || !strings.Contains(s.out.String(), "of this run alone") {
+	if s.token == "" || !strings.Contains(s.out.String(), "valid until the server stops") {
 		t.Fatalf("no token:\n%s", s.out)
 	}
 	s.expect(t, http.StatusOK, "GET", "/r/config/a", "")

@@ -22,12 +22,12 @@ func repoRebuild(s streams, f *adminFlags) *cobra.Command {
 	var replace bool
 	cmd := &cobra.Command{
 		Use:   "rebuild [NAME]",
-		Short: "Make the index of a repository anew, from a snapshot and the blobs",
-		Long: `For a repository whose index (index.db) is lost or damaged: takes the newest index snapshot that can
-be read, and what the stored blobs say of themselves. No acknowledged item is lost; items that
-were deleted or moved since the snapshot may come back under their former names, and clients
-clean those up. The server must not run. An index that is there is set aside as index.db.lost
-with --replace.
+		Short: "Build a new index for a repository from a snapshot and the blobs",
+		Long: `Builds a new index for a repository whose index (index.db) is lost or damaged, from the newest
+readable index snapshot and the labels of the stored blobs. No acknowledged item is lost. Items that
+were deleted or moved since the snapshot may come back under their former names; a client's compact
+removes them. The server must not run. With --replace an existing index is renamed to
+index.db.lost.
 
   packhouse repo rebuild laptop
   packhouse repo rebuild -d /srv/backup/laptop --replace
@@ -47,7 +47,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 				dir = filepath.Join(dir, args[0])
 			}
 			if !layout.HasBlobs(dir) {
-				return usage("there is no repository in %s; give its name, or its directory with -d", dir)
+				return usage("there is no repository in %s; give the name of a repository, or its directory with -d", dir)
 			}
 			if err := holder.CheckOwner(dir, os.Geteuid()); err != nil {
 				return err
@@ -60,7 +60,7 @@ Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blob
 			return rebuild(cmd, s, f, dir, replace)
 		},
 	}
-	cmd.Flags().BoolVar(&replace, "replace", false, "set an index aside that is there")
+	cmd.Flags().BoolVar(&replace, "replace", false, "rename an existing index to index.db.lost")
 	return cmd
 }
 
@@ -82,7 +82,7 @@ func claimOffline(ctx context.Context, top, dir string) (release func() error, e
 
 func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace bool) error {
 	if layout.HasIndex(dir) && !replace {
-		return errors.New("the repository has an index; --replace sets it aside as index.db.lost")
+		return errors.New("the repository has an index; use --replace to rename it to index.db.lost and build a new one")
 	}
 	blobs := int64(0)
 	report, err := recovery.Rebuild(cmd.Context(), dir, recovery.RebuildOptions{
@@ -122,10 +122,10 @@ func showRebuilt(s streams, report recovery.RebuildReport) error {
 	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d missing, %d blobs superseded, %d unreadable\n",
 		from, report.Items, terminal.Bytes(report.Bytes), report.Recovered, report.Missing, report.Superseded, report.Unreadable)
 	if err == nil && report.Missing > 0 {
-		_, err = fmt.Fprintln(s.out, "what is missing was deleted since the snapshot, or lost: packhouse check names it, packhouse repo accept-loss --forget removes it")
+		_, err = fmt.Fprintln(s.out, "missing items were deleted since the snapshot, or are lost: packhouse check names them, packhouse repo accept-loss --forget removes them")
 	}
 	if err == nil && report.Superseded > 0 {
-		_, err = fmt.Fprintln(s.out, "what was superseded gave way to newer items of the same names; it can be restored for 30 days: packhouse trash list")
+		_, err = fmt.Fprintln(s.out, "superseded blobs have the same names as newer items; they can be restored for 30 days: packhouse trash list")
 	}
 	return err
 }

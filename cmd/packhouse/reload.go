@@ -37,18 +37,18 @@ func (sv *service) reloadOnHangup() (stop func()) {
 	}
 }
 
-// reload takes over what can change while the server runs, and says what cannot. A file with errors
-// changes nothing.
+// reload applies the settings that can change while the server runs, and warns of changes that need a restart. If the file has
+// errors nothing is changed.
 func (sv *service) reload() {
 	c, err := config.Load(sv.file, sv.overrides)
 	if err != nil {
-		sv.log.Error("reload: the configuration stays as it was", "error", err)
+		sv.log.Error("reload: the configuration has errors; nothing was changed", "error", err)
 		return
 	}
 	sv.keepFixed(&c)
 	if sv.cert != nil {
 		if err := sv.cert.Reload(); err != nil {
-			sv.log.Error("reload: the certificate stays as it was", "error", err)
+			sv.log.Error("reload: could not read the certificate; the old one is still used", "error", err)
 		}
 	}
 	sv.current.Store(&c)
@@ -61,7 +61,7 @@ func (sv *service) reload() {
 	sv.log.Info("reloaded the configuration")
 }
 
-// keepFixed takes back what needs a restart, and says so.
+// keepFixed restores the settings that need a restart, and logs a warning for each that has changed.
 func (sv *service) keepFixed(c *config.Config) {
 	old := sv.current.Load()
 	for _, fixed := range []struct {
@@ -81,20 +81,20 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},
 	} {
 		if !reflect.DeepEqual(fixed.was, fixed.now) {
-			sv.log.Warn("reload: this needs a restart", "setting", fixed.name)
+			sv.log.Warn("reload: this setting has changed and needs a restart", "setting", fixed.name)
 			fixed.keep()
 		}
 	}
 }
 
-// renewAuth has the tokens and users of a configuration count, and keeps its policies for the processes that hold a repository
-// while no server runs.
+// renewAuth applies the tokens and users of a configuration, and stores its policies for the processes that hold a repository while
+// no server runs.
 func (sv *service) renewAuth(c *config.Config) {
-	// Nothing is made in a directory that is not the one that was opened.
+	// Nothing is created in a directory that is not the one that was opened.
 	err := sv.server.components.set.Attached()
 	if err == nil && !sv.server.o.Claim.ReadOnly {
 		if err := c.Policies().Keep(sv.server.o.Claim.Dir); err != nil {
-			sv.log.Error("reload: stdio processes keep to the former policies when no server runs", "error", err)
+			sv.log.Error("reload: could not store the policies for stdio processes; without a server they use the old ones", "error", err)
 		}
 	}
 	var token string
@@ -103,7 +103,7 @@ func (sv *service) renewAuth(c *config.Config) {
 		token, source, err = sv.token()
 	}
 	if source.made {
-		sv.log.Warn("reload: the file of the token was gone; there is a new token", "file", source.path)
+		sv.log.Warn("reload: the token file was missing; a new token was generated", "file", source.path)
 	}
 	if err == nil {
 		var auth *api.Auth
@@ -112,7 +112,7 @@ func (sv *service) renewAuth(c *config.Config) {
 		}
 	}
 	if err != nil {
-		sv.log.Error("reload: token and users stay as they were", "error", err)
+		sv.log.Error("reload: could not read the token; token and users are not changed", "error", err)
 	}
 }
 

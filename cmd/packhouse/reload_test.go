@@ -98,7 +98,7 @@ func TestReload(t *testing.T) {
 	}
 	write(t, file, "[server]\ntoken = 'second'\ndata_dir = 'elsewhere'\nlog_level = 'debug'\n[[repository]]\nname = 'r'\nquota = 6\nappend_only = true\n")
 	hangup("reloaded the configuration")
-	if !strings.Contains(s.errs.String(), "this needs a restart setting=data_dir") {
+	if !strings.Contains(s.errs.String(), "this setting has changed and needs a restart setting=data_dir") {
 		t.Errorf("the log does not say that data_dir needs a restart:\n%s", s.errs)
 	}
 	s.expect(t, http.StatusUnauthorized, "GET", "/r/packs/a", "")
@@ -108,7 +108,7 @@ func TestReload(t *testing.T) {
 	s.expect(t, http.StatusForbidden, "DELETE", "/r/packs/a", "")
 
 	write(t, file, "[server]\ntoken_file = 'new.token'\ndata_dir = 'd'\n")
-	hangup("there is a new token")
+	hangup("a new token was generated")
 	made, err := os.ReadFile(filepath.Join(dir, "new.token"))
 	if err != nil {
 		t.Fatal(err)
@@ -117,7 +117,7 @@ func TestReload(t *testing.T) {
 	await(t, "the new token", func() bool { code, _ := s.do(t, "GET", "/r/packs/a", ""); return code == http.StatusOK }, s.errs)
 
 	write(t, file, "[server]\ntoken = 'third'\nnonsense = 1\n")
-	hangup("the configuration stays as it was")
+	hangup("the configuration has errors")
 	s.expect(t, http.StatusOK, "GET", "/r/packs/a", "")
 	if got := s.stop(t, syscall.SIGINT); got != 0 {
 		t.Errorf("exit code: got %d, want 0", got)
@@ -295,7 +295,7 @@ func TestDrain(t *testing.T) {
 			if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 				t.Fatal(err)
 			}
-			s.errs.await(t, "finishing in-flight requests")
+			s.errs.await(t, "waiting for running requests")
 			if test.again {
 				if err := s.Process.Signal(syscall.SIGTERM); err != nil {
 					t.Fatal(err)

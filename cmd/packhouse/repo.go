@@ -18,7 +18,7 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// stateOf is whether a repository can be used, and why not.
+// stateOf describes whether a repository can be used, and if not, why.
 func stateOf(r *client.Repository) string {
 	switch {
 	case r.Error != nil:
@@ -38,7 +38,8 @@ func repoCommand(s streams) *cobra.Command {
 	parent := &cobra.Command{
 		Use:   "repo",
 		Short: "List, inspect, create and destroy repositories",
-		Long: `Works through the server that runs on the data directory, or opens it if none does.
+		Long: `Sends requests to the server that runs on the data directory. If none runs, the command opens
+the directory itself.
 
   packhouse repo list
   packhouse repo info laptop --json
@@ -61,8 +62,8 @@ func repoList(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the repositories",
-		Long: `Lists the repositories: name, dialect, items, bytes, quota, last backup and state. On a terminal
-with a heading; elsewhere tabs between the columns and plain numbers.`,
+		Long: `Lists the repositories: name, dialect, items, bytes, quota, last backup and state. On a terminal it
+prints a heading; otherwise it separates the columns by tabs and prints plain numbers.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
@@ -94,12 +95,12 @@ func repoInfo(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "info NAME",
 		Short: "Show one repository",
-		Long: `Shows one repository. With -d DIRECTORY of a single repository there is no NAME.
+		Long: `Shows one repository. If -d is the directory of a single repository, leave NAME out.
 
-Of V'Ger repositories it also shows what compactions have left: open plans, whose sources stay until
-their clients have stored their index (packhouse repo plans shows them all); what is kept after
-compactions, which is given back when the disk is needed (packhouse trash list --compactions); and
-what came back of it, as a client asked for it.`,
+For V'Ger repositories it also shows the state of compactions: open plans, whose source packs stay until
+the client has stored its index (packhouse repo plans shows all of them); packs that are kept after
+compactions and deleted when disk space is needed (packhouse trash list --compactions); and
+packs that were brought back because a client requested them.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
@@ -136,8 +137,9 @@ func showRepository(s streams, r *client.Repository) error {
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
-		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s", r.Usage.LogSegments, terminal.Bytes(r.Usage.LogBytes), r.Usage.LogItems, terminal.Bytes(r.Usage.LogLive))},
 		{"last backup", backup},
+		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s; %d rows not in the index file yet",
+			r.Log.Segments, terminal.Bytes(r.Log.Bytes), r.Log.Items, terminal.Bytes(r.Log.Live), r.Log.PendingRows)},
 	}
 	if r.Dialect == "vger" {
 		lines = append(lines, compactions(r)...)
@@ -158,8 +160,8 @@ func repoCreate(s streams, f *adminFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "create NAME --dialect borgstore|vger",
 		Short: "Create a repository",
-		Long: `Creates an empty repository for clients of one dialect. Clients with the right to create do it
-themselves (borg repo-create, vykar init); this is for those without.
+		Long: `Creates an empty repository for clients of one protocol. Clients with write permission create
+repositories themselves (borg repo-create, vykar init); this command is for clients without.
 
   packhouse repo create laptop --dialect borgstore`,
 		Args: exactly(1, "a NAME"),
@@ -172,7 +174,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				if c.Single {
-					return usage("the directory is one repository; say which data directory with --data-dir")
+					return usage("the directory is a single repository; give the data directory with --data-dir")
 				}
 				if err := c.Create(cmd.Context(), args[0], dialect); err != nil {
 					return err
@@ -182,7 +184,7 @@ themselves (borg repo-create, vykar init); this is for those without.
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dialect, "dialect", "", "whose repository it is: borgstore or vger")
+	cmd.Flags().StringVar(&dialect, "dialect", "", "protocol of the repository: borgstore or vger")
 	return cmd
 }
 
@@ -191,8 +193,8 @@ func repoDestroy(s streams, f *adminFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "destroy NAME",
 		Short: "Remove a repository and all its backups for good",
-		Long: `Removes a repository at once, without grace: nothing of it can be restored. Asks for its name
-first, unless --yes.
+		Long: `Removes a repository immediately and without grace time: nothing of it can be restored. Asks for the
+repository's name as confirmation, unless --yes is given.
 
   packhouse repo destroy old-laptop`,
 		Args: cobra.MaximumNArgs(1),
@@ -220,7 +222,7 @@ first, unless --yes.
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask")
+	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	return cmd
 }
 
@@ -234,9 +236,9 @@ func shownName(name string) string {
 // confirm says what will happen, and asks for the name of what it happens to.
 func confirm(s streams, what, name, otherwise string) error {
 	if f, ok := s.in.(*os.File); !ok || !terminal.Is(f) {
-		return usage("nobody there to confirm; %s", otherwise)
+		return usage("standard input is not a terminal, so nobody can confirm this; %s", otherwise)
 	}
-	fmt.Fprintf(s.err, "%s\nType %s to go on: ", what, name)
+	fmt.Fprintf(s.err, "%s\nType %s to continue: ", what, name)
 	answer, err := bufio.NewReader(s.in).ReadString('\n')
 	if err != nil {
 		return err
@@ -251,8 +253,8 @@ func repoQuota(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "quota NAME [SIZE|none|default]",
 		Short: "Show or set the quota of a repository",
-		Long: `Without SIZE shows quota and usage. With SIZE stores a limit with the repository, which wins
-over the configuration from then on; none is no limit. With default the configuration holds again.
+		Long: `Without SIZE it shows quota and usage. With SIZE it stores a quota in the repository, which overrides
+the configuration; "none" means no limit, and "default" goes back to the configuration.
 
   packhouse repo quota laptop 500G
   packhouse repo quota laptop default`,

@@ -61,10 +61,10 @@ func TestAdministration(t *testing.T) {
 		fails(1, "no such repository", "repo", "info", "nothing")
 		fails(2, "name of a repository is missing", "repo", "info")
 		fails(1, "no such repository", "check", "nothing")
-		fails(2, "nobody there to confirm", "repo", "destroy", "laptop")
+		fails(2, "nobody can confirm this", "repo", "destroy", "laptop")
 		fails(2, "--dialect must be", "repo", "create", "x")
 		fails(2, "does not begin with '.'", "repo", "create", ".x", "--dialect", "vger")
-		fails(2, "say which", "lock", "break", "laptop")
+		fails(2, "give either the IDs", "lock", "break", "laptop")
 		fails(1, "there is no lock zz", "lock", "break", "laptop", "zz")
 		ok(`locks/aa\tlock\th\t1\t`, "lock", "list", "laptop")
 		ok(`created vault`, "repo", "create", "vault", "--dialect", "vger")
@@ -98,7 +98,7 @@ func TestAdministration(t *testing.T) {
 		t.Errorf("trash after the restore:\n%s", after)
 	}
 	fails(1, "not found", "trash", "restore", "laptop", id)
-	fails(2, "nobody there to confirm", "trash", "empty", "laptop")
+	fails(2, "nobody can confirm this", "trash", "empty", "laptop")
 	fails(2, "is not a duration", "trash", "empty", "laptop", "--older-than", "long", "--yes")
 	fails(1, "no such repository", "trash", "empty", "nothing", "--yes")
 	ok(`^removed 0 items`, "trash", "empty", "laptop", "--yes", "--older-than", "1h")
@@ -216,16 +216,16 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"serve", "--listen", "8484"}, 2, `--listen: "8484" is not an address`},
 		{[]string{"serve", "--quota", "10Q"}, 2, `--quota: "10Q" is not a size`},
 		{[]string{"serve", "--grace", "soon"}, 2, `--grace: "soon" is not a duration`},
-		{[]string{"serve", "--compact-grace", "59m"}, 2, `--compact-grace: "59m" is too short; the least is 1h0m0s`},
-		{[]string{"serve", "--compact-young", "0"}, 2, `--compact-young: "0" is too short; the least is 1s`},
-		{[]string{"serve", "--rest", "--compact-grace", "3h", "--backend", "FILE:x"}, 2, "--compact-grace has no meaning with --rest"},
+		{[]string{"serve", "--compact-grace", "59m"}, 2, `--compact-grace: "59m" is too short; the minimum is 1h0m0s`},
+		{[]string{"serve", "--compact-young", "0"}, 2, `--compact-young: "0" is too short; the minimum is 1s`},
+		{[]string{"serve", "--rest", "--compact-grace", "3h", "--backend", "FILE:x"}, 2, "--compact-grace cannot be used with --rest"},
 		{[]string{"serve", "--log-format", "xml"}, 2, `--log-format: "xml" is not one of pretty, json`},
 		{[]string{"serve", "--log-level", "inof"}, 2, `did you mean "info"?`},
 		{[]string{"serve", "--lock-ttl-seconds", "0"}, 2, "above 0"},
 		{[]string{"serve", "--data-dir", ""}, 2, "--data-dir: must not be empty"},
 		{[]string{"serve", "--tls-cert", "x", "-d", filepath.Join(dir, "not")}, 1, "packhouse: tls_cert and tls_key belong together"},
 		{[]string{"serve", "--tls-cert", "x", "--tls-key", "y", "-d", filepath.Join(dir, "not")}, 1, "TLS certificate"},
-		{[]string{"serve", "--token-file", filepath.Join(dir, "no", "token"), "-d", filepath.Join(dir, "not")}, 1, "no such directory"},
+		{[]string{"serve", "--token-file", filepath.Join(dir, "no", "token"), "-d", filepath.Join(dir, "not")}, 1, "its directory does not exist"},
 		{[]string{"serve", "--token-file", empty, "-d", filepath.Join(dir, "not")}, 1, "empty: the token must not be empty"},
 		{[]string{"serve", "--config", filepath.Join(dir, "none.toml")}, 1, "none.toml: no such file"},
 		{[]string{"serve", "--config", bad}, 1, `bad.toml:2: unknown key "lissen"; did you mean "listen"?`},
@@ -235,8 +235,8 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"config", "check", bad}, 1, `bad.toml:2: unknown key "lissen"`},
 		{[]string{"config", "check", good}, 0, "good.toml: warning: rate_limit_rps has no effect"},
 		{[]string{"config", "check"}, 2, "needs a FILE"},
-		{[]string{"job", "show", "x", "-d", dir}, 2, "say which repository with --repo NAME"},
-		{[]string{"compact", "--plan", "x", "-d", dir}, 2, "say which repository with --repo NAME"},
+		{[]string{"job", "show", "x", "-d", dir}, 2, "--repo NAME is missing"},
+		{[]string{"compact", "--plan", "x", "-d", dir}, 2, "--repo NAME is missing"},
 		{[]string{"repo", "list", "-d", filepath.Join(dir, "missing")}, 1, "there is no directory"},
 		{[]string{"hold", "--dir", "x"}, 2, "absolute"},
 		{[]string{"hold", "--dir", filepath.Join(dir, "h"), "--idle", "long"}, 2, "not a duration"},

@@ -24,7 +24,7 @@ import (
 	"packhouse/repo/policy"
 )
 
-// restName is the program whose options the verb of that name takes, and that it stands in for.
+// restName is the program that the verb of the same name replaces; the verb accepts its options.
 const restName = stdio.ServerName
 
 // restFlags are the options of borgstore-server-rest, and of `borg serve --rest`.
@@ -49,38 +49,38 @@ func restCommand(s streams) *cobra.Command {
 	f := &restFlags{}
 	cmd := &cobra.Command{
 		Use:   restName,
-		Short: "Serve one repository, with the options of the program of that name",
+		Short: "Serve one repository, with the options of borgstore's own server",
 		Long: `Serves one repository at / for BorgStore clients, with exactly the options of
 borgstore-server-rest. A symbolic link of that name to packhouse does the same.
 
   packhouse borgstore-server-rest --backend file:///srv/backup/laptop --username u --password p
   packhouse borgstore-server-rest --stdio --backend FILE:backup/laptop
 
-Any number of --stdio processes, and packhouse serve on the directory above, work on one
-repository at a time: they share one process that holds it.
+Any number of --stdio processes can use one repository at the same time, also while packhouse
+serve runs on the directory that contains it: all of them use the one process that has it open.
 
-Exit codes: 0 end of input or a signal to stop, 1 unusable arguments or an error, 2 wrong command line.`,
+Exit codes: 0 end of input or stopped by a signal, 1 invalid option value or an error, 2 wrong command line.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error { return borgstoreServer(cmd, s, f) },
 	}
 	flags := cmd.Flags()
 	flags.SortFlags = false
-	flags.StringVar(&f.backend, "backend", "", "the repository's directory, `URL` file:///PATH or FILE:path; required")
+	flags.StringVar(&f.backend, "backend", "", "directory of the repository, `URL` file:///PATH or FILE:path; required")
 	flags.StringVar(&f.host, "host", "127.0.0.1", "`address` to listen on")
 	flags.IntVar(&f.port, "port", 5618, "`port` to listen on")
-	flags.StringVar(&f.username, "username", "", "`name` clients must send (with --password)")
-	flags.StringVar(&f.password, "password", "", "`secret` clients must send; visible in the process list")
-	flags.StringVar(&f.permissions, "permissions", "", "what clients may do: a JSON object of prefix to letters, or a `name`")
-	flags.StringVar(&f.quota, "quota", "", "most the repository may hold, `bytes` or a size such as 10G")
-	flags.BoolVar(&f.socketActivation, "socket-activation", false, "serve the socket that systemd passed")
-	flags.BoolVar(&f.stdio, "stdio", false, "speak on stdin and stdout")
+	flags.StringVar(&f.username, "username", "", "user `name` that clients must send; needs --password")
+	flags.StringVar(&f.password, "password", "", "password that clients must send; the `secret` is visible in the process list")
+	flags.StringVar(&f.permissions, "permissions", "", "what clients may do: a `name`, or a JSON object from key prefixes to letters")
+	flags.StringVar(&f.quota, "quota", "", "maximum size of the repository, `bytes` or a size such as 10G")
+	flags.BoolVar(&f.socketActivation, "socket-activation", false, "listen on the socket that systemd passes")
+	flags.BoolVar(&f.stdio, "stdio", false, "serve one client on stdin and stdout")
 	return cmd
 }
 
 // addServe adds what `borg serve` understands to the flags of serve.
 func (f *restFlags) addServe(flags *pflag.FlagSet) {
-	flags.BoolVar(&f.rest, "rest", false, "speak on stdin and stdout for one repository, as borg starts it over ssh")
-	flags.StringVar(&f.backend, "backend", "", "with --rest: the repository's directory, FILE:`path`")
+	flags.BoolVar(&f.rest, "rest", false, "serve one repository on stdin and stdout; borg starts this over ssh")
+	flags.StringVar(&f.backend, "backend", "", "with --rest: directory of the repository, FILE:`path`")
 	flags.StringArrayVar(&f.restriction.Paths, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
 	flags.StringArrayVar(&f.restriction.Repositories, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
 	for _, name := range borgSwitches {
@@ -103,13 +103,13 @@ var (
 func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("backend"):
-		return usage("--backend belongs to --rest; a server of many repositories has --data-dir")
+		return usage("--backend can only be used with --rest; without --rest use --data-dir")
 	case f.restriction.Restricted():
-		return usage("--restrict-to-path and --restrict-to-repository belong to --rest; a server of many repositories has --data-dir")
+		return usage("--restrict-to-path and --restrict-to-repository can only be used with --rest; without --rest use --data-dir")
 	}
 	for _, name := range slices.Concat(borgSwitches, borgOptions) {
 		if flags.Changed(name) {
-			return usage("--%s is an option of borg and belongs to --rest", name)
+			return usage("--%s is an option of borg and can only be used with --rest", name)
 		}
 	}
 	return nil
@@ -156,7 +156,7 @@ func (f *restFlags) parse() (parsed, error) {
 
 func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	if flags := cmd.Flags(); (flags.Changed("username") || flags.Changed("password")) && (f.username == "" || f.password == "") {
-		return errors.New("--username and --password belong together, and neither may be empty: the server would be open to everyone")
+		return errors.New("--username and --password must be given together and must not be empty, or the server would be open to everyone")
 	}
 	p, err := f.parse()
 	if err == nil {
@@ -226,11 +226,11 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 	return srv.run(ctx, listeners, config.Defaults().Drain)
 }
 
-// listen opens the address, or takes the one socket that was passed.
+// listen opens the address, or returns the only socket that was passed.
 func (f *restFlags) listen(ctx context.Context) ([]net.Listener, error) {
 	if !f.socketActivation {
 		if f.port < 0 || f.port > 65535 {
-			return nil, fmt.Errorf("--port: %d is not a port", f.port)
+			return nil, fmt.Errorf("--port: %d is not a port number (0 to 65535)", f.port)
 		}
 		l, err := api.Listen(ctx, net.JoinHostPort(f.host, strconv.Itoa(f.port)))
 		if err != nil {

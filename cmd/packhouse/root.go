@@ -13,20 +13,20 @@ func rootCommand(s streams) *cobra.Command {
 	root := &cobra.Command{
 		Use:   "packhouse",
 		Short: "Backup storage server for BorgBackup 2, V'Ger and vykar",
-		Long: `Packhouse keeps the repositories of backup clients: BorgBackup 2 and whatever else is
-built on BorgStore, V'Ger and vykar. Clients encrypt; the server never sees a key.
+		Long: `Packhouse stores the repositories of backup clients: BorgBackup 2 and other programs built on
+BorgStore, V'Ger and vykar. Clients encrypt their data; the server never has a key.
 
-A server on this machine, with a new token, in ./packhouse-data:
+Start a server on this machine, with a new token and the data in ./packhouse-data:
 
   packhouse serve
 
-A repository over ssh, without a server (packhouse must be installed there; borg up to
-2.0.0b23 writes rest:// instead of ssh://):
+Use a repository over ssh, without a server (packhouse must be installed on the remote machine;
+with borg up to 2.0.0b23 write rest:// instead of ssh://):
 
   BORG_REMOTE_PATH=packhouse borg -r ssh://user@host//srv/backup/laptop repo-list
 
 Exit codes: 0 success, 1 failure, 2 wrong command line, 3 damage found (check, scrub, job wait,
-repo rebuild), 83 serve --rest: this repository is not allowed here.`,
+repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          cobra.ArbitraryArgs,

@@ -7,7 +7,7 @@ import (
 	"packhouse/internal/terminal"
 )
 
-// printRows prints what list finds as it comes: a row each, or with --json the document.
+// printRows prints the documents of list while they are received, as rows of a table or, with --json, unchanged.
 func printRows[T any](
 	s streams, f *adminFlags, columns []string,
 	list func(each func(T, json.RawMessage) error) error, print func(*terminal.Table, T),

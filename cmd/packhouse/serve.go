@@ -30,31 +30,31 @@ func serveCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "serve",
 		Short: "Serve the repositories of a data directory",
-		Long: `Serves all repositories of a data directory over HTTP, each at /NAME. A repository comes
-into being when a client creates it.
+		Long: `Serves all repositories of a data directory over HTTP, each at /NAME. Clients create
+repositories.
 
 Without any configuration the data directory is ./packhouse-data, the address is
-127.0.0.1:8484, and a random token is made and printed:
+127.0.0.1:8484, and a random token is generated and printed:
 
   packhouse serve
 
-On all addresses, with TLS and at most 500 GiB a repository:
+Listen on all addresses, with TLS, and allow each repository 500 GiB:
 
   packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
 
-With a configuration file (docs/configuration.md lists its keys; flags win over the
-environment, the environment over the file):
+Use a configuration file (docs/configuration.md lists its keys; flags override the
+environment, and the environment overrides the file):
 
   packhouse serve --config /etc/packhouse.toml
 
 The token comes from --token-file, else from PACKHOUSE_TOKEN, VYKAR_TOKEN or VGER_TOKEN, else
 from the configuration file, else from .packhouse/token in the data directory.
 
-SIGHUP reads the configuration again. SIGINT or SIGTERM finishes running requests and stops;
-a second one stops at once. Exit code 0: stopped on request.
+On SIGHUP the server reads the configuration again. On SIGINT or SIGTERM it finishes running
+requests and stops; on a second signal it stops immediately. Exit code 0: stopped by a signal.
 
-With --rest it speaks on stdin and stdout for one repository, as borg wants it over ssh;
---permissions, --append-only and --quota then hold for this client:
+With --rest it serves one repository on stdin and stdout, which is what borg uses over ssh;
+--permissions, --append-only and --quota then apply to this client:
 
   packhouse serve --rest --backend FILE:/srv/backup/laptop`,
 		Args: exactly(0, ""),
@@ -116,8 +116,8 @@ type service struct {
 	unkept   string // the token of this run, which could not be kept; "": there is none
 }
 
-// run serves until ctx ends. The order of a start: what can be refused is refused before anything is made, and clients are
-// answered only when everything else is ready.
+// run serves until ctx ends. The order of a start: all checks that can fail come before anything is created, and clients get
+// answers only when everything else is ready.
 func (sv *service) run(ctx context.Context, s streams) (err error) {
 	sv.current.Store(&sv.c)
 	dir, err := sv.examine()
@@ -175,7 +175,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
 
-// examine refuses what can be refused without a claim on the data directory, which need not exist, and returns its path.
+// examine makes the checks that need no claim on the data directory, which need not exist, and returns its path.
 func (sv *service) examine() (dir string, err error) {
 	if dir, err = datadir.ResolveDir(sv.c.DataDir); err != nil {
 		return "", fmt.Errorf("data directory: %w", err)
@@ -197,19 +197,19 @@ func (sv *service) examine() (dir string, err error) {
 	return dir, err
 }
 
-// prepare makes what a server keeps in its data directory, as far as that takes writes, and returns the directory's identity;
-// "": it has none. made: this start has given it one.
+// prepare creates the server's files in its data directory, if that is writable, and returns the directory's identity; "": it has
+// none. made: this start created the identity.
 func (sv *service) prepare(claim *holder.Claim) (id string, made bool, err error) {
 	sv.readOnly = claim.ReadOnly
 	if id, made, err = identify(claim, sv.c.DataID); err != nil {
 		return "", false, err
 	}
 	if missing := missingRepositories(claim.Dir, &sv.c); len(missing) > 0 {
-		sv.log.Warn("the configuration names repositories that are not in the data directory; is this the right one?",
+		sv.log.Warn("repositories in the configuration do not exist in the data directory; check that it is the right one",
 			"path", claim.Dir, "repositories", strings.Join(missing, ", "))
 	}
 	if claim.ReadOnly {
-		sv.log.Warn("the file system of the data directory is read-only: clients can read, and nothing is written; their locks are kept in memory", "path", claim.Dir)
+		sv.log.Warn("the file system of the data directory is read-only: clients can only read, and their locks are kept in memory", "path", claim.Dir)
 		return id, made, nil
 	}
 	return id, made, sv.c.Policies().Keep(claim.Dir)
@@ -242,7 +242,7 @@ func (sv *service) token() (string, tokenSource, error) {
 		return sv.unkept, tokenSource{made: first}, err
 	}
 	if info, statErr := os.Stat(path); err == nil && statErr == nil && info.Mode().Perm()&0o077 != 0 {
-		sv.log.Warn("others can read the file of the token; make its mode 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
+		sv.log.Warn("other users can read the token file; set its mode to 0600", "mode", fmt.Sprintf("%04o", info.Mode().Perm()))
 	}
 	return token, tokenSource{path, made}, err
 }
@@ -275,6 +275,6 @@ func (sv *service) authorize(repository string, p repo.Principal) repo.Principal
 // notify tells the service manager, if there is one.
 func (sv *service) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
-		sv.log.Warn("tell the service manager", "error", err)
+		sv.log.Warn("could not notify the service manager", "error", err)
 	}
 }

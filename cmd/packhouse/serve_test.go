@@ -164,7 +164,7 @@ func TestForeignEntries(t *testing.T) {
 	s.expect(t, http.StatusConflict, "POST", "/packs/?cmd=create", "")
 	for name, want := range map[string]bool{
 		"name=lost+found": true, "name=packs": true, "name=.hidden": true, "name=config": true, "name=empty": false, "name=half": false,
-		"others can read the file of the token": true,
+		"other users can read the token file": true,
 	} {
 		if got := strings.Contains(s.errs.String(), name); got != want {
 			t.Errorf("%q in the log: got %v, want %v\n%s", name, got, want, s.errs)

@@ -45,24 +45,24 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.SortFlags = false
 	flags.StringVarP(&f.config, "config", "c", "", "configuration `file` (TOML)")
 	flags.StringArrayVarP(&f.listen, "listen", "l", d.Listen, "`address` to listen on, host:port or unix:PATH; may be repeated")
-	flags.StringVarP(&f.dataDir, "data-dir", "d", d.DataDir, "`directory` of the repositories; made if missing")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` of the token; made if missing (default DATA-DIR/.packhouse/token)")
+	flags.StringVarP(&f.dataDir, "data-dir", "d", d.DataDir, "`directory` of the repositories; created if missing")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` that contains the token; created if missing (default DATA-DIR/.packhouse/token)")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
-	flags.BoolVar(&f.appendOnly, "append-only", false, "refuse to delete and overwrite backups")
-	flags.StringVar(&f.permissions, "permissions", "", "what clients may do at most: all, no-delete, write-only, read-only or a JSON `table` of prefix to letters")
-	flags.StringVar(&f.quota, "quota", "", "most a repository may hold, `size` such as 500M or 10G (clients' indexes may exceed it by a bound); 0: no limit (default)")
-	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads leave free, `size` (default 64M)")
+	flags.BoolVar(&f.appendOnly, "append-only", false, "do not allow clients to delete or overwrite backups")
+	flags.StringVar(&f.permissions, "permissions", "", "upper limit of what clients may do: all, no-delete, write-only, read-only or a JSON `table` from key prefixes to letters")
+	flags.StringVar(&f.quota, "quota", "", "maximum `size` of a repository, such as 500M or 10G (indexes of clients may exceed it up to a bound); 0: no limit (default)")
+	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads must leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
-	flags.StringVar(&f.keptFor, "compact-grace", "", "`time` for which packs are kept that a client's compaction has removed, at least 1h (default 48h)")
-	flags.StringVar(&f.young, "compact-young", "", "`time` within which nothing is removed as unused by a V'Ger client if it is not known when it read the index (default 48h)")
-	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "life of a lock of old V'Ger clients, `seconds`")
-	flags.StringVar(&f.maxBody, "max-body", "", "largest item, `size` (default 1G)")
-	flags.StringVar(&f.drain, "drain", d.Drain.String(), "`time` that running requests have to finish at a stop")
+	flags.StringVar(&f.keptFor, "compact-grace", "", "`time` for which packs are kept after a client's compaction has removed them, at least 1h (default 48h)")
+	flags.StringVar(&f.young, "compact-young", "", "minimum age, `time`, of packs that a V'Ger client may remove as unused if it is not known when the client read the index (default 48h)")
+	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "lifetime of locks of V'Ger clients before 0.11.6, `seconds`")
+	flags.StringVar(&f.maxBody, "max-body", "", "maximum `size` of an item (default 1G)")
+	flags.StringVar(&f.drain, "drain", d.Drain.String(), "`time` for which a server that is stopping waits for running requests")
 	flags.StringVar(&f.logFormat, "log-format", d.LogFormat, "pretty or json")
 	flags.StringVar(&f.logLevel, "log-level", d.LogLevel, "debug, info, warn or error")
 	flags.BoolVar(&f.debug, "debug", false, "the same as --log-level debug")
-	flags.StringVar(&f.profile, "profile", "", "`directory` for profiles of the time between two signals SIGUSR1")
+	flags.StringVar(&f.profile, "profile", "", "`directory` for profiles, recorded between two SIGUSR1 signals")
 	_ = flags.MarkHidden("profile") // for `bench store --profiles`; there is such a flag
 	for _, name := range inert {
 		flags.Int(name, 0, "")
@@ -88,7 +88,7 @@ func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "reserve", "grace", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
-			return usage("--%s has no meaning with --rest, where one client speaks on stdin", name)
+			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
 		}
 	}
 	for name, value := range map[string]string{"permissions": f.permissions, "quota": f.quota} {

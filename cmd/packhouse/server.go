@@ -48,7 +48,7 @@ type serverOptions struct {
 	// Moved is called when the directory is not what lies under its path any more. nil: the server refuses requests until it is,
 	// and goes on then.
 	Moved func()
-	// GaveUp is called when a repository has been given up because its directory was taken away. nil: nobody wants to know.
+	// GaveUp is called after a repository was closed because its directory was moved or replaced. It may be nil.
 	GaveUp func()
 
 	detached func() // of the server, like reattach; nil: with Moved
@@ -151,7 +151,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	return srv, nil
 }
 
-// listen opens the socket. Maintenance is at work by now: it may have found that the directory is not the one that was claimed.
+// listen opens the socket. Maintenance is running by now: it may have found that the directory is not the one that was claimed.
 func (srv *server) listen() (err error) {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -206,8 +206,8 @@ func (srv *server) run(ctx context.Context, listeners []net.Listener, drain time
 	return errors.Join(fault, srv.close(drain))
 }
 
-// watchInterval is how often a server looks whether its directory and its repositories are those that were opened, when nobody
-// asks for them.
+// watchInterval is how often a server checks, without a request, that its directory and its repositories are the ones that were
+// opened.
 const watchInterval = time.Second
 
 // watch looks until ctx ends.
@@ -221,7 +221,7 @@ func (srv *server) watch(ctx context.Context) {
 		case <-ticker.C:
 		}
 		if err := srv.components.set.Refresh(); err != nil && srv.o.Moved != nil {
-			srv.o.Log.Warn("the directory is not the one that was opened any more", "error", err)
+			srv.o.Log.Warn("the directory is missing or not the one that was opened; this process ends", "error", err)
 			srv.o.Moved()
 			return
 		}
@@ -231,7 +231,8 @@ func (srv *server) watch(ctx context.Context) {
 // reattachPatience is how long an attempt to take the directory again waits for processes that have it.
 const reattachPatience = 2 * time.Second
 
-// letGo gives up the claim of a directory that is not the one that was opened, with the socket in it, so that its volume is free.
+// letGo releases the claim of a directory that is not the one that was opened, with the socket in it, so that its volume can be
+// unmounted.
 func (srv *server) letGo() {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -244,11 +245,11 @@ func (srv *server) letGo() {
 		err = srv.socket.Close()
 	}
 	if err := errors.Join(err, srv.o.Claim.Suspend()); err != nil {
-		srv.o.Log.Warn("letting go of the directory", "error", err)
+		srv.o.Log.Warn("could not release the data directory", "error", err)
 	}
 }
 
-// reattach claims what lies under the directory's path now, after letGo.
+// reattach claims the directory that is at the path now, after letGo.
 func (srv *server) reattach() error {
 	srv.mu.Lock()
 	defer srv.mu.Unlock()
@@ -279,7 +280,7 @@ func (srv *server) close(drain time.Duration) error {
 	left := make(chan error, 1)
 	go func() { left <- srv.local.Leave(ctx) }()
 	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
-		srv.o.Log.Warn("stopping: not every request could finish", "error", err)
+		srv.o.Log.Warn("stopping: some requests did not finish in time", "error", err)
 	}
 	srv.mu.Lock()
 	srv.ended = true

@@ -26,7 +26,7 @@ func untilSignal(ctx context.Context, log *slog.Logger) (_ context.Context, stop
 					number, _ := s.(syscall.Signal)
 					os.Exit(128 + int(number))
 				}
-				log.Info("stopping: finishing in-flight requests", "signal", s.String())
+				log.Info("stopping: waiting for running requests", "signal", s.String())
 				cancel()
 			}
 		}

@@ -37,7 +37,7 @@ func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
 	if allowed, err := f.restriction.Allows(p.dir); err != nil {
 		return err
 	} else if !allowed {
-		return restricted("this repository is not allowed here")
+		return restricted("access to this repository is not allowed")
 	}
 	if err := datadir.CheckApart(p.dir); err != nil {
 		return err

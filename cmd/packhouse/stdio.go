@@ -79,7 +79,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 			hangup = nil
 			gone.Reset(p.end)
 		case <-gone.C:
-			log.Warn("the client is gone and its last request does not end")
+			log.Warn("the client has disconnected, but its last request does not end")
 			return nil
 		}
 	}
@@ -141,7 +141,7 @@ func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 	}
 	if found.Name != "" {
 		if err := datadir.CheckName(found.Name); err != nil {
-			return nil, errors.Join(fmt.Errorf("the directory is in one that packhouse serves: %w", err), found.Close())
+			return nil, errors.Join(fmt.Errorf("the directory is inside a data directory that a server has open: %w", err), found.Close())
 		}
 	}
 	return stdio.NewLink(found.Conn, p.header(found.Name)), nil

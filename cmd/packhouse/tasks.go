@@ -19,7 +19,7 @@ func (sv *service) tasks() []maintenance.Task {
 			}
 			removed, err := vger.RemoveStale(ctx, r.As(repo.Principal{Name: "maintenance"}), ttl)
 			for _, lock := range removed {
-				sv.log.Warn("removed a lock without signs of life", "repository", name, "lock", lock.ID, "host", lock.Host, "refreshed", lock.Refreshed)
+				sv.log.Warn("removed a stale lock", "repository", name, "lock", lock.ID, "host", lock.Host, "refreshed", lock.Refreshed)
 			}
 			return err
 		},

@@ -37,7 +37,7 @@ func keptToken(path string) (token string, made bool, err error) {
 		return "", false, err
 	}
 	if err := vfs.WriteNew(vfs.OS(), path, []byte(token+"\n")); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", false, fmt.Errorf("keep the token: %w", err)
+		return "", false, fmt.Errorf("store the token: %w", err)
 	}
 	// Another process may have been first; what the file holds counts.
 	token, err = readToken(path)
@@ -47,7 +47,7 @@ func keptToken(path string) (token string, made bool, err error) {
 func newToken() (string, error) {
 	secret := make([]byte, 32)
 	if _, err := rand.Read(secret); err != nil {
-		return "", fmt.Errorf("make a token: %w", err)
+		return "", fmt.Errorf("generate a token: %w", err)
 	}
 	return hex.EncodeToString(secret), nil
 }
@@ -59,7 +59,7 @@ func checkTokenFile(path string) error {
 		return err
 	}
 	if info, statErr := os.Stat(filepath.Dir(path)); statErr != nil || !info.IsDir() {
-		return fmt.Errorf("token file %s: there is no such directory", path)
+		return fmt.Errorf("token file %s: its directory does not exist", path)
 	}
 	return nil
 }

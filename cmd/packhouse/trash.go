@@ -19,13 +19,13 @@ func trashCommand(s streams) *cobra.Command {
 	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "trash",
-		Short: "Show, restore and purge removed items within their grace time",
+		Short: "Show, restore and delete removed items within their grace time",
 		Long: `Items that clients removed can be restored for the repository's grace time (the setting
 grace; 0 by default, and always 0 for locks).
 
-Packs that a V'Ger client's compaction removed are not in the trash: they are kept by themselves
-(the setting compact_grace), need no restoring, as a client that asks for one gets it, and are given
-back when the disk is needed. --compactions shows them, or gives them back at once.
+Packs that the compaction of a V'Ger client has removed are not in the trash. They are kept separately
+(for the time in the setting compact_grace), clients can read them without restoring them, and they are
+deleted earlier if disk space is needed. --compactions lists or deletes them.
 
   packhouse trash list laptop
   packhouse trash restore laptop ID
@@ -46,8 +46,9 @@ func trashList(s streams, f *adminFlags) *cobra.Command {
 		Short: "List what can be restored",
 		Long: `Lists what can be restored, the next to expire first. With --json one document per line.
 
-With --compactions lists instead the packs that are kept after compactions, and why they were removed:
-replaced, as a compaction was completed that copied what lives of them, or unused, as a client said.`,
+With --compactions it lists the packs that are kept after compactions instead, and why they were removed:
+"replaced" (a completed compaction has copied the parts in use) or "unused" (a client listed them as
+unused).`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
@@ -66,7 +67,7 @@ replaced, as a compaction was completed that copied what lives of them, or unuse
 			})
 		},
 	}
-	cmd.Flags().BoolVar(&compactions, "compactions", false, "what is kept after compactions, instead of the trash")
+	cmd.Flags().BoolVar(&compactions, "compactions", false, "list what is kept after compactions, instead of the trash")
 	return cmd
 }
 
@@ -83,8 +84,8 @@ func trashRestore(s streams, f *adminFlags) *cobra.Command {
 	as := ""
 	cmd := &cobra.Command{
 		Use:   "restore NAME ID",
-		Short: "Put a removed item back",
-		Long: `Puts a removed item back under the key it had, or another with --as. Fails if an item is there.
+		Short: "Restore a removed item",
+		Long: `Restores a removed item under its former key, or under another one with --as. Fails if that key exists.
 
   packhouse trash restore laptop ID --as archives/rescued`,
 		Args: cobra.RangeArgs(1, 2),
@@ -122,14 +123,14 @@ func trashEmpty(s streams, f *adminFlags) *cobra.Command {
 	var e trashEmptying
 	cmd := &cobra.Command{
 		Use:   "empty NAME",
-		Short: "Remove for good what can be restored",
-		Long: `Removes for good what is in the trash, before its grace time is over: for when the disk is full.
-Nothing of it can be restored then. With --older-than only what was removed that long ago. Asks
-first, unless --yes.
+		Short: "Delete removed items for good",
+		Long: `Deletes the items in the trash for good, before their grace time is over, for example when the disk
+is full. They cannot be restored afterwards. With --older-than it deletes only items that were removed
+at least that long ago. Asks for confirmation, unless --yes is given.
 
-What is kept after compactions it leaves alone: that goes by itself when the disk is needed. With
---compactions it gives back that, at once, and leaves the trash alone. A client whose index is older
-than the compaction then misses those packs; open plans are not affected.
+With --compactions it deletes the packs that are kept after compactions instead. Clients whose index is
+older than the compaction can then no longer read these packs; open plans are not affected. Without
+--compactions those packs stay; the server deletes them itself when disk space is needed.
 
   packhouse trash empty laptop --older-than 7d
   packhouse trash empty laptop --compactions`,
@@ -148,17 +149,17 @@ than the compaction then misses those packs; open plans are not affected.
 			})
 		},
 	}
-	cmd.Flags().StringVar(&e.olderThan, "older-than", "", "only what was removed this `time` ago, such as 7d")
-	cmd.Flags().BoolVar(&e.compactions, "compactions", false, "what is kept after compactions, instead of the trash")
-	cmd.Flags().BoolVar(&e.yes, "yes", false, "do not ask")
+	cmd.Flags().StringVar(&e.olderThan, "older-than", "", "delete only what was removed at least this `time` ago, such as 7d")
+	cmd.Flags().BoolVar(&e.compactions, "compactions", false, "delete what is kept after compactions, instead of the trash")
+	cmd.Flags().BoolVar(&e.yes, "yes", false, "do not ask for confirmation")
 	return cmd
 }
 
-// before is when what is to be removed from the trash had been put there; zero: any time.
+// before returns the time before which an item must have been removed to be deleted; zero: any time.
 func (e *trashEmptying) before(byAge bool) (time.Time, error) {
 	switch {
 	case e.compactions && byAge:
-		return time.Time{}, usage("--older-than is not for --compactions, which gives back all that is kept after compactions")
+		return time.Time{}, usage("--older-than cannot be used with --compactions, which deletes everything that is kept after compactions")
 	case !byAge:
 		return time.Time{}, nil
 	}
@@ -183,7 +184,7 @@ func (e *trashEmptying) empty(ctx context.Context, s streams, f *adminFlags, c *
 	said := "removed %d items, %s\n"
 	empty := func() (client.Emptied, json.RawMessage, error) { return c.EmptyTrash(ctx, name, before) }
 	if e.compactions {
-		said = "gave back %d packs kept after compactions, %s\n"
+		said = "deleted %d packs kept after compactions, %s\n"
 		empty = func() (client.Emptied, json.RawMessage, error) { return c.EmptyKept(ctx, name) }
 	}
 	emptied, text, err := empty()

@@ -10,7 +10,7 @@ import (
 	cron "github.com/netresearch/go-cron"
 )
 
-// Off is the schedule of a task that is not wanted.
+// Off is the schedule of a task that is disabled.
 const Off = "off"
 
 // schedule is a cron expression in a time zone, with jitter. nil: never.
@@ -39,17 +39,16 @@ func parseSchedule(text string, zone *time.Location, jitter time.Duration) (*sch
 	return s, nil
 }
 
-// CheckSchedule tells what is wrong with the text of a schedule.
+// CheckSchedule returns an error if the text is not a valid schedule.
 func CheckSchedule(text string) error {
 	_, err := parseSchedule(text, time.UTC, 0)
 	return err
 }
 
-// after returns when a run is due that follows one at last. what tells runs with the same schedule apart.
+// after returns when a run is due that follows one at last. what distinguishes runs with the same schedule.
 //
-// The expression is of the time that clocks on the wall show: what is due at 02:30 is due once a day, also on
-// the day when 02:30 comes twice, and an hour later on the day when it does not come. "@every" has no such time: it is
-// as long on those days as on others.
+// The expression is evaluated in local time: what is due at 02:30 is due once a day, also on the day when 02:30 occurs twice, and an
+// hour later on the day when it does not occur. "@every" does not depend on local time.
 func (s *schedule) after(last time.Time, what string) time.Time {
 	if every, ok := s.times.(cron.ConstantDelaySchedule); ok {
 		at := every.Next(last)

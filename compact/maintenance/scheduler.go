@@ -13,8 +13,8 @@ import (
 	"packhouse/repo"
 )
 
-// Config is what an administrator decides. The zero value works. Schedules are cron expressions of five
-// fields, descriptors such as @daily or "@every 6h", or "off".
+// Config is the configuration of maintenance. The zero value works. Schedules are cron expressions of five fields, descriptors
+// such as @daily or "@every 6h", or "off".
 type Config struct {
 	Window     Window
 	Zone       *time.Location // nil means the machine's
@@ -27,7 +27,7 @@ type Config struct {
 	Expiry     string         // of locks and of old jobs; "" means every hour
 }
 
-// Task is housekeeping of a repository with a schedule of its own.
+// Task is a maintenance task of a repository with its own schedule.
 type Task struct {
 	Name     string // one word; the last run is remembered under it
 	Schedule string
@@ -61,14 +61,14 @@ type Options struct {
 	Logger *slog.Logger     // nil means silence
 }
 
-// lookInterval is how often the scheduler looks for repositories that are new, at least.
+// lookInterval is the longest time between two searches for new repositories.
 const lookInterval = time.Minute
 
-// atOnce is how many repositories have their rounds at the same time: a long snapshot of one does not put off the expiry
-// of all others, and maintenance leaves most of the machine to the clients.
+// atOnce is in how many repositories tasks run at the same time: a long snapshot of one does not delay all others, and most of the machine
+// remains available for clients.
 const atOnce = 2
 
-// Scheduler is at work between Start and Close.
+// Scheduler runs tasks between Start and Close.
 type Scheduler struct {
 	o     Options
 	tasks []task
@@ -86,7 +86,7 @@ type task struct {
 	schedule *schedule
 }
 
-// Start begins. It reports every fault of the configuration.
+// Start starts the scheduler. Its error contains every fault of the configuration.
 func Start(o Options) (*Scheduler, error) {
 	if o.Now == nil {
 		o.Now = time.Now
@@ -118,7 +118,7 @@ func Start(o Options) (*Scheduler, error) {
 	return s, nil
 }
 
-// Close stops and waits for what is under way. Jobs go on: they are the engine's.
+// Close stops the scheduler and waits for running tasks. Jobs continue, because they belong to the engine.
 func (s *Scheduler) Close() error {
 	s.stop()
 	s.done.Wait()
@@ -139,7 +139,7 @@ func jitter(d time.Duration) time.Duration {
 	return max(d, 0)
 }
 
-// ownTasks are those that every server has.
+// ownTasks are the tasks of every server.
 func (s *Scheduler) ownTasks() ([]Task, error) {
 	c := s.o.Config
 	share, keep := c.ScrubShare, c.Keep
@@ -181,12 +181,12 @@ func (s *Scheduler) ownTasks() ([]Task, error) {
 	}, nil
 }
 
-// run attends to every repository there is, looking for new ones every lookInterval.
+// run starts a worker for every repository, and looks for new repositories every lookInterval.
 func (s *Scheduler) run(ctx context.Context) {
 	for ok := true; ok; ok = sleep(ctx, lookInterval) {
 		names, err := s.o.Set.Names()
 		if err != nil {
-			s.o.Logger.Error("maintenance: repositories cannot be listed", "error", err)
+			s.o.Logger.Error("maintenance: could not list the repositories", "error", err)
 		}
 		for _, name := range names {
 			s.attend(ctx, name)
@@ -206,7 +206,7 @@ func sleep(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// attend does the rounds of a repository in a goroutine until it is gone, unless one does so already.
+// attend starts a goroutine for the tasks of a repository, which ends when the repository no longer exists, unless there is one already.
 func (s *Scheduler) attend(ctx context.Context, name string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -228,7 +228,7 @@ func (s *Scheduler) attend(ctx context.Context, name string) {
 	})
 }
 
-// worker does the maintenance of one repository. Its methods are for one goroutine.
+// worker runs the tasks of one repository. Its methods are for one goroutine.
 type worker struct {
 	*Scheduler
 	name    string
@@ -236,8 +236,8 @@ type worker struct {
 	trouble string               // what was last said of a repository that cannot be used
 }
 
-// round does what is due, and returns when something is due next. It waits while atOnce other repositories have their
-// rounds. there is false when the repository is gone or ctx has ended.
+// round runs the tasks that are due, and returns when the next one is due. It waits while tasks run in atOnce other repositories. there is
+// false if the repository no longer exists or ctx has ended.
 func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
 	select {
 	case w.slots <- struct{}{}:
@@ -260,7 +260,7 @@ func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
 	case err != nil:
 		if w.trouble != err.Error() {
 			w.trouble = err.Error() // once, not with every look
-			w.o.Logger.Warn("maintenance: repository cannot be used", "repository", w.name, "error", err)
+			w.o.Logger.Warn("maintenance: could not open the repository", "repository", w.name, "error", err)
 		}
 		return next, true
 	}
@@ -286,9 +286,9 @@ func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.T
 		if ctx.Err() != nil {
 			return at // it runs again after the restart
 		}
-		w.o.Logger.Error("maintenance failed; next try at its next time", "task", t.Name, "repository", w.name, "error", err)
+		w.o.Logger.Error("maintenance task failed; it runs again at its next scheduled time", "task", t.Name, "repository", w.name, "error", err)
 	} else {
-		w.o.Logger.Debug("maintenance done", "task", t.Name, "repository", w.name)
+		w.o.Logger.Debug("maintenance task done", "task", t.Name, "repository", w.name)
 	}
 	w.remember(ctx, r, t, now)
 	return t.schedule.after(now, key)
@@ -296,8 +296,7 @@ func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.T
 
 func metaName(t task) string { return "maintenance." + t.Name }
 
-// lastRun is when the task last ran; for a repository that is new to us, now: its first
-// run is at the first time of the schedule.
+// lastRun returns when the task last ran; for a new repository it is now, so that the first run is at the next time of the schedule.
 func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
 	if last, ok := w.last[key]; ok {
@@ -318,11 +317,11 @@ func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 	return now
 }
 
-// remember keeps the time of a run, also over a restart.
+// remember stores the time of a run, so that it is known after a restart.
 func (w *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
 	w.last[r.ID()+" "+t.Name] = at
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
-		w.o.Logger.Warn("time of maintenance cannot be stored", "task", t.Name, "error", err)
+		w.o.Logger.Warn("could not store the time of a maintenance task; it may run again after a restart", "task", t.Name, "error", err)
 	}
 }

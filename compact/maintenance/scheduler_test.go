@@ -364,7 +364,7 @@ func TestTroubleIsToldOnce(t *testing.T) {
 		time.Sleep(5 * time.Hour)
 		s.stop()
 		wantRuns(t, &r, "b 1 03:30")
-		if n := strings.Count(log.String(), "cannot be used"); n != 1 {
+		if n := strings.Count(log.String(), "could not open the repository"); n != 1 {
 			t.Errorf("log: got %d lines, want one: %.300s", n, log.String())
 		}
 	})

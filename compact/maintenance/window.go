@@ -6,7 +6,7 @@ import (
 	"time"
 )
 
-// Window is the time of day at which heavy work may begin. The zero Window is always open.
+// Window is the time of day at which heavy work may start. The zero Window is always open.
 type Window struct {
 	from, to clock // to is on the next day when it is not after from
 	zone     *time.Location
@@ -46,9 +46,8 @@ func parseClock(text string) (clock, error) {
 // always tells whether there is no window.
 func (w Window) always() bool { return w.from == w.to }
 
-// Next returns now while the window is open, else when it opens next. On days that the change to or from
-// daylight saving makes shorter or longer the window keeps its wall-clock times; one that begins in
-// the hour that is left out begins when that hour would have.
+// Next returns now while the window is open, otherwise the time when it opens next. On days when daylight saving time begins or ends,
+// the window keeps its local times; a window that begins in the skipped hour opens when that hour would have begun.
 func (w Window) Next(now time.Time) time.Time {
 	if w.always() {
 		return now

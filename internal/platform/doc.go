@@ -1,3 +1,3 @@
-// Package platform does not compile on systems on which the server does not run: whoever builds there is told so in one sentence,
-// and not by names that are missing in some package. Packages that call Linux import it.
+// Package platform does not compile on systems on which the server does not run, so that a build there fails with one clear sentence
+// instead of errors about missing names. Packages that use Linux's system calls import it.
 package platform

@@ -9,7 +9,7 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// Progress is a bar for people; elsewhere it is a line now and then, and whenever the title is another.
+// Progress is a bar on a terminal; otherwise it is a line from time to time, and a line whenever the title changes.
 type Progress struct {
 	w     io.Writer
 	title string
@@ -21,10 +21,10 @@ type Progress struct {
 // lineEvery is the time between two lines.
 const lineEvery = 10 * time.Second
 
-// NewProgress begins one. Nothing is printed before its first Set.
+// NewProgress returns a progress bar. Nothing is printed before the first Set.
 func NewProgress(w io.Writer, title string) *Progress { return &Progress{w: w, title: title} }
 
-// SetTitle says what is done from now on.
+// SetTitle changes the title.
 func (p *Progress) SetTitle(title string) {
 	p.title = title
 	if p.bar != nil {
@@ -32,7 +32,7 @@ func (p *Progress) SetTitle(title string) {
 	}
 }
 
-// Set tells that n of total bytes are done.
+// Set reports that n of total bytes are done.
 func (p *Progress) Set(n, total int64) {
 	if !Is(p.w) {
 		if now := time.Now(); now.Sub(p.said) >= lineEvery || p.title != p.under {
@@ -52,7 +52,7 @@ func (p *Progress) Set(n, total int64) {
 	_ = p.bar.Set64(n) // a bar that cannot be drawn is no error
 }
 
-// End takes the bar away.
+// End removes the bar.
 func (p *Progress) End() {
 	if p.bar != nil {
 		_ = p.bar.Clear()

@@ -8,17 +8,17 @@ import (
 	"github.com/schollz/progressbar/v3"
 )
 
-// Steps is a bar of steps for people; elsewhere it is a line now and then.
+// Steps is a bar for a number of steps on a terminal; otherwise it is a line from time to time.
 type Steps struct {
 	w    io.Writer
 	bar  *progressbar.ProgressBar // nil: none, or not begun
 	said time.Time                // when the last line was printed
 }
 
-// NewSteps begins one. Nothing is printed before its first Set.
+// NewSteps returns a bar of steps. Nothing is printed before the first Set.
 func NewSteps(w io.Writer) *Steps { return &Steps{w: w} }
 
-// Set tells that done of total steps are over and which comes now.
+// Set reports that done of total steps are finished, and the name of the next one.
 func (p *Steps) Set(done, total int, step string) {
 	if !Is(p.w) {
 		if now := time.Now(); now.Sub(p.said) >= lineEvery {
@@ -35,7 +35,7 @@ func (p *Steps) Set(done, total int, step string) {
 	_ = p.bar.Set(done) // a bar that cannot be drawn is no error
 }
 
-// End takes the bar away.
+// End removes the bar.
 func (p *Steps) End() {
 	if p.bar != nil {
 		_ = p.bar.Clear()

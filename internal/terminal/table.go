@@ -11,8 +11,8 @@ import (
 	"github.com/docker/go-units"
 )
 
-// Table prints rows in columns: aligned for people, with tabs between for others. Rows are printed as they come, for
-// people in blocks of blockRows, each aligned by itself.
+// Table prints rows in columns: aligned on a terminal, otherwise separated by tabs. Rows are printed immediately; on a terminal
+// they are printed in blocks of blockRows, of which each is aligned separately.
 type Table struct {
 	w     io.Writer
 	align *tabwriter.Writer // nil: nobody looks
@@ -20,10 +20,10 @@ type Table struct {
 	fault error             // of writing a block
 }
 
-// blockRows are what is held back so that columns can be aligned.
+// blockRows is the number of rows that are buffered so that columns can be aligned.
 const blockRows = 500
 
-// NewTable begins a table. Its columns are named in a heading where a person reads it.
+// NewTable returns a table. Its columns get a heading on a terminal only.
 func NewTable(w io.Writer, columns ...string) *Table {
 	t := &Table{w: w}
 	if Is(w) {
@@ -33,7 +33,7 @@ func NewTable(w io.Writer, columns ...string) *Table {
 	return t
 }
 
-// Row prints one row. What clients chose (names, keys) is shown without control characters.
+// Row prints one row. Control characters in text that clients chose (names, keys) are replaced.
 func (t *Table) Row(cells ...string) {
 	for i, cell := range cells {
 		cells[i] = Printable(cell)
@@ -49,7 +49,7 @@ func (t *Table) Row(cells ...string) {
 	}
 }
 
-// End prints what is held back. Its error is that of any row.
+// End prints buffered rows. It returns the first error of any row.
 func (t *Table) End() error {
 	if t.align == nil {
 		return nil
@@ -57,7 +57,7 @@ func (t *Table) End() error {
 	return errors.Join(t.fault, t.align.Flush())
 }
 
-// Size is n bytes: for people with a unit, else the number.
+// Size formats n bytes: with a unit on a terminal, otherwise as a plain number.
 func (t *Table) Size(n int64) string {
 	if t.align == nil {
 		return fmt.Sprint(n)
@@ -65,7 +65,7 @@ func (t *Table) Size(n int64) string {
 	return units.BytesSize(float64(n))
 }
 
-// Time is a moment, in local time for people; "-": never.
+// Time formats a time: on a terminal in local time; "-": never.
 func (t *Table) Time(at time.Time) string {
 	if at.IsZero() {
 		return "-"

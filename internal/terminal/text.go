@@ -12,13 +12,13 @@ import (
 	"golang.org/x/term"
 )
 
-// Is tells whether a person reads w.
+// Is reports whether w is a terminal.
 func Is(w any) bool {
 	f, ok := w.(*os.File)
 	return ok && term.IsTerminal(int(f.Fd()))
 }
 
-// Printable is text that a client chose, such as a name or a key, with ? for its control characters.
+// Printable returns text that a client chose, such as a name or a key, with its control characters replaced by "?".
 func Printable(s string) string {
 	return strings.Map(func(c rune) rune {
 		if c < ' ' || c == 0x7f {
@@ -28,7 +28,7 @@ func Printable(s string) string {
 	}, s)
 }
 
-// Bytes is n bytes with, from 1 KiB on, the same with a unit beside it.
+// Bytes formats n bytes, from 1 KiB on also with a unit.
 func Bytes(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d bytes", n)
@@ -36,7 +36,7 @@ func Bytes(n int64) string {
 	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
 }
 
-// JSON prints what the server sent, indented.
+// JSON prints the server's answer with indentation.
 func JSON(w io.Writer, text json.RawMessage) error {
 	var b bytes.Buffer
 	if err := json.Indent(&b, bytes.TrimSpace(text), "", "  "); err != nil {

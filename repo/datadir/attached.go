@@ -16,16 +16,17 @@ import (
 	"packhouse/repo/layout"
 )
 
-// What was opened can be taken from below a running server: the volume of the data directory is unmounted, a
-// repository's directory is renamed, removed or replaced by a copy. Nobody tells the server. So it looks: before it hands out a
-// repository that is open, before it makes anything, and once in a while; what a repository looks at by itself is said in repo.
+// The files of an open repository can be moved while the server runs: the volume of the data directory is unmounted, or a
+// repository's directory is renamed, removed or replaced by a copy. The server gets no notice of that. It therefore checks the
+// directories: before it returns an open repository, before it creates anything, and periodically. Package repo describes what a
+// repository checks itself.
 //
-// A repository that is not in its place is given up, and what lies under its name is opened afresh. A data directory
-// that is not in its place is *detached*: every request is refused, nothing is made, all repositories are given
-// up, until Attach.
+// A repository whose directory is missing or not the one that was opened is closed, and the directory that has its name now is
+// opened when it is requested. A data directory that is missing or not the one that was opened is *detached*: every request is
+// refused, nothing is created, and all repositories are closed, until Attach.
 
-// attachment is what a Set knows of its directory. The directory of a single repository is none of its business: that
-// is looked at with the repository.
+// attachment is what a Set knows of its data directory. The directory of a single repository is not checked here but with the
+// repository.
 type attachment struct {
 	mu    sync.Mutex
 	info  fs.FileInfo // of the directory as it was opened; nil: it was not there yet
@@ -38,9 +39,8 @@ type attachment struct {
 // reattachAfter is the time between two calls of SetOptions.Reattach.
 const reattachAfter = 250 * time.Millisecond
 
-// Attached tells whether the data directory is the one that was opened, by device and inode: else it is an
-// repo.ErrDetached, which it stays until Attach. Then every repository is given up, and every method of the set that
-// reads or changes one refuses.
+// Attached checks that the data directory is the one that was opened, by device and inode. Otherwise the error is a
+// repo.ErrDetached, until Attach: every repository is closed, and every method of the set that reads or changes one fails.
 func (s *Set) Attached() error { return s.look(false) }
 
 // look is Attached; thorough: it reads the identity too. A device's number and the inode of its root directory
@@ -60,7 +60,7 @@ func (s *Set) look(thorough bool) error {
 	first := s.attached.away == nil && s.attached.info == info
 	if first {
 		s.attached.away = err
-		s.o.Logger.Error("the data directory is not the one that was opened: no request is served until it is back", "error", err)
+		s.o.Logger.Error("the data directory is missing or not the one that was opened: requests are refused until it is back", "error", err)
 	}
 	err = s.attached.away
 	s.attached.mu.Unlock()
@@ -107,7 +107,7 @@ func (s *Set) reattach() error {
 	s.attached.mu.Lock()
 	defer s.attached.mu.Unlock()
 	if err.Error() != s.attached.away.Error() {
-		s.o.Logger.Error("the data directory is still not the one that was opened", "error", err)
+		s.o.Logger.Error("the data directory is still missing or not the one that was opened", "error", err)
 	}
 	s.attached.away = err
 	return err
@@ -179,7 +179,7 @@ func (s *Set) bind(info fs.FileInfo) {
 
 // detachedError says what lies where the data directory was. err: what the look at it ended with.
 func (s *Set) detachedError(err error) error {
-	e := &repo.DetachedError{Path: s.o.Dir, Do: "mount its volume again, or put the directory back: the server goes on by itself"}
+	e := &repo.DetachedError{Path: s.o.Dir, Do: "mount its volume again, or put the directory back: the server then continues without a restart"}
 	if s.o.Identity != "" {
 		e.Expected = "the data directory with the identity " + s.o.Identity
 	}
@@ -193,24 +193,24 @@ func (s *Set) detachedError(err error) error {
 		e.Found = fmt.Sprintf("the identity of the data directory is lost: %v", vfs.WithoutPath(idErr))
 		e.Do = "mount its volume again, or, if this is the right one, restart the server"
 	case errors.Is(err, fs.ErrNotExist):
-		e.Found = "the data directory is gone"
+		e.Found = "the data directory is missing"
 	case err != nil:
-		e.Found = fmt.Sprintf("the data directory cannot be looked at: %v", vfs.WithoutPath(err))
+		e.Found = fmt.Sprintf("the data directory cannot be read: %v", vfs.WithoutPath(err))
 	case errors.Is(idErr, ErrNoIdentity):
-		e.Found = "this is not the data directory that was opened: it has no identity"
+		e.Found = "the data directory is not the one that was opened: it has no identity"
 	case idErr != nil:
-		e.Found = fmt.Sprintf("this is not the data directory that was opened: %v", vfs.WithoutPath(idErr))
+		e.Found = fmt.Sprintf("the data directory is not the one that was opened: %v", vfs.WithoutPath(idErr))
 	case id == s.o.Identity:
-		e.Found = "the data directory was replaced, by one with the same identity"
+		e.Found = "the data directory is not the one that was opened, although it has the same identity"
 	default:
-		e.Found = "this is not the data directory that was opened: its identity is " + id
+		e.Found = "the data directory is not the one that was opened: its identity is " + id
 	}
 	return e
 }
 
-// Attach takes the directory that lies under the path now for the set's, after a look has found it detached. Whoever
-// calls it has made sure that no other process works in it. repo.ErrDetached when it has not the set's identity, or, where
-// it has none, when it is not the same directory.
+// Attach accepts the directory that is at the path now as the set's, after a check has found it detached. The caller has made sure
+// that no other process uses it. repo.ErrDetached if it does not have the set's identity, or, if the set has none, if it is not
+// the same directory.
 func (s *Set) Attach() error {
 	if err := s.recognize(); err != nil {
 		return err
@@ -229,9 +229,8 @@ func (s *Set) Attach() error {
 	return nil
 }
 
-// Refresh looks thoroughly at the data directory and at every repository in use, and gives up what is not in its place:
-// whoever runs a server calls it every second or so, for directories that nobody asks for. It returns what
-// Attached does.
+// Refresh checks the data directory and every repository in use thoroughly, and closes those that are no longer at their path. The
+// server calls it about every second, for directories without requests. It returns what Attached does.
 func (s *Set) Refresh() error {
 	if err := s.look(true); err != nil {
 		return err
@@ -258,7 +257,7 @@ func (s *Set) reopen(name string, r *repo.Repository) {
 	if r.ReadOnlyDisk() && failed {
 		return
 	}
-	s.o.Logger.Warn("the file system of the repository was mounted otherwise: the repository is opened again", "repository", name, "path", s.dir(name), "read-only", !r.ReadOnlyDisk())
+	s.o.Logger.Warn("the repository's file system was remounted: the repository is opened again", "repository", name, "path", s.dir(name), "read-only", !r.ReadOnlyDisk())
 	s.giveUp(name, r, errRemounted)
 }
 
@@ -289,8 +288,8 @@ func (s *Set) detached() error {
 	return s.attached.away
 }
 
-// giveUp closes a repository in the background: it is not, or cannot be, what lies under its name. Requests under way
-// that use it end with repo.ErrDetached; nothing they are told is acknowledged was not in its place.
+// giveUp closes, in the background, a repository whose directory is not, or cannot be, the one at its path. Running requests that
+// use it end with repo.ErrDetached; they acknowledge nothing that was written after the directory was replaced.
 func (s *Set) giveUp(name string, r *repo.Repository, why error) {
 	s.mu.Lock()
 	if s.closed || s.open[name] != r {
@@ -309,9 +308,9 @@ func (s *Set) giveUp(name string, r *repo.Repository, why error) {
 	switch {
 	case why == errRemounted, errors.As(why, new(*repo.DetachedError)): // of these it was said
 	case errors.Is(why, index.ErrCorrupt):
-		s.o.Logger.Error("the index was given up: it is opened again when it is asked for", "repository", name, "error", why)
+		s.o.Logger.Error("the index was closed after an error; the next request opens it again", "repository", name, "error", why)
 	default:
-		s.o.Logger.Warn("the repository's directory was moved, removed or replaced: what lies under its name is opened when it is asked for",
+		s.o.Logger.Warn("the repository's directory was moved, removed or replaced; the next request opens the directory that has its name now",
 			"repository", name, "path", s.dir(name), "error", why)
 	}
 	if s.o.GaveUp != nil {
@@ -320,7 +319,7 @@ func (s *Set) giveUp(name string, r *repo.Repository, why error) {
 	go func() {
 		defer s.leavings.Done()
 		if err := r.Close(); err != nil {
-			s.o.Logger.Warn("closing a repository whose directory was taken away", "repository", name, "error", err)
+			s.o.Logger.Warn("could not close a repository whose directory was moved or replaced", "repository", name, "error", err)
 		}
 		s.mu.Lock()
 		delete(s.leaving, r)
@@ -380,7 +379,7 @@ func (s *Set) foreignDevice(r *repo.Repository) (device uint64, ok bool) {
 func (s *Set) volumeOf(name, dir string) error {
 	if info, err := s.o.FS.Stat(dir); err == nil && info.Mode()&fs.ModeSymlink != 0 {
 		if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-			return &repo.DetachedError{Path: dir, Found: "this symbolic link leads nowhere", Expected: "a repository or an empty directory at its end", Do: "mount the volume that it leads to, or remove the link"}
+			return &repo.DetachedError{Path: dir, Found: "the target of this symbolic link does not exist", Expected: "a repository or an empty directory at its end", Do: "mount the volume that it leads to, or remove the link"}
 		}
 	}
 	s.mu.Lock()

@@ -370,7 +370,8 @@ func identified(t *testing.T, dir string) string {
 	return id
 }
 
-// While the data directory is not in its place every request is refused, and nothing is made or marked. It is said once.
+// While the data directory is not the one that was opened every request is refused, nothing is created or marked, and one line is
+// logged.
 func TestDetachedDataDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	if err := os.Mkdir(dir, 0o700); err != nil {
@@ -423,7 +424,7 @@ func TestDetachedDataDirectory(t *testing.T) {
 	if unusable := s.Unusable(); len(unusable) > 0 {
 		t.Errorf("unusable: %v, want none: of a directory that is away nothing is known", unusable)
 	}
-	if n := strings.Count(text.String(), "level=ERROR"); n != 1 || !strings.Contains(text.String(), dir+": this is not the data directory that was opened: it has no identity; expected the data directory with the identity "+id) {
+	if n := strings.Count(text.String(), "level=ERROR"); n != 1 || !strings.Contains(text.String(), dir+": the data directory is not the one that was opened: it has no identity; expected the data directory with the identity "+id) {
 		t.Errorf("the log has %d errors, want one with path, identity and what to do:\n%s", n, text.String())
 	}
 
@@ -470,7 +471,7 @@ func TestForeignDataDirectory(t *testing.T) {
 				t.Fatal(err)
 			}
 		}},
-		{"gone", "the data directory is gone", func() {
+		{"gone", "the data directory is missing", func() {
 			if err := os.RemoveAll(dir); err != nil {
 				t.Fatal(err)
 			}

@@ -13,7 +13,7 @@ import (
 	"packhouse/repo/datadir"
 )
 
-const rebuildHint = "packhouse repo rebuild r --replace makes it anew"
+const rebuildHint = "packhouse repo rebuild r --replace builds a new one"
 
 // TestDamagedIndexIsRefusedAtOnce: an index that would be dear to look at is not looked at with every request; one that
 // was replaced, or that a disk could not read for a while, is.

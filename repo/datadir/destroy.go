@@ -20,11 +20,10 @@ import (
 // sweepPatience is how long Close lets the removal of destroyed repositories go on.
 const sweepPatience = 10 * time.Second
 
-// Destroy removes a repository for good, without grace. It is gone when Destroy returns, also
-// after a crash: the renaming of its index, which is durable then, is the commit point. The rest of its files go
-// in the background, as a client does not wait for a million of them; what a stop or a crash leaves
-// goes when somebody next lists the repositories or asks for one of that name, which may be
-// made anew at once.
+// Destroy removes a repository for good, without grace time. It no longer exists when Destroy returns, also after a crash: the
+// commit point is the renaming of its index, which is durable then. The other files are removed in the background, because a
+// client does not wait for a million of them. Files that remain after a stop or a crash are removed when the repositories are next
+// listed, or one of that name is requested; a repository of that name may be created immediately.
 func (s *Set) Destroy(ctx context.Context, name string) error {
 	dir, err := s.path(name)
 	if err != nil {
@@ -48,7 +47,7 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
 	if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
-		s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+		s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 	}
 	return nil
 }
@@ -90,13 +89,13 @@ func (s *Set) clearLater(name, dir string) {
 			return
 		}
 		if err := s.clear(name, dir); err != nil && !errors.Is(err, repo.ErrBusy) {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 	})
 }
 
-// Sweeping tells whether files of destroyed repositories are being removed: a process after which nobody may come for
-// long lets that end before it does.
+// Sweeping reports whether files of destroyed repositories are being removed. A process after which no other may use the directory
+// for long waits for the end of that before it ends.
 func (s *Set) Sweeping() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -184,7 +183,7 @@ func (s *Set) sweep(name, dir string, again *atomic.Bool) {
 			err = s.removeEmpty(name, dir)
 		}
 		if err != nil && !errors.Is(err, errStopping) {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 		return
 	}

@@ -19,10 +19,10 @@ import (
 // mounted.
 const identityFile = "id"
 
-// ErrNoIdentity is the error of a directory that has none.
+// ErrNoIdentity is the error for a directory without identity.
 var ErrNoIdentity = errors.New("no identity")
 
-// CheckIdentity tells what is wrong with the text of an identity.
+// CheckIdentity returns an error if the text is not a valid identity.
 func CheckIdentity(id string) error {
 	if b, err := hex.DecodeString(id); err != nil || len(b) != 16 || strings.ToLower(id) != id {
 		return fmt.Errorf("%q is not the identity of a data directory, which is 32 hexadecimal digits in lower case", id)
@@ -30,7 +30,7 @@ func CheckIdentity(id string) error {
 	return nil
 }
 
-// Identity reads the identity of the data directory dir: ErrNoIdentity when it has none, or there is no such directory.
+// Identity reads the identity of the data directory dir: ErrNoIdentity if it has none or does not exist.
 func Identity(fsys vfs.FS, dir string) (string, error) {
 	path := filepath.Join(dir, layout.OwnDir, identityFile)
 	f, err := fsys.Open(path)
@@ -52,8 +52,8 @@ func Identity(fsys vfs.FS, dir string) (string, error) {
 	return id, nil
 }
 
-// MakeIdentity gives the data directory dir an identity, unless it has one: durably, when it returns nil. The
-// server's own directory in it exists.
+// MakeIdentity creates the identity of the data directory dir, unless it has one, durably when it returns nil. The server's own
+// directory in it must exist.
 func MakeIdentity(fsys vfs.FS, dir string) (id string, err error) {
 	id, err = Identity(fsys, dir)
 	if !errors.Is(err, ErrNoIdentity) {

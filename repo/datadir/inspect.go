@@ -85,7 +85,7 @@ func (s *Set) inspectRest(dir string) error {
 			return fmt.Errorf("look into repository: %w", err)
 		}
 		if len(entries) > 0 {
-			return repo.Errorf(repo.ErrCorrupt, "the repository's index is lost, its blobs are not: stop the server and make it anew with %s", s.rebuildCommand(dir))
+			return repo.Errorf(repo.ErrCorrupt, "the repository's index is lost, but its blobs are not: stop the server and build a new one with %s", s.rebuildCommand(dir))
 		}
 	}
 	return repo.ErrNoRepository

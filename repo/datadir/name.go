@@ -2,9 +2,9 @@ package datadir
 
 import "packhouse/repo"
 
-// CheckName tells whether name can name a repository on a server of many: 1 to
-// 128 bytes of letters, digits, '.', '_' and '-', not beginning with '.' (those
-// are the server's own) and not "-" (our own API). Source: vger-rest, 3.2.
+// CheckName returns an error unless name is valid for a repository on a server of many: 1 to 128 bytes of letters, digits, '.', '_'
+// and '-', not beginning with '.' (those names are reserved for the server) and not "-" (the administration API). Source: vger-rest,
+// 3.2.
 func CheckName(name string) error {
 	if name == "" || len(name) > 128 {
 		return repo.Errorf(repo.ErrInvalid, "a repository name has 1 to 128 characters")

@@ -13,7 +13,7 @@ import (
 	"packhouse/repo/layout"
 )
 
-// MayBecome tells whether a directory is a repository, or has nothing in it that keeps one from being made there.
+// MayBecome reports whether a directory is a repository, or contains nothing that prevents one from being created in it.
 func MayBecome(dir string) bool {
 	if layout.HasIndex(dir) {
 		return true
@@ -30,8 +30,8 @@ func MayBecome(dir string) bool {
 	return !slices.ContainsFunc(names, func(name string) bool { return !layout.Own(name) })
 }
 
-// CheckApart returns a repo.ErrInvalid for a directory that lies inside a repository, or inside what a server keeps: a client that
-// chooses its directory must not make one among another's files. dir is absolute, without symbolic links.
+// CheckApart returns a repo.ErrInvalid for a directory inside a repository, or inside a directory of the server: a client that chooses
+// its directory must not create one among other files. dir is absolute, without symbolic links.
 func CheckApart(dir string) error {
 	for at := dir; ; at = filepath.Dir(at) {
 		if filepath.Base(at) == layout.OwnDir {
@@ -41,13 +41,13 @@ func CheckApart(dir string) error {
 			return nil
 		}
 		if at != dir && layout.HasIndex(at) && layout.HasBlobs(at) {
-			return repo.Errorf(repo.ErrInvalid, "the directory lies inside a repository; choose one beside it")
+			return repo.Errorf(repo.ErrInvalid, "the directory is inside a repository; choose one outside of it")
 		}
 	}
 }
 
-// LostIndexes are the names of repositories in a data directory whose index is gone, while some of what they stored is there.
-// names: look at these alone; none: at all.
+// LostIndexes returns the names of repositories in a data directory whose index is missing although other files of them exist. names:
+// check only these; none: check all.
 func LostIndexes(data string, names ...string) []string {
 	entries, err := os.ReadDir(data)
 	if err != nil {

@@ -34,21 +34,21 @@ type Options struct {
 
 	// Identity is the one that the data directory must have, see MakeIdentity. "": it is known by device and inode alone.
 	Identity string
-	// InPlace tells whether this process still has the right to the directory that lies under the path: a repo.ErrDetached
-	// else. nil: it has.
+	// InPlace checks that this process still has the claim on the directory that is at the path. Otherwise the error is a
+	// repo.ErrDetached. nil: no check.
 	InPlace func() error
-	// Detached is called when the directory has been found not to be in its place: to let go of what is open in it, so that
-	// its volume can be unmounted. nil: nobody wants to know.
+	// Detached is called when the directory is found to be missing or not the one that was opened. It closes what is open
+	// in the directory, so that its volume can be unmounted. It may be nil.
 	Detached func()
-	// Reattach takes the right to the directory that lies there now, and has the Identity. nil error: all works again, with
-	// that. It is called now and then until it succeeds, one call at a time. nil: whoever made the set calls Attach.
+	// Reattach claims the directory that is at the path now and has the Identity. If it returns nil, the set continues with that
+	// directory. It is called periodically until it succeeds, one call at a time. nil: the owner of the set calls Attach.
 	Reattach func() error
-	// GaveUp is told of each repository that is given up because it is not in its place; nil: nobody wants to know.
+	// GaveUp is called for each repository that is closed because its directory was moved or replaced. It may be nil.
 	GaveUp func(*repo.Repository)
 }
 
-// Set is the repositories of one data directory. They are opened when first asked
-// for and stay open. Its methods are safe for concurrent use.
+// Set is the set of repositories of one data directory. They are opened when first needed and stay open. Its methods are safe for
+// concurrent use.
 type Set struct {
 	o     Options
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
@@ -87,10 +87,10 @@ func Open(o Options) *Set {
 	return s
 }
 
-// Single tells whether the set is one repository under the name "".
+// Single reports whether the set has only one repository, under the name "".
 func (s *Set) Single() bool { return s.o.Single }
 
-// NameOf is the name of a repository that is open.
+// NameOf returns the name of a repository that is open.
 func (s *Set) NameOf(r *repo.Repository) (string, error) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -119,7 +119,7 @@ func (s *Set) path(name string) (string, error) {
 // dir is the directory of a repository of the set.
 func (s *Set) dir(name string) string { return filepath.Join(s.o.Dir, name) }
 
-// opened returns the repository if it is open and in its place, nil if not.
+// opened returns the repository if it is open and its directory is the one that was opened, otherwise nil.
 func (s *Set) opened(name string) (*repo.Repository, error) {
 	s.mu.RLock()
 	r, closed := s.open[name], s.closed
@@ -133,9 +133,9 @@ func (s *Set) opened(name string) (*repo.Repository, error) {
 	return s.stillOpen(name, r)
 }
 
-// Get returns the repository of that name: repo.ErrNoRepository when there is none,
-// repo.ErrForeign when its directory holds something else, repo.ErrCorrupt when its index is lost or damaged,
-// repo.ErrDetached when the data directory, or the repository's own volume, is not in its place.
+// Get returns the repository of that name: repo.ErrNoRepository if it does not exist, repo.ErrForeign if its directory contains
+// something else, repo.ErrCorrupt if its index is lost or damaged, repo.ErrDetached if the data directory, or the repository's own
+// volume, is missing or not the one that was opened.
 func (s *Set) Get(ctx context.Context, name string) (*repo.Repository, error) {
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
@@ -185,7 +185,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repositor
 			return nil, repo.ErrNoRepository
 		}
 		if err := s.clear(name, dir); err != nil {
-			s.o.Logger.Warn("files of a destroyed repository stay for now", "repository", name, "error", err)
+			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 		return nil, repo.ErrNoRepository
 	} else if err != nil {
@@ -226,8 +226,8 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repositor
 	return r, err
 }
 
-// Create makes a repository for clients of dialect, durably, and returns it. repo.ErrExists when there is
-// one, repo.ErrForeign when the directory holds something else, repo.ErrCorrupt when it holds blobs whose index is lost.
+// Create creates a repository for clients of dialect, durably, and returns it. repo.ErrExists if there is one, repo.ErrForeign if the
+// directory contains something else, repo.ErrCorrupt if it has blobs whose index is lost.
 func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repository, error) {
 	dir, err := s.path(name)
 	if err != nil {
@@ -282,8 +282,8 @@ func (s *Set) make(dir, dialect string) error {
 	return repo.Create(s.o.Environment, dir, dialect)
 }
 
-// Names lists the repositories, sorted: also those whose index is lost, which Get calls repo.ErrCorrupt. repo.ErrDetached when the
-// data directory is not in its place.
+// Names lists the repositories, sorted, including those whose index is lost, for which Get returns repo.ErrCorrupt. repo.ErrDetached if
+// the data directory is missing or not the one that was opened.
 func (s *Set) Names() ([]string, error) {
 	if err := s.look(false); err != nil {
 		return nil, err
@@ -333,7 +333,7 @@ func (s *Set) Opened() map[string]*repo.Repository {
 	return opened
 }
 
-// Reconfigure asks Options.Settings again for the repositories in use.
+// Reconfigure calls Options.Settings again for the repositories in use.
 func (s *Set) Reconfigure() {
 	for name, r := range s.Opened() {
 		r.Configure(s.o.Settings(name))
@@ -348,8 +348,8 @@ func (s *Set) Space() (free, total int64, err error) {
 	return s.o.FS.Space(s.o.Dir)
 }
 
-// Close closes all repositories. Requests under way fail with repo.ErrBusy. The removal of destroyed ones
-// has 10 s more, and goes on at the next start.
+// Close closes all repositories. Running requests fail with repo.ErrBusy. The removal of destroyed repositories may continue for 10 s,
+// and is continued at the next start.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	again := s.closed

@@ -80,7 +80,7 @@ func TestDamagedIndexIsNamed(t *testing.T) {
 	}
 	var text strings.Builder
 	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Logger = dir, slog.New(slog.NewTextHandler(&text, nil)) })
-	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || err.Error() != "the index of the repository is damaged; packhouse repo rebuild r --replace makes it anew" {
+	if _, err := s.Get(ctx, "r"); !errors.Is(err, repo.ErrCorrupt) || err.Error() != "the index of the repository is damaged; packhouse repo rebuild r --replace builds a new one" {
 		t.Errorf("get: got %v, want ErrCorrupt, once, and what to do", err)
 	}
 	if !strings.Contains(text.String(), "not a database file") {

@@ -47,7 +47,7 @@ func ResolveDir(path string) (string, error) {
 	if errors.Is(err, fs.ErrNotExist) && filepath.Dir(path) != path {
 		// A link that leads nowhere now may lead anywhere later, past what was checked of the path.
 		if _, linkErr := os.Lstat(path); linkErr == nil {
-			return "", fmt.Errorf("%s is a symbolic link to nothing", filepath.Base(path))
+			return "", fmt.Errorf("%s is a symbolic link whose target does not exist", filepath.Base(path))
 		}
 		above, err := ResolveDir(filepath.Dir(path))
 		return filepath.Join(above, filepath.Base(path)), err

@@ -86,9 +86,8 @@ func (u *unusable) knows(name string) bool {
 	return known
 }
 
-// Unusable returns the repositories that are there and could not be opened when they were last asked for, by name, with
-// the error of that opening. One is left out again once it opens, or its directory is gone. At most ten thousand
-// are remembered.
+// Unusable returns the repositories that exist but could not be opened when they were last needed, by name, with the error. A repository
+// is no longer included after it was opened or its directory was removed. At most ten thousand are remembered.
 func (s *Set) Unusable() map[string]error {
 	s.unusable.mu.Lock()
 	known := maps.Clone(s.unusable.errs)

@@ -1,6 +1,5 @@
-// Package digest knows the hash algorithms that a client may name: those of Python's
-// hashlib with a fixed length, BLAKE3, and V'Ger's BLAKE2b of 32 bytes.
-// Source: borgstore-rest 3.8, vger-rest 4.3.
+// Package digest has the hash algorithms that a client may choose: those of Python's hashlib with a fixed length, BLAKE3, and
+// V'Ger's BLAKE2b of 32 bytes. Source: borgstore-rest 3.8, vger-rest 4.3.
 //
 // Start reading at Lookup.
 package digest
@@ -24,7 +23,7 @@ import (
 	"golang.org/x/crypto/ripemd160"
 )
 
-// ErrUnsupported is the error of a name nobody knows.
+// ErrUnsupported is the error for an unknown algorithm.
 var ErrUnsupported = errors.New("unsupported hash algorithm")
 
 // Algorithm is one hash function.

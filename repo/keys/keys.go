@@ -1,6 +1,6 @@
-// Package keys says which names items can have in a repository. A key that it accepts has exactly one spelling, so that permissions,
-// the index and the labels of blobs mean the same item by it. It knows nothing of what is stored under a key, nor of a client's names,
-// which its dialect maps to keys. Start reading at Check.
+// Package keys defines which names items can have in a repository. A valid key has exactly one spelling, so that permissions, the index
+// and the labels of blobs mean the same item by it. It does not know what is stored under a key, nor the names that clients use, which
+// dialects map to keys. Start reading at Check.
 package keys
 
 import (

@@ -1,7 +1,7 @@
-// Package layout spells what a repository is on disk, once: the names of its files and directories and of those around it in the data
-// directory, the values that every index begins with, and the label of a blob. It promises that what one part of the server writes
-// another finds. It knows nothing of the order in which files are written, of locks, or of what clients may do. Start reading at the
-// constants below; docs/architecture.md shows them as a tree.
+// Package layout defines the layout of a repository on disk: the names of its files and directories and of those around it in the
+// data directory, the values that every index begins with, and the label of a blob. As these are defined only here, one part of the
+// server finds what another one writes. The package does not know the order in which files are written, locks, or what clients may
+// do. Start reading at the constants below; docs/architecture.md shows them as a tree.
 package layout
 
 import (

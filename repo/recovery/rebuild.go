@@ -51,7 +51,7 @@ func (o RebuildOptions) withDefaults() RebuildOptions {
 	return o
 }
 
-// RebuildReport says what a rebuild found.
+// RebuildReport is the result of a rebuild.
 type RebuildReport struct {
 	Snapshot   string // the index snapshot it began with; empty: none was usable
 	Items      int64  // in the rebuilt index, without those that are missing
@@ -70,16 +70,14 @@ type RebuildReport struct {
 	LogDamaged int64
 }
 
-// Rebuild makes the index of the repository in dir anew: from the newest index snapshot that is whole,
-// and from what the blobs say of themselves. Nobody may have the repository open. It may bring
-// deleted items back, and items that were moved since the snapshot under their former key; what was deleted together with its
-// file is missing. It
-// loses no acknowledged one: where two blobs claim a key, the older is in the trash for rebuildGrace, and so
-// is what was in the trash of the snapshot, as it may have been restored since. Until its last step,
-// a rename, nothing of the old state has changed; it can be repeated.
+// Rebuild builds a new index for the repository in dir, from the newest undamaged index snapshot and from the labels of the blobs. No
+// process may have the repository open. It loses no acknowledged item. Deleted items may come back, and items that were moved since the
+// snapshot may appear under their former key; items that were deleted together with their file are listed as missing. If two
+// blobs have the same key, the older one is in the trash for rebuildGrace, and so is what was in the trash of the snapshot, because
+// it may have been restored since. Until its last step, a rename, the old state is unchanged; it can be repeated.
 //
-// An index that is there without Replace, one that another process has open (index.ErrLocked), and a directory without a snapshot and
-// a blob are refused.
+// It fails if there is an index and Replace is not set, if another process has the index open (index.ErrLocked), and if the directory
+// has neither a snapshot nor a blob.
 func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildReport, err error) {
 	o = o.withDefaults()
 	if _, err := o.FS.Stat(filepath.Join(dir, layout.IndexFile)); err == nil && !o.Replace {
@@ -111,7 +109,7 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 		}
 		// Perhaps the disk is full: what is of no use must not fill it.
 		if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
-			o.Logger.Warn("unfinished index stays until the next rebuild", "error", err)
+			o.Logger.Warn("could not remove an unfinished index; the next rebuild removes it", "error", err)
 		}
 	}()
 	if report.Snapshot, err = startIndex(ctx, o, store, dir, path); err != nil {
@@ -173,7 +171,7 @@ func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, d
 		if err == nil {
 			return s.Name, nil
 		}
-		o.Logger.Warn("index snapshot is not usable", "snapshot", s.Name, "error", err)
+		o.Logger.Warn("index snapshot cannot be read; an older one is used if there is any", "snapshot", s.Name, "error", err)
 		if err := errors.Join(ctx.Err(), layout.IgnoreMissing(o.FS.Remove(path))); err != nil {
 			return "", err
 		}

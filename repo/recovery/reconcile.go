@@ -296,7 +296,7 @@ func (b *rebuilder) flush() error {
 			}
 			continue
 		}
-		b.o.Logger.Warn("blob cannot be an item again; it can be restored under another key", "key", a.key, "error", err)
+		b.o.Logger.Warn("the key of a recovered blob cannot be used; it can be restored from the trash under another key", "key", a.key, "error", err)
 		if !a.buried {
 			b.report.Recovered--
 			b.report.Superseded++

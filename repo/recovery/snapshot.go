@@ -23,7 +23,7 @@ type Snapshot struct {
 	Size int64 // bytes, compressed
 }
 
-// Source is an index that is in use, and where copies of it go.
+// Source is an index that is in use, and the directory for copies of it.
 type Source struct {
 	Dir string // of the repository
 	FS  vfs.FS // in which the copies are written; it may refuse after a sync that failed
@@ -35,9 +35,9 @@ type Source struct {
 	Reserve func(bytes int64) (written func(), err error)
 }
 
-// Take writes a compressed copy of the index, durably, and removes the oldest beyond keep (at least 1). The caller holds off a second
-// Take of the same repository, and has made sure that the index is sound: the older copies may be the only sound ones.
-// When it fails before the copy is durable none was removed. Errors: those of Source, ctx.Err(), else I/O.
+// Take writes a compressed copy of the index, durably, and removes the oldest copies beyond keep (at least 1). The caller prevents a
+// second Take of the same repository, and has checked that the index is undamaged, because the older copies may be the only undamaged
+// ones. If it fails before the copy is durable, none was removed. Errors: those of Source, ctx.Err(), else I/O.
 func Take(ctx context.Context, from Source, keep int) (Snapshot, error) {
 	s, err := from.take(ctx)
 	if err != nil {
@@ -139,7 +139,7 @@ func (c *countingWriter) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Snapshots lists the copies of the index of the repository in dir, oldest first; those that are whole.
+// Snapshots lists the complete copies of the index of the repository in dir, oldest first.
 func Snapshots(fsys vfs.FS, dir string) ([]Snapshot, error) {
 	entries, err := fsys.ReadDir(filepath.Join(dir, layout.SnapshotDir))
 	if errors.Is(err, fs.ErrNotExist) {

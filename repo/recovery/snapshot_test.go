@@ -48,7 +48,7 @@ func TestSnapshotSurvivesPowerFailure(t *testing.T) {
 			if err != nil && strings.Contains(err.Error(), dir) {
 				t.Errorf("error shows a path: %v", err)
 			}
-			if err := s.Close(); err != nil && !hit {
+			if err := s.Close(); err != nil && !failing.Hit() {
 				t.Fatal(err)
 			}
 			if err := lossy.Crash(nil); err != nil {

@@ -1,5 +1,5 @@
-// Package repotest is what the tests of repositories share: sets in fresh directories that are checked when they close, and items that
-// are stored and read in one line. It uses what any other package of the server may use.
+// Package repotest has helpers for tests of repositories: sets in new directories that are checked when they close, and functions that
+// store and read an item in one line. It imports what any other package of the server may import.
 package repotest
 
 import (

@@ -1,5 +1,4 @@
-// Package vfstest has file systems for tests: Failing lets any one call fail, Lossy
-// forgets at a crash what was not synced.
+// Package vfstest has file systems for tests: Failing makes any single call fail; Lossy drops at a crash what was not synced.
 //
 // Start reading at Failing.
 package vfstest
@@ -41,7 +40,7 @@ type Call struct {
 	Name string
 }
 
-// When says what a failing call leaves behind.
+// When selects what a failing call leaves behind.
 type When int
 
 const (
@@ -51,9 +50,8 @@ const (
 
 func (w When) String() string { return [...]string{"before", "after"}[w] }
 
-// Failing passes calls on to FS, counts and lists those with an Op, and lets
-// chosen ones fail. Reading is not counted, and fails where FailRead says so. Its errors are as
-// package os makes them. It is safe for concurrent use.
+// Failing passes calls on to FS, counts and lists those with an Op, and makes chosen ones fail. Reads are not counted, and fail where
+// FailRead says so. Its errors look like those of package os. It is safe for concurrent use.
 type Failing struct {
 	vfs.FS
 
@@ -77,14 +75,14 @@ type badRead struct {
 
 var _ vfs.FS = (*Failing)(nil)
 
-// NewFailing returns one that fails nothing yet.
+// NewFailing returns a Failing in which no call fails yet.
 func NewFailing(inner vfs.FS) *Failing { return &Failing{FS: inner, first: -1} }
 
-// FailAt lets the n-th call from now (1 is the next) fail with err.
+// FailAt makes the n-th call from now (1 is the next) fail with err.
 func (f *Failing) FailAt(n int, when When, err error) { f.set(n, when, err, false) }
 
-// StopAt lets the n-th call from now fail with err, and all after it have no effect:
-// the power is gone, or the process dies.
+// StopAt makes the n-th call from now fail with err, and makes all later calls have no effect, as after a power failure or the death
+// of the process.
 func (f *Failing) StopAt(n int, when When, err error) { f.set(n, when, err, true) }
 
 func (f *Failing) set(n int, when When, err error, onward bool) {
@@ -93,7 +91,7 @@ func (f *Failing) set(n int, when When, err error, onward bool) {
 	f.first, f.left, f.when, f.err, f.onward = len(f.calls)+n-1, 0, when, err, onward
 }
 
-// FailOp lets the n-th call of op from now fail with err: for calls that are made at once, in no order.
+// FailOp makes the n-th call of op from now fail with err. It is for calls that run concurrently, in no fixed order.
 func (f *Failing) FailOp(op Op, n int, when When, err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -120,21 +118,21 @@ func (f *Failing) readError(name string, off, n int64) error {
 	return nil
 }
 
-// Reset forgets the calls and fails no more.
+// Reset clears the list of calls and all failures.
 func (f *Failing) Reset() {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls, f.first, f.left, f.reads = nil, -1, 0, nil
 }
 
-// Calls returns what was called since Reset, in the order of beginning.
+// Calls returns the calls since Reset, in the order in which they began.
 func (f *Failing) Calls() []Call {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return append([]Call(nil), f.calls...)
 }
 
-// Hit tells whether the call that was to fail has come.
+// Hit reports whether the call that was to fail has been made.
 func (f *Failing) Hit() bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()

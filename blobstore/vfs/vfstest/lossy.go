@@ -18,17 +18,16 @@ import (
 // ErrCrashed is what every call to a Lossy returns after its Crash.
 var ErrCrashed = errors.New("the machine has crashed")
 
-// Lossy is the operating system's file system below one directory, with a strict
-// reading of what is durable: the bytes of a file by its Sync alone, an entry of a
-// directory (a new name, a removal) by SyncDir of that directory alone. Crash takes
-// everything else away: blocks of 512 bytes that were written, or cut off, since the file's last Sync
-// are lost each by itself, and so is the size that the file had then. Its syncs do not reach the disk.
+// Lossy is the operating system's file system below one directory, with a strict model of durability: bytes of a file are durable
+// only after its Sync, an entry of a directory (a new name, a removal) only after SyncDir of that directory. Crash drops everything
+// else: each block of 512 bytes that was written or cut off since the file's last Sync by itself, and the size of the file. Its syncs do not
+// reach the disk.
 //
-// Files that were not written through it, such as a database's, keep their bytes whatever
-// happens; they come and go with their directory. A limit of the
-// model is an error: moving a directory to another one. Calls outside of the directory are passed on, and not forgotten.
+// Files that were not written through it, such as a database's, keep their bytes in any case; they are kept or dropped with
+// their directory. A limit of the model is an error: moving a directory to another one. Calls outside of the directory are passed on,
+// and are not dropped.
 //
-// What is removed waits beside the directory until the test ends. It is safe for concurrent use.
+// Removed files are kept next to the directory until the test ends. It is safe for concurrent use.
 type Lossy struct {
 	inner vfs.FS
 	root  string
@@ -69,9 +68,9 @@ func NewLossy(t testing.TB, dir string) *Lossy {
 	return l
 }
 
-// Crash takes away what was not synced, and ends the file system. With a source of
-// randomness some of it stays: of each directory the older ones of its changes, of each file any of the sizes that it had
-// since its Sync, and in each block what any of the writes since then, or none, has left there. With nil nothing stays.
+// Crash drops what was not synced, and ends the file system. With a source of randomness some of it stays: of each directory the
+// older ones of its changes, of each file any of the sizes that it had since its Sync, and in each block the result of any of the
+// writes since then, or of none. With nil nothing stays.
 func (l *Lossy) Crash(random *rand.Rand) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -314,8 +314,8 @@ func TestLossyRandom(t *testing.T) {
 	}
 }
 
-// TestLossyRewrites: each block has what any of the writes since the sync, or none, has left there; the size is one that the file had,
-// or lies between.
+// TestLossyRewrites: each block has what any of the writes since the sync, or none, has left there; the size is one that the
+// file had, or lies between.
 func TestLossyRewrites(t *testing.T) {
 	blocks, sizes := make(map[string]bool), make(map[int]bool)
 	for seed := range uint64(200) {
@@ -363,6 +363,62 @@ func TestLossyRewrites(t *testing.T) {
 	delete(blocks, "-----0")
 	if len(blocks) > 0 || len(sizes) < 5 {
 		t.Errorf("seen: %v, of %d sizes", blocks, len(sizes))
+	}
+}
+
+// TestLossyCut: what was written and cut off again may be there as long as neither is durable.
+func TestLossyCut(t *testing.T) {
+	seen := make(map[string]bool)
+	for seed := range uint64(100) {
+		w := newWorld(t)
+		w.file("a", "durable ", "")
+		w.sync(".")
+		w.rewrite("a", func(f vfs.File) error {
+			_, err := f.WriteAt(bytes.Repeat([]byte("x"), 2000), 8)
+			return errors.Join(err, f.Truncate(8))
+		})
+		w.must(w.l.Crash(rand.New(rand.NewPCG(seed, 3))))
+		content, err := os.ReadFile(w.path("a"))
+		w.must(err)
+		if !bytes.HasPrefix(content, []byte("durable ")) {
+			t.Fatalf("seed %d: durable bytes are gone: %q", seed, content)
+		}
+		switch tail := bytes.Trim(content[8:], "\x00"); {
+		case len(content) == 8:
+			seen["cut"] = true
+		case len(tail) == 0:
+			seen["zeros"] = true
+		default:
+			seen["written"] = true
+		}
+	}
+	for _, want := range []string{"cut", "zeros", "written"} {
+		if !seen[want] {
+			t.Errorf("never seen: %s", want)
+		}
+	}
+}
+
+// TestLossyRepeats: a crash with the same randomness leaves the same.
+func TestLossyRepeats(t *testing.T) {
+	crash := func() string {
+		w := newWorld(t)
+		w.file("a", strings.Repeat("s", 5000), strings.Repeat("u", 9000))
+		w.sync(".")
+		w.rewrite("a", func(f vfs.File) error {
+			_, err := f.WriteAt(bytes.Repeat([]byte("x"), 4000), 1000)
+			return err
+		})
+		w.must(w.l.Crash(rand.New(rand.NewPCG(1, 4))))
+		content, err := os.ReadFile(w.path("a"))
+		w.must(err)
+		return string(content)
+	}
+	first := crash()
+	for range 5 {
+		if crash() != first {
+			t.Fatal("two crashes differ")
+		}
 	}
 }
 

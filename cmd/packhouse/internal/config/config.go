@@ -1,7 +1,6 @@
-// Package config knows every setting of a server: its name in the TOML file, its type, its
-// default. It reads files, and it reads the same values from flags and the environment, so
-// that a value means the same wherever it stands. What a file holds that is not
-// a setting is an error with file, line and the nearest name.
+// Package config defines every setting of a server: its name in the TOML file, its type and its default. The same code reads values
+// from files, flags and the environment, so that a value means the same in each of them. An unknown key in a file is an error
+// with the file, the line and the nearest name.
 //
 // Start reading at Config and Load.
 package config

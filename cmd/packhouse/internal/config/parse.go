@@ -184,7 +184,7 @@ func (p *parser) exclusive(where string, values map[string]any) {
 	}
 }
 
-// warnOfGrace tells of a compact_grace, set in a table, that is shorter than what holds instead.
+// warnOfGrace warns of a compact_grace in a table that is shorter than the time that is used instead.
 func (c *Config) warnOfGrace(where string, values map[string]any, p Policy) {
 	if _, set := values["compact_grace"]; set && p.CompactGrace < p.Grace {
 		c.Warnings = append(c.Warnings, fmt.Sprintf("%scompact_grace has no effect: grace is longer (%s), and also holds for packs that compactions remove", where, p.Grace))

@@ -131,7 +131,7 @@ func TestParseErrors(t *testing.T) {
 		{"key of two tables in a third", "[maintenance]\nquota = 1", []string{`f:2: unknown key "quota"; it belongs below [server] or [[repository]]`}},
 		{"maintenance in the server's table", "[server]\nscrub = '@daily'", []string{`f:2: unknown key "scrub"; it belongs below [maintenance]`}},
 		{"object locks", "[server]\nobject_lock_ttl = '1s'", []string{
-			`f:2: object_lock_ttl: "1s" is too short; clients themselves call a lock stale after 6h0m0s and no sooner (0: never removed)`,
+			`f:2: object_lock_ttl: "1s" is too short; the minimum is 6h0m0s, after which clients consider a lock stale (0: never removed)`,
 		}},
 		{"schedule", "[maintenance]\nscrub = 'sometimes'", []string{
 			`f:2: scrub: schedule "sometimes": expected exactly 5 fields, found 1: [sometimes]; ` +
@@ -147,10 +147,10 @@ func TestParseErrors(t *testing.T) {
 		{"two tokens", "[server]\ntoken = 'a'\ntoken_file = 'b'", []string{`f:3: token and token_file are the same setting; keep one`}},
 		{"duration", "[server]\ngrace = '14 days'", []string{`f:2: grace: "14 days" is not a duration; write a number with s, m, h, d or w, such as 90s, 36h or 30d`}},
 		{"lock TTL", "[server]\nlock_ttl_seconds = 0", []string{`f:2: lock_ttl_seconds: expected a number of seconds above 0, got 0`}},
-		{"no lock TTL", "[server]\nlock_ttl = '0'", []string{`f:2: lock_ttl: "0" is too short; the least is 1s`}},
-		{"compact grace", "[server]\ncompact_grace = '59m'", []string{`f:2: compact_grace: "59m" is too short; the least is 1h0m0s`}},
-		{"no compact grace", "[[repository]]\nname = 'x'\ncompact_grace = '0'", []string{`f:3: compact_grace: "0" is too short; the least is 1h0m0s`}},
-		{"no compact young", "[server]\ncompact_young = '0'", []string{`f:2: compact_young: "0" is too short; the least is 1s`}},
+		{"no lock TTL", "[server]\nlock_ttl = '0'", []string{`f:2: lock_ttl: "0" is too short; the minimum is 1s`}},
+		{"compact grace", "[server]\ncompact_grace = '59m'", []string{`f:2: compact_grace: "59m" is too short; the minimum is 1h0m0s`}},
+		{"no compact grace", "[[repository]]\nname = 'x'\ncompact_grace = '0'", []string{`f:3: compact_grace: "0" is too short; the minimum is 1h0m0s`}},
+		{"no compact young", "[server]\ncompact_young = '0'", []string{`f:2: compact_young: "0" is too short; the minimum is 1s`}},
 		{"compact young elsewhere", "[maintenance]\ncompact_young = '1h'", []string{`f:2: unknown key "compact_young"; it belongs below [server] or [[repository]]`}},
 		{"listen", "[server]\nlisten = '8484'", []string{`f:2: listen: "8484" is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484`}},
 		{"log format", "[server]\nlog_format = 'jsn'", []string{`f:2: log_format: "jsn" is not one of pretty, json; did you mean "json"?`}},
@@ -159,12 +159,12 @@ func TestParseErrors(t *testing.T) {
 		{"no name", "[[repository]]\nquota = 1", []string{`f:1: [[repository]] needs a name, such as name = "laptop"`}},
 		{"bad name", "[[repository]]\nname = '.x'", []string{`f:2: name: a repository name does not begin with '.' and is not '-': ".x"`}},
 		{"same name", "[[repository]]\nname = 'x'\n[[repository]]\nname = 'x'", []string{`f:4: repository "x" is configured twice`}},
-		{"mount", "[[repository]]\nname = 'x'\nmount = '/x'", []string{`f:3: mount: "/x" is no path to mount at; the only one is "/" (every repository is at /NAME anyway)`}},
+		{"mount", "[[repository]]\nname = 'x'\nmount = '/x'", []string{`f:3: mount: "/x" cannot be a mount; the only possible one is "/" (every repository is at /NAME anyway)`}},
 		{"two mounts", "[[repository]]\nname='x'\nmount='/'\n[[repository]]\nname='y'\nmount='/'", []string{`f:6: "x" is mounted at / already; there can be one`}},
 		{"permission letter", "[[repository]]\nname='x'\npermissions={ packs = 'lx' }", []string{`f:3: permissions: permissions for "packs": unknown letter "x"; known are l, r, w, W, D`}},
 		{"password", "[[user]]\nname='u'\npassword_hash='secret'", []string{`f:3: password_hash: not a bcrypt hash; make one with: htpasswd -nbB USER PASSWORD`}},
 		{"the token's name", "[[user]]\nname='token'\npassword_hash='$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe'",
-			[]string{`f:2: name: "token" is the name under which the server's own token acts; choose another`}},
+			[]string{`f:2: name: "token" is reserved for the server's token; choose another name`}},
 		{"no password", "[[user]]\nname='u'", []string{`f:1: user "u" needs a password_hash; make one with: htpasswd -nbB USER PASSWORD`}},
 		{
 			"all at once, in order of lines", "[server]\nlisten = 1\nfoo = 2\n[[repository]]\n[[user]]\nname='a:b'\n",

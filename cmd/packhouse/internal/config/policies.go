@@ -82,10 +82,10 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	return nil
 }
 
-// policyFile is where a data directory's policies are kept.
+// policyFile is the name of the file that stores a data directory's policies.
 func policyFile(data string) string { return filepath.Join(layout.ServerDir(data), "policy.json") }
 
-// Keep writes the policies to a data directory that a server holds: whole and durably, or not at all.
+// Keep writes the policies to a data directory that a server holds, durably and as a whole.
 func (p Policies) Keep(data string) error {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
@@ -94,8 +94,8 @@ func (p Policies) Keep(data string) error {
 	return vfs.Replace(vfs.OS(), policyFile(data), append(text, '\n'))
 }
 
-// KeptPolicies reads what Keep wrote to a data directory; without such a file they are the defaults. A file that cannot be read is an
-// error: to go on without would lift what an administrator forbade.
+// KeptPolicies reads what Keep wrote to a data directory; without such a file they are the defaults. A file that cannot be read is
+// an error: to go on without would lift what an administrator forbade.
 func KeptPolicies(data string) (Policies, error) {
 	text, err := os.ReadFile(policyFile(data))
 	if errors.Is(err, os.ErrNotExist) {
@@ -106,7 +106,7 @@ func KeptPolicies(data string) (Policies, error) {
 		err = json.Unmarshal(text, &p)
 	}
 	if err != nil {
-		return Policies{}, fmt.Errorf("the policies kept in the data directory: %w", err)
+		return Policies{}, fmt.Errorf("read the policies stored in the data directory: %w", err)
 	}
 	return p, nil
 }

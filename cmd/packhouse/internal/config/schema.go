@@ -225,7 +225,7 @@ func serverKeys() table[Config] {
 			return err
 		}
 		if d := c.ObjectLockTTL; d > 0 && d < vger.LockStale {
-			return fmt.Errorf("%q is too short; clients themselves call a lock stale after %s and no sooner (0: never removed)", value, vger.LockStale)
+			return fmt.Errorf("%q is too short; the minimum is %s, after which clients consider a lock stale (0: never removed)", value, vger.LockStale)
 		}
 		return nil
 	}
@@ -248,7 +248,7 @@ func repositoryKeys() table[Repository] {
 	keys["name"] = text(func(r *Repository) *string { return &r.Name }, checkRepositoryName)
 	keys["mount"] = text(func(r *Repository) *string { return &r.Mount }, func(s string) error {
 		if s != "/" {
-			return fmt.Errorf(`%q is no path to mount at; the only one is "/" (every repository is at /NAME anyway)`, s)
+			return fmt.Errorf(`%q cannot be a mount; the only possible one is "/" (every repository is at /NAME anyway)`, s)
 		}
 		return nil
 	})
@@ -349,7 +349,7 @@ func checkUserName(s string) error {
 		return errors.New("a user's name has 1 to 128 characters")
 	}
 	if s == TokenName {
-		return fmt.Errorf("%q is the name under which the server's own token acts; choose another", s)
+		return fmt.Errorf("%q is reserved for the server's token; choose another name", s)
 	}
 	for _, c := range s {
 		if c == ':' || c <= ' ' || c == 0x7f {

@@ -91,7 +91,7 @@ const MinCompactYoung = time.Second
 func ParseDurationFrom(text string, least time.Duration) (time.Duration, error) {
 	d, err := ParseDuration(text)
 	if err == nil && d < least {
-		return 0, fmt.Errorf("%q is too short; the least is %s", text, least)
+		return 0, fmt.Errorf("%q is too short; the minimum is %s", text, least)
 	}
 	return d, err
 }

@@ -1,0 +1,249 @@
+package index_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"packhouse/index"
+)
+
+// shrunk makes an index of many rows of which nearly all are deleted.
+func shrunk(t *testing.T, path string, o index.Options) *index.Index {
+	t.Helper()
+	x := mustOpen(t, path, o)
+	for part := range 10 {
+		muts := make([]index.Mutation, 1000)
+		for i := range muts {
+			key := fmt.Sprintf("packs/%04d-%s", part*1000+i, strings.Repeat("x", 50))
+			muts[i] = index.Put{Key: key, Item: index.Item{Size: 1, Ref: fmt.Sprint(part*1000 + i)}, Limit: -1, Now: clock}
+		}
+		apply(t, x, muts...)
+	}
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	var ids []string
+	for part := range 10 {
+		muts := make([]index.Mutation, 990)
+		for i := range muts {
+			muts[i] = index.Delete{Key: fmt.Sprintf("packs/%04d-%s", part*1000+i, strings.Repeat("x", 50)), Now: clock, TrashUntil: clock}
+		}
+		for _, r := range apply(t, x, muts...) {
+			ids = append(ids, r.TrashID)
+		}
+	}
+	apply(t, x, index.PurgeTrash{IDs: ids})
+	return x
+}
+
+func sizeOf(t *testing.T, path string) int64 {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Size()
+}
+
+// TestRewrite: a file of which most is free becomes as small as its rows, and holds the same. It stays locked, it is the one that
+// lies under its name, and it is read again after a restart.
+func TestRewrite(t *testing.T) {
+	path := newIndex(t)
+	x := shrunk(t, path, index.Options{})
+	want := everything(t, x)
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	before := sizeOf(t, path)
+	apply(t, x, put("in the log", 1)) // not in the file when it begins
+	apply(t, x, index.Delete{Key: "in the log", Now: clock, TrashUntil: clock}, index.MakeDir{Key: "dir", Now: clock}, index.RemoveDir{Key: "dir"})
+	removed := trashIDs(t, x, "in the log")
+	apply(t, x, index.PurgeTrash{IDs: removed})
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	if after := sizeOf(t, path); after > before/4 {
+		t.Errorf("the file has %d bytes, and had %d", after, before)
+	}
+	if err := x.Attached(); err != nil {
+		t.Error(err)
+	}
+	if _, err := index.Open(path, index.Options{}); !errors.Is(err, index.ErrLocked) {
+		t.Errorf("second open: got %v, want %v", err, index.ErrLocked)
+	}
+	equal(t, "content", everything(t, x), want)
+	checkWhole(t, x)
+	applyToFile(t, x, put("goes on", 1))
+	applyToFile(t, x, index.Delete{Key: "goes on", Now: clock, TrashUntil: clock})
+	apply(t, x, index.PurgeTrash{IDs: trashIDs(t, x, "goes on")})
+	mustClose(t, x)
+	x = open(t, path, index.Options{})
+	equal(t, "content after a restart", everything(t, x), want)
+	if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+		t.Errorf("left: %q", left)
+	}
+}
+
+// TestRewriteUnderLoad: readers and writers go on while the file is rewritten again and again, and nothing that was acknowledged is lost.
+func TestRewriteUnderLoad(t *testing.T) {
+	path := newIndex(t)
+	x := shrunk(t, path, index.Options{})
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	var stored [3]atomic.Int64
+	for w := range stored {
+		wg.Go(func() {
+			for n := 0; !stop.Load(); n++ {
+				if _, err := x.Apply(background, put(fmt.Sprintf("new/%d/%d", w, n), 1)); err != nil {
+					t.Errorf("put: %v", err)
+					return
+				}
+				stored[w].Add(1)
+				if err := x.Attached(); err != nil {
+					t.Errorf("attached: %v", err)
+					return
+				}
+			}
+		})
+	}
+	wg.Go(func() {
+		for !stop.Load() {
+			n := 0
+			err := x.List(background, index.ListOptions{Dir: "packs"}, func(index.Entry) error { n++; return nil })
+			if err != nil || n != 100 {
+				t.Errorf("list: %d items, %v", n, err)
+				return
+			}
+		}
+	})
+	done := 0
+	for tries := 0; done < 5 && tries < 100; tries++ {
+		if err := x.Rewrite(background); err == nil {
+			done++
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+	if done < 5 {
+		t.Errorf("it was rewritten %d times", done)
+	}
+	checkWhole(t, x)
+	mustClose(t, x)
+	x = open(t, path, index.Options{})
+	for w := range stored {
+		for n := range stored[w].Load() {
+			if _, err := x.Get(fmt.Sprintf("new/%d/%d", w, n)); err != nil {
+				t.Fatalf("writer %d, item %d: %v", w, n, err)
+			}
+		}
+	}
+}
+
+// TestRewriteGivesUp: while somebody reads, when it is cancelled, and when a page is damaged, the file stays as it is and in use.
+func TestRewriteGivesUp(t *testing.T) {
+	path := newIndex(t)
+	x := shrunk(t, path, index.Options{})
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	want := everything(t, x)
+	size := sizeOf(t, path)
+	unchanged := func(what string, err error) {
+		t.Helper()
+		if err == nil || strings.Contains(err.Error(), filepath.Dir(path)) {
+			t.Errorf("%s: got %v, want an error without a path", what, err)
+		}
+		if now := sizeOf(t, path); now != size {
+			t.Errorf("%s: the file has %d bytes, and had %d", what, now, size)
+		}
+		equal(t, what, everything(t, x), want)
+		if left, _ := filepath.Glob(path + ".*"); len(left) > 0 {
+			t.Errorf("%s: left: %q", what, left)
+		}
+	}
+	reading := errors.New("read")
+	err := x.List(background, index.ListOptions{Dir: "packs"}, func(index.Entry) error {
+		unchanged("while somebody reads", x.Rewrite(background))
+		return reading
+	})
+	if !errors.Is(err, reading) {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(background)
+	cancel()
+	unchanged("cancelled", x.Rewrite(ctx))
+	applyToFile(t, x, put("still", 1))
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	page, _ := x.LeafOf("items", "packs\x000990")
+	damagePage(t, path, page, os.Getpagesize())
+	size, want = sizeOf(t, path), ""
+	if err := x.Rewrite(background); !errors.Is(err, index.ErrCorrupt) || x.Lost() != nil {
+		t.Errorf("damaged: got %v, lost: %v", err, x.Lost())
+	}
+	if sizeOf(t, path) != size {
+		t.Error("a damaged file was rewritten")
+	}
+	if err := x.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+// TestAttachedDuringRewrite: nobody who looks for the file at any moment of an exchange takes it for moved.
+func TestAttachedDuringRewrite(t *testing.T) {
+	x := create(t)
+	apply(t, x, put("a", 1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 16 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if err := x.Attached(); err != nil {
+					t.Errorf("attached: %v", err)
+					return
+				}
+			}
+		})
+	}
+	for range 100 {
+		if err := x.Rewrite(background); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
+
+// TestOpenDuringRewrite: who tries to open an index while its file is rewritten is told that it is locked, not that it is missing.
+func TestOpenDuringRewrite(t *testing.T) {
+	path := newIndex(t)
+	x := open(t, path, index.Options{})
+	apply(t, x, put("a", 1))
+	var stop atomic.Bool
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for !stop.Load() {
+				if _, err := index.Open(path, index.Options{}); !errors.Is(err, index.ErrLocked) {
+					t.Errorf("got %v, want %v", err, index.ErrLocked)
+					return
+				}
+			}
+		})
+	}
+	for range 100 {
+		if err := x.Rewrite(background); err != nil {
+			t.Error(err)
+		}
+	}
+	stop.Store(true)
+	wg.Wait()
+}
