@@ -90,6 +90,11 @@ type Names struct {
 // ends the reading. Blobs that are added or removed during the call may or may not be included. A missing directory has no names.
 func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took time.Duration) error) (*Names, error) {
 	n := &Names{inLog: func(ref Ref) bool { return s.log != nil && s.logHas(ref) }}
+	if s.log != nil {
+		if err := s.log.Look(); err != nil {
+			return nil, wrap("list the segments of the log", err)
+		}
+	}
 	for shard := range n.shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err

@@ -32,6 +32,8 @@ func (p payloads) Has(ref string) (bool, error) {
 	return there, nil
 }
 
+func (payloads) Look() error { return nil }
+
 // TestSmall: up to the threshold a blob stays in memory, whatever was said of its size; beyond it, or when it is committed all the same, it
 // is a file.
 func TestSmall(t *testing.T) {

@@ -39,8 +39,10 @@ type Log interface {
 	// Payload returns the bytes of a blob: ErrNotFound, or ErrCorrupt, of this package, when they are not what was stored. unchecked: as
 	// they lie.
 	Payload(ref string, unchecked bool) ([]byte, error)
-	// Has tells whether what the blob lies in is there; it reads nothing of it.
+	// Has tells whether what the blob lies in is there, as far as the last Look and who read it have noticed; it reads nothing of it.
 	Has(ref string) (bool, error)
+	// Look reads the names of what blobs lie in.
+	Look() error
 }
 
 // Store is an open blob store: Dir/incoming and Dir/blobs/00…ff. Its methods

@@ -232,6 +232,14 @@ func (x *Index) PayloadAt(at journal.Place) error {
 	return x.logError(err)
 }
 
+// LookAtLog notes which segments of the log are there, for HasPayload.
+func (x *Index) LookAtLog() error {
+	if x.payloads == nil {
+		return nil
+	}
+	return withoutPath(x.payloads.Look(), x.dir)
+}
+
 // HasPayload tells whether the segment is there in which the bytes of an item lie; ErrNotFound when nothing has that ref. It reads none of it.
 func (x *Index) HasPayload(ref string) (bool, error) {
 	if x.payloads == nil {

@@ -100,6 +100,16 @@ func (f *files) lost(s *segment) bool {
 	return s.lost
 }
 
+// note keeps whether the file of a segment is there. One that is not is read no more, although it may be open.
+func (f *files) note(s *segment, there bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.lost = !there
+	if s.lost {
+		f.dropLocked(s)
+	}
+}
+
 // load opens a segment's file and reads its header.
 func (f *files) load(first Position) (*openSegment, error) {
 	name := fileName(first)

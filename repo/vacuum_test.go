@@ -517,6 +517,41 @@ func TestSegmentMissing(t *testing.T) {
 	}
 }
 
+// TestSegmentTakenAway: a sweep notices that a segment is gone while it is in use, and that it is back.
+func TestSegmentTakenAway(t *testing.T) {
+	s := newSet(t, inSegments)
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{})
+	for i := range 100 {
+		mustPut(t, a, fmt.Sprintf("packs/%02d", i), strings.Repeat("x", 100<<10)) // ten in a segment: so few may be lost
+	}
+	wantContent(t, a, "packs/00", strings.Repeat("x", 100<<10)) // its segment is open
+	file, _ := placeOf(t, a, "packs/00")
+	if err := os.Rename(file, file+".away"); err != nil {
+		t.Fatal(err)
+	}
+	report, err := r.Sweep(ctx)
+	if err != nil || report.Missing == 0 || report.Missing > 16 {
+		t.Fatalf("sweep: %+v, %v; want the items of one segment to be missing", report, err)
+	}
+	if _, err := get(a, "packs/00"); !errors.Is(err, repo.ErrNotFound) {
+		t.Errorf("get: got %v, want ErrNotFound", err)
+	}
+	if h := r.Health(); h.Missing != report.Missing || h.Damaged != 0 {
+		t.Errorf("health: %+v", h)
+	}
+	if err := os.Rename(file+".away", file); err != nil {
+		t.Fatal(err)
+	}
+	if again, err := r.Sweep(ctx); err != nil || again.Returned != report.Missing {
+		t.Errorf("sweep: %+v, %v; want %d items to be back", again, err, report.Missing)
+	}
+	wantContent(t, a, "packs/00", strings.Repeat("x", 100<<10))
+	if h := r.Health(); h != (repo.Health{}) {
+		t.Errorf("health: %+v", h)
+	}
+}
+
 // TestReadErrorInTheLog: what the disk does not give says nothing of the bytes.
 func TestReadErrorInTheLog(t *testing.T) {
 	fsys := vfstest.NewFailing(vfs.OS())

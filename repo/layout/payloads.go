@@ -30,6 +30,9 @@ func (p Payloads) Payload(ref string, unchecked bool) ([]byte, error) {
 	return b, err
 }
 
+// Look implements blobstore.Log.
+func (p Payloads) Look() error { return p.Index.LookAtLog() }
+
 // Has implements blobstore.Log.
 func (p Payloads) Has(ref string) (bool, error) {
 	has, err := p.Index.HasPayload(ref)
