@@ -1,6 +1,7 @@
 package index
 
 import (
+	"context"
 	"sync"
 	"time"
 
@@ -42,7 +43,11 @@ type pending struct {
 	tries   int              // checkpoints that ended
 	tried   time.Time        // when the last of them did
 	retry   time.Duration    // checkpointRetry, but in tests
-	err     error            // of the last of them
+	closing bool             // no rewrite begins any more
+
+	// interrupt ends the rewrite that runs, whose end checkpoints wait for; nil: none does.
+	interrupt context.CancelFunc
+	err       error // of the last of them
 
 	// checkpointing is held over one checkpoint, and whatever else calls bbolt once the index is open.
 	checkpointing sync.Mutex
@@ -118,6 +123,9 @@ func (x *Index) awaitCheckpoint() error {
 		}
 		p.awaited = true
 		p.wake()
+		if p.interrupt != nil {
+			p.interrupt()
+		}
 	}
 	return nil
 }

@@ -79,6 +79,15 @@ func (x *Index) SetCheckpointRetry(d time.Duration) {
 	x.pending.retry = d
 }
 
+// WaitAwaited returns when a writer waits for a checkpoint.
+func (x *Index) WaitAwaited() {
+	for awaited := false; !awaited; time.Sleep(time.Millisecond) {
+		x.pending.mu.Lock()
+		awaited = x.pending.awaited
+		x.pending.mu.Unlock()
+	}
+}
+
 // HoldCheckpoints lets none begin before release.
 func (x *Index) HoldCheckpoints() (release func()) {
 	x.pending.checkpointing.Lock()

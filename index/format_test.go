@@ -9,9 +9,12 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"syscall"
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 )
 
@@ -47,6 +50,55 @@ func checkGolden(t *testing.T, path string, group []index.Mutation) {
 	// And it can be written to.
 	apply(t, x, put("new", 1), index.Delete{Key: "packs/a", TrashUntil: clock})
 	checkWhole(t, x)
+}
+
+// TestUpgradeInterrupted: an upgrade that ends at any call of the file system, or behind any commit of the file, is completed by the next
+// opening, and nothing is missing.
+func TestUpgradeInterrupted(t *testing.T) {
+	for _, old := range []struct {
+		name  string
+		group []index.Mutation
+	}{
+		{"testdata/format-1.db.gz", goldenGroup()},
+		{"testdata/format-2.db.gz", append(goldenGroup(), goldenGroup2()...)},
+	} {
+		file := unzip(t, old.name)
+		interrupted := func(o index.Options) (stopped bool) {
+			t.Helper()
+			path := filepath.Join(t.TempDir(), "index.db")
+			if err := os.WriteFile(path, file, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			x, err := index.Open(path, o)
+			if err == nil {
+				mustClose(t, x)
+			}
+			checkGolden(t, path, old.group)
+			return err != nil
+		}
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			stopped := 0
+			for stop := true; stop; stopped++ {
+				fsys := vfstest.NewFailing(vfs.OS())
+				fsys.StopAt(stopped+1, when, syscall.EIO)
+				stop = interrupted(index.Options{FS: fsys})
+			}
+			if stopped < 5 {
+				t.Errorf("%s: stopped %s %d calls, want more", old.name, when, stopped)
+			}
+		}
+		for commits := 1; ; commits++ {
+			left := commits
+			if !interrupted(index.Options{AfterWrite: func() error {
+				if left--; left == 0 {
+					return syscall.EIO
+				}
+				return nil
+			}}) {
+				break
+			}
+		}
+	}
 }
 
 // TestGoldenLog reads a file of format 3 with its log, as a crash left them: a part of the rows is in the log alone.

@@ -42,12 +42,16 @@ func decodeApplied(b []byte) (a applied, err error) {
 	return a, nil
 }
 
-func (x *Index) logOptions() journal.Options {
-	fsys := x.opts.FS
-	if fsys == nil {
-		fsys = vfs.OS()
+// fsys is the file system of the log.
+func (x *Index) fsys() vfs.FS {
+	if x.opts.FS == nil {
+		return vfs.OS()
 	}
-	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: fsys, ReadOnly: x.opts.ReadOnly, SegmentSize: x.opts.SegmentSize}
+	return x.opts.FS
+}
+
+func (x *Index) logOptions() journal.Options {
+	return journal.Options{Dir: filepath.Join(x.dir, LogDir), FS: x.fsys(), ReadOnly: x.opts.ReadOnly, SegmentSize: x.opts.SegmentSize}
 }
 
 // beginLog opens the log and reads what the file does not have yet. A file that has no log gets one. from is the format that the file

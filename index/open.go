@@ -222,6 +222,7 @@ func (x *Index) upgrade(from uint32) error {
 // the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
+		x.pending.endRewrites()
 		x.mu.Lock()
 		x.closed = true
 		close(x.queue)

@@ -41,8 +41,10 @@ func (x *Index) rewriteIfSparse() {
 
 // Rewrite copies the rows into a new file, which takes the place of the old one: so the file is as large as its rows need, and its list of
 // free pages is empty. It can be interrupted at any moment; the old file is there until the new one is complete and durable. Readers
-// and writers wait for the exchange of the two, some milliseconds. An error, also ErrNoSpace or that readers take too long, leaves the old file in
-// use, unless the index is lost (Lost).
+// and writers wait for the exchange of the two, some milliseconds. It uses at most half of the free space of the disk.
+//
+// An error, also ErrNoSpace, that readers take too long, that a writer has to wait for a checkpoint, and that the index is being closed,
+// leaves the old file in use, unless the index is lost (Lost).
 func (x *Index) Rewrite(ctx context.Context) error {
 	x.pending.checkpointing.Lock()
 	defer x.pending.checkpointing.Unlock()
@@ -57,11 +59,19 @@ func (x *Index) rewrite(ctx context.Context) error {
 	if err := x.checkpoint(); err != nil {
 		return err
 	}
+	ctx, end, err := x.pending.beginRewrite(ctx)
+	if err != nil {
+		return err
+	}
+	defer end()
+	if err := x.spaceToRewrite(); err != nil {
+		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
+	}
 	path := x.opened.Load().path + ".new-rewritten"
 	if err := removeIfThere(path); err != nil {
 		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
 	}
-	err := x.copyTo(ctx, path)
+	err = x.copyTo(ctx, path)
 	if err == nil {
 		err = x.exchange(path)
 	}
@@ -69,6 +79,49 @@ func (x *Index) rewrite(ctx context.Context) error {
 		err = errors.Join(fmt.Errorf("rewrite index: %w", err), removeIfThere(path))
 	}
 	return withoutPath(err, x.dir)
+}
+
+// beginRewrite gives a rewrite a context that ends when somebody needs a checkpoint, which waits for the end of the rewrite. It is ErrClosed
+// when the index is being closed.
+func (p *pending) beginRewrite(ctx context.Context) (_ context.Context, end func(), err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closing {
+		return nil, nil, ErrClosed
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	if p.interrupt = cancel; p.awaited {
+		cancel()
+	}
+	return ctx, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		p.interrupt = nil
+		cancel()
+	}, nil
+}
+
+// endRewrites ends the one that runs, and lets none begin.
+func (p *pending) endRewrites() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.closing = true
+	if p.interrupt != nil {
+		p.interrupt()
+	}
+}
+
+// spaceToRewrite is ErrNoSpace if the new file would take more than half of what is free on the disk: others are writing, and must not
+// be refused because of it.
+func (x *Index) spaceToRewrite() error {
+	free, _, err := x.fsys().Space(x.dir)
+	if err != nil {
+		return err
+	}
+	if needs := int64(x.last.end-x.last.free.count) * int64(x.last.pageSize); needs > free/2 {
+		return fmt.Errorf("%w: it needs %d bytes, and %d are free", ErrNoSpace, needs, free)
+	}
+	return nil
 }
 
 func removeIfThere(path string) error {
@@ -179,7 +232,7 @@ var errReading = errors.New("readers take too long")
 // exchange gives a new file the name of the current one, and opens it. Who waits for the lock of the old file finds that it lost its name.
 func (x *Index) exchange(path string) error {
 	next := newIndex(x.dir, x.opts)
-	bad, err := next.openFile(path, hugeMap())
+	bad, err := next.openFile(path, x.mapped)
 	if err != nil || bad != nil {
 		return errors.Join(err, bad)
 	}

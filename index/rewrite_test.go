@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
 
@@ -246,4 +247,114 @@ func TestOpenDuringRewrite(t *testing.T) {
 	}
 	stop.Store(true)
 	wg.Wait()
+}
+
+// scarce is a file system with so many bytes free.
+type scarce struct {
+	vfs.FS
+	free int64
+}
+
+func (s scarce) Space(string) (free, total int64, err error) { return s.free, 1 << 40, nil }
+
+// TestRewriteLeavesSpace: a file is not rewritten where that would take more than half of what is free on the disk: clients are writing.
+func TestRewriteLeavesSpace(t *testing.T) {
+	path := newIndex(t)
+	x := shrunk(t, path, index.Options{FS: scarce{vfs.OS(), 100 << 10}})
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	before := sizeOf(t, path)
+	if err := x.Rewrite(background); !errors.Is(err, index.ErrNoSpace) {
+		t.Errorf("got %v, want %v", err, index.ErrNoSpace)
+	}
+	if sizeOf(t, path) != before {
+		t.Error("it was rewritten")
+	}
+	apply(t, x, put("goes on", 1))
+	mustClose(t, x)
+	x = open(t, path, index.Options{FS: scarce{vfs.OS(), 10 << 20}})
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	if after := sizeOf(t, path); after > before/4 {
+		t.Errorf("the file has %d bytes, and had %d", after, before)
+	}
+}
+
+// heldRewrite is a file system that holds a rewrite until it is released: it asks for the free space when it begins.
+type heldRewrite struct {
+	vfs.FS
+	begun, release chan struct{}
+}
+
+func (h heldRewrite) Space(string) (free, total int64, err error) {
+	close(h.begun)
+	<-h.release
+	return 1 << 40, 1 << 40, nil
+}
+
+// TestRewriteIsInterrupted: neither writers who need a checkpoint nor Close wait for the end of a rewrite.
+func TestRewriteIsInterrupted(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		wait func(t *testing.T, x *index.Index) (ended chan error) // returns when somebody waits for the rewrite
+	}{
+		{"by a writer", func(t *testing.T, x *index.Index) chan error {
+			x.SetMaxPending(10)
+			for i := 0; x.LogStatus().PendingRows < 10; i++ {
+				apply(t, x, put(fmt.Sprint("pending/", i), 1))
+			}
+			ended := make(chan error)
+			go func() { _, err := x.Apply(background, put("waits", 1)); ended <- err }()
+			x.WaitAwaited()
+			return ended
+		}},
+		{"by Close", func(t *testing.T, x *index.Index) chan error {
+			ended := make(chan error)
+			go func() { ended <- x.Close() }()
+			for {
+				if _, err := x.Apply(background); errors.Is(err, index.ErrClosed) {
+					return ended
+				}
+			}
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			fsys := heldRewrite{vfs.OS(), make(chan struct{}), make(chan struct{})}
+			x := open(t, newIndex(t), index.Options{FS: fsys})
+			apply(t, x, put("a", 1))
+			rewritten := make(chan error)
+			go func() { rewritten <- x.Rewrite(background) }()
+			<-fsys.begun
+			ended := c.wait(t, x)
+			close(fsys.release)
+			if err := <-rewritten; !errors.Is(err, context.Canceled) {
+				t.Errorf("rewrite: got %v, want %v", err, context.Canceled)
+			}
+			if err := <-ended; err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// TestRewriteInLittleAddressSpace: the new file takes no more address space than the old one, which may be limited.
+func TestRewriteInLittleAddressSpace(t *testing.T) {
+	path := newIndex(t)
+	const size = 128 << 20
+	x, err := index.OpenSized(path, index.Options{}, size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	apply(t, x, put("a", 1))
+	if err := x.Rewrite(background); err != nil {
+		t.Fatal(err)
+	}
+	if got := x.Mapped(); got != size {
+		t.Errorf("%d bytes of address space, want %d as before", got, size)
+	}
+	applyToFile(t, x, put("b", 1))
+	checkWhole(t, x)
+	mustClose(t, x)
 }

@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 
 	"packhouse/compact"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
@@ -168,7 +169,7 @@ func (c Workload) clone(name string) (dir string, err error) {
 		switch {
 		case d.IsDir():
 			return os.MkdirAll(to, 0o700)
-		case inside == layout.IndexFile:
+		case inside == layout.IndexFile, filepath.Dir(inside) == index.LogDir: // they are changed where they lie
 			body, err := os.ReadFile(path)
 			if err != nil {
 				return err
