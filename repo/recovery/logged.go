@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/journal"
 	"packhouse/repo/layout"
@@ -19,14 +20,23 @@ func (b *rebuilder) readLog() (index.LogReport, error) {
 		return log, err
 	}
 	b.report.Replayed, b.report.LogDamaged = log.Exact, log.Damaged
-	for _, name := range log.Segments {
-		// It may be removed when nothing that is known lies in it any more.
-		path := filepath.Join(b.dir, index.LogDir, name)
+	return log, b.keepDamaged(log.Segments)
+}
+
+// keepDamaged gives files of the log a second name, durably: when the index is in use they are removed as soon as nothing that is known lies in
+// them.
+func (b *rebuilder) keepDamaged(names []string) error {
+	dir := filepath.Join(b.dir, index.LogDir)
+	for _, name := range names {
+		path := filepath.Join(dir, name)
 		if err := layout.IgnoreExisting(b.o.FS.Link(path, path+layout.LostSuffix)); err != nil {
-			b.o.Logger.Warn("a damaged file of the log has no second name", "file", name, "error", err)
+			return vfs.WithoutPath(err)
 		}
 	}
-	return log, nil
+	if len(names) == 0 {
+		return nil
+	}
+	return vfs.WithoutPath(b.o.FS.SyncDir(dir))
 }
 
 // adoptLogged takes in what the log says behind a gap, oldest first.
