@@ -89,7 +89,7 @@ type repositories struct{ set *datadir.Set }
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
-	plans, open, returned, kept, keptBytes, log, logPending *prometheus.Desc
+	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
 	items:    describe("items", "Items in the repository."),
 	bytes:    describe("bytes", "Bytes of all items."),
@@ -114,8 +114,11 @@ var repositoryMetrics = struct {
 	kept:      describe("kept_items", "Items kept after compactions, deleted when disk space is needed."),
 	keptBytes: describe("kept_bytes", "Bytes of the items kept after compactions."),
 
-	log:        describe("log_bytes", "Bytes of the log in front of the index."),
-	logPending: describe("log_pending_rows", "Rows of the index that are in the log alone until the next checkpoint."),
+	log:         describe("log_bytes", "Bytes of the log in front of the index."),
+	logSegments: describe("log_segments", "Segments of the log."),
+	logItems:    describe("log_items", "Small items that lie in the log, including those that can be restored."),
+	logLive:     describe("log_live_bytes", "Bytes of the items in the log. A vacuum frees much of the rest."),
+	logPending:  describe("log_pending_rows", "Rows of the index that are in the log alone until the next checkpoint."),
 }
 
 func describe(name, help string) *prometheus.Desc {
@@ -125,7 +128,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
-		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending} {
+		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -164,6 +167,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
 		}
+		inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
 		for _, sample := range []struct {
 			desc  *prometheus.Desc
 			value float64
@@ -172,7 +176,8 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
 			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
-			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)},
+			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
+			{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
 			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)

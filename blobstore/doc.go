@@ -10,7 +10,14 @@
 // file is named by its 32 hexadecimal digits. The shard of a blob is the last byte of its
 // ID. Init creates all directories. Files with names of any other form are ignored.
 //
-// # Commit order
+// # Small blobs
+//
+// Where the caller has a log, blobs up to Options.Small bytes have no file: they stay in memory until the caller stores them in the log,
+// in one record with its own of the ref, and are durable with it (Writer.Small). Here they are read again, by refs of another
+// kind, whole and checked by the log. They have no marker, no trailer and no label, and are not removed here: a segment of the log goes when nothing
+// refers to a blob in it.
+//
+// # Commit order of a file
 //
 //	write incoming/<id>, trailer included
 //	fdatasync the file, and at the same time fsync incoming/

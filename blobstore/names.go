@@ -10,16 +10,22 @@ import (
 	"time"
 )
 
-// Has reports whether the blob has a file. It does not read it.
+// Has reports whether the blob has a file, or for a blob in the log whether its segment is there. It reads neither.
 func (s *Store) Has(ref Ref) (bool, error) {
 	if ref.inLog() {
-		return true, nil // the log has all its segments, or it could not be opened
+		return s.log != nil && s.logHas(ref), nil
 	}
 	id, err := ref.id()
 	if err != nil {
 		return false, err
 	}
 	return s.there(s.blobPath(id), "look for blob")
+}
+
+// logHas reports that a blob in the log is gone only if that is known.
+func (s *Store) logHas(ref Ref) bool {
+	has, err := s.log.Has(string(ref))
+	return has || err != nil
 }
 
 // HasShard reports whether the directory of the blob's shard exists. If it does, a blob that is not in it is missing; if it does not,
@@ -75,12 +81,20 @@ func (s *Store) MakeShards() error {
 }
 
 // Names holds the names of all blobs that existed when their shards were read, in 8 bytes each.
-type Names struct{ shards [256][]uint64 }
+type Names struct {
+	shards [256][]uint64
+	inLog  func(Ref) bool // reports it of a blob in the log
+}
 
 // Names reads the 256 shard directories. rest, if not nil, is called after each with the time that it took, and may wait; its error
 // ends the reading. Blobs that are added or removed during the call may or may not be included. A missing directory has no names.
 func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took time.Duration) error) (*Names, error) {
-	n := &Names{}
+	n := &Names{inLog: func(ref Ref) bool { return s.log != nil && s.logHas(ref) }}
+	if s.log != nil {
+		if err := s.log.Look(); err != nil {
+			return nil, wrap("list the segments of the log", err)
+		}
+	}
 	for shard := range n.shards {
 		if err := ctx.Err(); err != nil {
 			return nil, err
@@ -111,7 +125,7 @@ func (s *Store) Names(ctx context.Context, rest func(ctx context.Context, took t
 // shard may have the same hash.
 func (n *Names) Has(ref Ref) bool {
 	if ref.inLog() {
-		return true
+		return n.inLog(ref)
 	}
 	id, err := ref.id()
 	if err != nil {

@@ -28,7 +28,10 @@ type Options struct {
 	FS   vfs.FS           // nil means the operating system's
 	Rand io.Reader        // for blob IDs; nil means crypto/rand
 	Now  func() time.Time // nil means time.Now
-	Log  Log              // where small blobs lie; nil: all lie in files
+	Log  Log              // where small blobs may lie; nil: all lie in files
+	// Small is the most bytes of a new blob that is to lie in the log, which then must be there; 0: each lies in a file. What
+	// lies in the log already is read from there whatever Small is.
+	Small int64
 }
 
 // Log is where small blobs lie. Whoever commits the record that refers to one stores it there, see Writer.Small.
@@ -36,10 +39,11 @@ type Log interface {
 	// Payload returns the bytes of a blob: ErrNotFound, or ErrCorrupt, of this package, when they are not what was stored. unchecked: as
 	// they lie.
 	Payload(ref string, unchecked bool) ([]byte, error)
+	// Has tells whether what the blob lies in is there, as far as the last Look and who read it have noticed; it reads nothing of it.
+	Has(ref string) (bool, error)
+	// Look reads the names of what blobs lie in.
+	Look() error
 }
-
-// MaxSmall is the most bytes of a blob that lies in the log.
-const MaxSmall = 128 << 10
 
 // Store is an open blob store: Dir/incoming and Dir/blobs/00…ff. Its methods
 // are safe for concurrent use. No two Stores may be open on one directory.
@@ -51,6 +55,7 @@ type Store struct {
 	randMu sync.Mutex
 	rand   io.Reader // guarded by randMu
 	log    Log       // nil: all blobs lie in files
+	small  int64     // most bytes of a new blob in the log; 0: none
 
 	incoming *groupSync
 	shards   [256]*groupSync
@@ -100,7 +105,10 @@ func Open(o Options) (*Store, error) {
 	if o.Now == nil {
 		o.Now = time.Now
 	}
-	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand, log: o.Log}
+	if o.Small < 0 || o.Small > 0 && o.Log == nil {
+		return nil, fmt.Errorf("open blob store: blobs up to %d bytes in a log: there is none, or that is no size", o.Small)
+	}
+	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand, log: o.Log, small: o.Small}
 	s.hashers.New = func() any { return blake3.New() }
 	s.incoming = newGroupSync(func() error { return s.syncDir(incomingDir(s.dir)) })
 	for i := range s.shards {

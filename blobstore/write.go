@@ -24,7 +24,8 @@ const (
 	writebackStep = 8 << 20
 )
 
-// Create starts a blob of about size bytes; negative: nobody knows. The writer must be ended by Commit, Small or Abort.
+// Create starts a blob of about size bytes; negative: nobody knows. Up to Options.Small it stays in memory, until Small or Commit is
+// called or more bytes come. The writer must be ended by Commit, Small or Abort.
 // Errors: ErrFailed, ErrClosed, ErrNoSpace, ctx.Err(), else I/O.
 func (s *Store) Create(ctx context.Context, size int64) (*Writer, error) {
 	if err := ctx.Err(); err != nil {
@@ -34,7 +35,7 @@ func (s *Store) Create(ctx context.Context, size int64) (*Writer, error) {
 		return nil, err
 	}
 	w := &Writer{s: s, hasher: s.hashers.Get().(*blake3.Hasher)}
-	if s.log != nil && size <= MaxSmall {
+	if s.small > 0 && size <= s.small {
 		w.small = make([]byte, 0, max(size, 0))
 		return w, nil
 	}
@@ -123,7 +124,7 @@ func (w *Writer) gather(p []byte) (int, error) {
 	if w.file != nil {
 		return w.write(p)
 	}
-	if len(w.small)+len(p) <= MaxSmall {
+	if int64(len(w.small)+len(p)) <= w.s.small {
 		w.small = append(w.small, p...)
 		return len(p), nil
 	}

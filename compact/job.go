@@ -28,6 +28,7 @@ type Kind string
 const (
 	Compaction Kind = "compaction"
 	Scrub      Kind = "scrub"
+	Vacuum     Kind = "vacuum"
 )
 
 // Job is the readable part of a job's row, with its current progress. Its JSON form is that of the API, see docs/api.md.
@@ -43,7 +44,7 @@ type Job struct {
 	Progress  Progress  `json:"progress"`
 	Fault     *Fault    `json:"error,omitempty"`   // of a failed one
 	Damaged   []string  `json:"damaged,omitempty"` // of a scrub: the first hundred keys found damaged
-	Bad       int64     `json:"bad,omitempty"`     // of a scrub: items found damaged
+	Bad       int64     `json:"bad,omitempty"`     // of a scrub: items found damaged; of a vacuum, items that cannot be read
 	Share     float64   `json:"share,omitempty"`   // of a scrub: the part to read; 0: all
 
 	// Permissions are the principal's, as text, for a job that outlives a restart, and Trusted tells that its name is
@@ -58,12 +59,12 @@ type Job struct {
 
 // Progress of a job. The totals are known after the plan has been checked against the index.
 type Progress struct {
-	Operations      int64 `json:"operations"` // done; of a scrub: items
+	Operations      int64 `json:"operations"` // done; of a scrub: items; of a vacuum: segments
 	OperationsTotal int64 `json:"operations_total"`
 	Read            int64 `json:"bytes_read"`
 	ReadTotal       int64 `json:"bytes_read_total"`
 	Written         int64 `json:"bytes_written"`
-	Freed           int64 `json:"bytes_freed"` // sizes of the items deleted; of a V'Ger repack, of those that it called unused
+	Freed           int64 `json:"bytes_freed"` // sizes of the items deleted; of a V'Ger repack, of those that it called unused; of a vacuum, of segments
 }
 
 // Fault is why a job failed.

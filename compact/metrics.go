@@ -4,12 +4,13 @@ import "github.com/prometheus/client_golang/prometheus"
 
 // metrics count over all repositories since the start of the program.
 type metrics struct {
-	plans   *prometheus.CounterVec // by result
-	read    prometheus.Counter
-	written prometheus.Counter
-	freed   prometheus.Counter
-	damaged prometheus.Counter
-	queued  prometheus.GaugeFunc
+	plans    *prometheus.CounterVec // by result
+	read     prometheus.Counter
+	written  prometheus.Counter
+	freed    prometheus.Counter
+	damaged  prometheus.Counter
+	vacuumed prometheus.Counter
+	queued   prometheus.GaugeFunc
 }
 
 // Results of plans.
@@ -27,10 +28,11 @@ func newMetrics(queued func() float64) *metrics {
 		plans: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (answered with the stored result of the same plan), failed.",
 		}, []string{"result"}),
-		read:    counter("packhouse_compaction_read_bytes_total", "Bytes that plans have read."),
-		written: counter("packhouse_compaction_written_bytes_total", "Bytes that plans have written."),
-		freed:   counter("packhouse_compaction_freed_bytes_total", "Sizes of the items that plans have deleted."),
-		damaged: counter("packhouse_scrub_damaged_items_total", "Damaged items found by scrubs; an item that stays damaged is counted in each scrub."),
+		read:     counter("packhouse_compaction_read_bytes_total", "Bytes that plans have read."),
+		written:  counter("packhouse_compaction_written_bytes_total", "Bytes that plans have written."),
+		freed:    counter("packhouse_compaction_freed_bytes_total", "Sizes of the items that plans have deleted."),
+		vacuumed: counter("packhouse_vacuum_freed_bytes_total", "Bytes of the segments that vacuums have emptied and deleted."),
+		damaged:  counter("packhouse_scrub_damaged_items_total", "Damaged items found by scrubs; an item that stays damaged is counted in each scrub."),
 		queued: prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 			Name: "packhouse_jobs", Help: "Background jobs that are queued or running.",
 		}, queued),
@@ -41,7 +43,7 @@ func newMetrics(queued func() float64) *metrics {
 func (e *Engine) Collector() prometheus.Collector { return e.metrics }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.plans, m.read, m.written, m.freed, m.damaged, m.queued}
+	return []prometheus.Collector{m.plans, m.read, m.written, m.freed, m.damaged, m.vacuumed, m.queued}
 }
 
 // Describe implements prometheus.Collector.

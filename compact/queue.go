@@ -342,12 +342,17 @@ func (e *Engine) carryOut(ctx context.Context, t *task) (Job, error) {
 	if stored, err := stored(t.repo, t.job.ID); err != nil || stored.State == Done {
 		return stored, err
 	}
-	if t.job.Kind == Scrub {
+	if t.job.Kind != Compaction {
 		row := index.Job{ID: t.job.ID, Record: encodeJob(t.job, nil)}
 		if err := t.repo.PutJob(ctx, row); err != nil {
 			return Job{}, err
 		}
+	}
+	switch t.job.Kind {
+	case Scrub:
 		return e.carryOutScrub(ctx, t)
+	case Vacuum:
+		return e.carryOutVacuum(ctx, t)
 	}
 	a, plan, err := e.load(t.repo, t.job)
 	if err != nil {

@@ -74,7 +74,13 @@ type scrubbed interface {
 	SetMeta(ctx context.Context, name string, value []byte) error
 }
 
+// vacuumed is what a vacuum empties segments of.
+type vacuumed interface {
+	Vacuum(ctx context.Context, pace func(n int64) error, progress func(repo.VacuumReport)) (repo.VacuumReport, error)
+}
+
 var (
+	_ vacuumed  = (*repo.Repository)(nil)
 	_ access    = (*repo.Access)(nil)
 	_ looker    = (*repo.Access)(nil)
 	_ jobRows   = (*repo.Repository)(nil)

@@ -39,10 +39,8 @@ func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal 
 	if err := e.Resume(ctx, r); err != nil {
 		return Job{}, err
 	}
-	for _, job := range e.live(r) {
-		if job.Kind == Scrub && !job.State.Ended() {
-			return job, nil
-		}
+	if job, there := e.underWay(r, Scrub); there {
+		return job, nil
 	}
 	now := e.o.Now()
 	usage := r.Usage()

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -81,7 +82,7 @@ func crash(t *testing.T, s victim, data string, workers []*crashWorker, random *
 			if got, err := w.protocol.usage(w); err != nil || got != bytes[w.repository] {
 				t.Errorf("usage of %s is %d (%v), want the sum of all items, %d", w.repository, got, err, bytes[w.repository])
 			}
-			nothingLeaked(t, filepath.Join(data, w.repository), items[w.repository])
+			nothingLeaked(t, data, w.repository, items[w.repository])
 		}
 		run(t, nil, packhouse(), "check", "--data-dir", data) // the counters of each directory, and references
 		if t.Failed() {
@@ -108,18 +109,29 @@ func crashRandom(t *testing.T) (seed uint64, random *rand.Rand) {
 	return seed, rand.New(rand.NewPCG(seed, 0))
 }
 
-// nothingLeaked waits until the repository's blob files are as many as its items, and no upload is left over.
-func nothingLeaked(t *testing.T, dir string, items int) {
+// nothingLeaked waits until the repository has as many blob files and items in the log as it has items, and no upload is left over.
+func nothingLeaked(t *testing.T, data, repository string, items int) {
 	t.Helper()
-	var blobs, incoming int
+	dir := filepath.Join(data, repository)
+	var blobs, incoming, inLog int
 	for range 600 {
-		blobs, incoming = files(filepath.Join(dir, "blobs")), files(filepath.Join(dir, "incoming"))
-		if blobs == items && incoming == 0 {
+		blobs, incoming, inLog = files(filepath.Join(dir, "blobs")), files(filepath.Join(dir, "incoming")), itemsInLog(t, data, repository)
+		if blobs+inLog == items && incoming == 0 {
 			return
 		}
 		time.Sleep(50 * time.Millisecond) // what was removed is unlinked in the background
 	}
-	t.Errorf("%d blob files for %d items and %d unfinished uploads, after half a minute of rest", blobs, items, incoming)
+	t.Errorf("%d blob files and %d items in the log for %d items, and %d unfinished uploads, after half a minute of rest", blobs, inLog, items, incoming)
+}
+
+// itemsInLog is how many items lie in the log of a repository, as the server says.
+func itemsInLog(t *testing.T, data, repository string) int {
+	t.Helper()
+	var info struct{ Log struct{ Items int } }
+	if err := json.Unmarshal([]byte(run(t, nil, packhouse(), "repo", "info", repository, "--json", "--data-dir", data)), &info); err != nil {
+		t.Fatal(err)
+	}
+	return info.Log.Items
 }
 
 func files(dir string) int {

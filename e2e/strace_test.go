@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -168,6 +169,29 @@ func (c tracedCalls) stored() (sync call) {
 	}, bytes, data, name, shard, record)
 	c.inOrder([]string{"the marker is synced before the name"}, marker, name)
 	return sync
+}
+
+// TestOrderOfSmallItems: the bytes of a small item are written to the log with its row, and synced before the reply; no file is made for it.
+func TestOrderOfSmallItems(t *testing.T) {
+	s := startTraced(t)
+	client := newStoreClient(s.server, "traced", 1)
+	s.calls(client.create, nil)
+	for i := range 3 {
+		stored := s.calls(func() error { return client.store(fmt.Sprintf("packs/00/small %d", i), noise(uint64(i), 8<<10)) }, nil)
+		record, sync, _ := stored.committed(0)
+		size := regexp.MustCompile(`= (\d+)$`).FindStringSubmatch(record.text)
+		if size == nil {
+			t.Fatalf("write to the log: %s", record.text)
+		}
+		if n, err := strconv.Atoi(size[1]); err != nil || n < 8<<10 {
+			t.Errorf("the record has %d bytes, want those of the item in it", n)
+		}
+		for _, each := range stored.calls {
+			if each.begin < sync.begin && (bytesCall.MatchString(each.text) || nameCall.MatchString(each.text) || entrySync.MatchString(each.text)) {
+				t.Errorf("a file for a small item: %s", each.text)
+			}
+		}
+	}
 }
 
 // TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes are written and

@@ -150,6 +150,11 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if t.refs.Get([]byte(m.Item.Ref)) != nil {
 		return r, errRefUsed
 	}
+	if m.Payload == nil {
+		if err := t.adopt(m.Item.Ref, m.Place); err != nil {
+			return r, err
+		}
+	}
 	var mark int64
 	if m.Commit != nil {
 		if _, mark, err = t.commitTotal(m.Commit); err != nil {

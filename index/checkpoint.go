@@ -248,7 +248,7 @@ func (x *Index) checkpoint() error {
 // LogStatus says how far the file is behind the log.
 type LogStatus struct {
 	Segments    int   // files of the log
-	Bytes       int64 // of the log, from the first of them to its end
+	Bytes       int64 // of these
 	PendingRows int   // rows that are in the log alone
 	Pending     int64 // bytes of the log that are read when the index is opened now
 	// Err is why the last checkpoint could not be made; nil: it was, or there was none yet. Groups go on to be accepted until too
@@ -256,7 +256,7 @@ type LogStatus struct {
 	Err error
 }
 
-// LogStatus answers in constant time. It is zero where there is no log.
+// LogStatus answers in a time that depends on the number of segments. It is zero where there is no log.
 func (x *Index) LogStatus() (s LogStatus) {
 	if x.log == nil {
 		return s
@@ -265,8 +265,9 @@ func (x *Index) LogStatus() (s LogStatus) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	s.PendingRows, s.Pending, s.Err = p.over.rows, int64(p.end-p.applied), p.err
-	if all := x.log.Segments(); len(all) > 0 {
-		s.Segments, s.Bytes = len(all), int64(p.end-all[0].First)
+	for _, one := range x.log.Segments() {
+		s.Segments++
+		s.Bytes += x.sizeOf(one)
 	}
 	return s
 }

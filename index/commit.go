@@ -183,6 +183,9 @@ func (x *Index) transact(groups []*group) error {
 	if err != nil {
 		return err
 	}
+	if x.log != nil {
+		x.metaIn = t.group.Segment()
+	}
 	if x.opts.AfterCommit != nil {
 		if err := x.opts.AfterCommit(); err != nil {
 			return err
@@ -231,6 +234,9 @@ func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup 
 				t.undo()
 			}
 			x.note(g.err)
+		}
+		if group != nil && len(t.changed) > 0 && group.Segment() != x.metaIn {
+			t.repeatMeta()
 		}
 		lastBackup = readLastBackup(t.writers)
 		counters, err = t.total()

@@ -192,9 +192,9 @@ type Use int
 const (
 	// Serve is the ordinary use: groups go to the log first.
 	Serve Use = iota
-	// Rebuild is for a file that is being made from what else there is of a repository. Its log, if it had one, is not read, and from
-	// now on it has none: each group goes into the file at once. When it is next opened to serve, it begins a new log; one that lies in
-	// its directory is renamed to log.lost.
+	// Rebuild is for a file that is being made from what else there is of a repository. Its log, if it had one, is read by ReadLog alone, and from
+	// now on it has none: each group goes into the file at once. When it is next opened to serve, it gets a new log, which goes on
+	// behind the one that lies in its directory.
 	Rebuild
 	// Hold is for the lock of the file, and for looks at it: what only the log has is not seen, and nothing can be changed.
 	Hold

@@ -68,6 +68,7 @@ func (x *Index) beginLog(from uint32) error {
 	case err != nil:
 		return err
 	case x.opts.Use == Rebuild && has:
+		x.before = a
 		return x.writeStep([]fileRow{{bucketMeta, appliedRow, nil}})
 	case x.opts.Use == Rebuild:
 		return nil
@@ -105,7 +106,9 @@ func (x *Index) createLog(from uint32) error {
 	}
 	at, err := journal.Extend(o)
 	if errors.Is(err, journal.ErrNotFound) {
-		err = journal.Create(o, 0, 0)
+		if at, err = x.firstPosition(); err == nil {
+			err = journal.Create(o, at, 0)
+		}
 	}
 	if err != nil {
 		return x.logError(err)
@@ -131,7 +134,7 @@ func (x *Index) openLog(a applied) error {
 	if err != nil {
 		return errors.Join(x.logError(err), log.Close())
 	}
-	x.log = log
+	x.log, x.payloads = log, log
 	p := &x.pending
 	p.mu.Lock()
 	defer p.mu.Unlock()

@@ -1,6 +1,10 @@
 package index
 
-import "time"
+import (
+	"time"
+
+	"packhouse/journal"
+)
 
 // Put stores an item at Key and creates missing parent directories. A directory at Key is ErrIsDir, an item at a parent of Key is
 // ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
@@ -13,7 +17,9 @@ type Put struct {
 	Item Item
 	// Payload, if not nil, is the bytes of the item, at most MaxPayload: they are stored in the log, with the rows, and
 	// Item.Ref, which must be empty, becomes where they lie (see Result.Moved). Only where HasLog. They must not be modified before Apply returns.
-	Payload  []byte
+	Payload []byte
+	// Place, for an index that is made anew, is where the payload of Item.Ref lies, in the log; zero: where that says.
+	Place    journal.Place
 	IfAbsent bool   // ErrExists when an item is there
 	IfRef    string // if not empty: ErrConflict unless the item there has this Ref
 	// Limit refuses with ErrQuota when Bytes-Exempt after this mutation would
@@ -164,9 +170,12 @@ type SetFlags struct {
 
 // Relocate gives the payload of Ref, in the log, another place: Payload, the same bytes, is stored again, and found under the same Ref.
 // ErrConflict when nothing has that ref any more. Nothing else changes.
+//
+// Without Payload, for an index that is made anew, Place is where it lies already.
 type Relocate struct {
 	Ref     string
 	Payload []byte
+	Place   journal.Place
 }
 
 // SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.

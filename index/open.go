@@ -53,10 +53,13 @@ type Index struct {
 	queue  chan *group
 	ended  chan struct{} // closed when the commit loop has returned
 
-	log     *journal.Log  // nil: groups go into the file at once, or not at all
-	pending pending       // rows that are in the log and not in the file
-	encoded []byte        // memory for rows; for the commit loop, as the next
-	group   journal.Group // memory for what is appended
+	log      *journal.Log     // nil: groups go into the file at once, or not at all
+	payloads *journal.Log     // of which payloads are read: log, or, after ReadLog, one that is read only
+	before   applied          // of a file that is opened for Rebuild: what it had of which log; of log 0: of none
+	pending  pending          // rows that are in the log and not in the file
+	encoded  []byte           // memory for rows; for the commit loop, as the next
+	group    journal.Group    // memory for what is appended
+	metaIn   journal.Position // the segment in which the meta values are, see repeatMeta; negative: not known
 
 	snapshots  snapshots                 // what readers see
 	failed     atomic.Pointer[error]     // first write error, sticky; set by the commit loop
@@ -104,6 +107,7 @@ func newIndex(dir string, opts Options) *Index {
 		renewAfter: renewAfter,
 		queue:      make(chan *group, maxGroups),
 		ended:      make(chan struct{}),
+		metaIn:     -1,
 	}
 	x.snapshots.changed.L = &x.snapshots.mu
 	x.pending.init()
@@ -146,6 +150,11 @@ func (x *Index) begin() error {
 	if err != nil {
 		return err
 	}
+	return x.loadCommitted()
+}
+
+// loadCommitted takes what is kept in memory of the last commit.
+func (x *Index) loadCommitted() error {
 	return x.view(func(v *view) error {
 		counters, err := decodeCounters(v.Bucket(bucketCounters).Get(totalRow))
 		if err != nil {
@@ -222,9 +231,9 @@ func (x *Index) Close() error {
 		close(x.pending.stop)
 		<-x.pending.stopped
 		err := x.lastCheckpoint()
-		if x.log != nil {
+		if x.payloads != nil {
 			// Of a directory that was moved or removed there is nothing to give back.
-			if logErr := x.log.Close(); !errors.Is(logErr, fs.ErrNotExist) {
+			if logErr := x.payloads.Close(); !errors.Is(logErr, fs.ErrNotExist) {
 				err = errors.Join(err, logErr)
 			}
 		}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,10 +24,10 @@ var errNoLog = errors.New("a payload, and the index has no log")
 // HasLog tells whether Put takes payloads.
 func (x *Index) HasLog() bool { return x.log != nil }
 
-// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt when they are not what was
-// stored. unchecked: whatever lies there.
+// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt and an error of package journal
+// when they are not what was stored, ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there.
 func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
-	if x.log == nil {
+	if x.payloads == nil {
 		return nil, ErrNotFound
 	}
 	var last journal.Place
@@ -40,7 +41,7 @@ func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
 			return b, x.logError(err)
 		}
 		if at == last {
-			return nil, fmt.Errorf("%w: log: the segment of a payload is missing", ErrCorrupt)
+			return nil, fmt.Errorf("%w: log: the segment of a payload is missing: %w", ErrCorrupt, err)
 		}
 		last = at // it was moved, or removed, since we looked
 	}
@@ -48,9 +49,9 @@ func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
 
 func (x *Index) readPayload(at journal.Place, unchecked bool) ([]byte, error) {
 	if unchecked {
-		return x.log.ReadPayloadUnchecked(at.At(), at.Length)
+		return x.payloads.ReadPayloadUnchecked(at.At(), at.Length)
 	}
-	return x.log.ReadPayload(at.At(), at.Length, nil)
+	return x.payloads.ReadPayload(at.At(), at.Length, nil)
 }
 
 // locate finds where a payload lies.
@@ -104,23 +105,45 @@ func (t *tx) place(payload []byte) (at journal.Place, err error) {
 	return at, t.countPayload(at, +1)
 }
 
-// relocate stores a payload again. Its ref stays, as it says which bytes an item has; that they lie elsewhere now is a row of its own.
+// relocate stores a payload again. Its ref stays, as it says which bytes an item has; that they lie elsewhere now is a row of its own. The rows
+// that say whose the payload is are in the same group, unchanged: the segment of those that the log has is about to go, and a file may be
+// made anew from what the log has.
 func (t *tx) relocate(m Relocate) error {
 	ref := []byte(m.Ref)
-	if t.refs.Get(ref) == nil {
+	value := t.refs.Get(ref)
+	if value == nil {
 		return ErrConflict
+	}
+	target, err := decodeRef(value)
+	if err != nil {
+		return err
 	}
 	was, err := location(t.moved, m.Ref)
 	if err != nil {
 		return err
 	}
-	at, err := t.place(m.Payload)
+	at := m.Place
+	switch {
+	case m.Payload != nil:
+		at, err = t.place(m.Payload)
+	case at == was:
+		return nil
+	default:
+		err = t.countPayload(at, +1)
+	}
 	if err != nil {
 		return err
 	}
 	t.remove(t.movedTo, placeKey(was))
 	t.put(t.moved, ref, encodeMoved(at))
 	t.put(t.movedTo, placeKey(at), ref)
+	owner := map[refPlace]*table{inItems: t.items, inTrash: t.trash, inKept: t.kept}[target.in]
+	row := owner.Get(target.row)
+	if row == nil {
+		return fmt.Errorf("%w: ref %x leads to no row", ErrCorrupt, m.Ref)
+	}
+	t.set(t.refs, ref, bytes.Clone(value))
+	t.set(owner, target.row, bytes.Clone(row))
 	return t.countPayload(was, -1)
 }
 
@@ -136,6 +159,20 @@ func (t *tx) dropPayload(ref string) error {
 	t.remove(t.moved, []byte(ref))
 	t.remove(t.movedTo, placeKey(at))
 	return t.countPayload(at, -1)
+}
+
+// adopt takes in a payload that lies at a place of the log, under a ref of another place if it was moved.
+func (t *tx) adopt(ref string, at journal.Place) error {
+	first, ok := journal.ParseRef(ref)
+	if !ok {
+		return nil
+	}
+	if at != (journal.Place{}) && at != first {
+		t.put(t.moved, []byte(ref), encodeMoved(at))
+		t.put(t.movedTo, placeKey(at), []byte(ref))
+		return t.countPayload(at, +1)
+	}
+	return t.countPayload(first, +1)
 }
 
 // placeKey is the row of bucketMovedTo.
@@ -187,12 +224,20 @@ func (x *Index) Segments() (all []LogSegment, err error) {
 			if err != nil {
 				return err
 			}
-			all = append(all, LogSegment{First: s.First, Bytes: int64(s.End - s.First), Blobs: live.blobs, Live: live.bytes, Applied: s.End <= applied})
+			all = append(all, LogSegment{First: s.First, Bytes: x.sizeOf(s), Blobs: live.blobs, Live: live.bytes, Applied: s.End <= applied})
 		}
 		return nil
 	})
 	return all, err
 }
+
+// sizeOf is how many bytes a segment takes at most: what lies between its first position and that of the next can have been removed.
+func (x *Index) sizeOf(s journal.Segment) int64 {
+	return min(int64(s.End-s.First), cmp.Or(x.opts.SegmentSize, defaultSegment))
+}
+
+// defaultSegment is what a segment covers where Options say nothing.
+const defaultSegment = 64 << 20
 
 // Payloads lists refs of which the payloads lie in a segment, at most most of them.
 func (x *Index) Payloads(first journal.Position, most int) (refs []string, err error) {
@@ -216,17 +261,28 @@ func (x *Index) Payloads(first journal.Position, most int) (refs []string, err e
 	return refs, err
 }
 
-// removeSegments unlinks the segments of which nothing is needed. The last one is kept.
+// removeSegments unlinks the segments of which nothing is needed. The last one is kept. What a damaged index says is no reason to
+// remove anything.
 func (x *Index) removeSegments() error {
 	all, err := x.Segments()
 	if err != nil {
 		return err
 	}
 	for _, s := range all[:max(len(all)-1, 0)] {
-		if s.Applied && s.Blobs == 0 {
-			if err := x.log.RemoveSegment(s.First); err != nil {
-				return err
-			}
+		if !s.Applied || s.Blobs > 0 || x.Damage() != nil {
+			continue
+		}
+		refs, err := x.Payloads(s.First, 1)
+		if err != nil {
+			return err
+		}
+		if len(refs) > 0 { // a page is older than the others, perhaps
+			err := fmt.Errorf("%w: segment %x has no row, and ref %x leads to it", ErrCorrupt, s.First, refs[0])
+			x.note(err)
+			return err
+		}
+		if err := x.log.RemoveSegment(s.First); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -240,6 +296,14 @@ type segment struct {
 
 func segmentKey(first journal.Position) []byte {
 	return binary.BigEndian.AppendUint64(nil, uint64(first))
+}
+
+// parseSegmentKey is the inverse of segmentKey.
+func parseSegmentKey(row []byte) (journal.Position, error) {
+	if len(row) != 8 || row[0]&0x80 != 0 {
+		return 0, damaged("segment")
+	}
+	return journal.Position(binary.BigEndian.Uint64(row)), nil
 }
 
 // countPayload adds (sign +1) or takes away (-1) a payload from what is live in its segment. A segment without a row has nothing that

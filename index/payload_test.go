@@ -2,10 +2,14 @@ package index_test
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"testing"
 	"time"
+
+	bolt "go.etcd.io/bbolt"
 
 	"packhouse/index"
 )
@@ -121,4 +125,36 @@ func TestRelocate(t *testing.T) {
 	if segments, err = x.Segments(); err != nil || segments[0].Blobs != 2 {
 		t.Errorf("segments: got %+v, %v; want 2 payloads", segments, err)
 	}
+}
+
+// TestSegmentOfADamagedIndex: a segment that no row counts anything in stays while refs lead to it, and from then on all stay.
+func TestSegmentOfADamagedIndex(t *testing.T) {
+	path := newIndex(t)
+	x := mustOpen(t, path, index.Options{SegmentSize: 1 << 20})
+	payload := bytes.Repeat([]byte("x"), index.MaxPayload)
+	for i := range 20 {
+		apply(t, x, putBytes(fmt.Sprint(i), payload))
+	}
+	before, err := x.Segments()
+	if err != nil || len(before) < 3 {
+		t.Fatalf("segments: %+v, %v; want several", before, err)
+	}
+	err = x.Tamper(func(tx *bolt.Tx) error {
+		return tx.Bucket([]byte("segments")).Delete(binary.BigEndian.AppendUint64(nil, uint64(before[0].First)))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		apply(t, x, index.Delete{Key: "19", IgnoreMissing: true, Now: clock, TrashUntil: clock})
+		_ = x.Checkpoint() // says that it is damaged, once
+		if err := x.Damage(); !errors.Is(err, index.ErrCorrupt) {
+			t.Errorf("damage: got %v, want ErrCorrupt", err)
+		}
+	}
+	if after, err := x.Segments(); err != nil || len(after) != len(before) {
+		t.Errorf("segments: %+v, %v; want as many as before", after, err)
+	}
+	wantPayload(t, x, "0", payload)
+	mustClose(t, x)
 }

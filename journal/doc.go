@@ -102,6 +102,9 @@
 //
 // Close makes the file end where the log does. After that, Replay has nothing to search.
 //
+// Salvage is for what Replay refuses: it finds the groups that are whole behind damage, behind lost headers and behind segments that are
+// not there, and tells which of them follow each other.
+//
 // # What is assumed of the disk
 //
 // After a sync returned nil, what was written before it stays. A block of 512 bytes that is being written when the power

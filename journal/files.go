@@ -21,6 +21,7 @@ type segment struct {
 	// Guarded by files.mu.
 	open *openSegment // nil: not open
 	gone bool         // it was removed
+	lost bool         // somebody else has removed its file
 }
 
 // openSegment is a segment's file that is open for reading. It is used between use and release.
@@ -71,6 +72,11 @@ func (f *files) use(s *segment) (*openSegment, error) {
 	}
 	o, err := f.load(s.first)
 	if err != nil {
+		if errors.Is(err, ErrMissing) {
+			f.mu.Lock()
+			s.lost = true
+			f.mu.Unlock()
+		}
 		return nil, err
 	}
 	f.mu.Lock()
@@ -81,10 +87,27 @@ func (f *files) use(s *segment) (*openSegment, error) {
 		o.done = true
 		return o, nil
 	}
-	s.open = o
+	s.open, s.lost = o, false
 	f.open[s] = o
 	f.boundLocked()
 	return o, nil
+}
+
+// lost tells whether the file of a segment was not there when it was last to be opened.
+func (f *files) lost(s *segment) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return s.lost
+}
+
+// note keeps whether the file of a segment is there. One that is not is read no more, although it may be open.
+func (f *files) note(s *segment, there bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	s.lost = !there
+	if s.lost {
+		f.dropLocked(s)
+	}
 }
 
 // load opens a segment's file and reads its header.

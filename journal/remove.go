@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"io/fs"
 	"slices"
@@ -25,6 +26,27 @@ func (l *Log) Segments() []Segment {
 		}
 	}
 	return list
+}
+
+// Look notes of which segments the files are there, for HasSegment: somebody may have removed one, or put it back.
+func (l *Log) Look() error {
+	all := *l.segments.Load() // before the names: what is made meanwhile is not among these
+	firsts, _, err := listSegments(l.o)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	for _, s := range all {
+		_, there := slices.BinarySearch(firsts, s.first)
+		l.files.note(s, there)
+	}
+	return nil
+}
+
+// HasSegment tells whether there is a segment that begins at a position, as far as Look and who reads it have noticed.
+func (l *Log) HasSegment(first Position) bool {
+	all := *l.segments.Load()
+	i, found := slices.BinarySearchFunc(all, first, func(s *segment, first Position) int { return cmp.Compare(s.first, first) })
+	return found && !l.files.lost(all[i])
 }
 
 // SegmentOf returns where the segment begins that a position lies in, also one of a group that is not appended yet. ok is

@@ -86,6 +86,7 @@ type walk struct {
 	start    Position // of the group it is in, or that is to begin: the log ends there if the group is not whole
 	named    Position // what records of the group have as its position; before start only at the oldest segment
 	first    bool     // no record was read yet
+	rowsOnly bool     // payloads are not verified
 	startIn  int      // index of the segment where that is
 	found    []foundRecord
 	payloads []Payload // of all records in found

@@ -12,9 +12,11 @@ func (w *walk) content(h recordHeader) (broken *DamageError, err error) {
 	if off+h.size() > w.read.size {
 		return w.broken(h.position, fmt.Sprintf("file ends within a record of %d bytes", h.size())), nil
 	}
-	what, err := w.entries(h)
-	if err != nil {
-		return nil, err
+	what := ""
+	if !w.rowsOnly {
+		if what, err = w.entries(h); err != nil {
+			return nil, err
+		}
 	}
 	if what == "" && h.bodyBytes > 0 {
 		at := h.position + Position(h.bodyAt())

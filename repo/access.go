@@ -231,7 +231,7 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 			entry = r.returned(ctx, entry)
 			return &Object{Key: key, Item: entry.Item, Blob: blob}, nil
 		case errors.Is(err, blobstore.ErrCorrupt):
-			return r.openCut(ctx, entry)
+			return r.openCut(ctx, entry, err)
 		case !errors.Is(err, blobstore.ErrNotFound):
 			return nil, r.translate(err)
 		}
@@ -245,15 +245,22 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 	}
 }
 
-// openCut opens a blob whose file has not the length that it should have, and marks the item.
-func (r *Repository) openCut(ctx context.Context, entry index.Entry) (*Object, error) {
+// openCut opens what there is of a blob that is not as it was stored, and marks the item. cause is what is wrong: the file has not the
+// length that it should have, or the log has other bytes.
+func (r *Repository) openCut(ctx context.Context, entry index.Entry, cause error) (*Object, error) {
+	if err := r.Attached(); err != nil {
+		return nil, err // of bytes that were taken away nothing is known
+	}
 	blob, err := r.blobs.OpenAsIs(refOf(entry.Item), entry.Item.Size)
-	if err != nil {
+	if err != nil && !errors.Is(err, blobstore.ErrCorrupt) {
 		return nil, r.translate(err)
 	}
 	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != index.FlagDamaged {
-		r.env.Logger.Error("item is damaged: its file has another length than when it was stored", "repository", filepath.Base(r.dir), "key", entry.Key)
+		r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
 		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, index.FlagDamaged, index.FlagMissing}})
+	}
+	if err != nil {
+		return nil, errDamaged // nothing is left of it
 	}
 	entry.Item.Flags |= index.FlagDamaged
 	entry.Item.Size = blob.Size()

@@ -105,11 +105,10 @@ func restore(a *repo.Access, body, key string) error {
 }
 
 // observe is what a repository holds.
-func observe(t *testing.T, a *repo.Access) (held map[string]string, items int) {
+func observe(t *testing.T, a *repo.Access) (held map[string]string) {
 	t.Helper()
 	held = map[string]string{}
-	keys := list(t, a, "", true)
-	for _, key := range keys {
+	for _, key := range list(t, a, "", true) {
 		body, err := get(a, key)
 		if err != nil {
 			t.Errorf("read %q: %v", key, err)
@@ -131,7 +130,7 @@ func observe(t *testing.T, a *repo.Access) (held map[string]string, items int) {
 	for _, lock := range locks {
 		held["lock "+lock.ID] = lock.Holder
 	}
-	return held, len(keys)
+	return held
 }
 
 // replace stores one new item and deletes others, in one commit.
@@ -182,10 +181,10 @@ func run(a *repo.Access, story []step) (certain, possible map[string]string, fai
 
 // afterwards opens the repository again on a sound disk, when all grace times are over, and wants it to hold
 // one of the two states, with exact counters and no file too many.
-func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
+func afterwards(t *testing.T, dir string, small int64, certain, possible map[string]string) {
 	t.Helper()
 	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{
-		Now: func() time.Time { return time.Now().Add(2 * time.Hour) },
+		Now: func() time.Time { return time.Now().Add(2 * time.Hour) }, Small: small,
 	}})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
@@ -193,25 +192,25 @@ func afterwards(t *testing.T, dir string, certain, possible map[string]string) {
 		t.Fatalf("open again: %v", err)
 	}
 	a := r.As(repo.Principal{})
-	got, items := observe(t, a)
+	got := observe(t, a)
 	if !maps.Equal(got, certain) && !maps.Equal(got, possible) {
 		t.Errorf("it holds %.200q, want %.200q or %.200q", got, certain, possible)
 	}
 	checkAll(t, s)
 	waitFor(t, "the trash to empty", func() bool { return r.Usage().TrashItems == 0 })
-	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != items || incoming != 0 {
-		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, items)
+	if placed, incoming := blobFiles(t, filepath.Join(dir, "r")); placed != inFiles(t, r) || incoming != 0 {
+		t.Errorf("%d blobs and %d unfinished for %d items", placed, incoming, inFiles(t, r))
 	}
 	if _, err := put(a, "afterwards", "works"); err != nil {
 		t.Errorf("put afterwards: %v", err)
 	}
 }
 
-// storyOn tells a story to the repository in dir, on fsys.
-func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story []step) (certain, possible map[string]string, failed error) {
+// storyOn tells a story to the repository in dir, on fsys; items of up to small bytes go to the log.
+func storyOn(t *testing.T, dir string, fsys vfs.FS, small int64, hooks index.Options, story []step) (certain, possible map[string]string, failed error) {
 	t.Helper()
 	s := datadir.Open(datadir.Options{
-		Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks},
+		Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks, Small: small},
 		Settings: func(string) repo.Settings {
 			settings := repo.Settings{Quota: -1}
 			if &story[0] == &graceStory[0] {
@@ -250,16 +249,18 @@ func storyOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options, story [
 // TestEveryFileCallFails fails the n-th file operation of the story, for every n: once without
 // effect, once with the effect but an error.
 func TestEveryFileCallFails(t *testing.T) {
-	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
-		for n, hit := 1, true; hit; n++ {
-			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
-				dir := newRepository(t)
-				fsys := vfstest.NewFailing(vfs.OS())
-				fsys.FailAt(n, when, syscall.EIO)
-				certain, possible, _ := storyOn(t, dir, fsys, index.Options{}, story)
-				hit = fsys.Hit()
-				afterwards(t, dir, certain, possible)
-			})
+	for _, mode := range modes {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			for n, hit := 1, true; hit; n++ {
+				t.Run(fmt.Sprintf("%s%s/%d", mode.name, when, n), func(t *testing.T) {
+					dir := newRepository(t)
+					fsys := vfstest.NewFailing(vfs.OS())
+					fsys.FailAt(n, when, syscall.EIO)
+					certain, possible, _ := storyOn(t, dir, fsys, mode.small, index.Options{}, story)
+					hit = fsys.Hit()
+					afterwards(t, dir, mode.small, certain, possible)
+				})
+			}
 		}
 	}
 }
@@ -290,30 +291,36 @@ func TestFullDiskFailsOneUpload(t *testing.T) {
 // and applied yet reported as failed.
 func TestEveryIndexCommitFails(t *testing.T) {
 	for name, story := range map[string][]step{"": story, "grace/": graceStory} {
-		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
-			for n, hit := 1, true; hit; n++ {
-				t.Run(fmt.Sprintf("%s%s/%d", name, when, n), func(t *testing.T) {
-					dir := newRepository(t)
-					commits := 0
-					hit = false
-					fail := func() error {
-						if commits++; commits == n {
-							hit = true
-							return errors.New("the disk is on fire")
-						}
-						return nil
+		for _, mode := range modes {
+			everyIndexCommitFails(t, name+mode.name, mode.small, story)
+		}
+	}
+}
+
+func everyIndexCommitFails(t *testing.T, name string, small int64, story []step) {
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%s%s/%d", name, when, n), func(t *testing.T) {
+				dir := newRepository(t)
+				commits := 0
+				hit = false
+				fail := func() error {
+					if commits++; commits == n {
+						hit = true
+						return errors.New("the disk is on fire")
 					}
-					hooks := index.Options{BeforeCommit: fail}
-					if when == vfstest.After {
-						hooks = index.Options{AfterCommit: fail}
-					}
-					certain, possible, err := storyOn(t, dir, vfs.OS(), hooks, story)
-					if !hit && err != nil {
-						t.Errorf("nothing failed, but: %v", err)
-					}
-					afterwards(t, dir, certain, possible)
-				})
-			}
+					return nil
+				}
+				hooks := index.Options{BeforeCommit: fail}
+				if when == vfstest.After {
+					hooks = index.Options{AfterCommit: fail}
+				}
+				certain, possible, err := storyOn(t, dir, vfs.OS(), small, hooks, story)
+				if !hit && err != nil {
+					t.Errorf("nothing failed, but: %v", err)
+				}
+				afterwards(t, dir, small, certain, possible)
+			})
 		}
 	}
 }
@@ -358,24 +365,26 @@ func TestUnknownCommitIsNotActedOn(t *testing.T) {
 // TestPowerFailsAnywhere stops at every file operation and forgets all that was not synced (or a random
 // part of it). What was acknowledged is there.
 func TestPowerFailsAnywhere(t *testing.T) {
-	for n, hit := 1, true; hit; n++ {
-		for seed := range uint64(3) {
-			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
-				dir := newRepository(t)
-				lossy := vfstest.NewLossy(t, dir)
-				fsys := vfstest.NewFailing(lossy)
-				fsys.StopAt(n, vfstest.Before, syscall.EIO)
-				certain, possible, _ := storyOn(t, dir, fsys, index.Options{}, story)
-				hit = fsys.Hit()
-				var random *rand.Rand // nil forgets everything
-				if seed > 0 {
-					random = rand.New(rand.NewPCG(seed, uint64(n)))
-				}
-				if err := lossy.Crash(random); err != nil {
-					t.Fatal(err)
-				}
-				afterwards(t, dir, certain, possible)
-			})
+	for _, mode := range modes {
+		for n, hit := 1, true; hit; n++ {
+			for seed := range uint64(3) {
+				t.Run(fmt.Sprintf("%s%d/%d", mode.name, n, seed), func(t *testing.T) {
+					dir := newRepository(t)
+					lossy := vfstest.NewLossy(t, dir)
+					fsys := vfstest.NewFailing(lossy)
+					fsys.StopAt(n, vfstest.Before, syscall.EIO)
+					certain, possible, _ := storyOn(t, dir, fsys, mode.small, index.Options{}, story)
+					hit = fsys.Hit()
+					var random *rand.Rand // nil forgets everything
+					if seed > 0 {
+						random = rand.New(rand.NewPCG(seed, uint64(n)))
+					}
+					if err := lossy.Crash(random); err != nil {
+						t.Fatal(err)
+					}
+					afterwards(t, dir, mode.small, certain, possible)
+				})
+			}
 		}
 	}
 }

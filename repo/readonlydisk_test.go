@@ -59,11 +59,11 @@ func state(t *testing.T, dir string) string {
 }
 
 // preserved makes a repository as a server leaves it that was killed: with a pack, a lock of a client, a TTL lock, something in the trash
-// that has expired, and an upload under way.
-func preserved(t *testing.T) (dir string) {
+// that has expired, and an upload under way. Items of up to small bytes lie in the log.
+func preserved(t *testing.T, small int64) (dir string) {
 	t.Helper()
 	dir = t.TempDir()
-	s := datadir.Open(datadir.Options{Dir: dir, Settings: func(string) repo.Settings {
+	s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{Small: small}, Settings: func(string) repo.Settings {
 		return repo.Settings{Quota: -1, Grace: 500 * time.Millisecond}
 	}})
 	a := create(t, s, "r").As(repo.Principal{Name: "tester"})
@@ -247,7 +247,13 @@ func asReadOnly(err, want error) error {
 }
 
 func TestReadOnlyDisk(t *testing.T) {
-	dir := preserved(t)
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) { readOnlyDisk(t, mode.small) })
+	}
+}
+
+func readOnlyDisk(t *testing.T, small int64) {
+	dir := preserved(t, small)
 	before := state(t, dir)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
 	o := datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}}
@@ -273,7 +279,7 @@ func TestReadOnlyDisk(t *testing.T) {
 
 // Locks in memory are bounded, and what is removed makes place again.
 func TestOverlayIsBounded(t *testing.T) {
-	s := datadir.Open(datadir.Options{Dir: preserved(t), Environment: repo.Environment{FS: &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}}})
+	s := datadir.Open(datadir.Options{Dir: preserved(t, 0), Environment: repo.Environment{FS: &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}}})
 	defer s.Close()
 	r, err := s.Get(ctx, "r")
 	if err != nil {
@@ -309,7 +315,7 @@ func TestOverlayIsBounded(t *testing.T) {
 
 // When the file system takes writes again, the repository does, without a restart; and the other way round.
 func TestRemounted(t *testing.T) {
-	dir := preserved(t)
+	dir := preserved(t, 0)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS())}
 	s := newSet(t, func(o *datadir.Options) { o.Dir, o.FS = dir, fsys })
 	for _, writes := range []bool{false, true, false, true} {
@@ -332,7 +338,7 @@ func TestRemounted(t *testing.T) {
 
 // A disk that has failed is not written to again because it is mounted again: whoever runs the server looks first, and restarts it.
 func TestRemountAfterFailure(t *testing.T) {
-	dir := preserved(t)
+	dir := preserved(t, 0)
 	fsys := &readOnlyFS{Failing: vfstest.NewFailing(vfs.OS()), writes: true}
 	failing := true
 	s := newSet(t, func(o *datadir.Options) {

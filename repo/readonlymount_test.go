@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -17,7 +18,7 @@ func TestReadOnlyMount(t *testing.T) {
 		t.Skipf("NOT TESTED: mounting takes root: %v", err)
 	}
 	defer func() { _ = unix.Unmount(dir, unix.MNT_DETACH) }()
-	from := preserved(t)
+	from := preserved(t, index.MaxPayload)
 	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
 		t.Fatal(err)
 	}

@@ -51,6 +51,8 @@ type Environment struct {
 	Index  index.Options    // for tests that fail commits
 	// Sweep is how often the names of the files are compared with the index in the background; 0: never.
 	Sweep time.Duration
+	// Small is the most bytes of an item that is stored in the log, with its row, and not in a file; at most index.MaxPayload. 0: none is.
+	Small int64
 	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
 	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
 	Here func() error
@@ -119,6 +121,7 @@ type Repository struct {
 	trashMu sync.Mutex
 
 	snapshotMu sync.Mutex // held over one Snapshot
+	vacuum     vacuum
 
 	// settingsMu is held over one SetQuota or UnsetQuota and one Configure, which reads what they store.
 	settingsMu sync.Mutex
@@ -265,8 +268,8 @@ func (r *Repository) load(ctx context.Context) error {
 	r.commit = commitKeysOf(r.dialect)
 
 	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now}
-	if false && r.index.HasLog() {
-		o.Log = payloads{r.index}
+	if r.index.HasLog() {
+		o.Log, o.Small = layout.Payloads{Index: r.index}, min(r.env.Small, index.MaxPayload)
 	}
 	r.blobs, err = blobstore.Open(o)
 	if err != nil {

@@ -4,29 +4,52 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
 
+	"packhouse/journal"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
 func TestDamageShowsAndHeals(t *testing.T) {
-	dir := t.TempDir()
-	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
-	r := create(t, s, "r")
-	a := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
-	mustPut(t, a, "x", "precious")
-	found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
+	for _, mode := range modes {
+		t.Run(mode.name, func(t *testing.T) { damageShowsAndHeals(t, mode.small) })
 	}
-	f, err := os.OpenFile(found[0], os.O_WRONLY, 0)
+}
+
+// bytesOf is where an item lies: its file, or a segment of the log, and the offset in it.
+func bytesOf(t *testing.T, a *repo.Access, key string) (file string, at int64) {
+	t.Helper()
+	entry, err := repo.IndexOf(a.Repository()).Get(key)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.WriteAt([]byte("P"), 0); err != nil {
+	if _, inLog := journal.ParseRef(entry.Item.Ref); inLog {
+		file, place := placeOf(t, a, key)
+		return file, place.Offset
+	}
+	found, err := filepath.Glob(filepath.Join(repo.Dir(a.Repository()), "blobs", "*", fmt.Sprintf("%x", entry.Item.Ref[1:])))
+	if err != nil || len(found) != 1 {
+		t.Fatal(found, err)
+	}
+	return found[0], 0
+}
+
+func damageShowsAndHeals(t *testing.T, small int64) {
+	dir := t.TempDir()
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Small = dir, small })
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
+	mustPut(t, a, "x", "precious")
+	file, at := bytesOf(t, a, "x")
+	f, err := os.OpenFile(file, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.WriteAt([]byte("P"), at); err != nil {
 		t.Fatal(err)
 	}
 	f.Close()

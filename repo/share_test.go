@@ -225,16 +225,16 @@ func TestShareIsNotForOthers(t *testing.T) {
 	}
 	a, b := all[0], all[1]
 	carryOut(t, a, "packs/a")
-	d.free.Store(mib + 10)
+	d.free.Store(2*mib + 10) // one for the log
 	if err := putZeros(b, "index", 11, true); !errors.Is(err, repo.ErrNoSpace) {
 		t.Errorf("index of another: got %v, want ErrNoSpace", err)
 	}
 	if err := putZeros(b, "index", 10, true); err != nil {
 		t.Errorf("index of another beside it: %v", err)
 	}
-	d.free.Store(mib)
+	d.free.Store(2 * mib)
 	_, err := b.Reserve(0, 1, true)
-	wantShort(t, "plan of another", err, repo.ErrNoSpace, mib+12+1, mib+12)
+	wantShort(t, "plan of another", err, repo.ErrNoSpace, mib+12+1+mib, mib+12)
 	if err := putZeros(a, "index", mib, true); err != nil {
 		t.Errorf("index: %v", err)
 	}

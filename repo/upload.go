@@ -88,7 +88,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	}
 	size := o.Size
 	if o.Reservation != nil {
-		size = blobstore.MaxSmall + 1 // the outputs of a plan are committed together, and would be in memory until then
+		size = index.MaxPayload + 1 // the outputs of a plan are committed together, and would be in memory until then
 	}
 	w, err := a.r.blobs.Create(ctx, size)
 	if err != nil {

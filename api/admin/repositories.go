@@ -54,6 +54,8 @@ type Log struct {
 	Segments    int   `json:"segments"`
 	Bytes       int64 `json:"bytes"`
 	PendingRows int   `json:"pending_rows"` // in the log alone, until the next checkpoint
+	Items       int64 `json:"items"`        // small ones that lie in it, including those that can be restored
+	Live        int64 `json:"live_bytes"`   // their sizes
 }
 
 // Health tells whether a repository can be written to, and the reason if it cannot.
@@ -78,6 +80,9 @@ func describeRepository(name string, r *repo.Repository) Repository {
 	}
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
+	}
+	if log, err := r.LogUsage(); err == nil { // else health says it
+		d.Log.Items, d.Log.Live = log.Items, log.Live
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit

@@ -94,7 +94,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 // setOptions are those of the repositories, whose jobs are the engine's.
 func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
-		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log},
+		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log, Small: smallItems},
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)
@@ -140,9 +140,13 @@ func maintenanceConfig(m config.Maintenance) (maintenance.Config, maintenance.Wi
 	window, err := maintenance.ParseWindow(m.Window, zone)
 	return maintenance.Config{
 		Window: window, Zone: zone, Jitter: m.Jitter, Scrub: m.Scrub, ScrubShare: m.ScrubShare,
-		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept),
+		Snapshots: m.Snapshots, Keep: int(m.SnapshotsKept), Vacuum: m.Vacuum,
 	}, window, err
 }
+
+// smallItems is the size up to which an item is stored in the log, with one write and one sync: above it the bytes cost more than a file does,
+// and would be written once more by a vacuum.
+const smallItems = 128 << 10
 
 // sweepInterval is how often the names of the files of each repository are compared with its index.
 const sweepInterval = time.Hour

@@ -276,6 +276,11 @@ func showEnded(s streams, job compact.Job) error {
 		_, err := fmt.Fprintf(s.out, "%s %s: %d items, %s read, %d damaged\n", job.ID, job.State, p.Operations, terminal.Bytes(p.Read), job.Bad)
 		return err
 	}
+	if job.Kind == compact.Vacuum {
+		_, err := fmt.Fprintf(s.out, "%s %s: %d segments emptied, %s freed; %s read and stored again, %d items not readable\n",
+			job.ID, job.State, p.Operations, terminal.Bytes(p.Freed), terminal.Bytes(p.Written), job.Bad)
+		return err
+	}
 	_, err := fmt.Fprintf(s.out, "%s %s: %d operations, %s read, %s written, %s freed\n",
 		job.ID, job.State, p.Operations, terminal.Bytes(p.Read), terminal.Bytes(p.Written), terminal.Bytes(p.Freed))
 	return err

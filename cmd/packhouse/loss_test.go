@@ -20,7 +20,7 @@ func TestLossCommands(t *testing.T) {
 	s := startServer(t, top, "--data-dir", data)
 	s.expect(t, http.StatusOK, "POST", "/laptop/?cmd=create", "")
 	for i := range 40 {
-		s.expect(t, http.StatusOK, "POST", fmt.Sprintf("/laptop/packs/%d", i), fmt.Sprint("hello ", i))
+		s.expect(t, http.StatusOK, "POST", fmt.Sprintf("/laptop/packs/%d", i), fmt.Sprint("hello ", i, strings.Repeat(".", smallItems))) // in files
 	}
 	call := func(code int, out, errs string, args ...string) {
 		t.Helper()
@@ -87,7 +87,7 @@ func TestLossCommands(t *testing.T) {
 		t.Errorf("what is left: %s", text)
 	}
 	call(3, `packs/\d+: its file is missing.*30 problems`, `damage was found`, "check")
-	call(0, `lost +30 items missing, 2\d\d bytes; 0 damaged\nstate +degraded: `, `^$`, "repo", "info", "laptop")
+	call(0, `lost +30 items missing, \d{7} bytes \(3\.\d+MiB\); 0 damaged\nstate +degraded: `, `^$`, "repo", "info", "laptop")
 	health("degraded", 30, 0, "30 missing")
 	metric(`packhouse_repository_missing_items{repository="laptop"} 30`)
 	call(0, `0 items marked as missing, 30 rows removed`, `^$`, "repo", "accept-loss", "laptop", "--forget", "--yes")

@@ -24,15 +24,17 @@ func repoRebuild(s streams, f *adminFlags) *cobra.Command {
 		Use:   "rebuild [NAME]",
 		Short: "Build a new index for a repository from a snapshot and the blobs",
 		Long: `Builds a new index for a repository whose index (index.db) is lost or damaged, from the newest
-readable index snapshot and the labels of the stored blobs. No acknowledged item is lost. Items that
-were deleted or moved since the snapshot may come back under their former names; a client's compact
-removes them. The server must not run. With --replace an existing index is renamed to
-index.db.lost.
+readable index snapshot, the log, and the labels of the stored blobs. No acknowledged item is lost,
+unless only a damaged part of the log names it. If parts of the log since the snapshot are missing or
+damaged, items that were deleted or moved since then may come back under their former names; a
+client's compact removes them. The server must not run. With --replace an existing index is renamed
+to index.db.lost.
 
   packhouse repo rebuild laptop
   packhouse repo rebuild -d /srv/backup/laptop --replace
 
-Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blobs could not be read.`,
+Exit codes: 0 rebuilt, 1 failure, 2 wrong command line, 3 rebuilt, but some blobs or parts of the log could
+not be read.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) (err error) {
 			dir, err := f.dir(cmd)
@@ -102,11 +104,15 @@ func rebuild(cmd *cobra.Command, s streams, f *adminFlags, dir string, replace b
 		if text, err = json.Marshal(map[string]any{
 			"snapshot": report.Snapshot, "items": report.Items, "bytes": report.Bytes, "recovered": report.Recovered,
 			"missing": report.Missing, "superseded": report.Superseded, "unreadable": report.Unreadable,
+			"replayed": report.Replayed, "damaged": report.Damaged, "log_damaged": report.LogDamaged,
 		}); err == nil {
 			err = terminal.JSON(s.out, text)
 		}
 	} else {
 		err = showRebuilt(s, report)
+	}
+	if err == nil && report.Damaged+report.LogDamaged > 0 {
+		err = &exitError{exitFound, fmt.Errorf("the log is damaged: %d items have wrong bytes, and %d places could not be read", report.Damaged, report.LogDamaged)}
 	}
 	if err == nil && report.Unreadable > 0 {
 		err = &exitError{exitFound, fmt.Errorf("%d blobs could not be read; their files stay where they are", report.Unreadable)}
@@ -121,6 +127,15 @@ func showRebuilt(s streams, report recovery.RebuildReport) error {
 	}
 	_, err := fmt.Fprintf(s.out, "rebuilt from %s: %d items, %s; %d recovered from blobs, %d missing, %d blobs superseded, %d unreadable\n",
 		from, report.Items, terminal.Bytes(report.Bytes), report.Recovered, report.Missing, report.Superseded, report.Unreadable)
+	if err == nil && report.Replayed {
+		_, err = fmt.Fprintln(s.out, "the log contains all changes since the snapshot: items are as they were")
+	}
+	if err == nil && report.LogDamaged > 0 {
+		_, err = fmt.Fprintf(s.out, "the log is damaged in %d places; the segments with these places are kept as log/*.lost\n", report.LogDamaged)
+	}
+	if err == nil && report.Damaged > 0 {
+		_, err = fmt.Fprintf(s.out, "%d items in the log have wrong bytes: packhouse check names them\n", report.Damaged)
+	}
 	if err == nil && report.Missing > 0 {
 		_, err = fmt.Fprintln(s.out, "missing items were deleted since the snapshot, or are lost: packhouse check names them, packhouse repo accept-loss --forget removes them")
 	}

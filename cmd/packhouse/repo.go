@@ -138,7 +138,8 @@ func showRepository(s streams, r *client.Repository) error {
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
 		{"last backup", backup},
-		{"log", fmt.Sprintf("%s, %d rows not in the index file yet", terminal.Bytes(r.Log.Bytes), r.Log.PendingRows)},
+		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s; %d rows not in the index file yet",
+			r.Log.Segments, terminal.Bytes(r.Log.Bytes), r.Log.Items, terminal.Bytes(r.Log.Live), r.Log.PendingRows)},
 	}
 	if r.Dialect == "vger" {
 		lines = append(lines, compactions(r)...)

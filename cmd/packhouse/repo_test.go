@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -115,21 +116,22 @@ func TestAdministration(t *testing.T) {
 	fails(3, "damage was found", "check")             // and without reading again
 }
 
-// damage changes a byte of one stored item.
+// damage changes a byte of the first item that was stored, which lies in the log.
 func damage(t *testing.T, dir string) {
 	t.Helper()
-	files, err := filepath.Glob(filepath.Join(dir, "blobs", "*", "*"))
-	if err != nil || len(files) == 0 {
-		t.Fatalf("no blobs: %v", err)
+	segments, err := filepath.Glob(filepath.Join(dir, "log", "*"))
+	if err != nil || len(segments) != 1 {
+		t.Fatalf("segments of the log: %q, %v", segments, err)
 	}
-	b, err := os.ReadFile(files[0])
+	b, err := os.ReadFile(segments[0])
 	if err != nil {
 		t.Fatal(err)
 	}
-	b[0] ^= 1
-	if err := os.WriteFile(files[0], b, 0o600); err != nil {
-		t.Fatal(err)
+	at := bytes.Index(b, []byte("hello"))
+	if at < 0 {
+		t.Fatal("no item in the log")
 	}
+	flip(t, segments[0], int64(at))
 }
 
 // TestCommandsTogether: commands that begin at once on one directory, beside pipes whose holder comes and goes, all

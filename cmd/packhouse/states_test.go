@@ -29,7 +29,7 @@ func TestStates(t *testing.T) {
 
 	// Per operation what is answered for a good, a missing and a damaged item.
 	tables := map[string]struct {
-		make func(s *statesServer, name string) stateItem
+		make func(s *statesServer, name, content string) stateItem
 		rows []stateRow
 	}{
 		"borgstore": {borgItem, []stateRow{
@@ -63,11 +63,19 @@ func TestStates(t *testing.T) {
 	}
 	for dialect, table := range tables {
 		for n, row := range table.rows {
-			for state, want := range map[string]string{"good": row.good, "missing": row.missing, "damaged": row.damaged} {
+			for state, want := range map[string]string{
+				"good": row.good, "missing": row.missing, "damaged": row.damaged, "good-log": row.good, "damaged-log": row.damaged,
+			} {
 				t.Run(dialect+"/"+row.name+"/"+state, func(t *testing.T) {
 					row.server.t = t
-					item := table.make(row.server, fmt.Sprintf("%s-%d-%s", dialect, n, state))
-					item.bring(state)
+					name := fmt.Sprintf("%s-%d-%s", dialect, n, state)
+					state, small := strings.CutSuffix(state, "-log")
+					content := "precious " + name
+					if !small {
+						content += strings.Repeat(".", smallItems)
+					}
+					item := table.make(row.server, name, content)
+					item.bring(state, small)
 					if got := row.do(item); got != want {
 						t.Errorf("got %q, want %q", got, want)
 					}
@@ -143,16 +151,22 @@ func (i stateItem) ask(method, path, body string, header http.Header) (int, stri
 	return resp.StatusCode, string(text)
 }
 
-// bring puts the item into a state. That it is missing nobody is told; that it is damaged a scrub finds.
-func (i stateItem) bring(state string) {
+// bring puts the item, which lies in a file or, if it is small, in the log, into a state. That it is missing nobody is told; that
+// it is damaged a scrub finds.
+func (i stateItem) bring(state string, small bool) {
 	i.t.Helper()
-	path := ""
-	err := filepath.WalkDir(filepath.Join(i.data, i.name, "blobs"), func(name string, d fs.DirEntry, err error) error {
+	path, at, dir := "", 0, "blobs"
+	if small {
+		dir = "log"
+	}
+	err := filepath.WalkDir(filepath.Join(i.data, i.name, dir), func(name string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
-		if content, err := os.ReadFile(name); err == nil && bytes.HasPrefix(content, []byte(i.body)) {
-			path = name
+		if content, err := os.ReadFile(name); err == nil {
+			if found := bytes.Index(content, []byte(i.body)); found >= 0 {
+				path, at = name, found
+			}
 		}
 		return nil
 	})
@@ -163,7 +177,7 @@ func (i stateItem) bring(state string) {
 	case "missing":
 		err = os.Remove(path)
 	case "damaged":
-		flip(i.t, path, int64(len(i.body)-1))
+		flip(i.t, path, int64(at+len(i.body)-1))
 		if code, out, errs := runHere(i.t, "scrub", "--repo", i.name, "--wait", "-d", i.data); code != 3 {
 			i.t.Fatalf("scrub: exit code %d\n%s%s", code, out, errs)
 		}
@@ -233,9 +247,9 @@ func (i stateItem) listed() string {
 	return "not listed"
 }
 
-func borgItem(s *statesServer, name string) stateItem {
+func borgItem(s *statesServer, name, content string) stateItem {
 	s.t.Helper()
-	i := stateItem{s, "borgstore", name, "/packs/x", "precious " + name}
+	i := stateItem{s, "borgstore", name, "/packs/x", content}
 	i.want(200, "POST", "/?cmd=create", "")
 	i.want(200, "POST", i.key, i.body)
 	return i
@@ -271,11 +285,10 @@ func borgGather(i stateItem) string {
 	return i.call("POST", "/?cmd=gather", `[["packs/x",0,4]]`, nil)
 }
 
-func vgerItem(s *statesServer, name string) stateItem {
+func vgerItem(s *statesServer, name, content string) stateItem {
 	s.t.Helper()
-	blob := "precious " + name
-	pack := append([]byte("VGERPACK\x01"), binary.LittleEndian.AppendUint32(nil, uint32(len(blob)))...)
-	pack = append(pack, blob...)
+	pack := append([]byte("VGERPACK\x01"), binary.LittleEndian.AppendUint32(nil, uint32(len(content)))...)
+	pack = append(pack, content...)
 	sum := blake2b.Sum256(pack)
 	digest := hex.EncodeToString(sum[:])
 	i := stateItem{s, "vger", name, "/packs/" + digest[:2] + "/" + digest, string(pack)}

@@ -1,4 +1,4 @@
-// Package maintenance runs the scheduled tasks of a server: scrubs in parts, index snapshots, removal of expired locks and of
+// Package maintenance runs the scheduled tasks of a server: scrubs in parts, index snapshots, vacuums of logs, removal of expired locks and of
 // old jobs' results. It also starts queued jobs after a restart.
 //
 // Each task has a schedule, a cron expression in the configured time zone. A run is due at a time of the schedule plus a jitter.

@@ -23,6 +23,7 @@ type Config struct {
 	ScrubShare float64        // part of a repository's bytes that one scrub reads; 0 means 1/30
 	Snapshots  string         // of indexes; "" means daily, as Scrub
 	Keep       int            // snapshots kept for each repository; 0 means 3
+	Vacuum     string         // of logs; "" means daily, as Scrub
 	Expiry     string         // of locks and of old jobs; "" means every hour
 }
 
@@ -44,6 +45,7 @@ type Repositories interface {
 type Jobs interface {
 	Resume(ctx context.Context, r *repo.Repository) error
 	SubmitScrub(ctx context.Context, r *repo.Repository, principal string, share float64, when string) (compact.Job, error)
+	SubmitVacuum(ctx context.Context, r *repo.Repository, principal, when string) (compact.Job, error)
 	Prune(ctx context.Context, r *repo.Repository) error
 }
 
@@ -170,6 +172,10 @@ func (s *Scheduler) ownTasks() ([]Task, error) {
 		}},
 		{"scrub", or(c.Scrub, daily), func(ctx context.Context, _ string, r *repo.Repository) error {
 			_, err := s.o.Engine.SubmitScrub(ctx, r, "maintenance", share, compact.WhenWindow)
+			return err
+		}},
+		{"vacuum", or(c.Vacuum, daily), func(ctx context.Context, _ string, r *repo.Repository) error {
+			_, err := s.o.Engine.SubmitVacuum(ctx, r, "maintenance", compact.WhenWindow)
 			return err
 		}},
 	}, nil

@@ -17,6 +17,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/compact/maintenance"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
@@ -27,6 +28,7 @@ import (
 type server struct {
 	t         *testing.T
 	dir       string
+	o         datadir.Options // but for Dir
 	set       *datadir.Set
 	engine    *compact.Engine
 	scheduler *maintenance.Scheduler
@@ -34,7 +36,8 @@ type server struct {
 
 func (s *server) start(o maintenance.Options) {
 	s.t.Helper()
-	s.set = datadir.Open(datadir.Options{Dir: s.dir})
+	s.o.Dir = s.dir
+	s.set = datadir.Open(s.o)
 	s.engine = compact.New(compact.Options{Window: o.Config.Window.Next})
 	o.Set, o.Engine, o.Config.Zone = s.set, s.engine, time.UTC
 	var err error
@@ -77,7 +80,7 @@ func directory(t *testing.T) string {
 	return dir
 }
 
-var quiet = maintenance.Config{Scrub: "off", Snapshots: "off", Expiry: "off", Jitter: -1}
+var quiet = maintenance.Config{Scrub: "off", Snapshots: "off", Vacuum: "off", Expiry: "off", Jitter: -1}
 
 // runs collects when a task ran.
 type runs struct {
@@ -283,6 +286,44 @@ func TestRollingScrub(t *testing.T) {
 			if job.State != compact.Done || job.Progress.Read != 16 || job.Progress.Operations != 2 || job.Principal != "maintenance" {
 				t.Errorf("job: got %+v, want 16 bytes of 2 items read", job)
 			}
+		}
+		s.stop()
+	})
+}
+
+// A vacuum is queued at its time, where a log has something to win back, and no job where it has not.
+func TestVacuumAtItsTime(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		s.o.Small, s.o.Index.SegmentSize = index.MaxPayload, 1<<20
+		config := quiet
+		config.Vacuum = ""
+		s.start(maintenance.Options{Config: config})
+		r := s.create("a")
+		a := r.As(repo.Principal{})
+		var keys []string
+		for i := range 40 {
+			keys = append(keys, fmt.Sprintf("packs/%02d", i))
+			_, err := a.Put(t.Context(), repo.PutRequest{Key: keys[i], Body: strings.NewReader(strings.Repeat("x", 64<<10)), Size: 64 << 10})
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+		time.Sleep(24 * time.Hour)
+		if jobs, err := s.engine.Jobs(t.Context(), r); err != nil || len(jobs) != 0 {
+			t.Errorf("jobs while all is needed: got %+v, %v", jobs, err)
+		}
+		if _, err := a.DeleteAll(t.Context(), keys[1:]); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(48 * time.Hour)
+		jobs, err := s.engine.Jobs(t.Context(), r)
+		if err != nil || len(jobs) != 1 || jobs[0].Kind != compact.Vacuum || jobs[0].State != compact.Done || jobs[0].Progress.Operations != 1 || jobs[0].Principal != "maintenance" {
+			t.Errorf("jobs: got %+v, %v, want one vacuum of a segment", jobs, err)
+		}
+		if u, err := r.LogUsage(); err != nil || u.Items != 1 || u.Segments > 2 {
+			t.Errorf("log: got %+v, %v", u, err)
 		}
 		s.stop()
 	})

@@ -23,6 +23,8 @@ const (
 	GraveDir      = ".destroyed"       // what was moved out of the way of a new repository: a directory for each that was destroyed
 	OwnDir        = ".packhouse"       // lock, socket, token and identity of a server; not part of a repository
 	JobsDir       = "jobs"             // plans of queued jobs
+
+	LostSuffix = ".lost" // of the second name of a damaged file of the log, from which an index was rebuilt
 )
 
 // Own tells whether a name in a directory may be one of ours, or is in nobody's way.

@@ -39,6 +39,14 @@ func makeDirs(fsys vfs.FS, dir string) error {
 	}
 }
 
+// IgnoreExisting is err, unless it says that a file is there already.
+func IgnoreExisting(err error) error {
+	if errors.Is(err, fs.ErrExist) {
+		return nil
+	}
+	return err
+}
+
 // IgnoreMissing is err, unless it says that a file is not there.
 func IgnoreMissing(err error) error {
 	if errors.Is(err, fs.ErrNotExist) {

@@ -60,6 +60,14 @@ type RebuildReport struct {
 	Missing    int64 // items whose blob is gone: they were deleted since the snapshot, or lost; they are marked as missing
 	Superseded int64 // blobs that gave way to a newer item of their key: they can be restored for 30 days
 	Unreadable int64 // blobs whose trailer is damaged; their files stay
+
+	// Replayed tells that the log had all that happened since the snapshot, so that items are what and where they were: none that was deleted is
+	// back, and none that was moved is under its former key.
+	Replayed bool
+	Damaged  int64 // items in the log whose bytes are wrong; they are marked as damaged
+	// LogDamaged counts the places where the log is damaged: what was said there is not known. The files with such places have a
+	// second name each, beside the first, that ends with .lost.
+	LogDamaged int64
 }
 
 // Rebuild builds a new index for the repository in dir, from the newest undamaged index snapshot and from the labels of the blobs. No
@@ -87,11 +95,14 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
 		return report, fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
 	}
+	if o.Index.FS == nil {
+		o.Index.FS = o.FS
+	}
 	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now})
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	defer store.Close()
+	defer func() { _ = store.Close() }() // it was only read
 	defer func() {
 		if err == nil {
 			return
@@ -109,8 +120,12 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	b := &rebuilder{ctx: ctx, o: o, store: store, index: ix, report: &report, keys: make(map[string]bool)}
-	err = b.run()
+	b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, report: &report, keys: make(map[string]bool)}
+	b.store, err = blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now, Log: layout.Payloads{Index: ix}})
+	if err == nil {
+		defer func() { _ = b.store.Close() }() // likewise
+		err = b.run()
+	}
 	counters := ix.Counters()
 	report.Items, report.Bytes = counters.Items-counters.MissingItems, counters.Bytes-counters.MissingBytes
 	report.Missing = counters.MissingItems
@@ -161,7 +176,7 @@ func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, d
 			return "", err
 		}
 	}
-	dialect, err := dialectOf(ctx, store)
+	dialect, err := dialectOf(ctx, o, store, path)
 	if err != nil {
 		return "", err
 	}
@@ -185,8 +200,12 @@ func checkIndex(ctx context.Context, path string) error {
 	return errors.Join(err, ix.Close())
 }
 
-// dialectOf asks the blobs which protocol wrote them.
-func dialectOf(ctx context.Context, store *blobstore.Store) (dialect string, err error) {
+// dialectOf asks the log and the blobs which protocol wrote them. path is that of the new index.
+func dialectOf(ctx context.Context, o RebuildOptions, store *blobstore.Store, path string) (dialect string, err error) {
+	value, err := index.LogMeta(ctx, path, o.Index, layout.MetaDialect)
+	if err != nil || value != nil {
+		return string(value), err
+	}
 	found := errors.New("found")
 	err = store.Walk(ctx, func(_ blobstore.Ref, text []byte, _ blobstore.Info, err error) error {
 		if err != nil {

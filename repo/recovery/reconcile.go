@@ -12,6 +12,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/journal"
 	"packhouse/repo/keys"
 	"packhouse/repo/layout"
 )
@@ -27,6 +28,7 @@ const rebuildBatch = 1000
 type rebuilder struct {
 	ctx    context.Context
 	o      RebuildOptions
+	dir    string
 	store  *blobstore.Store
 	index  *index.Index
 	report *RebuildReport
@@ -44,14 +46,23 @@ type adoption struct {
 }
 
 func (b *rebuilder) run() error {
+	log, err := b.readLog()
+	if err != nil {
+		return err
+	}
+	if err := b.adoptLogged(log.Logged); err != nil {
+		return err
+	}
 	if err := b.markMissing(); err != nil {
 		return err
 	}
-	if err := b.returnKept(); err != nil {
-		return err
-	}
-	if err := b.prolongTrash(); err != nil {
-		return err
+	if !log.Exact {
+		if err := b.returnKept(); err != nil {
+			return err
+		}
+		if err := b.prolongTrash(); err != nil {
+			return err
+		}
 	}
 	refs, err := b.unknown()
 	if err != nil {
@@ -128,9 +139,13 @@ func (b *rebuilder) returnKept() error {
 	return nil
 }
 
-// exists tells whether the blob of an item has a file. One that is cut short or cannot be read has: the scrubber
+// exists tells whether the blob of an item has a file, or a segment of the log. One that is cut short or cannot be read has: the scrubber
 // will say so.
 func (b *rebuilder) exists(item index.Item) bool {
+	if _, inLog := journal.ParseRef(item.Ref); inLog {
+		there, err := b.index.HasPayload(item.Ref)
+		return there || err != nil
+	}
 	blob, err := b.store.Open(blobstore.Ref(item.Ref), item.Size)
 	if err == nil {
 		_ = blob.Close() // nothing was read
@@ -207,10 +222,8 @@ func (b *rebuilder) adopt(ref blobstore.Ref) error {
 func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l layout.Label) error {
 	item := l.Item()
 	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
-	if b.keys[l.Key] { // this batch brings an item of that key already: it must be seen first
-		if err := b.flush(); err != nil {
-			return err
-		}
+	if err := b.flushFor(l.Key); err != nil {
+		return err
 	}
 	put := func(key string) index.Mutation {
 		return index.Put{

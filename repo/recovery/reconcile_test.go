@@ -32,9 +32,15 @@ type lost struct {
 // lose tells the story to a new repository with that grace time, closes it and makes garbage of its index.
 func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 	t.Helper()
+	return loseSmall(t, 0, grace, story)
+}
+
+// loseSmall is lose of a repository whose items of up to small bytes lie in a log of small segments.
+func loseSmall(t *testing.T, small int64, grace time.Duration, story func(a *repo.Access)) *lost {
+	t.Helper()
 	l := &lost{clock: newClock()}
 	l.o = datadir.Options{
-		Dir: memoryDir(t), Environment: repo.Environment{Now: l.clock.Now},
+		Dir: memoryDir(t), Environment: repo.Environment{Now: l.clock.Now, Small: small, Index: index.Options{SegmentSize: 256 << 10}},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: grace} },
 	}
 	l.path = filepath.Join(l.o.Dir, "r")
@@ -47,6 +53,14 @@ func lose(t *testing.T, grace time.Duration, story func(a *repo.Access)) *lost {
 		t.Fatal(err)
 	}
 	return l
+}
+
+// loseLog loses the log too, so that nobody knows what happened since the snapshot but the blobs.
+func (l *lost) loseLog(t *testing.T) {
+	t.Helper()
+	if err := os.RemoveAll(filepath.Join(l.path, index.LogDir)); err != nil {
+		t.Fatal(err)
+	}
 }
 
 // rebuild rebuilds and opens.
@@ -134,6 +148,7 @@ func TestRebuildKeepsWhatWasRestored(t *testing.T) {
 		}
 		mustPut(t, a, "z/1", "below")
 	})
+	l.loseLog(t)
 	l.clock.Advance(2 * time.Hour)
 	a, _ := l.rebuild(t)
 	wantContent(t, a, "x", "stored since")
@@ -164,6 +179,7 @@ func TestRebuildKeepsTheOlderBlob(t *testing.T) {
 		}
 		wantContent(t, a, "x", "committed last")
 	})
+	l.loseLog(t)
 	a, report := l.rebuild(t)
 	wantContent(t, a, "x", "committed first")
 	wantRestorable(t, a, "x=committed last")
@@ -250,6 +266,15 @@ func damageSnapshot(t *testing.T, name string) {
 // TestRebuildSurvivesEveryFailure fails each file operation of a rebuild, and each commit of its index: what is
 // there afterwards is whole, or can be rebuilt again, and an unfinished index does not stay.
 func TestRebuildSurvivesEveryFailure(t *testing.T) {
+	for name, small := range map[string]int64{"files": 0, "log": index.MaxPayload} {
+		for _, gap := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s/gap=%v", name, gap), func(t *testing.T) { rebuildSurvivesEveryFailure(t, small, gap) })
+		}
+	}
+}
+
+// rebuildSurvivesEveryFailure: with a gap the rebuild does not know what the log says between the snapshot and what lies behind it.
+func rebuildSurvivesEveryFailure(t *testing.T, small int64, gap bool) {
 	want := map[string]string{"packs/a": "1", "packs/b": "2", "config": "new"}
 	story := func(a *repo.Access) {
 		mustPut(t, a, "packs/a", "1")
@@ -264,6 +289,19 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 			t.Fatal(err)
 		}
 		waitFor(t, "the trash to empty", func() bool { return a.Repository().Usage().TrashItems == 0 })
+	}
+	loss := func(t *testing.T) *lost {
+		t.Helper()
+		l := loseSmall(t, small, 0, story)
+		switch {
+		case gap && small == 0:
+			l.loseLog(t)
+		case gap:
+			if err := os.RemoveAll(filepath.Join(l.path, "snapshots")); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return l
 	}
 	after := func(t *testing.T, l *lost, err error) {
 		t.Helper()
@@ -284,7 +322,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 		for n, hit := 1, true; hit; n++ {
 			t.Run(fmt.Sprintf("file/%s/%d", when, n), func(t *testing.T) {
-				l := lose(t, 0, story)
+				l := loss(t)
 				fsys := vfstest.NewFailing(vfs.OS())
 				fsys.FailAt(n, when, syscall.ENOSPC)
 				_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Now: l.clock.Now, Replace: true})
@@ -295,7 +333,7 @@ func TestRebuildSurvivesEveryFailure(t *testing.T) {
 	}
 	for n, hit := 1, true; hit; n++ {
 		t.Run(fmt.Sprintf("commit/%d", n), func(t *testing.T) {
-			l := lose(t, 0, story)
+			l := loss(t)
 			commits := 0
 			hit = false
 			hooks := index.Options{BeforeCommit: func() error {

@@ -68,6 +68,7 @@ type Maintenance struct {
 	ScrubShare    float64       // part of a repository that one scrub reads
 	Snapshots     string        // schedule, or "off"
 	SnapshotsKept int64
+	Vacuum        string        // schedule, or "off"
 	Rate          int64         // bytes per second that compactions and scrubs read; 0: no limit
 	Workers       int64         // operations of compactions at once; 0: as many as cores
 	KeepResults   time.Duration // of compactions, for a client that asks again

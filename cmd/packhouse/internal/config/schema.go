@@ -280,6 +280,7 @@ func maintenanceKeys() table[Maintenance] {
 		"scrub_share":    share(func(m *Maintenance) *float64 { return &m.ScrubShare }),
 		"snapshots":      text(func(m *Maintenance) *string { return &m.Snapshots }, checkSchedule),
 		"snapshots_kept": count(func(m *Maintenance) *int64 { return &m.SnapshotsKept }, 1, 1000),
+		"vacuum":         text(func(m *Maintenance) *string { return &m.Vacuum }, checkSchedule),
 		"rate":           size(func(m *Maintenance) *int64 { return &m.Rate }, ParseSize),
 		"workers":        count(func(m *Maintenance) *int64 { return &m.Workers }, 1, 1024),
 		"keep_results":   duration(func(m *Maintenance) *time.Duration { return &m.KeepResults }, time.Hour),
