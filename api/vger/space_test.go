@@ -59,8 +59,8 @@ func TestRepackLeavesSpaceForTheIndex(t *testing.T) {
 	key := s.putPack("/r", packS)
 	s.put("/r/index", strings.Repeat("i", 4*mib))
 	text := plan(operation(key, true, 19, 3))
-	// An eighth of the reserve, the index and a quarter of it, 1 MiB, the output and what a file takes besides.
-	const need = mib + 5*mib + mib + 16 + 4096
+	// An eighth of the reserve, the index and a quarter of it, 1 MiB, another for the log, the output and what a file takes besides.
+	const need = mib + 5*mib + mib + mib + 16 + 4096
 	free.Store(need - 12345)
 	r := s.want(413, s.do("POST", "/r?repack", text))
 	const short = "no space left on the server: 12345 bytes short for 4112 bytes of new items and 6291456 for the index"
@@ -152,7 +152,7 @@ func (d giving) Remove(name string) error {
 // TestKeptGivesWayToPlan: before a plan is refused for want of space, what is kept after compactions goes.
 func TestKeptGivesWayToPlan(t *testing.T) {
 	t.Parallel()
-	const need = 20 + 4096 + 1 + 1<<20 // of an output, and of the index
+	const need = 20 + 4096 + 1 + 2<<20 // of an output, of the index, and of the log
 	for short, status := range map[int64]int{999: 200, 1000: 200, 1001: 413} {
 		free := new(atomic.Int64)
 		free.Store(1 << 40)
