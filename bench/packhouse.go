@@ -26,7 +26,7 @@ func Packhouse(path, version string) []Server {
 	s := Server{
 		Info: ServerInfo{Name: "packhouse", Dialect: "borgstore", Version: version, Durable: true,
 			Command: "packhouse serve --config CONFIG --data-dir DIR --listen ADDRESS --log-level warn",
-			Notes: "file, its directory and the index are synced before the answer; BLAKE3 of all bytes beside the SHA-256 of the client; " +
+			Notes: "items of up to 128 KiB and the log of the index, or file, its directory and the log, are synced before the answer; BLAKE3 of all bytes beside the SHA-256 of the client; " +
 				"without a log line for each request, which the others do not write either"},
 		Hash: digest.SHA256, Driver: NewBorgStore, Path: "/" + repository, TLS: true, Profiles: true,
 		Command: func(s Start) (Command, error) { return packhouseCommand(path, s) },
