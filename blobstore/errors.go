@@ -3,9 +3,6 @@ package blobstore
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"syscall"
 
 	"packhouse/blobstore/vfs"
 )
@@ -36,22 +33,4 @@ var errEnded = errors.New("blob was committed or given up before")
 // wrap says what was attempted, without the path.
 func wrap(op string, err error) error {
 	return fmt.Errorf("%s: %w", op, vfs.WithoutPath(err))
-}
-
-// noSpace tells whether the disk or its quota is full: nothing is wrong with what is stored already.
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		errors.Is(err, syscall.EFBIG) || errors.Is(err, io.ErrShortWrite)
-}
-
-// diskGone tells whether err means that the file system takes no changes at all any more.
-func diskGone(err error) bool {
-	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
-}
-
-// notBegun tells whether err is of a sync that did not begin, because the process or the system had too many files open to open
-// the file or directory for it: the disk is not to blame, and a later sync may succeed.
-func notBegun(err error) bool {
-	path, ok := errors.AsType[*fs.PathError](err)
-	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)
 }

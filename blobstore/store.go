@@ -167,7 +167,7 @@ func (s *Store) fail(op string, err error) error {
 		return fmt.Errorf("%w: %s", ErrClosed, op) // the directory was let go of; the disk is not to blame
 	}
 	cause := wrap(op, err)
-	if noSpace(err) {
+	if vfs.NoSpace(err) {
 		cause = fmt.Errorf("%w: %w", ErrNoSpace, cause)
 	}
 	s.failed.CompareAndSwap(nil, &cause)
@@ -185,7 +185,7 @@ func (s *Store) syncDir(dir string) error {
 	switch {
 	case err == nil:
 		return nil
-	case notBegun(err):
+	case vfs.NotBegun(err):
 		return wrap("sync a directory of blobs", err)
 	case errors.Is(err, fs.ErrNotExist): // somebody has removed it, with what was in it
 		return &DirError{strings.TrimPrefix(dir, s.dir+"/"), vfs.WithoutPath(err)}

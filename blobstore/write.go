@@ -76,9 +76,9 @@ var errNoID = fmt.Errorf("create blob: none of %d random IDs was free", maxTries
 // one blob, a dead disk the store.
 func (s *Store) changeError(op string, err error) error {
 	switch {
-	case noSpace(err):
+	case vfs.NoSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(op, err))
-	case diskGone(err):
+	case vfs.DiskGone(err):
 		return s.fail(op, err)
 	}
 	return wrap(op, err)
@@ -167,7 +167,7 @@ func (w *Writer) write(p []byte) (int, error) {
 	switch {
 	case err == nil:
 		return n, nil
-	case noSpace(err):
+	case vfs.NoSpace(err):
 		return n, fmt.Errorf("%w: %w", ErrNoSpace, wrap("write blob", err))
 	}
 	return n, w.s.fail("write blob", err)
@@ -319,7 +319,7 @@ func (s *Store) link(id blobID) error {
 			return nil
 		}
 		return fs.ErrExist
-	case noSpace(err):
+	case vfs.NoSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("link blob", err))
 	case errors.Is(err, fs.ErrPermission):
 		return &DirError{BlobsDir + "/" + shardName(id.shard()), vfs.WithoutPath(err)} // nothing was done; the disk is not to blame

@@ -241,7 +241,7 @@ func (l *Log) allocate(t *tail, to Position) (Position, error) {
 	l.mu.Unlock()
 	far := min(max(from+step, to), t.end())
 	err := file.Allocate(int64(from-t.first), int64(far-from))
-	if noSpace(err) && far > to {
+	if vfs.NoSpace(err) && far > to {
 		far = to
 		err = file.Allocate(int64(from-t.first), int64(far-from))
 	}

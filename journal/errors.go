@@ -3,9 +3,6 @@ package journal
 import (
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"syscall"
 
 	"packhouse/blobstore/vfs"
 )
@@ -63,22 +60,4 @@ func wrap(op string, err error) error {
 		return nil
 	}
 	return fmt.Errorf("%s: %w", op, vfs.WithoutPath(err))
-}
-
-// noSpace tells whether the disk or its quota is full.
-func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) ||
-		errors.Is(err, syscall.EFBIG) || errors.Is(err, io.ErrShortWrite)
-}
-
-// diskGone tells whether err means that the file system takes no changes at all any more.
-func diskGone(err error) bool {
-	return errors.Is(err, syscall.EIO) || errors.Is(err, syscall.EROFS)
-}
-
-// notBegun tells whether err is of a sync that did not begin, because the process or the system had too many files open to
-// open the directory for it: nothing is in doubt.
-func notBegun(err error) bool {
-	path, ok := errors.AsType[*fs.PathError](err)
-	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)
 }

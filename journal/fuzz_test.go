@@ -30,9 +30,7 @@ func FuzzSegment(f *testing.F) {
 		f.Add(mangled, false)
 	}
 	f.Fuzz(func(t *testing.T, mangled []byte, inFirst bool) {
-		if len(mangled) > 64<<10 {
-			t.Skip()
-		}
+		mangled = mangled[:min(len(mangled), 64<<10)] // more shows nothing that less does not
 		o := o
 		o.Dir = t.TempDir()
 		for name, content := range pristine {

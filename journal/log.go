@@ -130,7 +130,7 @@ func Create(o Options, first Position, epoch uint64) error {
 }
 
 func createError(op string, err error) error {
-	if noSpace(err) {
+	if vfs.NoSpace(err) {
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(op, err))
 	}
 	return wrap(op, err)
@@ -263,7 +263,7 @@ func (l *Log) failLocked(op string, err error) error {
 		return fmt.Errorf("%w: %s", ErrClosed, op) // the directory was let go of; the disk is not to blame
 	}
 	cause := wrap(op, err)
-	if noSpace(err) {
+	if vfs.NoSpace(err) {
 		cause = fmt.Errorf("%w: %w", ErrNoSpace, cause)
 	}
 	if l.failed == nil {
@@ -277,9 +277,9 @@ func (l *Log) failLocked(op string, err error) error {
 // space what is under way.
 func (l *Log) changeError(op string, err error) error {
 	switch {
-	case noSpace(err):
+	case vfs.NoSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(op, err))
-	case diskGone(err):
+	case vfs.DiskGone(err):
 		return l.fail(op, err)
 	}
 	return wrap(op, err)

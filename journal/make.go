@@ -38,7 +38,7 @@ func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 	}
 	if err == nil {
 		// For lack of space the file is made again from the start: nothing is in doubt.
-		if err = file.Sync(); err != nil && !noSpace(err) {
+		if err = file.Sync(); err != nil && !vfs.NoSpace(err) {
 			err = &syncError{err}
 		}
 	}
@@ -49,7 +49,7 @@ func makeSegment(o Options, h segmentHeader) (vfs.File, error) {
 		if err = o.FS.SyncDir(o.Dir); err == nil {
 			return file, nil
 		}
-		if !notBegun(err) {
+		if !vfs.NotBegun(err) {
 			err = &syncError{err}
 		}
 	}

@@ -1,6 +1,9 @@
 package journal
 
-import "errors"
+import (
+	"errors"
+	"packhouse/blobstore/vfs"
+)
 
 // torn tells whether a group that is not whole was being appended when the log stopped: nil, and it may be dropped. If a
 // group was begun after it, it had been acknowledged, so that it is damage.
@@ -150,7 +153,7 @@ func (l *Log) removeLater(later []*segment) error {
 		return nil
 	}
 	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
-		if notBegun(err) {
+		if vfs.NotBegun(err) {
 			return wrap("sync the directory of the log", err)
 		}
 		return l.fail("sync the directory of the log", err)

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"io/fs"
+	"packhouse/blobstore/vfs"
 	"slices"
 	"sort"
 )
@@ -105,7 +106,7 @@ func (l *Log) remove(chosen func(Segment) bool) error {
 		return nil
 	}
 	if err := l.o.FS.SyncDir(l.o.Dir); err != nil {
-		if notBegun(err) {
+		if vfs.NotBegun(err) {
 			return wrap("sync the directory of the log", err)
 		}
 		return l.fail("sync the directory of the log", err)

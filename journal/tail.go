@@ -75,7 +75,7 @@ func (l *Log) write(file vfs.File, b []byte, off int64) error {
 	switch {
 	case err == nil:
 		return nil
-	case noSpace(err):
+	case vfs.NoSpace(err):
 		return fmt.Errorf("%w: %w", ErrNoSpace, wrap("write to the log", err))
 	}
 	return l.fail("write to the log", err)
