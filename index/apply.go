@@ -79,6 +79,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return t.releaseKept(m)
 	case Found:
 		return r, t.found(m)
+	case ForgetChanges:
+		return t.forgetChanges(m)
 	default:
 		return r, fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
 	}
@@ -189,6 +191,9 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if m.Backup {
 		t.recordBackup(item.Writer, m.Now)
 	}
+	if err := t.recordChange(m.Cause, m.Now, &item, stored(m.Key, &item, r.Previous)); err != nil {
+		return r, err
+	}
 	return r, t.admitPut(&m, &item, mark)
 }
 
@@ -215,6 +220,9 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 	if !m.IfBefore.IsZero() && !(r.Previous.Modified.Before(m.IfBefore) && r.Previous.Found.Before(m.IfBefore)) {
 		return Result{}, nil
 	}
+	if err := t.recordChange(m.Cause, m.Now, r.Previous, removal(m.Key, r.Previous)); err != nil {
+		return r, err
+	}
 	if m.Keep {
 		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false, m.By)
 	}
@@ -223,15 +231,15 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 }
 
 func (t *tx) moveItem(m Move) (r Result, err error) {
-	moved, err := t.itemAt(m.From)
+	was, err := t.itemAt(m.From)
 	if err != nil {
 		return r, err
 	}
-	if moved == nil {
+	if was == nil {
 		return r, ErrNotFound
 	}
 	if m.From == m.To {
-		return Result{Moved: moved}, nil
+		return Result{Moved: was}, nil
 	}
 	r.Previous, err = t.itemAt(m.To)
 	if err != nil {
@@ -245,18 +253,21 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 			return r, err
 		}
 	}
-	item := *moved
+	item := *was
 	if !m.Exempt {
 		item.Flags &^= FlagExempt
 	}
-	r.Moved, r.Begins = &item, item.Counted()-moved.Counted()
+	r.Moved, r.Begins = &item, item.Counted()-was.Counted()
 	// While From is still an item, so that it cannot become a parent of To; and its plan, of which it may be the last
 	// source, is not closed in between.
 	if err := t.attach(m.To, &item, m.Now); err != nil {
 		return r, err
 	}
+	if err := t.recordChange(m.Cause, m.Now, &item, moved(&m, &item, r.Previous)); err != nil {
+		return r, err
+	}
 	leaves := m.Commit != nil && m.Commit.Has(m.From) && !m.Commit.Has(m.To) && item.Counted() > 0
-	if err := t.detach(m.From, moved); err != nil || r.Begins == 0 && !leaves {
+	if err := t.detach(m.From, was); err != nil || r.Begins == 0 && !leaves {
 		return r, err
 	}
 	return r, t.checkLimit(&item, m.Limit)
@@ -291,6 +302,12 @@ func (t *tx) setFlags(m SetFlags) (r Result, err error) {
 		return r, ErrConflict
 	}
 	before := item
+	if m.BLAKE3 != nil {
+		if item.Flags&FlagUnverified == 0 {
+			return r, ErrConflict
+		}
+		item.BLAKE3 = *m.BLAKE3
+	}
 	item.Flags = item.Flags&^(m.Clear&^ownFlags) | m.Set&^ownFlags
 	r.Delta = item.Counted() - before.Counted()
 	t.put(t.items, row, encodeItem(&item))

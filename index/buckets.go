@@ -24,6 +24,7 @@ const (
 	bucketSegments
 	bucketMoved
 	bucketMovedTo
+	bucketHistory
 
 	bucketEnd // one more than the last
 )
@@ -33,6 +34,7 @@ var bucketNames = [bucketEnd]string{
 	bucketLocks: "locks", bucketJobs: "jobs", bucketWriters: "writers",
 	bucketPlans: "plans", bucketSources: "sources", bucketKept: "kept", bucketKeptKeys: "keptkeys",
 	bucketSegments: "segments", bucketMoved: "moved", bucketMovedTo: "movedto",
+	bucketHistory: "history",
 }
 
 func (id bucketID) String() string { return bucketNames[id] }

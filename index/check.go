@@ -439,6 +439,11 @@ func (c *checker) checkRest(b *view) error {
 			}
 			return err
 		}},
+		{bucketHistory, func(row, value []byte) error {
+			_, err := decodeChange(row, value)
+			c.report.Counted.Changes++
+			return err
+		}},
 		{bucketLocks, func(_, value []byte) error { _, err := decodeLock("", value); return err }},
 		{bucketJobs, func(_, value []byte) error { _, err := decodeOpaque("job", jobV1, value); return err }},
 		{bucketWriters, func(_, value []byte) error { _, err := decodeWriter(value); return err }},

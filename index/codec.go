@@ -3,6 +3,7 @@ package index
 import (
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"time"
 )
 
@@ -17,12 +18,14 @@ const (
 	countersV1 = 1
 	countersV2 = 2 // adds open plans and what is kept
 	countersV3 = 3 // adds what is missing and what is damaged
+	countersV4 = 4 // adds what is unverified, and the rows of the history
 	lockV1     = 1
 	writerV1   = 1
 	metaV1     = 1
 	jobV1      = 1
 	planV1     = 1
 	keptV1     = 1
+	changeV1   = 1
 )
 
 // itemFixed is the length of an item record before its four strings.
@@ -183,47 +186,48 @@ func decodeTrash(b []byte) (r trashRecord, err error) {
 	return r, err
 }
 
+// parts are the fields of a counters record in their order, by the version that added them.
+func (c *Counters) parts() [4][]*int64 {
+	return [...][]*int64{
+		{&c.Items, &c.Bytes, &c.Exempt, &c.TrashItems, &c.TrashBytes},
+		{&c.Plans, &c.OpenBytes, &c.ReturnedBytes, &c.KeptItems, &c.KeptBytes},
+		{&c.MissingItems, &c.MissingBytes, &c.DamagedItems},
+		{&c.UnverifiedItems, &c.UnverifiedBytes, &c.Changes},
+	}
+}
+
+func allZero(part []*int64) bool {
+	return !slices.ContainsFunc(part, func(n *int64) bool { return *n != 0 })
+}
+
+// encodeCounters writes the oldest layout that holds them.
 func encodeCounters(c Counters) []byte {
-	b := append(make([]byte, 0, 1+13*8), countersV1)
-	for _, n := range [...]int64{c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes} {
-		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	parts := c.parts()
+	version := len(parts)
+	for version > countersV1 && allZero(parts[version-1]) {
+		version--
 	}
-	plans := [...]int64{c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes}
-	marks := [...]int64{c.MissingItems, c.MissingBytes, c.DamagedItems}
-	marked := marks != [len(marks)]int64{}
-	if !marked && plans == [len(plans)]int64{} {
-		return b
-	}
-	b[0] = countersV2
-	for _, n := range plans {
-		b = binary.LittleEndian.AppendUint64(b, uint64(n))
-	}
-	if !marked {
-		return b
-	}
-	b[0] = countersV3
-	for _, n := range marks {
-		b = binary.LittleEndian.AppendUint64(b, uint64(n))
+	b := append(make([]byte, 0, 1+16*8), byte(version))
+	for _, part := range parts[:version] {
+		for _, n := range part {
+			b = binary.LittleEndian.AppendUint64(b, uint64(*n))
+		}
 	}
 	return b
 }
 
 func decodeCounters(b []byte) (c Counters, err error) {
 	f := fields{b: b}
-	version := f.u8()
-	c = Counters{Items: f.i64(), Bytes: f.i64(), Exempt: f.i64(), TrashItems: f.i64(), TrashBytes: f.i64()}
-	first := c
-	if version == countersV2 || version == countersV3 {
-		c.Plans, c.OpenBytes, c.ReturnedBytes = f.i64(), f.i64(), f.i64()
-		c.KeptItems, c.KeptBytes = f.i64(), f.i64()
-		f.bad = f.bad || version == countersV2 && c == first
+	version, parts := int(f.u8()), c.parts()
+	if version < countersV1 || version > countersV4 {
+		return Counters{}, damaged("counters")
 	}
-	if version == countersV3 {
-		before := c
-		c.MissingItems, c.MissingBytes, c.DamagedItems = f.i64(), f.i64(), f.i64()
-		f.bad = f.bad || c == before
+	for _, part := range parts[:version] {
+		for _, n := range part {
+			*n = f.i64()
+		}
 	}
-	if version < countersV1 || version > countersV3 || !f.done() || c.negative() {
+	if !f.done() || c.negative() || version > countersV1 && allZero(parts[version-1]) {
 		return Counters{}, damaged("counters")
 	}
 	return c, nil

@@ -50,6 +50,8 @@ var (
 		{"sequence-1", uint64(1 << 33), func() []byte { return encodeSequence(1 << 33) }, func(b []byte) (any, error) { return decodeSequence(b) }},
 		{"segment-1", goldenSegment, func() []byte { return encodeSegment(goldenSegment) }, func(b []byte) (any, error) { return decodeSegment(b) }},
 		{"moved-1", goldenPlace, func() []byte { return encodeMoved(goldenPlace) }, func(b []byte) (any, error) { return decodeMoved(b) }},
+		{"counters-4", goldenCounters4, func() []byte { return encodeCounters(goldenCounters4) }, func(b []byte) (any, error) { return decodeCounters(b) }},
+		{"change-1", goldenChange, func() []byte { return encodeChange(&goldenChange) }, func(b []byte) (any, error) { return decodeChange(changeKey(7), b) }},
 		{"rows-1", goldenRows, encodeGoldenRows, func(b []byte) (any, error) { return rowsOf(b) }},
 		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},
 	}
@@ -63,6 +65,11 @@ var (
 	}
 	goldenCounters2 = Counters{Items: 1, Bytes: 2, Plans: 6, OpenBytes: 7, ReturnedBytes: 8, KeptItems: 9, KeptBytes: 1 << 40}
 	goldenCounters3 = Counters{Items: 3, Bytes: 20, MissingItems: 1, MissingBytes: 10, DamagedItems: 2}
+	goldenCounters4 = Counters{Items: 3, Bytes: 20, UnverifiedItems: 1, UnverifiedBytes: 10, Changes: 1 << 33}
+	goldenChange    = Change{
+		ID: 7, At: goldenTime, Kind: ChangeMove, Key: "packs/b", From: "packs/a", Ref: "ref", Before: "before",
+		Cause: Cause{Principal: "alice", Address: "192.0.2.1", Job: "0123"},
+	}
 	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true, "alice"}
 	goldenPlan      = Plan{
 		ID: 9, Principal: "alice", Address: "192.0.2.1", Lock: "object locks/00.json", Job: "0123", At: goldenTime, Live: 10, Sources: 2, Bytes: 7,

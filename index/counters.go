@@ -1,6 +1,9 @@
 package index
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // totalRow is the row of the repository's counters.
 var totalRow = []byte{0x00}
@@ -8,24 +11,21 @@ var totalRow = []byte{0x00}
 func topRow(top string) []byte { return append([]byte{0x01}, top...) }
 
 func (c *Counters) add(d Counters) {
-	c.Items += d.Items
-	c.Bytes += d.Bytes
-	c.Exempt += d.Exempt
-	c.TrashItems += d.TrashItems
-	c.TrashBytes += d.TrashBytes
-	c.Plans += d.Plans
-	c.OpenBytes += d.OpenBytes
-	c.ReturnedBytes += d.ReturnedBytes
-	c.KeptItems += d.KeptItems
-	c.KeptBytes += d.KeptBytes
-	c.MissingItems += d.MissingItems
-	c.MissingBytes += d.MissingBytes
-	c.DamagedItems += d.DamagedItems
+	from := d.parts()
+	for i, part := range c.parts() {
+		for j, n := range part {
+			*n += *from[i][j]
+		}
+	}
 }
 
 func (c *Counters) negative() bool {
-	return min(c.Items, c.Bytes, c.Exempt, c.TrashItems, c.TrashBytes, c.Plans, c.OpenBytes, c.ReturnedBytes, c.KeptItems, c.KeptBytes,
-		c.MissingItems, c.MissingBytes, c.DamagedItems) < 0
+	for _, part := range c.parts() {
+		if slices.ContainsFunc(part, func(n *int64) bool { return *n < 0 }) {
+			return true
+		}
+	}
+	return false
 }
 
 // live is what one item adds to the counters while it has a key.
@@ -33,6 +33,9 @@ func live(item *Item) Counters {
 	c := Counters{Items: 1, Bytes: item.Size}
 	if item.Flags&(FlagMissing|FlagDamaged) == FlagDamaged {
 		c.DamagedItems = 1
+	}
+	if item.Flags&(FlagMissing|FlagUnverified) == FlagUnverified {
+		c.UnverifiedItems, c.UnverifiedBytes = 1, item.Size
 	}
 	switch {
 	case item.Flags&FlagMissing != 0:
@@ -51,12 +54,12 @@ func live(item *Item) Counters {
 func trashed(item *Item) Counters { return Counters{TrashItems: 1, TrashBytes: item.Size} }
 
 func (c Counters) times(sign int64) Counters {
-	return Counters{
-		Items: c.Items * sign, Bytes: c.Bytes * sign, Exempt: c.Exempt * sign, TrashItems: c.TrashItems * sign, TrashBytes: c.TrashBytes * sign,
-		Plans: c.Plans * sign, OpenBytes: c.OpenBytes * sign, ReturnedBytes: c.ReturnedBytes * sign,
-		KeptItems: c.KeptItems * sign, KeptBytes: c.KeptBytes * sign,
-		MissingItems: c.MissingItems * sign, MissingBytes: c.MissingBytes * sign, DamagedItems: c.DamagedItems * sign,
+	for _, part := range c.parts() {
+		for _, n := range part {
+			*n *= sign
+		}
 	}
+	return c
 }
 
 func (t *tx) total() (Counters, error) { return decodeCounters(t.counters.Get(totalRow)) }

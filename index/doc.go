@@ -53,6 +53,13 @@
 //
 // The first group in each segment has the meta values too. An index that is lost is made anew from a copy of its file and the log beside it (ReadLog).
 //
+// # History
+//
+// A change of an item for which the caller names a cause (Put.Cause and others) leaves a row that says when, who, what happened, and which refs the
+// key had before and has since. The bytes of what was replaced are in the trash, under that ref, for as long as they are kept there. Rows are
+// removed by ForgetChanges. They are as durable as the change: both are in one group. A file that is made anew has those of the copy from which it
+// is made, and of the log behind it.
+//
 // # Keys
 //
 // An item's key is a slash-separated name, 1 to 4096 bytes, without empty names
@@ -100,6 +107,7 @@
 //	segments  <first position u64 BE> -> segment record; a segment without a row has no payload that is referred to
 //	moved     <ref>               -> moved record, for a payload that was written again in another place
 //	movedto   <segment u64 BE> <offset u32 BE> -> ref, the reverse of moved
+//	history   <sequence u64 BE>   -> change record, in the order of the commits
 //
 // A file of an older format is upgraded to format 3 when it is opened for writing, in one transaction: the new buckets, empty, the new
 // format number, the sequences that bbolt kept, and for one of format 1 the number of damaged items in the counters.
@@ -125,6 +133,7 @@
 //	             where all of them are 0, counters 1 is written
 //	counters 3   as counters 2, and | missing items i64 | missing bytes i64 | damaged items i64;
 //	             where all of these are 0, one of the others is written
+//	counters 4   as counters 3, and | unverified items i64 | unverified bytes i64 | changes i64; likewise
 //	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
 //	writer 1     version u8 | last backup i64 ms
 //	meta 1       version u8 | value
@@ -136,6 +145,7 @@
 //	sequence 1   version u8 | number u64
 //	segment 1    version u8 | payloads i64 | bytes i64
 //	moved 1      version u8 | segment u64 BE | offset u32 BE | length u32
+//	change 1     version u8 | kind u8 | at i64 ms | <u16 n>key | <u16 n>from | <n>ref | <n>before | <n>principal | <n>address | <u16 n>job
 //	kept 1       version u8 | 1 u8 if a plan was proven, else 0 | <u16 n>who calls it unused | trash record
 //
 // In the log, the bodies of the records of a group are one text:
@@ -143,7 +153,10 @@
 //	rows 1       version u8 | rows u32, each: bucket u8 | <u16 n>row key | <u32 n>value
 //	             with 0x80 added to the bucket: the row is deleted, and there is no value
 //	             Buckets are numbered from 1 in the order above: meta, items, refs, trash, counters, locks, jobs, writers, plans,
-//	             sources, kept, keptkeys, segments, moved, movedto
+//	             sources, kept, keptkeys, segments, moved, movedto, history
+//
+// A program that writes a record of a new version gives the file a new format first: an unknown version of a record in a file of a known format is
+// damage, and a file of an unknown format is a newer program's, and refused as such.
 //
 // testdata holds each record of each version, and a whole file of each format.
 //

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"syscall"
 	"testing"
 	"time"
@@ -128,7 +129,7 @@ func TestGoldenLog(t *testing.T) {
 	if err := x.Close(); err != nil {
 		t.Fatal(err)
 	}
-	checkGolden(t, path, append(goldenGroup(), goldenGroup2()...))
+	checkGolden(t, path, slices.Concat(goldenGroup(), goldenGroup2(), goldenGroup3()))
 }
 
 func trashIDs(t *testing.T, x *index.Index, key string) (ids []string) {
@@ -155,6 +156,7 @@ func makeGoldenLog(t *testing.T, file, segment string) {
 	}
 	release := x.HoldCheckpoints()
 	apply(t, x, goldenGroup2()...)
+	apply(t, x, goldenGroup3()...)
 	apply(t, x, putBytes("small", []byte("bytes in the log")))
 	crashed := copyIndex(t, path)
 	release()
@@ -224,4 +226,12 @@ func goldenGroup2() []index.Mutation {
 		index.SetFlags{Key: "packs/lost", Ref: "ref-packs/lost", Set: index.FlagMissing},
 		index.SetFlags{Key: "packs/bad", Ref: "ref-packs/bad", Set: index.FlagDamaged},
 	}
+}
+
+// goldenGroup3 puts something into each bucket that format 3 adds and whose rows do not depend on the log.
+func goldenGroup3() []index.Mutation {
+	changed, unverified := put("packs/c", 11), put("packs/u", 12)
+	changed.Cause = &index.Cause{Principal: "alice", Address: "192.0.2.1", Job: "job"}
+	unverified.Item.Flags = index.FlagUnverified
+	return []index.Mutation{changed, unverified}
 }

@@ -153,6 +153,7 @@ func everything(t testing.TB, x *index.Index) string {
 		x.Trash(time.Time{}, func(r index.Removed) error { s += fmt.Sprintf("trash %+v\n", r); return nil }),
 		x.Plans(func(p index.Plan) error { s += fmt.Sprintf("plan %+v\n", p); return nil }),
 		x.EachKept(func(k index.Kept) error { s += fmt.Sprintf("kept %+v\n", k); return nil }),
+		x.Changes(background, 0, func(c index.Change) error { s += fmt.Sprintf("change %+v\n", c); return nil }),
 		x.Jobs(func(j index.Job) error { s += fmt.Sprintf("job %+v\n", j); return nil }),
 		x.Writers(func(f index.Freshness) error { s += fmt.Sprintf("writer %+v\n", f); return nil }),
 	} {

@@ -47,6 +47,9 @@ const (
 	// FlagMissing marks an item whose blob is missing. Its row stays, so that an administrator sees it and the same bytes can repair it,
 	// but limits do not count it. An item that goes to the trash or is kept loses the flag.
 	FlagMissing Flags = 1 << 3
+	// FlagUnverified marks an item whose BLAKE3 is not known yet: a file that was made by another program and taken in as it was. Its
+	// Item.BLAKE3 means nothing until SetFlags with a BLAKE3 clears the flag.
+	FlagUnverified Flags = 1 << 4
 )
 
 // ownFlags are those that SetFlags leaves alone.
@@ -58,7 +61,7 @@ type Item struct {
 	Created  time.Time // when the item first appeared; kept by overwrites and moves; millisecond precision
 	Modified time.Time // when these bytes were committed; millisecond precision
 	Ref      string    // where the blob lies; opaque here, 1 to 64 bytes
-	BLAKE3   [32]byte  // of the whole blob
+	BLAKE3   [32]byte  // of the whole blob; not known while FlagUnverified is set
 	// Algorithm and Sum are the digest the client announced and the server
 	// verified when the blob was uploaded; both empty when there was none.
 	Algorithm string // at most 32 bytes, a name of package digest
@@ -110,6 +113,10 @@ type Counters struct {
 	MissingItems int64 // items with FlagMissing
 	MissingBytes int64 // their sizes, part of Bytes and of none of the above; a limit does not count them
 	DamagedItems int64 // items with FlagDamaged and without FlagMissing
+
+	UnverifiedItems int64 // items with FlagUnverified and without FlagMissing
+	UnverifiedBytes int64 // their sizes, part of Bytes
+	Changes         int64 // rows of the history, see Change
 }
 
 // Counted is the number of bytes that limits count.
@@ -213,7 +220,7 @@ type Result struct {
 	// Delta is by how many bytes OpenPlan, EndPlans and SetFlags change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
-	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved
+	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved; ForgetChanges: rows
 	Bytes int64  // their sizes
 	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }

@@ -123,7 +123,7 @@ func TestUpgradeCountsDamage(t *testing.T) {
 		apply(t, x, index.SetFlags{Key: key, Ref: "ref-" + key, Set: index.FlagDamaged})
 	}
 	err = x.Tamper(func(tx *bolt.Tx) error {
-		for _, name := range []string{"plans", "sources", "kept", "keptkeys", "segments", "moved", "movedto"} {
+		for _, name := range []string{"plans", "sources", "kept", "keptkeys", "segments", "moved", "movedto", "history"} {
 			if err := tx.DeleteBucket([]byte(name)); err != nil {
 				return err
 			}

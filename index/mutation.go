@@ -40,6 +40,7 @@ type Put struct {
 	Now        time.Time // Item.Modified of the new, removal time of the replaced
 	// Backup records Now as the last backup of Item.Writer and of the repository.
 	Backup bool
+	Cause  *Cause
 }
 
 // Delete removes the item at Key into the trash. Missing: ErrNotFound; a directory: ErrIsDir.
@@ -57,6 +58,7 @@ type Delete struct {
 	IfBefore   time.Time
 	TrashUntil time.Time
 	Now        time.Time
+	Cause      *Cause
 }
 
 // Move renames the item From to To, replacing an item there (into the trash).
@@ -76,6 +78,7 @@ type Move struct {
 	Commit     *CommitClass
 	TrashUntil time.Time
 	Now        time.Time
+	Cause      *Cause
 }
 
 // Require changes nothing: it fails with ErrNotFound unless there is an item at Key, and with ErrConflict unless that item has Ref. It
@@ -104,6 +107,7 @@ type Restore struct {
 	Exempt bool  // as in Move
 	Limit  int64 // as in Put, also if the group takes something away
 	Now    time.Time
+	Cause  *Cause
 }
 
 // PurgeTrash deletes trash rows whose blobs have been removed. Unknown IDs are ignored.
@@ -126,6 +130,7 @@ type ProvePlan struct {
 	ID    uint64
 	Until time.Time
 	Now   time.Time
+	Cause *Cause
 }
 
 // EndPlans closes all open plans, whose sources become ordinary items, and releases everything that is kept.
@@ -134,8 +139,9 @@ type EndPlans struct{ Now time.Time }
 // ReturnKept makes what is kept under Key an item again, with FlagReturned. ErrNotFound if nothing is kept under it; ErrNotDir and
 // ErrIsDir as in Put.
 type ReturnKept struct {
-	Key string
-	Now time.Time
+	Key   string
+	Now   time.Time
+	Cause *Cause
 }
 
 // ReturnSince is ReturnKept for everything that was removed at Since or later: by plans that were proven, and as unused by clients
@@ -144,6 +150,7 @@ type ReturnSince struct {
 	Since  time.Time
 	Except string // as Delete.By
 	Now    time.Time
+	Cause  *Cause
 }
 
 // ReleaseKept moves kept rows to the trash, where they expire immediately, the oldest first: all that expire at Now or before, and
@@ -162,10 +169,21 @@ type Found struct {
 }
 
 // SetFlags sets and clears flags of the item at Key, except FlagExempt and FlagReturned, if it still has Ref (else ErrConflict). No
-// limit refuses it.
+// limit refuses it. It is no change of the item's bytes, and leaves no row in the history.
 type SetFlags struct {
 	Key, Ref   string
 	Set, Clear Flags
+	// BLAKE3, if not nil, becomes that of an item whose BLAKE3 is not known (FlagUnverified, which is to be cleared with it): ErrConflict for
+	// any other.
+	BLAKE3 *[32]byte
+}
+
+// ForgetChanges removes the rows of the history that are older than Before, at most Most of them, the oldest first. A row of a time after
+// Now, when the clock was wrong, is as old as the one that follows it.
+type ForgetChanges struct {
+	Before time.Time
+	Now    time.Time
+	Most   int
 }
 
 // Relocate gives the payload of Ref, in the log, another place: Payload, the same bytes, is stored again, and found under the same Ref.
@@ -235,5 +253,7 @@ func (ReturnKept) mutation()  {}
 func (ReturnSince) mutation() {}
 func (ReleaseKept) mutation() {}
 func (Found) mutation()       {}
+
+func (ForgetChanges) mutation() {}
 
 func (Relocate) mutation() {}

@@ -233,11 +233,8 @@ func (x *Index) Segments() (all []LogSegment, err error) {
 
 // sizeOf is how many bytes a segment takes at most: what lies between its first position and that of the next can have been removed.
 func (x *Index) sizeOf(s journal.Segment) int64 {
-	return min(int64(s.End-s.First), cmp.Or(x.opts.SegmentSize, defaultSegment))
+	return min(int64(s.End-s.First), cmp.Or(x.opts.SegmentSize, segmentSize))
 }
-
-// defaultSegment is what a segment covers where Options say nothing.
-const defaultSegment = 64 << 20
 
 // Payloads lists refs of which the payloads lie in a segment, at most most of them.
 func (x *Index) Payloads(first journal.Position, most int) (refs []string, err error) {

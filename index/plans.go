@@ -176,6 +176,9 @@ func (t *tx) provePlan(m ProvePlan) (r Result, err error) {
 		if err := t.keep(key, item, m.Now, m.Until, true, ""); err != nil {
 			return r, err
 		}
+		if err := t.recordChange(m.Cause, m.Now, item, removal(key, item)); err != nil {
+			return r, err
+		}
 	}
 	return r, nil
 }
@@ -309,13 +312,16 @@ func (t *tx) keptItem(item []byte) (*Item, error) {
 }
 
 // giveBack makes a kept row an item again.
-func (t *tx) giveBack(row []byte, now time.Time) (*Item, error) {
+func (t *tx) giveBack(row []byte, now time.Time, cause *Cause) (*Item, error) {
 	record, err := t.unkeep(row)
 	if err != nil {
 		return nil, err
 	}
 	record.item.Flags |= FlagReturned
-	return &record.item, t.attach(record.key, &record.item, now)
+	if err := t.attach(record.key, &record.item, now); err != nil {
+		return nil, err
+	}
+	return &record.item, t.recordChange(cause, now, &record.item, restored(record.key, &record.item))
 }
 
 func (t *tx) returnKept(m ReturnKept) (r Result, err error) {
@@ -326,7 +332,7 @@ func (t *tx) returnKept(m ReturnKept) (r Result, err error) {
 	if row == nil {
 		return r, ErrNotFound
 	}
-	r.Moved, err = t.giveBack(bytes.Clone(row), m.Now)
+	r.Moved, err = t.giveBack(bytes.Clone(row), m.Now, m.Cause)
 	return r, err
 }
 
@@ -343,7 +349,7 @@ func (t *tx) returnSince(m ReturnSince) (r Result, err error) {
 		}
 	}
 	for _, row := range rows {
-		item, err := t.giveBack(row, m.Now)
+		item, err := t.giveBack(row, m.Now, m.Cause)
 		if err != nil {
 			return r, err
 		}

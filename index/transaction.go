@@ -16,6 +16,7 @@ import (
 type tx struct {
 	meta, items, refs, trash, counters, locks, jobs, writers *table
 	plans, sources, kept, keptKeys, segments, moved, movedTo *table
+	history                                                  *table
 
 	base   *overlay // that over began as
 	over   *overlay
@@ -48,6 +49,7 @@ func newTx(v *view, group *journal.Group) *tx {
 	t.counters, t.locks, t.jobs, t.writers = &t.tables[bucketCounters], &t.tables[bucketLocks], &t.tables[bucketJobs], &t.tables[bucketWriters]
 	t.plans, t.sources, t.kept, t.keptKeys = &t.tables[bucketPlans], &t.tables[bucketSources], &t.tables[bucketKept], &t.tables[bucketKeptKeys]
 	t.segments, t.moved, t.movedTo = &t.tables[bucketSegments], &t.tables[bucketMoved], &t.tables[bucketMovedTo]
+	t.history = &t.tables[bucketHistory]
 	return t
 }
 

@@ -115,6 +115,9 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 		return r, err
 	}
 	r.Moved = &record.item
+	if err := t.recordChange(m.Cause, m.Now, &record.item, restored(key, &record.item)); err != nil {
+		return r, err
+	}
 	return r, t.checkLimit(&record.item, m.Limit)
 }
 

@@ -29,11 +29,11 @@ const maxLocks = 1000
 func validate(m Mutation) error {
 	switch m := m.(type) {
 	case Put:
-		return firstError(checkKey(m.Key), validateItem(&m.Item), validatePayload(&m), validateCommit(m.Commit, m.Key))
+		return firstError(checkKey(m.Key), validateItem(&m.Item), validatePayload(&m), validateCommit(m.Commit, m.Key), validateCause(m.Cause))
 	case Delete:
-		return firstError(checkKey(m.Key), bounded("sender", len(m.By), 0, maxBy))
+		return firstError(checkKey(m.Key), bounded("sender", len(m.By), 0, maxBy), validateCause(m.Cause))
 	case Move:
-		return firstError(checkKey(m.From), checkKey(m.To), validateCommit(m.Commit, ""))
+		return firstError(checkKey(m.From), checkKey(m.To), validateCommit(m.Commit, ""), validateCause(m.Cause))
 	case Require:
 		return checkKey(m.Key)
 	case MakeDir:
@@ -44,7 +44,7 @@ func validate(m Mutation) error {
 		}
 		return checkKey(m.Key)
 	case Restore:
-		return checkDir(m.Key)
+		return firstError(checkDir(m.Key), validateCause(m.Cause))
 	case SetFlags:
 		return checkKey(m.Key)
 	case Relocate:
@@ -68,10 +68,14 @@ func validate(m Mutation) error {
 	case OpenPlan:
 		return validatePlan(m)
 	case ReturnKept:
-		return checkKey(m.Key)
+		return firstError(checkKey(m.Key), validateCause(m.Cause))
+	case ProvePlan:
+		return validateCause(m.Cause)
+	case ReturnSince:
+		return validateCause(m.Cause)
 	case Found:
 		return checkKey(m.Key)
-	case PurgeTrash, ExpireLocks, ProvePlan, EndPlans, ReturnSince, ReleaseKept:
+	case PurgeTrash, ExpireLocks, EndPlans, ReleaseKept, ForgetChanges:
 		return nil
 	}
 	return fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)
@@ -85,6 +89,14 @@ func validatePlan(m OpenPlan) error {
 	}
 	return firstError(bounded("principal", len(m.Plan.Principal), 0, maxWriter), bounded("address", len(m.Plan.Address), 0, maxWriter),
 		bounded("name of a lock", len(m.Plan.Lock), 0, maxLockName), bounded("job ID", len(m.Plan.Job), 0, maxID))
+}
+
+func validateCause(c *Cause) error {
+	if c == nil {
+		return nil
+	}
+	return firstError(bounded("principal", len(c.Principal), 0, maxWriter), bounded("address", len(c.Address), 0, maxWriter),
+		bounded("job ID", len(c.Job), 0, maxID))
 }
 
 func validateItem(item *Item) error {
