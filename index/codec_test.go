@@ -70,8 +70,8 @@ var (
 		ID: 7, At: goldenTime, Kind: ChangeMove, Key: "packs/b", From: "packs/a", Ref: "ref", Before: "before",
 		Cause: Cause{Principal: "alice", Address: "192.0.2.1", Job: "0123"},
 	}
-	goldenKept      = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true, "alice"}
-	goldenPlan      = Plan{
+	goldenKept = keptRecord{trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}, true, "alice"}
+	goldenPlan = Plan{
 		ID: 9, Principal: "alice", Address: "192.0.2.1", Lock: "object locks/00.json", Job: "0123", At: goldenTime, Live: 10, Sources: 2, Bytes: 7,
 	}
 	goldenTrash    = trashRecord{at: goldenTime, key: "packs/ab", item: goldenItem}

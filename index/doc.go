@@ -55,9 +55,11 @@
 //
 // # History
 //
-// A change of an item for which the caller names a cause (Put.Cause and others) leaves a row that says when, who, what happened, and which refs the
+// A change of an item for which the caller names a cause (Put.Cause and others) leaves a row that says when, who, what
+// happened, and which refs the
 // key had before and has since. The bytes of what was replaced are in the trash, under that ref, for as long as they are kept there. Rows are
-// removed by ForgetChanges. They are as durable as the change: both are in one group. A file that is made anew has those of the copy from which it
+// removed by ForgetChanges. They are as durable as the change: both are in one group. A file that is made anew has those
+// of the copy from which it
 // is made, and of the log behind it.
 //
 // # Keys

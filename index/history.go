@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// A Cause says who asked for a change of an item. With one, the change leaves a row in the history; without, and if the item is exempt, it
+// A Cause says who asked for a change of an item. With one, the change leaves a row in the history; without, and if the
+// item is exempt, it
 // leaves none.
 type Cause struct {
 	Principal string // at most 128 bytes; empty: the server itself
@@ -41,7 +42,8 @@ type Change struct {
 	Kind ChangeKind
 	Key  string // of the item; of a move the new one
 	From string // the old key of a move; else empty
-	// Ref is what the key has since then, and Before what it had until then; empty: nothing. The trash has the replaced or removed bytes under
+	// Ref is what the key has since then, and Before what it had until then; empty: nothing. The trash has the replaced or
+	// removed bytes under
 	// the ref Before.
 	Ref, Before string
 	Cause       Cause
@@ -84,7 +86,8 @@ func (t *tx) recordChange(cause *Cause, now time.Time, item *Item, c Change) err
 	return t.countRow(totalRow, Counters{Changes: 1})
 }
 
-// forgetChanges removes rows from the oldest on. One of a time that is yet to come says nothing of its age: it goes with the next that does.
+// forgetChanges removes rows from the oldest on. One of a time that is yet to come says nothing of its age: it goes with
+// the next that does.
 func (t *tx) forgetChanges(m ForgetChanges) (r Result, err error) {
 	last := uint64(0) // that may go
 	cursor, seen := t.history.Cursor(), 0
@@ -139,7 +142,8 @@ func decodeChange(row, b []byte) (c Change, err error) {
 	return c, nil
 }
 
-// Changes calls fn for the rows of the history behind the one of an ID (0: all), in the order of the commits. The rules of List apply to fn.
+// Changes calls fn for the rows of the history behind the one of an ID (0: all), in the order of the commits. The rules
+// of List apply to fn.
 func (x *Index) Changes(ctx context.Context, after uint64, fn func(Change) error) error {
 	fn = callback(fn)
 	return x.scan(ctx, walk{bucket: bucketHistory, from: append(changeKey(after), 0)}, func(row, value []byte) ([]byte, error) {

@@ -173,12 +173,14 @@ type Found struct {
 type SetFlags struct {
 	Key, Ref   string
 	Set, Clear Flags
-	// BLAKE3, if not nil, becomes that of an item whose BLAKE3 is not known (FlagUnverified, which is to be cleared with it): ErrConflict for
+	// BLAKE3, if not nil, becomes that of an item whose BLAKE3 is not known (FlagUnverified, which is to be cleared with
+	// it): ErrConflict for
 	// any other.
 	BLAKE3 *[32]byte
 }
 
-// ForgetChanges removes the rows of the history that are older than Before, at most Most of them, the oldest first. A row of a time after
+// ForgetChanges removes the rows of the history that are older than Before, at most Most of them, the oldest first. A
+// row of a time after
 // Now, when the clock was wrong, is as old as the one that follows it.
 type ForgetChanges struct {
 	Before time.Time

@@ -20,8 +20,8 @@ func Exists(o Options) (bool, error) {
 
 // Extend makes a new segment behind all that there are, whatever is in them, and returns where it begins: from there on a replay
 // finds nothing, and groups can be appended, also where the log before it is damaged. Payloads in the others can be read on. It is for
-// an index that was made from something else than the records; nobody may have the log open. When err is nil the segment is on stable
-// storage.
+// an index that was made from something else than the records, or one that has another writer from now on: a new epoch begins with the
+// segment. Nobody may have the log open. When err is nil the segment is on stable storage.
 // Errors: ErrNotFound, ErrVersion, ErrNoSpace, else I/O; after these Extend may be called again.
 func Extend(o Options) (Position, error) {
 	if err := o.ensure("extend log"); err != nil {
@@ -52,8 +52,8 @@ func Extend(o Options) (Position, error) {
 	return h.first, nil
 }
 
-// following is the header of the segment that follows the last one. Behind one whose header is lost the log has another identity, and begins
-// where the longest segment would have ended.
+// following is the header of the segment that follows the last one, in the next epoch. Behind one whose header is lost the log has another identity,
+// whose first epoch is 0, and begins where the longest segment would have ended.
 func following(o Options, last Position) (h segmentHeader, err error) {
 	var f files
 	f.init(o)
@@ -61,7 +61,7 @@ func following(o Options, last Position) (h segmentHeader, err error) {
 	in, err := f.load(last)
 	switch {
 	case err == nil:
-		h = segmentHeader{first: in.end(), identity: in.identity, epoch: in.epoch, previous: in.salt}
+		h = segmentHeader{first: in.end(), identity: in.identity, epoch: in.epoch + 1, previous: in.salt}
 		return h, in.file.Close()
 	case errors.Is(err, ErrCorrupt):
 		h.first = last + maxSegmentSize

@@ -18,6 +18,7 @@ type salvaged struct {
 	at      journal.Position
 	bodies  []string
 	follows bool
+	epoch   uint64
 }
 
 // salvage reads what there is of a log.
@@ -32,7 +33,7 @@ func salvage(t testing.TB, o journal.Options, from journal.Position, identity ui
 	whole := true
 	report, err = l.Salvage(context.Background(), from, identity, func(r journal.Replayed, follows bool) error {
 		if whole {
-			all = append(all, salvaged{at: r.Group, follows: follows})
+			all = append(all, salvaged{at: r.Group, follows: follows, epoch: r.Epoch})
 		}
 		g := &all[len(all)-1]
 		if g.at != r.Group || g.follows != follows {
@@ -240,6 +241,9 @@ func TestSalvageWithoutSegments(t *testing.T) {
 	got, report := salvage(t, o, 0, identity)
 	if report.Damaged != 0 || report.Follows || len(got) != len(groups)+1 || got[len(groups)].at != late.at || got[len(groups)].follows || !got[len(groups)-1].follows {
 		t.Errorf("extended: got %d, %+v", len(got), report)
+	}
+	if before, behind := got[len(groups)-1].epoch, got[len(groups)].epoch; before != epoch || behind != epoch+1 {
+		t.Errorf("extended: epoch %d, then %d, want %d and %d", before, behind, epoch, epoch+1)
 	}
 }
 

@@ -92,7 +92,7 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	defer res.release()
 	results, err := a.r.apply(ctx, index.Move{
 		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), Commit: a.r.commit.of(),
-		TrashUntil: a.r.trashUntil(now), Now: now,
+		TrashUntil: a.r.trashUntil(now), Now: now, Cause: a.cause(""),
 	})
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}

@@ -186,6 +186,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.
 func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 	muts := make([]index.Mutation, 0, len(b.Requires)+len(b.Deletes)+len(b.Puts)+1)
+	cause := a.causeOf(b)
 	for _, require := range b.Requires {
 		muts = append(muts, require)
 	}
@@ -194,11 +195,11 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 			return nil, err
 		}
 		muts = append(muts, index.Delete{
-			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now,
+			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Cause: cause,
 		})
 	}
 	if b.Open != nil {
-		open, err := a.openMutations(b.Open, now)
+		open, err := a.openMutations(b.Open, now, cause)
 		if err != nil {
 			return nil, err
 		}
@@ -217,7 +218,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, Payload: u.payload, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
 			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
-			Commit: a.commitClass(b, u),
+			Commit: a.commitClass(b, u), Cause: cause,
 		})
 	}
 	if b.Open != nil {

@@ -12,6 +12,9 @@ func (r *Repository) ReclaimSome(ctx context.Context) error {
 	return func() error { _, err := r.reclaimOnce(ctx); return err }()
 }
 
+// ForgetChanges is what the reclaimer does with the history.
+func ForgetChanges(r *Repository) error { return r.forgetChanges(context.Background()) }
+
 // IndexOf is the repository's index.
 func IndexOf(r *Repository) *index.Index { return r.index }
 

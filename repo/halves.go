@@ -439,17 +439,17 @@ func (a *Access) beforeIndex(u *Upload, now time.Time, muts []index.Mutation) ([
 	removed := later(c.proof, c.unused.byOther(ic.by))
 	if a.r.index.Counters().KeptItems > 0 && (!known || !removed.IsZero() && !removed.Before(read)) {
 		ic.doubt = true
-		muts = append(muts, index.ReturnSince{Since: read, Except: ic.by.String(), Now: now})
+		muts = append(muts, index.ReturnSince{Since: read, Except: ic.by.String(), Now: now, Cause: a.r.ownCause()})
 	}
 	lock, err := a.r.lockNow()
 	if err != nil {
 		return nil, nil, err
 	}
 	makers := c.makers(lock)
-	for _, k := range c.calls {
+	for id, k := range c.calls {
 		if k.by == ic.by && c.provable(k, lock, makers, u.begun) {
 			ic.proves = append(ic.proves, k)
-			muts = append(muts, index.ProvePlan{ID: k.plan, Now: now, Until: a.r.keptUntil(a.r.env.Now())})
+			muts = append(muts, index.ProvePlan{ID: k.plan, Now: now, Until: a.r.keptUntil(a.r.env.Now()), Cause: a.cause(id)})
 		}
 	}
 	return muts, ic, nil

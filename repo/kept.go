@@ -38,7 +38,7 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 	if err != nil {
 		return index.Entry{}, r.translate(err)
 	}
-	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now()})
+	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now(), Cause: r.ownCause()})
 	switch {
 	case err == nil:
 		r.env.Logger.Info("a pack that a compaction had removed is back: a client requested it", "repository", filepath.Base(r.dir), "key", key)

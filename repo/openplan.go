@@ -92,7 +92,7 @@ func (a *Access) MayOpen(k *Compaction, sources, freed int64) error {
 
 // openMutations are those of an open plan: packs that are unused go, unless somebody may have come to use them; then
 // the sources become the plan's. mu of the compactions is held.
-func (a *Access) openMutations(o *OpenPlan, now time.Time) ([]index.Mutation, error) {
+func (a *Access) openMutations(o *OpenPlan, now time.Time, cause *index.Cause) ([]index.Mutation, error) {
 	c := &a.r.compactions
 	var muts []index.Mutation
 	by, lock := a.sender(), o.Compaction.lock
@@ -110,7 +110,10 @@ func (a *Access) openMutations(o *OpenPlan, now time.Time) ([]index.Mutation, er
 			if err := a.mayChange(key, "D"); err != nil {
 				return nil, err
 			}
-			muts = append(muts, index.Delete{Key: key, IgnoreMissing: true, Keep: true, By: a.sender().String(), IfBefore: before, TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now})
+			muts = append(muts, index.Delete{
+				Key: key, IgnoreMissing: true, Keep: true, By: a.sender().String(), IfBefore: before,
+				TrashUntil: a.r.keptUntil(a.r.env.Now()), Now: now, Cause: cause,
+			})
 		}
 	}
 	for _, key := range o.Sources {

@@ -15,10 +15,17 @@ import (
 const reclaimBatch = 1000
 
 // reclaim removes the blobs of items whose grace time is over: unlink first,
-// then the trash row, so that a crash in between unlinks again and leaks nothing.
+// then the trash row, so that a crash in between unlinks again and leaks nothing. And it removes what is old of the history.
 func (r *Repository) reclaim(ctx context.Context) {
+	var looked time.Time // when the history was looked at last
 	for {
 		wait := time.Hour
+		if now := time.Now(); now.Sub(looked) > time.Minute {
+			looked = now
+			if err := r.forgetChanges(ctx); err != nil {
+				r.env.Logger.Warn("old changes could not be removed from the history; retried later", "error", err)
+			}
+		}
 		if next, ok, err := r.nextExpiry(); err != nil {
 			r.env.Logger.Error("could not read the trash", "error", err)
 		} else if ok {
@@ -212,7 +219,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 		key = removed.Key
 	}
 	_, _, limit := r.quota.current()
-	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: r.mayBeExempt(key), Limit: limit, Now: r.env.Now()})
+	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: r.mayBeExempt(key), Limit: limit, Now: r.env.Now(), Cause: r.ownCause()})
 	var refused *index.GroupError
 	if errors.Is(err, ErrQuota) && errors.As(err, &refused) && refused.Result.Moved != nil {
 		return index.Item{}, r.quota.refusal(refused.Result.Moved.Size)

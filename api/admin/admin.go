@@ -85,6 +85,7 @@ var repositoryRoutes = []route{
 	{http.MethodPut, "quota", administrator, "set-quota", (*request).setQuota},
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
+	{http.MethodGet, "history", administrator, "history", (*request).listHistory},
 	{http.MethodGet, "trash", administrator, "trash", (*request).listTrash},
 	{http.MethodDelete, "trash", administrator, "empty-trash", (*request).emptyTrash},
 	{http.MethodPost, "trash/*/restore", administrator, "restore", (*request).restore},

@@ -47,6 +47,10 @@ type Usage struct {
 	Returned  int64 `json:"bytes_returned"` // of items that had been removed by a compaction and are back, part of Bytes
 	KeptItems int64 `json:"kept_items"`     // after compactions
 	KeptBytes int64 `json:"kept_bytes"`
+
+	Unverified      int64 `json:"unverified_items"` // whose BLAKE3 is not known yet
+	UnverifiedBytes int64 `json:"unverified_bytes"`
+	Changes         int64 `json:"changes"` // in the history
 }
 
 // Log is the log in front of the index.
@@ -74,6 +78,7 @@ func describeRepository(name string, r *repo.Repository) Repository {
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
 			OpenPlans: u.Plans, Open: u.OpenBytes, Returned: u.ReturnedBytes, KeptItems: u.KeptItems, KeptBytes: u.KeptBytes,
+			Unverified: u.UnverifiedItems, UnverifiedBytes: u.UnverifiedBytes, Changes: u.Changes,
 		},
 		Log:    Log{Segments: l.Segments, Bytes: l.Bytes, PendingRows: l.PendingRows},
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},

@@ -44,6 +44,7 @@ the directory itself.
   packhouse repo list
   packhouse repo info laptop --json
   packhouse repo plans laptop
+  packhouse repo history laptop --since 24h
   packhouse repo quota laptop 500G
   packhouse repo info -d /srv/backup/laptop
   packhouse repo salvage laptop --for 2h
@@ -54,7 +55,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 
@@ -137,6 +138,8 @@ func showRepository(s streams, r *client.Repository) error {
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
+		{"history", changes(r)},
+		{"unverified", unverified(r)},
 		{"last backup", backup},
 		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s; %d rows not in the index file yet",
 			r.Log.Segments, terminal.Bytes(r.Log.Bytes), r.Log.Items, terminal.Bytes(r.Log.Live), r.Log.PendingRows)},
@@ -153,6 +156,22 @@ func showRepository(s streams, r *client.Repository) error {
 		}
 	}
 	return nil
+}
+
+// changes says how many changes are recorded.
+func changes(r *client.Repository) string {
+	if r.Usage.Changes == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d changes; packhouse repo history shows them", r.Usage.Changes)
+}
+
+// unverified says of how many items nothing is known against which their bytes could be held.
+func unverified(r *client.Repository) string {
+	if r.Usage.Unverified == 0 {
+		return ""
+	}
+	return fmt.Sprintf("%d items, %s; the next scrub reads them", r.Usage.Unverified, terminal.Bytes(r.Usage.UnverifiedBytes))
 }
 
 func repoCreate(s streams, f *adminFlags) *cobra.Command {

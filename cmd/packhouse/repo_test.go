@@ -99,6 +99,13 @@ func TestAdministration(t *testing.T) {
 		t.Errorf("trash after the restore:\n%s", after)
 	}
 	fails(1, "not found", "trash", "restore", "laptop", id)
+	ok(`\tstore\tconfig/b\t-\t`, "repo", "history", "laptop")
+	ok(`^\S+\tstore\tconfig/b\t-\t\S+\t\S+\t-\n\S+\tdelete\tconfig/b\t-\t\S+\t\S+\t-\n$`, "repo", "history", "laptop", "config/b", "--since", "1h")
+	ok(`^\S+\trestore\tconfig/c\t-\t-\t-\t-\n$`, "repo", "history", "laptop", "config/c")
+	ok(`^$`, "repo", "history", "laptop", "--principal", "nobody")
+	ok(`history      \d+ changes`, "repo", "info", "laptop")
+	fails(2, "is neither a time", "repo", "history", "laptop", "--since", "long")
+	fails(1, "no such repository", "repo", "history", "nothing")
 	fails(2, "nobody can confirm this", "trash", "empty", "laptop")
 	fails(2, "is not a duration", "trash", "empty", "laptop", "--older-than", "long", "--yes")
 	fails(1, "no such repository", "trash", "empty", "nothing", "--yes")
