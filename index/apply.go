@@ -114,7 +114,7 @@ func (t *tx) attach(key string, item *Item, now time.Time) error {
 		return err
 	}
 	t.put(t.items, row, encodeItem(item))
-	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{row: row}))
+	t.put(t.refs, []byte(item.Ref), encodeRef(itemTarget(item.Ref, row)))
 	if err := t.countSource(row, item, +1); err != nil {
 		return err
 	}

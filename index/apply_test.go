@@ -229,7 +229,7 @@ func TestMove(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "item", got.Item, from.Item)
-	for ref, want := range map[string]string{"ref-a/x": "b/y", "ref-b/y": "b/y"} {
+	for ref, want := range map[string]string{"ref-a/x": "", "ref-b/y": "b/y"} {
 		key, ok, err := x.HasRef(ref)
 		if err != nil || !ok || key != want {
 			t.Errorf("HasRef(%q): got %q, %v, %v, want %q", ref, key, ok, err, want)

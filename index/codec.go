@@ -1,10 +1,14 @@
 package index
 
 import (
+	"bytes"
 	"encoding/binary"
 	"fmt"
+	"hash/fnv"
 	"slices"
 	"time"
+
+	"packhouse/journal"
 )
 
 // The versions of records this program writes; doc.go has the layouts. A new
@@ -14,6 +18,7 @@ const (
 	itemV2     = 2 // adds the open plan and the time when it was found
 	dirV1      = 1
 	refV1      = 1
+	refV2      = 2 // of an item whose blob is a file: a hash of the row key
 	trashV1    = 1
 	countersV1 = 1
 	countersV2 = 2 // adds open plans and what is kept
@@ -136,8 +141,24 @@ func decodeDir(b []byte) (created time.Time, err error) {
 
 // A refTarget is what a ref belongs to: the item, the trash row or the kept row of this row key.
 type refTarget struct {
-	in  refPlace
-	row []byte
+	in   refPlace
+	row  []byte // nil: only its hash is known
+	hash uint64
+}
+
+// itemTarget is that of an item. Items of blobs in the log are found by their refs, when the blobs are moved. Of other items a hash is enough to
+// tell a wrong ref from the right one, and takes a seventh of the space.
+func itemTarget(ref string, row []byte) refTarget {
+	if _, inLog := journal.ParseRef(ref); inLog {
+		return refTarget{row: row}
+	}
+	return refTarget{hash: hashOfRow(row)}
+}
+
+func hashOfRow(row []byte) uint64 {
+	h := fnv.New64a()
+	h.Write(row) // never fails
+	return h.Sum64()
 }
 
 // refPlace is byte 1 of a ref record.
@@ -150,15 +171,30 @@ const (
 )
 
 func encodeRef(r refTarget) []byte {
+	if r.row == nil {
+		return binary.LittleEndian.AppendUint64([]byte{refV2, byte(r.in)}, r.hash)
+	}
 	return append(append(make([]byte, 0, 2+len(r.row)), refV1, byte(r.in)), r.row...)
 }
 
 // decodeRef returns a row that shares memory with b.
 func decodeRef(b []byte) (refTarget, error) {
-	if len(b) < 3 || b[0] != refV1 || refPlace(b[1]) > inKept || refPlace(b[1]) != inItems && len(b) != 2+trashKeySize {
-		return refTarget{}, damaged("ref")
+	switch {
+	case len(b) < 3 || refPlace(b[1]) > inKept || refPlace(b[1]) != inItems && len(b) != 2+trashKeySize:
+	case b[0] == refV1:
+		return refTarget{in: refPlace(b[1]), row: b[2:]}, nil
+	case b[0] == refV2 && len(b) == 2+8 && refPlace(b[1]) == inItems:
+		return refTarget{hash: binary.LittleEndian.Uint64(b[2:])}, nil
 	}
-	return refTarget{in: refPlace(b[1]), row: b[2:]}, nil
+	return refTarget{}, damaged("ref")
+}
+
+// leadsTo tells whether a ref is one of this row.
+func (r refTarget) leadsTo(in refPlace, row []byte) bool {
+	if r.row == nil {
+		return r.in == in && r.hash == hashOfRow(row)
+	}
+	return r.in == in && bytes.Equal(r.row, row)
 }
 
 // A trashRecord is a Removed without what its row key says.

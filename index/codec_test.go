@@ -50,6 +50,7 @@ var (
 		{"sequence-1", uint64(1 << 33), func() []byte { return encodeSequence(1 << 33) }, func(b []byte) (any, error) { return decodeSequence(b) }},
 		{"segment-1", goldenSegment, func() []byte { return encodeSegment(goldenSegment) }, func(b []byte) (any, error) { return decodeSegment(b) }},
 		{"moved-1", goldenPlace, func() []byte { return encodeMoved(goldenPlace) }, func(b []byte) (any, error) { return decodeMoved(b) }},
+		{"ref-2", goldenHashed, func() []byte { return encodeRef(goldenHashed) }, func(b []byte) (any, error) { return decodeRef(b) }},
 		{"counters-4", goldenCounters4, func() []byte { return encodeCounters(goldenCounters4) }, func(b []byte) (any, error) { return decodeCounters(b) }},
 		{"change-1", goldenChange, func() []byte { return encodeChange(&goldenChange) }, func(b []byte) (any, error) { return decodeChange(changeKey(7), b) }},
 		{"rows-1", goldenRows, encodeGoldenRows, func(b []byte) (any, error) { return rowsOf(b) }},
@@ -59,7 +60,8 @@ var (
 	goldenSegment = segment{blobs: 3, bytes: 4 << 20}
 	goldenPlace   = journal.Place{Segment: 64 << 20, Offset: 4200, Length: 8192}
 	goldenRows    = []string{`items packs\x00ab = "value"`, `items packs\x00gone`, `locks id = "lock"`}
-	goldenRefs    = [3]refTarget{{row: []byte("packs\x00ab")}, {inTrash, trashKey(goldenTime, 7)}, {inKept, trashKey(goldenTime, 8)}}
+	goldenRefs    = [3]refTarget{{row: []byte("packs\x00ab")}, {in: inTrash, row: trashKey(goldenTime, 7)}, {in: inKept, row: trashKey(goldenTime, 8)}}
+	goldenHashed  = itemTarget("ref", []byte("packs\x00ab"))
 	goldenSource  = Item{
 		Size: 3, Created: goldenTime, Modified: goldenTime, Ref: "ref", Writer: "alice", Flags: FlagReturned, Plan: 9, Found: goldenTime.Add(time.Minute),
 	}

@@ -129,6 +129,7 @@
 //	ref 1        version u8 | 0 u8 | row key of the item
 //	             version u8 | 1 u8 | key of the trash row, 16 B
 //	             version u8 | 2 u8 | key of the kept row, 16 B
+//	ref 2        version u8 | 0 u8 | FNV-1a of the row key, u64: of an item whose blob is no payload of the log
 //	trash 1      version u8 | removed i64 ms | <u16 n>key, with slashes | item record
 //	counters 1   version u8 | items i64 | bytes i64 | exempt i64 | trash items i64 | trash bytes i64
 //	counters 2   as counters 1, and | plans i64 | open bytes i64 | returned bytes i64 | kept items i64 | kept bytes i64;

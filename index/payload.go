@@ -115,6 +115,9 @@ func (t *tx) relocate(m Relocate) error {
 		return ErrConflict
 	}
 	target, err := decodeRef(value)
+	if err == nil && target.row == nil {
+		err = fmt.Errorf("%w: ref %x is in the log, and leads to no row", ErrCorrupt, m.Ref)
+	}
 	if err != nil {
 		return err
 	}

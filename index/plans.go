@@ -258,7 +258,7 @@ func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool, by 
 	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven, by}
 	t.put(t.kept, row, encodeKept(&record))
 	t.put(t.keptKeys, rowKey(key), row)
-	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{inKept, row}))
+	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{in: inKept, row: row}))
 	return t.countKept(&record.item, +1)
 }
 

@@ -506,7 +506,7 @@ func (m *model) compare(t *rapid.T, x *index.Index) {
 		if want := m.items[e.Key]; fmt.Sprint(e.Item) != fmt.Sprint(want) {
 			t.Fatalf("item %q: got %+v, want %+v", e.Key, e.Item, want)
 		}
-		if key, ok, err := x.HasRef(e.Item.Ref); key != e.Key || !ok || err != nil {
+		if key, ok, err := x.HasRef(e.Item.Ref); key != "" || !ok || err != nil { // of a file: the key is not known
 			t.Fatalf("ref of %q: got %q, %v, %v", e.Key, key, ok, err)
 		}
 		return nil

@@ -63,7 +63,7 @@ func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
 		return "", err
 	}
 	t.put(t.trash, row, encodeTrash(record))
-	t.put(t.refs, []byte(record.item.Ref), encodeRef(refTarget{inTrash, row}))
+	t.put(t.refs, []byte(record.item.Ref), encodeRef(refTarget{in: inTrash, row: row}))
 	return trashID(row), t.countTrash(&record.item, +1)
 }
 
