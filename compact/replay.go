@@ -45,7 +45,8 @@ func (r *run) replay() (*result, error) {
 	return kept, nil
 }
 
-func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished) > e.o.Keep }
+// expired also tells of a job that has ended longer in the future than results are kept: the clock was wrong then, and nobody waits for that time.
+func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished).Abs() > e.o.Keep }
 
 // Prune deletes jobs that ended longer ago than results are kept.
 func (e *Engine) Prune(ctx context.Context, r *repo.Repository) error { return e.prune(ctx, r, r) }

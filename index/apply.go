@@ -79,6 +79,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return t.releaseKept(m)
 	case Found:
 		return r, t.found(m)
+	case Redate:
+		return t.redate(m)
 	case ForgetChanges:
 		return t.forgetChanges(m)
 	default:

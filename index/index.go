@@ -220,7 +220,7 @@ type Result struct {
 	// Delta is by how many bytes OpenPlan, EndPlans and SetFlags change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
-	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved; ForgetChanges: rows
+	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved; ForgetChanges, Redate: rows
 	Bytes int64  // their sizes
 	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }

@@ -113,6 +113,14 @@ type Restore struct {
 // PurgeTrash deletes trash rows whose blobs have been removed. Unknown IDs are ignored.
 type PurgeTrash struct{ IDs []string }
 
+// Redate is for a clock that was wrong: rows of the trash and kept rows that were removed after Now, as they say, and expire after Beyond, become
+// rows that are removed at Now and expire as long after that as they would have; at most Most of them.
+type Redate struct {
+	Now    time.Time
+	Beyond time.Time
+	Most   int
+}
+
 // OpenPlan makes the items of Sources the sources of a new open plan, and removes them from the plans whose sources they were; a plan
 // without sources is closed, also this one. A missing source is ErrNotFound. With a limit it is ErrQuota if the sources of open
 // plans and the returned items, including the new sources, would be more than Limit and more than what the oldest open
@@ -257,5 +265,6 @@ func (ReleaseKept) mutation() {}
 func (Found) mutation()       {}
 
 func (ForgetChanges) mutation() {}
+func (Redate) mutation()        {}
 
 func (Relocate) mutation() {}

@@ -251,14 +251,18 @@ func (t *tx) keep(key string, item *Item, now, until time.Time, proven bool, by 
 	if err := t.detach(key, item); err != nil {
 		return err
 	}
+	return t.putKept(&keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven, by}, until)
+}
+
+// putKept makes a kept row of what is under no key.
+func (t *tx) putKept(record *keptRecord, until time.Time) error {
 	row, err := t.nextRow(bucketKept, until)
 	if err != nil {
 		return err
 	}
-	record := keptRecord{trashRecord{at: now, key: key, item: removed(item)}, proven, by}
-	t.put(t.kept, row, encodeKept(&record))
-	t.put(t.keptKeys, rowKey(key), row)
-	t.put(t.refs, []byte(item.Ref), encodeRef(refTarget{in: inKept, row: row}))
+	t.put(t.kept, row, encodeKept(record))
+	t.put(t.keptKeys, rowKey(record.key), row)
+	t.put(t.refs, []byte(record.item.Ref), encodeRef(refTarget{in: inKept, row: row}))
 	return t.countKept(&record.item, +1)
 }
 

@@ -75,7 +75,7 @@ func validate(m Mutation) error {
 		return validateCause(m.Cause)
 	case Found:
 		return checkKey(m.Key)
-	case PurgeTrash, ExpireLocks, EndPlans, ReleaseKept, ForgetChanges:
+	case PurgeTrash, ExpireLocks, EndPlans, ReleaseKept, ForgetChanges, Redate:
 		return nil
 	}
 	return fmt.Errorf("%w: unknown mutation %T", ErrInvalid, m)

@@ -15,6 +15,9 @@ func (r *Repository) ReclaimSome(ctx context.Context) error {
 // ForgetChanges is what the reclaimer does with the history.
 func ForgetChanges(r *Repository) error { return r.forgetChanges(context.Background()) }
 
+// Redate is what the reclaimer does with times in the future.
+func Redate(r *Repository) error { return r.redate(context.Background()) }
+
 // IndexOf is the repository's index.
 func IndexOf(r *Repository) *index.Index { return r.index }
 

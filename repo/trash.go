@@ -17,14 +17,12 @@ const reclaimBatch = 1000
 // reclaim removes the blobs of items whose grace time is over: unlink first,
 // then the trash row, so that a crash in between unlinks again and leaks nothing. And it removes what is old of the history.
 func (r *Repository) reclaim(ctx context.Context) {
-	var looked time.Time // when the history was looked at last
+	var looked time.Time // when tidy was called last
 	for {
 		wait := time.Hour
 		if now := time.Now(); now.Sub(looked) > time.Minute {
 			looked = now
-			if err := r.forgetChanges(ctx); err != nil {
-				r.env.Logger.Warn("old changes could not be removed from the history; retried later", "error", err)
-			}
+			r.tidy(ctx)
 		}
 		if next, ok, err := r.nextExpiry(); err != nil {
 			r.env.Logger.Error("could not read the trash", "error", err)
@@ -47,6 +45,37 @@ func (r *Repository) reclaim(ctx context.Context) {
 		case <-r.wake:
 			timer.Stop()
 		}
+	}
+}
+
+// wrongClock is by how much a clock may be ahead and nobody minds.
+const wrongClock = time.Hour
+
+// redate gives what was removed while the clock was ahead the expiry that it would have had: nobody waits for times that are far in the future.
+func (r *Repository) redate(ctx context.Context) error {
+	for {
+		now := r.env.Now()
+		longest := max(time.Duration(r.grace.Load()), time.Duration(r.compactGrace.Load()), MinCompactGrace)
+		m := index.Redate{Now: now, Beyond: now.Add(longest + wrongClock), Most: reclaimBatch}
+		if needs, err := r.index.NeedsRedate(m); err != nil || !needs {
+			return r.translate(err)
+		}
+		results, err := r.apply(ctx, m)
+		if err != nil || results[0].Items == 0 {
+			return err
+		}
+		r.env.Logger.Warn("items were removed at a time in the future, because the clock was ahead; their grace time begins now",
+			"repository", r.Name(), "items", results[0].Items)
+	}
+}
+
+// tidy removes what is old of the history, and corrects times that are in the future.
+func (r *Repository) tidy(ctx context.Context) {
+	if err := r.forgetChanges(ctx); err != nil {
+		r.env.Logger.Warn("old changes could not be removed from the history; retried later", "repository", r.Name(), "error", err)
+	}
+	if err := r.redate(ctx); err != nil {
+		r.env.Logger.Warn("times in the trash that are in the future could not be corrected; retried later", "repository", r.Name(), "error", err)
 	}
 }
 

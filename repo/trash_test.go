@@ -239,3 +239,33 @@ func TestRestoreMeetsTheQuota(t *testing.T) {
 		t.Errorf("usage: %+v", u)
 	}
 }
+
+// What is removed while the clock is a year ahead goes when its grace time has passed after the correction, not a year later.
+func TestTrashOfAWrongClock(t *testing.T) {
+	now := new(atomic.Int64)
+	right := time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
+	now.Store(right.Add(365 * 24 * time.Hour).UnixNano())
+	a := newAccess(t, func(o *datadir.Options) {
+		o.Now = func() time.Time { return time.Unix(0, now.Load()) }
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: 24 * time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "packs/a", "one")
+	if err := a.Delete(ctx, "packs/a"); err != nil {
+		t.Fatal(err)
+	}
+	now.Store(right.UnixNano())
+	if err := repo.Redate(r); err != nil {
+		t.Fatal(err)
+	}
+	if rows := trash(t, r); len(rows) != 1 || !rows[0].Expires.Equal(right.Add(24*time.Hour)) {
+		t.Fatalf("got %+v, want one that expires a day after the correction", rows)
+	}
+	now.Store(right.Add(25 * time.Hour).UnixNano())
+	if err := r.ReclaimSome(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if rows := trash(t, r); len(rows) != 0 {
+		t.Errorf("got %+v after the grace time, want none", rows)
+	}
+}

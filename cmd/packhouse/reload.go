@@ -38,11 +38,16 @@ func (sv *service) reloadOnHangup() (stop func()) {
 }
 
 // reload applies the settings that can change while the server runs, and warns of changes that need a restart. If the file has
-// errors nothing is changed.
+// errors, or is suddenly empty, nothing is changed.
 func (sv *service) reload() {
 	c, err := config.Load(sv.file, sv.overrides)
 	if err != nil {
 		sv.log.Error("reload: the configuration has errors; nothing was changed", "error", err)
+		return
+	}
+	if c.Empty && !sv.current.Load().Empty {
+		// Of one that is being written, or was cut, the defaults would replace tokens, users and rights.
+		sv.log.Error("reload: the configuration file is empty; nothing was changed. Write the settings, or restart the server to use the defaults", "file", sv.file)
 		return
 	}
 	sv.keepFixed(&c)

@@ -119,6 +119,9 @@ func TestReload(t *testing.T) {
 	write(t, file, "[server]\ntoken = 'third'\nnonsense = 1\n")
 	hangup("the configuration has errors")
 	s.expect(t, http.StatusOK, "GET", "/r/packs/a", "")
+	write(t, file, "# nothing but a comment\n")
+	hangup("the configuration file is empty; nothing was changed")
+	s.expect(t, http.StatusOK, "GET", "/r/packs/a", "")
 	if got := s.stop(t, syscall.SIGINT); got != 0 {
 		t.Errorf("exit code: got %d, want 0", got)
 	}

@@ -299,14 +299,14 @@ func metaName(t task) string { return "maintenance." + t.Name }
 // lastRun returns when the task last ran; for a new repository it is now, so that the first run is at the next time of the schedule.
 func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
-	if last, ok := w.last[key]; ok {
+	// A clock that was once set wrong must not put maintenance off for ever. What is compared are the times that clocks showed: schedules go by those.
+	now := w.o.Now().Round(0)
+	if last, ok := w.last[key]; ok && !last.After(now) {
 		return last
 	}
-	now := w.o.Now()
 	value, err := r.Meta(metaName(t))
 	if err == nil {
 		if ms, err := strconv.ParseInt(string(value), 10, 64); err == nil {
-			// A clock that was once set wrong must not put maintenance off for ever.
 			if last := time.UnixMilli(ms); !last.After(now) {
 				w.last[key] = last
 				return last
@@ -319,7 +319,7 @@ func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.T
 
 // remember stores the time of a run, so that it is known after a restart.
 func (w *worker) remember(ctx context.Context, r *repo.Repository, t task, at time.Time) {
-	w.last[r.ID()+" "+t.Name] = at
+	w.last[r.ID()+" "+t.Name] = at.Round(0)
 	err := r.SetMeta(context.WithoutCancel(ctx), metaName(t), []byte(strconv.FormatInt(at.UnixMilli(), 10)))
 	if err != nil && !errors.Is(err, repo.ErrReadOnly) && !errors.Is(err, repo.ErrBusy) && !errors.Is(err, repo.ErrLoss) {
 		w.o.Logger.Warn("could not store the time of a maintenance task; it may run again after a restart", "task", t.Name, "error", err)

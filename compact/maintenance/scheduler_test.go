@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -378,4 +379,23 @@ func TestStartReportsEveryFault(t *testing.T) {
 	if _, err := maintenance.Start(maintenance.Options{Config: maintenance.Config{ScrubShare: 2}}); err == nil {
 		t.Error("a share of 2 is accepted")
 	}
+}
+
+// TestClockThatWasAhead: after a clock that was a year ahead has been corrected, tasks run at their next times, also without a restart.
+func TestClockThatWasAhead(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		var r runs
+		var ahead atomic.Int64
+		ahead.Store(int64(365 * 24 * time.Hour))
+		now := func() time.Time { return time.Now().Add(time.Duration(ahead.Load())) }
+		s.start(maintenance.Options{Config: quiet, Now: now, Tasks: []maintenance.Task{r.task("30 3 * * *")}})
+		s.create("a")
+		time.Sleep(4 * time.Hour) // it runs a year ahead
+		ahead.Store(0)
+		time.Sleep(24 * time.Hour)
+		s.stop()
+		wantRuns(t, &r, "a 1 03:30", "a 2 03:30")
+	})
 }

@@ -32,6 +32,8 @@ type Config struct {
 	Users        []User
 	Maintenance  Maintenance
 
+	// Empty tells that there is a file, and no setting in it.
+	Empty bool
 	// Warnings are settings that are understood and have no effect, one line each.
 	Warnings []string
 }

@@ -67,6 +67,7 @@ func Parse(file string, data []byte, overrides func(*Config)) (Config, error) {
 	}
 	p := &parser{file: file, lines: linesOf(data)}
 	c := Defaults()
+	c.Empty = file != "" && len(document) == 0
 	p.document(document, &c, overrides)
 	if len(p.problems) > 0 {
 		sort.SliceStable(p.problems, func(i, j int) bool { return p.problems[i].Line < p.problems[j].Line })
