@@ -21,6 +21,9 @@ func (q *request) defrag() error {
 	if err != nil {
 		return err
 	}
+	if err := q.mayDefrag(operation); err != nil {
+		return err
+	}
 	operation.Empty = len(operation.Ranges) == 0
 	plan := q.d.o.Engine.NewPlan(compact.Limits{Operations: 1, Ranges: maxSources, Output: q.t.Limits.ItemBytes})
 	defer plan.Close()
@@ -37,6 +40,16 @@ func (q *request) defrag() error {
 	}
 	q.t.Log.Key = name
 	return q.text(name)
+}
+
+// mayDefrag wants W, also for a new object, as the reference does (contract, 4.2): a client that may add and not replace has no use for a copy of what
+// it cannot remove.
+func (q *request) mayDefrag(operation compact.Operation) error {
+	target := operation.Target
+	if target == "" {
+		target = strings.TrimPrefix(operation.Naming.Prefix+"/"+"01234567", "/")
+	}
+	return q.access.May(target, "W")
 }
 
 // defragTarget reads from the query where the new object goes.

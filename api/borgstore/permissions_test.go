@@ -116,7 +116,7 @@ func TestPermissions(t *testing.T) {
 			{store, "/old?cmd=hash", "", 200, ""},
 			{store, "/?cmd=gather", `[["old", 0, 2]]`, 200, "va"},
 			{get, "/", "", 403, denied("l", "")},
-			{store, "/?cmd=defrag&target=t", `[["old", 0, 1]]`, 403, denied("wW", "t")},
+			{store, "/?cmd=defrag&target=t", `[["old", 0, 1]]`, 403, denied("W", "t")},
 		}},
 		{`{"": "l"}`, []row{
 			{head, "/old", "", 200, ""},
@@ -140,7 +140,7 @@ func TestPermissions(t *testing.T) {
 				"packs/6b/6b86b273ff34fce19d6b804eff5a3f5747ada4eaa22f1d49c01e52ddb7875b4b"},
 			{store, "/?cmd=defrag&target=packs/t", `[["packs/ab/x", 0, 1]]`, 200, "packs/t"},
 			{store, "/?cmd=defrag&algorithm=sha256", `[["packs/ab/x", 0, 1]]`, 403, ""},
-			{store, "/?cmd=defrag&target=other", `[["packs/ab/x", 0, 1]]`, 403, denied("wW", "other")},
+			{store, "/?cmd=defrag&target=other", `[["packs/ab/x", 0, 1]]`, 403, denied("W", "other")},
 			{store, "/?cmd=defrag&target=packs/t2", `[["old", 0, 1]]`, 403, denied("r", "old")},
 		}},
 		// W6: sources carry their namespace already, and are looked up as they are.
@@ -150,11 +150,11 @@ func TestPermissions(t *testing.T) {
 			{store, "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["packs/cd/x", 0, 1]]`, 403, denied("r", "packs/cd/x")},
 			{store, "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["old", 0, 1]]`, 200, ""},
 		}},
-		// W6: who may add may also add by defrag, but not replace by it.
+		// W6: who may add and not replace may not defrag, also not to a new object.
 		{`{"": "lrw"}`, []row{
-			{store, "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["old", 0, 1]]`, 200, ""},
-			{store, "/?cmd=defrag&target=t", `[["old", 0, 1]]`, 200, "t"},
-			{store, "/?cmd=defrag&target=old", `[["old", 0, 1]]`, 403, ""},
+			{store, "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["old", 0, 1]]`, 403, denied("W", "packs/01234567")},
+			{store, "/?cmd=defrag&target=t", `[["old", 0, 1]]`, 403, denied("W", "t")},
+			{store, "/?cmd=defrag&target=old", `[["old", 0, 1]]`, 403, denied("W", "old")},
 		}},
 		// W5: no spelling of a name slips past the permissions.
 		{`{"": "lrwWD", "dir": "lr"}`, []row{
@@ -165,7 +165,7 @@ func TestPermissions(t *testing.T) {
 			{del, "/./dir/x", "", 403, denied("D", "dir/x")},
 			{store, "/?cmd=move&current=./dir/x&new=y", "", 403, denied("D", "dir/x")},
 			{store, "/?cmd=move&current=old&new=./dir//y", "", 403, denied("wW", "dir/y")},
-			{store, "/?cmd=defrag&target=.//dir/y", "[]", 403, denied("wW", "dir/y")},
+			{store, "/?cmd=defrag&target=.//dir/y", "[]", 403, denied("W", "dir/y")},
 			{store, "/./dir/sub?cmd=mkdir", "", 403, denied("w", "dir/sub")},
 		}},
 		// Unlike the reference, an empty table grants nothing.

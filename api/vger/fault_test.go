@@ -194,3 +194,26 @@ func TestEveryFileCall(t *testing.T) {
 		}
 	}
 }
+
+// TestBatchDeleteWithoutCleanUp: items that are gone are told to be gone, also when the empty directories could not be removed after that.
+func TestBatchDeleteWithoutCleanUp(t *testing.T) {
+	t.Parallel()
+	var armed atomic.Bool
+	var commits atomic.Int64
+	s := newServer(t, func(c *setup) {
+		c.set.Index.BeforeCommit = func() error {
+			if armed.Load() && commits.Add(1) > 1 {
+				return errors.New("the disk is gone")
+			}
+			return nil
+		}
+	})
+	s.put("/r/config", "x")
+	s.put("/r/snapshots/a", "x")
+	armed.Store(true)
+	s.want(204, s.do("POST", "/r?batch-delete&cleanup-dirs", quoted("snapshots/a")))
+	if commits.Load() < 2 {
+		t.Error("nothing failed")
+	}
+	s.want(404, s.do("GET", "/r/snapshots/a", ""))
+}
