@@ -235,9 +235,12 @@ func (t *tx) found(m Found) error {
 }
 
 // Plans calls fn for the open plans, the oldest first. The rules of List apply to fn.
-func (x *Index) Plans(fn func(Plan) error) error {
+func (x *Index) Plans(fn func(Plan) error) error { return x.PlansAfter(0, fn) }
+
+// PlansAfter is Plans behind the one of an ID.
+func (x *Index) PlansAfter(id uint64, fn func(Plan) error) error {
 	fn = callback(fn)
-	return x.scan(context.Background(), walk{bucket: bucketPlans}, func(row, value []byte) ([]byte, error) {
+	return x.scan(context.Background(), walk{bucket: bucketPlans, from: append(planKey(id), 0)}, func(row, value []byte) ([]byte, error) {
 		p, err := decodePlan(row, value)
 		if err != nil {
 			return nil, err
@@ -435,9 +438,16 @@ func decodeKeptRow(row, value []byte) (Kept, error) {
 }
 
 // EachKept calls fn for all kept rows, in order of expiry. The rules of List apply to fn.
-func (x *Index) EachKept(fn func(Kept) error) error {
+func (x *Index) EachKept(fn func(Kept) error) error { return x.KeptAfter("", fn) }
+
+// KeptAfter is EachKept behind the row of an ID; "": from the first on.
+func (x *Index) KeptAfter(id string, fn func(Kept) error) error {
+	from, err := behindRow(id)
+	if err != nil {
+		return err
+	}
 	fn = callback(fn)
-	return x.scan(context.Background(), walk{bucket: bucketKept}, func(row, value []byte) ([]byte, error) {
+	return x.scan(context.Background(), walk{bucket: bucketKept, from: from}, func(row, value []byte) ([]byte, error) {
 		kept, err := decodeKeptRow(row, value)
 		if err != nil {
 			return nil, err

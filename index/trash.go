@@ -36,6 +36,18 @@ func trashRowOf(id string) []byte {
 	return nil
 }
 
+// behindRow is where the rows behind that of an ID begin; nil: with the first.
+func behindRow(id string) ([]byte, error) {
+	if id == "" {
+		return nil, nil
+	}
+	row := trashRowOf(id)
+	if row == nil {
+		return nil, fmt.Errorf("%w: ID of a row", ErrInvalid)
+	}
+	return append(row, 0), nil
+}
+
 // discard moves the item at key into the trash. until is the end of its grace time; what counts against no limit has
 // none. That goes by the item rather than by its key, as a rename must not be a way around the grace time.
 func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, err error) {
@@ -162,8 +174,17 @@ func decodeRemoved(row, value []byte) (Removed, error) {
 // Trash calls fn for rows in order of expiry, those that expire before `before`
 // only (zero: all). Memory, snapshots and what fn must not do are as in List.
 func (x *Index) Trash(before time.Time, fn func(Removed) error) error {
+	return x.TrashAfter("", before, fn)
+}
+
+// TrashAfter is Trash behind the row of an ID; "": from the first on.
+func (x *Index) TrashAfter(id string, before time.Time, fn func(Removed) error) error {
+	from, err := behindRow(id)
+	if err != nil {
+		return err
+	}
 	fn = callback(fn)
-	return x.scan(context.Background(), walk{bucket: bucketTrash}, func(row, value []byte) ([]byte, error) {
+	return x.scan(context.Background(), walk{bucket: bucketTrash, from: from}, func(row, value []byte) ([]byte, error) {
 		removed, err := decodeRemoved(row, value)
 		if err != nil {
 			return nil, err

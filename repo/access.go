@@ -131,36 +131,14 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 	return a.r.translate(a.r.list(ctx, o, fn))
 }
 
-// pageSize is how many entries Each holds at once.
-const pageSize = 512
-
-// Each is List for an fn that uses the repository itself: fn is called outside of the index's transaction, with some hundred entries
-// in memory. Otherwise a reader that waits for the index while it holds a transaction could block the writer, and the
-// writer the reader.
+// Each is List for an fn that uses the repository itself: see inPages.
 func (a *Access) Each(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
-	full := errors.New("page is full")
-	for {
-		page := make([]index.Entry, 0, pageSize)
-		err := a.List(ctx, o, func(e index.Entry) error {
-			page = append(page, e)
-			if len(page) == pageSize {
-				return full
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, full) {
-			return err
+	return inPages(func(last *index.Entry, fn func(index.Entry) error) error {
+		if last != nil {
+			o.After = last.Key
 		}
-		for _, e := range page {
-			if err := fn(e); err != nil {
-				return err
-			}
-		}
-		if err == nil {
-			return nil
-		}
-		o.After = page[len(page)-1].Key
-	}
+		return a.List(ctx, o, fn)
+	}, fn)
 }
 
 // Object is an item open for reading. It must be closed. Its bytes stay readable while it is open, also if the item is replaced or

@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"errors"
 	"time"
 
 	"packhouse/index"
@@ -34,34 +33,16 @@ func (a *Access) causeOf(b Batch) *index.Cause {
 	return a.cause("")
 }
 
-// Changes calls fn for the changes of items, the oldest first. They are recorded where removed items have a grace time,
-// and kept for as long.
-// fn is called outside of the index's transaction, with some hundred changes in memory.
+// Changes calls fn for the changes of items, the oldest first. They are recorded where removed items have a grace time, and kept for as long.
+// No transaction is held while fn runs.
 func (r *Repository) Changes(ctx context.Context, fn func(index.Change) error) error {
-	full := errors.New("page is full")
-	after := uint64(0)
-	for {
-		page := make([]index.Change, 0, pageSize)
-		err := r.index.Changes(ctx, after, func(c index.Change) error {
-			page = append(page, c)
-			if len(page) == pageSize {
-				return full
-			}
-			return nil
-		})
-		if err != nil && !errors.Is(err, full) {
-			return r.translate(err)
+	return inPages(func(last *index.Change, fn func(index.Change) error) error {
+		after := uint64(0)
+		if last != nil {
+			after = last.ID
 		}
-		for _, c := range page {
-			if err := fn(c); err != nil {
-				return err
-			}
-		}
-		if err == nil {
-			return nil
-		}
-		after = page[len(page)-1].ID
-	}
+		return r.translate(r.index.Changes(ctx, after, fn))
+	}, fn)
 }
 
 // forgetChanges removes the rows of the history that are older than the grace time.

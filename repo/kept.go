@@ -145,5 +145,13 @@ func (r *Repository) spareDisk(bytes int64) bool {
 	return freed > 0
 }
 
-// Plans calls fn for the open plans, the oldest first.
-func (r *Repository) Plans(fn func(index.Plan) error) error { return r.translate(r.index.Plans(fn)) }
+// Plans calls fn for the open plans, the oldest first. No transaction is held while fn runs.
+func (r *Repository) Plans(fn func(index.Plan) error) error {
+	return inPages(func(last *index.Plan, fn func(index.Plan) error) error {
+		after := uint64(0)
+		if last != nil {
+			after = last.ID
+		}
+		return r.translate(r.index.PlansAfter(after, fn))
+	}, fn)
+}

@@ -187,8 +187,8 @@ func (r *Repository) emptySome(ctx context.Context, before time.Time, after stri
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
 	var rows []index.Removed
-	err = r.index.Trash(time.Time{}, func(removed index.Removed) error {
-		if removed.ID <= after || !removed.At.Before(before) { // IDs are in the order of the rows
+	err = r.index.TrashAfter(after, time.Time{}, func(removed index.Removed) error {
+		if !removed.At.Before(before) {
 			return nil
 		}
 		if rows = append(rows, removed); len(rows) == reclaimBatch {
@@ -224,9 +224,15 @@ func (r *Repository) kick() {
 	}
 }
 
-// Trash calls fn for every item that can be restored, in order of expiry.
+// Trash calls fn for every item that can be restored, in order of expiry. No transaction is held while fn runs.
 func (r *Repository) Trash(fn func(index.Removed) error) error {
-	return r.translate(r.index.Trash(time.Time{}, fn))
+	return inPages(func(last *index.Removed, fn func(index.Removed) error) error {
+		after := ""
+		if last != nil {
+			after = last.ID
+		}
+		return r.translate(r.index.TrashAfter(after, time.Time{}, fn))
+	}, fn)
 }
 
 // Restore moves a removed item back to key (empty: the key that it had). ErrNotFound if its grace time is over or its bytes are missing,
@@ -247,8 +253,18 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if key == "" {
 		key = removed.Key
 	}
-	_, _, limit := r.quota.current()
-	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: r.mayBeExempt(key), Limit: limit, Now: r.env.Now(), Cause: r.ownCause()})
+	exempt := r.mayBeExempt(key)
+	restored := removed.Item
+	if !exempt {
+		restored.Flags &^= index.FlagExempt
+	}
+	server := r.As(Principal{})
+	res, err := server.reserve(restored.Counted()) // beside what uploads under way may yet need
+	if err != nil {
+		return index.Item{}, err
+	}
+	defer res.release()
+	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: exempt, Limit: server.limit(), Now: r.env.Now(), Cause: r.ownCause()})
 	var refused *index.GroupError
 	if errors.Is(err, ErrQuota) && errors.As(err, &refused) && refused.Result.Moved != nil {
 		return index.Item{}, r.quota.refusal(refused.Result.Moved.Size)
@@ -257,7 +273,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 		return index.Item{}, err
 	}
 	counted := results[0].Moved.Counted()
-	r.quota.add(counted, r.commit.counts(key, counted))
+	res.commit(counted, r.commit.counts(key, counted))
 	return *results[0].Moved, nil
 }
 

@@ -240,6 +240,34 @@ func TestRestoreMeetsTheQuota(t *testing.T) {
 	}
 }
 
+// An upload that has been admitted is sure of its bytes, also of those that a restore would take.
+func TestRestoreLeavesWhatIsReserved(t *testing.T) {
+	a := newAccess(t, func(o *datadir.Options) {
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 100, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	mustPut(t, a, "x", strings.Repeat("x", 60))
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	u, err := a.NewUpload(ctx, repo.UploadOptions{Key: "y", Size: 60})
+	if err != nil {
+		t.Fatal(err)
+	}
+	id := trash(t, r)[0].ID
+	var quota *repo.QuotaError
+	if _, err := r.Restore(ctx, id, ""); !errors.As(err, &quota) || quota.Wanted != 120 {
+		t.Errorf("restore beside an upload: got %v, want a QuotaError", err)
+	}
+	u.Discard()
+	if _, err := r.Restore(ctx, id, ""); err != nil {
+		t.Error(err)
+	}
+	if u := r.Usage(); u.Used != 60 || u.Reserved != 0 {
+		t.Errorf("usage: %+v", u)
+	}
+}
+
 // What is removed while the clock is a year ahead goes when its grace time has passed after the correction, not a year later.
 func TestTrashOfAWrongClock(t *testing.T) {
 	now := new(atomic.Int64)

@@ -19,7 +19,7 @@ func Strangers(data string) (names []string, err error) {
 	}
 	for _, entry := range entries {
 		name := entry.Name()
-		if name != layout.OwnDir && (CheckName(name) != nil || !entry.IsDir() || !MayBecome(filepath.Join(data, name))) {
+		if name != layout.OwnDir && (CheckName(name) != nil || !isDir(data, entry) || !MayBecome(filepath.Join(data, name))) {
 			names = append(names, name)
 		}
 	}
@@ -34,6 +34,15 @@ func Absent(data string, names []string) (missing []string) {
 		}
 	}
 	return missing
+}
+
+// isDir tells whether an entry is a directory, or a symbolic link to one: a repository may lie elsewhere.
+func isDir(data string, entry fs.DirEntry) bool {
+	if entry.Type()&fs.ModeSymlink == 0 {
+		return entry.IsDir()
+	}
+	info, err := os.Stat(filepath.Join(data, entry.Name()))
+	return err == nil && info.IsDir()
 }
 
 // ResolveDir makes the path of a directory absolute and follows its symbolic links, as far as it exists: what is claimed, and held

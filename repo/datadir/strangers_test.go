@@ -25,8 +25,14 @@ func TestStrangers(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	// A repository may lie elsewhere, behind a link.
+	for name, target := range map[string]string{"linked": "repository", "dangling": "nowhere", "to-file": "file", "to-photos": "photos"} {
+		if err := os.Symlink(target, filepath.Join(data, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
 	got, err := datadir.Strangers(data)
-	if want := []string{".hidden", "file", "photos", "with blank"}; err != nil || !slices.Equal(got, want) {
+	if want := []string{".hidden", "dangling", "file", "photos", "to-file", "to-photos", "with blank"}; err != nil || !slices.Equal(got, want) {
 		t.Errorf("got %q, %v, want %q", got, err, want)
 	}
 	if got, err := datadir.Strangers(filepath.Join(data, "missing")); err != nil || got != nil {
