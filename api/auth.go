@@ -49,18 +49,25 @@ type AuthOptions struct {
 // an address with too many failed attempts.
 const strongSecret = 32
 
+// How many passwords may wait to be compared with a hash, in all and of one address.
+const (
+	hashingWait = 256
+	hashingEach = 64
+)
+
 // Auth finds out who sends a request. It is safe for concurrent use. Comparisons take constant time, and failed attempts are
 // delayed for each address.
 type Auth struct {
 	key      []byte // of the HMAC under which secrets are kept and compared
 	tokens   []knownToken
+	weak     bool // a token can be guessed
 	users    []knownUser
 	noAuth   bool
 	open     repo.Principal
 	throttle *throttle
-	verified *expiringSet  // secrets that were right, with the address they came from
-	dummy    []byte        // a bcrypt hash that costs what the dearest configured one does; nil: there is none
-	hashing  chan struct{} // a token per try that may take a comparison with a bcrypt hash: strangers get at most half of the processors
+	verified *expiringSet // secrets that were right, with the address they came from
+	dummy    []byte       // a bcrypt hash that costs what the dearest configured one does; nil: there is none
+	hashing  *fairQueue   // of tries that may take a comparison with a bcrypt hash: strangers get at most half of the processors
 }
 
 type knownToken struct {
@@ -84,7 +91,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	}
 	a := &Auth{
 		key: make([]byte, 32), noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
-		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now), hashing: make(chan struct{}, max(1, runtime.GOMAXPROCS(0)/2)),
+		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now), hashing: newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach),
 	}
 	if _, err := rand.Read(a.key); err != nil {
 		return nil, fmt.Errorf("authentication: %w", err)
@@ -100,6 +107,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		if token.Secret == "" {
 			faults = append(faults, fmt.Errorf("authentication: token %d (%q) is empty", i+1, token.Name))
 		}
+		a.weak = a.weak || len(token.Secret) < strongSecret
 		a.tokens = append(a.tokens, knownToken{
 			sum: a.sum(token.Secret), strong: len(token.Secret) >= strongSecret,
 			principal: repo.Principal{Name: token.Name, Permissions: token.Permissions},
@@ -150,7 +158,7 @@ func (a *Auth) sum(secret string) (sum [sha256.Size]byte) {
 var (
 	errNoCredentials = errors.New("no credentials")
 	errCredentials   = errors.New("wrong credentials")
-	errThrottled     = errors.New("too many failed attempts from this address")
+	errThrottled     = errors.New("too many failed attempts with this name from this address")
 )
 
 // authenticate returns the sender of a request from address.
@@ -169,30 +177,47 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if basic && a.dummy != nil {
 		// Wait for a slot before the attempt is counted against the address: a client whose right passwords come all at once would
 		// else use up its attempts before the first of them is found to be right.
-		select {
-		case a.hashing <- struct{}{}:
-			defer func() { <-a.hashing }()
-		case <-r.Context().Done():
-			return repo.Principal{}, r.Context().Err()
+		if err := a.hashing.enter(r.Context(), address); err != nil {
+			return repo.Principal{}, err
 		}
+		defer a.hashing.leave()
 		if p, ok := a.matchKnown(&c, address); ok {
 			return p, nil // by another request of the same client
 		}
 	}
-	// What could be guessed: an address has only so many tries.
-	if !a.throttle.allow(address) {
-		return repo.Principal{}, errThrottled
+	p, token, err := a.guess(&c, secret, address)
+	if err != nil {
+		return repo.Principal{}, err
 	}
-	p, ok := a.match(&c, true)
-	if !ok && basic {
-		p, ok = a.matchHash(&c, secret)
-	}
-	if !ok {
-		return repo.Principal{}, errCredentials
-	}
-	a.throttle.forgive(address)
+	a.throttle.forgive(address, c.name, token)
 	a.verified.add(c.proof(address))
 	return p, nil
+}
+
+// guess compares with what could be guessed: a name has only so many tries from an address, and so have tokens, which are right with any name.
+func (a *Auth) guess(c *claim, secret, address string) (p repo.Principal, token bool, err error) {
+	if !a.throttle.allow(address, c.name) {
+		return p, false, errThrottled
+	}
+	if c.basic {
+		p, ok := a.matchUser(c, true)
+		if !ok {
+			p, ok = a.matchHash(c, secret)
+		}
+		if ok {
+			return p, false, nil
+		}
+	}
+	if !a.weak {
+		return p, false, errCredentials
+	}
+	if !a.throttle.allowToken(address) {
+		return p, true, errThrottled
+	}
+	if p, ok := a.matchToken(c, true); ok {
+		return p, true, nil
+	}
+	return p, true, errCredentials
 }
 
 // claim has the credentials of a request: keyed sums of user and secret, which can be compared in constant time.
@@ -223,16 +248,29 @@ func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	return a.named(c)
 }
 
-// match compares with the tokens and plain passwords, all or only those that cannot be guessed. It compares with each, so that its
-// time reveals nothing.
-func (a *Auth) match(c *claim, guessable bool) (p repo.Principal, ok bool) {
+// match compares with the tokens and plain passwords, all or only those that cannot be guessed.
+func (a *Auth) match(c *claim, guessable bool) (repo.Principal, bool) {
+	p, ok := a.matchToken(c, guessable)
+	if user, is := a.matchUser(c, guessable); is {
+		return user, true
+	}
+	return p, ok
+}
+
+// matchToken compares with each token, so that its time reveals nothing.
+func (a *Auth) matchToken(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	for _, token := range a.tokens {
 		if hmac.Equal(token.sum[:], c.secret[:]) && (token.strong || guessable) {
 			p, ok = token.principal, true
 		}
 	}
+	return p, ok
+}
+
+// matchUser does the same with the users that have a plain password.
+func (a *Auth) matchUser(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	if !c.basic {
-		return p, ok
+		return p, false
 	}
 	both := append(c.name[:len(c.name):len(c.name)], c.secret[:]...)
 	for _, u := range a.users {

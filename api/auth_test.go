@@ -271,10 +271,69 @@ func TestThrottleRightOnes(t *testing.T) {
 	wait.Wait()
 }
 
-// The memory for addresses is bounded.
+// Wrong tries with one name do not cost another name that is right, from the same address; nor do those with many names, if it has been right before.
+// Tokens that can be guessed are tried no more often under many names.
+func TestThrottleIsByName(t *testing.T) {
+	clock := &fakeClock{now: time.Unix(1e9, 0)}
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{
+		Now: clock.Now, Tokens: []api.Token{{Name: "weak", Secret: "guess"}},
+		Users: []api.User{{Name: "plain", Password: "right"}, {Name: "hashed", Hash: string(hash)}, {Name: "early", Password: "right"}},
+	})})
+	try := func(name, password string) int {
+		t.Helper()
+		response, _ := get(t, f.Addr, "GET", "/r", "Authorization", basic(name, password))
+		return response.StatusCode
+	}
+	if got := try("early", "right"); got != 200 {
+		t.Fatalf("got %d", got)
+	}
+	for range 30 {
+		try("mallory", "wrong")
+	}
+	if got := try("mallory", "wrong"); got != 429 {
+		t.Errorf("mallory: got %d, want 429", got)
+	}
+	for _, name := range []string{"plain", "hashed"} {
+		if got := try(name, "right"); got != 200 {
+			t.Errorf("%s beside mallory: got %d, want 200", name, got)
+		}
+	}
+	for i := range 60 {
+		for range 3 {
+			try("mallory"+itoa(i), "wrong")
+		}
+	}
+	clock.advance(time.Hour) // what was verified counts no more
+	refused := 0
+	for i := range 60 {
+		for range 12 {
+			if try("mallory"+itoa(i), "wrong") == 429 {
+				refused++
+			}
+		}
+	}
+	if refused < 500 {
+		t.Errorf("of 720 tries with 60 names %d were refused", refused)
+	}
+	if got := try("early", "right"); got != 200 {
+		t.Errorf("who was right before: got %d, want 200", got)
+	}
+	if got := try("somebody", "guess"); got != 429 {
+		t.Errorf("the token, guessed once too often: got %d, want 429", got)
+	}
+}
+
+// The memory for addresses, and for the names of one, is bounded.
 func TestThrottleForgets(t *testing.T) {
 	if n := api.ThrottleEntries(20000); n > 4096 {
 		t.Errorf("20,000 addresses: %d are kept, want at most 4096", n)
+	}
+	if n := api.ThrottleNames(2000); n != 16+64 {
+		t.Errorf("2,000 names, half of them right: %d are kept, want 80", n)
 	}
 }
 

@@ -302,7 +302,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 		return true
 	}
 	x.log.Reason = err.Error()
-	if errors.Is(err, errThrottled) {
+	if errors.Is(err, errThrottled) || errors.Is(err, errQueueFull) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(failPause/time.Second)))
 		WriteText(w, r, http.StatusTooManyRequests, err.Error()+": wait a little, then use the right credentials")
 		return false

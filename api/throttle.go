@@ -2,6 +2,7 @@ package api
 
 import (
 	"container/list"
+	"crypto/sha256"
 	"net"
 	"net/http"
 	"net/netip"
@@ -12,7 +13,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// An address may fail failBurst times at once and then once per failPause.
+// A name may fail failBurst times at once from an address, and then once per failPause.
 const (
 	failBurst = 10
 	failPause = 2 * time.Second
@@ -21,34 +22,95 @@ const (
 // remembered is how many addresses or passwords are kept; the one that was unused longest is removed first.
 const remembered = 4096
 
-// throttle counts failed attempts per address, in bounded memory.
+// Bounds of what is kept of one address.
+const (
+	failingNames = 16 // that have not been right yet; further ones share their attempts
+	rightNames   = 64
+)
+
+// throttle counts failed attempts per address and name, in bounded memory: who fails with one name does not cost those who are right with
+// another their attempts.
 type throttle struct {
 	now func() time.Time
 	mu  sync.Mutex // held for one look-up
-	lru lru[*rate.Limiter]
+	lru lru[*attempts]
 }
+
+// attempts are those of one address.
+type attempts struct {
+	names  map[nameSum]*nameAttempts
+	right  int           // of names, that have been right
+	others *rate.Limiter // of names beyond failingNames
+	tokens *rate.Limiter // at tokens that can be guessed, which are right with any name
+}
+
+type nameAttempts struct {
+	limiter *rate.Limiter
+	right   bool
+}
+
+// nameSum is a keyed sum of a name.
+type nameSum = [sha256.Size]byte
 
 func newThrottle(now func() time.Time) *throttle {
-	return &throttle{now: now, lru: newLRU[*rate.Limiter]()}
+	return &throttle{now: now, lru: newLRU[*attempts]()}
 }
 
-// allow uses one of the address's attempts.
-func (t *throttle) allow(address string) bool {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	limiter, ok := t.lru.get(address)
+func newLimiter() *rate.Limiter { return rate.NewLimiter(rate.Every(failPause), failBurst) }
+
+// of returns the attempts of an address.
+func (t *throttle) of(address string) *attempts {
+	a, ok := t.lru.get(address)
 	if !ok {
-		limiter = rate.NewLimiter(rate.Every(failPause), failBurst)
-		t.lru.put(address, limiter)
+		a = &attempts{names: make(map[nameSum]*nameAttempts), others: newLimiter(), tokens: newLimiter()}
+		t.lru.put(address, a)
 	}
-	return limiter.AllowN(t.now(), 1)
+	return a
 }
 
-// forgive deletes the failures of an address that has sent a correct secret.
-func (t *throttle) forgive(address string) {
+// allow uses one of the attempts that a name has from an address.
+func (t *throttle) allow(address string, name nameSum) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.lru.remove(address)
+	a := t.of(address)
+	n := a.names[name]
+	switch {
+	case n != nil:
+	case len(a.names)-a.right < failingNames:
+		n = &nameAttempts{limiter: newLimiter()}
+		a.names[name] = n
+	default:
+		n = &nameAttempts{limiter: a.others}
+	}
+	return n.limiter.AllowN(t.now(), 1)
+}
+
+// allowToken uses one of the attempts that an address has at tokens.
+func (t *throttle) allowToken(address string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.of(address).tokens.AllowN(t.now(), 1)
+}
+
+// forgive deletes the failures of a name from an address that has sent a correct secret.
+func (t *throttle) forgive(address string, name nameSum, token bool) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a := t.of(address)
+	if token {
+		a.tokens = newLimiter()
+	}
+	n := a.names[name]
+	if n == nil { // one of the others
+		a.others = newLimiter()
+	} else if n.right {
+		a.right--
+	}
+	delete(a.names, name)
+	if a.right < rightNames {
+		a.names[name] = &nameAttempts{limiter: newLimiter(), right: true}
+		a.right++
+	}
 }
 
 // expiringSet is a bounded set whose members expire.

@@ -1,0 +1,103 @@
+package api
+
+import (
+	"context"
+	"errors"
+	"sync"
+)
+
+// fairQueue admits a few at once and lets the others wait: addresses take turns, so that many who come from one do not hold up one who comes
+// from another. It is safe for concurrent use.
+type fairQueue struct {
+	mu      sync.Mutex // held for a few steps
+	free    int
+	most    int                        // that may wait
+	each    int                        // of one address
+	waiting map[string][]chan struct{} // by address, the first first
+	turns   []string                   // addresses of waiting, the next first
+	all     int                        // that wait
+}
+
+func newFairQueue(places, most, each int) *fairQueue {
+	return &fairQueue{free: places, most: most, each: each, waiting: make(map[string][]chan struct{})}
+}
+
+// errQueueFull tells that more wait than may.
+var errQueueFull = errors.New("too many passwords are being checked")
+
+// enter waits for a place; leave gives it back. Errors: errQueueFull at once, ctx.Err().
+func (q *fairQueue) enter(ctx context.Context, address string) error {
+	q.mu.Lock()
+	if q.free > 0 {
+		q.free--
+		q.mu.Unlock()
+		return nil
+	}
+	own := q.waiting[address]
+	if q.all >= q.most || len(own) >= q.each {
+		q.mu.Unlock()
+		return errQueueFull
+	}
+	turn := make(chan struct{})
+	if len(own) == 0 {
+		q.turns = append(q.turns, address)
+	}
+	q.waiting[address] = append(own, turn)
+	q.all++
+	q.mu.Unlock()
+	select {
+	case <-turn:
+		return nil
+	case <-ctx.Done():
+	}
+	if !q.remove(address, turn) { // its turn has just come
+		q.leave()
+	}
+	return ctx.Err()
+}
+
+// remove takes one that waits out of the queue; false: it does not wait any more.
+func (q *fairQueue) remove(address string, turn chan struct{}) bool {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	own := q.waiting[address]
+	for i, waits := range own {
+		if waits == turn {
+			q.set(address, append(own[:i:i], own[i+1:]...))
+			q.all--
+			return true
+		}
+	}
+	return false
+}
+
+// set is what waits of an address; mu is held. An address of which nothing waits loses its turn when that comes.
+func (q *fairQueue) set(address string, own []chan struct{}) {
+	if len(own) == 0 {
+		delete(q.waiting, address)
+		return
+	}
+	q.waiting[address] = own
+}
+
+// leave gives a place to the next, or back.
+func (q *fairQueue) leave() {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	for len(q.turns) > 0 {
+		address := q.turns[0]
+		q.turns = q.turns[1:]
+		own := q.waiting[address]
+		if len(own) == 0 {
+			continue
+		}
+		q.all--
+		q.set(address, own[1:])
+		if len(own) > 1 {
+			q.turns = append(q.turns, address)
+		}
+		close(own[0])
+		return
+	}
+	q.free++
+}

@@ -1,0 +1,94 @@
+package api_test
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"packhouse/api"
+)
+
+// Of many that wait from one address, one goes before who comes later from another.
+func TestFairQueue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := api.NewFairQueue(1, 200, 150)
+		var mu sync.Mutex
+		var order []string
+		enter := func(address string) {
+			go func() {
+				if err := q.Enter(context.Background(), address); err != nil {
+					t.Error(err)
+					return
+				}
+				mu.Lock()
+				order = append(order, address)
+				mu.Unlock()
+				time.Sleep(time.Second)
+				q.Leave()
+			}()
+			synctest.Wait()
+		}
+		for range 100 {
+			enter("many")
+		}
+		enter("one")
+		enter("two")
+		time.Sleep(4500 * time.Millisecond)
+		mu.Lock()
+		got := append([]string(nil), order...)
+		mu.Unlock()
+		if len(got) != 5 || got[0] != "many" || got[1] != "many" || got[2] != "one" || got[3] != "two" {
+			t.Errorf("got %q, want one and two after the next of many", got)
+		}
+		time.Sleep(time.Hour)
+		if len(order) != 102 || q.Waiting() != 0 {
+			t.Errorf("%d were admitted, %d wait", len(order), q.Waiting())
+		}
+	})
+}
+
+// The queue is bounded, in all and for one address; who leaves it makes room, and takes no place along.
+func TestFairQueueBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := api.NewFairQueue(1, 3, 2)
+		if err := q.Enter(context.Background(), "first"); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(context.Background())
+		left := make(chan error, 3)
+		for _, address := range []string{"a", "a", "b"} {
+			go func() { left <- q.Enter(ctx, address) }()
+			synctest.Wait()
+		}
+		if err := q.Enter(context.Background(), "c"); err == nil || q.Waiting() != 3 {
+			t.Errorf("a fourth waits: %v", err)
+		}
+		cancel()
+		for range 3 {
+			if err := <-left; !errors.Is(err, context.Canceled) {
+				t.Errorf("got %v", err)
+			}
+		}
+		for range 2 {
+			go func() { left <- q.Enter(context.Background(), "a") }()
+		}
+		synctest.Wait()
+		if err := q.Enter(context.Background(), "a"); err == nil || q.Waiting() != 2 {
+			t.Errorf("a third of one address waits: %v", err)
+		}
+		q.Leave()
+		q.Leave()
+		for range 2 {
+			if err := <-left; err != nil {
+				t.Error(err)
+			}
+		}
+		q.Leave()
+		if err := q.Enter(context.Background(), "z"); err != nil || q.Waiting() != 0 {
+			t.Errorf("the place is free again: %v", err)
+		}
+	})
+}
