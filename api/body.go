@@ -26,6 +26,7 @@ type body struct {
 	rc        *http.ResponseController
 	src       io.ReadCloser
 	stall     time.Duration
+	pace      pace
 	announced int64 // Content-Length; negative: none
 	drain     int64 // bytes worth reading of a body that is refused
 	limit     int64 // bytes; negative: none
@@ -57,8 +58,12 @@ func (b *body) Read(p []byte) (int, error) {
 	}
 	// Connections without deadlines (of tests) have none to set.
 	_ = b.rc.SetReadDeadline(deadline)
+	began := b.pace.now()
 	n, err := b.src.Read(p)
 	b.n += int64(n)
+	if slow := b.pace.step(n, began); err == nil {
+		err = slow
+	}
 	if b.end = err; err == io.EOF {
 		// Behind the body net/http waits for the connection's end: a deadline that is left would
 		// pass for one.
@@ -114,6 +119,7 @@ type response struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
 	stall  time.Duration
+	pace   pace
 	stop   <-chan struct{} // closed when the server stops
 	status int
 	n      int64 // bytes of body
@@ -159,9 +165,13 @@ func (w *response) Write(p []byte) (total int, err error) {
 	for {
 		step := p[total:min(len(p), total+sendStep)]
 		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
+		began := w.pace.now()
 		n, err := w.ResponseWriter.Write(step)
 		total += n
 		w.n += int64(n)
+		if slow := w.pace.step(n, began); err == nil {
+			err = slow
+		}
 		if err != nil || total == len(p) {
 			return total, err
 		}
@@ -183,10 +193,14 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
 		step := &io.LimitedReader{R: whole.R, N: min(whole.N, sendStep)}
 		want := step.N
+		began := w.pace.now()
 		n, err := to.ReadFrom(step)
 		total += n
 		w.n += n
 		whole.N -= n
+		if slow := w.pace.step(int(n), began); err == nil {
+			err = slow
+		}
 		if err != nil || n < want {
 			return total, err
 		}
@@ -235,7 +249,7 @@ func RecordFrom(ctx context.Context) *Record {
 // repo.ErrBusy if all streams are in use; then the request keeps its slot.
 func Stream(ctx context.Context) error {
 	x, ok := ctx.Value(stateKey).(*requestState)
-	if !ok || x.slot == nil {
+	if !ok || x.release == nil {
 		return nil
 	}
 	select {
@@ -243,8 +257,8 @@ func Stream(ctx context.Context) error {
 	default:
 		return fmt.Errorf("%w: too many streams at once", repo.ErrBusy)
 	}
-	<-x.slot
-	x.slot = x.streams
+	x.release()
+	x.release = func() { <-x.streams }
 	return nil
 }
 

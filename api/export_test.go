@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"net/http"
 	"strconv"
 	"time"
 )
@@ -45,4 +46,40 @@ func (q *FairQueue) Waiting() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return q.all
+}
+
+// Slots are those for requests.
+type Slots struct{ s *slots }
+
+// NewSlots makes n of them.
+func NewSlots(n int) *Slots { return &Slots{newSlots(n)} }
+
+// Enter takes one.
+func (s *Slots) Enter(ctx context.Context, principal, repository string, large bool, wait time.Duration) error {
+	return s.s.enter(ctx, claimsOf(principal, repository), large, wait)
+}
+
+// Leave gives one back.
+func (s *Slots) Leave(principal, repository string) { s.s.leave(claimsOf(principal, repository)) }
+
+// Free is how many nobody has.
+func (s *Slots) Free() int {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	return s.s.free
+}
+
+// Owners is how many hold one, or have it counted.
+func (s *Slots) Owners() int {
+	s.s.mu.Lock()
+	defer s.s.mu.Unlock()
+	return len(s.s.held)
+}
+
+// NamelessURL is the URL of Nameless for a request that came to a server.
+func NamelessURL(r *http.Request) (string, error) {
+	p, err := ParseProxies(DefaultProxies)
+	x := new(requestState)
+	x.address, x.secure = p.client(r)
+	return Nameless(r.WithContext(context.WithValue(context.Background(), stateKey, x))).URL, err
 }

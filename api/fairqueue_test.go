@@ -50,7 +50,7 @@ func TestFairQueue(t *testing.T) {
 	})
 }
 
-// The queue is bounded, in all and for one address; who leaves it makes room, and takes no place along.
+// The queue is bounded, in all and for one address; who leaves it leaves no place behind.
 func TestFairQueueBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		q := api.NewFairQueue(1, 3, 2)

@@ -9,7 +9,10 @@ type Limits struct {
 	Idle        time.Duration // between two requests of a connection; default 5 min
 	// Stall is how long a body or a response may stand still. V'Ger's clients may pause for
 	// 300 s. Default 6 min. There is no limit on the whole.
-	Stall       time.Duration
+	Stall time.Duration
+	// MinRate is how many bytes a second a client has to send of a body, or to read of a response, on average over all the time that the server waits for
+	// it, from ten minutes on. Default 16 KiB; negative: any.
+	MinRate     int64
 	ItemBytes   int64         // of one item; default 1 GiB
 	PlanBytes   int64         // of a JSON body: plans, lists of keys; default 64 MiB
 	DrainBytes  int64         // of a refused body that are read so that the client sees the answer; default 1 GiB
@@ -28,6 +31,7 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.HeaderTime, 30*time.Second)
 	setDefault(&l.Idle, 5*time.Minute)
 	setDefault(&l.Stall, 6*time.Minute)
+	setDefault(&l.MinRate, 16<<10)
 	setDefault(&l.ItemBytes, 1<<30)
 	setDefault(&l.PlanBytes, 64<<20)
 	setDefault(&l.DrainBytes, 1<<30)

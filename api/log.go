@@ -70,7 +70,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 		slog.Int64("in", received),
 		slog.Int64("out", out.n),
 		slog.Duration("duration", took),
-		slog.String("remote", clientAddress(r)),
+		slog.String("remote", x.address),
 	}
 	if x.log.Reason != "" {
 		attributes = append(attributes, slog.String("reason", shown(x.log.Reason)))

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
-	"strings"
 
 	"packhouse/repo"
 )
@@ -21,7 +20,7 @@ func (e *NamelessError) Is(target error) bool { return target == repo.ErrInvalid
 // Nameless returns the error for a request, with the scheme and the host that its client uses.
 func Nameless(r *http.Request) *NamelessError {
 	scheme, host := "http", r.Host
-	if r.TLS != nil || mayBeProxy(peerAddress(r)) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https") {
+	if x := stateOf(r); r.TLS != nil || x != nil && x.secure {
 		scheme = "https"
 	}
 	if len(host) > 255 || !plainHost.MatchString(host) {

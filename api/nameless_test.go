@@ -21,8 +21,8 @@ func TestNameless(t *testing.T) {
 		{"127.0.0.1:99", "", "", "http://HOST/NAME"},
 	} {
 		r := &http.Request{RemoteAddr: c.remote, Host: c.host, Header: http.Header{"X-Forwarded-Proto": {c.forwarded}}}
-		if got := api.Nameless(r).URL; got != c.want {
-			t.Errorf("%+v: got %s", c, got)
+		if got, err := api.NamelessURL(r); got != c.want || err != nil {
+			t.Errorf("%+v: got %s, %v", c, got, err)
 		}
 	}
 }

@@ -37,6 +37,7 @@ type Options struct {
 	// not of the administrator; trusted says so, as such a name is none of Auth's.
 	Authorize   func(repository string, d Dialect, p repo.Principal, trusted bool) repo.Principal
 	Limits      Limits
+	Proxies     *Proxies               // nil means DefaultProxies
 	Logger      *slog.Logger           // nil means silence
 	Version     string                 // of the program
 	Now         func() time.Time       // nil means time.Now
@@ -48,9 +49,10 @@ type Options struct {
 type Server struct {
 	o       Options
 	auth    atomic.Pointer[Auth]
+	proxies atomic.Pointer[Proxies]
 	router  *httprouter.Router
 	metrics *metrics
-	slots   chan struct{} // a token per request that is being answered
+	slots   *slots        // of requests that are being answered
 	streams chan struct{} // a token per response without an end of its own: see Stream
 	started time.Time
 	health  healthCache
@@ -93,11 +95,19 @@ func New(o Options) (*Server, error) {
 		return nil, err
 	}
 	s := &Server{
-		o: o, slots: make(chan struct{}, o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
+		o: o, slots: newSlots(o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
 	s.clients = newClients(s.started)
 	s.auth.Store(o.Auth)
+	if s.o.Proxies == nil {
+		local, err := ParseProxies(DefaultProxies)
+		if err != nil {
+			return nil, err
+		}
+		s.o.Proxies = &local
+	}
+	s.SetProxies(*s.o.Proxies)
 	s.lastActive.Store(s.started.UnixNano())
 	if s.metrics, err = newMetrics(s.o, s.Active); err != nil {
 		return nil, err
@@ -108,6 +118,9 @@ func New(o Options) (*Server, error) {
 
 // SetAuth replaces the users and tokens. Running requests are not affected.
 func (s *Server) SetAuth(a *Auth) { s.auth.Store(a) }
+
+// SetProxies replaces the proxies that are trusted. Running requests are not affected.
+func (s *Server) SetProxies(p Proxies) { s.proxies.Store(&p) }
 
 // routes are the server's own paths; NotFound handles all others. The router neither redirects nor corrects paths.
 func (s *Server) routes() *httprouter.Router {
@@ -130,13 +143,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, 
 // requestState is the server's state of one request.
 type requestState struct {
 	id         string
+	address    string // of the client
+	secure     bool   // the client asked a trusted proxy by TLS
 	trusted    bool
 	dialect    Dialect
 	name, rest string // the repository and what follows it in the path
 	query      string
 	principal  repo.Principal
 	stop       <-chan struct{} // closed when the server stops
-	slot       chan struct{}   // holds a token of this request; nil: it has none
+	release    func()          // gives back what the request holds among Limits.Requests, or Streams; nil: it holds nothing
 	streams    chan struct{}   // the server's
 	log        Record
 }
@@ -146,9 +161,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	// A deadline that an earlier response of this connection left behind.
 	_ = rc.SetWriteDeadline(time.Time{})
-	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, stop: s.stop}
+	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
 	in := s.wrapBody(r, rc)
 	x := &requestState{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
+	x.address, x.secure = s.proxies.Load().client(r)
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
 	x.name, x.rest = s.locate(x.dialect, r, path, query)
@@ -206,12 +222,14 @@ func (s *Server) wrapBody(r *http.Request, rc *http.ResponseController) *body {
 		return nil
 	}
 	b := &body{
-		rc: rc, src: r.Body, stall: s.o.Limits.Stall, drain: strangerDrain, limit: -1, announced: r.ContentLength,
+		rc: rc, src: r.Body, stall: s.o.Limits.Stall, pace: s.newPace(), drain: strangerDrain, limit: -1, announced: r.ContentLength,
 		expects: strings.EqualFold(r.Header.Get("Expect"), "100-continue") && r.ProtoAtLeast(1, 1),
 	}
 	r.Body = b
 	return b
 }
+
+func (s *Server) newPace() pace { return pace{now: s.o.Now, least: s.o.Limits.MinRate} }
 
 // route sends a request to the server's own pages or to a repository.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, path string) {
@@ -294,10 +312,10 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 	if x.trusted {
 		return s.admitTrusted(w, r, x)
 	}
-	p, err := s.auth.Load().authenticate(r, clientAddress(r))
+	p, err := s.auth.Load().authenticate(r, x.address)
 	if err == nil {
 		x.principal = p
-		x.principal.Address = clientAddress(r)
+		x.principal.Address = x.address
 		s.known(r)
 		return true
 	}
@@ -323,31 +341,28 @@ func (s *Server) known(r *http.Request) {
 	}
 }
 
+// largeBody is from which size a body is large, for the slots.
+const largeBody = 1 << 20
+
 // enter takes a slot for requests and waits for it for a limited time; leave releases it.
 func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *requestState) bool {
-	select {
-	case s.slots <- struct{}{}:
-		x.slot = s.slots
+	claims := claimsOf(x.principal.Name, x.name)
+	large := r.ContentLength < 0 || r.ContentLength > largeBody
+	err := s.slots.enter(r.Context(), claims, large, s.o.Limits.Wait)
+	if err == nil {
+		x.release = func() { s.slots.leave(claims) }
 		return true
-	default:
 	}
-	timer := time.NewTimer(s.o.Limits.Wait)
-	defer timer.Stop()
-	select {
-	case s.slots <- struct{}{}:
-		x.slot = s.slots
-		return true
-	case <-r.Context().Done():
+	x.log.Reason = err.Error()
+	if !errors.Is(err, errNoSlot) {
 		x.log.Reason = "client left while waiting"
-	case <-timer.C:
-		x.log.Reason = "too many requests at once"
 	}
 	w.Header().Set("Retry-After", "10")
 	WriteText(w, r, http.StatusServiceUnavailable, "too many requests at once; try again")
 	return false
 }
 
-func (x *requestState) leave() { <-x.slot }
+func (x *requestState) leave() { x.release() }
 
 func stateOf(r *http.Request) *requestState {
 	x, _ := r.Context().Value(stateKey).(*requestState)

@@ -279,7 +279,7 @@ func TestStall(t *testing.T) {
 		}
 		return false
 	}
-	inBubble(t, api.Limits{Stall: stall}, serve, func(t *testing.T, dial func() net.Conn) {
+	inBubble(t, api.Limits{Stall: stall, MinRate: -1}, serve, func(t *testing.T, dial func() net.Conn) {
 		got = make(chan error, 1) // of this bubble
 		conn := dial()
 		defer conn.Close()
@@ -331,7 +331,7 @@ func TestStalledReader(t *testing.T) {
 		}
 		return true
 	}
-	inBubble(t, api.Limits{Stall: time.Minute}, serve, func(t *testing.T, dial func() net.Conn) {
+	inBubble(t, api.Limits{Stall: time.Minute, MinRate: -1}, serve, func(t *testing.T, dial func() net.Conn) {
 		ended = make(chan any, 1)
 		for _, reads := range []bool{true, false} {
 			conn := dial()
@@ -472,7 +472,7 @@ func TestHeaderLimits(t *testing.T) {
 // Only so many requests are answered at once; more wait, and health is not among them.
 func TestConcurrencyLimit(t *testing.T) {
 	entered, release := make(chan bool, 10), make(chan bool)
-	f := serving(t, api.Options{Limits: api.Limits{Requests: 2, Wait: 100 * time.Millisecond}, Admin: admin, Local: admin},
+	f := serving(t, api.Options{Limits: api.Limits{Requests: 4, Wait: 100 * time.Millisecond}, Admin: admin, Local: admin},
 		func(w http.ResponseWriter, r *http.Request, _ api.Target) bool {
 			entered <- true
 			<-release

@@ -3,10 +3,6 @@ package api
 import (
 	"container/list"
 	"crypto/sha256"
-	"net"
-	"net/http"
-	"net/netip"
-	"strings"
 	"sync"
 	"time"
 
@@ -178,45 +174,3 @@ func (l lru[V]) remove(key string) {
 		delete(l.byKey, key)
 	}
 }
-
-// clientAddress returns the address of a request's client: the peer, or the address named by a proxy on this machine. For IPv6 it is the
-// network of 64 bits, because a client that has one address in it has them all.
-func clientAddress(r *http.Request) string {
-	address := peerAddress(r)
-	if mayBeProxy(address) {
-		forwarded := r.Header.Values("X-Forwarded-For")
-		if len(forwarded) > 0 {
-			all := strings.Split(forwarded[len(forwarded)-1], ",")
-			if named, err := netip.ParseAddr(strings.TrimSpace(all[len(all)-1])); err == nil {
-				address = named
-			}
-		}
-	}
-	// One spelling: a zone may be any text, and an address of IPv4 may be written as one of IPv6.
-	address = address.Unmap().WithZone("")
-	switch {
-	case !address.IsValid():
-		return "local" // a Unix socket without a proxy that names anyone
-	case address.Is6():
-		if network, err := address.Prefix(64); err == nil {
-			return network.Addr().String() + "/64"
-		}
-	}
-	return address.String()
-}
-
-// peerAddress is the other end of a request's connection; invalid: it has no address.
-func peerAddress(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
-	if err != nil {
-		host = r.RemoteAddr
-	}
-	address, err := netip.ParseAddr(host)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return address
-}
-
-// mayBeProxy reports whether a peer is on this machine; then the address that it names is used.
-func mayBeProxy(peer netip.Addr) bool { return !peer.IsValid() || peer.IsLoopback() }

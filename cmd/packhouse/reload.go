@@ -58,6 +58,9 @@ func (sv *service) reload() {
 	}
 	sv.current.Store(&c)
 	sv.renewAuth(&c)
+	if proxies, err := api.ParseProxies(c.Proxies); err == nil { // config has checked them
+		sv.server.api.SetProxies(proxies)
+	}
 	setLevel(sv.level, c.LogLevel)
 	sv.server.components.set.Reconfigure()
 	for _, warning := range c.Warnings {
@@ -81,6 +84,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
 		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
+		{"min_rate", old.MinRate, c.MinRate, func() { c.MinRate = old.MinRate }},
 		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},
 		{"mount", old.Mounted(), c.Mounted(), func() {}},
 		{"maintenance", old.Maintenance, c.Maintenance, func() { c.Maintenance = old.Maintenance }},

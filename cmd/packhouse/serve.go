@@ -143,13 +143,17 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
+	proxies, err := api.ParseProxies(sv.c.Proxies)
+	if err != nil {
+		return err
+	}
 	listeners, passed, err := api.OpenListeners(ctx, sv.c.Listen)
 	if err != nil {
 		return err
 	}
 	sv.server, err = openServer(ctx, serverOptions{
 		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(),
-		Limits: api.Limits{ItemBytes: sv.c.MaxBody, PlanBytes: sv.c.Maintenance.PlanBytes}, Log: sv.log,
+		Limits: sv.limits(), Proxies: &proxies, Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,
 	})
@@ -277,4 +281,13 @@ func (sv *service) notify(state string) {
 	if _, err := daemon.SdNotify(false, state); err != nil {
 		sv.log.Warn("could not notify the service manager", "error", err)
 	}
+}
+
+// limits are those of the configuration; what it says nothing of has its default.
+func (sv *service) limits() api.Limits {
+	l := api.Limits{ItemBytes: sv.c.MaxBody, PlanBytes: sv.c.Maintenance.PlanBytes, MinRate: sv.c.MinRate}
+	if l.MinRate == 0 {
+		l.MinRate = -1 // any; to api 0 is the default
+	}
+	return l
 }

@@ -32,6 +32,7 @@ type serverOptions struct {
 	Authorize func(repository string, p repo.Principal) repo.Principal
 	Root      string
 	Limits    api.Limits
+	Proxies   *api.Proxies // nil: those on this machine
 	Log       *slog.Logger
 	// Maintenance are the settings of jobs. With Maintain the server also does its own maintenance, and Tasks with it.
 	Maintenance config.Maintenance
@@ -126,7 +127,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	}
 	srv.api, err = api.New(api.Options{
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
-		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits,
+		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Version: version(),
 	})

@@ -8,6 +8,7 @@ package config
 import (
 	"time"
 
+	"packhouse/api"
 	"packhouse/repo"
 	"packhouse/repo/policy"
 )
@@ -25,6 +26,8 @@ type Config struct {
 	LogLevel      string        // debug, info, warn or error
 	Drain         time.Duration // how long running requests may take at a stop
 	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
+	MinRate       int64         // bytes a second that a client must send or read on average; 0: any
+	Proxies       []string      // peers that are believed for whom they ask, see api.ParseProxies
 	ObjectLockTTL time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
 	Policy       // of repositories that have no [[repository]] of their own
@@ -98,6 +101,8 @@ func Defaults() Config {
 		LogFormat: "pretty",
 		LogLevel:  "info",
 		Drain:     30 * time.Second,
+		MinRate:   16 << 10,
+		Proxies:   api.DefaultProxies,
 		Policy: Policy{
 			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	"packhouse/api"
 	"packhouse/api/vger"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
@@ -220,6 +221,11 @@ func serverKeys() table[Config] {
 	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
 	keys["drain"] = duration(func(c *Config) *time.Duration { return &c.Drain }, 0)
 	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, ParseSize)
+	keys["min_rate"] = size(func(c *Config) *int64 { return &c.MinRate }, ParseSize)
+	keys["trusted_proxies"] = texts(func(c *Config) *[]string { return &c.Proxies }, func(s string) error {
+		_, err := api.ParseProxies([]string{s})
+		return err
+	})
 	keys["object_lock_ttl"] = func(c *Config, value any) error {
 		if err := duration(func(c *Config) *time.Duration { return &c.ObjectLockTTL }, 0)(c, value); err != nil {
 			return err
