@@ -125,6 +125,12 @@ func (x *Index) commit(groups []*group) {
 		if err = x.transact(groups); err == nil {
 			return
 		}
+		if err == errReaches {
+			half := len(groups) / 2
+			x.commit(groups[:half])
+			x.commit(groups[half:])
+			return
+		}
 		_, none := errors.AsType[*unchanged](err)
 		if none && len(groups) > 1 { // a damaged page, perhaps: who does not need it must not suffer
 			x.note(err)
@@ -164,7 +170,7 @@ func (x *Index) outcome(err error) error {
 // transact evaluates the groups, one after the other, and makes the rows that they change durable with one record of the log.
 // Then readers see them. Failed groups have their error and left no trace. A returned error is about all of them.
 func (x *Index) transact(groups []*group) error {
-	t, counters, lastBackup, err := x.evaluate(groups)
+	t, counters, lastBackup, err := x.prepare(groups)
 	if err != nil || len(t.changed) == 0 {
 		return err
 	}
@@ -178,12 +184,12 @@ func (x *Index) transact(groups []*group) error {
 	if x.log == nil {
 		err = x.writeRows(t.over, end)
 	} else {
-		end, err = x.appendRows(t, rows)
+		end, err = x.appendGroup(t.group)
 	}
 	if err != nil {
 		return err
 	}
-	if x.log != nil {
+	if t.hasMeta && t.group.InOne() {
 		x.metaIn = t.group.Segment()
 	}
 	if x.opts.AfterCommit != nil {
@@ -208,13 +214,46 @@ func (x *Index) transact(groups []*group) error {
 	return nil
 }
 
-// evaluate carries out the groups on the last state, in an overlay of their own.
-func (x *Index) evaluate(groups []*group) (t *tx, counters Counters, lastBackup *time.Time, err error) {
+// errReaches is of groups that would reach over the end of a segment of the log together: half of them may not.
+var errReaches = errors.New("groups reach over the end of a segment")
+
+// prepare evaluates the groups, and gives the rows to the group of the log that already has their payloads. Where there are payloads, all
+// of that lies in one segment: else the rows of an item, which a file that is made anew needs, could go with the one segment while
+// the bytes lie in the other. So there is a transaction of fewer groups, or one group begins in the next segment. Only a group
+// that is larger than a segment lies in several.
+func (x *Index) prepare(groups []*group) (t *tx, counters Counters, lastBackup *time.Time, err error) {
+	for _, skip := range []bool{false, true} {
+		t, counters, lastBackup, err = x.evaluate(groups, skip)
+		if err != nil || len(t.changed) == 0 || x.log == nil {
+			return t, counters, lastBackup, err
+		}
+		if err := x.addRows(t); err != nil {
+			return nil, Counters{}, nil, err
+		}
+		switch {
+		case !t.hasPayloads || t.group.InOne():
+			return t, counters, lastBackup, nil
+		case len(groups) > 1:
+			return nil, Counters{}, nil, errReaches
+		case int64(t.group.Size()) > x.log.MaxRecord():
+			return t, counters, lastBackup, nil
+		}
+	}
+	return t, counters, lastBackup, nil
+}
+
+// evaluate carries out the groups on the last state, in an overlay of their own. skip: what they add to the log begins in its next segment.
+func (x *Index) evaluate(groups []*group, skip bool) (t *tx, counters Counters, lastBackup *time.Time, err error) {
 	var group *journal.Group
 	if x.log != nil {
 		group = &x.group
 		if err := x.log.Begin(group, nil); err != nil {
 			return nil, Counters{}, nil, x.logError(err)
+		}
+		if skip {
+			if err := group.Skip(); err != nil {
+				return nil, Counters{}, nil, &unchanged{x.logError(err)}
+			}
 		}
 	}
 	v, err := x.snapshots.acquire()

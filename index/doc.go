@@ -48,10 +48,10 @@
 //
 // The bytes of an item that comes with them (Put.Payload) are in the group that has its row, and durable with it. Its ref says where they
 // were written first. Relocate writes them again, under the same ref, and a row of bucket moved says where: the group also has the rows
-// of the item, as they are. So each live item has its bytes and its rows in segments that stay. A checkpoint unlinks a segment when the file has its rows
-// and no ref leads to a payload in it.
+// of the item, as they are. A group with payloads lies in one segment (Index.prepare). So each live item has its bytes and its rows in a segment that
+// stays. A checkpoint unlinks a segment when the file has its rows and no ref leads to a payload in it.
 //
-// The first group in each segment has the meta values too. An index that is lost is made anew from a copy of its file and the log beside it (ReadLog).
+// In each segment, the first group that lies in it alone has the meta values too. An index that is lost is made anew from a copy of its file and the log beside it (ReadLog).
 //
 // # History
 //

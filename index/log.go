@@ -193,27 +193,32 @@ func (x *Index) logError(err error) error {
 	return err
 }
 
-// appendRows makes the rows of a transaction durable in the log, with the payloads to which they refer. It takes as many records as the rows
-// need.
-func (x *Index) appendRows(t *tx, rows []rowID) (end journal.Position, err error) {
-	body := appendRows(x.encoded[:0], t.over, rows)
+// addRows puts the rows of a transaction into its group of the log, behind the payloads to which they refer. It takes as many records as
+// the rows need.
+func (x *Index) addRows(t *tx) error {
+	body := appendRows(x.encoded[:0], t.over, t.rows())
 	if cap(body) <= keepEncoded {
 		x.encoded = body
 	}
 	for len(body) > 0 {
 		n := min(len(body), maxBody, int(x.log.MaxRecord()))
 		if err := t.group.Record(journal.KindRows, body[:n]); err != nil {
-			return 0, &unchanged{x.logError(err)}
+			return &unchanged{x.logError(err)}
 		}
 		body = body[n:]
 	}
-	if err := x.log.Append(context.Background(), t.group); err != nil {
+	return nil
+}
+
+// appendGroup makes a group durable in the log, and returns where the next one begins.
+func (x *Index) appendGroup(g *journal.Group) (end journal.Position, err error) {
+	if err := x.log.Append(context.Background(), g); err != nil {
 		if err = x.logError(err); !errors.Is(err, journal.ErrFailed) { // of what comes before the first write, or taken back
 			err = &unchanged{err}
 		}
 		return 0, err
 	}
-	return t.group.End(), nil
+	return g.End(), nil
 }
 
 // maxBody is how many bytes of rows one record has at most.

@@ -100,6 +100,7 @@ func (t *tx) place(payload []byte) (at journal.Place, err error) {
 	if err != nil {
 		return at, err
 	}
+	t.hasPayloads = true
 	segment := t.group.Segment()
 	at = journal.Place{Segment: segment, Offset: int64(p - segment), Length: int64(len(payload))}
 	return at, t.countPayload(at, +1)

@@ -294,6 +294,7 @@ func (t *tx) repeatMeta() {
 	for _, r := range rows {
 		t.set(t.meta, r.key, r.value)
 	}
+	t.hasMeta = true
 	t.stand()
 }
 

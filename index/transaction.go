@@ -26,7 +26,9 @@ type tx struct {
 	log     []step  // of the current group, in order
 	changed []rowID // by groups that stand; may have a row more than once
 
-	group *journal.Group // that takes the payloads; nil: there is no log
+	group       *journal.Group // that takes the payloads; nil: there is no log
+	hasPayloads bool           // there are some in the group
+	hasMeta     bool           // the meta values are among the rows, see repeatMeta
 }
 
 // A rowID names a row.
@@ -99,7 +101,8 @@ func (t *tx) stand() {
 // rows are the changed ones, sorted, each once. What the overlay says of them is their new value.
 func (t *tx) rows() []rowID {
 	slices.SortFunc(t.changed, func(a, b rowID) int { return cmp.Or(cmp.Compare(a.bucket, b.bucket), strings.Compare(a.key, b.key)) })
-	return slices.Compact(t.changed)
+	t.changed = slices.Compact(t.changed)
+	return t.changed
 }
 
 // Rows of bucket meta that count up: each gives numbers to the rows of one bucket.

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"hash/crc32"
+	"slices"
 	"sync"
 	"time"
 )
@@ -173,6 +174,25 @@ func (g *Group) fit(n int64) error {
 	if g.at+need <= g.segment.end() {
 		return nil
 	}
+	return g.next()
+}
+
+// Skip lets a group to which nothing was added begin in the next segment; the rest of this one stays unused.
+// Errors: as of Begin.
+func (g *Group) Skip() error {
+	if g.sealed {
+		return errSealed
+	}
+	return g.next()
+}
+
+// InOne tells whether all records of the group lie in one segment, so that the group is whole as long as that is there.
+func (g *Group) InOne() bool {
+	return !slices.ContainsFunc(g.pieces, func(p piece) bool { return !p.ends && p.segment != g.segment })
+}
+
+// next goes on in the next segment.
+func (g *Group) next() error {
 	next, err := g.log.segmentAfter(g.segment)
 	if err != nil {
 		return err

@@ -59,6 +59,57 @@ func TestAppendAndReplay(t *testing.T) {
 	}
 }
 
+// TestSkip: a group that skips the rest of a segment is read without that, and tells that it lies in one segment; one that reaches over its end does not.
+func TestSkip(t *testing.T) {
+	o := options(newDir(t), quick())
+	l := newLog(t, o)
+	mustAdd(t, l, makeGroup(0))
+	var skipped, long journal.Group
+	if err := errors.Join(l.Begin(&skipped, nil), skipped.Skip()); err != nil {
+		t.Fatal(err)
+	}
+	at, err := skipped.Payload(content(1, 300))
+	if err = errors.Join(err, skipped.Record(journal.KindRows, content(2, 30)), l.Append(t.Context(), &skipped)); err != nil {
+		t.Fatal(err)
+	}
+	if err := l.Begin(&long, nil); err != nil {
+		t.Fatal(err)
+	}
+	for range 3 {
+		if _, err := long.Payload(content(3, int(o.SegmentSize/2))); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := errors.Join(long.Record(journal.KindRows, nil), l.Append(t.Context(), &long)); err != nil {
+		t.Fatal(err)
+	}
+	if !skipped.InOne() || long.InOne() || skipped.Segment() != journal.Position(o.SegmentSize) {
+		t.Errorf("in one segment: %v, that at %d, and %v", skipped.InOne(), skipped.Segment(), long.InOne())
+	}
+	if err := errors.Join(l.RemoveSegment(0), l.Close()); err != nil {
+		t.Fatal(err)
+	}
+	o.ReadOnly = true
+	l, err = journal.Open(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var bodies int
+	found, err := l.Salvage(t.Context(), 0, 0, func(r journal.Replayed, _ bool) error {
+		bodies += len(r.Body)
+		return nil
+	})
+	if err != nil || found.Groups != 2 || bodies != 30 {
+		t.Errorf("salvage: %+v, %v, bodies of %d bytes", found, err, bodies)
+	}
+	if b, err := l.ReadPayload(at, 300, nil); err != nil || !bytes.Equal(b, content(1, 300)) {
+		t.Errorf("payload: %d bytes, %v", len(b), err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestLargeGroup: a group reaches over several segments, and a record's payloads do.
 func TestLargeGroup(t *testing.T) {
 	o := options(newDir(t), quick())

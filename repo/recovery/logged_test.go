@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -183,6 +184,73 @@ func TestRebuildOfDamagedBytes(t *testing.T) {
 	}
 	if h := a.Repository().Health(); h.Damaged != 1 || h.Missing != 0 {
 		t.Errorf("health: %+v", h)
+	}
+}
+
+// TestRebuildBehindTheFirstSegments: the log tells whose it is, also when its first segments have gone and none was begun by a payload.
+func TestRebuildBehindTheFirstSegments(t *testing.T) {
+	const all, left = 1200, 300
+	l := loseSmall(t, index.MaxPayload, 0, func(a *repo.Access) {
+		var gone []string
+		for i := range all {
+			key := fmt.Sprintf("archives/%064d", i)
+			mustPut(t, a, key, "x")
+			if i < all-left {
+				gone = append(gone, key)
+			}
+		}
+		if _, err := a.DeleteAll(ctx, gone); err != nil {
+			t.Fatal(err)
+		}
+		waitReclaimed(t, a.Repository(), a.Repository().Now)
+		if _, err := a.Repository().Vacuum(ctx, nil, nil); err != nil {
+			t.Fatal(err)
+		}
+	})
+	a, report := l.rebuild(t)
+	if report.Snapshot != "" || report.Items != left || a.Repository().Dialect() != "test" {
+		t.Errorf("dialect %q, report: %+v, want %d items", a.Repository().Dialect(), report, left)
+	}
+}
+
+// TestRebuildWhereSegmentsWent: the rows of an item go with no segment but that in which its bytes lie, also where many were stored at once: whichever
+// segments have gone, those that are there have their items.
+func TestRebuildWhereSegmentsWent(t *testing.T) {
+	for odd := range 2 {
+		t.Run(fmt.Sprint(odd), func(t *testing.T) {
+			want := make(map[string]string)
+			l := loseSmall(t, index.MaxPayload, 0, func(a *repo.Access) {
+				var clients sync.WaitGroup
+				for i := range 96 {
+					key, body := fmt.Sprintf("packs/%02d", i), strings.Repeat(fmt.Sprintf("%02d", i), 10_000)
+					want[key] = body
+					clients.Go(func() { mustPut(t, a, key, body) })
+				}
+				clients.Wait()
+				var gone []string
+				for key := range want {
+					entry, err := a.Repository().Entry(key)
+					if err != nil {
+						t.Fatal(err)
+					}
+					if place, _ := journal.ParseRef(entry.Item.Ref); int(place.Segment/(256<<10))%2 == odd {
+						gone = append(gone, key)
+						delete(want, key)
+					}
+				}
+				if _, err := a.DeleteAll(ctx, gone); err != nil {
+					t.Fatal(err)
+				}
+				waitReclaimed(t, a.Repository(), a.Repository().Now)
+				if _, err := a.Repository().Vacuum(ctx, nil, nil); err != nil {
+					t.Fatal(err)
+				}
+			})
+			a, report := l.rebuild(t)
+			if got := contents(t, a); report.Snapshot != "" || !maps.Equal(got, want) {
+				t.Errorf("%d items, want %d; report: %+v", len(got), len(want), report)
+			}
+		})
 	}
 }
 
