@@ -14,13 +14,17 @@ import (
 )
 
 // A vacuum wins back what the log takes beyond what is live in it. A segment goes when nothing in it is needed; one of which less than half is
-// live is emptied first: what is live is stored again at the end of the log, under the same refs. Until that is durable the
+// live, or rows of what is, is emptied first: what is live is stored again at the end of the log, under the same refs. Until that is durable the
 // refs lead to the old place, and the segment is unlinked by the checkpoint that follows, so that after a crash at any moment there are one
 // or two copies, of which one is referred to.
 
 const (
 	vacuumBatch = 2 << 20 // bytes that one transaction stores again: a writer waits for no more than that
 	vacuumRefs  = 1024    // and at most so many items
+
+	// rowsOf is about what the rows of an item take that are stored again with it. Without them, a segment of items of a hundred bytes
+	// would be as sparse after a vacuum as before, and emptied again and again.
+	rowsOf = 512
 )
 
 // vacuum is the state between two of them.
@@ -85,14 +89,14 @@ func (r *Repository) Sparse() (segments, live int64, err error) {
 	return int64(len(all)), live, r.translate(err)
 }
 
-// sparse are the segments of which less than half is live, but for those that could not be emptied.
+// sparse are the segments of which less than half is live, with rows, but for those that could not be emptied.
 func (r *Repository) sparse() (sparse []index.LogSegment, err error) {
 	all, err := r.index.Segments()
 	if err != nil {
 		return nil, err
 	}
 	for _, s := range all[:max(len(all)-1, 0)] { // the last one is being written to
-		if s.Blobs > 0 && s.Live < s.Bytes/2 && !r.vacuum.passesOver(s.First) {
+		if s.Blobs > 0 && s.Live+s.Blobs*rowsOf < s.Bytes/2 && !r.vacuum.passesOver(s.First) {
 			sparse = append(sparse, s)
 		}
 	}
@@ -203,7 +207,7 @@ func (w *emptying) some(ctx context.Context) (more bool, err error) {
 			return false, err
 		}
 		batch = append(batch, index.Relocate{Ref: ref, Payload: payload})
-		if bytes += len(payload); bytes >= vacuumBatch {
+		if bytes += len(payload); int64(bytes) >= min(vacuumBatch, w.segment.Bytes/8) { // much less than a segment, whatever that has
 			break
 		}
 	}

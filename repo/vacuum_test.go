@@ -145,6 +145,62 @@ func TestVacuum(t *testing.T) {
 	}
 }
 
+// TestVacuumOfTinyItems: items whose rows take more than their bytes are no reason for a vacuum, and what it has stored again is none for the next.
+func TestVacuumOfTinyItems(t *testing.T) {
+	s := newSet(t, inSegments)
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{})
+	var gone []string
+	for i := range 6000 {
+		key := fmt.Sprintf("archives/%064d", i)
+		mustPut(t, a, key, "tiny")
+		if i%4 > 0 {
+			gone = append(gone, key)
+		}
+	}
+	if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items != 0 {
+		t.Errorf("vacuum while all is live: %+v, %v", report, err)
+	}
+	if _, err := a.DeleteAll(ctx, gone); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the trash to empty", func() bool { return r.Usage().TrashItems == 0 })
+	if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items < 1000 {
+		t.Errorf("vacuum where most is gone: %+v, %v", report, err)
+	}
+	if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items > 300 {
+		t.Errorf("vacuum behind a vacuum: %+v, %v", report, err)
+	}
+}
+
+// TestVacuumLeavesFullSegments: a segment is not taken for larger than it is because those behind it have gone.
+func TestVacuumLeavesFullSegments(t *testing.T) {
+	s := newSet(t, func(o *datadir.Options) { o.Small = index.MaxPayload }) // segments as they are
+	r := create(t, s, "r")
+	a := r.As(repo.Principal{})
+	body := strings.Repeat("0123456789abcdef", 8<<10)
+	var gone []string
+	for i := range 4 * 128 {
+		key := fmt.Sprintf("packs/%03d", i)
+		mustPut(t, a, key, body)
+		if i >= 126 && i < 3*128 {
+			gone = append(gone, key)
+		}
+	}
+	if _, err := a.DeleteAll(ctx, gone); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the trash to empty", func() bool { return r.Usage().TrashItems == 0 })
+	for range 2 { // the first may empty the segments in which nearly all is gone
+		if report, err := r.Vacuum(ctx, nil, nil); err != nil || report.Items > 8 {
+			t.Errorf("vacuum: %+v, %v", report, err)
+		}
+	}
+	if u, err := r.LogUsage(); err != nil || u.Bytes > 48<<20 {
+		t.Errorf("log: %+v, %v", u, err)
+	}
+}
+
 // TestVacuumOfTheTrash: what can be restored is live.
 func TestVacuumOfTheTrash(t *testing.T) {
 	grace := time.Duration(0)
