@@ -39,14 +39,36 @@ func (b *rebuilder) keepDamaged(names []string) error {
 	return vfs.WithoutPath(b.o.FS.SyncDir(dir))
 }
 
-// adoptLogged takes in what the log says behind a gap, oldest first.
+// adoptLogged takes in what the log says behind a gap, oldest first. What goes elsewhere leaves its key before anything comes to one: the
+// order is that in which the log names items last, which says nothing of when they left their keys, and they may have changed places.
 func (b *rebuilder) adoptLogged(all []index.Logged) error {
+	for _, l := range all {
+		if err := b.stepAside(l); err != nil {
+			return err
+		}
+	}
 	for _, l := range all {
 		if err := b.adoptOne(l); err != nil {
 			return err
 		}
 	}
 	return b.flush()
+}
+
+// stepAside takes an item that the snapshot has under another key from that.
+func (b *rebuilder) stepAside(l index.Logged) error {
+	if l.State != index.LoggedItem {
+		return nil
+	}
+	key, known, err := b.index.HasRef(l.Item.Ref)
+	if err != nil || !known || key == l.Key {
+		return err
+	}
+	if entry, err := b.index.Get(key); err != nil || entry.Dir || entry.Item.Ref != l.Item.Ref {
+		return nil // it is in the trash, or kept
+	}
+	_, err = b.index.Apply(b.ctx, index.Move{From: key, To: aside(l.Item.Ref), Exempt: true, Limit: -1, Now: b.o.Now()})
+	return err
 }
 
 // adoptOne makes an item of the log what the log says of it last.
@@ -123,12 +145,16 @@ func (b *rebuilder) follow(l index.Logged, key string) error {
 		return nil
 	}
 	_, err = b.index.Apply(b.ctx, changes...)
+	if refused(err) && l.State == index.LoggedItem { // a directory has taken the key
+		b.o.Logger.Warn("the key of an item cannot be used; it can be restored from the trash under another key", "key", l.Key, "error", err)
+		b.report.Superseded++
+		move := index.Move{From: key, To: spare(l.Key), Exempt: true, Limit: -1, Now: now}
+		changes = append(changes[:1], move, index.Delete{Key: move.To, IfRef: l.Item.Ref, Now: now, TrashUntil: until})
+		_, err = b.index.Apply(b.ctx, changes...)
+	}
 	if refused(err) {
 		b.o.Logger.Warn("an item stays where it was", "key", key, "error", err)
-		_, err = b.index.Apply(b.ctx, changes[:min(len(changes), 1)]...)
-		if refused(err) {
-			return nil
-		}
+		return nil
 	}
 	return err
 }

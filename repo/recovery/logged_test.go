@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -251,6 +252,75 @@ func TestRebuildWhereSegmentsWent(t *testing.T) {
 				t.Errorf("%d items, want %d; report: %+v", len(got), len(want), report)
 			}
 		})
+	}
+}
+
+// TestRebuildOfMovedItems: behind a gap too, items are where they went last: those that changed places, one whose former key another has, also
+// where a vacuum has named it later than that, and one whose new key had been a directory's.
+func TestRebuildOfMovedItems(t *testing.T) {
+	var gap []string
+	large := strings.Repeat("f", 100_000)
+	l := loseSmall(t, index.MaxPayload, time.Hour, func(a *repo.Access) {
+		for _, key := range []string{"x", "y", "old", "vacuumed", "dir/in it", "into"} {
+			mustPut(t, a, key, key)
+		}
+		mustPut(t, a, "large/0", large)
+		mustPut(t, a, "large/1", large)
+		if _, err := a.Repository().Snapshot(ctx, 1); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 8 {
+			mustPut(t, a, fmt.Sprintf("gap/%d", i), large)
+			entry, err := a.Repository().Entry(fmt.Sprintf("gap/%d", i))
+			if err != nil {
+				t.Fatal(err)
+			}
+			place, _ := journal.ParseRef(entry.Item.Ref)
+			gap = append(gap, fmt.Sprintf("%016x", uint64(place.Segment)))
+		}
+		move := func(from, to string) {
+			t.Helper()
+			if err := a.Move(ctx, from, to); err != nil {
+				t.Fatal(err)
+			}
+		}
+		move("x", "z")
+		move("y", "x")
+		move("z", "y")
+		move("old", "new")
+		mustPut(t, a, "old", "newer")
+		move("vacuumed", "elsewhere")
+		mustPut(t, a, "vacuumed", "newer")
+		_, deleteErr := a.DeleteAll(ctx, []string{"large/0", "large/1"})
+		_, emptyErr := a.Repository().EmptyTrash(ctx, a.Repository().Now().Add(time.Hour))
+		report, err := a.Repository().Vacuum(ctx, nil, nil)
+		if err := errors.Join(deleteErr, emptyErr, err); err != nil || report.Items < 6 {
+			t.Fatalf("vacuum: %+v, %v", report, err)
+		}
+		move("dir/in it", "out")
+		if err := a.RemoveDir(ctx, "dir"); err != nil {
+			t.Fatal(err)
+		}
+		move("into", "dir")
+	})
+	if err := os.Remove(filepath.Join(l.path, index.LogDir, gap[4])); err != nil { // neither the first nor the last
+		t.Fatal(err)
+	}
+	a, report := l.rebuild(t)
+	if report.Replayed || report.Snapshot == "" {
+		t.Errorf("report: %+v, want a gap behind the snapshot", report)
+	}
+	for key, body := range map[string]string{
+		"x": "y", "y": "x", "new": "old", "old": "newer", "elsewhere": "vacuumed", "vacuumed": "newer", "out": "dir/in it",
+	} {
+		wantContent(t, a, key, body)
+	}
+	// A directory that was removed may be back. Then the item that has its name can be restored.
+	if body, err := get(a, "dir"); err != nil || body != "into" {
+		restorable := slices.ContainsFunc(trash(t, a.Repository()), func(row index.Removed) bool { return row.Key == "lost+found:dir" })
+		if !restorable {
+			t.Errorf("the item under the name of a directory: %q, %v", body, err)
+		}
 	}
 }
 

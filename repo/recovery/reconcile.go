@@ -244,11 +244,13 @@ func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l layout.Lab
 func (b *rebuilder) bury(key, ref string, at time.Time, store func(key string) index.Mutation) error {
 	mutations := b.buryUnder(key, ref, at, store)
 	if entry, err := b.index.Get(key); err == nil && !entry.Dir {
-		aside := "lost+found:" + hex.EncodeToString([]byte(ref))
-		mutations = slices.Concat([]index.Mutation{index.Move{From: key, To: aside, Exempt: true, Limit: -1, Now: at}}, mutations, []index.Mutation{index.Move{From: aside, To: key, Exempt: true, Limit: -1, Now: at}})
+		mutations = slices.Concat([]index.Mutation{index.Move{From: key, To: aside(ref), Exempt: true, Limit: -1, Now: at}}, mutations, []index.Mutation{index.Move{From: aside(ref), To: key, Exempt: true, Limit: -1, Now: at}})
 	}
 	return b.queue(adoption{key: key, mutations: mutations, instead: b.buryUnder(spare(key), ref, at, store), buried: true})
 }
+
+// aside is a key that no other item has, where one waits.
+func aside(ref string) string { return "lost+found:" + hex.EncodeToString([]byte(ref)) }
 
 func (b *rebuilder) buryUnder(key, ref string, at time.Time, store func(key string) index.Mutation) []index.Mutation {
 	return []index.Mutation{store(key), index.Delete{Key: key, IfRef: ref, Now: at, TrashUntil: b.o.Now().Add(rebuildGrace)}}
