@@ -65,6 +65,15 @@ func (l *diskLedger) oldestKept() (owner *Repository) {
 	return owner
 }
 
+// vacuumSoon has the logs of all repositories emptied of what is not needed, in the background.
+func (l *diskLedger) vacuumSoon() {
+	l.members.Lock()
+	defer l.members.Unlock()
+	for r := range l.open {
+		r.vacuum.soon()
+	}
+}
+
 // diskReservation is disk space set aside for work under way. It ends once. It is safe for concurrent use: the outputs of
 // a plan share one.
 type diskReservation struct {
@@ -103,7 +112,7 @@ func (d *diskReservation) grow(bytes int64) error {
 }
 
 // orSpare calls try, which also says by how many bytes the disk is short when it refuses for that. Then what is kept after
-// compactions gives way, and it is tried again.
+// compactions gives way, and it is tried again. Who is refused in the end may find space later: vacuums begin.
 func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	short, err := try()
 	if short <= 0 {
@@ -113,7 +122,11 @@ func (r *Repository) orSpare(try func() (short int64, err error)) error {
 	l.sparing.Lock()
 	defer l.sparing.Unlock()
 	for {
-		if short, err = try(); short <= 0 || !r.spareDisk(short) {
+		if short, err = try(); short <= 0 {
+			return err
+		}
+		if !r.spareDisk(short) {
+			l.vacuumSoon()
 			return err
 		}
 		// Others may take what has become free: then more gives way.

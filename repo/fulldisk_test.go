@@ -83,3 +83,41 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// TestFullDiskOfSmallItems: who is told that the disk is full, and removes items that lie in the log, can store others soon after that, in any
+// repository of the disk.
+func TestFullDiskOfSmallItems(t *testing.T) {
+	const mib = 1 << 20
+	s := newSet(t, func(o *datadir.Options) {
+		inSegments(o)
+		o.Dir = smallDisk(t, 48*mib)
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 4 * mib} }
+	})
+	a, other := create(t, s, "r").As(repo.Principal{}), create(t, s, "other").As(repo.Principal{})
+	body := strings.Repeat("x", 64<<10)
+	n := 0
+	for ; ; n++ {
+		_, err := put(a, fmt.Sprintf("packs/%d", n), body)
+		if errors.Is(err, repo.ErrNoSpace) {
+			break
+		}
+		if err != nil || n > 10_000 {
+			t.Fatalf("put %d: %v", n, err)
+		}
+	}
+	for i := range n {
+		if i%8 == 0 {
+			continue
+		}
+		if err := a.Delete(ctx, fmt.Sprintf("packs/%d", i)); err != nil {
+			t.Fatalf("delete on a full disk: %v", err)
+		}
+	}
+	waitFor(t, "space for what is stored then", func() bool {
+		_, err := put(other, "packs/again", body)
+		return err == nil
+	})
+	for i := 0; i < n; i += 8 {
+		wantContent(t, a, fmt.Sprintf("packs/%d", i), body)
+	}
+}

@@ -222,6 +222,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 		hashes: newHashings(), wake: make(chan struct{}, 1),
 	}
 	r.sweeps.init()
+	r.vacuum.short = make(chan struct{}, 1)
 	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
 		err = r.load(ctx)
 	}
@@ -247,6 +248,7 @@ func (r *Repository) start() {
 	ctx, stop := context.WithCancel(context.Background())
 	r.stop = stop
 	r.background.Go(func() { r.reclaim(ctx) })
+	r.background.Go(func() { r.vacuumWhenShort(ctx) })
 	r.startSweeps(ctx)
 }
 

@@ -27,12 +27,46 @@ const (
 	rowsOf = 512
 )
 
+// shortAgain is how long after a vacuum because the disk was short the next one begins.
+const shortAgain = 10 * time.Second
+
 // vacuum is the state between two of them.
 type vacuum struct {
-	one sync.Mutex // held over one
+	one   sync.Mutex    // held over one
+	short chan struct{} // the disk is short: one is wanted now; capacity 1
 
 	mu   sync.Mutex                // held for a look at left
 	left map[journal.Position]bool // segments that could not be emptied, as something in them cannot be read; guarded by mu
+}
+
+// soon asks for a vacuum.
+func (v *vacuum) soon() {
+	select {
+	case v.short <- struct{}{}:
+	default:
+	}
+}
+
+// vacuumWhenShort makes a vacuum when the disk was short, until ctx ends: small items that were removed take their space until then, and who is refused
+// for want of space is told to remove some.
+func (r *Repository) vacuumWhenShort(ctx context.Context) {
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-r.vacuum.short:
+		}
+		report, err := r.Vacuum(ctx, nil, nil)
+		if report.Segments > 0 {
+			r.env.Logger.Info("the disk was short: segments of the log were emptied", "repository", filepath.Base(r.dir), "segments", report.Segments, "freed", report.Freed, "written", report.Moved)
+		}
+		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrReadOnly) {
+			r.env.Logger.Warn("the disk is short, and the log could not be emptied of what is not needed", "repository", filepath.Base(r.dir), "error", err)
+		}
+		if rest(ctx, shortAgain) != nil {
+			return
+		}
+	}
 }
 
 // passOver leaves a segment to the first vacuum after the next start.
