@@ -2,7 +2,9 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -10,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"packhouse/api/holder"
 )
 
 // TestDataID: what the first start prints is what the configuration may demand, and then nothing else is taken for the
@@ -218,6 +222,25 @@ func page(t *testing.T, s *running, path string) string {
 		t.Fatalf("%s: got %d %s, %v", path, resp.StatusCode, text, err)
 	}
 	return string(text)
+}
+
+// TestReattachAgain: an attempt to take the data directory again may fail behind the claim of it. The next one does not fail because this process
+// has claimed it.
+func TestReattachAgain(t *testing.T) {
+	claim, err := holder.ClaimData(t.Context(), t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	srv := &server{o: serverOptions{Claim: claim, Log: slog.New(slog.DiscardHandler)}}
+	for range 2 {
+		srv.letGo()
+		for range 2 {
+			if err := errors.Join(srv.reattach(), claim.Attached()); err != nil {
+				t.Errorf("reattach: %v", err)
+			}
+		}
+	}
+	srv.letGo()
 }
 
 // TestStopWhileAway: a server whose directory is away ends as any other.

@@ -257,6 +257,9 @@ func (srv *server) reattach() error {
 	if srv.ended {
 		return fmt.Errorf("%w: the server is stopping", repo.ErrBusy)
 	}
+	if !srv.suspended {
+		return nil // it was claimed by an attempt that failed behind this, or is about to be let go
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), reattachPatience)
 	defer cancel()
 	if err := srv.o.Claim.Resume(ctx); err != nil {

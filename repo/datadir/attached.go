@@ -161,7 +161,11 @@ func (s *Set) examineData(info fs.FileInfo, thorough bool) error {
 		return s.detachedError(err)
 	}
 	if thorough && s.o.Identity != "" {
-		if id, err := Identity(s.o.FS, s.o.Dir); err != nil || id != s.o.Identity {
+		id, err := Identity(s.o.FS, s.o.Dir)
+		if vfs.NotBegun(err) {
+			return nil // for want of a descriptor: that says nothing of the directory
+		}
+		if err != nil || id != s.o.Identity {
 			return s.detachedError(nil)
 		}
 	}

@@ -515,6 +515,36 @@ func TestForeignDataDirectory(t *testing.T) {
 	}
 }
 
+// exhausted is a file system of a process that has as many files open as it may.
+type exhausted struct {
+	vfs.FS
+	now atomic.Bool
+}
+
+func (e *exhausted) Open(name string) (vfs.File, error) {
+	if e.now.Load() {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: unix.EMFILE}
+	}
+	return e.FS.Open(name)
+}
+
+// TestNoDescriptorIsNoLoss: that the identity cannot be read for want of a descriptor does not detach the data directory.
+func TestNoDescriptorIsNoLoss(t *testing.T) {
+	dir := memoryDir(t)
+	id := identified(t, dir)
+	fsys := &exhausted{FS: vfs.OS()}
+	s := newSet(t, func(o *datadir.Options) { o.Dir, o.Identity, o.FS = dir, id, fsys })
+	create(t, s, "r")
+	fsys.now.Store(true)
+	if err := s.Refresh(); err != nil {
+		t.Errorf("refresh without descriptors: %v", err)
+	}
+	fsys.now.Store(false)
+	if err := s.Refresh(); err != nil {
+		t.Errorf("refresh with descriptors: %v", err)
+	}
+}
+
 func TestIdentity(t *testing.T) {
 	dir := t.TempDir()
 	if _, err := datadir.Identity(vfs.OS(), dir); !errors.Is(err, datadir.ErrNoIdentity) {
