@@ -15,6 +15,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/compact"
 	"packhouse/repo"
 )
 
@@ -126,6 +127,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 
 // awaitIdle returns when there was nothing to do for a time, or ctx has ended. existed becomes true once there is a repository.
 func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *atomic.Bool) {
+	vacuumed := false
 	for ctx.Err() == nil {
 		limit := idle
 		if srv.empty() {
@@ -137,13 +139,29 @@ func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *a
 		// A compaction goes on although its client has left: the next one asks for its result.
 		// So does the removal of what it destroyed, which nobody would finish.
 		if rest <= 0 && srv.api.Active() == 0 && srv.components.engine.Active() == 0 && !srv.components.set.Sweeping() {
-			return
+			if vacuumed || !srv.vacuum(ctx) {
+				return
+			}
+			vacuumed = true // and goes on as long as the engine is active
 		}
 		select {
 		case <-ctx.Done():
 		case <-time.After(max(rest, 50*time.Millisecond)):
 		}
 	}
+}
+
+// vacuum begins one where small items that were removed take more of the log than those that are there: a process that comes and goes does
+// no maintenance otherwise, and where no server runs nobody would ever do this. It returns whether one has begun.
+func (srv *server) vacuum(ctx context.Context) (begun bool) {
+	for name, r := range srv.components.set.Opened() {
+		job, err := srv.components.engine.SubmitVacuum(ctx, r, "maintenance", compact.WhenNow)
+		if err != nil && ctx.Err() == nil {
+			srv.o.Log.Warn("the log could not be emptied of what is not needed", "repository", name, "error", err)
+		}
+		begun = begun || err == nil && job.ID != ""
+	}
+	return begun
 }
 
 // policyAbove is what the server of the data directory around a repository, running or not, was told of it.

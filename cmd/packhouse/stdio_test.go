@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"packhouse/api/holder"
+	"packhouse/index"
 	"packhouse/repo/layout"
 )
 
@@ -148,6 +149,49 @@ func TestStdioStory(t *testing.T) {
 		_, err := os.Stat(dir)
 		return errors.Is(err, os.ErrNotExist)
 	})
+}
+
+// TestStdioVacuums: where no server runs, the holder gives back what removed items take of the log, before it ends.
+func TestStdioVacuums(t *testing.T) {
+	dir := filepath.Join(tempDir(t), "repository")
+	logBytes := func() (bytes int64) {
+		files, err := filepath.Glob(filepath.Join(dir, index.LogDir, "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range files {
+			if info, err := os.Stat(name); err == nil {
+				bytes += info.Size()
+			}
+		}
+		return bytes
+	}
+	c := stdioAt(t, dir)
+	c.want(t, http.StatusOK, "POST", "/?cmd=create", "")
+	const n, size = 420, 120_000
+	for i := range n {
+		c.want(t, http.StatusOK, "POST", fmt.Sprintf("/packs/%04d", i), strings.Repeat("x", size))
+	}
+	for i := range n {
+		if i%50 > 0 {
+			c.want(t, http.StatusOK, "DELETE", fmt.Sprintf("/packs/%04d", i), "")
+		}
+	}
+	if got := logBytes(); got < n*size*9/10 {
+		t.Fatalf("log: got %d bytes, want %d that a vacuum is needed for", got, n*size)
+	}
+	c.finish(t)
+	await(t, "end of the holder", func() bool { return holderOf(dir) == 0 })
+	if got := logBytes(); got > 20<<20 {
+		t.Errorf("log: got %d bytes, want no more than a segment", got)
+	}
+	c = stdioAt(t, dir)
+	for i := 0; i < n; i += 50 {
+		if got := c.want(t, http.StatusOK, "GET", fmt.Sprintf("/packs/%04d", i), ""); got != strings.Repeat("x", size) {
+			t.Errorf("item %d: got %d bytes", i, len(got))
+		}
+	}
+	c.finish(t)
 }
 
 // TestStdioLeavesNothing: looking for a repository that does not exist makes nothing that stays.
