@@ -28,7 +28,7 @@ const (
 )
 
 // shortAgain is how long after a vacuum because the disk was short the next one begins.
-const shortAgain = 10 * time.Second
+const shortAgain = time.Second
 
 // vacuum is the state between two of them.
 type vacuum struct {
