@@ -220,6 +220,7 @@ const (
 	responseKey contextKey = iota
 	stateKey
 	principalKey
+	connectionKey // of *connectionOf
 )
 
 // recordCut stores why a response ended early, for the request log.

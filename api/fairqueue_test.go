@@ -44,6 +44,8 @@ func TestFairQueue(t *testing.T) {
 			t.Errorf("got %q, want one and two after the next of many", got)
 		}
 		time.Sleep(time.Hour)
+		mu.Lock()
+		defer mu.Unlock()
 		if len(order) != 102 || q.Waiting() != 0 {
 			t.Errorf("%d were admitted, %d wait", len(order), q.Waiting())
 		}

@@ -1,6 +1,10 @@
 package api
 
-import "time"
+import (
+	"time"
+
+	"golang.org/x/sys/unix"
+)
 
 // Limits bounds the resources that clients can make the server use. Zero fields mean the defaults.
 type Limits struct {
@@ -18,7 +22,7 @@ type Limits struct {
 	DrainBytes  int64         // of a refused body that are read so that the client sees the answer; default 1 GiB
 	Requests    int           // answered at once; more wait; default 512
 	Streams     int           // of events at once, which are not among Requests: see Stream; default 64
-	Connections int           // open at once; idle ones give way to new ones, which else wait; default 4096
+	Connections int           // open at once; strangers and idle ones give way to new ones, which else wait; default: see connectionsByFiles
 	Wait        time.Duration // for a slot among Requests; then 503; default 25 s, below the 30 s of borg clients
 	// Last is how long a stop waits for the next request of a connection whose last one was answered. A client at work
 	// sends it within this time, and the answer tells it to open another connection; one that was idle for longer finds its
@@ -37,10 +41,21 @@ func (l Limits) withDefaults() Limits {
 	setDefault(&l.DrainBytes, 1<<30)
 	setDefault(&l.Requests, 512)
 	setDefault(&l.Streams, 64)
-	setDefault(&l.Connections, 4096)
+	setDefault(&l.Connections, connectionsByFiles())
 	setDefault(&l.Wait, 25*time.Second)
 	setDefault(&l.Last, 500*time.Millisecond)
 	return l
+}
+
+// connectionsByFiles is a quarter of the files that the process may have open, and at most 8192: requests open files too, and so do repositories. Go
+// has raised the limit of files to the hard one by then.
+func connectionsByFiles() int {
+	const least, most = 128, 8192
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return least
+	}
+	return int(min(max(files.Cur/4, least), most))
 }
 
 func setDefault[T int | int64 | time.Duration](field *T, value T) {

@@ -1,7 +1,6 @@
 package api
 
 import (
-	"container/list"
 	"context"
 	"errors"
 	"fmt"
@@ -12,7 +11,6 @@ import (
 	"net/http"
 	"os"
 	"strings"
-	"sync"
 	"time"
 )
 
@@ -94,9 +92,9 @@ func (s *Server) Serve(l Listener) error {
 	if l.Trusted {
 		handler = s.Trusted()
 	}
-	bounded := newBoundedListener(l.Listener, s.o.Limits.Connections)
+	bounded := newBoundedListener(l.Listener, s.o.Limits.Connections, s.o.Logger, s.proxies.Load)
 	server := s.httpServer(handler)
-	server.ConnState = bounded.state
+	server.ConnState, server.ConnContext = bounded.state, bounded.context
 	s.mu.Lock()
 	if s.stopping {
 		s.mu.Unlock()
@@ -143,126 +141,3 @@ func (w debugWriter) Write(p []byte) (int, error) {
 }
 
 var _ io.Writer = debugWriter{}
-
-// boundedListener accepts only so many connections at once, and knows which of them are busy. When all slots are
-// taken, those that wait for a request give way to new ones. It does not wrap connections: net/http must
-// see them as they are to use sendfile.
-type boundedListener struct {
-	net.Listener
-	slots  chan struct{}
-	once   sync.Once
-	closed chan struct{}
-	fault  error // of closing; set by once
-
-	mu      sync.Mutex             // held over a change of what follows
-	silent  map[net.Conn]time.Time // accepted then, and without a request so far
-	busy    map[net.Conn]struct{}  // with a request under way
-	idle    *list.List             // of idleConn: waiting for the next request, the longest first
-	idleAt  map[net.Conn]*list.Element
-	waiting bool // a connection waits for a slot
-}
-
-// idleConn is a connection that waits for a request, and since when.
-type idleConn struct {
-	net.Conn
-	since time.Time
-}
-
-func newBoundedListener(l net.Listener, connections int) *boundedListener {
-	return &boundedListener{Listener: l, slots: make(chan struct{}, connections), closed: make(chan struct{}),
-		silent: make(map[net.Conn]time.Time), busy: make(map[net.Conn]struct{}),
-		idle: list.New(), idleAt: make(map[net.Conn]*list.Element)}
-}
-
-// Accept waits for a connection, and then for a free slot.
-func (l *boundedListener) Accept() (net.Conn, error) {
-	conn, err := l.Listener.Accept()
-	if err != nil {
-		return nil, err
-	}
-	l.enter()
-	if tcp, ok := conn.(*net.TCPConn); ok {
-		// A peer that vanished is noticed in about two minutes; an error leaves the system's default.
-		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
-	}
-	return conn, nil
-}
-
-// Close stops Accept. It may be called again.
-func (l *boundedListener) Close() error {
-	l.once.Do(func() {
-		close(l.closed)
-		l.fault = l.Listener.Close()
-	})
-	return l.fault
-}
-
-// enter waits for a slot. If the listener is closed meanwhile, the connection continues without a slot: it was accepted, so no other
-// process would serve it.
-func (l *boundedListener) enter() {
-	select {
-	case l.slots <- struct{}{}:
-		return
-	default:
-	}
-	l.closeIdle()
-	select {
-	case l.slots <- struct{}{}:
-	case <-l.closed:
-	}
-	l.mu.Lock()
-	l.waiting = false
-	l.mu.Unlock()
-}
-
-// closeIdle closes the connection that was idle longest or, if there is none, the next one that becomes idle.
-func (l *boundedListener) closeIdle() {
-	l.mu.Lock()
-	l.waiting = true
-	var victim net.Conn
-	if first := l.idle.Front(); first != nil {
-		victim, l.waiting = first.Value.(idleConn).Conn, false
-		l.forget(victim)
-	}
-	l.mu.Unlock()
-	if victim != nil {
-		_ = victim.Close() // net/http notices, and state gives back its slot
-	}
-}
-
-// forget removes a connection from the list of idle ones. The caller holds mu.
-func (l *boundedListener) forget(conn net.Conn) {
-	if element, ok := l.idleAt[conn]; ok {
-		l.idle.Remove(element)
-		delete(l.idleAt, conn)
-	}
-}
-
-// state records the state of a connection, and releases the slot of one that ended.
-func (l *boundedListener) state(conn net.Conn, state http.ConnState) {
-	l.mu.Lock()
-	l.forget(conn)
-	delete(l.silent, conn)
-	delete(l.busy, conn)
-	switch state {
-	case http.StateNew:
-		l.silent[conn] = time.Now()
-	case http.StateActive:
-		l.busy[conn] = struct{}{}
-	case http.StateIdle:
-		l.idleAt[conn] = l.idle.PushBack(idleConn{conn, time.Now()})
-	}
-	waiting := l.waiting
-	l.mu.Unlock()
-	switch state {
-	case http.StateIdle:
-		if waiting {
-			l.closeIdle()
-		}
-	case http.StateClosed, http.StateHijacked:
-		select {
-		case <-l.slots:
-		default: // it had none
-		}
-	}
-}

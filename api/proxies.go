@@ -89,10 +89,13 @@ func shownAddress(address netip.Addr) string {
 }
 
 // peerAddress is the other end of a request's connection; invalid: it has no address.
-func peerAddress(r *http.Request) netip.Addr {
-	host, _, err := net.SplitHostPort(r.RemoteAddr)
+func peerAddress(r *http.Request) netip.Addr { return addressOf(r.RemoteAddr) }
+
+// addressOf is the address of an end of a connection, with or without a port; invalid: it has none.
+func addressOf(end string) netip.Addr {
+	host, _, err := net.SplitHostPort(end)
 	if err != nil {
-		host = r.RemoteAddr
+		host = end
 	}
 	address, err := netip.ParseAddr(host)
 	if err != nil {

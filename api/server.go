@@ -334,8 +334,11 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 	return false
 }
 
-// known allows that more of an authenticated client's body is read when it is refused.
+// known allows that more of an authenticated client's body is read when it is refused, and that its connection stays.
 func (s *Server) known(r *http.Request) {
+	if c, ok := r.Context().Value(connectionKey).(*connectionOf); ok {
+		c.isKnown()
+	}
 	if b, ok := r.Body.(*body); ok {
 		b.drain = s.o.Limits.DrainBytes
 	}

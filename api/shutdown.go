@@ -3,7 +3,6 @@ package api
 import (
 	"context"
 	"errors"
-	"net"
 	"net/http"
 	"sync"
 	"time"
@@ -64,25 +63,19 @@ func (l *boundedListener) drain(ctx context.Context, last time.Duration) {
 // closeWaiting closes the connections whose time to send a request is over, and returns how many others there are.
 func (l *boundedListener) closeWaiting(now time.Time, last time.Duration) int {
 	l.mu.Lock()
-	var over []net.Conn
-	for first := l.idle.Front(); first != nil; first = l.idle.Front() {
-		waiting := first.Value.(idleConn)
-		if now.Sub(waiting.since) < last {
-			break
-		}
-		l.forget(waiting.Conn)
-		over = append(over, waiting.Conn)
-	}
-	for conn, since := range l.silent {
-		if now.Sub(since) >= firstRequest {
-			delete(l.silent, conn)
-			over = append(over, conn)
+	var over []*connection
+	for _, c := range l.all {
+		waited := now.Sub(c.since)
+		if c.state == http.StateIdle && waited >= last || c.state == http.StateNew && waited >= firstRequest {
+			l.forget(c)
+			delete(l.all, c.Conn)
+			over = append(over, c)
 		}
 	}
-	left := len(l.silent) + len(l.busy) + l.idle.Len()
+	left := len(l.all)
 	l.mu.Unlock()
-	for _, conn := range over {
-		_ = conn.Close() // net/http notices
+	for _, c := range over {
+		_ = c.Close() // net/http notices
 	}
 	return left
 }
