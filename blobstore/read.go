@@ -1,19 +1,23 @@
 package blobstore
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/journal"
 )
 
 // Blob is a committed blob, open for reading. ReadAt is safe for concurrent use.
 type Blob struct {
-	file  vfs.File // nil: it lies in memory
-	bytes []byte
-	size  int64 // of the payload
+	file   vfs.File // nil: it lies in memory
+	bytes  []byte
+	buffer *buffer // in which bytes lie; nil: in none
+	closed bool    // and so bytes may be those of another blob
+	size   int64   // of the payload
 }
 
 // Open opens a blob: ErrNotFound, or ErrCorrupt when the file is not as long as its size and a trailer.
@@ -59,14 +63,23 @@ func (s *Store) openSmall(ref Ref, size int64, unchecked bool) (*Blob, error) {
 	if s.log == nil {
 		return nil, ErrNotFound
 	}
-	b, err := s.log.Payload(string(ref), unchecked)
+	blob := &Blob{}
+	var into []byte
+	if place, ok := journal.ParseRef(string(ref)); ok {
+		if blob.buffer = takeBuffer(place.Length); blob.buffer != nil {
+			into = blob.buffer.bytes
+		}
+	}
+	b, err := s.log.Payload(string(ref), unchecked, into)
+	if err == nil && size >= 0 && int64(len(b)) != size {
+		err = fmt.Errorf("%w: %d bytes in the log for a blob of %d", ErrCorrupt, len(b), size)
+	}
 	if err != nil {
+		_ = blob.Close() // nothing is open
 		return nil, err
 	}
-	if size >= 0 && int64(len(b)) != size {
-		return nil, fmt.Errorf("%w: %d bytes in the log for a blob of %d", ErrCorrupt, len(b), size)
-	}
-	return &Blob{bytes: b, size: int64(len(b))}, nil
+	blob.bytes, blob.size = b, int64(len(b))
+	return blob, nil
 }
 
 // Label returns what the trailer of a blob contains: the label given to Commit, and size and BLAKE3 at that time.
@@ -131,6 +144,9 @@ func (b *Blob) ReadAt(p []byte, off int64) (int, error) {
 		return 0, io.EOF
 	}
 	if b.file == nil {
+		if b.closed {
+			return 0, errClosed
+		}
 		n := copy(p, b.bytes[off:])
 		if n < len(p) {
 			return n, io.EOF
@@ -158,7 +174,13 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	if off < 0 || n < 0 || off > b.size || n > b.size-off {
 		return nil, fmt.Errorf("%w: %d bytes from %d of a blob of %d", ErrRange, n, off, b.size)
 	}
-	file, ok := b.file.(vfs.OSFiler) // not where it lies in memory
+	if b.file == nil {
+		if b.closed {
+			return nil, errClosed
+		}
+		return bytes.NewReader(b.bytes[off : off+n]), nil
+	}
+	file, ok := b.file.(vfs.OSFiler)
 	if !ok {
 		return io.NewSectionReader(b, off, n), nil
 	}
@@ -176,9 +198,17 @@ func (b *Blob) ReadAhead(off, n int64) {
 	}
 }
 
-// Close ends reading; a Section ends with it.
+// errClosed is of a blob in memory: a file says it by itself.
+var errClosed = fmt.Errorf("read blob: %w", fs.ErrClosed)
+
+// Close ends reading; a Section ends with it, and must not be used any more.
 func (b *Blob) Close() error {
 	if b.file == nil {
+		b.closed = true
+		if b.buffer != nil {
+			b.buffer.give()
+			b.buffer = nil
+		}
 		return nil
 	}
 	if err := b.file.Close(); err != nil {

@@ -16,7 +16,7 @@ import (
 // payloads is a log that has blobs in memory, by ref.
 type payloads map[string][]byte
 
-func (p payloads) Payload(ref string, unchecked bool) ([]byte, error) {
+func (p payloads) Payload(ref string, unchecked bool, _ []byte) ([]byte, error) {
 	b, there := p[ref]
 	switch {
 	case !there:

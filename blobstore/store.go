@@ -37,8 +37,8 @@ type Options struct {
 // Log is where small blobs lie. Whoever commits the record that refers to one stores it there, see Writer.Small.
 type Log interface {
 	// Payload returns the bytes of a blob: ErrNotFound, or ErrCorrupt, of this package, when they are not what was stored. unchecked: as
-	// they lie.
-	Payload(ref string, unchecked bool) ([]byte, error)
+	// they lie. They are in buffer if that has the capacity that journal.BufferSize says.
+	Payload(ref string, unchecked bool, buffer []byte) ([]byte, error)
 	// Has tells whether what the blob lies in is there, as far as the last Look and who read it have noticed; it reads nothing of it.
 	Has(ref string) (bool, error)
 	// Look reads the names of what blobs lie in.

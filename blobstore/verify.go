@@ -71,6 +71,7 @@ func (s *Store) verifySmall(ctx context.Context, ref Ref, pace func(n int64) err
 	if err != nil {
 		return Info{}, err
 	}
+	defer blob.Close()
 	return Info{Size: blob.size, BLAKE3: blake3.Sum256(blob.bytes)}, nil
 }
 

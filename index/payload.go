@@ -24,37 +24,51 @@ var errNoLog = errors.New("a payload, and the index has no log")
 // HasLog tells whether Put takes payloads.
 func (x *Index) HasLog() bool { return x.log != nil }
 
-// Payload returns the bytes of an item in the log, by its ref: ErrNotFound when nothing has that ref, ErrCorrupt and an error of package journal
-// when they are not what was stored, ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there.
-func (x *Index) Payload(ref string, unchecked bool) ([]byte, error) {
+// Payload returns the bytes of an item in the log, by its ref: ErrCorrupt and an error of package journal when they are not what was stored,
+// ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there. They are in buffer if it has the capacity that
+// journal.BufferSize says. When nothing has that ref any more it is ErrNotFound, or still the bytes, while their segment is there.
+func (x *Index) Payload(ref string, unchecked bool, buffer []byte) ([]byte, error) {
 	if x.payloads == nil {
 		return nil, ErrNotFound
 	}
-	var last journal.Place
-	for {
-		at, err := x.locate(ref)
-		if err != nil {
-			return nil, err
+	at, err := x.movedTo(ref)
+	for err == nil {
+		b, fault := x.readPayload(at, unchecked, buffer)
+		if fault == nil {
+			return b, nil
 		}
-		b, err := x.readPayload(at, unchecked)
-		if !errors.Is(err, journal.ErrRemoved) && !errors.Is(err, journal.ErrMissing) {
-			return b, x.logError(err)
+		last := at
+		if at, err = x.locate(ref); err != nil || at != last {
+			continue // it was removed, or moved, since we looked
 		}
-		if at == last {
-			return nil, fmt.Errorf("%w: log: the segment of a payload is missing: %w", ErrCorrupt, err)
+		if errors.Is(fault, journal.ErrRemoved) || errors.Is(fault, journal.ErrMissing) {
+			return nil, fmt.Errorf("%w: log: the segment of a payload is missing: %w", ErrCorrupt, fault)
 		}
-		last = at // it was moved, or removed, since we looked
+		return nil, x.logError(fault)
 	}
+	return nil, err
 }
 
-func (x *Index) readPayload(at journal.Place, unchecked bool) ([]byte, error) {
+func (x *Index) readPayload(at journal.Place, unchecked bool, buffer []byte) ([]byte, error) {
 	if unchecked {
 		return x.payloads.ReadPayloadUnchecked(at.At(), at.Length)
 	}
-	return x.payloads.ReadPayload(at.At(), at.Length, nil)
+	return x.payloads.ReadPayload(at.At(), at.Length, buffer)
 }
 
-// locate finds where a payload lies.
+// movedTo is where a payload lies, if anything has its ref. A read asks no more: the bytes say by themselves whether they are right.
+func (x *Index) movedTo(ref string) (at journal.Place, err error) {
+	if _, ok := journal.ParseRef(ref); !ok {
+		return at, ErrNotFound
+	}
+	err = x.view(func(v *view) error {
+		at, err = location(v.Bucket(bucketMoved), ref)
+		return err
+	})
+	return at, err
+}
+
+// locate finds where a payload lies: ErrNotFound when nothing has its ref.
 func (x *Index) locate(ref string) (at journal.Place, err error) {
 	err = x.view(func(v *view) error {
 		if v.Bucket(bucketRefs).Get([]byte(ref)) == nil {

@@ -28,7 +28,7 @@ func wantPayload(t testing.TB, x *index.Index, key string, want []byte) {
 	if err != nil {
 		t.Fatalf("get %s: %v", key, err)
 	}
-	got, err := x.Payload(entry.Item.Ref, false)
+	got, err := x.Payload(entry.Item.Ref, false, nil)
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("payload of %s: got %d bytes, %v; want %d bytes", key, len(got), err, len(want))
 	}
@@ -92,7 +92,7 @@ func TestRelocate(t *testing.T) {
 	}
 	want := everything(t, x)
 	for _, ref := range refs {
-		payload, err := x.Payload(ref, false)
+		payload, err := x.Payload(ref, false, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -111,7 +111,7 @@ func TestRelocate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if b, err := x.Payload(kept.Item.Ref, false); err != nil || string(b) != "k" {
+	if b, err := x.Payload(kept.Item.Ref, false, nil); err != nil || string(b) != "k" {
 		t.Errorf("kept: got %q, %v", b, err)
 	}
 	equal(t, "everything else", everything(t, x), want)

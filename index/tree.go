@@ -3,6 +3,7 @@ package index
 import (
 	"bytes"
 	"fmt"
+	"sync"
 	"sync/atomic"
 )
 
@@ -141,7 +142,8 @@ func (t *tree) height() int {
 
 // Get returns the value of a key, nil when there is none. It is valid as long as the state is.
 func (t *tree) Get(key []byte) []byte {
-	var c cursor
+	c := cursors.Get().(*cursor)
+	defer cursors.Put(c)
 	c.begin(t)
 	c.seek(key)
 	if !c.valid() {
@@ -153,6 +155,9 @@ func (t *tree) Get(key []byte) []byte {
 	}
 	return value
 }
+
+// cursors are those of Get: one is larger than all that a read allocates besides.
+var cursors = sync.Pool{New: func() any { return new(cursor) }}
 
 // Cursor walks over the rows. What it returns is valid as long as the state is.
 func (t *tree) Cursor() *cursor {

@@ -10,9 +10,11 @@ import (
 	"sync"
 )
 
+// BufferSize is the capacity that ReadPayload wants for a payload of so many bytes.
+func BufferSize(length int64) int64 { return entryPrefix(length) + length }
+
 // ReadPayload reads a payload whole and verifies it: at and length are what Group.Payload was given and returned. The
-// bytes are in buffer if they and their sums fit into its capacity, else in a new one: buffer[:0] is to be
-// passed on from read to read. Errors: as OpenPayload.
+// bytes are in buffer if it has the capacity that BufferSize says, else in a new one. Errors: as OpenPayload.
 func (l *Log) ReadPayload(at Position, length int64, buffer []byte) ([]byte, error) {
 	in, err := l.segmentOf(at, length)
 	if err != nil {

@@ -282,7 +282,7 @@ var errUnreadable = errors.New("payload cannot be read")
 
 // payload reads and checks one. Of what cannot be read the item is verified, which marks it if its bytes are wrong.
 func (r *Repository) payload(ctx context.Context, ref string) ([]byte, error) {
-	b, bad := layout.Payloads{Index: r.index}.Payload(ref, false)
+	b, bad := layout.Payloads{Index: r.index}.Payload(ref, false, nil)
 	if bad == nil || errors.Is(bad, index.ErrClosed) || errors.Is(bad, index.ErrCorrupt) {
 		return b, bad
 	}

@@ -16,8 +16,8 @@ var _ blobstore.Log = Payloads{}
 
 // Payload implements blobstore.Log. What the disk does not give is an I/O error, which says nothing of the bytes; and an index that is
 // damaged is no fault of theirs.
-func (p Payloads) Payload(ref string, unchecked bool) ([]byte, error) {
-	b, err := p.Index.Payload(ref, unchecked)
+func (p Payloads) Payload(ref string, unchecked bool, buffer []byte) ([]byte, error) {
+	b, err := p.Index.Payload(ref, unchecked, buffer)
 	damage, damaged := errors.AsType[*journal.DamageError](err)
 	switch {
 	case errors.Is(err, index.ErrNotFound), errors.Is(err, journal.ErrMissing), errors.Is(err, journal.ErrRemoved):
