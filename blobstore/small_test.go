@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"io/fs"
 	"testing"
 
 	"github.com/zeebo/blake3"
@@ -163,6 +164,91 @@ func TestBlobsInTheLog(t *testing.T) {
 	}
 	if err := errors.Join(s.Settle(sound), s.RemoveAll([]blobstore.Ref{sound, none})); err != nil {
 		t.Errorf("what the index alone can let go of: %v", err)
+	}
+}
+
+// intoBuffers is a log that reads into the buffers that it is given, and keeps them in mind.
+type intoBuffers struct {
+	payloads
+	given [][]byte
+}
+
+func (l *intoBuffers) Payload(ref string, _ bool, buffer []byte) ([]byte, error) {
+	l.given = append(l.given, buffer)
+	n := journal.BufferSize(int64(len(l.payloads[ref])))
+	if int64(cap(buffer)) < n {
+		return bytes.Clone(l.payloads[ref]), nil
+	}
+	buffer = buffer[:n]
+	copy(buffer[n-int64(len(l.payloads[ref])):], l.payloads[ref])
+	return buffer[n-int64(len(l.payloads[ref])):], nil
+}
+
+// TestBuffersOfSmall: blobs of all sizes that the log has are read into buffers, which no two open blobs share, and which a blob that is closed,
+// even twice, lets go of.
+func TestBuffersOfSmall(t *testing.T) {
+	dir := t.TempDir()
+	if err := blobstore.Init(nil, dir); err != nil {
+		t.Fatal(err)
+	}
+	log := &intoBuffers{payloads: make(payloads)}
+	s, err := blobstore.Open(blobstore.Options{Dir: dir, Log: log})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i, size := range []int64{0, 1, 1 << 10, 1<<10 + 1, 2 << 10, 8 << 10, 8<<10 + 1, 64<<10 + 1, 128 << 10, 128<<10 + 1} {
+		ref := blobstore.Ref(journal.Place{Segment: 1 << 20, Offset: int64(i), Length: size}.Ref())
+		content := bytes.Repeat([]byte{byte('a' + i)}, int(size))
+		log.payloads[string(ref)] = content
+		log.given = nil
+		for range 3 {
+			first, err := s.Open(ref, size)
+			if err != nil {
+				t.Fatal(err)
+			}
+			// Both, as whoever closes a blob twice must not have it given to two.
+			if err := errors.Join(first.Close(), first.Close()); err != nil {
+				t.Error(err)
+			}
+			if _, err := first.Section(0, size); !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("section of a closed blob: got %v", err)
+			}
+			if _, err := first.ReadAt(make([]byte, 1), 0); size > 0 && !errors.Is(err, fs.ErrClosed) {
+				t.Errorf("read of a closed blob: got %v", err)
+			}
+			log.given = nil
+			var open []*blobstore.Blob
+			for range 3 {
+				b, err := s.Open(ref, size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				open = append(open, b)
+			}
+			for i, b := range log.given {
+				if want := size <= 128<<10; (int64(len(b)) >= journal.BufferSize(size)) != want || int64(len(b)) > 2*journal.BufferSize(max(size, 1<<10)) {
+					t.Errorf("a buffer of %d bytes for a blob of %d", len(b), size)
+				}
+				for _, other := range log.given[:i] {
+					if len(b) > 0 && len(other) > 0 && &b[0] == &other[0] {
+						t.Fatalf("two open blobs of %d bytes have one buffer", size)
+					}
+				}
+			}
+			for _, b := range open {
+				section, err := b.Section(0, size)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if got, err := io.ReadAll(section); err != nil || !bytes.Equal(got, content) {
+					t.Errorf("%d bytes: got %d, %v", size, len(got), err)
+				}
+				if err := b.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		}
 	}
 }
 

@@ -59,7 +59,8 @@ func callback[T any](fn func(T) error) func(T) error {
 // note remembers an error that tells of damage, for whoever asks how the index is; it returns err.
 func (x *Index) note(err error) error {
 	if err != nil && errors.Is(err, ErrCorrupt) {
-		x.damage.CompareAndSwap(nil, &err)
+		damage := err // of err itself each call would allocate a copy
+		x.damage.CompareAndSwap(nil, &damage)
 	}
 	return err
 }

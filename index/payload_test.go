@@ -12,6 +12,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"packhouse/index"
+	"packhouse/journal"
 )
 
 // putBytes is a mutation that makes key an item with these bytes, in the log.
@@ -28,9 +29,16 @@ func wantPayload(t testing.TB, x *index.Index, key string, want []byte) {
 	if err != nil {
 		t.Fatalf("get %s: %v", key, err)
 	}
-	got, err := x.Payload(entry.Item.Ref, false, nil)
-	if err != nil || !bytes.Equal(got, want) {
-		t.Errorf("payload of %s: got %d bytes, %v; want %d bytes", key, len(got), err, len(want))
+	size := journal.BufferSize(int64(len(want)))
+	for _, capacity := range []int64{0, size - 1, size, 2 * size} {
+		buffer := make([]byte, capacity)
+		got, err := x.Payload(entry.Item.Ref, false, buffer)
+		if err != nil || !bytes.Equal(got, want) {
+			t.Errorf("payload of %s: got %d bytes, %v; want %d bytes", key, len(got), err, len(want))
+		}
+		if len(got) > 0 && capacity >= size && &got[0] != &buffer[size-int64(len(got))] {
+			t.Errorf("payload of %s: not in the buffer of %d bytes", key, capacity)
+		}
 	}
 }
 
