@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strconv"
 	"sync"
 	"time"
 
@@ -118,6 +119,7 @@ func (b *body) leave() {
 type response struct {
 	http.ResponseWriter
 	rc     *http.ResponseController
+	conn   *conn // nil: not known
 	stall  time.Duration
 	pace   pace
 	stop   <-chan struct{} // closed when the server stops
@@ -138,8 +140,15 @@ func (w *response) WriteHeader(status int) {
 		w.closeLast()
 	}
 	// Headers without a body are sent when the handler has returned, under the deadline that is set last.
-	_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
+	w.extend()
 	w.ResponseWriter.WriteHeader(status)
+}
+
+// extend gives the client time for what is sent next, where the connection does not do that itself.
+func (w *response) extend() {
+	if w.conn == nil {
+		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall)) // connections of tests may have no deadlines
+	}
 }
 
 func (w *response) began() {
@@ -162,20 +171,37 @@ func (w *response) closeLast() {
 // Write sends p in steps, each with its own deadline.
 func (w *response) Write(p []byte) (total int, err error) {
 	w.began()
+	if w.whole(len(p)) {
+		err = w.conn.together(func() error {
+			total, err = w.step(p)
+			return cmp.Or(err, w.rc.Flush())
+		})
+		return total, err
+	}
 	for {
-		step := p[total:min(len(p), total+sendStep)]
-		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
-		began := w.pace.now()
-		n, err := w.ResponseWriter.Write(step)
+		n, err := w.step(p[total:min(len(p), total+sendStep)])
 		total += n
-		w.n += int64(n)
-		if slow := w.pace.step(n, began); err == nil {
-			err = slow
-		}
 		if err != nil || total == len(p) {
 			return total, err
 		}
 	}
+}
+
+// whole tells whether n bytes are a whole body that net/http would send in two parts, and worth to be sent in one.
+func (w *response) whole(n int) bool {
+	const buffered = 2 << 10 // fits into net/http's buffer with most headers
+	return w.conn != nil && w.n == 0 && n > buffered && n <= sendStep && w.Header().Get("Content-Length") == strconv.Itoa(n)
+}
+
+func (w *response) step(p []byte) (int, error) {
+	w.extend()
+	began := w.pace.now()
+	n, err := w.ResponseWriter.Write(p)
+	w.n += int64(n)
+	if slow := w.pace.step(n, began); err == nil {
+		err = slow
+	}
+	return n, err
 }
 
 // ReadFrom sends src in steps, each with its own deadline, in the form in which net/http uses sendfile.
@@ -190,7 +216,7 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 		whole = &io.LimitedReader{R: src, N: 1<<63 - 1}
 	}
 	for whole.N > 0 {
-		_ = w.rc.SetWriteDeadline(time.Now().Add(w.stall))
+		w.extend()
 		step := &io.LimitedReader{R: whole.R, N: min(whole.N, sendStep)}
 		want := step.N
 		began := w.pace.now()
@@ -209,7 +235,11 @@ func (w *response) ReadFrom(src io.Reader) (total int64, err error) {
 }
 
 // Flush sends buffered bytes.
-func (w *response) Flush() { _ = w.rc.Flush() }
+func (w *response) Flush() {
+	w.began()
+	w.extend()
+	_ = w.rc.Flush()
+}
 
 type onlyWriter struct{ io.Writer }
 

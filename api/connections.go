@@ -15,9 +15,10 @@ import (
 
 // boundedListener accepts only so many connections at once, and knows which of them are busy, and which are strangers: of whom no request has
 // been authenticated yet. When all places are taken, strangers give way to new connections, those of the address that has most of them first; then
-// the connection that has been idle longest. It does not wrap connections: net/http must see them as they are to use sendfile.
+// the connection that has been idle longest.
 type boundedListener struct {
 	net.Listener
+	stall   time.Duration // see conn
 	slots   chan struct{}
 	each    int             // strangers of one address
 	proxies func() *Proxies // whose connections are those of many clients
@@ -41,7 +42,7 @@ type connection struct {
 	address netip.Addr // invalid: of a proxy, or none
 	known   bool
 	state   http.ConnState
-	since   time.Time     // in that state
+	since   time.Time // in that state
 	opened  time.Time
 	place   *list.Element // among the strangers of its address, or the idle; nil: in neither
 }
@@ -55,9 +56,9 @@ const (
 // strangersEach is how many strangers an address may have at least.
 const strangersEach = 64
 
-func newBoundedListener(l net.Listener, connections int, logger *slog.Logger, proxies func() *Proxies) *boundedListener {
+func newBoundedListener(l net.Listener, limits Limits, logger *slog.Logger, proxies func() *Proxies) *boundedListener {
 	return &boundedListener{
-		Listener: l, slots: make(chan struct{}, connections), each: max(strangersEach, connections/8), proxies: proxies, logger: logger,
+		Listener: l, stall: limits.Stall, slots: make(chan struct{}, limits.Connections), each: max(strangersEach, limits.Connections/8), proxies: proxies, logger: logger,
 		closed: make(chan struct{}), all: make(map[net.Conn]*connection), strangers: make(map[netip.Addr]*list.List),
 	}
 }
@@ -73,7 +74,7 @@ func (l *boundedListener) Accept() (net.Conn, error) {
 		// A peer that vanished is noticed in about two minutes; an error leaves the system's default.
 		_ = tcp.SetKeepAliveConfig(net.KeepAliveConfig{Enable: true, Idle: time.Minute, Interval: 15 * time.Second, Count: 4})
 	}
-	return conn, nil
+	return newConn(conn, l.stall), nil
 }
 
 // Close stops Accept. It may be called again.

@@ -92,7 +92,7 @@ func (s *Server) Serve(l Listener) error {
 	if l.Trusted {
 		handler = s.Trusted()
 	}
-	bounded := newBoundedListener(l.Listener, s.o.Limits.Connections, s.o.Logger, s.proxies.Load)
+	bounded := newBoundedListener(l.Listener, s.o.Limits, s.o.Logger, s.proxies.Load)
 	server := s.httpServer(handler)
 	server.ConnState, server.ConnContext = bounded.state, bounded.context
 	s.mu.Lock()

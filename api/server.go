@@ -159,9 +159,7 @@ type requestState struct {
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	start := s.o.Now()
 	rc := http.NewResponseController(w)
-	// A deadline that an earlier response of this connection left behind.
-	_ = rc.SetWriteDeadline(time.Time{})
-	out := &response{ResponseWriter: w, rc: rc, stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
+	out := &response{ResponseWriter: w, rc: rc, conn: connOf(r), stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
 	in := s.wrapBody(r, rc)
 	x := &requestState{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	x.address, x.secure = s.proxies.Load().client(r)
@@ -175,8 +173,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	defer func() {
 		s.touch(-1)
 		abort := s.recovered(out, r, x, recover())
-		if !abort {
-			out.began() // a handler that wrote nothing answers 200
+		if !abort && out.status == 0 {
+			out.WriteHeader(http.StatusOK) // of a handler that wrote nothing
 		}
 		if in != nil {
 			in.leave()

@@ -230,9 +230,29 @@ func inBubble(t *testing.T, limits api.Limits, serve func(w http.ResponseWriter,
 	inBubbleFor(t, api.AuthOptions{NoAuth: true}, limits, serve, test)
 }
 
-// inBubbleFor is inBubble for clients that must authenticate.
+// stream makes a pipe look like a TCP connection, as far as the server looks.
+type stream struct{ net.Conn }
+
+func (s stream) ReadFrom(src io.Reader) (int64, error) {
+	return io.Copy(struct{ io.Writer }{s.Conn}, src)
+}
+
+func (s stream) CloseWrite() error { return s.Close() }
+
+// inBubbleFor is inBubble for clients that must authenticate. It runs test twice: the server treats TCP connections and others differently.
 func inBubbleFor(t *testing.T, auth api.AuthOptions, limits api.Limits, serve func(w http.ResponseWriter, r *http.Request, t api.Target) bool,
 	test func(t *testing.T, dial func() net.Conn)) {
+	t.Helper()
+	for name, as := range map[string]func(net.Conn) net.Conn{
+		"tcp":   func(c net.Conn) net.Conn { return stream{c} },
+		"other": func(c net.Conn) net.Conn { return c },
+	} {
+		t.Run(name, func(t *testing.T) { runBubble(t, auth, limits, serve, as, test) })
+	}
+}
+
+func runBubble(t *testing.T, auth api.AuthOptions, limits api.Limits, serve func(w http.ResponseWriter, r *http.Request, t api.Target) bool,
+	as func(net.Conn) net.Conn, test func(t *testing.T, dial func() net.Conn)) {
 	t.Helper()
 	dir := t.TempDir()
 	synctest.Test(t, func(t *testing.T) {
@@ -248,7 +268,7 @@ func inBubbleFor(t *testing.T, auth api.AuthOptions, limits api.Limits, serve fu
 		go func() { served <- server.Serve(api.Listener{Listener: l}) }()
 		test(t, func() net.Conn {
 			client, conn := net.Pipe()
-			l.accepted <- conn
+			l.accepted <- as(conn)
 			return client
 		})
 		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
