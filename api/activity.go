@@ -166,7 +166,6 @@ func (s *Server) watch(r *http.Request, x *requestState) (ended func()) {
 	who := client{x.name, x.principal.Name, x.principal.Address}
 	s.clients.begin(who)
 	return func() {
-		w, ok := r.Context().Value(responseKey).(*response)
-		s.clients.end(who, s.o.Now(), !readOnly(r) && !x.log.Reads && ok && w.status < 400)
+		s.clients.end(who, s.o.Now(), !readOnly(r) && !x.log.Reads && x.out.status < 400)
 	}
 }

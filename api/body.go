@@ -247,16 +247,15 @@ type onlyWriter struct{ io.Writer }
 type contextKey int
 
 const (
-	responseKey contextKey = iota
-	stateKey
+	stateKey contextKey = iota
 	principalKey
 	connectionKey // of *connectionOf
 )
 
 // recordCut stores why a response ended early, for the request log.
 func recordCut(r *http.Request, err error) {
-	if w, ok := r.Context().Value(responseKey).(*response); ok {
-		w.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
+	if x := stateOf(r); x != nil {
+		x.out.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 	}
 }
 

@@ -145,6 +145,7 @@ type requestState struct {
 	id         string
 	address    string // of the client
 	secure     bool   // the client asked a trusted proxy by TLS
+	out        *response
 	trusted    bool
 	dialect    Dialect
 	name, rest string // the repository and what follows it in the path
@@ -161,7 +162,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	out := &response{ResponseWriter: w, rc: rc, conn: connOf(r), stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
 	in := s.wrapBody(r, rc)
-	x := &requestState{id: s.ids.next(), trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
+	x := &requestState{id: s.ids.next(), out: out, trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	x.address, x.secure = s.proxies.Load().client(r)
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
@@ -184,9 +185,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 			panic(http.ErrAbortHandler)
 		}
 	}()
-	ctx := context.WithValue(r.Context(), responseKey, out)
-	ctx = context.WithValue(ctx, stateKey, x)
-	r = r.WithContext(ctx)
+	r = r.WithContext(context.WithValue(r.Context(), stateKey, x))
 	if !r.ProtoAtLeast(1, 1) && !s.admitOld(out, r, x) {
 		return
 	}

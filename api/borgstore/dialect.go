@@ -67,9 +67,13 @@ func (d *Dialect) Unauthorized(w http.ResponseWriter, r *http.Request) {
 	api.WriteBytes(w, r, http.StatusUnauthorized, "", []byte("Unauthorized"))
 }
 
-func noStore(w http.ResponseWriter) {
-	w.Header().Set("Cache-Control", "no-store, no-cache, must-revalidate, max-age=0")
-}
+// Values of headers that many answers have; they must not be changed.
+var (
+	neverCached = []string{"no-store, no-cache, must-revalidate, max-age=0"}
+	octets      = []string{"application/octet-stream"}
+)
+
+func noStore(w http.ResponseWriter) { w.Header()["Cache-Control"] = neverCached }
 
 // request is one request, as far as all operations need it.
 type request struct {

@@ -80,7 +80,7 @@ func (q *request) load() error {
 			return err
 		}
 	}
-	q.w.Header().Set("Content-Type", "application/octet-stream")
+	q.w.Header()["Content-Type"] = octets
 	return api.SendObject(q.w, q.Request, status, object, offset, length)
 }
 
