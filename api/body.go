@@ -170,7 +170,9 @@ func (w *response) closeLast() {
 
 // Write sends p in steps, each with its own deadline.
 func (w *response) Write(p []byte) (total int, err error) {
-	w.began()
+	if w.status == 0 {
+		w.WriteHeader(http.StatusOK)
+	}
 	if w.whole(len(p)) {
 		err = w.conn.together(func() error {
 			total, err = w.step(p)

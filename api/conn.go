@@ -56,7 +56,8 @@ const headSize = 4 << 10
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, headSize); return &b }}
 
-// together sends with one system call what fn writes in two parts, of which the first has at most headSize bytes.
+// together sends with one system call what fn writes in two parts, of which the first has at most headSize bytes. The status was written before,
+// so that nobody who reads the request's body sends "100 Continue" meanwhile.
 func (c *conn) together(fn func() error) error {
 	c.joining = true
 	err := fn()
