@@ -91,7 +91,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	}
 	defer file.Close()
 	log := newLogger(file, "json", slog.LevelInfo)
-	ctx, stop := untilSignal(ctx, log)
+	ctx, stop := untilSignal(ctx, log, func() {})
 	defer stop()
 	ctx, leave := context.WithCancel(ctx)
 	defer leave()

@@ -124,7 +124,9 @@ func startServer(t testing.TB, dir string, args ...string) *running {
 func launch(t testing.TB, cmd *exec.Cmd) *running {
 	t.Helper()
 	r := &running{Cmd: cmd, out: &buffer{}, errs: &buffer{}, exited: make(chan struct{})}
-	cmd.Stderr = r.errs
+	if cmd.Stderr == nil {
+		cmd.Stderr = r.errs
+	}
 	if cmd.Stdout == nil {
 		cmd.Stdout = r.out
 	}

@@ -168,8 +168,9 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	if f.stdio {
 		return serveStdio(cmd.Context(), s, p, f.username, f.password)
 	}
-	log := newLogger(s.err, "pretty", slog.LevelInfo)
-	ctx, stop := untilSignal(cmd.Context(), log)
+	log, flush := queuedLogger(s.err, "pretty", slog.LevelInfo)
+	defer flush()
+	ctx, stop := untilSignal(cmd.Context(), log, flush)
 	defer stop()
 	return serveOne(ctx, s, f, p, log)
 }

@@ -89,11 +89,12 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	}
 	level := new(slog.LevelVar)
 	setLevel(level, c.LogLevel)
-	log := newLogger(s.err, c.LogFormat, level)
+	log, flush := queuedLogger(s.err, c.LogFormat, level)
+	defer flush()
 	for _, warning := range append(c.Warnings, f.warnings(cmd.Flags())...) {
 		log.Warn(warning)
 	}
-	ctx, stop := untilSignal(cmd.Context(), log)
+	ctx, stop := untilSignal(cmd.Context(), log, flush)
 	defer stop()
 	defer profile.OnSignal(f.profile, log)()
 	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}

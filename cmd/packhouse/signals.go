@@ -10,7 +10,7 @@ import (
 
 // untilSignal returns a context that ends with the first SIGINT or SIGTERM. A second one ends the process
 // at once, with 128 and the signal's number. stop gives the signals back.
-func untilSignal(ctx context.Context, log *slog.Logger) (_ context.Context, stop func()) {
+func untilSignal(ctx context.Context, log *slog.Logger, flush func()) (_ context.Context, stop func()) {
 	ctx, cancel := context.WithCancel(ctx)
 	signals := make(chan os.Signal, 2)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM)
@@ -23,6 +23,7 @@ func untilSignal(ctx context.Context, log *slog.Logger) (_ context.Context, stop
 			case s := <-signals:
 				if stopping {
 					log.Warn("exiting immediately", "signal", s.String())
+					flush()
 					number, _ := s.(syscall.Signal)
 					os.Exit(128 + int(number))
 				}
