@@ -35,7 +35,7 @@ var layers = [][]string{
 	{"index", "blobstore"},
 	{"journal"},
 	{"blobstore/vfs"},
-	{"internal/platform", "internal/terminal"},
+	{"internal/platform", "internal/terminal", "internal/logwriter"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.
