@@ -33,6 +33,7 @@ type pending struct {
 	mu      sync.Mutex
 	done    sync.Cond // of a checkpoint; its lock is mu
 	most    int       // rows: maxPendingRows, but in tests
+	step    int       // rows: checkpointStep, but in tests
 	over    *overlay  // over the file of the current snapshot; readers see it, so it is replaced, never changed
 	next    *overlay  // rows since the running checkpoint began; nil: none runs
 	awaited bool      // the commit loop waits for the next checkpoint that ends
@@ -59,7 +60,7 @@ type pending struct {
 
 func (p *pending) init() {
 	p.done.L = &p.mu
-	p.over, p.most, p.retry = new(overlay), maxPendingRows, checkpointRetry
+	p.over, p.most, p.step, p.retry = new(overlay), maxPendingRows, checkpointStep, checkpointRetry
 	p.due, p.stop, p.stopped = make(chan struct{}, 1), make(chan struct{}), make(chan struct{})
 }
 
@@ -276,7 +277,7 @@ func (x *Index) LogStatus() (s LogStatus) {
 // rows still, as the last step alone moves the position up to which the file has them. Readers see no difference, the rows of the overlay hide those of
 // the file.
 func (x *Index) writeRows(over *overlay, end journal.Position) error {
-	most := checkpointStep
+	most := x.pending.step
 	if x.log == nil {
 		most = over.rows + 1 // nothing else has them
 	}

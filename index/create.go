@@ -1,6 +1,7 @@
 package index
 
 import (
+	"crypto/rand"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -10,6 +11,8 @@ import (
 	"strings"
 
 	bolt "go.etcd.io/bbolt"
+
+	"packhouse/blobstore/vfs"
 )
 
 // The versions of the whole file: which buckets there are, how their keys are made, and which records may be in them.
@@ -28,48 +31,60 @@ var formatRow = []byte("\x00format")
 //
 // The file is built under a temporary name in the same directory and linked when it is complete, because bbolt writes its first
 // pages in place. After a crash a file <name>.new-* may remain; the caller removes it.
-func Create(path string, meta map[string][]byte) (err error) {
+func Create(path string, meta map[string][]byte) error { return CreateWith(path, meta, Options{}) }
+
+// CreateWith is Create with FS and Database of the options.
+func CreateWith(path string, meta map[string][]byte, o Options) (err error) {
 	for name, value := range meta {
 		if err := validateMeta(name, value); err != nil {
 			return err
 		}
 	}
-	if _, err := os.Lstat(path); err == nil {
+	fsys := o.fsys()
+	if _, err := fsys.Stat(path); err == nil {
 		return ErrExists
 	}
 	defer func() { err = withoutPath(err, filepath.Dir(path)) }()
 
-	file, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".new-*")
+	temporary := path + ".new-" + rand.Text()
+	db, file, err := newFile(temporary, bolt.Options{FreelistType: bolt.FreelistMapType}, o)
+	if err == nil {
+		err = errors.Join(fill(db, meta), db.Close(), file.Sync(), file.Close())
+	}
+	if err == nil {
+		err = fsys.Link(temporary, path)
+	}
 	if err != nil {
-		return fmt.Errorf("create index: %w", err)
+		err = errors.Join(err, removeIfThere(fsys, temporary))
 	}
-	temporary := file.Name()
-	defer os.Remove(temporary)
-	if err := build(temporary, meta); err != nil {
-		return errors.Join(fmt.Errorf("create index: %w", err), file.Close())
-	}
-	// bbolt used fdatasync; this one is for the file's metadata.
-	if err := errors.Join(file.Sync(), file.Close()); err != nil {
-		return fmt.Errorf("create index: %w", err)
-	}
-	if err := os.Link(temporary, path); errors.Is(err, fs.ErrExist) {
+	switch {
+	case errors.Is(err, fs.ErrExist):
 		return ErrExists
-	} else if err != nil {
+	case err != nil:
 		return fmt.Errorf("create index: %w", err)
 	}
-	if err := os.Remove(temporary); err != nil {
+	if err := fsys.Remove(temporary); err != nil {
 		return fmt.Errorf("create index: %w", err)
 	}
-	return syncDir(filepath.Dir(path))
+	return syncDir(fsys, filepath.Dir(path))
 }
 
-// build writes an empty index into the empty file at path.
-func build(path string, meta map[string][]byte) error {
-	db, err := bolt.Open(path, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType})
-	if err != nil {
-		return err
+// newFile makes the file path for a database with the options of b. Its bytes and its size are durable when file, which was open before
+// bbolt wrote any, was synced.
+func newFile(path string, b bolt.Options, o Options) (db *bolt.DB, file vfs.File, err error) {
+	if file, err = o.fsys().Create(path); err != nil {
+		return nil, nil, err
 	}
-	return errors.Join(fill(db, meta), db.Close())
+	b.OpenFile = func(string, int, os.FileMode) (*os.File, error) { return os.OpenFile(path, os.O_RDWR, 0) }
+	if db, err = bolt.Open(path, 0o600, &b); err != nil {
+		return nil, nil, errors.Join(err, file.Close())
+	}
+	if o.Database != nil {
+		if err := o.Database(db); err != nil {
+			return nil, nil, errors.Join(err, db.Close(), file.Close())
+		}
+	}
+	return db, file, nil
 }
 
 // fill makes an empty database an empty index.
@@ -96,12 +111,8 @@ func fill(db *bolt.DB, meta map[string][]byte) error {
 	})
 }
 
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return fmt.Errorf("sync directory: %w", err)
-	}
-	if err := errors.Join(d.Sync(), d.Close()); err != nil {
+func syncDir(fsys vfs.FS, dir string) error {
+	if err := fsys.SyncDir(dir); err != nil {
 		return fmt.Errorf("sync directory: %w", err)
 	}
 	return nil

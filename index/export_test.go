@@ -72,6 +72,13 @@ func (x *Index) SetMaxPending(rows int) {
 	x.pending.most = rows
 }
 
+// SetCheckpointStep sets how many rows go into the file with one commit of bbolt.
+func (x *Index) SetCheckpointStep(rows int) {
+	x.pending.checkpointing.Lock()
+	defer x.pending.checkpointing.Unlock()
+	x.pending.step = rows
+}
+
 // SetCheckpointRetry sets how long after a checkpoint that failed the next is made.
 func (x *Index) SetCheckpointRetry(d time.Duration) {
 	x.pending.mu.Lock()

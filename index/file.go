@@ -59,6 +59,11 @@ func (x *Index) openFile(path string, mapSize int) (bad, err error) {
 		return nil, errors.Join(err, x.closeFile(true))
 	}
 	x.broken = false
+	if x.opts.Database != nil && !x.opts.ReadOnly {
+		if err := x.opts.Database(x.db); err != nil {
+			return nil, errors.Join(err, x.closeFile(true))
+		}
+	}
 	x.limitGrowth()
 	return bad, nil
 }

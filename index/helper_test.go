@@ -1,14 +1,17 @@
 package index_test
 
 import (
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"strings"
 	"testing"
 	"time"
 
 	"packhouse/index"
+	"packhouse/journal"
 )
 
 // clock is when the tests take place; they add to it.
@@ -131,14 +134,22 @@ func label(e index.Entry) string {
 	return e.Key
 }
 
-// everything is the state a reader can see, to compare before and after.
+// everything is the state a reader can see, to compare before and after. Of an item in the log it has the bytes, not where they lie.
 func everything(t testing.TB, x *index.Index) string {
 	t.Helper()
-	s := fmt.Sprintf("%+v\n", x.Counters())
+	var s strings.Builder
+	fmt.Fprintf(&s, "%+v\n", x.Counters())
+	withBytes := func(item *index.Item) {
+		if _, inLog := journal.ParseRef(item.Ref); inLog {
+			payload, err := x.Payload(item.Ref, false, nil)
+			item.Ref = fmt.Sprintf("%d bytes %x, %v", len(payload), sha256.Sum256(payload), err)
+		}
+	}
 	var walk func(dir string)
 	walk = func(dir string) {
 		err := x.List(background, index.ListOptions{Dir: dir}, func(e index.Entry) error {
-			s += fmt.Sprintf("%s %+v\n", label(e), e.Item)
+			withBytes(&e.Item)
+			fmt.Fprintf(&s, "%s %+v\n", label(e), e.Item)
 			if e.Dir {
 				walk(e.Key)
 			}
@@ -150,12 +161,16 @@ func everything(t testing.TB, x *index.Index) string {
 	}
 	walk("")
 	for _, err := range []error{
-		x.Trash(time.Time{}, func(r index.Removed) error { s += fmt.Sprintf("trash %+v\n", r); return nil }),
-		x.Plans(func(p index.Plan) error { s += fmt.Sprintf("plan %+v\n", p); return nil }),
-		x.EachKept(func(k index.Kept) error { s += fmt.Sprintf("kept %+v\n", k); return nil }),
-		x.Changes(background, 0, func(c index.Change) error { s += fmt.Sprintf("change %+v\n", c); return nil }),
-		x.Jobs(func(j index.Job) error { s += fmt.Sprintf("job %+v\n", j); return nil }),
-		x.Writers(func(f index.Freshness) error { s += fmt.Sprintf("writer %+v\n", f); return nil }),
+		x.Trash(time.Time{}, func(r index.Removed) error { withBytes(&r.Item); fmt.Fprintf(&s, "trash %+v\n", r); return nil }),
+		x.Plans(func(p index.Plan) error { fmt.Fprintf(&s, "plan %+v\n", p); return nil }),
+		x.EachKept(func(k index.Kept) error { withBytes(&k.Item); fmt.Fprintf(&s, "kept %+v\n", k); return nil }),
+		x.Changes(background, 0, func(c index.Change) error {
+			c.Ref, c.Before = withoutPlace(c.Ref), withoutPlace(c.Before)
+			fmt.Fprintf(&s, "change %+v\n", c)
+			return nil
+		}),
+		x.Jobs(func(j index.Job) error { fmt.Fprintf(&s, "job %+v\n", j); return nil }),
+		x.Writers(func(f index.Freshness) error { fmt.Fprintf(&s, "writer %+v\n", f); return nil }),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -165,7 +180,16 @@ func everything(t testing.TB, x *index.Index) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return s + fmt.Sprintf("locks %+v\n", locks)
+	fmt.Fprintf(&s, "locks %+v\n", locks)
+	return s.String()
+}
+
+// withoutPlace is a ref, but of one to the log only how many bytes it is of.
+func withoutPlace(ref string) string {
+	if at, inLog := journal.ParseRef(ref); inLog {
+		return fmt.Sprintf("%d bytes in the log", at.Length)
+	}
+	return ref
 }
 
 func equal(t testing.TB, what string, got, want any) {

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"time"
 
+	bolt "go.etcd.io/bbolt"
+
 	"packhouse/blobstore/vfs"
 )
 
@@ -183,7 +185,9 @@ type Options struct {
 	// number of processes may have it open so, and none that changes it.
 	ReadOnly bool
 	Use      Use
-	FS       vfs.FS // of the log; nil means the operating system's
+	// FS is the file system of the log, and for what is done with whole files: make, link, rename, remove, sync. nil means the operating
+	// system's. bbolt reads and writes its file by itself.
+	FS vfs.FS
 	// SegmentSize is that of new segments of the log, in bytes; 0: 16 MiB.
 	SegmentSize int64
 
@@ -191,6 +195,9 @@ type Options struct {
 	AfterCommit  func() error // called after each commit: an error is reported although the change is durable
 	BeforeWrite  func() error // called before each commit of the file, by a checkpoint: on error the file was not changed
 	AfterWrite   func() error // called after each commit of the file, by a checkpoint: an error is reported although it is durable
+	// Database is called with each database of bbolt that is opened for writing, before rows are written to it: its writes can be made to
+	// fail there (vfstest.Bolt).
+	Database func(*bolt.DB) error
 }
 
 // Use is what an index is opened for.

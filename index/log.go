@@ -43,12 +43,14 @@ func decodeApplied(b []byte) (a applied, err error) {
 	return a, nil
 }
 
-// fsys is the file system of the log.
-func (x *Index) fsys() vfs.FS {
-	if x.opts.FS == nil {
+func (x *Index) fsys() vfs.FS { return x.opts.fsys() }
+
+// fsys is FS, or what stands for nil.
+func (o Options) fsys() vfs.FS {
+	if o.FS == nil {
 		return vfs.OS()
 	}
-	return x.opts.FS
+	return o.FS
 }
 
 // segmentSize is that of new segments of the log: on a disk that is nearly full, the one that is being written to is what deletions

@@ -125,7 +125,7 @@ func (x *Index) open(path string, mapSize int) error {
 	x.note(bad)
 	if !x.opts.ReadOnly {
 		// A process that was killed may have left a commit that only the page cache has, or the file's name.
-		err = errors.Join(x.db.Sync(), syncDir(x.dir))
+		err = errors.Join(x.db.Sync(), syncDir(x.fsys(), x.dir))
 	}
 	if err := errors.Join(err, x.begin()); err != nil {
 		return errors.Join(err, x.end())

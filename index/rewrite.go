@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
+	"io/fs"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
+
+	"packhouse/blobstore/vfs"
 )
 
 // When the file is rewritten: bbolt never gives pages back, and keeps a list of those that are free, which it writes with each commit.
@@ -68,7 +70,7 @@ func (x *Index) rewrite(ctx context.Context) error {
 		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
 	}
 	path := x.opened.Load().path + ".new-rewritten"
-	if err := removeIfThere(path); err != nil {
+	if err := removeIfThere(x.fsys(), path); err != nil {
 		return withoutPath(fmt.Errorf("rewrite index: %w", err), x.dir)
 	}
 	err = x.copyTo(ctx, path)
@@ -76,7 +78,7 @@ func (x *Index) rewrite(ctx context.Context) error {
 		err = x.exchange(path)
 	}
 	if err != nil {
-		err = errors.Join(fmt.Errorf("rewrite index: %w", err), removeIfThere(path))
+		err = errors.Join(fmt.Errorf("rewrite index: %w", err), removeIfThere(x.fsys(), path))
 	}
 	return withoutPath(err, x.dir)
 }
@@ -124,8 +126,8 @@ func (x *Index) spaceToRewrite() error {
 	return nil
 }
 
-func removeIfThere(path string) error {
-	if err := os.Remove(path); !errors.Is(err, os.ErrNotExist) {
+func removeIfThere(fsys vfs.FS, path string) error {
+	if err := fsys.Remove(path); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
 	return nil
@@ -138,15 +140,15 @@ func (x *Index) copyTo(ctx context.Context, path string) (err error) {
 		return err
 	}
 	defer x.snapshots.release(v)
-	db, err := bolt.Open(path, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType, NoSync: true, PageSize: v.pageSize})
+	db, file, err := newFile(path, bolt.Options{FreelistType: bolt.FreelistMapType, NoSync: true, PageSize: v.pageSize}, x.opts)
 	if err != nil {
 		return err
 	}
-	err = x.note(protect(func() error { return copyRows(ctx, v.snapshot, db) }))
+	err = errors.Join(x.note(protect(func() error { return copyRows(ctx, v.snapshot, db) })), db.Close())
 	if err == nil {
-		err = db.Sync()
+		err = file.Sync()
 	}
-	return errors.Join(err, db.Close())
+	return errors.Join(err, file.Close())
 }
 
 // copyRows copies bucket by bucket.
@@ -242,13 +244,13 @@ func (x *Index) exchange(path string) error {
 	}
 	old, info := *x.opened.Load(), next.opened.Load().info
 	x.opened.Store(&openedFile{path: old.path, info: old.info, next: info})
-	if err := os.Rename(path, old.path); err != nil {
+	if err := x.fsys().Rename(path, old.path); err != nil {
 		x.opened.Store(&old)
 		x.showAgain(ended)
 		return errors.Join(err, next.closeFile(true))
 	}
 	// From here on the new file is the index, also after a crash.
-	syncErr := syncDir(x.dir)
+	syncErr := syncDir(x.fsys(), x.dir)
 	err = rollback(ended)
 	closing := Index{dir: x.dir, db: x.db, file: x.file, mapped: x.mapped, broken: x.broken || err != nil}
 	closeErr := closing.closeFile(true)

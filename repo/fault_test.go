@@ -209,6 +209,7 @@ func afterwards(t *testing.T, dir string, small int64, certain, possible map[str
 // storyOn tells a story to the repository in dir, on fsys; items of up to small bytes go to the log.
 func storyOn(t *testing.T, dir string, fsys vfs.FS, small int64, hooks index.Options, story []step) (certain, possible map[string]string, failed error) {
 	t.Helper()
+	hooks.Database = vfstest.Bolt(t, fsys)
 	s := datadir.Open(datadir.Options{
 		Dir: dir, Environment: repo.Environment{FS: fsys, Index: hooks, Small: small},
 		Settings: func(string) repo.Settings {

@@ -75,6 +75,15 @@ func (e Environment) WithDefaults() Environment {
 	return e
 }
 
+// indexOptions are those of an index on fsys, unless the options name another file system.
+func (e Environment) indexOptions(fsys vfs.FS) index.Options {
+	o := e.Index
+	if o.FS == nil {
+		o.FS = fsys
+	}
+	return o
+}
+
 // Repository is one open repository. Its methods are safe for concurrent use. Requests of clients go through As; the methods here are
 // for the server itself.
 type Repository struct {
@@ -150,7 +159,8 @@ func Create(env Environment, dir, dialect string) error {
 	if err := blobstore.Init(env.FS, dir); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
-	if err := index.Create(filepath.Join(dir, layout.IndexFile), layout.FirstMeta(dialect, id, env.Now())); err != nil {
+	path := filepath.Join(dir, layout.IndexFile)
+	if err := index.CreateWith(path, layout.FirstMeta(dialect, id, env.Now()), env.indexOptions(env.FS)); err != nil {
 		return fmt.Errorf("create repository: %w", err)
 	}
 	return nil
@@ -198,10 +208,8 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	}
 	env.FS = fsys
 	readOnly := OnReadOnlyDisk(fsys, dir)
+	env.Index = env.indexOptions(fsys)
 	env.Index.ReadOnly = readOnly
-	if env.Index.FS == nil {
-		env.Index.FS = fsys
-	}
 	ix, err := index.Open(filepath.Join(dir, layout.IndexFile), env.Index)
 	if errors.Is(err, index.ErrLocked) {
 		return nil, errors.Join(errElsewhere, letGo())

@@ -184,7 +184,7 @@ func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, d
 	if _, err := io.ReadFull(o.Rand, id); err != nil {
 		return "", fmt.Errorf("rebuild: %w", err)
 	}
-	return "", index.Create(path, layout.FirstMeta(dialect, id, o.Now()))
+	return "", index.CreateWith(path, layout.FirstMeta(dialect, id, o.Now()), o.Index)
 }
 
 // checkIndex reads an index whole, and wants no fault in it.
