@@ -53,16 +53,23 @@ func checkGolden(t *testing.T, path string, group []index.Mutation) {
 	checkWhole(t, x)
 }
 
+// An oldFormat is a file of an older format, and the group that made what it holds.
+type oldFormat struct {
+	name  string
+	group []index.Mutation
+}
+
+func oldFormats() []oldFormat {
+	return []oldFormat{
+		{"testdata/format-1.db.gz", goldenGroup()},
+		{"testdata/format-2.db.gz", append(goldenGroup(), goldenGroup2()...)},
+	}
+}
+
 // TestUpgradeInterrupted: an upgrade that ends at any call of the file system, or behind any commit of the file, is completed by the next
 // opening, and nothing is missing.
 func TestUpgradeInterrupted(t *testing.T) {
-	for _, old := range []struct {
-		name  string
-		group []index.Mutation
-	}{
-		{"testdata/format-1.db.gz", goldenGroup()},
-		{"testdata/format-2.db.gz", append(goldenGroup(), goldenGroup2()...)},
-	} {
+	for _, old := range oldFormats() {
 		file := unzip(t, old.name)
 		interrupted := func(o index.Options) (stopped bool) {
 			t.Helper()

@@ -48,19 +48,25 @@ func newTwins(t *testing.T) *twins {
 	return w
 }
 
-// memoryIndex is newIndex on a file system in memory, where there is one.
-func memoryIndex(t *testing.T) (path string) {
+// memoryPath is for an index on a file system in memory, where there is one.
+func memoryPath(t *testing.T) string {
 	t.Helper()
 	dir, err := os.MkdirTemp("/dev/shm", "packhouse-index-")
 	if err != nil {
-		return newIndex(t)
+		dir = t.TempDir()
 	}
 	t.Cleanup(func() {
 		if err := os.RemoveAll(dir); err != nil {
 			t.Error(err)
 		}
 	})
-	path = filepath.Join(dir, "index.db")
+	return filepath.Join(dir, "index.db")
+}
+
+// memoryIndex makes an index there.
+func memoryIndex(t *testing.T) (path string) {
+	t.Helper()
+	path = memoryPath(t)
 	if err := index.Create(path, nil); err != nil {
 		t.Fatal(err)
 	}
