@@ -18,14 +18,27 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/compact"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
-// template is a directory with a repository that holds what repack works on, to be copied.
-func template(t *testing.T) string {
+// modes are the places where small items lie, and what of a repository uses a disk that fails.
+var modes = []struct {
+	name  string
+	small int64
+	use   func(t *testing.T, so *datadir.Options, fsys vfs.FS)
+}{
+	{"files", 0, func(_ *testing.T, so *datadir.Options, fsys vfs.FS) { so.FS, so.Index.FS = fsys, vfs.OS() }},
+	{"log", index.MaxPayload, func(t *testing.T, so *datadir.Options, fsys vfs.FS) {
+		so.FS, so.Small, so.Index.Database = fsys, index.MaxPayload, vfstest.Bolt(t, fsys)
+	}},
+}
+
+// template is a directory with a repository that holds what repack works on, to be copied. Items of up to small bytes lie in the log.
+func template(t *testing.T, small int64) string {
 	t.Helper()
-	p := newFixture(t, nil)
+	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.Small = small })
 	fill(p)
 	dir := filepath.Join(fastDir(t), "template")
 	p.close()
@@ -85,42 +98,47 @@ func wantAfter(t *testing.T) (before, after map[string]string) {
 
 // TestRunSurvivesFailure lets every single file call of a plan fail.
 func TestRunSurvivesFailure(t *testing.T) {
-	template := template(t)
-	before, after := wantAfter(t)
-	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
-		for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
-			for n := 1; ; n++ {
-				failing := vfstest.NewFailing(vfs.OS())
-				hit := true
-				t.Run(fmt.Sprintf("%v/%v/%d", when, fault, n), func(t *testing.T) {
-					p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
-					failing.Reset()
-					failing.FailAt(n, when, fault)
-					_, err := p.run(repack(t)...)
-					p.close()
-					hit = failing.Hit()
-					failing.Reset()
-					if err == nil && !hit {
-						n = -1
+	for _, mode := range modes {
+		template := template(t, mode.small)
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
+				for n, hit := 1, true; hit; n++ {
+					t.Run(fmt.Sprintf("%s/%v/%v/%d", mode.name, when, fault, n), func(t *testing.T) {
+						failing := vfstest.NewFailing(vfs.OS())
+						p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { mode.use(t, so, failing) })
+						hit = runOnFailing(p, failing, when, fault, n)
+					})
+					if t.Failed() {
+						return
 					}
-					if err != nil && fault == syscall.ENOSPC && !errors.Is(err, repo.ErrNoSpace) && !errors.Is(err, repo.ErrReadOnly) {
-						t.Errorf("run: got %v, want ErrNoSpace, or ErrReadOnly after a sync", err)
-					}
-					if err != nil && strings.Contains(err.Error(), p.dir) {
-						t.Errorf("error shows a path: %v", err)
-					}
-					p.open()
-					wantWhole(t, p, before, after, err)
-				})
-				if n < 0 {
-					break
-				}
-				if t.Failed() {
-					return
 				}
 			}
 		}
 	}
+}
+
+// runOnFailing carries out repack while the n-th file call fails.
+func runOnFailing(p *fixture, failing *vfstest.Failing, when vfstest.When, fault error, n int) (hit bool) {
+	t := p.t.(*testing.T)
+	before, after := wantAfter(t)
+	failing.Reset()
+	failing.FailAt(n, when, fault)
+	_, err := p.run(repack(t)...)
+	p.closeBroken()
+	hit = failing.Hit()
+	failing.Reset()
+	switch {
+	case err == nil:
+	case !hit:
+		t.Errorf("run: %v, and no call failed", err)
+	case fault == syscall.ENOSPC && !errors.Is(err, repo.ErrNoSpace) && !errors.Is(err, repo.ErrReadOnly):
+		t.Errorf("run: got %v, want ErrNoSpace, or ErrReadOnly after a sync", err)
+	case strings.Contains(err.Error(), p.dir):
+		t.Errorf("error shows a path: %v", err)
+	}
+	p.open()
+	wantWhole(t, p, before, after, err)
+	return hit
 }
 
 // failingReads lets the n-th open or read of a file fail.
@@ -158,75 +176,87 @@ func (f failingReader) ReadAt(p []byte, off int64) (int, error) {
 
 // TestRunSurvivesReadFailure lets every opening and reading of a source fail: nothing changes, and the retry is right.
 func TestRunSurvivesReadFailure(t *testing.T) {
-	template := template(t)
-	before, after := wantAfter(t)
-	for n, hit := int64(1), true; hit; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			var calls atomic.Int64
-			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
-				so.FS, so.Index.FS = failingReads{vfs.OS(), &calls, n}, vfs.OS()
+	for _, mode := range modes {
+		template := template(t, mode.small)
+		for n, hit := int64(1), true; hit; n++ {
+			t.Run(fmt.Sprintf("%s/%d", mode.name, n), func(t *testing.T) {
+				var calls atomic.Int64
+				calls.Store(n) // none fails yet
+				p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) {
+					mode.use(t, so, failingReads{vfs.OS(), &calls, n})
+				})
+				hit = runOnFailingReads(p, &calls, n)
 			})
-			calls.Store(0)
-			_, err := p.run(repack(t)...)
-			if hit = calls.Load() >= n; hit != (err != nil) {
-				t.Errorf("run: got %v with a failed read %v", err, hit)
+			if t.Failed() {
+				return
 			}
-			if err != nil && strings.Contains(err.Error(), p.dir) {
-				t.Errorf("error shows a path: %v", err)
-			}
-			calls.Store(n)
-			want := after
-			if err != nil {
-				want = before
-			}
-			if got := fmt.Sprint(p.contents()); got != fmt.Sprint(want) {
-				t.Errorf("contents: got %s, want %s", got, fmt.Sprint(want))
-			}
-			wantWhole(t, p, before, after, err)
-		})
-		if t.Failed() {
-			return
 		}
 	}
 }
 
+// runOnFailingReads carries out repack while the n-th read fails.
+func runOnFailingReads(p *fixture, calls *atomic.Int64, n int64) (hit bool) {
+	t := p.t.(*testing.T)
+	before, after := wantAfter(t)
+	calls.Store(0)
+	_, err := p.run(repack(t)...)
+	if hit = calls.Load() >= n; hit != (err != nil) {
+		t.Errorf("run: got %v with a failed read %v", err, hit)
+	}
+	if err != nil && strings.Contains(err.Error(), p.dir) {
+		t.Errorf("error shows a path: %v", err)
+	}
+	calls.Store(n)
+	want := after
+	if err != nil {
+		want = before
+	}
+	if got := fmt.Sprint(p.contents()); got != fmt.Sprint(want) {
+		t.Errorf("contents: got %s, want %s", got, fmt.Sprint(want))
+	}
+	wantWhole(t, p, before, after, err)
+	return hit
+}
+
 // TestRunSurvivesPowerLoss stops everything at each file call and forgets what was not synced.
 func TestRunSurvivesPowerLoss(t *testing.T) {
-	template := template(t)
 	before, after := wantAfter(t)
-	for n, hit := 1, true; hit; n++ {
-		for _, forget := range []string{"all", "some"} {
-			t.Run(fmt.Sprintf("%d/forget=%s", n, forget), func(t *testing.T) {
-				dir := copyOf(t, template)
-				lossy := vfstest.NewLossy(t, dir)
-				failing := vfstest.NewFailing(lossy)
-				p := newFixtureAt(t, dir, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
-				failing.Reset()
-				failing.StopAt(n, vfstest.Before, syscall.EIO)
-				_, err := p.run(repack(t)...)
-				p.close()
-				hit = failing.Hit()
-				var random *rand.Rand
-				if forget == "some" {
-					random = rand.New(rand.NewPCG(uint64(n), 1))
-				}
-				if err := lossy.Crash(random); err != nil {
-					t.Fatal(err)
-				}
-				p.so.FS = nil
-				p.open()
-				wantWhole(t, p, before, after, err)
-			})
-		}
-		if t.Failed() {
-			return
+	for _, mode := range modes {
+		template := template(t, mode.small)
+		for n, hit := 1, true; hit; n++ {
+			for _, forget := range []string{"all", "some"} {
+				t.Run(fmt.Sprintf("%s/%d/forget=%s", mode.name, n, forget), func(t *testing.T) {
+					dir := copyOf(t, template)
+					lossy := vfstest.NewLossy(t, dir)
+					failing := vfstest.NewFailing(lossy)
+					p := newFixtureAt(t, dir, func(so *datadir.Options, _ *compact.Options) { mode.use(t, so, failing) })
+					failing.Reset()
+					failing.StopAt(n, vfstest.Before, syscall.EIO)
+					_, err := p.run(repack(t)...)
+					p.closeBroken()
+					hit = failing.Hit()
+					var random *rand.Rand
+					if forget == "some" {
+						random = rand.New(rand.NewPCG(uint64(n), 1))
+					}
+					if err := lossy.Crash(random); err != nil {
+						t.Fatal(err)
+					}
+					mode.use(t, &p.so, vfs.OS())
+					p.open()
+					wantWhole(t, p, before, after, err)
+				})
+			}
+			if t.Failed() {
+				return
+			}
 		}
 	}
 }
 
 // TestRunSurvivesCommitFailure fails the commit itself, before and after it took effect.
 func TestRunSurvivesCommitFailure(t *testing.T) {
-	template := template(t)
+	template := template(t, 0)
 	before, after := wantAfter(t)
 	for _, c := range []struct {
 		name string
@@ -270,7 +300,7 @@ func TestRunSurvivesCommitFailure(t *testing.T) {
 
 // A run that is cancelled, at whatever moment, is all there or not at all.
 func TestCancelAtAnyMoment(t *testing.T) {
-	template := template(t)
+	template := template(t, 0)
 	before, after := wantAfter(t)
 	for n := range 30 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
@@ -299,7 +329,7 @@ func TestCancelAtAnyMoment(t *testing.T) {
 // A client whose connection breaks, at whatever moment, sends the plan again: while the first run is under way or after it, and
 // after a restart. The plan is carried out once, and every answer is the same.
 func TestLostAnswerAtAnyMoment(t *testing.T) {
-	template := template(t)
+	template := template(t, 0)
 	_, after := wantAfter(t)
 	for n, hit := int64(1), true; hit; n++ {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/index"
+	"packhouse/journal"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/digest"
@@ -94,6 +95,15 @@ func (p *fixture) close() {
 	}
 }
 
+// closeBroken is close on a disk that has failed.
+func (p *fixture) closeBroken() {
+	p.t.Helper()
+	if err := p.engine.Close(); err != nil {
+		p.t.Errorf("close engine: %v", err)
+	}
+	_ = p.set.Close()
+}
+
 func (p *fixture) reopen() {
 	p.t.Helper()
 	p.close()
@@ -147,8 +157,18 @@ func (p *fixture) wantNoLeaks() {
 			p.t.Errorf("walk: %v", err)
 		}
 	}
-	if items := p.repo.Usage().Items; int64(files) != items {
-		p.t.Errorf("files: got %d, want one for each of %d items", files, items)
+	items := 0
+	err := p.a.List(context.Background(), index.ListOptions{Recursive: true}, func(e index.Entry) error {
+		if _, inLog := journal.ParseRef(e.Item.Ref); !inLog {
+			items++
+		}
+		return nil
+	})
+	if err != nil {
+		p.t.Errorf("list: %v", err)
+	}
+	if files != items {
+		p.t.Errorf("files: got %d, want one for each of %d items that are not in the log", files, items)
 	}
 }
 

@@ -260,54 +260,69 @@ func TestRunningJobSurvivesRestart(t *testing.T) {
 
 // A job whose process dies at any file call is carried out by the next one, once.
 func TestJobSurvivesKill(t *testing.T) {
-	template := template(t)
-	_, after := wantAfter(t)
-	for n, hit := 1, true; hit; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			failing := vfstest.NewFailing(vfs.OS())
-			p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })
-			// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
-			failing.Reset()
-			job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
-			if _, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil {
-				t.Fatal(err)
+	for _, mode := range modes {
+		template := template(t, mode.small)
+		for n, hit := 1, true; hit; n++ {
+			t.Run(fmt.Sprintf("%s/%d", mode.name, n), func(t *testing.T) {
+				failing := vfstest.NewFailing(vfs.OS())
+				p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { mode.use(t, so, failing) })
+				job := submitAndDie(p, failing, n)
+				hit = failing.Hit()
+				mode.use(t, &p.so, vfs.OS())
+				p.open()
+				p.wantCarriedOut(job)
+			})
+			if t.Failed() {
+				return
 			}
-			prepared := len(failing.Calls())
-			failing.Reset()
-			failing.StopAt(prepared+n, vfstest.Before, syscall.EIO)
-			job = p.submit("now", repack(t)...)
-			if _, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
-				t.Logf("await: %v", err)
-			}
-			p.close()
-			hit = failing.Hit()
-			p.so.FS = nil
-			p.open()
-			done, err := p.engine.Job(p.repo, job.ID)
-			if err != nil {
-				t.Fatal(err)
-			}
-			if done.State == compact.Queued || done.State == compact.Running {
-				if err := p.engine.Resume(context.Background(), p.repo); err != nil {
-					t.Fatal(err)
-				}
-				if done, err = p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if done.State == compact.Failed { // the disk failed before the process was gone: nothing happened
-				done = p.submit("now", repack(t)...)
-				if done, err = p.engine.Await(context.Background(), p.repo, done.ID); err != nil {
-					t.Fatal(err)
-				}
-			}
-			if done.State != compact.Done || fmt.Sprint(p.contents()) != fmt.Sprint(after) {
-				t.Errorf("job: got %+v, contents %q", done, p.contents())
-			}
-		})
-		if t.Failed() {
-			return
 		}
+	}
+}
+
+// submitAndDie submits repack as a job and stops at the n-th file call that it makes.
+func submitAndDie(p *fixture, failing *vfstest.Failing, n int) compact.Job {
+	t := p.t.(*testing.T)
+	// Of the file calls of a submission the first are those of the plan's file, before anything was promised.
+	failing.Reset()
+	job := p.submit("2099-01-01T00:00:00Z", repack(t)...)
+	if _, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil {
+		t.Fatal(err)
+	}
+	prepared := len(failing.Calls())
+	failing.Reset()
+	failing.StopAt(prepared+n, vfstest.Before, syscall.EIO)
+	job = p.submit("now", repack(t)...)
+	if _, err := p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
+		t.Logf("await: %v", err)
+	}
+	p.closeBroken()
+	return job
+}
+
+// wantCarriedOut wants what repack makes, when the job was resumed, or submitted again if it failed.
+func (p *fixture) wantCarriedOut(job compact.Job) {
+	t := p.t.(*testing.T)
+	_, after := wantAfter(t)
+	done, err := p.engine.Job(p.repo, job.ID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if done.State == compact.Queued || done.State == compact.Running {
+		if err := p.engine.Resume(context.Background(), p.repo); err != nil {
+			t.Fatal(err)
+		}
+		if done, err = p.engine.Await(context.Background(), p.repo, job.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done.State == compact.Failed { // the disk failed before the process was gone: nothing happened
+		done = p.submit("now", repack(t)...)
+		if done, err = p.engine.Await(context.Background(), p.repo, done.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if done.State != compact.Done || fmt.Sprint(p.contents()) != fmt.Sprint(after) {
+		t.Errorf("job: got %+v, contents %q", done, p.contents())
 	}
 }
 
