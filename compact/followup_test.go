@@ -14,6 +14,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -91,10 +92,10 @@ func TestIndexFitsAfterEveryPlan(t *testing.T) {
 }
 
 // planOnFullDisk makes a repository of V'Ger and carries out a plan with so many bytes of outputs, when so many bytes are free.
-func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) (admitted bool) {
+func planOnFullDisk(t *testing.T, reserve int64, output int, indexSize, free int64) (admitted bool) {
 	d := &fullDisk{FS: vfs.OS(), dir: dirWith(t, "vger"), size: 1 << 40}
 	p := newFixtureAt(t, d.dir, func(so *datadir.Options, o *compact.Options) {
-		so.FS = d
+		so.FS, so.Small = d, index.MaxPayload
 		// What a plan deletes stays on the disk.
 		so.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: reserve, Grace: time.Hour} }
 	})
@@ -104,7 +105,7 @@ func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) 
 		p.put(key, noise(uint64(i), size))
 		ops = append(ops, half(t, key, int64(size), "blake2b"))
 	}
-	p.put("index", noise(9, int(index)))
+	p.put("index", noise(9, int(indexSize)))
 	p.put("locks/mine", []byte("held"))
 	before := p.repo.Usage()
 	used, err := blocks(d.dir)
@@ -140,7 +141,7 @@ func planOnFullDisk(t *testing.T, reserve int64, output int, index, free int64) 
 		put(other.As(repo.Principal{}), "index", size)
 	}
 	p.put("index.gen", noise(8, 8))
-	largest := index + index/4 + 1<<20 - 64<<10
+	largest := indexSize + indexSize/4 + 1<<20 - 64<<10
 	p.put("index", noise(10, int(largest)))
 	if left, _, err := d.Space(""); err != nil || left < 0 {
 		t.Errorf("%d bytes are free, %v: on a disk the index would have failed", left, err)

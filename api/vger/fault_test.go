@@ -102,14 +102,16 @@ type change struct {
 	answer                     string // of the request that succeeds, also when it is asked again
 }
 
-// failAt carries out the change in a fresh repository while the n-th call of the file system fails. It returns
-// false when there were not so many.
-func (c change) failAt(t *testing.T, before map[string]string, when vfstest.When, n int) (hit bool) {
+// failAt carries out the change in a fresh repository, where items of up to small bytes lie in the log, while the n-th call of the file
+// system fails. It returns false when there were not so many.
+func (c change) failAt(t *testing.T, small int64, before map[string]string, when vfstest.When, n int) (hit bool) {
 	t.Helper()
 	dir, status := t.TempDir(), 0
 	t.Run(fmt.Sprint(n), func(t *testing.T) {
 		failing := vfstest.NewFailing(unsynced{vfs.OS()})
-		s := newServer(t, func(o *setup) { o.set.Dir, o.set.FS = dir, failing })
+		s := newServer(t, func(o *setup) {
+			o.set.Dir, o.set.FS, o.set.Small, o.set.Index.Database = dir, failing, small, vfstest.Bolt(t, failing)
+		})
 		for k, content := range before {
 			s.put("/r/"+k, content)
 		}
@@ -125,7 +127,7 @@ func (c change) failAt(t *testing.T, before map[string]string, when vfstest.When
 		failing.Reset()
 	})
 	t.Run(fmt.Sprint(n, " again"), func(t *testing.T) {
-		s := newServer(t, func(o *setup) { o.set.Dir = dir })
+		s := newServer(t, func(o *setup) { o.set.Dir, o.set.Small = dir, small })
 		switch got := s.contents(); {
 		case status < 300 && !maps.Equal(got, c.after):
 			t.Errorf("answered with %d, but there is %q", status, got)
@@ -181,16 +183,22 @@ func TestEveryFileCall(t *testing.T) {
 				key, packKey(b2(packB)), packKey(b2(other)), packKey(b2(makePack("third"))))},
 	} {
 		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
-			t.Run(c.name+"/"+when.String(), func(t *testing.T) {
-				t.Parallel()
-				n := 1
-				for c.failAt(t, before, when, n) {
-					n++
-				}
-				if c.method == "PUT" && n < 4 {
-					t.Errorf("only %d calls of the file system", n-1)
-				}
-			})
+			for _, mode := range []struct {
+				name  string
+				small int64
+				least int // calls for a put
+			}{{"files", 0, 6}, {"log", index.MaxPayload, 2}} {
+				t.Run(fmt.Sprintf("%s/%v/%s", c.name, when, mode.name), func(t *testing.T) {
+					t.Parallel()
+					n := 1
+					for c.failAt(t, mode.small, before, when, n) {
+						n++
+					}
+					if calls := n - 1; c.method == "PUT" && calls < mode.least {
+						t.Errorf("only %d calls of the file system, want %d", calls, mode.least)
+					}
+				})
+			}
 		}
 	}
 }
