@@ -336,7 +336,7 @@ func vacuumOn(t *testing.T, dir string, fsys vfs.FS, hooks index.Options) error 
 	t.Helper()
 	o := datadir.Options{Dir: dir}
 	inSegments(&o)
-	hooks.SegmentSize = smallSegments
+	hooks.SegmentSize, hooks.Database = smallSegments, vfstest.Bolt(t, fsys)
 	o.FS, o.Index = fsys, hooks
 	s := datadir.Open(o)
 	r, err := s.Get(ctx, "r")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,6 +17,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/recovery"
@@ -170,43 +172,73 @@ func TestClosedSetCreatesNothing(t *testing.T) {
 	}
 }
 
-// TestDestroySurvivesEveryFailure: whichever file call fails, the repository is whole or gone, and then its files go with the
-// next request for it.
+// TestDestroySurvivesEveryFailure: whichever file call fails, and whatever of that a power cut loses, the repository is whole or gone, and
+// then its files go with the next request for it.
 func TestDestroySurvivesEveryFailure(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
-		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			dir := newRepository(t)
-			fsys := vfstest.NewFailing(vfs.OS())
-			s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
-			r, err := s.Get(ctx, "r")
-			if err != nil {
-				t.Fatal(err)
-			}
-			mustPut(t, r.As(repo.Principal{}), "x", "body")
-			fsys.Reset()
-			fsys.StopAt(n, vfstest.Before, syscall.EIO)
-			err = s.Destroy(ctx, "r")
-			hit = fsys.Hit()
-			if !hit && err != nil {
-				t.Errorf("destroy: %v", err)
-			}
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
-			r, err = s.Get(ctx, "r")
-			if err == nil {
-				wantContent(t, r.As(repo.Principal{}), "x", "body")
-				return
-			}
-			if !errors.Is(err, repo.ErrNoRepository) {
-				t.Fatalf("get: got %v, want a repository or ErrNoRepository", err)
-			}
-			// An empty directory may stay: it is in nobody's way.
-			waitFor(t, "the files to go", func() bool { files, _ := os.ReadDir(filepath.Join(dir, "r")); return len(files) == 0 })
-			mustPut(t, create(t, s, "r").As(repo.Principal{}), "y", "new")
-		})
+		for _, lose := range losses {
+			t.Run(fmt.Sprintf("%d/lose=%s", n, lose.name), func(t *testing.T) {
+				dir := newRepository(t)
+				disk := vfstest.NewLossy(t, dir)
+				fsys := vfstest.NewFailing(disk)
+				s := datadir.Open(datadir.Options{Dir: dir, Environment: failingEnvironment(t, fsys)})
+				r, err := s.Get(ctx, "r")
+				if err != nil {
+					t.Fatal(err)
+				}
+				mustPut(t, r.As(repo.Principal{}), "x", "body")
+				fsys.Reset()
+				fsys.StopAt(n, vfstest.Before, syscall.EIO)
+				destroyed := s.Destroy(ctx, "r")
+				if hit = fsys.Hit(); !hit && destroyed != nil {
+					t.Errorf("destroy: %v", destroyed)
+				}
+				if err := s.Close(); err != nil && !hit {
+					t.Fatal(err)
+				}
+				lose.crash(t, disk, n)
+				s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
+				r, err = s.Get(ctx, "r")
+				if err == nil {
+					if destroyed == nil {
+						t.Error("it was destroyed, and is there")
+					}
+					wantContent(t, r.As(repo.Principal{}), "x", "body")
+					return
+				}
+				if !errors.Is(err, repo.ErrNoRepository) {
+					t.Fatalf("get: got %v, want a repository or ErrNoRepository", err)
+				}
+				// An empty directory may stay: it is in nobody's way.
+				waitFor(t, "the files to go", func() bool { files, _ := os.ReadDir(filepath.Join(dir, "r")); return len(files) == 0 })
+				mustPut(t, create(t, s, "r").As(repo.Principal{}), "y", "new")
+			})
+		}
 	}
+}
+
+// losses are what becomes of what was not synced.
+var losses = []struct {
+	name  string
+	crash func(t *testing.T, disk *vfstest.Lossy, seed int)
+}{
+	{"nothing", func(*testing.T, *vfstest.Lossy, int) {}},
+	{"all", func(t *testing.T, disk *vfstest.Lossy, _ int) { crash(t, disk, nil) }},
+	{"some", func(t *testing.T, disk *vfstest.Lossy, seed int) {
+		crash(t, disk, rand.New(rand.NewPCG(uint64(seed), 0)))
+	}},
+}
+
+func crash(t *testing.T, disk *vfstest.Lossy, random *rand.Rand) {
+	t.Helper()
+	if err := disk.Crash(random); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// failingEnvironment lets all that repositories do with the disk go through fsys.
+func failingEnvironment(t *testing.T, fsys vfs.FS) repo.Environment {
+	return repo.Environment{FS: fsys, Small: index.MaxPayload, Index: index.Options{Database: vfstest.Bolt(t, fsys)}}
 }
 
 // stuckSweep holds up the removal of directories until it is let go.
@@ -307,7 +339,8 @@ func TestGravesHideNoLostIndex(t *testing.T) {
 	}
 }
 
-// TestCreateSurvivesEveryFailure: whichever file call fails, there is a whole repository or none, and creating it again works.
+// TestCreateSurvivesEveryFailure: whichever file call fails, and whatever of that a power cut loses, there is a whole repository or none,
+// and creating it again works.
 func TestCreateSurvivesEveryFailure(t *testing.T) {
 	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 		// Nearly all calls make the directories of shards: some of them will do.
@@ -315,28 +348,32 @@ func TestCreateSurvivesEveryFailure(t *testing.T) {
 			if n == 20 {
 				n = 255
 			}
-			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
-				dir := memoryDir(t)
-				fsys := vfstest.NewFailing(vfs.OS())
-				s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: fsys}})
-				fsys.StopAt(n, when, syscall.EIO)
-				_, err := s.Create(ctx, "r", "test")
-				if hit = fsys.Hit(); hit == (err == nil) {
-					t.Errorf("create: got %v, failed %v", err, hit)
-				}
-				if err := s.Close(); err != nil {
-					t.Fatal(err)
-				}
-				s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
-				r, err := s.Get(ctx, "r")
-				if errors.Is(err, repo.ErrNoRepository) {
-					r, err = s.Create(ctx, "r", "test")
-				}
-				if err != nil {
-					t.Fatal(err)
-				}
-				mustPut(t, r.As(repo.Principal{}), "x", "1")
-			})
+			for _, lose := range losses {
+				t.Run(fmt.Sprintf("%s/%d/lose=%s", when, n, lose.name), func(t *testing.T) {
+					dir := memoryDir(t)
+					disk := vfstest.NewLossy(t, dir)
+					fsys := vfstest.NewFailing(disk)
+					s := datadir.Open(datadir.Options{Dir: dir, Environment: failingEnvironment(t, fsys)})
+					fsys.StopAt(n, when, syscall.EIO)
+					_, created := s.Create(ctx, "r", "test")
+					if hit = fsys.Hit(); !hit && created != nil {
+						t.Errorf("create: %v, and no call failed", created)
+					}
+					if err := s.Close(); err != nil && !fsys.Hit() {
+						t.Fatal(err)
+					}
+					lose.crash(t, disk, n)
+					s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
+					r, err := s.Get(ctx, "r")
+					if errors.Is(err, repo.ErrNoRepository) && created != nil {
+						r, err = s.Create(ctx, "r", "test")
+					}
+					if err != nil {
+						t.Fatalf("%v, and created: %v", err, created)
+					}
+					mustPut(t, r.As(repo.Principal{}), "x", "1")
+				})
+			}
 		}
 	}
 }
