@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -325,11 +326,33 @@ func rebuildSurvivesEveryFailure(t *testing.T, small int64, gap bool) {
 				l := loss(t)
 				fsys := vfstest.NewFailing(vfs.OS())
 				fsys.FailAt(n, when, syscall.ENOSPC)
-				_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Now: l.clock.Now, Replace: true})
+				hooks := index.Options{Database: vfstest.Bolt(t, fsys)}
+				_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Index: hooks, Now: l.clock.Now, Replace: true})
 				hit = fsys.Hit()
 				after(t, l, err)
 			})
 		}
+	}
+	for n, hit := 1, true; hit; n++ {
+		t.Run(fmt.Sprintf("power/%d", n), func(t *testing.T) {
+			l := loss(t)
+			disk := vfstest.NewLossy(t, l.path)
+			fsys := vfstest.NewFailing(disk)
+			fsys.StopAt(n, vfstest.Before, syscall.EIO)
+			hooks := index.Options{Database: vfstest.Bolt(t, fsys)}
+			_, err := recovery.Rebuild(ctx, l.path, recovery.RebuildOptions{FS: fsys, Index: hooks, Now: l.clock.Now, Replace: true})
+			hit = fsys.Hit()
+			if err := disk.Crash(rand.New(rand.NewPCG(uint64(n), 0))); err != nil {
+				t.Fatal(err)
+			}
+			if err == nil { // then it is durable
+				if got := contents(t, l.open(t)); !maps.Equal(got, want) {
+					t.Errorf("got %q, want %q", got, want)
+				}
+				return
+			}
+			after(t, l, nil) // an unfinished index may stay, for the next one to remove
+		})
 	}
 	for n, hit := 1, true; hit; n++ {
 		t.Run(fmt.Sprintf("commit/%d", n), func(t *testing.T) {
