@@ -244,11 +244,11 @@ func stepGroup(from, to int) func(*twins) bool {
 	}
 }
 
-// tell carries out the story until a step fails.
+// tell carries out the story until a step fails. One that has changed nothing is tried again.
 func (w *twins) tell() {
 	w.t.Helper()
 	for _, step := range powerStory {
-		if !step(w) {
+		if !step(w) && (w.x == nil || w.x.Failed() != nil || !step(w)) {
 			return
 		}
 	}
