@@ -194,6 +194,63 @@ func TestOrderOfSmallItems(t *testing.T) {
 	}
 }
 
+var (
+	indexWrite = regexp.MustCompile(`^pwrite64\(\d+<[^>]*/index\.db[^>/]*>,.*, (\d+)\) += (\d+)$`)
+	indexSync  = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/index\.db[^>/]*>`)
+)
+
+// TestOrderOfCheckpoint watches how bbolt writes the file of the index: pages, a sync, one meta page, a sync. The tests that simulate power
+// cuts assume that order (vfstest.Bolt).
+func TestOrderOfCheckpoint(t *testing.T) {
+	s := startTraced(t)
+	client := newStoreClient(s.server, "traced", 1)
+	s.calls(client.create, nil)
+	s.calls(func() error { return client.store("packs/00/item", noise(1, 8<<10)) }, nil)
+	const checkpoints = 3 // creating the index, making its log, and the first checkpoint
+	for range 3000 {
+		if commitsOf(t, s.trace()) >= checkpoints {
+			return
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	t.Fatalf("after a minute the index has %d commits, want %d", commitsOf(t, s.trace()), checkpoints)
+}
+
+// commitsOf counts the commits of bbolt, and wants each to be in order.
+func commitsOf(t *testing.T, calls []call) (commits int) {
+	t.Helper()
+	page := os.Getpagesize()
+	var pages, synced, meta call // the last of each since the last commit
+	for _, c := range calls {
+		write := indexWrite.FindStringSubmatch(c.text)
+		switch {
+		case write == nil && !indexSync.MatchString(c.text):
+			continue
+		case write == nil && meta.text != "": // the commit is complete
+			commits++
+			pages, synced, meta = call{}, call{}, call{}
+			continue
+		case write == nil:
+			synced = c
+			continue
+		}
+		at, atErr := strconv.Atoi(write[1])
+		n, err := strconv.Atoi(write[2])
+		switch {
+		case atErr != nil || err != nil || meta.text != "":
+			t.Errorf("a write between a meta page and its sync: %s", c.text)
+		case at == 0 && n == 4*page: // a new file
+		case at >= 2*page:
+			pages = c
+		case pages.text == "" || synced.begin <= pages.end || c.begin <= synced.end:
+			t.Errorf("a meta page is written before the pages are synced: %q, %q, %q", pages.text, synced.text, c.text)
+		default:
+			meta = c
+		}
+	}
+	return commits
+}
+
 // TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes are written and
 // synced, then the directory entries, then the log with the rows of the index, and only then is the reply sent. A delete is answered
 // when the log is synced, and the bytes go after that. A compaction is both: the new item as if it were

@@ -44,6 +44,7 @@ var story = []step{
 	stepPut("packs/b", strings.Repeat("b", 300_000)),
 	{"move onto an item", func(a *repo.Access) error { return a.Move(ctx, "packs/b", "config") },
 		func(items map[string]string) { items["config"] = items["packs/b"]; delete(items, "packs/b") }},
+	{"checkpoint", func(a *repo.Access) error { return repo.IndexOf(a.Repository()).Checkpoint() }, func(map[string]string) {}},
 	stepPut("packs/c", "x"),
 	{"compact", func(a *repo.Access) error { return replace(a, []string{"packs/c", "config"}, "packs/d", "new pack") },
 		func(items map[string]string) {

@@ -16,7 +16,7 @@ import (
 //
 // The database itself accepts nothing but an *os.File; the function it writes with is replaced. It syncs before and after it writes a
 // meta page, and where the file grows: its own syncs are switched off, or have been done, and are made through fsys in the same
-// places. TestBoltSyncs compares them with the system calls.
+// places. TestOrderOfCheckpoint watches that order.
 func Bolt(t testing.TB, fsys vfs.FS) func(*bolt.DB) error {
 	return func(db *bolt.DB) error {
 		file, err := fsys.OpenWrite(db.Path())
