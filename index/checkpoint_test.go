@@ -380,6 +380,34 @@ func TestSegmentsGo(t *testing.T) {
 	wantPayload(t, open(t, path, index.Options{SegmentSize: 1 << 20}), "20", payload)
 }
 
+// TestSegmentsOfAReplacedFileStay: a checkpoint of a file that lost its name removes nothing that the one which has it needs of the log.
+func TestSegmentsOfAReplacedFileStay(t *testing.T) {
+	path := newIndex(t)
+	x := mustOpen(t, path, index.Options{SegmentSize: 16 << 10})
+	apply(t, x, put("in the file", 1))
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	release := x.HoldCheckpoints()
+	for i := range 300 {
+		apply(t, x, put(fmt.Sprint("in the log/", i), 1))
+	}
+	want := everything(t, x)
+	content, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := errors.Join(os.WriteFile(path+".copy", content, 0o600), os.Rename(path+".copy", path)); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	if err := x.Checkpoint(); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, x)
+	equal(t, "content of the copy", everything(t, open(t, path, index.Options{})), want)
+}
+
 // TestFailedCheckpointIsTriedAgain: a checkpoint that could not be made is made when it can, also if nobody changes anything more. Until
 // then it is tried now and then, and not with each group.
 func TestFailedCheckpointIsTriedAgain(t *testing.T) {

@@ -277,8 +277,11 @@ func (x *Index) Payloads(first journal.Position, most int) (refs []string, err e
 }
 
 // removeSegments unlinks the segments of which nothing is needed. The last one is kept. What a damaged index says is no reason to
-// remove anything.
+// remove anything, nor is what a file says that lost its name: another one, which has not as many rows, may be opened with the log.
 func (x *Index) removeSegments() error {
+	if x.Attached() != nil {
+		return nil // who changes something is told
+	}
 	all, err := x.Segments()
 	if err != nil {
 		return err

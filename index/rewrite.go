@@ -244,7 +244,8 @@ func (x *Index) exchange(path string) error {
 	}
 	old, info := *x.opened.Load(), next.opened.Load().info
 	x.opened.Store(&openedFile{path: old.path, info: old.info, next: info})
-	if err := x.fsys().Rename(path, old.path); err != nil {
+	// A rename that reports an error can have taken effect all the same.
+	if err := x.fsys().Rename(path, old.path); err != nil && (&openedFile{path: old.path, info: info}).check() != nil {
 		x.opened.Store(&old)
 		x.showAgain(ended)
 		return errors.Join(err, next.closeFile(true))

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"testing"
 
 	"packhouse/blobstore/vfs"
@@ -280,6 +281,31 @@ func TestRewriteLeavesSpace(t *testing.T) {
 	if after := sizeOf(t, path); after > before/4 {
 		t.Errorf("the file has %d bytes, and had %d", after, before)
 	}
+}
+
+// renamedAnyway is a file system on which the index is renamed, and that reports an error.
+type renamedAnyway struct{ vfs.FS }
+
+func (f renamedAnyway) Rename(from, to string) error {
+	if err := f.FS.Rename(from, to); err != nil || filepath.Base(to) != "index.db" {
+		return err
+	}
+	return &os.LinkError{Op: "rename", Old: from, New: to, Err: syscall.EIO}
+}
+
+// TestRewriteRenamedAnyway: the file that has the name is the one that is used.
+func TestRewriteRenamedAnyway(t *testing.T) {
+	path := newIndex(t)
+	x := mustOpen(t, path, index.Options{FS: renamedAnyway{vfs.OS()}})
+	apply(t, x, put("before", 1))
+	if err := x.Rewrite(background); err != nil {
+		t.Error(err)
+	}
+	apply(t, x, put("after", 1))
+	want := everything(t, x)
+	checkWhole(t, x)
+	mustClose(t, x)
+	equal(t, "after a restart", everything(t, open(t, path, index.Options{})), want)
 }
 
 // heldRewrite is a file system that holds a rewrite until it is released: it asks for the free space when it begins.
