@@ -296,7 +296,21 @@ func TestEveryFileCallFails(t *testing.T) {
 	}
 }
 
-// TestPowerFailsByChance does at random what an index can do, and cuts the power again and again, also while it is opened.
+// failByChance lets one call fail, or all from that one on.
+func (w *twins) failByChance(random *rand.Rand) {
+	n, when := 1+random.IntN(200), vfstest.When(random.IntN(2))
+	switch random.IntN(4) {
+	case 0:
+		w.calls.FailAt(n, when, syscall.EIO)
+	case 1:
+		w.calls.FailAt(n, vfstest.Before, syscall.ENOSPC)
+	default:
+		w.calls.StopAt(n, when, syscall.EIO)
+	}
+}
+
+// TestPowerFailsByChance does at random what an index can do, while calls fail, and cuts the power again and again, also while the index is
+// opened.
 func TestPowerFailsByChance(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
@@ -314,7 +328,7 @@ func TestPowerFailsByChance(t *testing.T) {
 				}
 				return muts
 			})
-			w.calls.StopAt(1+random.IntN(200), vfstest.Before, syscall.EIO)
+			w.failByChance(random)
 			for range 100 {
 				ok := true
 				switch random.IntN(20) {
@@ -333,14 +347,19 @@ func TestPowerFailsByChance(t *testing.T) {
 						}
 					}
 				}
-				if !ok {
+				if ok || w.x.Failed() == nil && random.IntN(4) > 0 { // nothing was changed
+					continue
+				}
+				if random.IntN(4) == 0 {
+					w.restart()
+				} else {
 					var opening []int
 					for random.IntN(2) == 0 {
 						opening = append(opening, 1+random.IntN(20))
 					}
 					w.cut(random, opening...)
-					w.calls.StopAt(1+random.IntN(200), vfstest.After, syscall.EIO)
 				}
+				w.failByChance(random)
 			}
 			w.cut(nil)
 			w.restart()
