@@ -28,10 +28,7 @@ func damageOf(v any) error {
 	switch v := v.(type) {
 	case callersPanic:
 		panic(v.value)
-	case interface {
-		runtime.Error
-		Addr() uintptr
-	}:
+	case addressFault:
 		return fmt.Errorf("%w: a page cannot be read from the disk", ErrCorrupt)
 	case error:
 		if errors.Is(v, ErrCorrupt) {
@@ -41,14 +38,24 @@ func damageOf(v any) error {
 	return fmt.Errorf("%w: %v", ErrCorrupt, v)
 }
 
+// addressFault is the panic of an access to memory that cannot be read.
+type addressFault interface {
+	runtime.Error
+	Addr() uintptr
+}
+
 // callersPanic is a panic of a function that was handed in: it is none of a damaged page, and goes on.
 type callersPanic struct{ value any }
 
-// callback marks the panics of fn as the caller's.
+// callback marks the panics of fn as the caller's, but for faults: fn may be handed what shares the memory of pages.
 func callback[T any](fn func(T) error) func(T) error {
 	return func(row T) error {
 		defer func() {
-			if v := recover(); v != nil {
+			switch v := recover().(type) {
+			case nil:
+			case addressFault:
+				panic(v)
+			default:
 				panic(callersPanic{v})
 			}
 		}()

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"time"
 )
 
@@ -16,7 +15,7 @@ type ListOptions struct {
 	Present   bool   // leave out items with FlagMissing
 }
 
-// List calls fn for each entry in order: by name, level by level (a directory's
+// Rows calls fn for each entry in order: by name, level by level (a directory's
 // children come where the directory's name sorts). ErrNotFound when Dir does not
 // exist, ErrNotDir when it is an item. The memory used does not depend on the
 // number of entries. An error of fn, or of ctx, ends the walk and is returned.
@@ -28,7 +27,7 @@ type ListOptions struct {
 //
 // fn must not wait for an Apply: when the file outgrows its mapping, which is
 // rare, a commit waits for readers to end.
-func (x *Index) List(ctx context.Context, o ListOptions, fn func(Entry) error) error {
+func (x *Index) Rows(ctx context.Context, o ListOptions, fn func(*Row) error) error {
 	if err := firstError(checkDir(o.Dir), checkDir(o.After)); err != nil {
 		return err
 	}
@@ -39,6 +38,17 @@ func (x *Index) List(ctx context.Context, o ListOptions, fn func(Entry) error) e
 	return x.scan(ctx, l.walk(o.After), l.visit)
 }
 
+// List is Rows with everything that the index has of each entry.
+func (x *Index) List(ctx context.Context, o ListOptions, fn func(Entry) error) error {
+	return x.Rows(ctx, o, func(r *Row) error {
+		e, err := r.Entry()
+		if err != nil {
+			return err
+		}
+		return fn(e)
+	})
+}
+
 func (x *Index) isDir(key string) error {
 	entry, err := x.Get(key)
 	if err == nil && !entry.Dir {
@@ -47,13 +57,13 @@ func (x *Index) isDir(key string) error {
 	return err
 }
 
-// A lister turns rows into entries, and skips the levels that are not asked for.
+// A lister hands rows on, and skips the levels that are not asked for.
 type lister struct {
 	prefix    []byte // what the rows below the directory begin with
 	recursive bool
 	present   bool
-	fn        func(Entry) error
-	decoder   decoder
+	fn        func(*Row) error
+	row       Row    // reused
 	skip      []byte // reused
 }
 
@@ -81,25 +91,21 @@ func (l *lister) visit(row, value []byte) (skip []byte, err error) {
 	if !bytes.HasPrefix(row, l.prefix) {
 		return nil, errEnd
 	}
-	if !isDirRow(row) {
-		item, err := l.decoder.item(value)
-		if err != nil {
-			return nil, fmt.Errorf("item %q: %w", keyOf(row), err)
-		}
-		if l.present && item.Flags&FlagMissing != 0 {
-			return nil, nil
-		}
-		return nil, l.fn(Entry{Key: keyOf(row), Item: item})
-	}
-	if l.recursive {
+	dir := isDirRow(row)
+	if dir && l.recursive {
 		return nil, nil
 	}
-	created, err := decodeDir(value)
-	if err != nil {
-		return nil, fmt.Errorf("directory %q: %w", keyOf(row), err)
+	if err := l.row.set(row, value); err != nil {
+		return nil, err
 	}
-	l.skip = append(append(l.skip[:0], row[:len(row)-1]...), afterTree)
-	return l.skip, l.fn(Entry{Key: keyOf(row), Dir: true, Item: Item{Created: created}})
+	if dir {
+		l.skip = append(append(l.skip[:0], row[:len(row)-1]...), afterTree)
+		return l.skip, l.fn(&l.row)
+	}
+	if l.present && l.row.Flags&FlagMissing != 0 {
+		return nil, nil
+	}
+	return nil, l.fn(&l.row)
 }
 
 // errEnd ends a scan without an error.
@@ -170,7 +176,7 @@ func (x *Index) scanTree(ctx context.Context, t *table, w walk, visit func(row, 
 // empty directory needs no seek.
 func advance(c *rowCursor, skip []byte) (row, value []byte) {
 	row, value = c.Next()
-	if row != nil && bytes.Compare(row, skip) < 0 {
+	if skip != nil && row != nil && bytes.Compare(row, skip) < 0 {
 		return c.Seek(skip)
 	}
 	return row, value

@@ -178,6 +178,15 @@ func (p *page) value(i int) []byte {
 	return p.bytes[begin:end:end]
 }
 
+// row is key and value of element i of a leaf.
+func (p *page) row(i int) (key, value []byte) {
+	at := pageHeader + i*elementSize
+	element := p.bytes[at:][:elementSize]
+	size := int(byteOrder.Uint32(element[8:]))
+	both := p.bytes[at+int(byteOrder.Uint32(element[4:])):][:size+int(byteOrder.Uint32(element[12:]))]
+	return both[:size:size], both[size:len(both):len(both)]
+}
+
 // child is the page of element i of a branch.
 func (p *page) child(i int) uint64 { return byteOrder.Uint64(p.element(i)[8:]) }
 
@@ -205,12 +214,18 @@ func (p *page) begins(root bool, first []byte) error {
 
 // inOrder wants keys in order, and before hi (nil: any).
 func (p *page) inOrder(hi []byte) error {
+	if p.count == 0 {
+		return nil
+	}
+	last := p.key(0)
 	for i := 1; i < p.count; i++ {
-		if bytes.Compare(p.key(i-1), p.key(i)) >= 0 {
+		key := p.key(i)
+		if bytes.Compare(last, key) >= 0 {
 			return damagedPage(p.id, "element %d is out of order", i)
 		}
+		last = key
 	}
-	if p.count > 0 && hi != nil && bytes.Compare(p.key(p.count-1), hi) >= 0 {
+	if hi != nil && bytes.Compare(last, hi) >= 0 {
 		return damagedPage(p.id, "it has rows of the next")
 	}
 	return nil

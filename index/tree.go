@@ -199,6 +199,16 @@ func (c *cursor) Next() (key, value []byte) {
 	return c.rowOrEnd()
 }
 
+// before is how many of the rows that follow on the leaf at hand come before key; nil: all of them.
+func (c *cursor) before(key []byte) int {
+	top := &c.stack[len(c.stack)-1]
+	last := top.page.count - 1
+	if key != nil && bytes.Compare(top.page.key(last), key) >= 0 {
+		last = top.page.search(key) - 1
+	}
+	return max(last-top.index, 0)
+}
+
 func (c *cursor) rowOrEnd() (key, value []byte) {
 	if !c.valid() {
 		return nil, nil
@@ -210,7 +220,7 @@ func (c *cursor) valid() bool { return len(c.stack) > 0 }
 
 func (c *cursor) row() (key, value []byte) {
 	top := &c.stack[len(c.stack)-1]
-	return top.page.key(top.index), top.page.value(top.index)
+	return top.page.row(top.index)
 }
 
 func (c *cursor) first() {
@@ -226,8 +236,11 @@ func (c *cursor) seek(key []byte) {
 }
 
 func (c *cursor) next() {
-	if c.valid() {
-		c.stack[len(c.stack)-1].index++
+	if !c.valid() {
+		return
+	}
+	top := &c.stack[len(c.stack)-1]
+	if top.index++; top.index >= top.page.count {
 		c.settle()
 	}
 }

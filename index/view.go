@@ -63,6 +63,7 @@ type rowCursor struct {
 	key, value         []byte // of the file; key nil: the end
 	more               bool   // the overlay has a row, see over.Key
 	fromBase, fromOver bool
+	alone              int // so many rows follow on the leaf of the file that come before that of the overlay
 }
 
 // First, Seek and Next return a row; key is nil at the end.
@@ -90,6 +91,11 @@ func (c *rowCursor) Next() (key, value []byte) {
 	if c.over == nil {
 		return c.base.Next()
 	}
+	if c.alone > 0 {
+		c.alone--
+		c.key, c.value = c.base.Next()
+		return c.key, c.value
+	}
 	c.step()
 	return c.pick()
 }
@@ -106,25 +112,31 @@ func (c *rowCursor) step() {
 
 // pick returns the first of the rows at which both sides are. Where both have it, the overlay's counts; a deleted row is passed over.
 func (c *rowCursor) pick() (key, value []byte) {
+	c.alone = 0
 	for {
+		var next []byte // of the overlay; nil: the end
+		if c.more {
+			next = asBytes(c.over.Key())
+		}
 		order := 0
 		switch {
-		case !c.more && c.key == nil:
+		case next == nil && c.key == nil:
 			c.fromBase, c.fromOver = false, false
 			return nil, nil
-		case !c.more:
+		case next == nil:
 			order = -1
 		case c.key == nil:
 			order = 1
 		default:
-			order = bytes.Compare(c.key, asBytes(c.over.Key()))
+			order = bytes.Compare(c.key, next)
 		}
 		c.fromBase, c.fromOver = order <= 0, order >= 0
 		if order < 0 {
+			c.alone = c.base.before(next)
 			return c.key, c.value
 		}
 		if value := c.over.Value(); value != nil {
-			return asBytes(c.over.Key()), value
+			return next, value
 		}
 		c.step()
 	}
