@@ -35,6 +35,7 @@ func (x *Index) Rows(ctx context.Context, o ListOptions, fn func(*Row) error) er
 		return err
 	}
 	l := lister{prefix: dirRow(o.Dir), recursive: o.Recursive, present: o.Present, fn: callback(fn)}
+	l.row.below = len(l.prefix)
 	return x.scan(ctx, l.walk(o.After), l.visit)
 }
 
@@ -119,7 +120,7 @@ type walk struct {
 }
 
 // checkEvery is the number of rows between two looks at ctx and the clock.
-const checkEvery = 16
+const checkEvery = 32
 
 // scan calls visit for rows in order until it returns an error. When visit returns
 // skip, the rows before it are passed over. scan changes to a new snapshot when

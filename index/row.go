@@ -16,6 +16,7 @@ type Row struct {
 	Modified int64 // as Item.Modified, Unix ms
 
 	row, value []byte
+	below      int // bytes of row before the name of the entry, or of a directory that it is in
 	decoder    decoder
 }
 
@@ -38,8 +39,14 @@ func (r *Row) AppendKey(b []byte) []byte {
 
 // Name is the last name of the key. It must not be modified.
 func (r *Row) Name() []byte {
-	name := r.name()
-	return name[bytes.LastIndexByte(name, separator)+1:]
+	name := r.name()[r.below:]
+	for {
+		i := bytes.IndexByte(name, separator) // that searches forwards more than one byte at a time, and backwards not
+		if i < 0 {
+			return name
+		}
+		name = name[i+1:]
+	}
 }
 
 // name is the row key of an item, also for a directory.

@@ -103,9 +103,9 @@ func (a *Access) mayStat(key string) error {
 	return a.May(key, "lr")
 }
 
-// List calls fn for the entries of a directory; see index.ListOptions for order and consistency. Items whose file is missing are
-// left out. The first listing of packs waits for a sweep; see sweep.go.
-func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
+// Rows calls fn for the entries of a directory; see index.Rows and index.ListOptions for order and consistency. Items whose file is
+// missing are left out. The first listing of packs waits for a sweep; see sweep.go.
+func (a *Access) Rows(ctx context.Context, o index.ListOptions, fn func(*index.Row) error) error {
 	if o.Dir != "" {
 		if err := keys.Check(o.Dir); err != nil {
 			return err
@@ -118,17 +118,27 @@ func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.En
 		return err
 	}
 	o.Present = true
-	if p := a.p.Permissions; o.Recursive && p != nil {
-		// A rule below the directory may hide what is there.
-		all := fn
-		fn = func(e index.Entry) error {
-			if !p.Allows(e.Key, "l") {
+	if p := a.p.Permissions; o.Recursive && !p.AllowsBelow(o.Dir, "l") {
+		all, key := fn, make([]byte, 0, keys.Max)
+		fn = func(row *index.Row) error {
+			if key = row.AppendKey(key[:0]); !p.AllowsBytes(key, "l") {
 				return nil
 			}
-			return all(e)
+			return all(row)
 		}
 	}
-	return a.r.translate(a.r.list(ctx, o, fn))
+	return a.r.translate(a.r.rows(ctx, o, fn))
+}
+
+// List is Rows with everything that the index has of each entry.
+func (a *Access) List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
+	return a.Rows(ctx, o, func(row *index.Row) error {
+		e, err := row.Entry()
+		if err != nil {
+			return err
+		}
+		return fn(e)
+	})
 }
 
 // Each is List for an fn that uses the repository itself: see inPages.

@@ -166,7 +166,7 @@ func (a *Access) RemoveDir(ctx context.Context, key string) error {
 	}
 	if key == "" {
 		stop := errors.New("not empty")
-		err := a.r.list(ctx, index.ListOptions{}, func(index.Entry) error { return stop })
+		err := a.r.rows(ctx, index.ListOptions{}, func(*index.Row) error { return stop })
 		if errors.Is(err, stop) {
 			return ErrNotEmpty
 		}

@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -180,27 +179,27 @@ func (r *Repository) Entry(key string) (index.Entry, error) {
 	return entry, r.translate(err)
 }
 
-// list is index.List, with the overlay over what it covers.
-func (r *Repository) list(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error {
+// rows is index.Rows, with the overlay over what it covers.
+func (r *Repository) rows(ctx context.Context, o index.ListOptions, fn func(*index.Row) error) error {
 	v := r.overlay
 	switch {
 	case v == nil:
-		return r.index.List(ctx, o, fn)
+		return r.index.Rows(ctx, o, fn)
 	case copied(o.Dir):
-		return v.index.List(ctx, o, fn)
+		return v.index.Rows(ctx, o, fn)
 	case o.Dir != "" && !v.layered(o.Dir):
-		return r.index.List(ctx, o, fn)
+		return r.index.Rows(ctx, o, fn)
 	}
-	var above []index.Entry // bounded by memoryItems
-	missing := v.index.List(ctx, o, func(e index.Entry) error {
-		above = append(above, e)
+	var above []*index.Row // bounded by memoryItems
+	missing := v.index.Rows(ctx, o, func(row *index.Row) error {
+		above = append(above, row.Clone())
 		return nil
 	})
 	if missing != nil && !errors.Is(missing, index.ErrNotFound) {
 		return missing
 	}
-	emit := func(before string) error {
-		for len(above) > 0 && (before == "" || compareKeys(above[0].Key, before) < 0) {
+	emit := func(before *index.Row) error {
+		for len(above) > 0 && (before == nil || above[0].Compare(before) < 0) {
 			if err := fn(above[0]); err != nil {
 				return err
 			}
@@ -208,17 +207,18 @@ func (r *Repository) list(ctx context.Context, o index.ListOptions, fn func(inde
 		}
 		return nil
 	}
-	err := r.index.List(ctx, o, func(e index.Entry) error {
-		if copied(e.Key) {
+	err := r.index.Rows(ctx, o, func(row *index.Row) error {
+		key := row.Key()
+		if copied(key) {
 			return nil
 		}
-		if err := emit(e.Key); err != nil {
+		if err := emit(row); err != nil {
 			return err
 		}
-		if len(above) > 0 && above[0].Key == e.Key || v.layered(e.Key) && v.hides(e.Key) {
+		if len(above) > 0 && above[0].Compare(row) == 0 || v.layered(key) && v.hides(key) {
 			return nil
 		}
-		return fn(e)
+		return fn(row)
 	})
 	if errors.Is(err, index.ErrNotFound) && missing == nil {
 		err = nil // the directory is in the overlay alone
@@ -226,30 +226,7 @@ func (r *Repository) list(ctx context.Context, o index.ListOptions, fn func(inde
 	if err != nil {
 		return err
 	}
-	return emit("")
-}
-
-// compareKeys is the order of a listing: by name, level by level.
-func compareKeys(a, b string) int {
-	for {
-		nameA, restA, moreA := strings.Cut(a, "/")
-		nameB, restB, moreB := strings.Cut(b, "/")
-		if order := cmp.Or(cmp.Compare(nameA, nameB), compareBool(moreA, moreB)); order != 0 || !moreA {
-			return order
-		}
-		a, b = restA, restB
-	}
-}
-
-// compareBool puts false before true.
-func compareBool(a, b bool) int {
-	switch {
-	case a == b:
-		return 0
-	case b:
-		return -1
-	}
-	return 1
+	return emit(nil)
 }
 
 // openOverlay makes the overlay of a repository that is open for reading.

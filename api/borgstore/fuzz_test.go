@@ -1,6 +1,7 @@
 package borgstore_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"net/url"
@@ -20,6 +21,9 @@ func FuzzName(f *testing.F) {
 		f.Add(seed)
 	}
 	f.Fuzz(func(t *testing.T, name string) {
+		if borgstore.Plain([]byte(name)) && borgstore.CheckName(name) != nil {
+			t.Fatalf("%q is plain but not valid", name)
+		}
 		key, err := borgstore.CleanName(name)
 		if err != nil {
 			if status, text := answer(err); status != 400 || !utf8.ValidString(text) || strings.ContainsAny(text, "\r\n") {
@@ -41,6 +45,34 @@ func FuzzName(f *testing.F) {
 			t.Fatalf("%q became %q, which a repository cannot hold", name, key)
 		}
 	})
+}
+
+// Plain names are those of lower case letters and digits alone, whatever else there is at any place.
+func TestPlain(t *testing.T) {
+	for _, length := range []int{1, 7, 8, 9, 64, 100} {
+		name := bytes.Repeat([]byte{'f'}, length)
+		for i := range name {
+			for c := range 256 {
+				name[i] = byte(c)
+				want := c >= '0' && c <= '9' || c >= 'a' && c <= 'z'
+				if borgstore.Plain(name) != want {
+					t.Fatalf("%q: got %v", name, !want)
+				}
+			}
+			name[i] = "09az"[i%4]
+		}
+	}
+	if borgstore.Plain(nil) || borgstore.Plain(bytes.Repeat([]byte{'a'}, 101)) {
+		t.Error("a name of no bytes or of 101 is plain")
+	}
+}
+
+func TestAppendSeconds(t *testing.T) {
+	for ms, want := range map[int64]string{1: "0.001", 999: "0.999", 1000: "1.000", 1234: "1.234", 1785492000007: "1785492000.007"} {
+		if got := string(borgstore.AppendSeconds([]byte("x"), ms)); got != "x"+want {
+			t.Errorf("%d: got %s, want %s", ms, got[1:], want)
+		}
+	}
 }
 
 // answer is the status and text of an error, whatever its kind.

@@ -1,137 +1,118 @@
 package borgstore
 
 import (
+	"bytes"
 	"net/http"
 	"strconv"
-	"strings"
-	"time"
 
 	"packhouse/api"
 	"packhouse/index"
 )
 
 // list answers GET of a directory: one level, as one JSON array. Up to bufferMemory it is sent with its
-// length. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
+// length: to fill that takes some ms, and costs less than to wake the client for each part. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
 // know no chunks, it is written to a temporary file first, so that its length can be told.
 func (q *request) list() error {
 	key, err := q.openAt()
 	if err != nil {
 		return err
 	}
-	l := &listing{q: q, buffer: newResponseBuffer(q.d.o.TempDir), separator: "["}
-	defer l.buffer.close()
-	err = api.List(q.Context(), q.access, index.ListOptions{Dir: key}, l.add)
-	if err == nil {
-		end := "]"
-		if l.separator == "[" {
-			end = "[]"
-		}
-		err = l.write([]byte(end))
-	}
-	if err != nil {
-		err = about(q.raw, err)
-	}
-	return l.end(err)
+	l := &listing{q: q, chunked: !api.IsTrusted(q.Context()) && q.ProtoAtLeast(1, 1)}
+	return api.Listing{First: bufferMemory, Append: l.append, Send: l.send}.Run(q.Context(), q.access, index.ListOptions{Dir: key}, l.end)
 }
 
-// listing is an answer that is sent with its length while it is short, and streamed when it is not.
+// listing is an answer that is sent with its length while it is short, and in chunks when it is not.
 type listing struct {
-	q         *request
-	buffer    *responseBuffer
-	separator string // before the next entry
-	line      []byte // reused
-	started   bool   // the header is out: chunks follow
+	q       *request
+	chunked bool            // the client knows chunks
+	some    bool            // there is an entry already
+	started bool            // the header is out: chunks follow
+	buffer  *responseBuffer // of a long listing for a client that knows none; else nil
 }
 
-// add writes one entry. It returns api.ErrStream, once, when the listing begins to be streamed.
-func (l *listing) add(e index.Entry) error {
-	name := e.Key[strings.LastIndexByte(e.Key, '/')+1:]
-	if checkName(name) != nil {
-		return nil // hidden, as in the reference: a directory such as "x.tmp"
+// append appends a row as one entry.
+func (l *listing) append(page []byte, row *index.Row) []byte {
+	name := row.Name()
+	if !plain(name) && checkName(string(name)) != nil {
+		return page // hidden, as in the reference: a directory such as "x.tmp"
 	}
-	size := e.Item.Size
-	if e.Dir {
-		size = directorySize
+	if l.some {
+		page = append(page, ",\n"...)
+	} else {
+		page = append(page, '[')
+		l.some = true
 	}
-	l.line = append(l.line[:0], l.separator...)
-	l.line = appendEntry(l.line, name, size, e.Dir, l.q.entryTime(e))
-	l.separator = ",\n"
-	if !l.started && l.buffer.size+int64(len(l.line)) > bufferMemory && !api.IsTrusted(l.q.Context()) && l.q.ProtoAtLeast(1, 1) {
-		l.started = true
-		l.buffer.memory.Write(l.line)
-		return api.ErrStream
+	if row.Dir {
+		return appendEntry(page, name, directorySize, true, l.q.entryTime(row.Created))
 	}
-	return l.write(l.line)
+	return appendEntry(page, name, row.Size, false, l.q.entryTime(row.Modified))
 }
 
-func (l *listing) write(p []byte) error {
-	if !l.started {
-		return l.buffer.write(p)
-	}
-	if l.buffer.memory.Len()+len(p) > streamBuffer {
-		if err := l.flush(); err != nil {
-			return err
+// send sends a page, or writes it to the file.
+func (l *listing) send(page []byte) error {
+	if !l.chunked {
+		if l.buffer == nil {
+			l.buffer = newResponseBuffer(l.q.d.o.TempDir)
 		}
+		return l.buffer.write(page)
 	}
-	l.buffer.memory.Write(p)
-	return nil
-}
-
-// flush sends what is in memory as a chunk.
-func (l *listing) flush() error {
-	l.q.w.Header().Set("Content-Type", "application/json")
-	_, err := l.buffer.memory.WriteTo(l.q.w)
+	if !l.started {
+		l.started = true
+		l.q.w.Header().Set("Content-Type", "application/json")
+	}
+	_, err := l.q.w.Write(page)
 	return err
 }
 
-// streamBuffer is how many bytes of a streamed listing are sent at once.
-const streamBuffer = 64 << 10
-
-// end sends what is left. An error after the first byte can only cut the connection: the client must not
+// end closes the array and sends what is left. An error after the first byte can only cut the connection: the client must not
 // take what it has for the whole.
-func (l *listing) end(err error) error {
-	if !l.started {
-		if err != nil {
-			return err
+func (l *listing) end(page []byte, err error) error {
+	if l.buffer != nil {
+		defer l.buffer.close()
+	}
+	if !l.some {
+		page = append(page, '[')
+	}
+	page = append(page, ']')
+	switch {
+	case l.started:
+		if err == nil {
+			err = l.send(page)
 		}
-		l.q.w.Header().Set("Content-Type", "application/json")
-		return l.q.send(http.StatusOK, l.buffer)
+		if err != nil {
+			api.Cut(l.q.Request, about(l.q.raw, err))
+		}
+		return nil
+	case err != nil:
+		return about(l.q.raw, err)
 	}
-	if err == nil {
-		err = l.flush()
+	l.q.w.Header().Set("Content-Type", "application/json")
+	if l.buffer == nil {
+		return api.SendReader(l.q.w, l.q.Request, http.StatusOK, bytes.NewReader(page), int64(len(page)))
 	}
-	if err != nil {
-		api.Cut(l.q.Request, err)
+	if err := l.buffer.write(page); err != nil {
+		return err
 	}
-	return nil
+	return l.q.send(http.StatusOK, l.buffer)
 }
 
 // appendEntry writes one entry. Clients need the keys, not the reference's white space.
-func appendEntry(b []byte, name string, size int64, dir bool, at time.Time) []byte {
+func appendEntry(b, name []byte, size int64, dir bool, at int64) []byte {
 	b = append(b, `{"name":`...)
-	b = appendString(b, name)
+	b = api.AppendString(b, name)
 	b = append(b, `,"size":`...)
 	b = strconv.AppendInt(b, size, 10)
-	b = append(b, `,"directory":`...)
-	b = strconv.AppendBool(b, dir)
-	b = append(b, `,"atime":`...)
-	b = appendSeconds(b, at)
-	b = append(b, `,"mtime":`...)
-	b = appendSeconds(b, at)
-	return append(b, '}')
-}
-
-// appendString writes a name as a JSON string. Names are printable ASCII without backslashes: only the quotation
-// mark needs an escape.
-func appendString(b []byte, name string) []byte {
-	b = append(b, '"')
-	for i := 0; i < len(name); i++ {
-		if name[i] == '"' {
-			b = append(b, '\\')
-		}
-		b = append(b, name[i])
+	if dir {
+		b = append(b, `,"directory":true,"atime":`...)
+	} else {
+		b = append(b, `,"directory":false,"atime":`...)
 	}
-	return append(b, '"')
+	begin := len(b)
+	b = appendSeconds(b, at)
+	end := len(b)
+	b = append(b, `,"mtime":`...)
+	b = append(b, b[begin:end]...)
+	return append(b, '}')
 }
 
 // send answers with what a buffer holds. From its first byte on an error can only cut the connection.

@@ -1,6 +1,7 @@
 package borgstore
 
 import (
+	"encoding/binary"
 	"fmt"
 	"strconv"
 	"strings"
@@ -32,6 +33,29 @@ func checkName(name string) error {
 		return nameError("name must not end with .hid, but got", name)
 	}
 	return nil
+}
+
+// plain tells whether a name, or a part of one, consists of lower case letters and digits only, at most maxName: checkName accepts all
+// of these, and nearly all names in a long listing are such.
+func plain(name []byte) bool {
+	const each = 0x01_01_01_01_01_01_01_01
+	if len(name) == 0 || len(name) > maxName {
+		return false
+	}
+	for ; len(name) >= 8; name = name[8:] {
+		// The high bit of each byte of from(c) tells whether the byte there is c or more; none is above 0x7f.
+		eight := binary.LittleEndian.Uint64(name)
+		from := func(c uint64) uint64 { return eight + (0x80-c)*each }
+		if eight&(0x80*each) != 0 || (from('0')&^from('9'+1)|from('a')&^from('z'+1))&(0x80*each) != 0x80*each {
+			return false
+		}
+	}
+	for _, c := range name {
+		if (c < '0' || c > '9') && (c < 'a' || c > 'z') {
+			return false
+		}
+	}
+	return true
 }
 
 // cleanName checks a name and gives it its one spelling, the one that permissions and index know: "./a"

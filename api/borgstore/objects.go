@@ -1,35 +1,34 @@
 package borgstore
 
 import (
+	"fmt"
 	"net/http"
 	"strconv"
-	"time"
 
 	"packhouse/api"
-	"packhouse/index"
 )
 
 // directorySize is the size that directories have in listings: the protocol wants one.
 const directorySize = 4096
 
-// appendSeconds writes a time as the protocol does: seconds since 1970, always with a decimal point.
-func appendSeconds(b []byte, t time.Time) []byte {
-	ms := t.UnixMilli()
-	b = strconv.AppendInt(b, ms/1000, 10)
-	ms %= 1000
-	return append(b, '.', byte('0'+ms/100), byte('0'+ms/10%10), byte('0'+ms%10))
+// appendSeconds writes a time, in Unix ms, as the protocol does: seconds since 1970, always with a decimal point.
+func appendSeconds(b []byte, ms int64) []byte {
+	if ms < 1000 {
+		return fmt.Appendf(b, "0.%03d", ms)
+	}
+	b = strconv.AppendInt(b, ms, 10)
+	b = append(b, b[len(b)-1])
+	end := len(b) - 4
+	b[end+2], b[end+1], b[end] = b[end+1], b[end], '.'
+	return b
 }
 
-// entryTime is what an entry has as atime and mtime. It is never zero.
-func (q *request) entryTime(e index.Entry) time.Time {
-	t := e.Item.Modified
-	if e.Dir {
-		t = e.Item.Created
+// entryTime is what an entry has as atime and mtime: the time when it was made, in Unix ms. It is never zero.
+func (q *request) entryTime(made int64) int64 {
+	if made <= 0 {
+		return q.access.Repository().Created().UnixMilli()
 	}
-	if t.UnixMilli() <= 0 {
-		t = q.access.Repository().Created()
-	}
-	return t
+	return made
 }
 
 // info answers HEAD.
@@ -42,15 +41,15 @@ func (q *request) info() error {
 	if err != nil {
 		return notBelow(q.raw, err)
 	}
-	size := entry.Item.Size
+	size, made := entry.Item.Size, entry.Item.Modified
 	if entry.Dir {
-		size = directorySize
+		size, made = directorySize, entry.Item.Created
 	}
 	api.Finish(q.w, q.Request)
 	header := q.w.Header()
 	// Some clients compare these names byte for byte: they bypass the canonical spelling.
 	header["X-BorgStore-Is-Directory"] = []string{strconv.FormatBool(entry.Dir)}
-	header["X-BorgStore-Atime"] = []string{string(appendSeconds(nil, q.entryTime(entry)))}
+	header["X-BorgStore-Atime"] = []string{string(appendSeconds(nil, q.entryTime(made.UnixMilli())))}
 	header["X-BorgStore-Mtime"] = header["X-BorgStore-Atime"]
 	header["Content-Type"] = nil
 	header.Set("Content-Length", strconv.FormatInt(size, 10))

@@ -13,6 +13,7 @@ import (
 	"testing/iotest"
 	"unicode/utf8"
 
+	"packhouse/api"
 	"packhouse/repo/keys"
 )
 
@@ -45,7 +46,7 @@ func FuzzKey(f *testing.F) {
 				t.Fatalf("%q: pack %q", raw, k.text)
 			}
 			var decoded string
-			if err := json.Unmarshal(appendJSON(nil, k.text), &decoded); err != nil || decoded != k.text {
+			if err := json.Unmarshal(api.AppendString(nil, k.text), &decoded); err != nil || decoded != k.text {
 				t.Fatalf("%q does not survive a list: %q, %v", k.text, decoded, err)
 			}
 		}

@@ -14,8 +14,8 @@ import (
 	"packhouse/repo"
 )
 
-// listBuffer is how much of a list is gathered before it is sent, in bytes.
-const listBuffer = 64 << 10
+// firstPage is how many bytes of a list are gathered before something is sent.
+const firstPage = 64 << 10
 
 // list answers GET {prefix}?list: the keys below a directory, [] for one that is not there or is an object.
 func (x *request) list() error {
@@ -23,10 +23,10 @@ func (x *request) list() error {
 	if !x.key.listable() {
 		return errPath
 	}
-	l := newKeyList(x)
+	l := &keyList{x: x}
 	a, err := x.access()
 	if errors.Is(err, repo.ErrNoRepository) {
-		return l.end()
+		return l.end(nil, nil)
 	}
 	if err != nil {
 		return err
@@ -41,10 +41,10 @@ func (x *request) list() error {
 // of vykar sees that.
 func (x *request) listAll() error {
 	x.log("list")
-	l := newKeyList(x)
+	l := &keyList{x: x}
 	a, err := x.access()
 	if errors.Is(err, repo.ErrNoRepository) {
-		return l.end()
+		return l.end(nil, nil)
 	}
 	if err != nil {
 		return err
@@ -58,76 +58,52 @@ func (x *request) listLocks(a *repo.Access, l *keyList) error {
 	if err != nil {
 		return err
 	}
-	err = api.List(x.r.Context(), a, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
+	locks := l.listing()
+	add := locks.Append
+	locks.Append = func(page []byte, row *index.Row) []byte {
 		if held {
-			l.append(s.key(entry.Key))
+			page = api.AppendString(l.separate(page), s.key(row.Key()))
 			held = false
 		}
-		return l.add(entry.Key)
-	})
-	if err == nil || errors.Is(err, repo.ErrNotFound) {
-		if held {
-			l.append(s.key(""))
-		}
-		return l.end()
+		return add(page, row)
 	}
-	return l.fail(err)
+	return locks.Run(x.r.Context(), a, index.ListOptions{Dir: "locks", Recursive: true}, func(page []byte, err error) error {
+		if held && (err == nil || nothingBelow(err)) {
+			page = api.AppendString(l.separate(page), s.key(""))
+		}
+		return l.end(page, err)
+	})
 }
 
-// keyList writes a JSON array of keys as they come from the index. A list of any length takes
-// one buffer. While it fits the buffer an error still gets its own status; after that an error cuts the
-// answer off, as a shorter list would look like missing packs.
+// keyList writes a JSON array of keys as they come from the index. While it fits the first page an error still gets its own
+// status; after that an error cuts the answer off, as a shorter list would look like missing packs.
 type keyList struct {
 	x     *request
-	text  []byte // not sent yet
-	long  bool   // more than the buffer holds: from now on it may be sent
-	begun bool   // the header is out
+	some  bool // there is a key already
+	begun bool // the header is out
 	zip   *gzip.Writer
 }
 
-func newKeyList(x *request) *keyList { return &keyList{x: x, text: make([]byte, 0, listBuffer+4<<10)} }
-
-// walk lists everything below dir and ends the answer.
+// walk lists everything below dir.
 func (l *keyList) walk(a *repo.Access, dir string) error {
-	err := api.List(l.x.r.Context(), a, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
-		return l.add(entry.Key)
-	})
-	if err == nil || errors.Is(err, repo.ErrNotFound) || errors.Is(err, repo.ErrNotDir) {
-		return l.end()
-	}
-	return l.fail(err)
+	return l.listing().Run(l.x.r.Context(), a, index.ListOptions{Dir: dir, Recursive: true}, l.end)
 }
 
-// fail ends a list that could not be read whole.
-func (l *keyList) fail(err error) error {
-	if l.begun {
-		l.x.abort(err)
-	}
-	return err
+func (l *keyList) listing() api.Listing {
+	return api.Listing{First: firstPage, Append: l.append, Send: l.send}
 }
 
-// add appends one key, and sends what was gathered when the buffer is full. The first time that happens it sends nothing
-// and returns api.ErrStream.
-func (l *keyList) add(key string) error {
-	l.append(key)
-	if len(l.text) < listBuffer {
-		return nil
-	}
-	if !l.long {
-		l.long = true
-		return api.ErrStream
-	}
-	l.begin()
-	return l.flush()
+func (l *keyList) append(page []byte, row *index.Row) []byte {
+	return api.AppendKey(l.separate(page), row)
 }
 
-// append gathers one key.
-func (l *keyList) append(key string) {
-	separator := byte(',')
-	if len(l.text) == 0 && !l.begun {
-		separator = '['
+// separate appends what comes before a key.
+func (l *keyList) separate(page []byte) []byte {
+	if l.some {
+		return append(page, ',')
 	}
-	l.text = appendJSON(append(l.text, separator), key)
+	l.some = true
+	return append(page, '[')
 }
 
 // begin sends the header of an answer whose length is not known yet.
@@ -147,27 +123,39 @@ func (l *keyList) begin() {
 	l.x.w.WriteHeader(http.StatusOK)
 }
 
-// flush sends what was gathered.
-func (l *keyList) flush() error {
+// send sends a part of the list.
+func (l *keyList) send(page []byte) error {
+	l.begin()
 	var w io.Writer = l.x.w
 	if l.zip != nil {
 		w = l.zip
 	}
-	_, err := w.Write(l.text)
-	l.text = l.text[:0]
+	_, err := w.Write(page)
 	return err
 }
 
-// end closes the array. A short one is sent with its length, a long one behind what is out already.
-func (l *keyList) end() error {
-	if len(l.text) == 0 && !l.begun {
-		l.text = append(l.text, '[')
+// nothingBelow tells of what is not there, or no directory, that it has no keys.
+func nothingBelow(err error) bool {
+	return errors.Is(err, repo.ErrNotFound) || errors.Is(err, repo.ErrNotDir)
+}
+
+// end closes the array, behind what is left of it. A short one is sent with its length, a long one behind what is out already.
+func (l *keyList) end(page []byte, err error) error {
+	if err != nil && !nothingBelow(err) {
+		if l.begun {
+			l.x.abort(err)
+		}
+		return err
 	}
-	l.text = append(l.text, ']')
+	if !l.some {
+		page = append(page, '[')
+	}
+	page = append(page, ']')
 	if !l.begun {
-		return l.short()
+		l.short(page)
+		return nil
 	}
-	err := l.flush()
+	err = l.send(page)
 	if err == nil && l.zip != nil {
 		err = l.zip.Close()
 	}
@@ -177,11 +165,10 @@ func (l *keyList) end() error {
 	return nil
 }
 
-// short sends a list that fits the buffer.
-func (l *keyList) short() error {
+// short sends a list that fits the first page.
+func (l *keyList) short(body []byte) {
 	h := l.x.w.Header()
 	h.Add("Vary", "Accept-Encoding")
-	body := l.text
 	if len(body) > 1<<10 && acceptsGzip(l.x.r.Header.Get("Accept-Encoding")) {
 		var packed bytes.Buffer
 		zip, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
@@ -197,7 +184,6 @@ func (l *keyList) short() error {
 		}
 	}
 	api.WriteBytes(l.x.w, l.x.r, http.StatusOK, jsonType, body)
-	return nil
 }
 
 // acceptsGzip tells whether an Accept-Encoding offers gzip.

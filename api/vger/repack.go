@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"packhouse/api"
 	"packhouse/compact"
 	"packhouse/repo"
 )
@@ -74,12 +75,12 @@ func (x *request) runRepack(a *repo.Access, p *repackPlan, plan *compact.Plan) e
 
 // appendOutcome appends one entry of "completed". source_pack is echoed as it was written.
 func appendOutcome(b []byte, operation repackOperation, o compact.Outcome) []byte {
-	b = appendJSON(append(b, `{"source_pack":`...), operation.source)
+	b = api.AppendString(append(b, `{"source_pack":`...), operation.source)
 	b = append(b, `,"new_pack":`...)
 	if o.Key == "" {
 		b = append(b, "null"...)
 	} else {
-		b = appendJSON(b, o.Key)
+		b = api.AppendString(b, o.Key)
 	}
 	b = append(b, `,"new_offsets":[`...)
 	for i, offset := range o.Offsets {

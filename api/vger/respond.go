@@ -33,16 +33,3 @@ func (x *request) abort(err error) {
 func quotaText(q *repo.QuotaError, format string, last int64) string {
 	return fmt.Sprintf(format, q.Used, q.Limit, last)
 }
-
-// appendJSON appends a key as a JSON string. Keys are UTF-8 without control
-// characters and backslashes.
-func appendJSON(b []byte, key string) []byte {
-	b = append(b, '"')
-	for i := 0; i < len(key); i++ {
-		if key[i] == '"' {
-			b = append(b, '\\')
-		}
-		b = append(b, key[i])
-	}
-	return append(b, '"')
-}

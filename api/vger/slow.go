@@ -69,9 +69,12 @@ func (s *slowAnswer) send(p []byte) error {
 	return http.NewResponseController(s.x.w).Flush()
 }
 
+// flushSize is how many bytes of an answer are gathered before they are sent.
+const flushSize = 64 << 10
+
 // flush sends what is in text when there is much of it.
 func (s *slowAnswer) flush() error {
-	if len(s.text) < listBuffer {
+	if len(s.text) < flushSize {
 		return nil
 	}
 	err := s.send(s.text)

@@ -50,18 +50,41 @@ func (p *Permissions) String() string {
 
 // Allows tells whether any of letters is granted on key ("" is the root).
 func (p *Permissions) Allows(key, letters string) bool {
+	return p == nil || allows(p.letters, key, letters)
+}
+
+// AllowsBytes is Allows for a key that is no string yet. It allocates nothing.
+func (p *Permissions) AllowsBytes(key []byte, letters string) bool {
+	return p == nil || allows(p.letters, key, letters)
+}
+
+func allows[K string | []byte](table map[string]string, key K, letters string) bool {
+	for {
+		if granted, ok := table[string(key)]; ok {
+			return strings.ContainsAny(granted, letters)
+		}
+		if len(key) == 0 {
+			return false
+		}
+		end := len(key) - 1
+		for end > 0 && key[end] != '/' {
+			end--
+		}
+		key = key[:end]
+	}
+}
+
+// AllowsBelow tells whether any of letters is granted on each key below dir, where it is on dir.
+func (p *Permissions) AllowsBelow(dir, letters string) bool {
 	if p == nil {
 		return true
 	}
-	for {
-		if granted, ok := p.letters[key]; ok {
-			return strings.ContainsAny(granted, letters)
-		}
-		if key == "" {
+	for prefix, granted := range p.letters {
+		if (dir == "" || strings.HasPrefix(prefix, dir+"/")) && prefix != dir && !strings.ContainsAny(granted, letters) {
 			return false
 		}
-		key = key[:max(strings.LastIndexByte(key, '/'), 0)]
 	}
+	return true
 }
 
 // GrantNothing tells whether no letter is granted on any key.

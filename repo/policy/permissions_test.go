@@ -32,6 +32,28 @@ func TestPermissionsMostSpecificWins(t *testing.T) {
 		if got := p.Allows(test.key, test.letters); got != test.want {
 			t.Errorf("Allows(%q, %q) = %v, want %v", test.key, test.letters, got, test.want)
 		}
+		key := []byte(test.key)
+		if got := p.AllowsBytes(key, test.letters); got != test.want {
+			t.Errorf("AllowsBytes(%q, %q) = %v, want %v", key, test.letters, got, test.want)
+		}
+		if n := testing.AllocsPerRun(10, func() { p.AllowsBytes(key, test.letters) }); n > 0 {
+			t.Errorf("AllowsBytes(%q, %q) takes %v allocations", key, test.letters, n)
+		}
+	}
+}
+
+func TestPermissionsBelow(t *testing.T) {
+	p, err := policy.Parse(`{"": "lr", "packs": "lrw", "packs/ab": "r", "locks": "lrwWD", "locks/x": "l"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for dir, want := range map[string]bool{"": false, "packs": false, "packs/ab": true, "packs/a": true, "locks": true, "config": true} {
+		if got := p.AllowsBelow(dir, "l"); got != want {
+			t.Errorf("AllowsBelow(%q) = %v, want %v", dir, got, want)
+		}
+	}
+	if all := (*policy.Permissions)(nil); !all.AllowsBelow("", "l") || !all.AllowsBytes([]byte("a"), "l") {
+		t.Error("without a table something is denied")
 	}
 }
 
