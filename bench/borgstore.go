@@ -69,11 +69,11 @@ func (d borgStore) List(ctx context.Context) (int64, error) {
 	return total, nil
 }
 
-// ListPart reads one directory below packs/. An entry has four keys and a name: ten quotation marks.
+// ListPart reads one directory below packs/. An entry is an object; how many fields it has differs between servers.
 func (d borgStore) ListPart(ctx context.Context, digits string) (int64, error) {
-	var count quotes
+	var count objects
 	_, err := d.do(ctx, request{method: http.MethodGet, target: "/packs/" + digits + "/", into: &count})
-	return int64(count) / 10, err
+	return int64(count), err
 }
 
 // Compact is a defrag of each pack, and the deletion of the old one.

@@ -145,6 +145,14 @@ func (c *Client) sendJSON(ctx context.Context, method, target string, value, int
 	return nil
 }
 
+// objects counts the JSON objects of a listing, whose names have no braces, without decoding it.
+type objects int64
+
+func (o *objects) Write(p []byte) (int, error) {
+	*o += objects(bytes.Count(p, []byte{'{'}))
+	return len(p), nil
+}
+
 // quotes counts quotation marks: a listing of many items is counted without decoding it.
 type quotes int64
 
