@@ -3,7 +3,6 @@ package index
 import (
 	"bytes"
 	"fmt"
-	"sync"
 	"sync/atomic"
 )
 
@@ -142,22 +141,38 @@ func (t *tree) height() int {
 
 // Get returns the value of a key, nil when there is none. It is valid as long as the state is.
 func (t *tree) Get(key []byte) []byte {
-	c := cursors.Get().(*cursor)
-	defer cursors.Put(c)
-	c.begin(t)
-	c.seek(key)
-	if !c.valid() {
-		return nil
+	p := t.leafOf(key)
+	if i := p.search(key); i < p.count && bytes.Equal(p.key(i), key) {
+		return p.value(i)
 	}
-	row, value := c.row()
-	if !bytes.Equal(row, key) {
-		return nil
-	}
-	return value
+	return nil
 }
 
-// cursors are those of Get: one is larger than all that a read allocates besides.
-var cursors = sync.Pool{New: func() any { return new(cursor) }}
+// leafOf returns the leaf that has key, or would have it. It holds pages against each other as a cursor does.
+func (t *tree) leafOf(key []byte) page {
+	p, height := t.rootPage(), t.height()
+	var lo, hi []byte
+	p.fits(true, lo, hi)
+	for level := 1; !p.leaf; level++ {
+		i := p.search(key)
+		lo, hi = p.bounds(i, lo, hi)
+		p = t.s.page(p.child(i), level == height, t.buckets)
+		p.fits(false, lo, hi)
+	}
+	return p
+}
+
+// rootPage is the first page of the tree.
+func (t *tree) rootPage() page {
+	if t.root == 0 {
+		return t.inline
+	}
+	p := t.s.page(t.root, t.height() == 0, t.buckets)
+	if first := t.first; first != nil && (p.count == 0 || !bytes.Equal(p.key(0), first)) {
+		panic(damagedPage(p.id, "it begins with another row than it did"))
+	}
+	return p
+}
 
 // Cursor walks over the rows. What it returns is valid as long as the state is.
 func (t *tree) Cursor() *cursor {
@@ -289,15 +304,7 @@ func (c *cursor) nextPage() {
 // root puts the first page of the tree on the stack.
 func (c *cursor) root() {
 	c.stack = c.array[:0]
-	if c.tree.root == 0 {
-		c.push(c.tree.inline, nil, nil)
-		return
-	}
-	p := c.tree.s.page(c.tree.root, c.tree.height() == 0, c.tree.buckets)
-	if first := c.tree.first; first != nil && (p.count == 0 || !bytes.Equal(p.key(0), first)) {
-		panic(damagedPage(p.id, "it begins with another row than it did"))
-	}
-	c.push(p, nil, nil)
+	c.push(c.tree.rootPage(), nil, nil)
 }
 
 // down puts child i of the branch on top onto the stack; false: a leaf is on top.
@@ -325,13 +332,18 @@ func (p *page) bounds(i int, lo, hi []byte) (childLo, childHi []byte) {
 	return childLo, childHi
 }
 
-func (c *cursor) push(p page, lo, hi []byte) {
-	err := p.begins(len(c.stack) == 0, lo)
+// fits panics unless the keys of a page are what leads to it says: from lo on, before hi. root: nothing does.
+func (p *page) fits(root bool, lo, hi []byte) {
+	err := p.begins(root, lo)
 	if err == nil && p.leaf {
 		err = p.inOrder(hi)
 	}
 	if err != nil {
 		panic(err)
 	}
+}
+
+func (c *cursor) push(p page, lo, hi []byte) {
+	p.fits(len(c.stack) == 0, lo, hi)
 	c.stack = append(c.stack, position{p, 0, lo, hi})
 }
