@@ -103,7 +103,7 @@ func TestAuthenticate(t *testing.T) {
 			t.Errorf("%q: got %d %q, want %s", tt.header, response.StatusCode, body, tt.principal)
 		}
 	}
-	if log := f.Log.String(); strings.Contains(log, "secret") || strings.Contains(log, "Basic") {
+	if log := f.Logged(t); strings.Contains(log, "secret") || strings.Contains(log, "Basic") {
 		t.Errorf("the log has a secret: %s", log)
 	}
 }

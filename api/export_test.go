@@ -2,6 +2,7 @@ package api
 
 import (
 	"context"
+	"log/slog"
 	"net/http"
 	"strconv"
 	"time"
@@ -83,3 +84,20 @@ func NamelessURL(r *http.Request) (string, error) {
 	x.address, x.secure = p.client(r)
 	return Nameless(r.WithContext(context.WithValue(context.Background(), stateKey, x))).URL, err
 }
+
+// MaxLines is how many lines of the request log may wait.
+const MaxLines = maxLines
+
+// LogQueue is the queue of the request log by itself.
+type LogQueue struct{ logQueue }
+
+// NewLogQueue creates a queue.
+func NewLogQueue(handler slog.Handler) *LogQueue {
+	return &LogQueue{logQueue{handler: handler}}
+}
+
+// Add queues a line.
+func (q *LogQueue) Add(line slog.Record) { q.add(line) }
+
+// Flush waits until all lines are written.
+func (q *LogQueue) Flush(ctx context.Context) error { return q.flush(ctx) }

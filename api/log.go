@@ -2,7 +2,6 @@ package api
 
 import (
 	"cmp"
-	"context"
 	"crypto/rand"
 	"encoding/hex"
 	"fmt"
@@ -28,9 +27,17 @@ func newRequestIDs() (requestIDs, error) {
 	return requestIDs{run: hex.EncodeToString(run[:]), last: new(atomic.Uint64)}, nil
 }
 
-func (ids requestIDs) next() string { return ids.run + "-" + strconv.FormatUint(ids.last.Add(1), 10) }
+func (ids requestIDs) next() requestID { return requestID{ids.run, ids.last.Add(1)} }
 
-// record writes a request's one log line and counts it. The line has nothing secret: no header, no query, no body.
+// requestID is the number of a request, and the run of the server that it belongs to.
+type requestID struct {
+	run    string
+	number uint64
+}
+
+func (id requestID) String() string { return id.run + "-" + strconv.FormatUint(id.number, 10) }
+
+// record counts a request and queues its one log line. The line has nothing secret: no header, no query, no body.
 func (s *Server) record(r *http.Request, x *requestState, out *response, in *body, took time.Duration) {
 	status := out.status
 	if status == 0 {
@@ -58,8 +65,12 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	case operation == "health", operation == "metrics":
 		level = slog.LevelDebug
 	}
-	attributes := []slog.Attr{
-		slog.String("request", x.id),
+	if !s.o.Logger.Enabled(r.Context(), level) {
+		return
+	}
+	line := slog.NewRecord(time.Now(), level, "request", 0)
+	line.AddAttrs(
+		slog.String("request", x.id.String()),
 		slog.String("principal", x.principal.Name),
 		slog.String("repository", shown(cmp.Or(x.log.Repository, x.name))),
 		slog.String("dialect", dialect),
@@ -71,11 +82,11 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 		slog.Int64("out", out.n),
 		slog.Duration("duration", took),
 		slog.String("remote", x.address),
-	}
+	)
 	if x.log.Reason != "" {
-		attributes = append(attributes, slog.String("reason", shown(x.log.Reason)))
+		line.AddAttrs(slog.String("reason", shown(x.log.Reason)))
 	}
-	s.o.Logger.LogAttrs(context.WithoutCancel(r.Context()), level, "request", attributes...)
+	s.lines.add(line)
 }
 
 // shown truncates text that a client has chosen to a length suitable for a line: a request can have a path of 64 KiB.

@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"runtime"
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,20 @@ type metrics struct {
 	received *prometheus.CounterVec
 	sent     *prometheus.CounterVec
 	handler  http.Handler
+
+	series sync.Map // of answerKind to *answerSeries: to look a series up by the text of its labels costs more than to count
+}
+
+// answerKind is what requests are counted by.
+type answerKind struct {
+	dialect, operation string
+	status             int
+}
+
+// answerSeries are the series of one kind.
+type answerSeries struct {
+	requests, received, sent prometheus.Counter
+	duration                 prometheus.Observer
 }
 
 func newMetrics(o Options, active func() int) (*metrics, error) {
@@ -61,10 +76,25 @@ func newMetrics(o Options, active func() int) (*metrics, error) {
 }
 
 func (m *metrics) count(dialect, operation string, status int, took time.Duration, received, sent int64) {
-	m.requests.WithLabelValues(dialect, operation, strconv.Itoa(status)).Inc()
-	m.duration.WithLabelValues(dialect, operation).Observe(took.Seconds())
-	m.received.WithLabelValues(dialect).Add(float64(received))
-	m.sent.WithLabelValues(dialect).Add(float64(sent))
+	of := m.seriesOf(answerKind{dialect, operation, status})
+	of.requests.Inc()
+	of.duration.Observe(took.Seconds())
+	of.received.Add(float64(received))
+	of.sent.Add(float64(sent))
+}
+
+func (m *metrics) seriesOf(kind answerKind) *answerSeries {
+	if known, ok := m.series.Load(kind); ok {
+		return known.(*answerSeries)
+	}
+	of := &answerSeries{
+		requests: m.requests.WithLabelValues(kind.dialect, kind.operation, strconv.Itoa(kind.status)),
+		duration: m.duration.WithLabelValues(kind.dialect, kind.operation),
+		received: m.received.WithLabelValues(kind.dialect),
+		sent:     m.sent.WithLabelValues(kind.dialect),
+	}
+	m.series.Store(kind, of)
+	return of
 }
 
 // serveMetrics answers a Prometheus scrape, for who may list what the server has: it names all repositories.

@@ -43,8 +43,8 @@ func TestTrustedProxies(t *testing.T) {
 				t.Fatal(err)
 			}
 			response.Body.Close()
-			if !bytes.Contains([]byte(f.Log.String()), []byte("remote="+tt.want)) {
-				t.Errorf("the log does not have %s: %s", tt.want, f.Log.String())
+			if !bytes.Contains([]byte(f.Logged(t)), []byte("remote="+tt.want)) {
+				t.Errorf("the log does not have %s: %s", tt.want, f.Logged(t))
 			}
 		})
 	}

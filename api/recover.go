@@ -21,7 +21,7 @@ func (s *Server) recovered(w *response, r *http.Request, x *requestState, fault 
 		}
 		return true
 	}
-	s.o.Logger.Error("panic", "request", x.id, "fault", fault, "stack", string(debug.Stack()))
+	s.o.Logger.Error("panic", "request", x.id.String(), "fault", fault, "stack", string(debug.Stack()))
 	x.log.Reason = "panic"
 	if w.status != 0 {
 		w.cut = errors.New("panic")

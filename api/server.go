@@ -58,6 +58,7 @@ type Server struct {
 	health  healthCache
 	clients *clients
 	ids     requestIDs
+	lines   logQueue
 
 	active     atomic.Int64 // requests being answered
 	lastActive atomic.Int64 // Unix ns
@@ -98,6 +99,7 @@ func New(o Options) (*Server, error) {
 		o: o, slots: newSlots(o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
+	s.lines.handler = o.Logger.Handler()
 	s.clients = newClients(s.started)
 	s.auth.Store(o.Auth)
 	if s.o.Proxies == nil {
@@ -142,7 +144,7 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) { s.serve(w, 
 
 // requestState is the server's state of one request.
 type requestState struct {
-	id         string
+	id         requestID
 	address    string // of the client
 	secure     bool   // the client asked a trusted proxy by TLS
 	out        *response

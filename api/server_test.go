@@ -163,7 +163,7 @@ func TestMetricsAndLog(t *testing.T) {
 			t.Errorf("metrics have no %s", want)
 		}
 	}
-	log := f.Log.String()
+	log := f.Logged(t)
 	for _, want := range []string{
 		"principal=backup", "repository=r", "dialect=plain", "operation=echo", "key=/a%20b", "status=200", "remote=127.0.0.1",
 		`reason="no credentials"`, "status=401",
@@ -176,7 +176,7 @@ func TestMetricsAndLog(t *testing.T) {
 		t.Errorf("the log has the token:\n%s", log)
 	}
 	get(t, f.Addr, "GET", "/"+strings.Repeat("n", 20_000))
-	if n := len(f.Log.String()) - len(log); n > 3<<10 {
+	if n := len(f.Logged(t)) - len(log); n > 3<<10 {
 		t.Errorf("a stranger's long path takes %d bytes of log", n)
 	}
 	if n := strings.Count(log, "msg=request "); n != 4 {
@@ -676,7 +676,7 @@ func TestPanic(t *testing.T) {
 	if err == nil {
 		t.Errorf("late: the response looks complete")
 	}
-	if log := f.Log.String(); strings.Count(log, "msg=panic") != 2 || strings.Count(log, "reason=panic") != 2 {
+	if log := f.Logged(t); strings.Count(log, "msg=panic") != 2 || strings.Count(log, "reason=panic") != 2 {
 		t.Errorf("the log does not show both:\n%s", log)
 	}
 }
@@ -738,7 +738,7 @@ func TestWritersKeepAbilities(t *testing.T) {
 	if response.StatusCode != 200 || len(body) != 3<<20-10 {
 		t.Errorf("got %d, %d bytes", response.StatusCode, len(body))
 	}
-	if log := f.Log.String(); !strings.Contains(log, "out="+itoa(3<<20-10)) {
+	if log := f.Logged(t); !strings.Contains(log, "out="+itoa(3<<20-10)) {
 		t.Errorf("the log does not count the bytes:\n%s", log)
 	}
 }

@@ -62,6 +62,17 @@ func Start(t testing.TB, o api.Options) *Fixture {
 	return f
 }
 
+// Logged is what was logged until now, with the lines of all requests that have ended: those are written behind the replies.
+func (f *Fixture) Logged(t testing.TB) string {
+	t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	if err := f.Server.FlushLog(ctx); err != nil {
+		t.Fatalf("flush the log: %v", err)
+	}
+	return f.Log.String()
+}
+
 // Serve opens one more listener and returns its address.
 func (f *Fixture) Serve(t testing.TB, server *api.Server, trusted bool) string {
 	t.Helper()

@@ -90,7 +90,7 @@ func TestForeignFilesAreNamedToTheirOwner(t *testing.T) {
 			t.Errorf("trusted %t: got %d %s, %v", named, response.StatusCode, text, err)
 		}
 	}
-	if !strings.Contains(f.Log.String(), "salary") {
+	if !strings.Contains(f.Logged(t), "salary") {
 		t.Error("the log does not say what lies there")
 	}
 }

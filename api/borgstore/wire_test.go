@@ -595,13 +595,13 @@ func TestDefragOnFullDisk(t *testing.T) {
 		"beside what is kept free for deleting; nothing was changed: delete something else or enlarge the disk, then compact again"
 	c.want("POST", "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["packs/a",0,500]]`, 507, text)
 	for range 500 {
-		if strings.Contains(f.Log.String(), text) {
+		if strings.Contains(f.Logged(t), text) {
 			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
-	if !strings.Contains(f.Log.String(), text) {
-		t.Errorf("the log does not say it: %s", f.Log.String())
+	if !strings.Contains(f.Logged(t), text) {
+		t.Errorf("the log does not say it: %s", f.Logged(t))
 	}
 	free.Add(77)
 	c.want("POST", "/?cmd=defrag&target=packs/b", `[["packs/a",0,500]]`, 200, "packs/b")

@@ -276,6 +276,9 @@ func (srv *server) reattach() error {
 	return nil
 }
 
+// lastLines is how long the end waits for a log that is read slowly.
+const lastLines = 2 * time.Second
+
 // close ends a server, whether it has run or not.
 func (srv *server) close(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
@@ -286,6 +289,9 @@ func (srv *server) close(drain time.Duration) error {
 	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
 		srv.o.Log.Warn("stopping: some requests did not finish in time", "error", err)
 	}
+	lines, stop := context.WithTimeout(context.Background(), lastLines)
+	defer stop()
+	_ = srv.api.FlushLog(lines) // a log that takes no lines need not be told so
 	srv.mu.Lock()
 	srv.ended = true
 	if srv.socket != nil {
