@@ -91,18 +91,18 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 
 // itemAt returns the item at key, nil when there is none, ErrIsDir for a directory.
 func (t *tx) itemAt(key string) (*Item, error) {
-	row := rowKey(key)
-	if value := t.items.Get(row); value != nil {
-		item, err := decodeItem(value)
-		if err != nil {
-			return nil, err
-		}
-		return &item, nil
-	}
-	if t.items.Get(append(row, separator)) != nil {
+	value, dir := t.items.itemOrDir(rowKey(key))
+	switch {
+	case dir != nil:
 		return nil, ErrIsDir
+	case value == nil:
+		return nil, nil
 	}
-	return nil, nil
+	item, err := decodeItem(value)
+	if err != nil {
+		return nil, err
+	}
+	return &item, nil
 }
 
 // attach makes key the item, where none is: its rows, its parents, its count, its place among the sources of its
@@ -115,8 +115,8 @@ func (t *tx) attach(key string, item *Item, now time.Time) error {
 	if err := t.releaseKeptAt(row, now); err != nil {
 		return err
 	}
-	t.put(t.items, row, encodeItem(item))
-	t.put(t.refs, []byte(item.Ref), encodeRef(itemTarget(item.Ref, row)))
+	t.set(t.items, row, encodeItem(item))
+	t.set(t.refs, []byte(item.Ref), encodeRef(itemTarget(item.Ref, row)))
 	if err := t.countSource(row, item, +1); err != nil {
 		return err
 	}
@@ -126,7 +126,7 @@ func (t *tx) attach(key string, item *Item, now time.Time) error {
 // detach takes the item from key. Its ref has no item until the caller gives it one.
 func (t *tx) detach(key string, item *Item) error {
 	row := rowKey(key)
-	t.remove(t.items, row)
+	t.set(t.items, row, nil)
 	if err := t.countSource(row, item, -1); err != nil {
 		return err
 	}
@@ -331,7 +331,7 @@ func (t *tx) ensureDir(key string, now time.Time) error {
 	if err := t.ensureDir(parentOf(key), now); err != nil {
 		return err
 	}
-	t.put(t.items, row, encodeDir(now))
+	t.set(t.items, row, encodeDir(now))
 	return nil
 }
 

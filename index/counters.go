@@ -83,10 +83,8 @@ func (c Counters) ofTop() Counters {
 func (t *tx) recount(key string, before, after *Item) error {
 	d := live(after)
 	d.add(live(before).times(-1))
-	if top := d.ofTop(); top != (Counters{}) {
-		if err := t.countRow(topRow(topOf(key)), top); err != nil {
-			return err
-		}
+	if err := t.countRow(topRow(topOf(key)), d.ofTop()); err != nil {
+		return err
 	}
 	return t.countRow(totalRow, d)
 }
@@ -116,6 +114,9 @@ func (t *tx) countTrash(item *Item, sign int64) error {
 }
 
 func (t *tx) countRow(row []byte, d Counters) error {
+	if d == (Counters{}) {
+		return nil
+	}
 	c, err := readCounters(t.counters, row)
 	if err != nil {
 		return err
@@ -127,11 +128,11 @@ func (t *tx) countRow(row []byte, d Counters) error {
 		}
 		return fmt.Errorf("%w: more bytes than can be counted", ErrQuota)
 	}
-	if c == (Counters{}) && row[0] != totalRow[0] {
-		t.remove(t.counters, row)
-	} else {
-		t.put(t.counters, row, encodeCounters(c))
+	var value []byte
+	if c != (Counters{}) || row[0] == totalRow[0] {
+		value = encodeCounters(c)
 	}
+	t.set(t.counters, row, value)
 	return nil
 }
 

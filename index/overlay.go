@@ -48,15 +48,16 @@ func (o *overlay) get(id bucketID, key string) (value []byte, in bool) {
 	return o.tables[id].Get(key)
 }
 
-// set sets a row; value nil: it is deleted. Neither key nor value may be modified afterwards.
-func (o *overlay) set(id bucketID, key string, value []byte) {
-	before, was := o.table(id).Set(key, value)
+// set sets a row; value nil: it is deleted. Neither key nor value may be modified afterwards. It returns what get would have before.
+func (o *overlay) set(id bucketID, key string, value []byte) (before []byte, was bool) {
+	before, was = o.table(id).Set(key, value)
 	if was {
 		o.size += int64(len(value) - len(before))
-		return
+		return before, was
 	}
 	o.rows++
 	o.size += int64(len(key)+len(value)) + rowOverhead
+	return nil, false
 }
 
 // forget makes the overlay say nothing of a row.

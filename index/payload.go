@@ -338,9 +338,9 @@ func (t *tx) countPayload(p journal.Place, sign int64) error {
 	case s.blobs < 0 || s.bytes < 0:
 		return fmt.Errorf("%w: more was taken from a segment than was in it", ErrCorrupt)
 	case s.blobs == 0:
-		t.remove(t.segments, row)
+		t.set(t.segments, row, nil)
 	default:
-		t.put(t.segments, row, encodeSegment(s))
+		t.set(t.segments, row, encodeSegment(s))
 	}
 	return nil
 }

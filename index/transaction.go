@@ -70,11 +70,11 @@ func (t *tx) remove(table *table, key []byte) {
 	}
 }
 
+// set is put, or with value nil remove, of a row that is known to be another: it does not look.
 func (t *tx) set(table *table, key, value []byte) {
 	row := rowID{table.id, string(key)}
-	before, was := t.over.get(row.bucket, row.key)
+	before, was := t.over.set(row.bucket, row.key, value)
 	t.log = append(t.log, step{row, before, was})
-	t.over.set(row.bucket, row.key, value)
 	table.over = t.over.tables[table.id]
 }
 
@@ -117,7 +117,7 @@ func (t *tx) nextSequence(id bucketID) (uint64, error) {
 	if err != nil {
 		return 0, err
 	}
-	t.put(t.meta, row, encodeSequence(last+1))
+	t.set(t.meta, row, encodeSequence(last+1))
 	return last + 1, nil
 }
 

@@ -74,8 +74,8 @@ func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
 	if err != nil {
 		return "", err
 	}
-	t.put(t.trash, row, encodeTrash(record))
-	t.put(t.refs, []byte(record.item.Ref), encodeRef(refTarget{in: inTrash, row: row}))
+	t.set(t.trash, row, encodeTrash(record))
+	t.set(t.refs, []byte(record.item.Ref), encodeRef(refTarget{in: inTrash, row: row}))
 	return trashID(row), t.countTrash(&record.item, +1)
 }
 
@@ -147,7 +147,7 @@ func (t *tx) purge(m PurgeTrash) error {
 		if err != nil {
 			return err
 		}
-		t.remove(t.trash, row)
+		t.set(t.trash, row, nil)
 		t.remove(t.refs, []byte(record.item.Ref))
 		if err := t.dropPayload(record.item.Ref); err != nil {
 			return err

@@ -148,6 +148,22 @@ func (t *tree) Get(key []byte) []byte {
 	return nil
 }
 
+// pair is Get of two keys between which no other can lie, of which the tree has one at most.
+func (t *tree) pair(first, second []byte) (ofFirst, ofSecond []byte) {
+	p := t.leafOf(first)
+	i := p.search(first)
+	if i == p.count { // the next leaf may begin with it
+		return nil, t.Get(second)
+	}
+	switch key := p.key(i); {
+	case bytes.Equal(key, first):
+		return p.value(i), nil
+	case bytes.Equal(key, second):
+		return nil, p.value(i)
+	}
+	return nil, nil
+}
+
 // leafOf returns the leaf that has key, or would have it. It holds pages against each other as a cursor does.
 func (t *tree) leafOf(key []byte) page {
 	p, height := t.rootPage(), t.height()

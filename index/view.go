@@ -35,12 +35,40 @@ type table struct {
 
 // Get returns the value of a row, nil when there is none. It is valid as long as the view is.
 func (t *table) Get(key []byte) []byte {
-	if t.over != nil {
-		if value, in := t.over.Get(asString(key)); in {
-			return value
-		}
+	if value, in := t.pending(key); in {
+		return value
 	}
 	return t.base.Get(key)
+}
+
+// pending is what the overlay says of a row; in is false when that is nothing.
+func (t *table) pending(key []byte) (value []byte, in bool) {
+	if t.over == nil {
+		return nil, false
+	}
+	return t.over.Get(asString(key))
+}
+
+// itemOrDir returns the value of an item's row, and that of the directory of the same key: at most one of the two is there. item is as
+// rowKey makes it.
+func (t *table) itemOrDir(item []byte) (value, dir []byte) {
+	dirKey := append(item, separator)
+	value, inOver := t.pending(item)
+	if value != nil {
+		return value, nil
+	}
+	dir, dirInOver := t.pending(dirKey)
+	if inOver && dirInOver {
+		return nil, dir
+	}
+	baseValue, baseDir := t.base.pair(item, dirKey)
+	if !inOver {
+		value = baseValue
+	}
+	if !dirInOver {
+		dir = baseDir
+	}
+	return value, dir
 }
 
 // Cursor walks over the rows in the order of their keys. Nothing may be changed meanwhile.
