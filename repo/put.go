@@ -60,7 +60,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 		if err := a.May(req.Key, "wW"); err != nil {
 			return PutResult{}, err
 		}
-		return a.store(ctx, req, nil)
+		return a.store(ctx, req, nil, nil)
 	case err != nil:
 		return PutResult{}, a.r.translate(err)
 	case a.May(req.Key, "wW") != nil:
@@ -68,7 +68,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 	case entry.Dir:
 		return PutResult{}, ErrIsDir
 	case mayReplace:
-		return a.store(ctx, req, nil)
+		return a.store(ctx, req, &entry.Item, nil)
 	}
 	// Bytes are there only if they can be read.
 	object, err := a.r.openSound(ctx, req.Key)
@@ -77,13 +77,13 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 		_ = object.Close() // nothing was read
 		return a.compare(ctx, req, object.Item)
 	case errors.Is(err, ErrCorrupt):
-		return a.store(ctx, req, &entry.Item)
+		return a.store(ctx, req, &entry.Item, &entry.Item)
 	case errors.Is(err, ErrNotFound):
 		now, err := a.r.index.Get(req.Key)
 		if err == nil && now.Item.Ref == entry.Item.Ref { // its file is gone
-			return a.store(ctx, req, &entry.Item)
+			return a.store(ctx, req, &entry.Item, &entry.Item)
 		}
-		return a.store(ctx, req, nil) // deleted since we looked
+		return a.store(ctx, req, nil, nil) // deleted since we looked
 	}
 	return PutResult{}, err
 }
@@ -138,16 +138,16 @@ func (a *Access) unchanged(ctx context.Context, key string, item index.Item) (Pu
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }
 
-// store is the path of one write. damaged, if set, is the item there, whose bytes are wrong or gone. It may not be overwritten but
-// mended: with the very bytes that were lost.
-func (a *Access) store(ctx context.Context, req PutRequest, damaged *index.Item) (PutResult, error) {
+// store is the path of one write. before is the item that was there when Put looked, nil if there was none. damaged, if set, is that item,
+// whose bytes are wrong or gone. It may not be overwritten but mended: with the very bytes that were lost.
+func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *index.Item) (PutResult, error) {
 	algorithms := make([]digest.Algorithm, len(req.Expect))
 	for i, expect := range req.Expect {
 		algorithms[i] = expect.Algorithm
 	}
-	u, err := a.NewUpload(ctx, UploadOptions{
+	u, err := a.newUpload(ctx, UploadOptions{
 		Key: req.Key, Size: req.Size, MaxSize: req.MaxSize, Algorithms: algorithms,
-	})
+	}, before)
 	if err != nil {
 		return PutResult{}, err
 	}

@@ -61,6 +61,25 @@ type Upload struct {
 // NewUpload starts a blob. It reserves quota and disk space for the announced size; it does
 // not check permissions: Commit does, and Put before it reads the body.
 func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error) {
+	var before *index.Item
+	if o.Key != "" && o.Reservation == nil {
+		before = a.at(o.Key).itemAt(o.Key)
+	}
+	return a.newUpload(ctx, o, before)
+}
+
+// itemAt is the item at a key, nil if there is none that can be read. By the time of a commit it may be another: what must be right is
+// decided there.
+func (a *Access) itemAt(key string) *index.Item {
+	entry, err := a.r.index.Get(key)
+	if err != nil || entry.Dir {
+		return nil
+	}
+	return &entry.Item
+}
+
+// newUpload is NewUpload for a caller that has looked which item is at the key: before, nil for none.
+func (a *Access) newUpload(ctx context.Context, o UploadOptions, before *index.Item) (*Upload, error) {
 	a = a.at(o.Key)
 	if err := a.r.writable(); err != nil {
 		return nil, err
@@ -77,7 +96,7 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 	}
 	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
 	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
-	if err := u.reserve(); err != nil {
+	if err := u.reserve(before); err != nil {
 		return nil, err
 	}
 	if !u.exempt && o.Reservation == nil {
@@ -104,8 +123,8 @@ func (a *Access) NewUpload(ctx context.Context, o UploadOptions) (*Upload, error
 
 var errTooLarge error = Errorf(ErrTooLarge, "body is larger than one item may be")
 
-// reserve makes the upload's own reservation.
-func (u *Upload) reserve() error {
+// reserve makes the upload's own reservation; before is the item that it will replace, nil for none.
+func (u *Upload) reserve(before *index.Item) error {
 	if u.o.Reservation != nil {
 		return nil
 	}
@@ -116,15 +135,13 @@ func (u *Upload) reserve() error {
 	if u.exempt {
 		return nil
 	}
-	if u.o.Key != "" {
-		if entry, err := u.a.r.index.Get(u.o.Key); err == nil && !entry.Dir {
-			u.credit = entry.Item.Counted()
-			if entry.Item.Flags&index.FlagExempt == 0 {
-				u.credit = entry.Item.Size // that of a pack which a compaction left uncounted is taken back, if it is other bytes
-			}
-			if entry.Item.Flags&(index.FlagMissing|index.FlagReturned) == index.FlagMissing && entry.Item.Plan == 0 {
-				u.credit = 0 // a missing item holds nothing
-			}
+	if before != nil {
+		u.credit = before.Counted()
+		if before.Flags&index.FlagExempt == 0 {
+			u.credit = before.Size // that of a pack which a compaction left uncounted is taken back, if it is other bytes
+		}
+		if before.Flags&(index.FlagMissing|index.FlagReturned) == index.FlagMissing && before.Plan == 0 {
+			u.credit = 0 // a missing item holds nothing
 		}
 	}
 	more := u.o.Size - u.credit
@@ -225,13 +242,13 @@ func (u *Upload) Finish(ctx context.Context, key string, verified Verified) erro
 	u.item = index.Item{
 		Created: now, Modified: now, Algorithm: verified.Algorithm, Sum: verified.Sum, Writer: u.a.p.Name,
 	}
-	if entry, err := u.a.r.index.Get(key); err == nil && !entry.Dir {
-		u.item.Created = entry.Item.Created
-	}
 	if payload, info, ok := u.w.Small(); ok {
 		u.o.Key, u.payload, u.finished = key, payload, true
 		u.item.Size, u.item.BLAKE3 = info.Size, info.BLAKE3
 		return nil
+	}
+	if before := u.a.itemAt(key); before != nil { // the label says when the key first had an item
+		u.item.Created = before.Created
 	}
 	text, err := layout.EncodeLabel(u.a.r.dialect, key, u.item, u.exempt)
 	if err != nil {
