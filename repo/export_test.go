@@ -7,6 +7,9 @@ import (
 	"packhouse/index"
 )
 
+// ReclaimPause is how long the reclaimer waits for more.
+const ReclaimPause = reclaimPause
+
 // ReclaimSome is one round of the reclaimer.
 func (r *Repository) ReclaimSome(ctx context.Context) error {
 	return func() error { _, err := r.reclaimOnce(ctx); return err }()

@@ -14,12 +14,16 @@ import (
 // its cost, few enough not to hold up writers.
 const reclaimBatch = 1000
 
+// reclaimPause is how long the reclaimer waits for more when it found less than a batch: each time it costs a group of the index, which those
+// who delete would wait for.
+const reclaimPause = 20 * time.Millisecond
+
 // reclaim removes the blobs of items whose grace time is over: unlink first,
 // then the trash row, so that a crash in between unlinks again and leaks nothing. And it removes what is old of the history.
 func (r *Repository) reclaim(ctx context.Context) {
 	var looked time.Time // when tidy was called last
 	for {
-		wait := time.Hour
+		wait, wake := time.Hour, r.wake
 		if now := time.Now(); now.Sub(looked) > time.Minute {
 			looked = now
 			r.tidy(ctx)
@@ -28,10 +32,14 @@ func (r *Repository) reclaim(ctx context.Context) {
 			r.env.Logger.Error("could not read the trash", "error", err)
 		} else if ok {
 			if wait = next.Sub(r.env.Now()); wait <= 0 {
-				if _, err := r.reclaimOnce(ctx); err != nil {
+				gone, err := r.reclaimOnce(ctx)
+				switch {
+				case err != nil:
 					r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
 					wait = time.Minute
-				} else {
+				case gone < reclaimBatch:
+					wait, wake = reclaimPause, nil
+				default:
 					wait = 0
 				}
 			}
@@ -42,7 +50,7 @@ func (r *Repository) reclaim(ctx context.Context) {
 			timer.Stop()
 			return
 		case <-timer.C:
-		case <-r.wake:
+		case <-wake:
 			timer.Stop()
 		}
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"packhouse/blobstore/vfs"
@@ -49,6 +50,36 @@ func TestReclaimPassesOverWhatCannotBeRemoved(t *testing.T) {
 	if placed, _ := blobFiles(t, repo.Dir(r)); placed != 0 || r.Usage().TrashItems != 0 {
 		t.Errorf("%d blobs are left, %d rows", placed, r.Usage().TrashItems)
 	}
+}
+
+// TestReclaimGathers: who deletes one item after the other does not share the log with a reclaimer that forgets them one by one.
+func TestReclaimGathers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newAccess(t, func(o *datadir.Options) {
+			o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Nanosecond} }
+		})
+		remove := func(keys ...string) {
+			t.Helper()
+			for _, key := range keys {
+				mustPut(t, a, key, "")
+				if err := a.Delete(ctx, key); err != nil {
+					t.Fatal(err)
+				}
+			}
+			synctest.Wait()
+		}
+		items := func() int64 { return a.Repository().Usage().TrashItems }
+		if remove("x"); items() != 0 {
+			t.Errorf("after the first: %d rows are left", items())
+		}
+		if remove("y", "z"); items() != 2 {
+			t.Errorf("right after it: %d rows are left, want 2", items())
+		}
+		time.Sleep(repo.ReclaimPause)
+		if synctest.Wait(); items() != 0 {
+			t.Errorf("after a pause: %d rows are left", items())
+		}
+	})
 }
 
 // stuckFS refuses to remove one file.
