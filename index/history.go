@@ -82,7 +82,7 @@ func (t *tx) recordChange(cause *Cause, now time.Time, item *Item, c Change) err
 		return err
 	}
 	c.At, c.Cause = now, *cause
-	t.put(t.history, changeKey(id), encodeChange(&c))
+	t.set(t.history, changeKey(id), encodeChange(&c))
 	return t.countRow(totalRow, Counters{Changes: 1})
 }
 
@@ -110,7 +110,7 @@ func (t *tx) forgetChanges(m ForgetChanges) (r Result, err error) {
 		rows = append(rows, bytes.Clone(row))
 	}
 	for _, row := range rows {
-		t.remove(t.history, row)
+		t.set(t.history, row, nil)
 	}
 	r.Items = int64(len(rows))
 	return r, t.countRow(totalRow, Counters{Changes: -r.Items})
