@@ -269,6 +269,13 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	server := r.As(Principal{})
 	res, err := server.reserve(restored.Counted()) // beside what uploads under way may yet need
 	if err != nil {
+		// Where something is under the key, that is what keeps it from coming back.
+		switch entry, getErr := r.index.Get(key); {
+		case getErr == nil && entry.Dir:
+			return index.Item{}, ErrIsDir
+		case getErr == nil:
+			return index.Item{}, ErrExists
+		}
 		return index.Item{}, err
 	}
 	defer res.release()
