@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"strconv"
 
+	"packhouse/blobstore"
 	"packhouse/repo"
 )
 
@@ -59,8 +60,8 @@ func Drain(body io.Reader, limit int64) bool {
 	return err == nil && n <= limit
 }
 
-// SendObject answers with length bytes of an item from offset, by sendfile if the connection permits it, and with headers only
-// for HEAD. The caller has set the other headers, and closes the object. If bytes cannot be read, the connection is closed,
+// SendObject answers with length bytes of an item from offset, by sendfile if they are not checked and the connection permits it, and
+// with headers only for HEAD. The caller has set the other headers, and closes the object. If bytes cannot be read, the connection is closed,
 // so that the client notices.
 func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Object, offset, length int64) error {
 	section, err := o.Section(offset, length)
@@ -70,8 +71,19 @@ func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Obje
 	return SendReader(w, r, status, section, length)
 }
 
-// SendReader answers with length bytes of body. If there are fewer, the connection is closed, so that the client notices.
+// beginner is a body that can read its first bytes before any is sent, and so tell in time that they cannot be sent.
+type beginner interface{ Begin() error }
+
+var _ beginner = (*blobstore.Section)(nil)
+
+// SendReader answers with length bytes of body. If there are fewer, the connection is closed, so that the client notices. An error of a
+// beginner's first bytes is returned, and nothing is sent.
 func SendReader(w http.ResponseWriter, r *http.Request, status int, body io.Reader, length int64) error {
+	if first, ok := body.(beginner); ok && r.Method != http.MethodHead {
+		if err := first.Begin(); err != nil {
+			return err
+		}
+	}
 	Finish(w, r)
 	w.Header().Set("Content-Length", strconv.FormatInt(length, 10))
 	w.WriteHeader(status)

@@ -74,7 +74,7 @@ func BenchmarkOpen(b *testing.B) {
 	b.SetBytes(int64(len(p)))
 	b.ReportAllocs()
 	for b.Loop() {
-		blob, err := s.Open(ref, int64(len(p)))
+		blob, err := s.Open(ref, infoOf(p))
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -94,7 +94,7 @@ func BenchmarkVerify(b *testing.B) {
 	b.SetBytes(32 << 20)
 	b.ReportAllocs()
 	for b.Loop() {
-		if _, err := s.Verify(context.Background(), ref, nil); err != nil {
+		if _, err := s.Verify(context.Background(), ref, asStored); err != nil {
 			b.Fatal(err)
 		}
 	}

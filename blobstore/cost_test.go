@@ -15,7 +15,7 @@ import (
 )
 
 // TestCost pins what each operation asks of the file system, and in which order: a
-// durable blob costs three syncs, and the marker lasts until the blob is settled.
+// durable blob costs four syncs, and the marker lasts until the blob is settled.
 func TestCost(t *testing.T) {
 	dir := newDir(t)
 	f := vfstest.NewFailing(vfs.OS())
@@ -30,15 +30,17 @@ func TestCost(t *testing.T) {
 			ref, err = put(s, []byte("content"), "label")
 			return err
 		}, []string{
-			"create incoming/ID", "write incoming/ID", "write incoming/ID", "sync incoming/ID",
-			"syncdir incoming", "link blobs/SHARD/ID", "syncdir blobs/SHARD",
+			"create incoming/ID", "write incoming/ID", "syncdir incoming", "link blobs/SHARD/ID",
+			"create blobs/SHARD/ID.sums", "write blobs/SHARD/ID.sums",
+			"sync blobs/SHARD/ID.sums", "sync incoming/ID", "syncdir blobs/SHARD",
 		}},
 		{"settle", func() error { return s.Settle(ref) }, []string{"remove incoming/ID"}},
 		{"remove", func() error { return s.Remove(ref) }, []string{
-			"remove blobs/SHARD/ID", "syncdir blobs/SHARD", "remove incoming/ID",
+			"remove blobs/SHARD/ID", "remove blobs/SHARD/ID.sums", "syncdir blobs/SHARD", "remove incoming/ID",
 		}},
 		{"remove two of a shard", func() error { return s.RemoveAll([]blobstore.Ref{ref, ref}) }, []string{
-			"remove blobs/SHARD/ID", "remove blobs/SHARD/ID", "syncdir blobs/SHARD", "remove incoming/ID", "remove incoming/ID",
+			"remove blobs/SHARD/ID", "remove blobs/SHARD/ID.sums", "remove blobs/SHARD/ID", "remove blobs/SHARD/ID.sums",
+			"syncdir blobs/SHARD", "remove incoming/ID", "remove incoming/ID",
 		}},
 		{"read", func() error {
 			ref = mustPut(t, s, "content", "label")
@@ -59,9 +61,10 @@ func TestCost(t *testing.T) {
 			name = strings.ReplaceAll(name, "blobs/"+strings.TrimSuffix(shard, "/"), "blobs/SHARD")
 			got = append(got, string(call.Op)+" "+name)
 		}
-		// The first two syncs of a commit run at once.
-		if i := slices.Index(got, "syncdir incoming"); i >= 0 && i+1 < len(got) && got[i+1] == "sync incoming/ID" {
-			got[i], got[i+1] = got[i+1], got[i]
+		// The sync of incoming/ runs while the body is written, and the last three syncs of a commit at once.
+		if i, link := slices.Index(got, "syncdir incoming"), slices.Index(got, "link blobs/SHARD/ID"); test.name == "commit" && i >= 0 && i < link {
+			got = slices.Insert(slices.Delete(got, i, i+1), link-1, "syncdir incoming")
+			slices.Sort(got[max(0, len(got)-3):])
 		}
 		if !slices.Equal(got, test.want) {
 			t.Errorf("%s: got %q, want %q", test.name, got, test.want)
@@ -107,22 +110,14 @@ func (f gateFS) SyncDir(name string) error {
 	return f.FS.SyncDir(name)
 }
 
-// TestSyncsAtOnce: the bytes and their name in incoming/ are synced at the same time, and a blob has no
-// name in its shard before both are durable, whichever is later.
+// TestSyncsAtOnce: incoming/ is synced while the body is written, and a blob has no name in its shard before that is over. Then its bytes, its
+// checksums and their names are synced at the same time, and Commit waits for all three.
 func TestSyncsAtOnce(t *testing.T) {
-	for _, firstIsFaster := range []bool{true, false} {
+	for last := range 3 {
 		f := gateFS{vfs.OS(), make(chan chan struct{}), new(atomic.Bool)}
 		s := open(t, newDir(t), f)
-		w, err := write(s, []byte("content"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		done := make(chan error, 1)
-		go func() {
-			_, _, err := w.Commit(context.Background(), nil)
-			done <- err
-		}()
 		next := func() chan struct{} {
+			t.Helper()
 			select {
 			case sync := <-f.syncs:
 				return sync
@@ -131,24 +126,38 @@ func TestSyncsAtOnce(t *testing.T) {
 				return nil
 			}
 		}
-		faster, slower := next(), next()
-		if !firstIsFaster {
-			faster, slower = slower, faster
+		w, err := s.Create(context.Background(), -1)
+		if err != nil {
+			t.Fatal(err)
 		}
-		close(faster)
+		marker := next()
+		if _, err := w.Write([]byte("content")); err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error, 1)
+		go func() {
+			_, _, err := w.Commit(context.Background(), nil)
+			done <- err
+		}()
 		time.Sleep(10 * time.Millisecond)
 		if f.linked.Load() {
-			t.Error("the blob has its name before both syncs are over")
+			t.Error("the blob has its name before its marker is durable")
 		}
-		close(slower)
-		shard := next()
+		close(marker)
+		syncs := []chan struct{}{next(), next(), next()}
 		if !f.linked.Load() {
-			t.Error("the third sync is before the link")
+			t.Error("a sync is before the link")
 		}
+		for i, sync := range syncs {
+			if i != last {
+				close(sync)
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
 		if len(done) > 0 {
-			t.Error("committed before the shard's directory was synced")
+			t.Error("committed before all was synced")
 		}
-		close(shard)
+		close(syncs[last])
 		if err := <-done; err != nil {
 			t.Error(err)
 		}

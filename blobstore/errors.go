@@ -11,6 +11,7 @@ import (
 var (
 	ErrNotFound = errors.New("no such blob")
 	ErrCorrupt  = errors.New("stored bytes are damaged")
+	ErrNewer    = errors.New("written by a newer version") // of this program: nothing is known of the bytes
 	ErrRange    = errors.New("range beyond the end")
 	ErrNoSpace  = errors.New("no space for the blob") // disk, quota of the file system or its largest file; that blob alone failed
 	ErrFailed   = errors.New("blob store is read-only after a write error")

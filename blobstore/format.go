@@ -6,7 +6,7 @@ import (
 	"hash/crc32"
 )
 
-// The trailer of format 1; doc.go has the layout.
+// The trailer of a file of format 1, which is read and not written any more; doc.go has the layout.
 const (
 	format1   = 1 // the first: label, size and BLAKE3 of the payload
 	fixedSize = 60
@@ -20,22 +20,9 @@ const (
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// appendTrailer appends what follows the payload.
-func appendTrailer(b, label []byte, info Info) []byte {
-	start := len(b)
-	b = append(b, label...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(label)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(info.Size))
-	b = append(b, info.BLAKE3[:]...)
-	b = binary.LittleEndian.AppendUint16(b, format1)
-	b = binary.LittleEndian.AppendUint16(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], castagnoli))
-	return append(b, magic...)
-}
-
 // parseTrailer reads the trailer of a file of fileSize bytes that ends with tail; tail must hold
 // maxTrailer bytes, or the whole file if that is shorter. The label is part of tail, not a copy.
-// Anything but what appendTrailer makes is ErrCorrupt.
+// A sound trailer of another format is ErrNewer; anything else but what doc.go describes is ErrCorrupt.
 func parseTrailer(tail []byte, fileSize int64) (label []byte, info Info, err error) {
 	damaged := func(what string, args ...any) ([]byte, Info, error) {
 		return nil, Info{}, fmt.Errorf("%w: trailer: %s", ErrCorrupt, fmt.Sprintf(what, args...))
@@ -56,10 +43,10 @@ func parseTrailer(tail []byte, fileSize int64) (label []byte, info Info, err err
 		return damaged("crc32c %08x, recorded %08x", got, want)
 	}
 	if format := binary.LittleEndian.Uint16(fixed[44:]); format != format1 {
-		return damaged("format %d, known is %d", format, format1)
+		return nil, Info{}, fmt.Errorf("%w: trailer of format %d, known is %d", ErrNewer, format, format1)
 	}
 	if flags := binary.LittleEndian.Uint16(fixed[46:]); flags != 0 {
-		return damaged("unknown flags %#x", flags)
+		return nil, Info{}, fmt.Errorf("%w: trailer with unknown flags %#x", ErrNewer, flags)
 	}
 	size := binary.LittleEndian.Uint64(fixed[4:])
 	if want := uint64(fileSize - fixedSize - length); size != want {

@@ -20,6 +20,15 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
+// unknown and asStored are for a caller that has recorded nothing of a blob.
+var (
+	unknown  = blobstore.Info{Size: -1}
+	asStored = blobstore.Check{Want: unknown}
+)
+
+// sized is for a caller that knows the size alone.
+func sized(n int64) blobstore.Info { return blobstore.Info{Size: n} }
+
 // newDir makes the directories of an empty store.
 func newDir(t testing.TB) string {
 	t.Helper()
@@ -59,9 +68,9 @@ func newStore(t testing.TB) (*blobstore.Store, string) {
 			if err != nil {
 				return err
 			}
-			found, err := s.Verify(context.Background(), ref, nil)
-			if found != info {
-				t.Errorf("blob %x: found %v, recorded %v", string(ref), found, info)
+			found, err := s.Verify(context.Background(), ref, asStored)
+			if found.Info != info {
+				t.Errorf("blob %x: found %v, recorded %v", string(ref), found.Info, info)
 			}
 			return err
 		})
@@ -119,7 +128,7 @@ func mustSettle(t testing.TB, s *blobstore.Store, ref blobstore.Ref) {
 
 // get reads a blob whole, through a Section.
 func get(s *blobstore.Store, ref blobstore.Ref) ([]byte, error) {
-	b, err := s.Open(ref, -1)
+	b, err := s.Open(ref, unknown)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +145,8 @@ func wantContent(t testing.TB, s *blobstore.Store, ref blobstore.Ref, want []byt
 	if got, err := get(s, ref); err != nil || !bytes.Equal(got, want) {
 		t.Errorf("blob %x: got %.40q (%d bytes), %v; want %.40q (%d bytes)", string(ref), got, len(got), err, want, len(want))
 	}
-	if info, err := s.Verify(context.Background(), ref, nil); err != nil || info != infoOf(want) {
-		t.Errorf("verify %x: got %v, %v; want %v", string(ref), info, err, infoOf(want))
+	if info, err := s.Verify(context.Background(), ref, asStored); err != nil || info.Info != infoOf(want) {
+		t.Errorf("verify %x: got %v, %v; want %v", string(ref), info.Info, err, infoOf(want))
 	}
 }
 
@@ -158,6 +167,8 @@ func blobPath(dir string, ref blobstore.Ref) string {
 	name := fmt.Sprintf("%x", string(ref[1:]))
 	return filepath.Join(dir, "blobs", name[30:], name)
 }
+
+func sumsPath(dir string, ref blobstore.Ref) string { return blobPath(dir, ref) + ".sums" }
 
 func incomingPath(dir string, ref blobstore.Ref) string {
 	return filepath.Join(dir, "incoming", fmt.Sprintf("%x", string(ref[1:])))
@@ -186,6 +197,7 @@ func wantFiles(t testing.TB, dir string, blobs, markers []blobstore.Ref) {
 	want := make(map[string]bool)
 	for _, ref := range blobs {
 		want[strings.TrimPrefix(blobPath(dir, ref), dir+"/")] = true
+		want[strings.TrimPrefix(sumsPath(dir, ref), dir+"/")] = true
 	}
 	for _, ref := range markers {
 		want[strings.TrimPrefix(incomingPath(dir, ref), dir+"/")] = true

@@ -4,9 +4,10 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"strings"
 )
 
-// Sweep settles or removes the files that a crash left in incoming/. referenced reports whether a durable record refers to the blob
+// Sweep settles or removes the blobs whose marker a crash left in incoming/, and removes unfinished checksums from there. referenced reports whether a durable record refers to the blob
 // (a record that says that it is to be removed counts too). Its time depends only on the number of such files. It must run before
 // the first Create, and returns an error after it. Nothing is changed before referenced has answered for all. It can be repeated.
 func (s *Store) Sweep(ctx context.Context, referenced func(Ref) (bool, error)) (removed int, err error) {
@@ -20,16 +21,21 @@ func (s *Store) Sweep(ctx context.Context, referenced func(Ref) (bool, error)) (
 	if err != nil {
 		return 0, wrap("sweep blobs", err)
 	}
-	var keep, drop []blobID
+	var keep, drop, sums []blobID
 	for _, entry := range entries {
-		id, ok := parseName(entry.Name())
+		name, ofSums := strings.CutSuffix(entry.Name(), sumsSuffix)
+		id, ok := parseName(name)
 		if !ok {
+			continue
+		}
+		if ofSums {
+			sums = append(sums, id)
 			continue
 		}
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		yes, err := referenced(id.ref())
+		yes, err := eitherReferenced(id, referenced)
 		if err != nil {
 			return 0, err
 		}
@@ -45,7 +51,21 @@ func (s *Store) Sweep(ctx context.Context, referenced func(Ref) (bool, error)) (
 	if err := s.unlink(drop); err != nil {
 		return 0, err
 	}
+	for _, id := range sums {
+		if err := remove(s.fs.Remove, s.newSumsPath(id)); err != nil {
+			return len(drop), wrap("sweep checksums", err)
+		}
+	}
 	return len(drop), nil
+}
+
+// eitherReferenced asks for a blob by both references that may lead to it: its marker does not say what format its file has.
+func eitherReferenced(id blobID, referenced func(Ref) (bool, error)) (bool, error) {
+	yes, err := referenced(id.refTo(kindFile))
+	if yes || err != nil {
+		return yes, err
+	}
+	return referenced(id.refTo(kindTrailed))
 }
 
 // settleAll removes the markers of blobs that are referred to. Such a blob has its name in

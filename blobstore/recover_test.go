@@ -55,7 +55,7 @@ func TestSweep(t *testing.T) {
 	wantContent(t, s, settled, []byte("settled"))
 	wantContent(t, s, recorded, []byte("recorded, not settled"))
 	wantContent(t, s, lost, []byte("recorded, lost by the shard"))
-	if _, err := s.Open(unrecorded, -1); !errors.Is(err, blobstore.ErrNotFound) {
+	if _, err := s.Open(unrecorded, unknown); !errors.Is(err, blobstore.ErrNotFound) {
 		t.Errorf("unrecorded blob: got %v, want ErrNotFound", err)
 	}
 	asked := 0

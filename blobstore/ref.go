@@ -1,6 +1,7 @@
 package blobstore
 
 import (
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
@@ -13,15 +14,22 @@ import (
 // Ref says where a blob lies: in a file, whose refs only this package makes, or in the log, see journal.ParseRef. It is at most 32 bytes.
 type Ref string
 
-// kindFile is the first byte of a Ref to a blob in a file of its own; its ID follows.
-const kindFile = 1
+// The first byte of a Ref to a blob in a file of its own; its ID follows. Refs of another length, or with another first byte, are to the
+// log, see package journal.
+const (
+	kindTrailed = 1 // a file of format 1
+	kindFile    = 3 // a file of format 2
+	kindNewest  = kindFile
+)
 
 // blobID names a blob for good: it is never given twice.
 type blobID [16]byte
 
 func (id blobID) name() string { return hex.EncodeToString(id[:]) }
 func (id blobID) shard() byte  { return id[len(id)-1] }
-func (id blobID) ref() Ref     { return Ref(append([]byte{kindFile}, id[:]...)) }
+func (id blobID) ref() Ref     { return id.refTo(kindFile) }
+
+func (id blobID) refTo(kind byte) Ref { return Ref(append([]byte{kind}, id[:]...)) }
 
 // parseName is the reverse of name; ok is false for names that are not ours.
 func parseName(name string) (id blobID, ok bool) {
@@ -40,14 +48,25 @@ func (r Ref) inLog() bool {
 	return ok
 }
 
-// id is what the reference holds; one that this package never gave out is ErrCorrupt.
+// id is what the reference to a file holds: ErrNewer for one of a kind that is not known yet, ErrCorrupt for what is no reference.
 func (r Ref) id() (id blobID, err error) {
-	if len(r) != 1+len(id) || r[0] != kindFile {
+	switch {
+	case len(r) != 1+len(id) || r[0] == 0:
+		return id, fmt.Errorf("%w: malformed reference %x", ErrCorrupt, string(r))
+	case r[0] > kindNewest:
+		return id, fmt.Errorf("%w: reference %x", ErrNewer, string(r))
+	case r[0] != kindTrailed && r[0] != kindFile:
 		return id, fmt.Errorf("%w: malformed reference %x", ErrCorrupt, string(r))
 	}
 	copy(id[:], r[1:])
 	return id, nil
 }
+
+// trailed tells of a reference to a file of format 1.
+func (r Ref) trailed() bool { return r[0] == kindTrailed }
+
+// ByAge compares references to files by the time at which the blobs were begun.
+func ByAge(a, b Ref) int { return cmp.Compare(a[1:], b[1:]) }
 
 // newID draws an ID.
 func (s *Store) newID() (id blobID, err error) {

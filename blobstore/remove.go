@@ -54,14 +54,14 @@ func (s *Store) RemoveAll(refs []Ref) error {
 	return errors.Join(all, s.unlink(ids))
 }
 
-// unlink takes away both names of each blob. A name in incoming/ goes only after the one
-// in the shard is gone durably: else a crash could bring back a blob without its marker.
+// unlink takes away both names of each blob, and its checksums. A name in incoming/ goes only after those
+// in the shard are gone durably: else a crash could bring back a blob without its marker.
 func (s *Store) unlink(ids []blobID) error {
 	var all error
 	gone := make([]blobID, 0, len(ids))
 	var touched [256]bool
 	for _, id := range ids {
-		if err := remove(s.fs.Remove, s.blobPath(id)); err != nil {
+		if err := s.unlinkShard(id); err != nil {
 			all = errors.Join(all, wrap("remove blob", err))
 			continue
 		}
@@ -84,6 +84,17 @@ func (s *Store) unlink(ids []blobID) error {
 		}
 	}
 	return all
+}
+
+// unlinkShard takes away what a blob has in its shard.
+func (s *Store) unlinkShard(id blobID) error {
+	mu := &s.removing[id.shard()]
+	mu.Lock()
+	defer mu.Unlock()
+	if err := remove(s.fs.Remove, s.blobPath(id)); err != nil {
+		return err
+	}
+	return remove(s.fs.Remove, s.sumsPath(id))
 }
 
 // remove calls fn, which removes the file of a name; that there is no such file is no error.

@@ -120,7 +120,7 @@ func TestBlobsInTheLog(t *testing.T) {
 	}
 	defer s.Close()
 	for _, size := range []int64{-1, 5} {
-		b, err := s.Open(sound, size)
+		b, err := s.Open(sound, sized(size))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -134,17 +134,17 @@ func TestBlobsInTheLog(t *testing.T) {
 		if err := b.Close(); err != nil {
 			t.Error(err)
 		}
-		if _, err := s.Open(damaged, size); !errors.Is(err, blobstore.ErrCorrupt) {
+		if _, err := s.Open(damaged, sized(size)); !errors.Is(err, blobstore.ErrCorrupt) {
 			t.Errorf("damaged: got %v", err)
 		}
 	}
-	if _, err := s.Open(sound, 4); !errors.Is(err, blobstore.ErrCorrupt) {
+	if _, err := s.Open(sound, sized(4)); !errors.Is(err, blobstore.ErrCorrupt) {
 		t.Errorf("of another length: got %v", err)
 	}
 	if b, err := s.OpenAsIs(damaged, 5); err != nil || b.Size() != 5 {
 		t.Errorf("damaged, as it lies: got %v", err)
 	}
-	if _, err := s.Open(none, 5); !errors.Is(err, blobstore.ErrNotFound) {
+	if _, err := s.Open(none, sized(5)); !errors.Is(err, blobstore.ErrNotFound) {
 		t.Errorf("none: got %v", err)
 	}
 	names, err := s.Names(context.Background(), nil)
@@ -156,10 +156,10 @@ func TestBlobsInTheLog(t *testing.T) {
 			t.Errorf("has %x: got %v, %v, %v; want %v", string(ref), has, names.Has(ref), err, want)
 		}
 	}
-	if info, err := s.Verify(context.Background(), sound, nil); err != nil || info.Size != 5 || info.BLAKE3 != blake3.Sum256([]byte("sound")) {
+	if info, err := s.Verify(context.Background(), sound, asStored); err != nil || info.Size != 5 || info.BLAKE3 != blake3.Sum256([]byte("sound")) {
 		t.Errorf("verify: got %+v, %v", info, err)
 	}
-	if _, err := s.Verify(context.Background(), damaged, nil); !errors.Is(err, blobstore.ErrCorrupt) {
+	if _, err := s.Verify(context.Background(), damaged, asStored); !errors.Is(err, blobstore.ErrCorrupt) {
 		t.Errorf("verify what is damaged: got %v", err)
 	}
 	if err := errors.Join(s.Settle(sound), s.RemoveAll([]blobstore.Ref{sound, none})); err != nil {
@@ -203,7 +203,7 @@ func TestBuffersOfSmall(t *testing.T) {
 		log.payloads[string(ref)] = content
 		log.given = nil
 		for range 3 {
-			first, err := s.Open(ref, size)
+			first, err := s.Open(ref, sized(size))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +220,7 @@ func TestBuffersOfSmall(t *testing.T) {
 			log.given = nil
 			var open []*blobstore.Blob
 			for range 3 {
-				b, err := s.Open(ref, size)
+				b, err := s.Open(ref, sized(size))
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -16,11 +16,14 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
-// Info describes a blob, as found or as written.
+// Info describes a blob, as found, as written or as it should be.
 type Info struct {
-	Size   int64 // of the payload
-	BLAKE3 [32]byte
+	Size   int64    // of the payload; negative: not known
+	BLAKE3 [32]byte // zero: not known
 }
+
+// hashed tells whether the BLAKE3 is known.
+func (i Info) hashed() bool { return i.BLAKE3 != [32]byte{} }
 
 // Options of Open. Dir is required.
 type Options struct {
@@ -32,6 +35,8 @@ type Options struct {
 	// Small is the most bytes of a new blob that is to lie in the log, which then must be there; 0: each lies in a file. What
 	// lies in the log already is read from there whatever Small is.
 	Small int64
+	// Unchecked leaves out the checks of what is read from files, except by Verify: for file systems that check themselves.
+	Unchecked bool
 }
 
 // Log is where small blobs lie. Whoever commits the record that refers to one stores it there, see Writer.Small.
@@ -52,14 +57,18 @@ type Store struct {
 	dir string
 	now func() time.Time
 
-	randMu sync.Mutex
-	rand   io.Reader // guarded by randMu
-	log    Log       // nil: all blobs lie in files
-	small  int64     // most bytes of a new blob in the log; 0: none
+	randMu    sync.Mutex
+	rand      io.Reader // guarded by randMu
+	log       Log       // nil: all blobs lie in files
+	small     int64     // most bytes of a new blob in the log; 0: none
+	unchecked bool
 
 	incoming *groupSync
 	shards   [256]*groupSync
-	hashers  sync.Pool // of *blake3.Hasher, reset
+	removing [256]sync.Mutex // of each shard: held while a blob and its checksums lose their names, or the checksums get one
+	hashers  sync.Pool       // of *blake3.Hasher, reset
+	windows  sync.Pool       // of *[]byte, windowSize long
+	blocks   sync.Pool       // of *[]byte, blockSize long
 
 	failed  atomic.Pointer[error] // the first error after which nothing may change; sticky
 	created atomic.Bool           // Create was called: Sweep may not any more
@@ -108,8 +117,10 @@ func Open(o Options) (*Store, error) {
 	if o.Small < 0 || o.Small > 0 && o.Log == nil {
 		return nil, fmt.Errorf("open blob store: blobs up to %d bytes in a log: there is none, or that is no size", o.Small)
 	}
-	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand, log: o.Log, small: o.Small}
+	s := &Store{fs: o.FS, dir: o.Dir, now: o.Now, rand: o.Rand, log: o.Log, small: o.Small, unchecked: o.Unchecked}
 	s.hashers.New = func() any { return blake3.New() }
+	s.windows.New = func() any { b := make([]byte, windowSize); return &b }
+	s.blocks.New = func() any { b := make([]byte, blockSize); return &b }
 	s.incoming = newGroupSync(func() error { return s.syncDir(incomingDir(s.dir)) })
 	for i := range s.shards {
 		dir := s.shardDir(byte(i))

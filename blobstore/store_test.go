@@ -93,7 +93,7 @@ func TestReadAt(t *testing.T) {
 	s, _ := newStore(t)
 	ref := mustPut(t, s, "0123456789", "label")
 	for _, size := range []int64{-1, 10} {
-		b, err := s.Open(ref, size)
+		b, err := s.Open(ref, sized(size))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -165,7 +165,7 @@ func TestSection(t *testing.T) {
 	for name, fsys := range map[string]vfs.FS{"os": vfs.OS(), "other": plainFS{vfs.OS()}} {
 		t.Run(name, func(t *testing.T) {
 			s := open(t, newDir(t), fsys)
-			b, err := s.Open(mustPut(t, s, "0123456789", "label"), 10)
+			b, err := s.Open(mustPut(t, s, "0123456789", "label"), sized(10))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -186,17 +186,20 @@ func TestSection(t *testing.T) {
 	}
 }
 
-// TestSectionOverHTTP: the reader is of the form that package net sends by sendfile, and what is
+// TestSectionOverHTTP: where nothing is checked, the reader is of the form that package net sends by sendfile, and what is
 // sent ends with the payload.
 func TestSectionOverHTTP(t *testing.T) {
-	s, _ := newStore(t)
+	s, err := blobstore.Open(blobstore.Options{Dir: newDir(t), Unchecked: true})
+	if err != nil {
+		t.Fatal(err)
+	}
 	content := random(2, 1<<20)
 	ref, err := put(s, content, "label")
 	if err != nil {
 		t.Fatal(err)
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		b, err := s.Open(ref, int64(len(content)))
+		b, err := s.Open(ref, infoOf(content))
 		if err != nil {
 			t.Error(err)
 			return
@@ -240,7 +243,7 @@ func TestReaderOutlivesRemove(t *testing.T) {
 		t.Fatal(err)
 	}
 	mustSettle(t, s, ref)
-	b, err := s.Open(ref, -1)
+	b, err := s.Open(ref, unknown)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -263,7 +266,7 @@ func TestReaderOutlivesRemove(t *testing.T) {
 	if err != nil || !bytes.Equal(append(head, rest...), content) {
 		t.Errorf("after removal: got %d bytes, %v", len(head)+len(rest), err)
 	}
-	if _, err := s.Open(ref, -1); !errors.Is(err, blobstore.ErrNotFound) {
+	if _, err := s.Open(ref, unknown); !errors.Is(err, blobstore.ErrNotFound) {
 		t.Errorf("open after removal: got %v, want ErrNotFound", err)
 	}
 	wantFiles(t, dir, nil, nil)
@@ -368,7 +371,7 @@ func TestCommitRefuses(t *testing.T) {
 	}
 	wantFiles(t, dir, nil, nil)
 	ref := mustPut(t, s, "content", "")
-	if _, err := s.Verify(ended, ref, nil); !errors.Is(err, context.Canceled) {
+	if _, err := s.Verify(ended, ref, asStored); !errors.Is(err, context.Canceled) {
 		t.Errorf("verify: got %v, want canceled", err)
 	}
 	if err := s.Walk(ended, nil); !errors.Is(err, context.Canceled) {
@@ -383,7 +386,7 @@ func TestClosed(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.Open(ref, 7)
+	b, err := s.Open(ref, sized(7))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -417,12 +420,13 @@ func TestMissingAndMalformed(t *testing.T) {
 		{"empty", "", blobstore.ErrCorrupt},
 		{"too short", missing[:16], blobstore.ErrCorrupt},
 		{"too long", missing + "x", blobstore.ErrCorrupt},
-		{"unknown kind", "\x03" + missing[1:], blobstore.ErrCorrupt},
+		{"unknown kind", "\x04" + missing[1:], blobstore.ErrNewer},
+		{"no kind", "\x00" + missing[1:], blobstore.ErrCorrupt},
 	}
 	for _, test := range tests {
-		_, openErr := s.Open(test.ref, -1)
+		_, openErr := s.Open(test.ref, unknown)
 		_, _, labelErr := s.Label(test.ref)
-		_, verifyErr := s.Verify(context.Background(), test.ref, nil)
+		_, verifyErr := s.Verify(context.Background(), test.ref, asStored)
 		for call, err := range map[string]error{"open": openErr, "label": labelErr, "verify": verifyErr} {
 			if !errors.Is(err, test.want) || strings.Contains(err.Error(), dir) {
 				t.Errorf("%s, %s: got %v, want %v without a path", test.name, call, err, test.want)
@@ -468,7 +472,7 @@ func TestOpenLength(t *testing.T) {
 		if err := os.Truncate(path, int64(test.length)); err != nil {
 			t.Fatal(err)
 		}
-		b, err := s.Open(ref, test.size)
+		b, err := s.Open(ref, sized(test.size))
 		if !errors.Is(err, test.want) {
 			t.Errorf("file of %d, size %d: got %v, want %v", test.length, test.size, err, test.want)
 		}
@@ -480,7 +484,7 @@ func TestOpenLength(t *testing.T) {
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	b, err := s.Open(ref, 10)
+	b, err := s.Open(ref, sized(10))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -488,8 +492,8 @@ func TestOpenLength(t *testing.T) {
 	if err := os.Truncate(path, 4); err != nil {
 		t.Fatal(err)
 	}
-	if n, err := b.ReadAt(make([]byte, 10), 0); n != 4 || !errors.Is(err, blobstore.ErrCorrupt) {
-		t.Errorf("read of a cut file: got %d, %v; want 4, ErrCorrupt", n, err)
+	if n, err := b.ReadAt(make([]byte, 10), 0); n != 0 || !errors.Is(err, blobstore.ErrCorrupt) {
+		t.Errorf("read of a cut file: got %d, %v; want nothing of its block, ErrCorrupt", n, err)
 	}
 	if err := os.WriteFile(path, whole, 0o600); err != nil {
 		t.Fatal(err)
@@ -761,19 +765,19 @@ func TestVerifyPace(t *testing.T) {
 	s, _ := newStore(t)
 	ref := mustPut(t, s, string(random(1, 600<<10)), "label")
 	var steps []int64
-	if _, err := s.Verify(context.Background(), ref, func(n int64) error { steps = append(steps, n); return nil }); err != nil {
+	if _, err := s.Verify(context.Background(), ref, blobstore.Check{Want: unknown, Pace: func(n int64) error { steps = append(steps, n); return nil }}); err != nil {
 		t.Fatal(err)
 	}
 	if got, want := fmt.Sprint(steps), fmt.Sprint([]int64{256 << 10, 256 << 10, 88 << 10}); got != want {
 		t.Errorf("steps: got %s, want %s", got, want)
 	}
 	enough := errors.New("enough")
-	found, err := s.Verify(context.Background(), ref, func(n int64) error {
+	found, err := s.Verify(context.Background(), ref, blobstore.Check{Want: unknown, Pace: func(n int64) error {
 		if n < 256<<10 {
 			return enough
 		}
 		return nil
-	})
+	}})
 	if !errors.Is(err, enough) || found.Size != 512<<10 {
 		t.Errorf("ended by its pace: got %+v, %v, want 512 KiB read", found, err)
 	}

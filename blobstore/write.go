@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/zeebo/blake3"
+	"golang.org/x/sync/errgroup"
 
 	"packhouse/blobstore/vfs"
 )
@@ -46,7 +47,7 @@ func (s *Store) Create(ctx context.Context, size int64) (*Writer, error) {
 	return w, nil
 }
 
-// createFile begins the file of a blob.
+// createFile begins the file of a blob. Its name in incoming/ becomes durable meanwhile.
 func (w *Writer) createFile() error {
 	s := w.s
 	s.created.Store(true)
@@ -58,6 +59,8 @@ func (w *Writer) createFile() error {
 		file, err := s.fs.Create(s.incomingPath(id))
 		if err == nil {
 			w.id, w.file = id, file
+			w.marked = make(chan error, 1)
+			go func() { w.marked <- s.incoming.wait() }()
 			return nil
 		}
 		if errors.Is(err, fs.ErrNotExist) {
@@ -89,8 +92,10 @@ type Writer struct {
 	s      *Store
 	small  []byte // the blob, while there is no file
 	id     blobID
-	file   vfs.File // nil: it is small
+	file   vfs.File   // nil: it is small
+	marked chan error // receives the result of the sync of incoming/ that makes the file's name durable; nil: no file
 	hasher *blake3.Hasher
+	sums   blockSummer
 	size   int64
 	sent   int64 // bytes whose writeback has begun
 	err    error // first error of Write; Commit refuses with it
@@ -158,19 +163,17 @@ func (w *Writer) Small() (blob []byte, info Info, ok bool) {
 	return w.small, info, true
 }
 
-// write does not let a short write pass.
+// write writes to the file.
 func (w *Writer) write(p []byte) (int, error) {
 	n, err := w.file.Write(p)
 	if err == nil && n < len(p) {
 		err = io.ErrShortWrite
 	}
-	switch {
-	case err == nil:
-		return n, nil
-	case vfs.NoSpace(err):
-		return n, fmt.Errorf("%w: %w", ErrNoSpace, wrap("write blob", err))
+	_, _ = w.sums.Write(p[:n])
+	if err != nil {
+		err = w.s.writeError("write blob", err)
 	}
-	return n, w.s.fail("write blob", err)
+	return n, err
 }
 
 func (w *Writer) startWriteback() {
@@ -184,12 +187,12 @@ func (w *Writer) startWriteback() {
 // Size is the number of bytes written so far.
 func (w *Writer) Size() int64 { return w.size }
 
-// Commit writes the trailer with label (at most MaxLabel bytes, opaque; a rebuild of the index
-// reads it back), and makes the blob durable: bytes, its name in incoming/, its name in its shard.
+// Commit makes the blob durable: bytes, its name in incoming/, its name in its shard, and its checksums with label (at most MaxLabel
+// bytes, opaque; a rebuild of the index reads it back).
 // When err is nil all of that is on stable storage; the blob stays marked as unsettled (its incoming/
 // name remains) until Settle or Remove, and Sweep decides about it after a crash.
 // On error nothing remains, or what remains is unsettled and swept at the next start (when the
-// store failed between the two names). The end of ctx is looked at before the first step only.
+// store failed between the names). The end of ctx is looked at before the first step only.
 // Errors: as Write and Create. A sync that failed for lack of space is both ErrFailed and ErrNoSpace.
 func (w *Writer) Commit(ctx context.Context, label []byte) (Ref, Info, error) {
 	if w.ended {
@@ -207,15 +210,16 @@ func (w *Writer) Commit(ctx context.Context, label []byte) (Ref, Info, error) {
 	info := Info{Size: w.size}
 	w.hasher.Sum(info.BLAKE3[:0])
 	w.release()
-	if err := w.finish(label, info); err != nil {
+	sums := appendSums(nil, header{info: info, label: label}, w.sums.all())
+	if err := <-w.marked; err != nil {
+		_ = w.file.Close() // it is unlinked next
 		w.s.discardIncoming(w.id)
 		return "", Info{}, err
 	}
-	id, err := w.s.publish(w.id)
-	if err != nil {
+	if err := w.publish(sums); err != nil {
 		return "", Info{}, err
 	}
-	return id.ref(), info, nil
+	return w.id.ref(), info, nil
 }
 
 func (w *Writer) mayCommit(ctx context.Context, label []byte) error {
@@ -231,32 +235,6 @@ func (w *Writer) mayCommit(ctx context.Context, label []byte) error {
 	return w.s.ready()
 }
 
-// finish completes the file and makes durable its bytes and its name in incoming/. Neither of the two syncs needs
-// the other, so they run at once: the disk flushes for both. The file is closed in any case.
-func (w *Writer) finish(label []byte, info Info) error {
-	if _, err := w.write(appendTrailer(nil, label, info)); err != nil {
-		_ = w.file.Close() // it is unlinked next
-		return err
-	}
-	named := make(chan error, 1)
-	go func() { named <- w.s.incoming.wait() }()
-	err := w.file.Sync()
-	if err != nil {
-		err = w.s.fail("sync blob", err)
-	}
-	if nameErr := <-named; err == nil {
-		err = nameErr
-	}
-	if err != nil {
-		_ = w.file.Close()
-		return err
-	}
-	if err := w.file.Close(); err != nil {
-		return w.s.fail("close blob", err)
-	}
-	return nil
-}
-
 // Abort discards the blob. It may be called after Commit, and then has no effect. A file that cannot be unlinked is removed by the
 // Sweep of the next start.
 func (w *Writer) Abort() {
@@ -269,6 +247,7 @@ func (w *Writer) Abort() {
 		return
 	}
 	_ = w.file.Close()
+	<-w.marked // no sync outlives its writer; what it says does not matter any more
 	w.s.discardIncoming(w.id)
 }
 
@@ -278,33 +257,63 @@ func (w *Writer) release() {
 	w.hasher = nil
 }
 
-// publish gives the finished file incoming/<id>, a durable name by now, its name in its shard, in the order that
-// doc.go demands. It returns the ID the blob has in the end: another one, if id was taken.
+// publish gives incoming/<id>, a durable name by now, its names in the shard, and makes them and all bytes durable, in the order that
+// doc.go demands. The blob may get another ID, if its own was taken. The file is closed in any case.
 // On error nothing is left but what Sweep finds.
-func (s *Store) publish(id blobID) (blobID, error) {
+func (w *Writer) publish(sums []byte) error {
+	if err := w.linkFree(); err != nil {
+		_ = w.file.Close()
+		return err
+	}
+	err := w.syncAll(sums)
+	if closeErr := w.file.Close(); err == nil && closeErr != nil {
+		err = w.s.fail("close blob", closeErr)
+	}
+	if err != nil {
+		w.s.discard(w.id)
+	}
+	return err
+}
+
+// linkFree links the file to the shard, under another ID if need be. On error it has no name there.
+func (w *Writer) linkFree() error {
+	s := w.s
 	for range maxTries {
-		err := s.link(id)
+		err := s.link(w.id)
 		if err == nil {
-			if err := s.shards[id.shard()].wait(); err != nil {
-				s.discard(id)
-				return id, err
-			}
-			return id, nil
+			return nil
 		}
 		if !errors.Is(err, fs.ErrExist) {
-			s.discard(id)
-			return id, err
+			s.discard(w.id)
+			return err
 		}
-		if id, err = s.renameIncoming(id); err != nil {
-			return id, err
+		if w.id, err = s.renameIncoming(w.id); err != nil {
+			return err
 		}
 		if err := s.incoming.wait(); err != nil {
-			s.discardIncoming(id)
-			return id, err
+			s.discardIncoming(w.id)
+			return err
 		}
 	}
-	s.discardIncoming(id)
-	return id, errNoID
+	s.discardIncoming(w.id)
+	return errNoID
+}
+
+// syncAll writes the checksums, and makes durable the bytes of both files and their names in the shard. None of the three syncs needs
+// another, so they run at once: the disk flushes for all.
+func (w *Writer) syncAll(sums []byte) error {
+	file, err := w.s.createSums(w.id, sums)
+	if err != nil {
+		return err
+	}
+	var others errgroup.Group
+	others.Go(w.s.shards[w.id.shard()].wait)
+	others.Go(func() error { return w.s.syncSums(file) })
+	if err := w.file.Sync(); err != nil {
+		_ = others.Wait() // the first reason is the one to tell
+		return w.s.fail("sync blob", err)
+	}
+	return others.Wait()
 }
 
 // link makes the name in the shard. fs.ErrExist means that it is another blob's.

@@ -187,7 +187,9 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 	if err != nil {
 		return x.wrong(x.now.first, err, "")
 	}
-	if n, err := object.ReadAt(part, x.now.start); n < len(part) {
+	if n, err := object.ReadAt(part, x.now.start); errors.Is(err, repo.ErrDamaged) {
+		return x.wrong(x.now.first, err, "") // it is marked and logged
+	} else if n < len(part) {
 		x.r.e.o.Logger.Error("item cannot be read", "key", key, "offset", x.now.start, "error", err)
 		return x.wrong(x.now.first, repo.ErrCorrupt, "the stored bytes cannot be read")
 	}

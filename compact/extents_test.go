@@ -33,6 +33,9 @@ func (d hintedDisk) Open(name string) (vfs.File, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.opens[name]++
+	if filepath.Ext(name) == ".sums" {
+		return f, err
+	}
 	return hintedFile{f, name, d.hints}, err
 }
 
@@ -70,29 +73,31 @@ func (f hintedFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
-// The disk is told of every range before it is read, of no others, and not of much at once; also across sources, none of which
+// The disk is told of every block with a range before it is read, of no others, and not of much at once; also across sources, none of which
 // is opened more often for that.
 func TestReadAhead(t *testing.T) {
 	h := &hints{told: make(map[string]bool), opens: make(map[string]int)}
 	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = hintedDisk{vfs.OS(), h}, vfs.OS() })
-	const size = 3 << 20
+	const size, block = 3 << 20, 64 << 10
 	op := compact.Operation{Target: "out"}
 	var want []byte
+	blocks := int64(0)
 	for i := range 12 {
 		key := fmt.Sprintf("source%02d", i)
 		body := bytes.Repeat([]byte(fmt.Sprintf("%02d", i)), size/2)
 		p.put(key, body)
-		for at := int64(0); at < size; at += 64 << 10 { // every second piece lives
-			op.Ranges = append(op.Ranges, compact.Range{Key: key, Offset: at, Length: 32 << 10})
-			want = append(want, body[at:at+32<<10]...)
+		for at := int64(0); at < size; at += 2 * block { // a part of every second block lives
+			op.Ranges = append(op.Ranges, compact.Range{Key: key, Offset: at + 100, Length: 60 << 10})
+			want = append(want, body[at+100:at+100+60<<10]...)
+			blocks++
 		}
 	}
 	h.opens = make(map[string]int)
 	p.mustRun(op)
 	h.mu.Lock()
-	if h.late > 0 || h.pending != 0 || h.reads != int64(len(want)) || h.most > 4<<20 || h.most < 2<<20 {
-		t.Errorf("got %d late reads of %d bytes, %d bytes told of in vain, and %d at once; want 0 of %d, 0, 2 to 4 MiB",
-			h.late, h.reads, h.pending, h.most, len(want))
+	if h.late > 0 || h.pending != 0 || h.reads != blocks*block || h.most > 5<<20 || h.most < 2<<20 {
+		t.Errorf("got %d late reads of %d bytes, %d bytes told of in vain, and %d at once; want 0 of %d, 0, 2 to 5 MiB",
+			h.late, h.reads, h.pending, h.most, blocks*block)
 	}
 	for name, n := range h.opens {
 		if n > 1 {

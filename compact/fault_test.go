@@ -158,6 +158,9 @@ func (f failingReads) Open(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if filepath.Ext(name) == ".sums" {
+		return file, nil // checksums that cannot be read are made anew
+	}
 	return failingReader{file, f, name}, nil
 }
 

@@ -113,15 +113,18 @@ func crashRandom(t *testing.T) (seed uint64, random *rand.Rand) {
 func nothingLeaked(t *testing.T, data, repository string, items int) {
 	t.Helper()
 	dir := filepath.Join(data, repository)
-	var blobs, incoming, inLog int
+	var blobs, sums, incoming, inLog int
 	for range 600 {
-		blobs, incoming, inLog = files(filepath.Join(dir, "blobs")), files(filepath.Join(dir, "incoming")), itemsInLog(t, data, repository)
-		if blobs+inLog == items && incoming == 0 {
+		blobs, sums = files(filepath.Join(dir, "blobs"))
+		incoming, _ = files(filepath.Join(dir, "incoming"))
+		inLog = itemsInLog(t, data, repository)
+		if blobs+inLog == items && incoming == 0 && sums == blobs {
 			return
 		}
 		time.Sleep(50 * time.Millisecond) // what was removed is unlinked in the background
 	}
-	t.Errorf("%d blob files and %d items in the log for %d items, and %d unfinished uploads, after half a minute of rest", blobs, inLog, items, incoming)
+	t.Errorf("%d blob files with %d of checksums and %d items in the log for %d items, and %d unfinished uploads, after half a minute of rest",
+		blobs, sums, inLog, items, incoming)
 }
 
 // itemsInLog is how many items lie in the log of a repository, as the server says.
@@ -134,15 +137,19 @@ func itemsInLog(t *testing.T, data, repository string) int {
 	return info.Log.Items
 }
 
-func files(dir string) int {
-	n := 0
+// files counts the regular files below a directory: those of checksums, and the others.
+func files(dir string) (blobs, sums int) {
 	_ = filepath.WalkDir(dir, func(_ string, entry fs.DirEntry, err error) error {
-		if err == nil && entry.Type().IsRegular() {
-			n++
+		switch {
+		case err != nil || !entry.Type().IsRegular():
+		case filepath.Ext(entry.Name()) == ".sums":
+			sums++
+		default:
+			blobs++
 		}
 		return nil
 	})
-	return n
+	return blobs, sums
 }
 
 // crashWorker is one client with items of its own, so that it knows what must be there.

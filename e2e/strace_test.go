@@ -52,6 +52,8 @@ var (
 	logSync   = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/log/[0-9a-f]{16}>`)
 	bytesCall = regexp.MustCompile(`^p?writev?(64)?\(\d+<[^>]*/incoming/`)
 	bytesSync = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/incoming/[^>]+>`)
+	sumsCall  = regexp.MustCompile(`^p?writev?(64)?\(\d+<[^>]*/blobs/[0-9a-f]{2}/[0-9a-f]{32}\.sums>`)
+	sumsSync  = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/blobs/[0-9a-f]{2}/[0-9a-f]{32}\.sums>`)
 	entrySync = regexp.MustCompile(`^fsync\(\d+<[^>]*/incoming>`)
 	nameCall  = regexp.MustCompile(`^(linkat|renameat2?|rename)\(.*["/]blobs/[0-9a-f]{2}`)
 	shardSync = regexp.MustCompile(`^fsync\(\d+<[^>]*/blobs/[0-9a-f]{2}>`)
@@ -156,18 +158,21 @@ func (c tracedCalls) stored() (sync call) {
 	c.t.Helper()
 	reply := c.first("reply", replyCall, 0)
 	bytes := c.last("write below incoming/", bytesCall, reply.begin)
+	marker := c.first("sync of incoming/", entrySync, 0)
+	name := c.first("link to its shard", nameCall, bytes.end)
+	sums := c.last("write of the checksums", sumsCall, reply.begin)
 	data := c.first("sync of the bytes", bytesSync, bytes.end)
-	marker := c.first("sync of incoming/", entrySync, bytes.end)
-	name := c.first("link to its shard", nameCall, data.end)
-	shard := c.first("sync of the shard's directory", shardSync, name.end)
-	record, sync, _ := c.committed(shard.end)
+	sumsData := c.first("sync of the checksums", sumsSync, sums.end)
+	shard := c.first("sync of the shard's directory", shardSync, sums.end)
+	record, sync, _ := c.committed(max(data.end, sumsData.end, shard.end))
 	c.inOrder([]string{
-		"the bytes are written before they are synced",
-		"the bytes are synced before they get a name",
-		"the name is given before its directory is synced",
+		"the marker is synced before the blob gets a name",
+		"the blob gets its name before its checksums are made",
+		"the checksums have their name before the directory is synced",
 		"the directory is synced before the log is written",
-	}, bytes, data, name, shard, record)
-	c.inOrder([]string{"the marker is synced before the name"}, marker, name)
+	}, marker, name, sums, shard, record)
+	c.inOrder([]string{"the bytes are written before they are synced", "the bytes are synced before the log is written"}, bytes, data, record)
+	c.inOrder([]string{"the checksums are written before they are synced", "the checksums are synced before the log is written"}, sums, sumsData, record)
 	return sync
 }
 
@@ -251,8 +256,8 @@ func commitsOf(t *testing.T, calls []call) (commits int) {
 	return commits
 }
 
-// TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes are written and
-// synced, then the directory entries, then the log with the rows of the index, and only then is the reply sent. A delete is answered
+// TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes, their
+// checksums and the directory entries are synced, then the log with the rows of the index, and only then is the reply sent. A delete is answered
 // when the log is synced, and the bytes go after that. A compaction is both: the new item as if it were
 // stored, and the bytes that it replaces go after the log is synced.
 func TestOrderOfSyncs(t *testing.T) {

@@ -170,18 +170,23 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 	return a.r.read(key).open(ctx, key)
 }
 
-// open is openAny but for what is known to be damaged: that is served only while it is to be salvaged.
+// open is openAny but for what is known to be damaged: that is served only while it is to be salvaged, as it lies.
 func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 	object, err := r.openAny(ctx, key)
 	if err != nil || object.Item.Flags&index.FlagDamaged == 0 {
 		return object, err
 	}
-	if r.Salvaging() {
-		r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", filepath.Base(r.dir), "key", key)
-		return object, nil
-	}
 	_ = object.Close() // nothing was read
-	return nil, errDamaged
+	if !r.Salvaging() {
+		return nil, errDamaged
+	}
+	blob, err := r.blobs.OpenAsIs(refOf(object.Item), object.Item.Size)
+	if err != nil {
+		return nil, r.translate(err)
+	}
+	r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", filepath.Base(r.dir), "key", key)
+	object.Blob = blob
+	return object, nil
 }
 
 // openSound is open that knows no salvage.
@@ -213,10 +218,11 @@ func (r *Repository) openAny(ctx context.Context, key string) (*Object, error) {
 		if entry.Dir {
 			return nil, ErrIsDir
 		}
-		blob, err := r.blobs.Open(refOf(entry.Item), entry.Item.Size)
+		blob, err := r.blobs.Open(refOf(entry.Item), infoOf(entry.Item))
 		switch {
 		case err == nil:
 			entry = r.returned(ctx, entry)
+			blob.OnDoubt(func() ([]byte, error) { return r.recheck(ctx, entry) })
 			return &Object{Key: key, Item: entry.Item, Blob: blob}, nil
 		case errors.Is(err, blobstore.ErrCorrupt):
 			return r.openCut(ctx, entry, err)

@@ -3,10 +3,11 @@ package repo
 import (
 	"context"
 	"errors"
-	"io"
+	"hash"
 	"sync"
 
 	"packhouse/blobstore"
+	"packhouse/index"
 	"packhouse/repo/digest"
 	"packhouse/repo/keys"
 )
@@ -28,20 +29,46 @@ func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorith
 	}
 	defer object.Close()
 	return r.hashes.do(ctx, algorithm.Name+" "+object.Item.Ref, func() ([]byte, error) {
-		own, err := r.blobs.OpenAsIs(refOf(object.Item), object.Item.Size)
-		if errors.Is(err, blobstore.ErrNotFound) {
-			return nil, ErrNotFound // removed since we looked
-		}
-		if err != nil {
-			return nil, r.translate(err)
-		}
-		defer own.Close()
-		h := algorithm.New()
-		if _, err := copyBody(h, io.NewSectionReader(own, 0, own.Size())); err != nil {
-			return nil, Errorf(ErrCorrupt, "the stored bytes of this item cannot be read")
-		}
-		return h.Sum(nil), nil
+		return r.hash(context.WithoutCancel(ctx), index.Entry{Key: key, Item: object.Item}, algorithm.New())
 	})
+}
+
+// hash reads an item, and as it lies if its bytes are wrong: that is noticed on the way, and no reason to end.
+func (r *Repository) hash(ctx context.Context, entry index.Entry, h hash.Hash) ([]byte, error) {
+	var err error = errDamaged
+	var own *blobstore.Blob
+	if entry.Item.Flags&index.FlagDamaged == 0 {
+		if own, err = r.blobs.Open(refOf(entry.Item), infoOf(entry.Item)); err == nil {
+			own.OnDoubt(func() ([]byte, error) { return r.recheck(ctx, entry) })
+			err = sumOf(own, h)
+		}
+	}
+	if errors.Is(err, ErrCorrupt) {
+		h.Reset()
+		if own, err = r.blobs.OpenAsIs(refOf(entry.Item), entry.Item.Size); err == nil {
+			err = sumOf(own, h)
+		}
+	}
+	switch {
+	case err == nil:
+		return h.Sum(nil), nil
+	case errors.Is(err, blobstore.ErrNotFound):
+		return nil, ErrNotFound // removed since we looked
+	case own == nil:
+		return nil, r.translate(err)
+	}
+	return nil, Errorf(ErrCorrupt, "the stored bytes of this item cannot be read")
+}
+
+// sumOf hashes a blob, and closes it.
+func sumOf(b *blobstore.Blob, h hash.Hash) error {
+	defer b.Close()
+	section, err := b.Section(0, b.Size())
+	if err != nil {
+		return err
+	}
+	_, err = copyBody(h, section)
+	return err
 }
 
 // hashSlots is how many digests one repository computes at once, each of which keeps a processor busy.

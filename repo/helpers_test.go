@@ -19,6 +19,7 @@ var (
 	memoryDir     = repotest.MemoryDir
 	newRepository = repotest.NewRepository
 	blobFiles     = repotest.BlobFiles
+	blobPaths     = repotest.BlobPaths
 	newClock      = repotest.NewClock
 	fixedClock    = repotest.FixedClock
 	trash         = repotest.Trash

@@ -134,7 +134,7 @@ func (r *Repository) returned(ctx context.Context, e index.Entry) index.Entry {
 		return e
 	}
 	m := marking{e, 0, index.FlagMissing}
-	if blob, err := r.blobs.Open(refOf(e.Item), e.Item.Size); err == nil {
+	if blob, err := r.blobs.Open(refOf(e.Item), infoOf(e.Item)); err == nil {
 		_ = blob.Close() // nothing was read
 	} else if errors.Is(err, ErrCorrupt) {
 		m.set = index.FlagDamaged // it is shorter than it was

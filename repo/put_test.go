@@ -240,9 +240,9 @@ func TestWriteOnceMendsWhatIsGone(t *testing.T) {
 			s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
 			a := create(t, s, "r").As(repo.Principal{Permissions: permissions(t, `{"": "lrw"}`)})
 			mustPut(t, a, "packs/x", "precious")
-			found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
-			if err != nil || len(found) != 1 {
-				t.Fatal(found, err)
+			found := blobPaths(t, filepath.Join(dir, "r"))
+			if len(found) != 1 {
+				t.Fatal(found)
 			}
 			if err := damage(found[0]); err != nil {
 				t.Fatal(err)

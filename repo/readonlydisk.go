@@ -242,7 +242,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 		return err
 	}
 	m := &Repository{
-		dir: dir, env: env, disk: &diskLedger{}, index: ix, hashes: newHashings(), wake: make(chan struct{}, 1),
+		dir: dir, env: env, disk: &diskLedger{}, index: ix, hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1),
 		dialect: r.dialect, id: r.id, created: r.created, inMemory: true, letGo: func() error { return fsys.RemoveAll(dir) },
 	}
 	if err = blobstore.Init(fsys, dir); err == nil {
@@ -317,7 +317,7 @@ func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) e
 	if e.Item.Size > maxExempt || m.index.Counters().Exempt+e.Item.Size > exemptTotal {
 		return errMemoryFull
 	}
-	blob, err := r.blobs.Open(refOf(e.Item), e.Item.Size)
+	blob, err := r.blobs.Open(refOf(e.Item), infoOf(e.Item))
 	if err != nil {
 		return err
 	}

@@ -53,6 +53,8 @@ type Environment struct {
 	Sweep time.Duration
 	// Small is the most bytes of an item that is stored in the log, with its row, and not in a file; at most index.MaxPayload. 0: none is.
 	Small int64
+	// Unchecked leaves out the checks of items that are read from files, but for the scrub: for file systems that check what they read.
+	Unchecked bool
 	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
 	// if not. It is asked before anything is called missing. nil: the directories of blobs alone are looked at.
 	Here func() error
@@ -87,18 +89,19 @@ func (e Environment) indexOptions(fsys vfs.FS) index.Options {
 // Repository is one open repository. Its methods are safe for concurrent use. Requests of clients go through As; the methods here are
 // for the server itself.
 type Repository struct {
-	dir     string
-	env     Environment
-	index   *index.Index
-	blobs   *blobstore.Store
-	quota   quota
-	disk    *diskLedger // of the whole data directory
-	memory  *memoryDisk // likewise
-	hashes  *hashings   // by reference and algorithm
-	dialect string
-	commit  *commitKeys // of the dialect; nil: none
-	id      string
-	created time.Time
+	dir      string
+	env      Environment
+	index    *index.Index
+	blobs    *blobstore.Store
+	quota    quota
+	disk     *diskLedger // of the whole data directory
+	memory   *memoryDisk // likewise
+	hashes   *hashings   // by reference and algorithm
+	rechecks *hashings   // by reference; not among hashes, which wait for them
+	dialect  string
+	commit   *commitKeys // of the dialect; nil: none
+	id       string
+	created  time.Time
 
 	compactions compactions
 	changes     changeClock
@@ -227,7 +230,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	}
 	r := &Repository{
 		dir: dir, mend: o.Mend, env: env, disk: &o.Disk.ledger, memory: &o.Disk.memory, index: ix, letGo: letGo, readOnlyDisk: readOnly,
-		hashes: newHashings(), wake: make(chan struct{}, 1),
+		hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1),
 	}
 	r.sweeps.init()
 	r.vacuum.short = make(chan struct{}, 1)
@@ -277,7 +280,7 @@ func (r *Repository) load(ctx context.Context) error {
 	r.dialect, r.id, r.created = values[layout.MetaDialect], values[layout.MetaID], time.UnixMilli(created)
 	r.commit = commitKeysOf(r.dialect)
 
-	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now}
+	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now, Unchecked: r.env.Unchecked}
 	if r.index.HasLog() {
 		o.Log, o.Small = layout.Payloads{Index: r.index}, min(r.env.Small, index.MaxPayload)
 	}

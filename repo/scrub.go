@@ -3,30 +3,54 @@ package repo
 import (
 	"context"
 	"errors"
-	"fmt"
+	"path/filepath"
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
-// Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Damaged bytes are ErrCorrupt, usually
+// Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Checksums of a file's blocks that are missing, or
+// are not those of the bytes, are made anew. Damaged bytes are ErrCorrupt, usually
 // ErrDamaged: the item is then marked, and not served until the same bytes are stored again. An item whose file is missing is ErrCorrupt
 // too, and marked as missing; ErrLoss if too many files are missing. A marked item that turns out to be intact, because its file was
 // restored or the disk had returned wrong bytes, is served again. It is no error if the item was replaced meanwhile. If the
 // repository is not at its path (ErrDetached), nothing is marked. pace, if not nil, is called before each read with its length in
 // bytes, at most 256 KiB, and may wait; its error ends the reading, nothing is marked, and it is returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
-	info, err := r.blobs.Verify(ctx, refOf(entry.Item), pace)
-	switch {
-	case err == nil && info.Size == entry.Item.Size && info.BLAKE3 == entry.Item.BLAKE3:
-		if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 && !r.readOnlyDisk {
-			r.setMarks(context.WithoutCancel(ctx), []marking{{entry, 0, index.FlagDamaged | index.FlagMissing}})
+	_, err := r.verify(ctx, entry, pace)
+	return err
+}
+
+// verify is Verify. It returns the checksums of the blocks of a file that is sound.
+func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n int64) error) (sums []byte, err error) {
+	check := blobstore.Check{Want: infoOf(entry.Item), Pace: pace}
+	if !r.readOnlyDisk {
+		check.Label = func() ([]byte, error) {
+			return layout.EncodeLabel(r.dialect, entry.Key, entry.Item, entry.Item.Flags&index.FlagExempt != 0)
 		}
-		return nil
+	}
+	found, err := r.blobs.Verify(ctx, refOf(entry.Item), check)
+	if err != nil && found.Sums != nil {
+		r.env.Logger.Warn("could not write the checksums of an item", "repository", filepath.Base(r.dir), "key", entry.Key, "error", err)
+		err = nil
+	}
+	if err != nil {
+		return nil, r.unsound(ctx, entry, err)
+	}
+	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 && !r.readOnlyDisk {
+		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, 0, index.FlagDamaged | index.FlagMissing}})
+	}
+	return found.Sums, nil
+}
+
+// unsound marks an item that verify has not found sound, and says what to tell of it. cause is why.
+func (r *Repository) unsound(ctx context.Context, entry index.Entry, cause error) error {
+	switch {
 	case ctx.Err() != nil:
 		return ctx.Err()
-	case err != nil && !errors.Is(err, ErrCorrupt) && !errors.Is(err, blobstore.ErrNotFound):
-		return r.translate(err) // the disk could not be read, or pace ended it; that says nothing of the bytes
+	case !errors.Is(cause, ErrCorrupt) && !errors.Is(cause, blobstore.ErrNotFound):
+		return r.translate(cause) // the disk could not be read, or pace ended it; that says nothing of the bytes
 	}
 	now, getErr := r.index.Get(entry.Key)
 	if errors.Is(getErr, ErrNotFound) || getErr == nil && now.Item.Ref != entry.Item.Ref {
@@ -38,19 +62,30 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 	if err := r.Attached(); err != nil {
 		return err // of bytes that were taken away nothing is known
 	}
-	if errors.Is(err, blobstore.ErrNotFound) {
+	if errors.Is(cause, blobstore.ErrNotFound) {
 		if err := r.missing(ctx, now); !errors.Is(err, ErrNotFound) {
 			return err
 		}
 		return errMissing
 	}
-	if err == nil {
-		err = fmt.Errorf("%w: %d bytes, BLAKE3 %x; recorded %d bytes, BLAKE3 %x",
-			ErrCorrupt, info.Size, info.BLAKE3, entry.Item.Size, entry.Item.BLAKE3)
-	}
-	r.env.Logger.Error("item is damaged", "key", entry.Key, "error", err)
+	r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
 	r.setMarks(context.WithoutCancel(ctx), []marking{{now, index.FlagDamaged, index.FlagMissing}})
 	return &damagedError{"stored bytes are damaged"}
+}
+
+// recheck decides about an item of which a read has found a block that is not what its checksum says, or no usable checksum: as a scrub does.
+// Readers that have the same doubt at once share one look. It returns the checksums of an item that is sound.
+func (r *Repository) recheck(ctx context.Context, entry index.Entry) ([]byte, error) {
+	if entry.Item.Flags&index.FlagDamaged != 0 {
+		return nil, errDamaged // known
+	}
+	sums, err := r.rechecks.do(ctx, entry.Item.Ref, func() ([]byte, error) {
+		return r.verify(context.WithoutCancel(ctx), entry, nil)
+	})
+	if err == nil && sums == nil || errors.Is(err, ErrDamaged) { // it may have been replaced meanwhile
+		return nil, errDamaged
+	}
+	return sums, err
 }
 
 var errMissing = Errorf(ErrCorrupt, "its file is missing")

@@ -85,9 +85,9 @@ func TestRepairedFileIsServedAgain(t *testing.T) {
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	mustPut(t, a, "x", "precious")
-	found, err := filepath.Glob(filepath.Join(dir, "r", "blobs", "*", "*"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
+	found := blobPaths(t, filepath.Join(dir, "r"))
+	if len(found) != 1 {
+		t.Fatal(found)
 	}
 	verify := func() error {
 		entry, err := repo.IndexOf(r).Get("x")

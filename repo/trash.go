@@ -299,7 +299,7 @@ func (r *Repository) restorable(id string) (index.Removed, error) {
 	if err != nil {
 		return removed, r.translate(err)
 	}
-	blob, err := r.blobs.Open(refOf(removed.Item), removed.Item.Size)
+	blob, err := r.blobs.Open(refOf(removed.Item), infoOf(removed.Item))
 	if errors.Is(err, blobstore.ErrNotFound) {
 		return removed, Errorf(ErrNotFound, "the bytes of this item are gone already")
 	}
@@ -310,3 +310,8 @@ func (r *Repository) restorable(id string) (index.Removed, error) {
 }
 
 func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }
+
+// infoOf is what the index has recorded of an item's bytes.
+func infoOf(item index.Item) blobstore.Info {
+	return blobstore.Info{Size: item.Size, BLAKE3: item.BLAKE3}
+}

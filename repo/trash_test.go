@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,9 +27,9 @@ func TestReclaimPassesOverWhatCannotBeRemoved(t *testing.T) {
 	})
 	r := a.Repository()
 	mustPut(t, a, "x", "")
-	found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
+	found := blobPaths(t, repo.Dir(r))
+	if len(found) != 1 {
+		t.Fatal(found)
 	}
 	stuck.name.Store(&found[0])
 	for _, key := range []string{"y", "z"} {
@@ -181,9 +180,9 @@ func TestRestoreNeedsTheBytes(t *testing.T) {
 	if err := a.Delete(ctx, "x"); err != nil {
 		t.Fatal(err)
 	}
-	found, err := filepath.Glob(filepath.Join(repo.Dir(r), "blobs", "*", "*"))
-	if err != nil || len(found) != 1 {
-		t.Fatal(found, err)
+	found := blobPaths(t, repo.Dir(r))
+	if len(found) != 1 {
+		t.Fatal(found)
 	}
 	if err := os.Remove(found[0]); err != nil {
 		t.Fatal(err)

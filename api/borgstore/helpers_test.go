@@ -30,6 +30,8 @@ type options struct {
 	auth   *api.AuthOptions
 	limits api.Limits
 	root   string
+
+	unchecked bool // items are read without checks
 }
 
 func start(t testing.TB, o options) *apitest.Fixture {
@@ -39,7 +41,7 @@ func start(t testing.TB, o options) *apitest.Fixture {
 	}
 	set := datadir.Open(datadir.Options{
 		Dir: cmp.Or(o.dir, t.TempDir()), Single: !o.many,
-		Environment: repo.Environment{FS: o.fs, Now: func() time.Time { return now }},
+		Environment: repo.Environment{FS: o.fs, Now: func() time.Time { return now }, Unchecked: o.unchecked},
 		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },
 	})
 	engine := compact.New(compact.Options{})

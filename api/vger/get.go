@@ -49,12 +49,12 @@ func (x *request) get() error {
 		code = http.StatusPartialContent
 	}
 	section, err := o.Section(offset, length)
+	if err == nil {
+		h["Content-Type"] = nil // objects have none, and none is to be guessed
+		err = api.SendReader(x.w, x.r, code, section, length)
+	}
 	if err != nil {
 		h.Del("Content-Range")
-		return err
-	}
-	h["Content-Type"] = nil // objects have none, and none is to be guessed
-	if err := api.SendReader(x.w, x.r, code, section, length); err != nil {
 		return err
 	}
 	if leads && length == o.Size() {

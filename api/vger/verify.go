@@ -93,6 +93,8 @@ func (x *request) runVerify(a *repo.Access, packs []verifyPack, truncated bool, 
 	return nil
 }
 
+const damagedPack = "read failed: the stored bytes are damaged"
+
 // reading waits until a slot for reading packs is free, and calls read.
 func (d *Dialect) reading(ctx context.Context, read func() error) error {
 	select {
@@ -118,7 +120,7 @@ func verifyOne(ctx context.Context, a api.Opener, p verifyPack, algorithm digest
 	case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrIsDir):
 		return problem("stat failed: no such pack")
 	case errors.Is(err, repo.ErrCorrupt):
-		return problem("read failed: the stored bytes are damaged")
+		return problem(damagedPack)
 	case err != nil:
 		return result, err
 	}
@@ -128,6 +130,8 @@ func verifyOne(ctx context.Context, a api.Opener, p verifyPack, algorithm digest
 	switch {
 	case ctx.Err() != nil:
 		return result, ctx.Err()
+	case errors.Is(err, repo.ErrDamaged):
+		return problem(damagedPack)
 	case err != nil:
 		return problem("read error: the stored bytes cannot be read")
 	}

@@ -135,23 +135,29 @@ func show(results []verified) string {
 	return b.String()
 }
 
-// TestVerifyDamage: bytes that changed on disk are seen, with the cheap proof and without it.
+// TestVerifyDamage: bytes that changed on disk are seen, with the cheap proof and without it, and if nothing is checked while it is read, by
+// their digest.
 func TestVerifyDamage(t *testing.T) {
 	t.Parallel()
-	dir := t.TempDir()
-	s := newServer(t, func(c *setup) { c.set.Dir = dir })
-	body := makePack(strings.Repeat("data", 1000))
-	a := s.putPack("/r", body)
-	s.put("/r/"+packKey(b3(body)), body, "X-Content-BLAKE3", b3(body))
-	damage(t, dir, "datadatadata", "dat\x00datadata")
-	damaged := strings.Replace(body, "datadatadata", "dat\x00datadata", 1)
-	for _, c := range []struct{ key, rest, got string }{
-		{a, "", b2(damaged)}, {packKey(b3(body)), `,"hash":"blake3","protocol_version":2`, b3(damaged)},
-	} {
-		got, _ := s.verify(c.rest, verifyPack(c.key, 1))
-		want := verified{c.key, false, true, true, ptr("hash mismatch: expected " + c.key[9:] + ", got " + c.got)}
-		if !same(got[0], want) {
-			t.Errorf("got %s, want %s", show(got), show([]verified{want}))
+	for _, unchecked := range []bool{false, true} {
+		dir := t.TempDir()
+		s := newServer(t, func(c *setup) { c.set.Dir, c.set.Unchecked = dir, unchecked })
+		body := makePack(strings.Repeat("data", 1000))
+		a := s.putPack("/r", body)
+		s.put("/r/"+packKey(b3(body)), body, "X-Content-BLAKE3", b3(body))
+		damage(t, dir, "datadatadata", "dat\x00datadata")
+		damaged := strings.Replace(body, "datadatadata", "dat\x00datadata", 1)
+		for _, c := range []struct{ key, rest, got string }{
+			{a, "", b2(damaged)}, {packKey(b3(body)), `,"hash":"blake3","protocol_version":2`, b3(damaged)},
+		} {
+			got, _ := s.verify(c.rest, verifyPack(c.key, 1))
+			want := verified{c.key, false, true, true, ptr("hash mismatch: expected " + c.key[9:] + ", got " + c.got)}
+			if !unchecked {
+				want = verified{c.key, false, false, false, ptr("read failed: the stored bytes are damaged")}
+			}
+			if !same(got[0], want) {
+				t.Errorf("unchecked %v: got %s, want %s", unchecked, show(got), show([]verified{want}))
+			}
 		}
 	}
 }

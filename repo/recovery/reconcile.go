@@ -1,7 +1,6 @@
 package recovery
 
 import (
-	"bytes"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -146,7 +145,7 @@ func (b *rebuilder) exists(item index.Item) bool {
 		there, err := b.index.HasPayload(item.Ref)
 		return there || err != nil
 	}
-	blob, err := b.store.Open(blobstore.Ref(item.Ref), item.Size)
+	blob, err := b.store.Open(blobstore.Ref(item.Ref), blobstore.Info{Size: item.Size, BLAKE3: item.BLAKE3})
 	if err == nil {
 		_ = blob.Close() // nothing was read
 	}
@@ -185,21 +184,20 @@ func (b *rebuilder) prolongTrash() error {
 	return b.flush()
 }
 
-// unknown lists the blobs that the index does not refer to, oldest first: a Ref begins with the
-// time of its making. It holds 17 bytes for each.
+// unknown lists the blobs that the index does not refer to, oldest first. It holds 17 bytes for each.
 func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
 	err = b.store.Walk(b.ctx, func(ref blobstore.Ref, _ []byte, _ blobstore.Info, err error) error {
-		if err != nil {
+		_, known, indexErr := b.index.HasRef(string(ref))
+		switch {
+		case indexErr != nil || known:
+		case err != nil:
 			b.report.Unreadable++
-			return nil
-		}
-		_, known, err := b.index.HasRef(string(ref))
-		if !known && err == nil {
+		default:
 			refs = append(refs, ref)
 		}
-		return err
+		return indexErr
 	})
-	slices.SortFunc(refs, func(x, y blobstore.Ref) int { return bytes.Compare([]byte(x), []byte(y)) })
+	slices.SortFunc(refs, blobstore.ByAge)
 	return refs, err
 }
 

@@ -3,6 +3,7 @@ package repotest
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -24,7 +25,17 @@ func WaitFor(t testing.TB, what string, done func() bool) {
 	t.Fatalf("waited 5 s for %s", what)
 }
 
-// BlobFiles counts the files of blobs in a repository's directory.
+// BlobPaths are the files with the bytes of blobs in a repository's directory, sorted.
+func BlobPaths(t testing.TB, dir string) []string {
+	t.Helper()
+	found, err := filepath.Glob(filepath.Join(dir, "blobs", "*", strings.Repeat("?", 32)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return found
+}
+
+// BlobFiles counts the files of blobs in a repository's directory, and of unfinished uploads.
 func BlobFiles(t testing.TB, dir string) (placed, incoming int) {
 	t.Helper()
 	count := func(pattern string) int {
@@ -34,7 +45,7 @@ func BlobFiles(t testing.TB, dir string) (placed, incoming int) {
 		}
 		return len(found)
 	}
-	return count("blobs/*/*"), count("incoming/*")
+	return len(BlobPaths(t, dir)), count("incoming/*")
 }
 
 // Contents reads all items of a repository.

@@ -131,13 +131,17 @@ func (d *disk) usedLocked() int64 {
 	return total
 }
 
-// blobs is the number of files of blobs, with those of uploads under way.
+// blobs is the number of files with the bytes of blobs, with those of uploads under way.
 func (d *disk) blobs() (n int) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	for dir, files := range d.entries {
 		if filepath.Dir(dir) == d.real("blobs") || dir == d.real("incoming") {
-			n += len(files)
+			for name := range files {
+				if filepath.Ext(name) != ".sums" {
+					n++
+				}
+			}
 		}
 	}
 	return n
