@@ -13,6 +13,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/repotest"
 )
 
 // narrow is a file system that has so many bytes free.
@@ -165,6 +166,8 @@ func TestKeptGivesWayToPlan(t *testing.T) {
 			t.Fatalf("usage: %+v, want one pack kept", u)
 		}
 		other := c.putPack("/r", makePack("another", "one"))
+		// The index that was replaced must not give its bytes back later.
+		repotest.WaitFor(t, "the trash to empty", func() bool { return c.usage().TrashItems == 0 })
 		free.Store(need - short)
 		r := c.want(status, c.a.do("POST", "/r?repack", plan(operation(other, true, 13, 7))))
 		if status != 200 && !strings.Contains(r.body, " 1 bytes short") {
