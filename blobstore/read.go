@@ -140,6 +140,13 @@ func (b *Blob) fits(ref Ref) error {
 // which then is that of the read. It is called from reads, perhaps by several at once, and before the first read.
 func (b *Blob) OnDoubt(recheck func() (sums []byte, err error)) { b.recheck = recheck }
 
+// Checked tells whether every block has a checksum that it is compared with.
+func (b *Blob) Checked() bool {
+	b.sumsMu.Lock()
+	defer b.sumsMu.Unlock()
+	return b.check && b.sums != nil
+}
+
 // OpenAsIs opens what exists of a blob with size bytes of payload, and checks nothing: a truncated file gives a shorter Blob. Errors:
 // ErrNotFound, ErrNewer, else I/O.
 func (s *Store) OpenAsIs(ref Ref, size int64) (*Blob, error) {

@@ -35,6 +35,20 @@ type Gathering struct {
 
 	object  *repo.Object // nil: none
 	section io.Reader    // what is left of the present range; nil: none
+	first   []byte       // read by Begin, and not handed out yet
+}
+
+// gatherFirst is how many bytes Begin reads.
+const gatherFirst = 256 << 10
+
+// Begin reads the first bytes before any is handed out, so that an answer that they are all of can still become an error.
+func (g *Gathering) Begin() error {
+	first := make([]byte, min(g.size, gatherFirst))
+	if _, err := io.ReadFull(g, first); err != nil {
+		return err
+	}
+	g.first = first
+	return nil
 }
 
 // Gather checks ranges, which are its own from then on, against permissions and index, before the first byte is read. What is wrong
@@ -104,6 +118,8 @@ var errReplaced = fmt.Errorf("%w: the item was replaced while its ranges were re
 
 // Read fills p from as many ranges as it takes: what it returns may be sent at once, and ranges may be small.
 func (g *Gathering) Read(p []byte) (n int, err error) {
+	n = copy(p, g.first)
+	g.first = g.first[n:]
 	for n < len(p) {
 		if g.section == nil {
 			if err := g.next(); err != nil {
@@ -129,7 +145,11 @@ func (g *Gathering) next() error {
 			if err := g.open(next.Key); err != nil {
 				return err // and again: what follows is not sent in its place
 			}
-			g.section = io.NewSectionReader(g.object, next.Offset, next.Length)
+			section, err := g.object.Section(next.Offset, next.Length)
+			if err != nil {
+				return err
+			}
+			g.section = section
 		}
 		g.ranges = g.ranges[1:]
 		if g.section != nil {

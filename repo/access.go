@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"io"
 	"path/filepath"
 
 	"packhouse/blobstore"
@@ -157,6 +158,20 @@ type Object struct {
 	Key  string
 	Item index.Item
 	*blobstore.Blob
+
+	doubted bool // it is known to be damaged, and sections that are sound are given
+}
+
+// Section is Blob.Section. Of an item that is known to be damaged, all blocks of the section are checked before it is returned: ErrDamaged.
+func (o *Object) Section(off, n int64) (io.Reader, error) {
+	section, err := o.Blob.Section(off, n)
+	if err != nil || !o.doubted {
+		return section, err
+	}
+	if _, err := io.Copy(io.Discard, section); err != nil {
+		return nil, err
+	}
+	return o.Blob.Section(off, n)
 }
 
 // Open opens the item at key.
@@ -168,6 +183,23 @@ func (a *Access) Open(ctx context.Context, key string) (*Object, error) {
 		return nil, err
 	}
 	return a.r.read(key).open(ctx, key)
+}
+
+// OpenRange is Open for who wants to read a section that is a part of the item. An item that is known to be damaged can be opened if it
+// has checksums, so that the sections that are sound can still be read.
+func (a *Access) OpenRange(ctx context.Context, key string) (*Object, error) {
+	object, err := a.Open(ctx, key)
+	if !errors.Is(err, ErrDamaged) {
+		return object, err
+	}
+	if object, err = a.r.read(key).openAny(ctx, key); err != nil {
+		return nil, err
+	}
+	if object.doubted = object.Item.Flags&index.FlagDamaged != 0; object.doubted && !object.Checked() {
+		_ = object.Close() // nothing was read
+		return nil, errDamaged
+	}
+	return object, nil
 }
 
 // open is openAny but for what is known to be damaged: that is served only while it is to be salvaged, as it lies.

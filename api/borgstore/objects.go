@@ -1,11 +1,13 @@
 package borgstore
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
 
 	"packhouse/api"
+	"packhouse/repo"
 )
 
 // directorySize is the size that directories have in listings: the protocol wants one.
@@ -67,9 +69,13 @@ func (q *request) load() error {
 	if r := q.Header["Range"]; len(r) > 0 && r[0] != "" {
 		ranges = r[:1]
 	}
-	object, err := q.access.Open(q.Context(), key)
+	open := q.access.Open
+	if ranges != nil {
+		open = q.access.OpenRange
+	}
+	object, err := open(q.Context(), key)
 	if err != nil {
-		return notBelow(q.raw, err)
+		return notBelow(q.raw, damagedRange(ranges != nil, err))
 	}
 	defer object.Close()
 	status, offset, length := http.StatusOK, int64(0), object.Item.Size
@@ -80,7 +86,15 @@ func (q *request) load() error {
 		}
 	}
 	q.w.Header()["Content-Type"] = octets
-	return api.SendObject(q.w, q.Request, status, object, offset, length)
+	return damagedRange(ranges != nil, api.SendObject(q.w, q.Request, status, object, offset, length))
+}
+
+// damagedRange is what a range with wrong bytes is for borg: missing, so that it goes on with the ranges that are sound.
+func damagedRange(isRange bool, err error) error {
+	if isRange && errors.Is(err, repo.ErrDamaged) {
+		return &statusError{http.StatusNotFound, api.DamagedText}
+	}
+	return err
 }
 
 // remove answers DELETE of an object.

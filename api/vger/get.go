@@ -1,6 +1,7 @@
 package vger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -34,7 +35,11 @@ func (x *request) get() error {
 	if leads {
 		begun = a.ReadTime()
 	}
-	o, err := x.open(a)
+	open := a.Open
+	if window != nil {
+		open = a.OpenRange
+	}
+	o, err := x.open(a, open)
 	if err != nil {
 		return err
 	}
@@ -71,8 +76,8 @@ type source interface {
 }
 
 // open finds the object, or the lock document that stands for a TTL lock.
-func (x *request) open(a *repo.Access) (source, error) {
-	o, err := a.Open(x.r.Context(), x.key.text)
+func (x *request) open(a *repo.Access, open func(context.Context, string) (*repo.Object, error)) (source, error) {
+	o, err := open(x.r.Context(), x.key.text)
 	if errors.Is(err, repo.ErrNotFound) {
 		if shadow, ok, lockErr := x.shadow(a); lockErr != nil {
 			return nil, lockErr

@@ -94,7 +94,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 // setOptions are those of the repositories, whose jobs are the engine's.
 func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
-		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log, Small: smallItems},
+		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log, Small: smallItems, Unchecked: o.Unchecked},
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)

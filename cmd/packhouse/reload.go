@@ -84,6 +84,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
 		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
+		{"verify_reads", old.VerifyReads, c.VerifyReads, func() { c.VerifyReads = old.VerifyReads }},
 		{"min_rate", old.MinRate, c.MinRate, func() { c.MinRate = old.MinRate }},
 		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},
 		{"mount", old.Mounted(), c.Mounted(), func() {}},

@@ -153,7 +153,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	sv.server, err = openServer(ctx, serverOptions{
-		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(),
+		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never",
 		Limits: sv.limits(), Proxies: &proxies, Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,

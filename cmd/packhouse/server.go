@@ -31,6 +31,7 @@ type serverOptions struct {
 	// Authorize narrows a principal that came with credentials, before the policy; nil: as it is.
 	Authorize func(repository string, p repo.Principal) repo.Principal
 	Root      string
+	Unchecked bool // items are read from files without checks
 	Limits    api.Limits
 	Proxies   *api.Proxies // nil: those on this machine
 	Log       *slog.Logger

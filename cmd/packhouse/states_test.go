@@ -34,7 +34,8 @@ func TestStates(t *testing.T) {
 	}{
 		"borgstore": {borgItem, []stateRow{
 			{"GET", plain, func(i stateItem) string { return i.call("GET", i.key, "", nil) }, "200 right", "404", "412 salvage"},
-			{"range", plain, func(i stateItem) string { return i.call("GET", i.key, "", http.Header{"Range": {"bytes=0-3"}}) }, "206", "404", "412 salvage"},
+			{"range", plain, func(i stateItem) string { return i.call("GET", i.key, "", http.Header{"Range": {"bytes=0-3"}}) }, "206", "404", "206"},
+			{"range with the wrong byte", plain, func(i stateItem) string { return i.call("GET", i.key, "", i.lastBytes()) }, "206", "404", "404 salvage"},
 			{"HEAD", plain, func(i stateItem) string { return i.call("HEAD", i.key, "", nil) }, "200", "404", "200"},
 			{"listing", plain, stateItem.listed, "listed", "not listed", "listed"},
 			{"hash", plain, borgHash, "200 right", "404", "200 wrong"},
@@ -49,7 +50,8 @@ func TestStates(t *testing.T) {
 		}},
 		"vger": {vgerItem, []stateRow{
 			{"GET", plain, func(i stateItem) string { return i.call("GET", i.key, "", nil) }, "200 right", "404", "422 salvage"},
-			{"range", plain, func(i stateItem) string { return i.call("GET", i.key, "", http.Header{"Range": {"bytes=0-3"}}) }, "206", "404", "422 salvage"},
+			{"range", plain, func(i stateItem) string { return i.call("GET", i.key, "", http.Header{"Range": {"bytes=0-3"}}) }, "206", "404", "206"},
+			{"range with the wrong byte", plain, func(i stateItem) string { return i.call("GET", i.key, "", i.lastBytes()) }, "206", "404", "422 salvage"},
 			{"HEAD", plain, func(i stateItem) string { return i.call("HEAD", i.key, "", nil) }, "200", "404", "200"},
 			{"listing", plain, stateItem.listed, "listed", "not listed", "listed"},
 			{"verify-packs", plain, vgerVerify, "200 right", "200 no such pack", "200 damaged"},
@@ -66,6 +68,9 @@ func TestStates(t *testing.T) {
 			for state, want := range map[string]string{
 				"good": row.good, "missing": row.missing, "damaged": row.damaged, "good-log": row.good, "damaged-log": row.damaged,
 			} {
+				if row.name == "range" && state == "damaged-log" {
+					continue // it is checked whole: see the row below
+				}
 				t.Run(dialect+"/"+row.name+"/"+state, func(t *testing.T) {
 					row.server.t = t
 					name := fmt.Sprintf("%s-%d-%s", dialect, n, state)
@@ -185,6 +190,11 @@ func (i stateItem) bring(state string, small bool) {
 	if err != nil {
 		i.t.Fatal(err)
 	}
+}
+
+// lastBytes is the header of a request for the last bytes of the item, one of which is wrong when it is damaged.
+func (i stateItem) lastBytes() http.Header {
+	return http.Header{"Range": {fmt.Sprintf("bytes=%d-%d", len(i.body)-4, len(i.body)-1)}}
 }
 
 // flip inverts one byte of a file.

@@ -28,6 +28,7 @@ type Config struct {
 	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
 	MinRate       int64         // bytes a second that a client must send or read on average; 0: any
 	Proxies       []string      // peers that are believed for whom they ask, see api.ParseProxies
+	VerifyReads   string        // always or never
 	ObjectLockTTL time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
 	Policy       // of repositories that have no [[repository]] of their own
@@ -96,13 +97,14 @@ type User struct {
 // Defaults are the settings of a server that nobody configured.
 func Defaults() Config {
 	return Config{
-		Listen:    []string{"127.0.0.1:8484"},
-		DataDir:   "packhouse-data",
-		LogFormat: "pretty",
-		LogLevel:  "info",
-		Drain:     30 * time.Second,
-		MinRate:   16 << 10,
-		Proxies:   api.DefaultProxies,
+		Listen:      []string{"127.0.0.1:8484"},
+		DataDir:     "packhouse-data",
+		LogFormat:   "pretty",
+		LogLevel:    "info",
+		Drain:       30 * time.Second,
+		MinRate:     16 << 10,
+		Proxies:     api.DefaultProxies,
+		VerifyReads: "always",
 		Policy: Policy{
 			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,
