@@ -23,7 +23,12 @@ import (
 // ask sends a request over stdio as the real client does, and reads the response by its rules. An error
 // means that the connection was lost.
 func (c *stdioClient) ask(method, target, body string) (status int, header http.Header, text string, err error) {
-	message := fmt.Sprintf("%s %s HTTP/1.1\r\nAccept: %s\r\nConnection: keep-alive\r\n", method, target, acceptBorgStore)
+	return c.askWith("", method, target, body)
+}
+
+// askWith is ask with more headers, each with its line end.
+func (c *stdioClient) askWith(headers, method, target, body string) (status int, header http.Header, text string, err error) {
+	message := fmt.Sprintf("%s %s HTTP/1.1\r\nAccept: %s\r\nConnection: keep-alive\r\n%s", method, target, acceptBorgStore, headers)
 	if method == "POST" || method == "DELETE" {
 		message += fmt.Sprintf("Content-Length: %d\r\n", len(body))
 	}
