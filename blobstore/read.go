@@ -84,7 +84,7 @@ func (b *Blob) begin(ref Ref, checked bool) error {
 		return err
 	}
 	// Checksums that were there, or must be, are made anew when they are needed; those of other blobs by the next scrub.
-	b.check = checked && (b.sums != nil || errors.Is(b.sumsErr, errSums) || !ref.trailed() && b.info.hashed())
+	b.check = checked && (b.sums != nil || errors.Is(b.sumsErr, errSums) || !ref.trailed() && b.info.Hashed())
 	return b.fits(ref)
 }
 
@@ -92,7 +92,7 @@ func (b *Blob) begin(ref Ref, checked bool) error {
 func (b *Blob) contradicts(ref Ref, h header) bool {
 	return ref.trailed() != (h.flags&flagTrailer != 0) ||
 		b.info.Size >= 0 && b.info.Size != h.info.Size ||
-		b.info.hashed() && b.info.BLAKE3 != h.info.BLAKE3
+		b.info.Hashed() && b.info.BLAKE3 != h.info.BLAKE3
 }
 
 // beginWithout is for a blob whose checksums are not known: what its file says of itself. A trailer that is damaged does not
@@ -117,7 +117,7 @@ func (b *Blob) beginWithout(ref Ref, checked bool) error {
 		b.info = found
 	case b.info.Size != found.Size:
 		return fmt.Errorf("%w: payload of %d bytes for a blob of %d", ErrCorrupt, found.Size, b.info.Size)
-	case !b.info.hashed():
+	case !b.info.Hashed():
 		b.info.BLAKE3 = found.BLAKE3
 	}
 	return nil

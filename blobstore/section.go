@@ -30,7 +30,7 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	section := &Section{b: b, off: off, end: off + n}
 	switch file, ok := b.file.(vfs.OSFiler); {
 	case b.check && (b.sums != nil || b.recheck != nil):
-	case !b.s.unchecked && n == b.info.Size && n > 0 && b.info.hashed():
+	case !b.s.unchecked && n == b.info.Size && n > 0 && b.info.Hashed():
 		section.whole = blake3.New()
 	case b.check:
 	case !ok:

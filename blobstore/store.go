@@ -22,8 +22,8 @@ type Info struct {
 	BLAKE3 [32]byte // zero: not known
 }
 
-// hashed tells whether the BLAKE3 is known.
-func (i Info) hashed() bool { return i.BLAKE3 != [32]byte{} }
+// Hashed tells whether the BLAKE3 is known.
+func (i Info) Hashed() bool { return i.BLAKE3 != [32]byte{} }
 
 // Options of Open. Dir is required.
 type Options struct {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash"
 	"io"
 	"io/fs"
 
@@ -23,6 +24,9 @@ const (
 // Check says what Verify compares a blob with.
 type Check struct {
 	Want Info // what is recorded of it; what is not known of that is taken from what is stored with the blob
+	// Digest and Sum, if not nil, are what the bytes must have where their BLAKE3 is not known: nothing else decides then.
+	Digest hash.Hash
+	Sum    []byte
 	// Label gives the label for checksums that are made where there are none, or none that can be read; nil: none are made.
 	Label func() ([]byte, error)
 	// Pace, if not nil, is called before each read with its length in bytes, at most 256 KiB, and may wait; its error ends the reading.
@@ -37,7 +41,7 @@ type Verified struct {
 }
 
 // Verify reads a whole blob and compares it with what is recorded of it; a difference is ErrCorrupt. The BLAKE3 decides: that of Check.Want,
-// or, where that is not known, the one that is stored with the blob; if there is none either, the blob is what it is. Damage of
+// or, where that is not known, Check.Digest, or the BLAKE3 that is stored with the blob; if there is none either, the blob is what it is. Damage of
 // its label, its trailer or its checksums alone is no error: the checksums are made anew. After a read error Verified has what
 // was read until then. Bytes that were not in the page cache before are dropped from it afterwards, because a scrub would otherwise
 // displace what clients read.
@@ -64,13 +68,23 @@ func (s *Store) Verify(ctx context.Context, ref Ref, c Check) (Verified, error) 
 	}()
 	var blocks blockSummer
 	var found Verified
-	size, err := hashAll(ctx, io.MultiWriter(hasher, &blocks), b, cache, c.Pace)
+	sinks := []io.Writer{hasher, &blocks}
+	byDigest := c.Digest != nil && !c.Want.Hashed()
+	if byDigest {
+		sinks = append(sinks, c.Digest)
+	}
+	size, err := hashAll(ctx, io.MultiWriter(sinks...), b, cache, c.Pace)
 	found.Size = size
 	hasher.Sum(found.BLAKE3[:0])
 	if err != nil {
 		return found, err
 	}
-	if b.info.hashed() && found.BLAKE3 != b.info.BLAKE3 {
+	switch {
+	case byDigest:
+		if got := c.Digest.Sum(nil); !bytes.Equal(got, c.Sum) {
+			return found, fmt.Errorf("%w: digest %x, recorded %x", ErrCorrupt, got, c.Sum)
+		}
+	case b.info.Hashed() && found.BLAKE3 != b.info.BLAKE3:
 		return found, fmt.Errorf("%w: BLAKE3 %x, recorded %x", ErrCorrupt, found.BLAKE3, b.info.BLAKE3)
 	}
 	return found, s.keepSums(ref, b.sums, blocks.all(), &found, c.Label)
@@ -82,7 +96,7 @@ func (s *Store) keepSums(ref Ref, has *sumsReader, sums []byte, found *Verified,
 	if ref.trailed() {
 		h.flags = flagTrailer
 	}
-	sound := has != nil && has.all(sums) == nil
+	sound := has != nil && has.header.info == found.Info && has.all(sums) == nil
 	if has != nil {
 		h.label = has.header.label
 	}
@@ -121,7 +135,7 @@ func (s *Store) verifySmall(ctx context.Context, ref Ref, c Check) (Verified, er
 	}
 	defer blob.Close()
 	found := Verified{Info: Info{Size: blob.Size(), BLAKE3: blake3.Sum256(blob.bytes)}}
-	if c.Want.Size >= 0 && found.Size != c.Want.Size || c.Want.hashed() && found.BLAKE3 != c.Want.BLAKE3 {
+	if c.Want.Size >= 0 && found.Size != c.Want.Size || c.Want.Hashed() && found.BLAKE3 != c.Want.BLAKE3 {
 		return found, fmt.Errorf("%w: %d bytes, BLAKE3 %x; recorded %d bytes, BLAKE3 %x",
 			ErrCorrupt, found.Size, found.BLAKE3, c.Want.Size, c.Want.BLAKE3)
 	}

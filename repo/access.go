@@ -283,7 +283,7 @@ func (r *Repository) openCut(ctx context.Context, entry index.Entry, cause error
 	}
 	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != index.FlagDamaged {
 		r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
-		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, index.FlagDamaged, index.FlagMissing}})
+		r.setMarks(context.WithoutCancel(ctx), []marking{{entry: entry, set: index.FlagDamaged, clear: index.FlagMissing}})
 	}
 	if err != nil {
 		return nil, errDamaged // nothing is left of it

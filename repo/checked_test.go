@@ -1,13 +1,18 @@
 package repo_test
 
 import (
+	"crypto/sha256"
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/zeebo/blake3"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
@@ -240,5 +245,62 @@ func TestReadersShareOneLook(t *testing.T) {
 		if err := <-results; err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestUnverified: a file that was taken in as it was is read as it lies until a scrub has read it: then its BLAKE3 is recorded and its blocks are
+// checked; if its name says a digest that it does not have, it is damaged.
+func TestUnverified(t *testing.T) {
+	dir := t.TempDir()
+	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })
+	r := create(t, s, "r")
+	body := strings.Repeat("0123456789abcdef", 40_000)
+	sum := sha256.Sum256([]byte(body))
+	for i, item := range []index.Item{
+		{}, {Algorithm: "sha256", Sum: sum[:]}, {Algorithm: "sha256", Sum: make([]byte, 32)}, {Algorithm: "a digest that nobody knows", Sum: sum[:]},
+	} {
+		id := append(make([]byte, 15), byte(i))
+		if err := os.WriteFile(filepath.Join(repo.Dir(r), "blobs", fmt.Sprintf("%02x", i), fmt.Sprintf("%x", id)), []byte(body), 0o400); err != nil {
+			t.Fatal(err)
+		}
+		item.Ref, item.Size, item.Flags = "\x03"+string(id), int64(len(body)), index.FlagUnverified
+		if _, err := repo.IndexOf(r).Apply(ctx, index.Put{Key: fmt.Sprint(i), Item: item, Limit: -1, Now: time.UnixMilli(1)}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s = newSet(t, func(o *datadir.Options) { o.Dir = dir })
+	r, err := s.Get(ctx, "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	for i, damaged := range []bool{false, false, true, false} {
+		key := fmt.Sprint(i)
+		wantContent(t, a, key, body)
+		entry, err := a.Row(ctx, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Verify(ctx, entry, nil); errors.Is(err, repo.ErrDamaged) != damaged || !damaged && err != nil {
+			t.Errorf("item %d: verify: got %v, want damaged %v", i, err, damaged)
+		}
+		if flags := flagsOf(t, r, key); damaged && flags != index.FlagUnverified|index.FlagDamaged || !damaged && flags != 0 {
+			t.Errorf("item %d: flags %d", i, flags)
+		}
+		if entry, err = a.Row(ctx, key); err != nil || damaged == (entry.Item.BLAKE3 == blake3.Sum256([]byte(body))) {
+			t.Errorf("item %d: BLAKE3 %x, %v", i, entry.Item.BLAKE3, err)
+		}
+	}
+	wantContent(t, a, "0", body)
+	path := filepath.Join(repo.Dir(r), "blobs", "00", strings.Repeat("0", 32))
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	flipAt(t, path, 600_000)
+	if _, err := get(a, "0"); !errors.Is(err, repo.ErrDamaged) {
+		t.Errorf("a wrong byte behind the scrub: got %v, want ErrDamaged", err)
 	}
 }

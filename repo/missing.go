@@ -123,7 +123,7 @@ func (r *Repository) missing(ctx context.Context, e index.Entry) error {
 		r.sweepSoon()
 	}
 	if now, err := r.index.Get(e.Key); err == nil && now.Item.Flags&index.FlagMissing == 0 {
-		r.setMarks(ctx, []marking{{e, index.FlagMissing, 0}})
+		r.setMarks(ctx, []marking{{entry: e, set: index.FlagMissing}})
 	}
 	return ErrNotFound
 }
@@ -133,7 +133,7 @@ func (r *Repository) returned(ctx context.Context, e index.Entry) index.Entry {
 	if e.Item.Flags&index.FlagMissing == 0 {
 		return e
 	}
-	m := marking{e, 0, index.FlagMissing}
+	m := marking{entry: e, clear: index.FlagMissing}
 	if blob, err := r.blobs.Open(refOf(e.Item), infoOf(e.Item)); err == nil {
 		_ = blob.Close() // nothing was read
 	} else if errors.Is(err, ErrCorrupt) {
@@ -148,6 +148,7 @@ func (r *Repository) returned(ctx context.Context, e index.Entry) index.Entry {
 type marking struct {
 	entry      index.Entry
 	set, clear index.Flags
+	blake3     *[32]byte // of an item whose BLAKE3 was not known; nil: nothing new
 }
 
 // markBatch is how many items one transaction marks.
@@ -164,7 +165,7 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 		all = all[len(part):]
 		muts := make([]index.Mutation, len(part))
 		for i, m := range part {
-			muts[i] = index.SetFlags{Key: m.entry.Key, Ref: m.entry.Item.Ref, Set: m.set, Clear: m.clear}
+			muts[i] = index.SetFlags{Key: m.entry.Key, Ref: m.entry.Item.Ref, Set: m.set, Clear: m.clear, BLAKE3: m.blake3}
 		}
 		results, err := r.record(ctx, muts...)
 		if refused(err) && len(part) > 1 {

@@ -7,13 +7,15 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/index"
+	"packhouse/repo/digest"
 	"packhouse/repo/layout"
 )
 
 // Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Checksums of a file's blocks that are missing, or
 // are not those of the bytes, are made anew. Damaged bytes are ErrCorrupt, usually
 // ErrDamaged: the item is then marked, and not served until the same bytes are stored again. An item whose file is missing is ErrCorrupt
-// too, and marked as missing; ErrLoss if too many files are missing. A marked item that turns out to be intact, because its file was
+// too, and marked as missing; ErrLoss if too many files are missing. Of an item whose BLAKE3 is not known (index.FlagUnverified) the digest that is recorded for it decides, if there
+// is one, and what was read is recorded. A marked item that turns out to be intact, because its file was
 // restored or the disk had returned wrong bytes, is served again. It is no error if the item was replaced meanwhile. If the
 // repository is not at its path (ErrDetached), nothing is marked. pace, if not nil, is called before each read with its length in
 // bytes, at most 256 KiB, and may wait; its error ends the reading, nothing is marked, and it is returned.
@@ -25,6 +27,9 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 // verify is Verify. It returns the checksums of the blocks of a file that is sound.
 func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n int64) error) (sums []byte, err error) {
 	check := blobstore.Check{Want: infoOf(entry.Item), Pace: pace}
+	if algorithm, err := digest.Lookup(entry.Item.Algorithm); err == nil && !check.Want.Hashed() {
+		check.Digest, check.Sum = algorithm.New(), entry.Item.Sum
+	}
 	if !r.readOnlyDisk {
 		check.Label = func() ([]byte, error) {
 			return layout.EncodeLabel(r.dialect, entry.Key, entry.Item, entry.Item.Flags&index.FlagExempt != 0)
@@ -38,8 +43,12 @@ func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n 
 	if err != nil {
 		return nil, r.unsound(ctx, entry, err)
 	}
-	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0 && !r.readOnlyDisk {
-		r.setMarks(context.WithoutCancel(ctx), []marking{{entry, 0, index.FlagDamaged | index.FlagMissing}})
+	m := marking{entry: entry, clear: entry.Item.Flags & (index.FlagDamaged | index.FlagMissing | index.FlagUnverified)}
+	if m.clear&index.FlagUnverified != 0 {
+		m.blake3 = &found.BLAKE3
+	}
+	if m.clear != 0 {
+		r.setMarks(context.WithoutCancel(ctx), []marking{m})
 	}
 	return found.Sums, nil
 }
@@ -69,7 +78,7 @@ func (r *Repository) unsound(ctx context.Context, entry index.Entry, cause error
 		return errMissing
 	}
 	r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
-	r.setMarks(context.WithoutCancel(ctx), []marking{{now, index.FlagDamaged, index.FlagMissing}})
+	r.setMarks(context.WithoutCancel(ctx), []marking{{entry: now, set: index.FlagDamaged, clear: index.FlagMissing}})
 	return &damagedError{"stored bytes are damaged"}
 }
 

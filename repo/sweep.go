@@ -87,7 +87,7 @@ func (r *Repository) sweepLocked(ctx context.Context, rest func(context.Context,
 	}
 	marks := make([]marking, len(found.gone))
 	for i, e := range found.gone {
-		marks[i] = marking{e, index.FlagMissing, 0}
+		marks[i] = marking{entry: e, set: index.FlagMissing}
 	}
 	report.Missing = int64(r.setMarks(ctx, marks))
 	for _, e := range found.back {
@@ -185,7 +185,7 @@ func (r *Repository) AcceptLoss(ctx context.Context, forget, dry bool) (report L
 		report.Total = found.items
 		marks := make([]marking, len(found.gone))
 		for i, e := range found.gone {
-			marks[i] = marking{e, index.FlagMissing, 0}
+			marks[i] = marking{entry: e, set: index.FlagMissing}
 			report.Items++
 			report.Bytes += e.Item.Size
 			if len(report.Keys) < 100 {

@@ -313,5 +313,9 @@ func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }
 
 // infoOf is what the index has recorded of an item's bytes.
 func infoOf(item index.Item) blobstore.Info {
-	return blobstore.Info{Size: item.Size, BLAKE3: item.BLAKE3}
+	info := blobstore.Info{Size: item.Size}
+	if item.Flags&index.FlagUnverified == 0 {
+		info.BLAKE3 = item.BLAKE3
+	}
+	return info
 }
