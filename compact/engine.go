@@ -24,6 +24,7 @@ type Options struct {
 	Workers int           // operations at work at once, of clients' calls, and as many of the job in the background; 0 means GOMAXPROCS
 	Rate    int64         // bytes read per second, over all plans; 0: no limit
 	Keep    time.Duration // how long results are kept for a repeated plan; 0 means 7 days
+	Ahead   time.Duration // how far ahead a plan may be queued; 0 means 7 days
 	TempDir string        // for plans larger than memory; "" means os.TempDir()
 	// Window returns when the maintenance window is open next: now itself, or a time not after it, when it is
 	// open. nil: always.
@@ -41,6 +42,7 @@ type Options struct {
 func (o Options) withDefaults() Options {
 	o.Workers = cmp.Or(max(o.Workers, 0), runtime.GOMAXPROCS(0))
 	o.Keep = cmp.Or(o.Keep, 7*24*time.Hour)
+	o.Ahead = cmp.Or(o.Ahead, 7*24*time.Hour)
 	if o.Now == nil {
 		o.Now = time.Now
 	}

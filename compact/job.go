@@ -47,6 +47,8 @@ type Job struct {
 	Bad       int64     `json:"bad,omitempty"`     // of a scrub: items found damaged; of a vacuum, items that cannot be read
 	Share     float64   `json:"share,omitempty"`   // of a scrub: the part to read; 0: all
 
+	// PlanBytes is what the plan takes of the disk while the job waits.
+	PlanBytes int64 `json:"plan_bytes,omitempty"`
 	// Permissions are the principal's, as text, for a job that outlives a restart, and Trusted tells that its name is
 	// none that the configuration knows, see Engine.Submit.
 	Permissions string `json:"-"`

@@ -167,6 +167,11 @@ func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, er
 	if err := storeEnd(ctx, t.repo, job); err != nil {
 		return job, err
 	}
+	if t.job.Kind == Compaction { // nobody reads the plan any more
+		if err := t.repo.RemoveFile(repo.JobsFolder, job.ID); err != nil {
+			e.o.Logger.Warn("the plan of a cancelled job could not be removed; it is when its result expires", "job", job.ID, "error", err)
+		}
+	}
 	return stored(t.repo, job.ID)
 }
 

@@ -514,3 +514,71 @@ func TestStopWatching(t *testing.T) {
 		t.Errorf("job: got %+v, %v, want it queued", got, err)
 	}
 }
+
+// Plans that wait are few, of a principal and of all, within the quota and the next days, and their files go when they are cancelled.
+func TestPlansThatWaitAreBounded(t *testing.T) {
+	p := newFixture(t, nil)
+	submit := func(a *repo.Access, when, key string) (compact.Job, error) {
+		plan := p.engine.NewPlan(compact.Limits{})
+		defer plan.Close()
+		if err := plan.Add(compact.Operation{Deletes: []string{key}}); err != nil {
+			t.Fatal(err)
+		}
+		return p.engine.Submit(context.Background(), a, plan, when, false)
+	}
+	for i := range 20 {
+		p.put(fmt.Sprintf("packs/%d", i), []byte("x"))
+	}
+	const later = "2099-01-01T00:00:00Z"
+	if _, err := submit(p.a, "2999-01-01T00:00:00Z", "packs/0"); !errors.Is(err, repo.ErrInvalid) {
+		t.Errorf("in a thousand years: got %v, want ErrInvalid", err)
+	}
+	var jobs []compact.Job
+	for i := range 16 {
+		job, err := submit(p.a, later, fmt.Sprintf("packs/%d", i))
+		if err != nil {
+			t.Fatal(err)
+		}
+		jobs = append(jobs, job)
+	}
+	if _, err := submit(p.a, later, "packs/17"); !errors.Is(err, repo.ErrBusy) {
+		t.Errorf("the 17th of a principal: got %v, want ErrBusy", err)
+	}
+	other := p.repo.As(repo.Principal{Name: "other"})
+	if _, err := submit(other, later, "packs/17"); err != nil {
+		t.Errorf("another principal: %v", err)
+	}
+	if files, err := p.repo.Files(repo.JobsFolder); err != nil || len(files) != 17 {
+		t.Errorf("files: %q, %v", files, err)
+	}
+	for _, job := range jobs {
+		if _, err := p.engine.Cancel(context.Background(), p.repo, job.ID); err != nil {
+			t.Error(err)
+		}
+	}
+	if files, err := p.repo.Files(repo.JobsFolder); err != nil || len(files) != 1 {
+		t.Errorf("files after the others were cancelled: %q, %v", files, err)
+	}
+	if _, err := submit(p.a, later, "packs/0"); err != nil {
+		t.Errorf("the same plan after it was cancelled: %v", err)
+	}
+}
+
+// Beyond some megabytes, plans that wait count against the quota.
+func TestPlansThatWaitCountAgainstTheQuota(t *testing.T) {
+	p := newFixture(t, nil)
+	p.put("packs/a", []byte("x"))
+	if err := p.repo.SetQuota(context.Background(), 20<<20); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.a.AdmitPlan(0, 15<<20); err != nil {
+		t.Errorf("the first: %v", err)
+	}
+	if err := p.a.AdmitPlan(15<<20, 4<<20); err != nil {
+		t.Errorf("within the quota: %v", err)
+	}
+	var quota *repo.QuotaError
+	if err := p.a.AdmitPlan(15<<20, 6<<20); !errors.As(err, &quota) {
+		t.Errorf("beyond the quota: got %v, want a QuotaError", err)
+	}
+}

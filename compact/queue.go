@@ -86,12 +86,16 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	} else if kept != nil {
 		return r.job, nil
 	}
+	if err := e.mayQueue(a, when, p.records.size); err != nil {
+		return Job{}, err
+	}
 	s, leave, err := r.surveyIn(e.estimates)
 	if err != nil {
 		return Job{}, err
 	}
 	defer leave()
 	job := r.first
+	job.PlanBytes = p.records.size
 	job.State, job.When, job.Started = Queued, when, time.Time{}
 	job.Permissions, job.Trusted = a.Principal().Permissions.String(), trusted
 	job.Progress = Progress{OperationsTotal: int64(p.Len()), ReadTotal: s.read}
@@ -112,6 +116,41 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	}
 	e.enqueue(a.Repository(), job)
 	return job, nil
+}
+
+// How many plans may wait, of one principal in a repository and of all.
+const (
+	queuedEach = 16
+	queuedAll  = 256
+)
+
+// mayQueue tells whether one more plan may wait: they are outside of what clients see of a repository, and would else fill the disk unseen.
+func (e *Engine) mayQueue(a *repo.Access, when string, bytes int64) error {
+	refuse := func(err error, format string, args ...any) error {
+		return &PlanError{Operation: -1, Range: -1, Err: repo.Errorf(err, format, args...)}
+	}
+	now := e.o.Now()
+	if e.due(when, now).Sub(now) > e.o.Ahead && when != WhenWindow {
+		return refuse(repo.ErrInvalid, "a plan may be queued for a time within the next %s", e.o.Ahead)
+	}
+	var own, all int
+	var held int64
+	e.mu.Lock()
+	for _, t := range e.tasks {
+		if t.repo == a.Repository() && t.job.Kind == Compaction {
+			all++
+			held += t.job.PlanBytes
+			if t.job.Principal == a.Principal().Name {
+				own++
+			}
+		}
+	}
+	e.mu.Unlock()
+	if own >= queuedEach || all >= queuedAll {
+		return refuse(repo.ErrBusy, "%d plans wait already, %d of this user; at most %d and %d may. Cancel some (packhouse job list, packhouse job cancel) or wait until they are done",
+			all, own, queuedAll, queuedEach)
+	}
+	return a.AdmitPlan(held, bytes)
 }
 
 // enqueue adds a job, whose row is stored, to the queue.

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // TestCompaction runs the commands for jobs against a server, far and near, and then against its directory.
@@ -40,8 +41,10 @@ func TestCompaction(t *testing.T) {
 	call(2, "--repo NAME is missing", "compact", "--plan", plan, "-d", data)
 	call(0, "1 operations make 1 items: 3 bytes read, 3 bytes written, 5 bytes freed; the repository shrinks by 2 bytes",
 		here("compact", "--plan", plan, "--dry-run")...)
-	id := strings.Fields(call(0, `^[0-9a-f]{32} queued\n`, here("compact", "--plan", plan, "--when", "2099-01-02T03:04:05+02:00")...))[0]
-	call(0, id+`\tcompaction\tqueued\t2099-01-02T03:04:05\+02:00\t`, here("job", "list")...)
+	call(1, "within the next 168h", here("compact", "--plan", plan, "--when", "2099-01-02T03:04:05+02:00")...)
+	later := time.Now().Add(100 * time.Hour).UTC().Format("2006-01-02T15:04:05Z")
+	id := strings.Fields(call(0, `^[0-9a-f]{32} queued\n`, here("compact", "--plan", plan, "--when", later)...))[0]
+	call(0, id+`\tcompaction\tqueued\t`+later+`\t`, here("job", "list")...)
 	call(0, id+`\tcompaction\tqueued\t.*\tlaptop\n`, "job", "list", "-d", data)
 	call(0, `"id": "`+id, "job", "list", "-d", data, "--json")
 	call(0, id+` cancelled`, here("job", "cancel", id)...)
