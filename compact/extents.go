@@ -43,7 +43,8 @@ type extents struct {
 	header string // of the output, not handed out yet
 
 	now        extent
-	whole      hash.Hash // BLAKE3 of an extent that is a whole item, else nil
+	wholeItem  bool      // the extent is a whole item
+	whole      hash.Hash // its BLAKE3 then, of an item whose blocks are not checked while they are read; else nil
 	ahead      extent    // what the disk was told of last, behind now
 	hinted     int64     // bytes from now to there; 0 or negative: it is behind
 	sources    int       // changes of the source from now to there
@@ -112,9 +113,7 @@ func (x *extents) advance() bool {
 		x.sources--
 	}
 	x.now, x.whole = e, nil
-	if e.start == 0 && e.end == x.s.sources[x.key(e)].item.Size {
-		x.whole = blake3.New()
-	}
+	x.wholeItem = e.start == 0 && e.end == x.s.sources[x.key(e)].item.Size
 	return true
 }
 
@@ -186,6 +185,9 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 	object, err := x.object(ctx, key)
 	if err != nil {
 		return x.wrong(x.now.first, err, "")
+	}
+	if x.wholeItem && x.now.start == 0 && !object.Checked() {
+		x.whole = blake3.New()
 	}
 	if n, err := object.ReadAt(part, x.now.start); errors.Is(err, repo.ErrDamaged) {
 		return x.wrong(x.now.first, err, "") // it is marked and logged

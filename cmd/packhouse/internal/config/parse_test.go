@@ -55,6 +55,7 @@ lock_ttl = "90s"
 object_lock_ttl = "12h"
 drain = "5s"
 max_body = "2G"
+verify_reads = "never"
 log_level = "debug"
 permissions = "no-delete"
 rate_limit_rps = 0
@@ -93,6 +94,7 @@ repositories = ["a", "b"]
 		{"server quota", c.Quota, int64(10 << 30)},
 		{"max body", c.MaxBody, int64(2 << 30)},
 		{"drain", c.Drain, 5 * time.Second},
+		{"verify reads", c.VerifyReads, "never"},
 		{"mounted", c.Mounted(), "a"},
 		{"quota 0 is none", c.PolicyOf("a").Quota, int64(-1)},
 		{"append only", c.PolicyOf("a").AppendOnly, true},
@@ -154,6 +156,7 @@ func TestParseErrors(t *testing.T) {
 		{"compact young elsewhere", "[maintenance]\ncompact_young = '1h'", []string{`f:2: unknown key "compact_young"; it belongs below [server] or [[repository]]`}},
 		{"listen", "[server]\nlisten = '8484'", []string{`f:2: listen: "8484" is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484`}},
 		{"log format", "[server]\nlog_format = 'jsn'", []string{`f:2: log_format: "jsn" is not one of pretty, json; did you mean "json"?`}},
+		{"verify reads", "[server]\nverify_reads = 'nevr'", []string{`f:2: verify_reads: "nevr" is not one of always, never; did you mean "never"?`}},
 		{"empty token", "[server]\ntoken = ''", []string{`f:2: token: the token must not be empty`}},
 		{"half TLS", "[server]\ntls_cert = 'c'", []string{`f:1: tls_cert and tls_key belong together; one of them is missing`}},
 		{"no name", "[[repository]]\nquota = 1", []string{`f:1: [[repository]] needs a name, such as name = "laptop"`}},
