@@ -180,7 +180,7 @@ func (w *wrongByteServer) read(t *testing.T, dialect string, tr transport, wrong
 	path, content = w.item(t, dialect, tr, wrong)
 	parts(path, content)
 	whole(path, content)
-	path, content = w.item(t, dialect, tr, wrong)
+	path, _ = w.item(t, dialect, tr, wrong)
 	w.copied(t, dialect, tr, path, !wrong.sums)
 	if dialect == "borgstore" {
 		path, content = w.item(t, dialect, tr, wrong)
