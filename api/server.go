@@ -174,7 +174,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	}
 	s.touch(1)
 	defer func() {
-		s.touch(-1)
+		defer s.touch(-1) // last: who waits until nothing is active finds the lines of all requests queued
 		abort := s.recovered(out, r, x, recover())
 		if !abort && out.status == 0 {
 			out.WriteHeader(http.StatusOK) // of a handler that wrote nothing

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -175,9 +174,7 @@ func TestOpenPlans(t *testing.T) {
 		`level=INFO msg=request .* principal=root repository=v .* operation=empty-kept method=DELETE key="" status=200`,
 		`principal=reader repository=v .* operation=empty-kept method=DELETE key="" status=403`,
 	} {
-		if !regexp.MustCompile(want).MatchString(c.log.String()) {
-			t.Errorf("the log has no line like %s:\n%s", want, c.log)
-		}
+		c.log.Await(t, 0, want)
 	}
 }
 

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"regexp"
 	"sync"
 	"testing"
 	"time"
@@ -62,9 +63,13 @@ func Start(t testing.TB, o api.Options) *Fixture {
 	return f
 }
 
-// Logged is what was logged until now, with the lines of all requests that have ended: those are written behind the replies.
+// Logged is what was logged until now, with the lines of all requests that have ended: those are written behind the replies. Requests that
+// run are waited for, two seconds at most.
 func (f *Fixture) Logged(t testing.TB) string {
 	t.Helper()
+	for deadline := time.Now().Add(2 * time.Second); f.Server.Active() > 0 && time.Now().Before(deadline); {
+		time.Sleep(time.Millisecond)
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
 	if err := f.Server.FlushLog(ctx); err != nil {
@@ -124,4 +129,20 @@ func (l *Log) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.b.String()
+}
+
+// Await waits until a line behind the first seen bytes matches, ten seconds at most: lines of requests are written behind the replies.
+func (l *Log) Await(t testing.TB, seen int, pattern string) {
+	t.Helper()
+	line := regexp.MustCompile("(?m)" + pattern)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		text := l.String()[seen:]
+		if line.MatchString(text) {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Errorf("the log has no line like %s:\n%s", pattern, text)
+			return
+		}
+	}
 }

@@ -1,6 +1,7 @@
 package vger_test
 
 import (
+	"fmt"
 	"log/slog"
 	"strings"
 	"testing"
@@ -25,7 +26,7 @@ func TestNamelessURL(t *testing.T) {
 			c.auth.Permissions = permissions
 		})
 		want := "the URL names no repository: it should look like " + s.base + "/NAME"
-		for _, c := range []struct{ method, target, body string }{
+		requests := []struct{ method, target, body string }{
 			{"HEAD", "/config", ""}, // init
 			{"POST", "/?init", ""},
 			{"PUT", "/config", "x"},
@@ -51,12 +52,14 @@ func TestNamelessURL(t *testing.T) {
 			{"GET", "/?list", ""}, // delete: the names of repositories are no keys to delete
 			{"POST", "/?batch-delete&cleanup-dirs", `["config"]`},
 			{"GET", "/?stats", ""},
-		} {
+		}
+		for _, c := range requests {
 			r := s.do(c.method, c.target, c.body, "Content-Type", "application/json")
 			if r.status != 400 || c.method != "HEAD" && r.body != want {
 				t.Errorf("%s %s: got %d %q, want 400 %q", c.method, c.target, r.status, r.body, want)
 			}
 		}
+		log.Await(t, 0, fmt.Sprintf(`request=\w+-%d .*status=400`, len(requests))) // of the last one
 		if got, told := strings.Count(log.String(), "status=400"), strings.Count(log.String(), want); got != told {
 			t.Errorf("of %d refused requests %d say why in the log", got, told)
 		}
