@@ -312,7 +312,7 @@ func TestLocksBeyondWhatIsExempt(t *testing.T) {
 	a := newDialect(t, "vger", func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: 10} }
 	})
-	const size, exempt = 64 << 10, 16 * mib / (64 << 10)
+	const size, exempt = 64 << 10, 4 * mib / (64 << 10) // of one principal
 	for i := range exempt + 3 {
 		if err := putZeros(a, fmt.Sprintf("sessions/%d", i), size, i%2 == 0); err != nil {
 			t.Fatalf("session %d: %v", i, err)

@@ -25,11 +25,12 @@ import (
 // sessions/ it begins with a copy of what is on the disk; cache/, which can be large, is read from the disk where
 // the overlay has nothing of the name. Every other change is refused.
 
-// Bounds of the overlays. Locks and sessions of one have exemptTotal bytes, like those on a disk.
+// Bounds of the overlays. Locks and sessions of one have overlayExempt bytes: they are in memory.
 const (
-	memoryItems = 10_000    // of one
-	memoryCache = 64 << 20  // bytes below cache/, of one
-	memoryBytes = 256 << 20 // of the files of all in a set: a trailer each, and what is removed and not gone yet
+	memoryItems   = 10_000    // of one
+	overlayExempt = 16 << 20  // bytes of locks and sessions, of one
+	memoryCache   = 64 << 20  // bytes below cache/, of one
+	memoryBytes   = 256 << 20 // of the files of all in a set: a trailer each, and what is removed and not gone yet
 )
 
 // cacheOf is the directory of what the clients of a dialect only store to be faster the next time; "": they have none.
@@ -314,7 +315,7 @@ func (r *Repository) fillOverlay(ctx context.Context, m *Repository) error {
 
 // copyTo stores an item of the disk in the overlay, with the times it has.
 func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) error {
-	if e.Item.Size > maxExempt || m.index.Counters().Exempt+e.Item.Size > exemptTotal {
+	if e.Item.Size > maxExempt || m.index.Counters().Exempt+e.Item.Size > overlayExempt {
 		return errMemoryFull
 	}
 	blob, err := r.blobs.Open(refOf(e.Item), infoOf(e.Item))

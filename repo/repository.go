@@ -104,6 +104,7 @@ type Repository struct {
 	created  time.Time
 
 	compactions compactions
+	exempt      exemptShares
 	changes     changeClock
 
 	compactGrace atomic.Int64 // nanoseconds

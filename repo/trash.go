@@ -261,12 +261,12 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if key == "" {
 		key = removed.Key
 	}
-	exempt := r.mayBeExempt(key)
+	server := r.As(Principal{})
+	exempt := server.mayBeExempt(key, removed.Item.Size)
 	restored := removed.Item
 	if !exempt {
 		restored.Flags &^= index.FlagExempt
 	}
-	server := r.As(Principal{})
 	res, err := server.reserve(restored.Counted()) // beside what uploads under way may yet need
 	if err != nil {
 		// Where something is under the key, that is what keeps it from coming back.

@@ -10,18 +10,8 @@ import (
 	"packhouse/repo/layout"
 )
 
-// Small coordination objects (locks, sessions) are stored beyond the quota, so that a full
-// repository can still be locked, pruned and compacted. Both bounds keep that from
-// becoming a way around the quota.
-const (
-	maxExempt   = 64 << 10 // bytes of one such object
-	exemptTotal = 16 << 20 // bytes of all of them
-)
-
-// mayBeExempt tells whether an item that comes to key may be exempt: it is small, which no rename changes.
-func (r *Repository) mayBeExempt(key string) bool {
-	return ephemeral(key) && r.index.Counters().Exempt < exemptTotal
-}
+// maxExempt is how many bytes a coordination object (a lock, a session) may have to be stored beyond the quota; see exempt.go.
+const maxExempt = 64 << 10
 
 // spaceStep is by how many bytes the reservation of the disk grows with a body of unknown length.
 const spaceStep = 4 << 20
@@ -94,7 +84,7 @@ func (a *Access) newUpload(ctx context.Context, o UploadOptions, before *index.I
 	if h := a.r.compactions.keys; h != nil && o.Key == h.index {
 		u.begun = a.r.compactions.indexBegins()
 	}
-	u.exempt = o.Size <= maxExempt && a.r.mayBeExempt(o.Key)
+	u.exempt = o.Size <= maxExempt && a.mayBeExempt(o.Key, o.Size)
 	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
 	if err := u.reserve(before); err != nil {
 		return nil, err
