@@ -43,6 +43,9 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	if err := r.Destroy(); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
+	if s.o.Destroyed != nil {
+		s.o.Destroyed(r)
+	}
 	if err := s.o.FS.SyncDir(dir); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}

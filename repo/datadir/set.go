@@ -45,6 +45,8 @@ type Options struct {
 	Reattach func() error
 	// GaveUp is called for each repository that is closed because its directory was moved or replaced. It may be nil.
 	GaveUp func(*repo.Repository)
+	// Destroyed is called for each repository that was destroyed, so that nothing is remembered of it. It may be nil.
+	Destroyed func(*repo.Repository)
 }
 
 // Set is the set of repositories of one data directory. They are opened when first needed and stay open. Its methods are safe for

@@ -581,3 +581,19 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		})
 	}
 }
+// Whoever remembers something of a repository hears that it was destroyed.
+func TestDestroyedIsTold(t *testing.T) {
+	var told []*repo.Repository
+	set := datadir.Open(datadir.Options{Dir: t.TempDir(), Destroyed: func(r *repo.Repository) { told = append(told, r) }})
+	defer set.Close()
+	r, err := set.Create(context.Background(), "r", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := set.Destroy(context.Background(), "r"); err != nil {
+		t.Fatal(err)
+	}
+	if len(told) != 1 || told[0] != r {
+		t.Errorf("got %v, want the one that was destroyed", told)
+	}
+}
