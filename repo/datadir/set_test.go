@@ -581,6 +581,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		})
 	}
 }
+
 // Whoever remembers something of a repository hears that it was destroyed.
 func TestDestroyedIsTold(t *testing.T) {
 	var told []*repo.Repository
