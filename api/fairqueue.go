@@ -3,18 +3,19 @@ package api
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 )
 
-// fairQueue admits a few at once and lets the others wait: addresses take turns, so that many who come from one do not hold up one who comes
-// from another. It is safe for concurrent use.
+// fairQueue admits a few at once and lets the others wait: addresses take turns, so that many who come from one do not hold
+// up one who comes from another. It is safe for concurrent use.
 type fairQueue struct {
 	mu      sync.Mutex // held for a few steps
 	free    int
 	most    int                        // that may wait
 	each    int                        // of one address
 	waiting map[string][]chan struct{} // by address, the first first
-	turns   []string                   // addresses of waiting, the next first
+	turns   []string                   // addresses of waiting, each once, the next first
 	all     int                        // that wait
 }
 
@@ -63,15 +64,20 @@ func (q *fairQueue) remove(address string, turn chan struct{}) bool {
 	own := q.waiting[address]
 	for i, waits := range own {
 		if waits == turn {
-			q.set(address, append(own[:i:i], own[i+1:]...))
 			q.all--
+			if own = append(own[:i:i], own[i+1:]...); len(own) == 0 {
+				// Else who comes and goes would have a turn for each time that he came.
+				turn := slices.Index(q.turns, address)
+				q.turns = slices.Delete(q.turns, turn, turn+1)
+			}
+			q.set(address, own)
 			return true
 		}
 	}
 	return false
 }
 
-// set is what waits of an address; mu is held. An address of which nothing waits loses its turn when that comes.
+// set is what waits of an address; mu is held.
 func (q *fairQueue) set(address string, own []chan struct{}) {
 	if len(own) == 0 {
 		delete(q.waiting, address)
@@ -84,20 +90,17 @@ func (q *fairQueue) set(address string, own []chan struct{}) {
 func (q *fairQueue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	for len(q.turns) > 0 {
-		address := q.turns[0]
-		q.turns = q.turns[1:]
-		own := q.waiting[address]
-		if len(own) == 0 {
-			continue
-		}
-		q.all--
-		q.set(address, own[1:])
-		if len(own) > 1 {
-			q.turns = append(q.turns, address)
-		}
-		close(own[0])
+	if len(q.turns) == 0 {
+		q.free++
 		return
 	}
-	q.free++
+	address := q.turns[0]
+	q.turns = q.turns[1:]
+	own := q.waiting[address]
+	q.all--
+	q.set(address, own[1:])
+	if len(own) > 1 {
+		q.turns = append(q.turns, address)
+	}
+	close(own[0])
 }

@@ -94,3 +94,38 @@ func TestFairQueueBounds(t *testing.T) {
 		}
 	})
 }
+
+// An address has one turn, however often its clients come and leave before it.
+func TestFairQueueTurns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := api.NewFairQueue(1, 200, 150)
+		if err := q.Enter(context.Background(), "first"); err != nil {
+			t.Fatal(err)
+		}
+		for range 100 {
+			ctx, cancel := context.WithCancel(context.Background())
+			go func() { _ = q.Enter(ctx, "restless") }()
+			synctest.Wait()
+			cancel()
+			synctest.Wait()
+		}
+		admitted := make(chan string, 4)
+		for _, address := range []string{"restless", "restless", "restless", "one"} {
+			go func() {
+				if err := q.Enter(context.Background(), address); err != nil {
+					t.Error(err)
+				}
+				admitted <- address
+			}()
+			synctest.Wait()
+		}
+		var order []string
+		for range 4 {
+			q.Leave()
+			order = append(order, <-admitted)
+		}
+		if order[0] != "restless" || order[1] != "one" {
+			t.Errorf("got %q, want one after the next of restless", order)
+		}
+	})
+}
