@@ -373,6 +373,8 @@ func TestShortWrite(t *testing.T) {
 	}
 	if _, err := w.Write([]byte("more")); !errors.Is(err, blobstore.ErrNoSpace) {
 		t.Errorf("write after it: got %v, want ErrNoSpace", err)
+	} else if !strings.Contains(err.Error(), "write blob") {
+		t.Errorf("write after it: %q does not say what was written", err)
 	}
 	if _, _, err := w.Commit(context.Background(), nil); !errors.Is(err, blobstore.ErrNoSpace) {
 		t.Errorf("commit after it: got %v, want ErrNoSpace", err)

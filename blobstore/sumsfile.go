@@ -122,7 +122,7 @@ func writeAll(w io.Writer, p []byte) error {
 // writeError is for a write that failed: lack of space fails one blob, anything else the store.
 func (s *Store) writeError(op string, err error) error {
 	if vfs.NoSpace(err) {
-		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(writeSums, err))
+		return fmt.Errorf("%w: %w", ErrNoSpace, wrap(op, err))
 	}
-	return s.fail(writeSums, err)
+	return s.fail(op, err)
 }
