@@ -202,7 +202,8 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	return p, nil
 }
 
-// guess compares with what could be guessed: a name has only so many tries from an address, and so have tokens, which are right with any name.
+// guess compares with what could be guessed: a name has only so many tries from an address, and so have tokens, which are right
+// with any name.
 func (a *Auth) guess(c *claim, secret, address string) (p repo.Principal, token bool, err error) {
 	if !a.throttle.allow(address, c.name) {
 		return p, false, errThrottled

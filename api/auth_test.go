@@ -271,8 +271,8 @@ func TestThrottleRightOnes(t *testing.T) {
 	wait.Wait()
 }
 
-// Wrong tries with one name do not cost another name that is right, from the same address; nor do those with many names, if it has been right before.
-// Tokens that can be guessed are tried no more often under many names.
+// Wrong tries with one name do not cost another name that is right, from the same address; nor do those with many names, if it
+// has been right before. Tokens that can be guessed are tried no more often under many names.
 func TestThrottleIsByName(t *testing.T) {
 	clock := &fakeClock{now: time.Unix(1e9, 0)}
 	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)

@@ -19,8 +19,8 @@ type streamConn interface {
 
 // conn is a client's connection. Each Write has the time of Limits.Stall, so that net/http and handlers need no deadlines for it.
 //
-// It sends answers in few system calls. net/http's own buffer has 4 KiB: it would send a header and a body of 8 KiB in two pieces, and wake a
-// fast client twice.
+// It sends answers in few system calls. net/http's own buffer has 4 KiB: it would send a header and a body of 8 KiB in two
+// pieces, and wake a fast client twice.
 type conn struct {
 	streamConn
 	stall  time.Duration
@@ -56,8 +56,8 @@ const headSize = 4 << 10
 
 var heads = sync.Pool{New: func() any { b := make([]byte, 0, headSize); return &b }}
 
-// together sends with one system call what fn writes in two parts, of which the first has at most headSize bytes. The status was written before,
-// so that nobody who reads the request's body sends "100 Continue" meanwhile.
+// together sends with one system call what fn writes in two parts, of which the first has at most headSize bytes. The status
+// was written before, so that nobody who reads the request's body sends "100 Continue" meanwhile.
 func (c *conn) together(fn func() error) error {
 	c.joining = true
 	err := fn()

@@ -13,9 +13,9 @@ import (
 	"time"
 )
 
-// boundedListener accepts only so many connections at once, and knows which of them are busy, and which are strangers: of whom no request has
-// been authenticated yet. When all places are taken, strangers give way to new connections, those of the address that has most of them first; then
-// the connection that has been idle longest.
+// boundedListener accepts only so many connections at once, and knows which of them are busy, and which are strangers: of whom
+// no request has been authenticated yet. When all places are taken, strangers give way to new connections, those of the address
+// that has most of them first; then the connection that has been idle longest.
 type boundedListener struct {
 	net.Listener
 	stall   time.Duration // see conn
@@ -156,7 +156,7 @@ func (l *boundedListener) victim() *connection {
 
 func oldest(l *list.List) *connection { return l.Front().Value.(*connection) }
 
-// hangUp closes a connection without a farewell: that of TLS may take seconds.
+// hangUp closes a connection at once: to send the close_notify of TLS may take seconds.
 func hangUp(conn net.Conn) {
 	if secure, ok := conn.(*tls.Conn); ok {
 		conn = secure.NetConn()

@@ -77,7 +77,8 @@ func TestStrangersGiveWay(t *testing.T) {
 	}
 }
 
-// One address has only so many strangers, also where there is space for more; proxies, which bring many clients, have as many as there is space for.
+// One address has only so many strangers, also where there is space for more; proxies, which bring many clients, have as many
+// as there is space for.
 func TestStrangersOfAnAddress(t *testing.T) {
 	for _, tt := range []struct {
 		proxies string

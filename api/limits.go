@@ -14,8 +14,8 @@ type Limits struct {
 	// Stall is how long a body or a response may stand still. V'Ger's clients may pause for
 	// 300 s. Default 6 min. There is no limit on the whole.
 	Stall time.Duration
-	// MinRate is how many bytes a second a client has to send of a body, or to read of a response, on average over all the time that the server waits for
-	// it, from ten minutes on. Default 16 KiB; negative: any.
+	// MinRate is how many bytes a second a client has to send of a body, or to read of a response, on average over all the time
+	// that the server waits for it, from ten minutes on. Default 16 KiB; negative: any.
 	MinRate     int64
 	ItemBytes   int64         // of one item; default 1 GiB
 	PlanBytes   int64         // of a JSON body: plans, lists of keys; default 64 MiB
@@ -47,8 +47,8 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
-// connectionsByFiles is a quarter of the files that the process may have open, and at most 8192: requests open files too, and so do repositories. Go
-// has raised the limit of files to the hard one by then.
+// connectionsByFiles is a quarter of the files that the process may have open, and at most 8192: requests open files too, and
+// so do repositories. Go has raised the limit of files to the hard one by then.
 func connectionsByFiles() int {
 	const least, most = 128, 8192
 	var files unix.Rlimit

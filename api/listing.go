@@ -21,8 +21,8 @@ var _ Lister = (*repo.Access)(nil)
 // Listing is an answer that lists items. It is made in pages: each is filled inside one transaction of the index and sent outside of
 // any, because the client may read slowly or not at all. So a listing of any length takes one page of memory.
 type Listing struct {
-	// First is how many bytes make the first page full. A listing that fits into it shows a single state of the repository, and nothing was
-	// sent when it ends.
+	// First is how many bytes make the first page full. A listing that fits into it shows a single state of the repository, and
+	// nothing was sent when it ends.
 	First int
 	// Append appends an entry, or nothing, to a page.
 	Append func(page []byte, row *index.Row) []byte

@@ -24,7 +24,8 @@ func (w *heldWriter) Write(p []byte) (int, error) {
 	return w.Buffer.Write(p)
 }
 
-// TestBlockedLogHoldsNoReply: a log that takes no line for a while, as a full pipe does, does not show in the replies, and nothing is lost.
+// TestBlockedLogHoldsNoReply: a log that takes no line for a while, as a full pipe does, does not show in the replies, and
+// nothing is lost.
 func TestBlockedLogHoldsNoReply(t *testing.T) {
 	log := &heldWriter{release: make(chan struct{})}
 	f := startEcho(t, api.Options{Logger: slog.New(slog.NewTextHandler(log, nil))})

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// Proxies are the peers of which the server believes for whom they ask: what they say in X-Forwarded-For and X-Forwarded-Proto. The zero value
-// is nobody.
+// Proxies are the peers of which the server believes for whom they ask: what they say in X-Forwarded-For and X-Forwarded-Proto.
+// The zero value is nobody.
 type Proxies struct {
 	networks []netip.Prefix
 	unix     bool // whoever may connect to a Unix socket
@@ -53,8 +53,8 @@ func (p *Proxies) trusts(peer netip.Addr) bool {
 	return false
 }
 
-// client returns the address of a request's client: the peer, or whom trusted proxies name, the last one that is none of them. secure tells that a
-// trusted proxy was asked by TLS.
+// client returns the address of a request's client: the peer, or whom trusted proxies name, the last one that is none of them.
+// secure tells that a trusted proxy was asked by TLS.
 func (p *Proxies) client(r *http.Request) (address string, secure bool) {
 	client := peerAddress(r)
 	trusted := p.trusts(client)

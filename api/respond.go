@@ -60,9 +60,9 @@ func Drain(body io.Reader, limit int64) bool {
 	return err == nil && n <= limit
 }
 
-// SendObject answers with length bytes of an item from offset, by sendfile if they are not checked and the connection permits it, and
-// with headers only for HEAD. The caller has set the other headers, and closes the object. If bytes cannot be read, the connection is closed,
-// so that the client notices.
+// SendObject answers with length bytes of an item from offset, by sendfile if they are not checked and the connection permits
+// it, and with headers only for HEAD. The caller has set the other headers, and closes the object. If bytes cannot be read, the
+// connection is closed, so that the client notices.
 func SendObject(w http.ResponseWriter, r *http.Request, status int, o *repo.Object, offset, length int64) error {
 	section, err := o.Section(offset, length)
 	if err != nil {

@@ -239,7 +239,8 @@ func (s stream) ReadFrom(src io.Reader) (int64, error) {
 
 func (s stream) CloseWrite() error { return s.Close() }
 
-// inBubbleFor is inBubble for clients that must authenticate. It runs test twice: the server treats TCP connections and others differently.
+// inBubbleFor is inBubble for clients that must authenticate. It runs test twice: the server treats TCP connections and others
+// differently.
 func inBubbleFor(t *testing.T, auth api.AuthOptions, limits api.Limits, serve func(w http.ResponseWriter, r *http.Request, t api.Target) bool,
 	test func(t *testing.T, dial func() net.Conn)) {
 	t.Helper()

@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// slots bounds how many requests are answered at once, and shares them: what a principal may hold, in one repository and in all, goes by how many
-// slots are free. With n that want all there are, each gets a (n+1)th part, and as much stays free for the next who comes. So a single client
-// has half of them, and nobody waits for it. It is safe for concurrent use.
+// slots bounds how many requests are answered at once, and shares them: what a principal may hold, in one repository and in
+// all, goes by how many slots are free. With n that want all there are, each gets a (n+1)th part, and as much stays free for
+// the next who comes. So a single client has half of them, and nobody waits for it. It is safe for concurrent use.
 //
 // The rule is that of dynamic thresholds for shared buffers (Choudhury and Hahne, 1998).
 type slots struct {
@@ -48,8 +48,8 @@ func newSlots(n int) *slots { return &slots{all: n, free: n, held: make(map[slot
 // errNoSlot tells that no slot came free in time.
 var errNoSlot = errors.New("too many requests at once")
 
-// enter takes a slot, and waits for it for a limited time. large is for a request with a large body, or one of unknown length: an eighth of
-// the slots is left for the others. leave gives the slot back.
+// enter takes a slot, and waits for it for a limited time. large is for a request with a large body, or one of unknown length:
+// an eighth of the slots is left for the others. leave gives the slot back.
 func (s *slots) enter(ctx context.Context, claims slotClaims, large bool, wait time.Duration) error {
 	w := &slotWaiter{claims: claims, large: large}
 	s.mu.Lock()

@@ -110,8 +110,8 @@ func TestSlotsWait(t *testing.T) {
 	})
 }
 
-// A body may pause for minutes, and come by a line of 64 KiB a second; one that holds its slot with a byte now and then is ended. So is a response
-// that is read so.
+// A body may pause for minutes, and come by a line of 64 KiB a second; one that holds its slot with a byte now and then is
+// ended. So is a response that is read so.
 func TestMinimumRate(t *testing.T) {
 	var got chan error
 	serve := func(w http.ResponseWriter, r *http.Request, _ api.Target) bool {

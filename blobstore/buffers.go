@@ -7,8 +7,8 @@ import (
 	"packhouse/journal"
 )
 
-// A buffer is memory that blobs of the log are read into, one after the other. Else each read would leave the garbage collector many times as
-// much as all the rest of a request.
+// A buffer is memory that blobs of the log are read into, one after the other. Else each read would leave the garbage collector
+// many times as much as all the rest of a request.
 type buffer struct {
 	bytes []byte
 	class int

@@ -119,8 +119,8 @@ func TestCheckedReads(t *testing.T) {
 	}
 }
 
-// TestWrongByte flips a bit at each end of each block: whatever is read by whichever way, no byte of the bad block comes, those before it may,
-// and ranges that do not touch it come whole.
+// TestWrongByte flips a bit at each end of each block: whatever is read by whichever way, no byte of the bad block comes, those
+// before it may, and ranges that do not touch it come whole.
 func TestWrongByte(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, nil)
@@ -235,8 +235,8 @@ func TestUncheckedUntilScrubbed(t *testing.T) {
 	}
 }
 
-// TestDamageBesideThePayload flips a bit of every byte of what belongs to a blob and is not its payload: the blob is read as before, and the
-// checksums are made anew, by a scrub and by a read that needs them.
+// TestDamageBesideThePayload flips a bit of every byte of what belongs to a blob and is not its payload: the blob is read as
+// before, and the checksums are made anew, by a scrub and by a read that needs them.
 func TestDamageBesideThePayload(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, nil)
@@ -576,7 +576,8 @@ func TestSumsOfARemovedBlob(t *testing.T) {
 	wantFiles(t, dir, nil, nil)
 }
 
-// TestWalkInterrupted: an upload that was interrupted behind the names in the shard, whose bytes are not all there, is no blob for a rebuild.
+// TestWalkInterrupted: an upload that was interrupted behind the names in the shard, whose bytes are not all there, is no blob
+// for a rebuild.
 func TestWalkInterrupted(t *testing.T) {
 	dir := newDir(t)
 	s := open(t, dir, nil)

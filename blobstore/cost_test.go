@@ -110,8 +110,8 @@ func (f gateFS) SyncDir(name string) error {
 	return f.FS.SyncDir(name)
 }
 
-// TestSyncsAtOnce: incoming/ is synced while the body is written, and a blob has no name in its shard before that is over. Then its bytes, its
-// checksums and their names are synced at the same time, and Commit waits for all three.
+// TestSyncsAtOnce: incoming/ is synced while the body is written, and a blob has no name in its shard before that is over. Then
+// its bytes, its checksums and their names are synced at the same time, and Commit waits for all three.
 func TestSyncsAtOnce(t *testing.T) {
 	for last := range 3 {
 		f := gateFS{vfs.OS(), make(chan chan struct{}), new(atomic.Bool)}

@@ -263,7 +263,8 @@ func TestErrorKinds(t *testing.T) {
 				return n == test.call.n
 			})
 			for _, call := range calls[failedAt+1:] {
-				// The body may be written while incoming/ is synced; and the last three syncs run at once: one may begin when another has failed.
+				// The body may be written while incoming/ is synced; and the last three syncs run at once: one may begin when
+				// another has failed.
 				besides := test.call == incoming && call.Op == vfstest.Write ||
 					(test.call == sync || test.call == other || test.call == shard) && (call.Op == sync.op || call.Op == shard.op) && !seen[call]
 				if call.Op != vfstest.Remove && (test.failed || call.Op != vfstest.SyncDir) && !besides {

@@ -7,9 +7,10 @@ import (
 	"strings"
 )
 
-// Sweep settles or removes the blobs whose marker a crash left in incoming/, and removes unfinished checksums from there. referenced reports whether a durable record refers to the blob
-// (a record that says that it is to be removed counts too). Its time depends only on the number of such files. It must run before
-// the first Create, and returns an error after it. Nothing is changed before referenced has answered for all. It can be repeated.
+// Sweep settles or removes the blobs whose marker a crash left in incoming/, and removes unfinished checksums from there.
+// referenced reports whether a durable record refers to the blob (a record that says that it is to be removed counts too). Its
+// time depends only on the number of such files. It must run before the first Create, and returns an error after it. Nothing is
+// changed before referenced has answered for all. It can be repeated.
 func (s *Store) Sweep(ctx context.Context, referenced func(Ref) (bool, error)) (removed int, err error) {
 	if err := s.ready(); err != nil {
 		return 0, err

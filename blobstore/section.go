@@ -13,7 +13,8 @@ import (
 // windowSize is how many bytes a Section holds at most, in whole blocks: what one reader costs in memory, however slow it is.
 const windowSize = 4 * blockSize
 
-// Section returns a reader of n payload bytes from off. off+n beyond the end is ErrRange. Only one Section of a Blob may be in use at a time.
+// Section returns a reader of n payload bytes from off. off+n beyond the end is ErrRange. Only one Section of a Blob may be in
+// use at a time.
 //
 // Where nothing is checked, it has the form that net/http can send by sendfile (an *io.LimitedReader over the *os.File; a
 // further io.LimitReader or io.CopyN around it would undo that), and shares the file's position. Else it is a *Section.
@@ -44,8 +45,9 @@ func (b *Blob) Section(off, n int64) (io.Reader, error) {
 	return section, nil
 }
 
-// Section reads a part of a blob, or all of it. What it hands out was checked: against the checksums of its blocks; or, of a blob that has
-// none yet, the last window only when the BLAKE3 of all is right, so that who reads it never has all of a blob that is not.
+// Section reads a part of a blob, or all of it. What it hands out was checked: against the checksums of its blocks; or, of a
+// blob that has none yet, the last window only when the BLAKE3 of all is right, so that who reads it never has all of a blob
+// that is not.
 type Section struct {
 	b        *Blob
 	off, end int64          // what was not read from the blob yet

@@ -184,8 +184,8 @@ func (l *intoBuffers) Payload(ref string, _ bool, buffer []byte) ([]byte, error)
 	return buffer[n-int64(len(l.payloads[ref])):], nil
 }
 
-// TestBuffersOfSmall: blobs of all sizes that the log has are read into buffers, which no two open blobs share, and which a blob that is closed,
-// even twice, lets go of.
+// TestBuffersOfSmall: blobs of all sizes that the log has are read into buffers, which no two open blobs share, and which a
+// blob that is closed, even twice, lets go of.
 func TestBuffersOfSmall(t *testing.T) {
 	dir := t.TempDir()
 	if err := blobstore.Init(nil, dir); err != nil {

@@ -93,7 +93,8 @@ func appendSums(b []byte, h header, sums []byte) []byte {
 	return b
 }
 
-// groupSum is the checksum of a group. That it covers blob and number tells a group of another file, or from another place, from the right one.
+// groupSum is the checksum of a group. That it covers blob and number tells a group of another file, or from another place,
+// from the right one.
 func groupSum(info Info, group uint32, sums []byte) uint32 {
 	crc := crc32.Checksum(info.BLAKE3[:], castagnoli)
 	crc = crc32.Update(crc, castagnoli, binary.LittleEndian.AppendUint32(nil, group))

@@ -40,13 +40,13 @@ type Verified struct {
 	Made bool   // its checksums were missing or damaged, and were written
 }
 
-// Verify reads a whole blob and compares it with what is recorded of it; a difference is ErrCorrupt. The BLAKE3 decides: that of Check.Want,
-// or, where that is not known, Check.Digest, or the BLAKE3 that is stored with the blob; if there is none either, the blob is what it is. Damage of
-// its label, its trailer or its checksums alone is no error: the checksums are made anew. After a read error Verified has what
-// was read until then. Bytes that were not in the page cache before are dropped from it afterwards, because a scrub would otherwise
-// displace what clients read.
-// Errors: ErrNotFound, ErrCorrupt, ErrNewer, ctx.Err(), that of Pace, as it is, those of Create if the checksums cannot be written (with
-// Verified.Sums all the same), else I/O (which says nothing about the bytes).
+// Verify reads a whole blob and compares it with what is recorded of it; a difference is ErrCorrupt. The BLAKE3 decides: that
+// of Check.Want, or, where that is not known, Check.Digest, or the BLAKE3 that is stored with the blob; if there is none
+// either, the blob is what it is. Damage of its label, its trailer or its checksums alone is no error: the checksums are made
+// anew. After a read error Verified has what was read until then. Bytes that were not in the page cache before are dropped from
+// it afterwards, because a scrub would otherwise displace what clients read. Errors: ErrNotFound, ErrCorrupt, ErrNewer,
+// ctx.Err(), that of Pace, as it is, those of Create if the checksums cannot be written (with Verified.Sums all the same), else
+// I/O (which says nothing about the bytes).
 func (s *Store) Verify(ctx context.Context, ref Ref, c Check) (Verified, error) {
 	if ref.inLog() {
 		return s.verifySmall(ctx, ref, c)
@@ -199,11 +199,11 @@ func (p *passer) passed(end int64) {
 	p.gone = end
 }
 
-// Walk calls fn for every committed blob with its label, in no particular order; for rebuilding an index. For a blob whose label
-// cannot be read, err is set to ErrCorrupt, ErrNewer or an I/O error, and ref is a guess where nothing tells the format of its file; and so
-// is err for a blob that has its marker in incoming/ and is not what is recorded with it: its upload was interrupted, most likely. Blobs
-// that are added or removed meanwhile may or may not be included. An error of fn ends the walk and is returned. The names of one shard and
-// of the markers are held in memory; fn may keep label.
+// Walk calls fn for every committed blob with its label, in no particular order; for rebuilding an index. For a blob whose
+// label cannot be read, err is set to ErrCorrupt, ErrNewer or an I/O error, and ref is a guess where nothing tells the format
+// of its file; and so is err for a blob that has its marker in incoming/ and is not what is recorded with it: its upload was
+// interrupted, most likely. Blobs that are added or removed meanwhile may or may not be included. An error of fn ends the walk
+// and is returned. The names of one shard and of the markers are held in memory; fn may keep label.
 func (s *Store) Walk(ctx context.Context, fn func(ref Ref, label []byte, info Info, err error) error) error {
 	entries, err := s.fs.ReadDir(incomingDir(s.dir))
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {

@@ -73,8 +73,8 @@ func (f hintedFile) ReadAt(p []byte, off int64) (int, error) {
 	return f.File.ReadAt(p, off)
 }
 
-// The disk is told of every block with a range before it is read, of no others, and not of much at once; also across sources, none of which
-// is opened more often for that.
+// The disk is told of every block with a range before it is read, of no others, and not of much at once; also across sources,
+// none of which is opened more often for that.
 func TestReadAhead(t *testing.T) {
 	h := &hints{told: make(map[string]bool), opens: make(map[string]int)}
 	p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = hintedDisk{vfs.OS(), h}, vfs.OS() })

@@ -45,7 +45,8 @@ func (r *run) replay() (*result, error) {
 	return kept, nil
 }
 
-// expired also tells of a job that has ended longer in the future than results are kept: the clock was wrong then, and nobody waits for that time.
+// expired also tells of a job that has ended longer in the future than results are kept: the clock was wrong then, and nobody
+// waits for that time.
 func (e *Engine) expired(job Job) bool { return e.o.Now().Sub(job.Finished).Abs() > e.o.Keep }
 
 // Prune deletes jobs that ended longer ago than results are kept.

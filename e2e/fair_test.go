@@ -33,8 +33,8 @@ func occupy(t *testing.T, s *server, repository string, n int, authenticated boo
 	}
 }
 
-// TestOthersGoOn: beside a client that holds all the uploads that it can get, and strangers that hold all the connections that they can get, other
-// clients work: small requests into another repository and a real backup.
+// TestOthersGoOn: beside a client that holds all the uploads that it can get, and strangers that hold all the connections that
+// they can get, other clients work: small requests into another repository and a real backup.
 func TestOthersGoOn(t *testing.T) {
 	for _, trouble := range []struct {
 		name string

@@ -181,8 +181,8 @@ func TestBorgFlippedByte(t *testing.T) {
 		}
 	}
 	salvage := func() {
-		// Without it nothing is served that is wrong, and nothing is given up: chunks that touch the wrong bytes are missing, the others are
-		// verified, and the pack stays. Who wants all of the pack is told what helps.
+		// Without it nothing is served that is wrong, and nothing is given up: chunks that touch the wrong bytes are missing,
+		// the others are verified, and the pack stays. Who wants all of the pack is told what helps.
 		out, code := b.try("check", "--repair", "--verify-data")
 		if code != 0 || !strings.Contains(out, "1 integrity errors") {
 			t.Errorf("repair without salvage: exit code %d\n%s", code, lastLines(out, 20))

@@ -204,8 +204,8 @@ var (
 	indexSync  = regexp.MustCompile(`^f(data)?sync\(\d+<[^>]*/index\.db[^>/]*>`)
 )
 
-// TestOrderOfCheckpoint watches how bbolt writes the file of the index: pages, a sync, one meta page, a sync. The tests that simulate power
-// cuts assume that order (vfstest.Bolt).
+// TestOrderOfCheckpoint watches how bbolt writes the file of the index: pages, a sync, one meta page, a sync. The tests that
+// simulate power cuts assume that order (vfstest.Bolt).
 func TestOrderOfCheckpoint(t *testing.T) {
 	s := startTraced(t)
 	client := newStoreClient(s.server, "traced", 1)
@@ -256,10 +256,10 @@ func commitsOf(t *testing.T, calls []call) (commits int) {
 	return commits
 }
 
-// TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes, their
-// checksums and the directory entries are synced, then the log with the rows of the index, and only then is the reply sent. A delete is answered
-// when the log is synced, and the bytes go after that. A compaction is both: the new item as if it were
-// stored, and the bytes that it replaces go after the log is synced.
+// TestOrderOfSyncs watches the system calls of the real program. Of an item stored, the bytes, their checksums and the
+// directory entries are synced, then the log with the rows of the index, and only then is the reply sent. A delete is answered
+// when the log is synced, and the bytes go after that. A compaction is both: the new item as if it were stored, and the bytes
+// that it replaces go after the log is synced.
 func TestOrderOfSyncs(t *testing.T) {
 	s := startTraced(t)
 	client := newStoreClient(s.server, "traced", 1)

@@ -55,8 +55,8 @@ func packItem(random *rand.Rand, spread bool) index.Put {
 	}
 }
 
-// BenchmarkList is the cost of a walk over 1 M items, without a consumer's: of rows, of rows with one in a hundred still in the log, and of
-// whole entries.
+// BenchmarkList is the cost of a walk over 1 M items, without a consumer's: of rows, of rows with one in a hundred still in the
+// log, and of whole entries.
 func BenchmarkList(b *testing.B) {
 	for _, recursive := range []bool{false, true} {
 		x, err := index.Open(fillMillion(b, million, recursive), index.Options{})

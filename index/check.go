@@ -338,8 +338,8 @@ func (c *checker) checkRef(ref string, want refTarget) {
 	}
 }
 
-// checkRefs goes from each ref to its item or trash row. Of a ref that has a hash only, the item cannot be found: as all items were found to have
-// theirs, it is enough that there are no more of them than items.
+// checkRefs goes from each ref to its item or trash row. Of a ref that has a hash only, the item cannot be found: as all items
+// were found to have theirs, it is enough that there are no more of them than items.
 func (c *checker) checkRefs() error {
 	hashed := 0
 	err := c.each(c.refs, func(ref, value []byte) {

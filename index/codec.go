@@ -146,8 +146,8 @@ type refTarget struct {
 	hash uint64
 }
 
-// itemTarget is that of an item. Items of blobs in the log are found by their refs, when the blobs are moved. Of other items a hash is enough to
-// tell a wrong ref from the right one, and takes a seventh of the space.
+// itemTarget is that of an item. Items of blobs in the log are found by their refs, when the blobs are moved. Of other items a
+// hash is enough to tell a wrong ref from the right one, and takes a seventh of the space.
 func itemTarget(ref string, row []byte) refTarget {
 	if _, inLog := journal.ParseRef(ref); inLog {
 		return refTarget{row: row}

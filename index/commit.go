@@ -242,7 +242,8 @@ func (x *Index) prepare(groups []*group) (t *tx, counters Counters, lastBackup *
 	return t, counters, lastBackup, nil
 }
 
-// evaluate carries out the groups on the last state, in an overlay of their own. skip: what they add to the log begins in its next segment.
+// evaluate carries out the groups on the last state, in an overlay of their own. skip: what they add to the log begins in its
+// next segment.
 func (x *Index) evaluate(groups []*group, skip bool) (t *tx, counters Counters, lastBackup *time.Time, err error) {
 	var group *journal.Group
 	if x.log != nil {

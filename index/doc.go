@@ -46,21 +46,21 @@
 //
 // # Small items
 //
-// The bytes of an item that comes with them (Put.Payload) are in the group that has its row, and durable with it. Its ref says where they
-// were written first. Relocate writes them again, under the same ref, and a row of bucket moved says where: the group also has the rows
-// of the item, as they are. A group with payloads lies in one segment (Index.prepare). So each live item has its bytes and its rows in a segment that
-// stays. A checkpoint unlinks a segment when the file has its rows and no ref leads to a payload in it.
+// The bytes of an item that comes with them (Put.Payload) are in the group that has its row, and durable with it. Its ref says
+// where they were written first. Relocate writes them again, under the same ref, and a row of bucket moved says where: the
+// group also has the rows of the item, as they are. A group with payloads lies in one segment (Index.prepare). So each live
+// item has its bytes and its rows in a segment that stays. A checkpoint unlinks a segment when the file has its rows and no ref
+// leads to a payload in it.
 //
-// In each segment, the first group that lies in it alone has the meta values too. An index that is lost is made anew from a copy of its file and the log beside it (ReadLog).
+// In each segment, the first group that lies in it alone has the meta values too. An index that is lost is made anew from a
+// copy of its file and the log beside it (ReadLog).
 //
 // # History
 //
 // A change of an item for which the caller names a cause (Put.Cause and others) leaves a row that says when, who, what
-// happened, and which refs the
-// key had before and has since. The bytes of what was replaced are in the trash, under that ref, for as long as they are kept there. Rows are
-// removed by ForgetChanges. They are as durable as the change: both are in one group. A file that is made anew has those
-// of the copy from which it
-// is made, and of the log behind it.
+// happened, and which refs the key had before and has since. The bytes of what was replaced are in the trash, under that ref,
+// for as long as they are kept there. Rows are removed by ForgetChanges. They are as durable as the change: both are in one
+// group. A file that is made anew has those of the copy from which it is made, and of the log behind it.
 //
 // # Keys
 //
@@ -158,8 +158,8 @@
 //	             Buckets are numbered from 1 in the order above: meta, items, refs, trash, counters, locks, jobs, writers, plans,
 //	             sources, kept, keptkeys, segments, moved, movedto, history
 //
-// A program that writes a record of a new version gives the file a new format first: an unknown version of a record in a file of a known format is
-// damage, and a file of an unknown format is a newer program's, and refused as such.
+// A program that writes a record of a new version gives the file a new format first: an unknown version of a record in a file
+// of a known format is damage, and a file of an unknown format is a newer program's, and refused as such.
 //
 // testdata holds each record of each version, and a whole file of each format.
 //

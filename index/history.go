@@ -8,8 +8,7 @@ import (
 )
 
 // A Cause says who asked for a change of an item. With one, the change leaves a row in the history; without, and if the
-// item is exempt, it
-// leaves none.
+// item is exempt, it leaves none.
 type Cause struct {
 	Principal string // at most 128 bytes; empty: the server itself
 	Address   string // of its client; at most 128 bytes
@@ -43,8 +42,7 @@ type Change struct {
 	Key  string // of the item; of a move the new one
 	From string // the old key of a move; else empty
 	// Ref is what the key has since then, and Before what it had until then; empty: nothing. The trash has the replaced or
-	// removed bytes under
-	// the ref Before.
+	// removed bytes under the ref Before.
 	Ref, Before string
 	Cause       Cause
 }

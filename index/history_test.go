@@ -52,8 +52,8 @@ func takeBack(t *testing.T, refs map[string]string, c index.Change) {
 	}
 }
 
-// TestHistoryLeadsBack: from what the items are, and the history, follows what they were after each group there has ever been, also when the index
-// was closed or copied in between.
+// TestHistoryLeadsBack: from what the items are, and the history, follows what they were after each group there has ever been,
+// also when the index was closed or copied in between.
 func TestHistoryLeadsBack(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index.db")
 	if err := index.Create(path, nil); err != nil {
@@ -149,7 +149,8 @@ func TestHistoryOfNobody(t *testing.T) {
 	}
 }
 
-// TestForgetChanges: the oldest rows go, at most so many at once. A row of a time to come goes with the first one behind it whose time says that it is old.
+// TestForgetChanges: the oldest rows go, at most so many at once. A row of a time to come goes with the first one behind it
+// whose time says that it is old.
 func TestForgetChanges(t *testing.T) {
 	x := create(t)
 	hours := []int{0, 1, 9000, 9001, 2, 5, 9002, 6}

@@ -113,8 +113,8 @@ type Restore struct {
 // PurgeTrash deletes trash rows whose blobs have been removed. Unknown IDs are ignored.
 type PurgeTrash struct{ IDs []string }
 
-// Redate is for a clock that was wrong: rows of the trash and kept rows that were removed after Now, as they say, and expire after Beyond, become
-// rows that are removed at Now and expire as long after that as they would have; at most Most of them.
+// Redate is for a clock that was wrong: rows of the trash and kept rows that were removed after Now, as they say, and expire
+// after Beyond, become rows that are removed at Now and expire as long after that as they would have; at most Most of them.
 type Redate struct {
 	Now    time.Time
 	Beyond time.Time
@@ -182,14 +182,12 @@ type SetFlags struct {
 	Key, Ref   string
 	Set, Clear Flags
 	// BLAKE3, if not nil, becomes that of an item whose BLAKE3 is not known (FlagUnverified, which is to be cleared with
-	// it): ErrConflict for
-	// any other.
+	// it): ErrConflict for any other.
 	BLAKE3 *[32]byte
 }
 
 // ForgetChanges removes the rows of the history that are older than Before, at most Most of them, the oldest first. A
-// row of a time after
-// Now, when the clock was wrong, is as old as the one that follows it.
+// row of a time after Now, when the clock was wrong, is as old as the one that follows it.
 type ForgetChanges struct {
 	Before time.Time
 	Now    time.Time

@@ -24,9 +24,10 @@ var errNoLog = errors.New("a payload, and the index has no log")
 // HasLog tells whether Put takes payloads.
 func (x *Index) HasLog() bool { return x.log != nil }
 
-// Payload returns the bytes of an item in the log, by its ref: ErrCorrupt and an error of package journal when they are not what was stored,
-// ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there. They are in buffer if it has the capacity that
-// journal.BufferSize says. When nothing has that ref any more it is ErrNotFound, or still the bytes, while their segment is there.
+// Payload returns the bytes of an item in the log, by its ref: ErrCorrupt and an error of package journal when they are not
+// what was stored, ErrCorrupt alone when it is the index that is damaged. unchecked: whatever lies there. They are in buffer if
+// it has the capacity that journal.BufferSize says. When nothing has that ref any more it is ErrNotFound, or still the bytes,
+// while their segment is there.
 func (x *Index) Payload(ref string, unchecked bool, buffer []byte) ([]byte, error) {
 	if x.payloads == nil {
 		return nil, ErrNotFound

@@ -13,8 +13,9 @@ import (
 	"packhouse/index"
 )
 
-// cutAnywhere calls fn with options of a disk that stops at its n-th call, for every n, and cuts the power then: all that was not synced is
-// lost, or any part of it. fn works in dir, which prepare fills, and tells whether it succeeded; after looks at what is left.
+// cutAnywhere calls fn with options of a disk that stops at its n-th call, for every n, and cuts the power then: all that was
+// not synced is lost, or any part of it. fn works in dir, which prepare fills, and tells whether it succeeded; after looks at
+// what is left.
 func cutAnywhere(t *testing.T, prepare func(dir string), fn func(dir string, o index.Options) error, after func(t *testing.T, dir string, done bool)) {
 	t.Helper()
 	n := 1

@@ -272,8 +272,8 @@ func TestPowerFailsAtEveryCall(t *testing.T) {
 	}
 }
 
-// TestEveryFileCallFails lets every call of the story to the file system fail once, those of bbolt too: because the disk is broken, and in turn
-// with its effect nevertheless, and because the disk is full.
+// TestEveryFileCallFails lets every call of the story to the file system fail once, those of bbolt too: because the disk is
+// broken, and in turn with its effect nevertheless, and because the disk is full.
 func TestEveryFileCallFails(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
 		kinds := map[string]func(*vfstest.Failing){"before": func(f *vfstest.Failing) { f.FailAt(n, vfstest.Before, syscall.EIO) }}
@@ -309,8 +309,8 @@ func (w *twins) failByChance(random *rand.Rand) {
 	}
 }
 
-// TestPowerFailsByChance does at random what an index can do, while calls fail, and cuts the power again and again, also while the index is
-// opened.
+// TestPowerFailsByChance does at random what an index can do, while calls fail, and cuts the power again and again, also while
+// the index is opened.
 func TestPowerFailsByChance(t *testing.T) {
 	for seed := range uint64(60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -52,8 +52,8 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 	return entry, nil
 }
 
-// HasRef reports whether an item, a trash row or a kept row has a ref; and which key that has, or had: of an item whose blob is a file it is not
-// known, and key is empty.
+// HasRef reports whether an item, a trash row or a kept row has a ref; and which key that has, or had: of an item whose blob is
+// a file it is not known, and key is empty.
 func (x *Index) HasRef(ref string) (key string, ok bool, err error) {
 	err = x.view(func(b *view) error {
 		value := b.Bucket(bucketRefs).Get([]byte(ref))

@@ -7,8 +7,8 @@ import (
 	"packhouse/index"
 )
 
-// TestRedate: what was removed while the clock was a year ahead expires as long after the correction as it would have. What was removed before it,
-// and what may expire so late, stays as it is.
+// TestRedate: what was removed while the clock was a year ahead expires as long after the correction as it would have. What was
+// removed before it, and what may expire so late, stays as it is.
 func TestRedate(t *testing.T) {
 	x := create(t)
 	ahead := clock.Add(365 * 24 * time.Hour)

@@ -29,8 +29,9 @@
 //	  72  zeros
 //	4092  crc32c     u32   of the 4092 bytes above
 //
-// An epoch is a part of the log in which each group was appended by a writer that knew all groups before it. A log that goes on behind groups that
-// its writer may not know (Extend) is in the next epoch. All segments of one epoch follow each other, and epochs never go down.
+// An epoch is a part of the log in which each group was appended by a writer that knew all groups before it. A log that goes on
+// behind groups that its writer may not know (Extend) is in the next epoch. All segments of one epoch follow each other, and
+// epochs never go down.
 //
 // Every later format keeps magic, format and crc32c where they are, so that a newer log is told from a damaged one
 // (ErrVersion).

@@ -52,8 +52,8 @@ func Extend(o Options) (Position, error) {
 	return h.first, nil
 }
 
-// following is the header of the segment that follows the last one, in the next epoch. Behind one whose header is lost the log has another identity,
-// whose first epoch is 0, and begins where the longest segment would have ended.
+// following is the header of the segment that follows the last one, in the next epoch. Behind one whose header is lost the log
+// has another identity, whose first epoch is 0, and begins where the longest segment would have ended.
 func following(o Options, last Position) (h segmentHeader, err error) {
 	var f files
 	f.init(o)

@@ -59,7 +59,8 @@ func TestAppendAndReplay(t *testing.T) {
 	}
 }
 
-// TestSkip: a group that skips the rest of a segment is read without that, and tells that it lies in one segment; one that reaches over its end does not.
+// TestSkip: a group that skips the rest of a segment is read without that, and tells that it lies in one segment; one that
+// reaches over its end does not.
 func TestSkip(t *testing.T) {
 	o := options(newDir(t), quick())
 	l := newLog(t, o)

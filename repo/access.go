@@ -162,7 +162,8 @@ type Object struct {
 	doubted bool // it is known to be damaged, and sections that are sound are given
 }
 
-// Section is Blob.Section. Of an item that is known to be damaged, all blocks of the section are checked before it is returned: ErrDamaged.
+// Section is Blob.Section. Of an item that is known to be damaged, all blocks of the section are checked before it is returned:
+// ErrDamaged.
 func (o *Object) Section(off, n int64) (io.Reader, error) {
 	section, err := o.Blob.Section(off, n)
 	if err != nil || !o.doubted {

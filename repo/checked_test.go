@@ -49,8 +49,8 @@ func flagsOf(t *testing.T, r *repo.Repository, key string) index.Flags {
 	return entry.Item.Flags
 }
 
-// TestReadFindsDamage: a read that meets a wrong byte gives none of its block, marks the item as a scrub does, and the scrub agrees. When the
-// byte is right again, a scrub lets the item be served.
+// TestReadFindsDamage: a read that meets a wrong byte gives none of its block, marks the item as a scrub does, and the scrub
+// agrees. When the byte is right again, a scrub lets the item be served.
 func TestReadFindsDamage(t *testing.T) {
 	a := newAccess(t, nil)
 	r := a.Repository()
@@ -96,7 +96,8 @@ func TestReadFindsDamage(t *testing.T) {
 	wantContent(t, a, "x", body)
 }
 
-// TestReadMendsSums: an item whose checksums are damaged, missing, or of other bytes is read, whole and in part, and has its checksums again.
+// TestReadMendsSums: an item whose checksums are damaged, missing, or of other bytes is read, whole and in part, and has its
+// checksums again.
 func TestReadMendsSums(t *testing.T) {
 	a := newAccess(t, nil)
 	r := a.Repository()
@@ -248,8 +249,8 @@ func TestReadersShareOneLook(t *testing.T) {
 	}
 }
 
-// TestUnverified: a file that was taken in as it was is read as it lies until a scrub has read it: then its BLAKE3 is recorded and its blocks are
-// checked; if its name says a digest that it does not have, it is damaged.
+// TestUnverified: a file that was taken in as it was is read as it lies until a scrub has read it: then its BLAKE3 is recorded
+// and its blocks are checked; if its name says a digest that it does not have, it is damaged.
 func TestUnverified(t *testing.T) {
 	dir := t.TempDir()
 	s := newSet(t, func(o *datadir.Options) { o.Dir = dir })

@@ -84,8 +84,8 @@ func TestFullDisk(t *testing.T) {
 	}
 }
 
-// TestFullDiskOfSmallItems: who is told that the disk is full, and removes items that lie in the log, can store others soon after that, in any
-// repository of the disk.
+// TestFullDiskOfSmallItems: who is told that the disk is full, and removes items that lie in the log, can store others soon
+// after that, in any repository of the disk.
 func TestFullDiskOfSmallItems(t *testing.T) {
 	const mib = 1 << 20
 	s := newSet(t, func(o *datadir.Options) {

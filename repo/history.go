@@ -8,8 +8,7 @@ import (
 )
 
 // cause is what the history says of a change that the principal asks for; job is the ID of the compaction, if it is one.
-// nil: removed items
-// have no grace time, so there would be nothing to go back to, and nothing is recorded.
+// nil: removed items have no grace time, so there would be nothing to go back to, and nothing is recorded.
 func (a *Access) cause(job string) *index.Cause {
 	if a.r.grace.Load() <= 0 {
 		return nil
@@ -33,8 +32,8 @@ func (a *Access) causeOf(b Batch) *index.Cause {
 	return a.cause("")
 }
 
-// Changes calls fn for the changes of items, the oldest first. They are recorded where removed items have a grace time, and kept for as long.
-// No transaction is held while fn runs.
+// Changes calls fn for the changes of items, the oldest first. They are recorded where removed items have a grace time, and
+// kept for as long. No transaction is held while fn runs.
 func (r *Repository) Changes(ctx context.Context, fn func(index.Change) error) error {
 	return inPages(func(last *index.Change, fn func(index.Change) error) error {
 		after := uint64(0)

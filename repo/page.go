@@ -7,9 +7,9 @@ const pageSize = 512
 
 var errFull = errors.New("page is full")
 
-// inPages calls fn for all that list gives, outside of the index's transaction: for an fn that writes to a client, or uses the repository itself.
-// Otherwise a slow client would hold pages of the index, and an fn that waits for the index could block the writer, and the writer it.
-// list gives what lies behind the last row that it gave before; nil: all.
+// inPages calls fn for all that list gives, outside of the index's transaction: for an fn that writes to a client, or uses the
+// repository itself. Otherwise a slow client would hold pages of the index, and an fn that waits for the index could block the
+// writer, and the writer it. list gives what lies behind the last row that it gave before; nil: all.
 func inPages[T any](list func(last *T, fn func(T) error) error, fn func(T) error) error {
 	var last *T
 	for {

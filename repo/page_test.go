@@ -11,8 +11,8 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// Lists of more than a page are whole, each row once and in order, and the callback may change the repository meanwhile, because no transaction
-// is held.
+// Lists of more than a page are whole, each row once and in order, and the callback may change the repository meanwhile,
+// because no transaction is held.
 func TestListsInPages(t *testing.T) {
 	a := newAccess(t, func(o *datadir.Options) {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }

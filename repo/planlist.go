@@ -45,7 +45,8 @@ func (r *Repository) PlanOf(job string) (plan index.Plan, ok bool, err error) {
 	return plan, ok, r.translate(err)
 }
 
-// EachKept calls fn for everything that is kept after compactions, in the order in which it expires. No transaction is held while fn runs.
+// EachKept calls fn for everything that is kept after compactions, in the order in which it expires. No transaction is held
+// while fn runs.
 func (r *Repository) EachKept(fn func(index.Kept) error) error {
 	return inPages(func(last *index.Kept, fn func(index.Kept) error) error {
 		after := ""

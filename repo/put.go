@@ -138,8 +138,8 @@ func (a *Access) unchanged(ctx context.Context, key string, item index.Item) (Pu
 	return PutResult{Item: item, PreviousSize: item.Size, Unchanged: true}, a.r.Durable()
 }
 
-// store is the path of one write. before is the item that was there when Put looked, nil if there was none. damaged, if set, is that item,
-// whose bytes are wrong or gone. It may not be overwritten but mended: with the very bytes that were lost.
+// store is the path of one write. before is the item that was there when Put looked, nil if there was none. damaged, if set, is
+// that item, whose bytes are wrong or gone. It may not be overwritten but mended: with the very bytes that were lost.
 func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *index.Item) (PutResult, error) {
 	algorithms := make([]digest.Algorithm, len(req.Expect))
 	for i, expect := range req.Expect {

@@ -11,14 +11,15 @@ import (
 	"packhouse/repo/layout"
 )
 
-// Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Checksums of a file's blocks that are missing, or
-// are not those of the bytes, are made anew. Damaged bytes are ErrCorrupt, usually
-// ErrDamaged: the item is then marked, and not served until the same bytes are stored again. An item whose file is missing is ErrCorrupt
-// too, and marked as missing; ErrLoss if too many files are missing. Of an item whose BLAKE3 is not known (index.FlagUnverified) the digest that is recorded for it decides, if there
-// is one, and what was read is recorded. A marked item that turns out to be intact, because its file was
-// restored or the disk had returned wrong bytes, is served again. It is no error if the item was replaced meanwhile. If the
-// repository is not at its path (ErrDetached), nothing is marked. pace, if not nil, is called before each read with its length in
-// bytes, at most 256 KiB, and may wait; its error ends the reading, nothing is marked, and it is returned.
+// Verify reads the item's bytes and compares them with the size and BLAKE3 in the index. Checksums of a file's blocks that are
+// missing, or are not those of the bytes, are made anew. Damaged bytes are ErrCorrupt, usually ErrDamaged: the item is then
+// marked, and not served until the same bytes are stored again. An item whose file is missing is ErrCorrupt too, and marked as
+// missing; ErrLoss if too many files are missing. Of an item whose BLAKE3 is not known (index.FlagUnverified) the digest that
+// is recorded for it decides, if there is one, and what was read is recorded. A marked item that turns out to be intact,
+// because its file was restored or the disk had returned wrong bytes, is served again. It is no error if the item was replaced
+// meanwhile. If the repository is not at its path (ErrDetached), nothing is marked. pace, if not nil, is called before each
+// read with its length in bytes, at most 256 KiB, and may wait; its error ends the reading, nothing is marked, and it is
+// returned.
 func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error {
 	_, err := r.verify(ctx, entry, pace)
 	return err
@@ -82,8 +83,8 @@ func (r *Repository) unsound(ctx context.Context, entry index.Entry, cause error
 	return &damagedError{"stored bytes are damaged"}
 }
 
-// recheck decides about an item of which a read has found a block that is not what its checksum says, or no usable checksum: as a scrub does.
-// Readers that have the same doubt at once share one look. It returns the checksums of an item that is sound.
+// recheck decides about an item of which a read has found a block that is not what its checksum says, or no usable checksum: as
+// a scrub does. Readers that have the same doubt at once share one look. It returns the checksums of an item that is sound.
 func (r *Repository) recheck(ctx context.Context, entry index.Entry) ([]byte, error) {
 	if entry.Item.Flags&index.FlagDamaged != 0 {
 		return nil, errDamaged // known

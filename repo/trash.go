@@ -14,8 +14,8 @@ import (
 // its cost, few enough not to hold up writers.
 const reclaimBatch = 1000
 
-// reclaimPause is how long the reclaimer waits for more when it found less than a batch: each time it costs a group of the index, which those
-// who delete would wait for.
+// reclaimPause is how long the reclaimer waits for more when it found less than a batch: each time it costs a group of the
+// index, which those who delete would wait for.
 const reclaimPause = 20 * time.Millisecond
 
 // reclaim removes the blobs of items whose grace time is over: unlink first,
@@ -59,7 +59,8 @@ func (r *Repository) reclaim(ctx context.Context) {
 // wrongClock is by how much a clock may be ahead and nobody minds.
 const wrongClock = time.Hour
 
-// redate gives what was removed while the clock was ahead the expiry that it would have had: nobody waits for times that are far in the future.
+// redate gives what was removed while the clock was ahead the expiry that it would have had: nobody waits for times that are
+// far in the future.
 func (r *Repository) redate(ctx context.Context) error {
 	for {
 		now := r.env.Now()

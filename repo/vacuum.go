@@ -13,10 +13,10 @@ import (
 	"packhouse/repo/layout"
 )
 
-// A vacuum wins back what the log takes beyond what is live in it. A segment goes when nothing in it is needed; one of which less than half is
-// live, or rows of what is, is emptied first: what is live is stored again at the end of the log, under the same refs. Until that is durable the
-// refs lead to the old place, and the segment is unlinked by the checkpoint that follows, so that after a crash at any moment there are one
-// or two copies, of which one is referred to.
+// A vacuum wins back what the log takes beyond what is live in it. A segment goes when nothing in it is needed; one of which
+// less than half is live, or rows of what is, is emptied first: what is live is stored again at the end of the log, under the
+// same refs. Until that is durable the refs lead to the old place, and the segment is unlinked by the checkpoint that follows,
+// so that after a crash at any moment there are one or two copies, of which one is referred to.
 
 const (
 	vacuumBatch = 2 << 20 // bytes that one transaction stores again: a writer waits for no more than that
@@ -47,8 +47,8 @@ func (v *vacuum) soon() {
 	}
 }
 
-// vacuumWhenShort makes a vacuum when the disk was short, until ctx ends: small items that were removed take their space until then, and who is refused
-// for want of space is told to remove some.
+// vacuumWhenShort makes a vacuum when the disk was short, until ctx ends: small items that were removed take their space until
+// then, and who is refused for want of space is told to remove some.
 func (r *Repository) vacuumWhenShort(ctx context.Context) {
 	for {
 		select {

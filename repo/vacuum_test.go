@@ -145,7 +145,8 @@ func TestVacuum(t *testing.T) {
 	}
 }
 
-// TestVacuumOfTinyItems: items whose rows take more than their bytes are no reason for a vacuum, and what it has stored again is none for the next.
+// TestVacuumOfTinyItems: items whose rows take more than their bytes are no reason for a vacuum, and what it has stored again
+// is none for the next.
 func TestVacuumOfTinyItems(t *testing.T) {
 	s := newSet(t, inSegments)
 	r := create(t, s, "r")

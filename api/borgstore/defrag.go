@@ -42,8 +42,8 @@ func (q *request) defrag() error {
 	return q.text(name)
 }
 
-// mayDefrag wants W, also for a new object, as the reference does (contract, 4.2): a client that may add and not replace has no use for a copy of what
-// it cannot remove.
+// mayDefrag wants W, also for a new object, as the reference does (contract, 4.2): a client that may add and not replace has no
+// use for a copy of what it cannot remove.
 func (q *request) mayDefrag(operation compact.Operation) error {
 	target := operation.Target
 	if target == "" {

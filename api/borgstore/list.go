@@ -9,9 +9,9 @@ import (
 	"packhouse/index"
 )
 
-// list answers GET of a directory: one level, as one JSON array. Up to bufferMemory it is sent with its
-// length: to fill that takes some ms, and costs less than to wake the client for each part. What is longer goes out as it is read from the index, in chunks; only on stdio, whose clients
-// know no chunks, it is written to a temporary file first, so that its length can be told.
+// list answers GET of a directory: one level, as one JSON array. Up to bufferMemory it is sent with its length: to fill that
+// takes some ms, and costs less than to wake the client for each part. What is longer goes out as it is read from the index, in
+// chunks; only on stdio, whose clients know no chunks, it is written to a temporary file first, so that its length can be told.
 func (q *request) list() error {
 	key, err := q.openAt()
 	if err != nil {

@@ -203,7 +203,8 @@ func TestEveryFileCall(t *testing.T) {
 	}
 }
 
-// TestBatchDeleteWithoutCleanUp: items that are gone are told to be gone, also when the empty directories could not be removed after that.
+// TestBatchDeleteWithoutCleanUp: items that are gone are told to be gone, also when the empty directories could not be removed
+// after that.
 func TestBatchDeleteWithoutCleanUp(t *testing.T) {
 	t.Parallel()
 	var armed atomic.Bool

@@ -135,8 +135,8 @@ func show(results []verified) string {
 	return b.String()
 }
 
-// TestVerifyDamage: bytes that changed on disk are seen, with the cheap proof and without it, and if nothing is checked while it is read, by
-// their digest.
+// TestVerifyDamage: bytes that changed on disk are seen, with the cheap proof and without it, and if nothing is checked while
+// it is read, by their digest.
 func TestVerifyDamage(t *testing.T) {
 	t.Parallel()
 	for _, unchecked := range []bool{false, true} {

@@ -1,6 +1,6 @@
-// Package vfs is the file system interface through which blobstore, journal, index and repo do all their file operations, so that tests can
-// make any call fail, and drop everything that was not synced. The database of index reads and writes its file by itself, but in tests that
-// use vfstest.Bolt. OS is the real file system; package vfstest has those for tests.
+// Package vfs is the file system interface through which blobstore, journal, index and repo do all their file operations, so
+// that tests can make any call fail, and drop everything that was not synced. The database of index reads and writes its file
+// by itself, but in tests that use vfstest.Bolt. OS is the real file system; package vfstest has those for tests.
 //
 // Start reading at FS.
 package vfs

@@ -224,8 +224,8 @@ func page(t *testing.T, s *running, path string) string {
 	return string(text)
 }
 
-// TestReattachAgain: an attempt to take the data directory again may fail behind the claim of it. The next one does not fail because this process
-// has claimed it.
+// TestReattachAgain: an attempt to take the data directory again may fail behind the claim of it. The next one does not fail
+// because this process has claimed it.
 func TestReattachAgain(t *testing.T) {
 	claim, err := holder.ClaimData(t.Context(), t.TempDir())
 	if err != nil {

@@ -151,8 +151,8 @@ func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *a
 	}
 }
 
-// vacuum begins one where small items that were removed take more of the log than those that are there: a process that comes and goes does
-// no maintenance otherwise, and where no server runs nobody would ever do this. It returns whether one has begun.
+// vacuum begins one where small items that were removed take more of the log than those that are there: a process that comes
+// and goes does no maintenance otherwise, and where no server runs nobody would ever do this. It returns whether one has begun.
 func (srv *server) vacuum(ctx context.Context) (begun bool) {
 	for name, r := range srv.components.set.Opened() {
 		job, err := srv.components.engine.SubmitVacuum(ctx, r, "maintenance", compact.WhenNow)

@@ -32,8 +32,9 @@ func loggerTo(w io.Writer, format string, level slog.Leveler, colour bool) *slog
 // flushTime is how long the end of the process waits for its last lines.
 const flushTime = time.Second
 
-// queuedLogger is newLogger for a process that serves clients: its lines are written behind those who log, so that a reader of stderr that stalls
-// or goes away stops neither requests nor the server. flush waits a second at most for lines that are not written yet.
+// queuedLogger is newLogger for a process that serves clients: its lines are written behind those who log, so that a reader of
+// stderr that stalls or goes away stops neither requests nor the server. flush waits a second at most for lines that are not
+// written yet.
 func queuedLogger(w io.Writer, format string, level slog.Leveler) (log *slog.Logger, flush func()) {
 	signal.Ignore(syscall.SIGPIPE) // else the first line after its reader has gone ends the process
 	queue := logwriter.New(w, func(lines int) {

@@ -53,9 +53,9 @@ type transport struct {
 	ask  func(t *testing.T, dialect, method, path, headers, body string) (status int, text string, cut bool)
 }
 
-// TestWrongByte flips a bit in every part of an item that lies in a file, and reads it in every way, by both protocols, over HTTP, TLS and stdio:
-// no answer that is complete has a wrong byte, what does not touch the block of the bit is answered, and damage of the checksums alone
-// is not noticed by a client.
+// TestWrongByte flips a bit in every part of an item that lies in a file, and reads it in every way, by both protocols, over
+// HTTP, TLS and stdio: no answer that is complete has a wrong byte, what does not touch the block of the bit is answered, and
+// damage of the checksums alone is not noticed by a client.
 func TestWrongByte(t *testing.T) {
 	top := tempDir(t)
 	data := filepath.Join(top, "data")

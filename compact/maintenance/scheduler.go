@@ -299,7 +299,8 @@ func metaName(t task) string { return "maintenance." + t.Name }
 // lastRun returns when the task last ran; for a new repository it is now, so that the first run is at the next time of the schedule.
 func (w *worker) lastRun(ctx context.Context, r *repo.Repository, t task) time.Time {
 	key := r.ID() + " " + t.Name
-	// A clock that was once set wrong must not put maintenance off for ever. What is compared are the times that clocks showed: schedules go by those.
+	// A clock that was once set wrong must not put maintenance off for ever. What is compared are the times that clocks showed:
+	// schedules go by those.
 	now := w.o.Now().Round(0)
 	if last, ok := w.last[key]; ok && !last.After(now) {
 		return last

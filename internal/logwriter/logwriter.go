@@ -10,8 +10,8 @@ import (
 // maxBytes is how much of the log may wait, in bytes.
 const maxBytes = 4 << 20
 
-// Writer queues lines and writes them in their order from a goroutine of its own, which runs while there are any. What does not fit into 4 MiB, or
-// cannot be written, is lost and counted. Safe for concurrent use.
+// Writer queues lines and writes them in their order from a goroutine of its own, which runs while there are any. What does not
+// fit into 4 MiB, or cannot be written, is lost and counted. Safe for concurrent use.
 type Writer struct {
 	to   io.Writer
 	told func(lost int)

@@ -172,8 +172,8 @@ func TestClosedSetCreatesNothing(t *testing.T) {
 	}
 }
 
-// TestDestroySurvivesEveryFailure: whichever file call fails, and whatever of that a power cut loses, the repository is whole or gone, and
-// then its files go with the next request for it.
+// TestDestroySurvivesEveryFailure: whichever file call fails, and whatever of that a power cut loses, the repository is whole
+// or gone, and then its files go with the next request for it.
 func TestDestroySurvivesEveryFailure(t *testing.T) {
 	for n, hit := 1, true; hit; n++ {
 		for _, lose := range losses {

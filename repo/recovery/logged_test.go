@@ -214,8 +214,8 @@ func TestRebuildBehindTheFirstSegments(t *testing.T) {
 	}
 }
 
-// TestRebuildWhereSegmentsWent: the rows of an item go with no segment but that in which its bytes lie, also where many were stored at once: whichever
-// segments have gone, those that are there have their items.
+// TestRebuildWhereSegmentsWent: the rows of an item go with no segment but that in which its bytes lie, also where many were
+// stored at once: whichever segments have gone, those that are there have their items.
 func TestRebuildWhereSegmentsWent(t *testing.T) {
 	for odd := range 2 {
 		t.Run(fmt.Sprint(odd), func(t *testing.T) {
@@ -255,8 +255,8 @@ func TestRebuildWhereSegmentsWent(t *testing.T) {
 	}
 }
 
-// TestRebuildOfMovedItems: behind a gap too, items are where they went last: those that changed places, one whose former key another has, also
-// where a vacuum has named it later than that, and one whose new key had been a directory's.
+// TestRebuildOfMovedItems: behind a gap too, items are where they went last: those that changed places, one whose former key
+// another has, also where a vacuum has named it later than that, and one whose new key had been a directory's.
 func TestRebuildOfMovedItems(t *testing.T) {
 	var gap []string
 	large := strings.Repeat("f", 100_000)

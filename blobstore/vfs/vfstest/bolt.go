@@ -11,8 +11,8 @@ import (
 	"packhouse/blobstore/vfs"
 )
 
-// Bolt returns a function that lets a database write through fsys from then on: each of its writes and syncs can fail, and what it has not
-// synced is lost by a crash.
+// Bolt returns a function that lets a database write through fsys from then on: each of its writes and syncs can fail, and what
+// it has not synced is lost by a crash.
 //
 // The database itself accepts nothing but an *os.File; the function it writes with is replaced. It syncs before and after it writes a
 // meta page, and where the file grows: its own syncs are switched off, or have been done, and are made through fsys in the same
