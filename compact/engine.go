@@ -144,8 +144,8 @@ func (e *Engine) Close() error {
 	return nil
 }
 
-// Abandon ends running jobs in a repository whose directory was moved, replaced or removed, and forgets queued ones, and all else about it. Their
-// rows stay: the process that opens the repository again, wherever it is, resumes them.
+// Abandon ends running jobs in a repository whose directory was moved, replaced or removed, and forgets queued ones, and all
+// else about it. Their rows stay: the process that opens the repository again, wherever it is, resumes them.
 func (e *Engine) Abandon(r *repo.Repository) {
 	e.mu.Lock()
 	defer e.mu.Unlock()

@@ -124,7 +124,8 @@ const (
 	queuedAll  = 256
 )
 
-// mayQueue tells whether one more plan may wait: they are outside of what clients see of a repository, and would else fill the disk unseen.
+// mayQueue tells whether one more plan may wait: they are outside of what clients see of a repository, and would else fill the
+// disk unseen.
 func (e *Engine) mayQueue(a *repo.Access, when string, bytes int64) error {
 	refuse := func(err error, format string, args ...any) error {
 		return &PlanError{Operation: -1, Range: -1, Err: repo.Errorf(err, format, args...)}

@@ -9,8 +9,9 @@ import (
 	"packhouse/index"
 )
 
-// Small coordination objects (locks, sessions) are stored beyond the quota, so that a full repository can still be locked, pruned and compacted.
-// These bounds keep that from becoming a way around the quota; one principal cannot use up what the others need.
+// Small coordination objects (locks, sessions) are stored beyond the quota, so that a full repository can still be locked,
+// pruned and compacted. These bounds keep that from becoming a way around the quota; one principal cannot use up what the
+// others need.
 const (
 	exemptTotal = 64 << 20 // bytes of all of them
 	exemptEach  = 4 << 20  // of one principal, once all together have that many

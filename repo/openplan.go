@@ -168,14 +168,16 @@ func (a *Access) opened(o *OpenPlan, now time.Time, results []index.Result) (don
 	return done, delta + last.Delta
 }
 
-// How many bytes of plans may wait in a repository whatever its quota is, and whatever the disk has left: what is full is to be compacted.
+// How many bytes of plans may wait in a repository whatever its quota is, and whatever the disk has left: what is full is to be
+// compacted.
 const (
 	beyondQuota   = 16 << 20
 	beyondReserve = 1 << 20
 )
 
-// AdmitPlan tells whether a plan of so many bytes may be stored until it is carried out, beside others of held bytes: beyond 16 MiB they count
-// against the quota, and beyond 1 MiB they leave a part of the reserve of the disk. Errors: *QuotaError, ErrNoSpace.
+// AdmitPlan tells whether a plan of so many bytes may be stored until it is carried out, beside others of held bytes: beyond 16
+// MiB they count against the quota, and beyond 1 MiB they leave a part of the reserve of the disk. Errors: *QuotaError,
+// ErrNoSpace.
 func (a *Access) AdmitPlan(held, bytes int64) error {
 	used, reserved, _ := a.r.quota.current()
 	if limit := a.limit(); held+bytes > beyondQuota && limit >= 0 && used+reserved+held+bytes > limit {

@@ -63,8 +63,8 @@ func Start(t testing.TB, o api.Options) *Fixture {
 	return f
 }
 
-// Logged is what was logged until now, with the lines of all requests that have ended: those are written behind the replies. Requests that
-// run are waited for, two seconds at most.
+// Logged is what was logged until now, with the lines of all requests that have ended: those are written behind the replies.
+// Requests that run are waited for, two seconds at most.
 func (f *Fixture) Logged(t testing.TB) string {
 	t.Helper()
 	for deadline := time.Now().Add(2 * time.Second); f.Server.Active() > 0 && time.Now().Before(deadline); {
