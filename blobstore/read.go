@@ -147,6 +147,9 @@ func (b *Blob) Checked() bool {
 	return b.check && b.sums != nil
 }
 
+// Unproven tells whether ranges of the blob are read as they lie, although reads are to be checked: it has no checksums yet. Verify makes them.
+func (b *Blob) Unproven() bool { return b.file != nil && !b.s.unchecked && !b.Checked() }
+
 // OpenAsIs opens what exists of a blob with size bytes of payload, and checks nothing: a truncated file gives a shorter Blob. Errors:
 // ErrNotFound, ErrNewer, else I/O.
 func (s *Store) OpenAsIs(ref Ref, size int64) (*Blob, error) {

@@ -233,22 +233,41 @@ func (x *extents) object(ctx context.Context, key string) (*repo.Object, error) 
 			return object, nil
 		}
 	}
-	object, err := x.r.a.Open(ctx, key)
-	if errors.Is(err, repo.ErrNotFound) {
-		return nil, errGone
-	}
+	object, err := x.openSource(ctx, key)
 	if err != nil {
 		return nil, err
 	}
-	if object.Item.Ref != x.s.sources[key].item.Ref {
+	if object.Unproven() && !x.wholeItem {
+		// A wrong byte in the range would get checksums that say that it is right. So all of the source is read once, which makes its own.
+		entry := index.Entry{Key: key, Item: object.Item}
 		object.Close()
-		return nil, errChanged
+		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }
+		if err := x.r.repo.Verify(ctx, entry, pace); err != nil {
+			return nil, err
+		}
+		if object, err = x.openSource(ctx, key); err != nil {
+			return nil, err
+		}
 	}
 	if len(x.open) == openSources {
 		x.open[0].Close()
 		x.open = append(x.open[:0], x.open[1:]...)
 	}
 	x.open = append(x.open, object)
+	return object, nil
+}
+
+func (x *extents) openSource(ctx context.Context, key string) (*repo.Object, error) {
+	object, err := x.r.a.Open(ctx, key)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		return nil, errGone
+	case err != nil:
+		return nil, err
+	case object.Item.Ref != x.s.sources[key].item.Ref:
+		object.Close()
+		return nil, errChanged
+	}
 	return object, nil
 }
 

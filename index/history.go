@@ -84,12 +84,15 @@ func (t *tx) recordChange(cause *Cause, now time.Time, item *Item, c Change) err
 	return t.countRow(totalRow, Counters{Changes: 1})
 }
 
+// mostFuture is how many rows of times to come are passed over at once: writers wait meanwhile.
+const mostFuture = 64 << 10
+
 // forgetChanges removes rows from the oldest on. One of a time that is yet to come says nothing of its age: it goes with
 // the next that does.
 func (t *tx) forgetChanges(m ForgetChanges) (r Result, err error) {
 	last := uint64(0) // that may go
 	cursor, seen := t.history.Cursor(), 0
-	for row, value := cursor.First(); row != nil && (seen < m.Most || last == 0); row, value = cursor.Next() {
+	for row, value := cursor.First(); row != nil && (seen < m.Most || last == 0 && seen < mostFuture); row, value = cursor.Next() {
 		c, err := decodeChange(row, value)
 		if err != nil {
 			return r, err

@@ -23,34 +23,38 @@ type Appended struct {
 // AppendRecords appends records as one group, for callers that have no need to know the places of payloads before.
 // Errors: as Append and as of the methods of Group.
 func (l *Log) AppendRecords(ctx context.Context, records []Record) (Appended, error) {
-	var g Group
 	for {
-		if err := l.Begin(&g, nil); err != nil {
-			return Appended{}, err
-		}
-		done := Appended{Position: g.Start()}
-		for _, r := range records {
-			for _, p := range r.Payloads {
-				at, err := g.Payload(p)
-				if err != nil {
-					return Appended{}, err
-				}
-				done.Payloads = append(done.Payloads, at)
-			}
-			if err := g.Record(r.Kind, r.Body); err != nil {
+		done, err := l.tryRecords(ctx, records)
+		if !errors.Is(err, ErrStale) {
+			return done, err
+		} // else another was appended meanwhile
+	}
+}
+
+// tryRecords is AppendRecords where no other group is appended meanwhile, else ErrStale.
+func (l *Log) tryRecords(ctx context.Context, records []Record) (Appended, error) {
+	var g Group
+	if err := l.Begin(&g, nil); err != nil {
+		return Appended{}, err
+	}
+	done := Appended{Position: g.Start()}
+	for _, r := range records {
+		for _, p := range r.Payloads {
+			at, err := g.Payload(p)
+			if err != nil {
 				return Appended{}, err
 			}
+			done.Payloads = append(done.Payloads, at)
 		}
-		err := l.Append(ctx, &g)
-		if errors.Is(err, ErrStale) {
-			continue // another was appended meanwhile
-		}
-		if err != nil {
+		if err := g.Record(r.Kind, r.Body); err != nil {
 			return Appended{}, err
 		}
-		done.End = g.End()
-		return done, nil
 	}
+	if err := l.Append(ctx, &g); err != nil {
+		return Appended{}, err
+	}
+	done.End = g.End()
+	return done, nil
 }
 
 // Append writes a group and makes it durable: whole when it returns nil, whole or not at all after a crash. The cost is one

@@ -21,12 +21,12 @@ const reclaimPause = 20 * time.Millisecond
 // reclaim removes the blobs of items whose grace time is over: unlink first,
 // then the trash row, so that a crash in between unlinks again and leaks nothing. And it removes what is old of the history.
 func (r *Repository) reclaim(ctx context.Context) {
-	var looked time.Time // when tidy was called last
+	var looked, redated time.Time // when tidy was called last, and when it last looked for times in the future
 	for {
 		wait, wake := time.Hour, r.wake
 		if now := time.Now(); now.Sub(looked) > time.Minute {
 			looked = now
-			r.tidy(ctx)
+			r.tidy(ctx, &redated)
 		}
 		if next, ok, err := r.nextExpiry(); err != nil {
 			r.env.Logger.Error("could not read the trash", "error", err)
@@ -78,11 +78,16 @@ func (r *Repository) redate(ctx context.Context) error {
 	}
 }
 
-// tidy removes what is old of the history, and corrects times that are in the future.
-func (r *Repository) tidy(ctx context.Context) {
+// tidy removes what is old of the history, and once an hour, as that may take a look at all of the trash, corrects times in the future.
+func (r *Repository) tidy(ctx context.Context, redated *time.Time) {
 	if err := r.forgetChanges(ctx); err != nil {
 		r.env.Logger.Warn("old changes could not be removed from the history; retried later", "repository", r.Name(), "error", err)
 	}
+	now := time.Now()
+	if now.Sub(*redated) < time.Hour {
+		return
+	}
+	*redated = now
 	if err := r.redate(ctx); err != nil {
 		r.env.Logger.Warn("times in the trash that are in the future could not be corrected; retried later", "repository", r.Name(), "error", err)
 	}
