@@ -6,6 +6,8 @@ import (
 	"net/http"
 	"strconv"
 	"time"
+
+	"packhouse/internal/logwriter"
 )
 
 // ThrottleEntries counts what is kept of so many addresses.
@@ -88,16 +90,5 @@ func NamelessURL(r *http.Request) (string, error) {
 // MaxLines is how many lines of the request log may wait.
 const MaxLines = maxLines
 
-// LogQueue is the queue of the request log by itself.
-type LogQueue struct{ logQueue }
-
-// NewLogQueue creates a queue.
-func NewLogQueue(handler slog.Handler) *LogQueue {
-	return &LogQueue{logQueue{handler: handler}}
-}
-
-// Add queues a line.
-func (q *LogQueue) Add(line slog.Record) { q.add(line) }
-
-// Flush waits until all lines are written.
-func (q *LogQueue) Flush(ctx context.Context) error { return q.flush(ctx) }
+// NewLogQueue is the queue of the request log by itself.
+func NewLogQueue(handler slog.Handler) *logwriter.Queue[slog.Record] { return newLogQueue(handler) }

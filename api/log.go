@@ -86,7 +86,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	if x.log.Reason != "" {
 		line.AddAttrs(slog.String("reason", shown(x.log.Reason)))
 	}
-	s.lines.add(line)
+	s.lines.Add(line)
 }
 
 // shown truncates text that a client has chosen to a length suitable for a line: a request can have a path of 64 KiB.

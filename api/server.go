@@ -14,6 +14,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"packhouse/internal/logwriter"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -58,7 +59,7 @@ type Server struct {
 	health  healthCache
 	clients *clients
 	ids     requestIDs
-	lines   logQueue
+	lines   *logwriter.Queue[slog.Record] // of the request log
 
 	active     atomic.Int64 // requests being answered
 	lastActive atomic.Int64 // Unix ns
@@ -99,7 +100,7 @@ func New(o Options) (*Server, error) {
 		o: o, slots: newSlots(o.Limits.Requests), streams: make(chan struct{}, o.Limits.Streams),
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
-	s.lines.handler = o.Logger.Handler()
+	s.lines = newLogQueue(o.Logger.Handler())
 	s.clients = newClients(s.started)
 	s.auth.Store(o.Auth)
 	if s.o.Proxies == nil {
