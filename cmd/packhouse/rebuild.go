@@ -25,9 +25,9 @@ func repoRebuild(s streams, f *adminFlags) *cobra.Command {
 		Short: "Build a new index for a repository from a snapshot and the blobs",
 		Long: `Builds a new index for a repository whose index (index.db) is lost or damaged, from the newest
 readable index snapshot, the log, and the labels of the stored blobs. No acknowledged item is lost,
-unless only a damaged part of the log names it. If parts of the log since the snapshot are missing or
-damaged, items that were deleted or moved since then may come back under their former names; a
-client's compact removes them. The server must not run. With --replace an existing index is renamed
+unless only a damaged part of the log names it. If parts of the log since the snapshot are missing,
+damaged, or were removed because no item in them was needed, items that were deleted or moved since
+then may come back under their former names; a client's compact removes them. The server must not run. With --replace an existing index is renamed
 to index.db.lost.
 
   packhouse repo rebuild laptop
