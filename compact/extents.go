@@ -237,7 +237,7 @@ func (x *extents) object(ctx context.Context, key string) (*repo.Object, error) 
 	if err != nil {
 		return nil, err
 	}
-	if object.Unproven() && !x.wholeItem {
+	if object.Unproven() && !x.wholeItem && object.Item.Flags&index.FlagDamaged == 0 { // one that is damaged is being salvaged
 		// A wrong byte in the range would get checksums that say that it is right. So all of the source is read once, which makes its own.
 		entry := index.Entry{Key: key, Item: object.Item}
 		object.Close()
