@@ -94,7 +94,7 @@ type jobKey struct {
 // gate has the mutexes for what is done one at a time in a repository before a job runs. Each repository has its own, so that none waits
 // for the disk of another.
 type gate struct {
-	submitting sync.Mutex // held over one Submit, so that equal ones become one job; before resuming
+	submitting sync.Mutex // held over one Submit, so that equal ones become one job, and while a plan that waited is removed; before resuming
 	resuming   sync.Mutex // held over the first look at the repository's jobs; before Engine.mu
 	resumed    bool       // guarded by resuming
 }

@@ -162,6 +162,10 @@ func (e *Engine) cancelWaiting(ctx context.Context, t *task, call *run) (Job, er
 			return call.last, nil
 		}
 	}
+	// The same plan may be submitted again meanwhile: its file must not be taken for the one that goes.
+	g := e.gate(t.repo)
+	g.submitting.Lock()
+	defer g.submitting.Unlock()
 	job := t.job
 	job.State, job.Finished = Cancelled, e.o.Now()
 	if err := storeEnd(ctx, t.repo, job); err != nil {
