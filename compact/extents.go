@@ -72,12 +72,7 @@ func (x *extents) close() {
 // bounds returns the position of range i in its source, including its prefix.
 func (x *extents) bounds(i int) (start, end int64) {
 	rng := x.ranges[i]
-	start, _ = resolve(x.s.sources[rng.Key].item.Size, rng)
-	end = start + rng.Length
-	if x.frame == VGerPack {
-		start -= prefixSize
-	}
-	return start, end
+	return bounds(x.s.sources[rng.Key].item.Size, rng, x.frame)
 }
 
 // key is the source of an extent.
@@ -258,7 +253,7 @@ func (x *extents) object(ctx context.Context, key string) (*repo.Object, error) 
 }
 
 func (x *extents) openSource(ctx context.Context, key string) (*repo.Object, error) {
-	object, err := x.r.a.Open(ctx, key)
+	object, err := x.r.a.OpenRange(ctx, key)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
 		return nil, errGone

@@ -2,6 +2,7 @@ package compact
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math"
@@ -18,8 +19,10 @@ type ItemReader interface {
 	Row(ctx context.Context, key string) (index.Entry, error)
 	// Readable tells why an item that Row found cannot be read.
 	Readable(item index.Item) error
-	// Open opens the item at key, whose bytes can then be read also when it is replaced or deleted.
-	Open(ctx context.Context, key string) (*repo.Object, error)
+	// Sound reports whether a range can be read of an item that Readable says is damaged.
+	Sound(ctx context.Context, key string, off, n int64) error
+	// OpenRange opens the item at key, whose bytes can then be read also when it is replaced or deleted.
+	OpenRange(ctx context.Context, key string) (*repo.Object, error)
 }
 
 var _ ItemReader = (*repo.Access)(nil)
@@ -52,8 +55,8 @@ func (g *Gathering) Begin() error {
 }
 
 // Gather checks ranges, which are its own from then on, against permissions and index, before the first byte is read. What is wrong
-// with one of them is a *PlanError of operation 0: permissions first, in the order of the ranges, then whether the items are there, can be
-// read, and have the bytes. A range of no bytes is inside of each item. What it reads later is what it has checked:
+// with one of them is a *PlanError of operation 0: permissions first, in the order of the ranges, then whether the items are there, have
+// the bytes, and these can be read. A range of no bytes is inside of each item. What it reads later is what it has checked:
 // else, as an item was replaced or deleted meanwhile, Read fails.
 func Gather(ctx context.Context, from ItemReader, ranges []Range) (*Gathering, error) {
 	g := &Gathering{ctx: ctx, from: from, ranges: ranges, refs: make(map[string]string)}
@@ -75,6 +78,9 @@ func Gather(ctx context.Context, from ItemReader, ranges []Range) (*Gathering, e
 		if err := g.add(i, item.Size); err != nil {
 			return nil, err
 		}
+		if err := g.readable(item, ranges[i]); err != nil {
+			return nil, wrongRange(i, ranges[i], err)
+		}
 	}
 	return g, nil
 }
@@ -83,7 +89,15 @@ func wrongRange(i int, r Range, err error) *PlanError {
 	return &PlanError{Range: i, Key: r.Key, Offset: r.Offset, Want: r.Length, Err: err}
 }
 
-// look finds an item that can be read.
+// readable tells why a range, whose offset is from the start, cannot be read.
+func (g *Gathering) readable(item index.Item, r Range) error {
+	if item.Flags&index.FlagDamaged == 0 || r.Length == 0 {
+		return nil
+	}
+	return g.from.Sound(g.ctx, r.Key, r.Offset, r.Length)
+}
+
+// look finds an item.
 func (g *Gathering) look(key string) (index.Item, error) {
 	entry, err := g.from.Row(g.ctx, key)
 	switch {
@@ -92,7 +106,10 @@ func (g *Gathering) look(key string) (index.Item, error) {
 	case entry.Dir:
 		return index.Item{}, repo.ErrIsDir
 	}
-	return entry.Item, g.from.Readable(entry.Item)
+	if err := g.from.Readable(entry.Item); !errors.Is(err, repo.ErrDamaged) {
+		return entry.Item, err
+	}
+	return entry.Item, nil // it depends on the range
 }
 
 // add counts range i, of an item of so many bytes. Its offset becomes that from the start.
@@ -165,7 +182,7 @@ func (g *Gathering) open(key string) error {
 		return nil
 	}
 	g.Close()
-	object, err := g.from.Open(g.ctx, key)
+	object, err := g.from.OpenRange(g.ctx, key)
 	if err != nil {
 		return err
 	}

@@ -22,9 +22,9 @@ type counted struct {
 	opened []string
 }
 
-func (c *counted) Open(ctx context.Context, key string) (*repo.Object, error) {
+func (c *counted) OpenRange(ctx context.Context, key string) (*repo.Object, error) {
 	c.opened = append(c.opened, key)
-	return c.Access.Open(ctx, key)
+	return c.Access.OpenRange(ctx, key)
 }
 
 func gather(t *testing.T, from compact.ItemReader, ranges ...compact.Range) *compact.Gathering {

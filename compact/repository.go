@@ -17,13 +17,14 @@ import (
 type access interface {
 	rights
 	target
-	Open(ctx context.Context, key string) (*repo.Object, error)
+	OpenRange(ctx context.Context, key string) (*repo.Object, error)
 }
 
 // rights are looked at before anything is read or made.
 type rights interface {
 	May(key, letters string) error
 	Readable(item index.Item) error
+	Sound(ctx context.Context, key string, off, n int64) error
 }
 
 // target takes what a plan makes: space first, then the items' bytes, then all in one commit.

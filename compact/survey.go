@@ -91,6 +91,9 @@ func (r *run) surveyOperation(s *survey, i int, op *Operation) error {
 			err.Operation, err.Range = i, j
 			return err
 		}
+		if err := r.sound(last.item, rng, op.Frame); err != nil {
+			return &PlanError{Operation: i, Range: j, Key: rng.Key, Offset: rng.Offset, Err: err}
+		}
 	}
 	s.read += op.reads()
 	for _, key := range op.Deletes {
@@ -204,12 +207,24 @@ func (r *run) look(s *survey, key string, i, j int) (*source, error) {
 	return src, nil
 }
 
-// readable tells whether src can be read.
+// readable tells whether src can be read, or sound ranges of it.
 func (r *run) readable(src *source) error {
 	if !src.found {
 		return repo.ErrNotFound
 	}
-	return r.a.Readable(src.item)
+	if err := r.a.Readable(src.item); !errors.Is(err, repo.ErrDamaged) {
+		return err
+	}
+	return nil // see sound
+}
+
+// sound tells whether a range can be read of an item that may be known to be damaged. Who compacts such an item keeps what is left of it.
+func (r *run) sound(item index.Item, rng Range, frame Frame) error {
+	if item.Flags&index.FlagDamaged == 0 || rng.Length == 0 {
+		return nil
+	}
+	start, end := bounds(item.Size, rng, frame)
+	return r.a.Sound(r.ctx, rng.Key, start, end-start)
 }
 
 // checkRange tests a range against the size of its item.
@@ -234,6 +249,16 @@ func resolve(size int64, rng Range) (start int64, ok bool) {
 		return rng.Offset, true
 	}
 	return size + rng.Offset, size+rng.Offset >= 0
+}
+
+// bounds returns the position of a range in an item of so many bytes, with the length in front of a blob.
+func bounds(size int64, rng Range, frame Frame) (start, end int64) {
+	start, _ = resolve(size, rng)
+	end = start + rng.Length
+	if frame == VGerPack {
+		start -= prefixSize
+	}
+	return start, end
 }
 
 // surveyName checks whether the output may be stored under its name.

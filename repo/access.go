@@ -203,6 +203,17 @@ func (a *Access) OpenRange(ctx context.Context, key string) (*Object, error) {
 	return object, nil
 }
 
+// Sound reports whether n bytes from off can be read of an item that is known to be damaged: ErrDamaged if not.
+func (a *Access) Sound(ctx context.Context, key string, off, n int64) error {
+	object, err := a.OpenRange(ctx, key)
+	if err != nil {
+		return err
+	}
+	defer object.Close() // it was only read
+	_, err = object.Section(off, n)
+	return err
+}
+
 // open is openAny but for what is known to be damaged: that is served only while it is to be salvaged, as it lies.
 func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 	object, err := r.openAny(ctx, key)

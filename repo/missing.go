@@ -264,7 +264,7 @@ func (a *Access) row(ctx context.Context, key string, recall bool) (index.Entry,
 	return entry, err
 }
 
-// Readable tells why an item that Row found cannot be read: ErrNotFound, ErrDamaged.
+// Readable tells why an item that Row found cannot be read: ErrNotFound, ErrDamaged. Of one that is damaged, sections may still be Sound.
 func (a *Access) Readable(item index.Item) error {
 	switch {
 	case item.Flags&index.FlagMissing != 0:
