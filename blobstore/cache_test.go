@@ -76,7 +76,7 @@ func TestVerifyAndThePageCache(t *testing.T) {
 		content := random(1, 20<<20+100)
 		ref := blobstore.TrailedRefOf(goldenName)
 		if trailed {
-			if err := os.WriteFile(blobPath(dir, ref), appendTrailer(content, nil, infoOf(content)), 0o600); err != nil {
+			if err := os.WriteFile(blobPath(dir, ref), blobstore.AppendTrailer(content, nil, infoOf(content)), 0o600); err != nil {
 				t.Fatal(err)
 			}
 		} else {

@@ -193,7 +193,7 @@ func TestUncheckedUntilScrubbed(t *testing.T) {
 	for _, size := range checkedSizes[1:] {
 		content := random(uint64(size), size)
 		ref := blobstore.TrailedRefOf(fmt.Sprintf("%030x00", size))
-		if err := os.WriteFile(blobPath(dir, ref), appendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
+		if err := os.WriteFile(blobPath(dir, ref), blobstore.AppendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
 			t.Fatal(err)
 		}
 		wantContent(t, s, ref, content)
@@ -243,7 +243,7 @@ func TestDamageBesideThePayload(t *testing.T) {
 	content := random(7, block+100)
 	label := func() ([]byte, error) { return []byte("label"), nil }
 	trailed := blobstore.TrailedRefOf(goldenName)
-	if err := os.WriteFile(blobPath(dir, trailed), appendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
+	if err := os.WriteFile(blobPath(dir, trailed), blobstore.AppendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	scrub := blobstore.Check{Want: infoOf(content), Label: label}
@@ -347,7 +347,7 @@ func TestSizeContradicts(t *testing.T) {
 	s := open(t, dir, nil)
 	content := random(1, 50)
 	trailed := blobstore.TrailedRefOf(goldenName)
-	if err := os.WriteFile(blobPath(dir, trailed), appendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
+	if err := os.WriteFile(blobPath(dir, trailed), blobstore.AppendTrailer(bytes.Clone(content), []byte("label"), infoOf(content)), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for name, ref := range map[string]blobstore.Ref{"format 1": trailed, "format 2": mustPut(t, s, string(content), "label")} {
@@ -430,7 +430,7 @@ func TestNewerFormats(t *testing.T) {
 		binary.LittleEndian.PutUint32(b[header:], crc(b[:header]))
 		return b
 	}
-	trailer := appendTrailer(bytes.Clone(content), nil, infoOf(content))
+	trailer := blobstore.AppendTrailer(bytes.Clone(content), nil, infoOf(content))
 	trailer[len(trailer)-16] = 2
 	binary.LittleEndian.PutUint32(trailer[len(trailer)-12:], crc(trailer[len(content):len(trailer)-12]))
 	tests := map[string]struct {

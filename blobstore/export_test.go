@@ -13,7 +13,8 @@ const (
 )
 
 var (
-	ParseTrailer = parseTrailer
+	ParseTrailer  = parseTrailer
+	AppendTrailer = appendTrailer
 )
 
 // NewGroupSync returns the wait of a groupSync.

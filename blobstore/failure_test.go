@@ -54,8 +54,20 @@ func (r *records) story(s *blobstore.Store) error {
 	if err := s.Settle(settled); err != nil {
 		return err
 	}
-	if _, err := store(20_000); err != nil { // never settled
+	unsettledLarge, err := store(20_000) // never settled
+	if err != nil {
 		return err
+	}
+	for _, commit := range []bool{true, false} {
+		content := r.items[unsettledLarge]
+		file, err := s.Replace(context.Background(), unsettledLarge, infoOf(content), nil, bytes.NewReader(content))
+		if err == nil && commit {
+			err = file.Commit()
+		}
+		if err != nil {
+			return err
+		}
+		file.Discard()
 	}
 	refused, err := put(s, r.content(10), "the index refuses this one")
 	if err != nil {

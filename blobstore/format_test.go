@@ -23,22 +23,9 @@ const (
 	goldenName    = "0199f3a1b2c4000102030405060708ff"
 )
 
-// appendTrailer appends what follows the payload in a file of format 1.
-func appendTrailer(b, label []byte, info blobstore.Info) []byte {
-	start := len(b)
-	b = append(b, label...)
-	b = binary.LittleEndian.AppendUint32(b, uint32(len(label)))
-	b = binary.LittleEndian.AppendUint64(b, uint64(info.Size))
-	b = append(b, info.BLAKE3[:]...)
-	b = binary.LittleEndian.AppendUint16(b, 1)
-	b = binary.LittleEndian.AppendUint16(b, 0)
-	b = binary.LittleEndian.AppendUint32(b, crc32.Checksum(b[start:], crc32.MakeTable(crc32.Castagnoli)))
-	return append(b, "PHBLOB\r\n"...)
-}
-
 // TestGolden1 reads a file of format 1, as every later version must, and makes the checksums beside it that a scrub makes.
 func TestGolden1(t *testing.T) {
-	want := golden(t, "format1.blob", appendTrailer([]byte(goldenPayload), []byte(goldenLabel), infoOf([]byte(goldenPayload))))
+	want := golden(t, "format1.blob", blobstore.AppendTrailer([]byte(goldenPayload), []byte(goldenLabel), infoOf([]byte(goldenPayload))))
 	s, dir := newStore(t)
 	ref := blobstore.TrailedRefOf(goldenName)
 	if err := os.WriteFile(blobPath(dir, ref), want, 0o600); err != nil {
@@ -111,7 +98,7 @@ func golden(t *testing.T, name string, made []byte) []byte {
 // TestTrailerLayout spells out the trailer as doc.go does.
 func TestTrailerLayout(t *testing.T) {
 	info := blobstore.Info{Size: 0x0102030405, BLAKE3: [32]byte{0xaa, 31: 0xbb}}
-	got := appendTrailer(nil, []byte("abc"), info)
+	got := blobstore.AppendTrailer(nil, []byte("abc"), info)
 	want := append([]byte("abc\x03\x00\x00\x00\x05\x04\x03\x02\x01\x00\x00\x00"), info.BLAKE3[:]...)
 	want = append(want, 1, 0, 0, 0)
 	want = binary.LittleEndian.AppendUint32(want, crc32.Checksum(want, crc32.MakeTable(crc32.Castagnoli)))
@@ -124,7 +111,7 @@ func TestTrailerLayout(t *testing.T) {
 func TestParseTrailer(t *testing.T) {
 	payload := []byte("payload")
 	whole := func(label string) []byte {
-		return appendTrailer(bytes.Clone(payload), []byte(label), infoOf(payload))
+		return blobstore.AppendTrailer(bytes.Clone(payload), []byte(label), infoOf(payload))
 	}
 	// at changes one byte of the fixed part, and puts the checksum right again.
 	at := func(offset int, value byte) []byte {
@@ -177,7 +164,7 @@ func TestParseTrailer(t *testing.T) {
 // FuzzParseTrailer: what parses is what was made in format 1, and nothing is copied.
 func FuzzParseTrailer(f *testing.F) {
 	for _, label := range []string{"", "label", strings.Repeat("l", blobstore.MaxLabel)} {
-		f.Add(appendTrailer([]byte("payload"), []byte(label), infoOf([]byte("payload"))))
+		f.Add(blobstore.AppendTrailer([]byte("payload"), []byte(label), infoOf([]byte("payload"))))
 	}
 	golden, err := os.ReadFile(filepath.Join("testdata", "format1.blob"))
 	if err != nil {
@@ -195,7 +182,7 @@ func FuzzParseTrailer(f *testing.F) {
 			}
 			return
 		}
-		trailer := appendTrailer(nil, label, info)
+		trailer := blobstore.AppendTrailer(nil, label, info)
 		if !bytes.Equal(file[info.Size:], trailer) {
 			t.Errorf("parsed %q, which encodes to %q", file, trailer)
 		}

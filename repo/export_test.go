@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"testing"
 
 	"packhouse/index"
@@ -23,6 +24,16 @@ func Redate(r *Repository) error { return r.redate(context.Background()) }
 
 // IndexOf is the repository's index.
 func IndexOf(r *Repository) *index.Index { return r.index }
+
+// RepairMarked repairs now what can be.
+func RepairMarked(ctx context.Context, r *Repository) error {
+	all := make(map[string]index.Entry)
+	err := r.Marked(ctx, func(e index.Entry) error {
+		all[e.Item.Ref] = e
+		return nil
+	})
+	return errors.Join(err, r.repairAll(ctx, all))
+}
 
 // Dir is the repository's directory.
 func Dir(r *Repository) string { return r.dir }

@@ -183,6 +183,9 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 		for i, m := range part {
 			r.quota.add(results[i].Delta, r.commit.counts(m.entry.Key, results[i].Delta))
 			r.logMark(m)
+			if m.set&(index.FlagDamaged|index.FlagMissing) != 0 {
+				r.repairs.add(m.entry)
+			}
 		}
 		n += len(part)
 	}

@@ -119,6 +119,7 @@ type Repository struct {
 	noticed      atomic.Int64              // items that requests found missing since the last sweep
 	salvage      atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
 	sweeps       sweeps
+	repairs      repairs
 	readOnlyDisk bool     // its file system takes no writes
 	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
 	inMemory     bool     // it is an overlay
@@ -235,6 +236,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	}
 	r.sweeps.init()
 	r.vacuum.short = make(chan struct{}, 1)
+	r.repairs.init()
 	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
 		err = r.load(ctx)
 	}
@@ -261,6 +263,7 @@ func (r *Repository) start() {
 	r.stop = stop
 	r.background.Go(func() { r.reclaim(ctx) })
 	r.background.Go(func() { r.vacuumWhenShort(ctx) })
+	r.background.Go(func() { r.repairMarked(ctx) })
 	r.startSweeps(ctx)
 }
 
