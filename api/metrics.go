@@ -119,6 +119,8 @@ type repositories struct{ set *datadir.Set }
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
+	scrubbed, unverified *prometheus.Desc
+
 	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
 	items:    describe("items", "Items in the repository."),
@@ -137,6 +139,9 @@ var repositoryMetrics = struct {
 	damagedIndex: describe("index_damaged", "1 if the index is damaged; requests that do not need the damaged part are served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
 	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
+
+	scrubbed:   describe("scrubbed_bytes", "Bytes that scrubs have read and compared, of those that are there."),
+	unverified: describe("oldest_unverified_seconds", "Every byte was read by a scrub, or written, after that; in seconds since 1970; 0 for an empty repository."),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until the client's index arrives."),
@@ -158,7 +163,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
-		m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
+		m.scrubbed, m.unverified, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -197,6 +202,10 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		if !usage.LastBackup.IsZero() {
 			backup = float64(usage.LastBackup.UnixMilli()) / 1000
 		}
+		scrubs, unverified := r.Coverage(), 0.0
+		if !scrubs.Oldest.IsZero() {
+			unverified = float64(scrubs.Oldest.UnixMilli()) / 1000
+		}
 		inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
 		for _, sample := range []struct {
 			desc  *prometheus.Desc
@@ -209,6 +218,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
 			{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
 			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
+			{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified},
 		} {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}

@@ -76,7 +76,8 @@ type scrub struct {
 	bytes     atomic.Int64
 	total     Progress
 	job       *Job
-	budget    int64  // bytes
+	budget    int64 // bytes
+	round     *repo.Round
 	lastKey   string // looked at
 	exhausted bool   // the budget is
 	failures  int    // items in a row that could not be read
@@ -132,6 +133,9 @@ const scrubBatch = 256
 // walk verifies items from behind a key until the budget is used up.
 func (s *scrub) walk(ctx context.Context, after string) error {
 	s.lastKey = after
+	s.round = s.r.BeginRound(after)
+	all := false
+	defer func() { s.round.End(all) }()
 	for {
 		batch, err := s.list(ctx)
 		if err != nil {
@@ -139,6 +143,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 		}
 		if len(batch) == 0 {
 			s.lastKey = "" // the end
+			all = true
 			return nil
 		}
 		for _, entry := range batch {
@@ -174,7 +179,7 @@ func (s *scrub) item(ctx context.Context, entry index.Entry) error {
 	}
 	before := s.bytes.Load()
 	// Also one that is marked already: what is whole again, is served again.
-	err := s.r.Verify(ctx, entry, func(n int64) error {
+	err := s.round.Verify(ctx, entry, func(n int64) error {
 		if err := s.e.throttle(ctx, n, true); err != nil {
 			return err
 		}

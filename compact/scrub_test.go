@@ -94,6 +94,9 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 			t.Errorf("%s: got %+v, %v, want marked %v", key, entry, err, marked)
 		}
 	}
+	if c := p.repo.Coverage(); c.Items != 3 || !c.Oldest.Equal(p.repo.Created()) {
+		t.Errorf("what was read: got %+v, want all but k1", c)
+	}
 	if _, err := p.get("k3"); !errors.Is(err, repo.ErrCorrupt) {
 		t.Errorf("k3: got %v, want ErrCorrupt", err)
 	}
@@ -107,6 +110,11 @@ func TestScrubGoesOnBehindBadSector(t *testing.T) {
 	}
 	bad.Clear()
 	p.want("k1", "body 1")
+	before := time.Now().Add(p.offset).Truncate(time.Millisecond)
+	p.scrub(0)
+	if c := p.repo.Coverage(); c.Items != 4 || c.Oldest.Before(before) || !c.Since.Equal(c.Oldest) {
+		t.Errorf("what was read: got %+v, want all since %v", c, before)
+	}
 }
 
 // A disk that gives nothing at all ends the scrub, which says so and what it met.

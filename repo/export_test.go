@@ -68,3 +68,19 @@ func CommitBytes(t testing.TB, r *Repository) (counted, reserved, stored int64) 
 
 // DeletePart is how many items DeleteAll removes in one transaction.
 const DeletePart = deletePart
+
+// CoverageParts is how many ranges the record of what was verified has at most.
+const CoverageParts = coverageParts
+
+// VerifiedAt is when the record says that the item of a key was verified, Unix ms, and how many ranges the record has.
+func VerifiedAt(r *Repository, key string) (at int64, parts int) {
+	r.coverage.mu.Lock()
+	defer r.coverage.mu.Unlock()
+	all := r.coverage.record.Parts
+	for _, p := range all {
+		if !behind(key, p.Last) {
+			return p.At, len(all)
+		}
+	}
+	panic("the last part has all keys")
+}

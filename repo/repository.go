@@ -120,6 +120,7 @@ type Repository struct {
 	salvage      atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
 	sweeps       sweeps
 	repairs      repairs
+	coverage     coverage
 	readOnlyDisk bool     // its file system takes no writes
 	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
 	inMemory     bool     // it is an overlay
@@ -318,6 +319,9 @@ func (r *Repository) load(ctx context.Context) error {
 
 // loadCounters ends load.
 func (r *Repository) loadCounters() (err error) {
+	if err := r.loadCoverage(); err != nil {
+		return errors.Join(err, r.blobs.Close())
+	}
 	if _, _, err := r.ownQuota(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}

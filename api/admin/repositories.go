@@ -23,6 +23,7 @@ type Repository struct {
 	Usage   Usage     `json:"usage"`
 	Health  Health    `json:"health"`
 	Log     Log       `json:"log"`
+	Scrubs  Scrubs    `json:"scrubs"`
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
@@ -62,6 +63,14 @@ type Log struct {
 	Live        int64 `json:"live_bytes"`   // their sizes
 }
 
+// Scrubs is what scrubs have read of a repository.
+type Scrubs struct {
+	Items  int64      `json:"items"` // that were read, of those that are there
+	Bytes  int64      `json:"bytes"`
+	Since  *time.Time `json:"since"`             // when the scrub began that read the first of them; null: nothing was read
+	Oldest *time.Time `json:"oldest_unverified"` // every byte was read, or written, after that; null: there is none
+}
+
 // Health tells whether a repository can be written to, and the reason if it cannot.
 type Health struct {
 	Writable bool       `json:"writable"`
@@ -83,6 +92,7 @@ func describeRepository(name string, r *repo.Repository) Repository {
 		Log:    Log{Segments: l.Segments, Bytes: l.Bytes, PendingRows: l.PendingRows},
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
 	}
+	d.Scrubs = describeScrubs(r.Coverage())
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
 	}
@@ -96,6 +106,17 @@ func describeRepository(name string, r *repo.Repository) Repository {
 		d.Usage.LastBackup = &u.LastBackup
 	}
 	return d
+}
+
+func describeScrubs(c repo.Coverage) Scrubs {
+	s := Scrubs{Items: c.Items, Bytes: c.Bytes}
+	if !c.Since.IsZero() {
+		s.Since = &c.Since
+	}
+	if !c.Oldest.IsZero() {
+		s.Oldest = &c.Oldest
+	}
+	return s
 }
 
 // unopened is a repository that is there and cannot be used now.

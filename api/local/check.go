@@ -80,6 +80,9 @@ const verifyBatch = 256
 // verify reads every item.
 func (c *checker) verify(ctx context.Context) error {
 	said, after := int64(0), ""
+	round := c.r.BeginRound("")
+	all := false
+	defer func() { round.End(all) }()
 	for {
 		var batch []index.Entry
 		enough := errors.New("enough")
@@ -94,7 +97,7 @@ func (c *checker) verify(ctx context.Context) error {
 			return err
 		}
 		for _, entry := range batch {
-			if err := c.item(ctx, entry); err != nil {
+			if err := c.item(ctx, round, entry); err != nil {
 				return err
 			}
 			if c.event.Bytes-said >= progressStep {
@@ -108,6 +111,7 @@ func (c *checker) verify(ctx context.Context) error {
 			return c.problem("items after these cannot be found: " + damage.Err.Error())
 		}
 		if len(batch) < verifyBatch {
+			all = true
 			return nil
 		}
 		after = batch[len(batch)-1].Key
@@ -115,9 +119,9 @@ func (c *checker) verify(ctx context.Context) error {
 }
 
 // item reads one item, which may have been marked as damaged before.
-func (c *checker) item(ctx context.Context, entry index.Entry) error {
+func (c *checker) item(ctx context.Context, round *repo.Round, entry index.Entry) error {
 	c.event.Bytes += entry.Item.Size
-	err := c.r.Verify(ctx, entry, nil)
+	err := round.Verify(ctx, entry, nil)
 	switch {
 	case errors.Is(err, repo.ErrLoss), err != nil && entry.Item.Flags&index.FlagMissing != 0:
 		return nil // said already

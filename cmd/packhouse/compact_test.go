@@ -60,7 +60,10 @@ func TestCompaction(t *testing.T) {
 		t.Fatal(err)
 	}
 	call(1, `operation 1, range 0 \(packs/b\)`, here("compact", "--plan", bad, "--wait")...)
+	info := []string{"repo", "info", "laptop", "-d", data}
+	call(0, `(?m)^scrubbed +nothing yet; oldest unverified byte: from 20`, info...)
 	call(0, `done: 2 items, 8 bytes read, 0 damaged`, here("scrub", "--wait")...)
+	call(0, `(?m)^scrubbed +2 of 2 items, 8 bytes of 8 bytes, since (20\S+); oldest unverified byte: from 20`, info...)
 
 	// From afar, with the token.
 	t.Setenv("PACKHOUSE_TOKEN", s.token)

@@ -140,6 +140,7 @@ func showRepository(s streams, r *client.Repository) error {
 		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
 		{"history", changes(r)},
 		{"unverified", unverified(r)},
+		{"scrubbed", scrubbed(r)},
 		{"last backup", backup},
 		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s; %d rows not in the index file yet",
 			r.Log.Segments, terminal.Bytes(r.Log.Bytes), r.Log.Items, terminal.Bytes(r.Log.Live), r.Log.PendingRows)},
@@ -172,6 +173,20 @@ func unverified(r *client.Repository) string {
 		return ""
 	}
 	return fmt.Sprintf("%d items, %s; the next scrub reads them", r.Usage.Unverified, terminal.Bytes(r.Usage.UnverifiedBytes))
+}
+
+// scrubbed says what was read, and since when nothing may have been.
+func scrubbed(r *client.Repository) string {
+	c := r.Scrubs
+	if c.Oldest == nil {
+		return ""
+	}
+	oldest := c.Oldest.Local().Format(time.RFC3339)
+	if c.Since == nil {
+		return "nothing yet; oldest unverified byte: from " + oldest
+	}
+	return fmt.Sprintf("%d of %d items, %s of %s, since %s; oldest unverified byte: from %s", c.Items, r.Usage.Items,
+		terminal.Bytes(c.Bytes), terminal.Bytes(r.Usage.Bytes), c.Since.Local().Format(time.RFC3339), oldest)
 }
 
 func repoCreate(s streams, f *adminFlags) *cobra.Command {
