@@ -26,6 +26,7 @@ const InternalError = "internal server error; see the server's log"
 // Texts that dialects send for damaged and missing items; they name the command that helps.
 const (
 	DamagedText = `the stored bytes are damaged; with "packhouse repo salvage" the server's administrator can have them sent as they are`
+	NewerText   = `a newer version of the server stored this, and this one cannot read it; tell the server's administrator to start that version again`
 	LossText    = `too many files of this repository are missing; tell the server's administrator: "packhouse check" names them`
 )
 

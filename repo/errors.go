@@ -32,6 +32,7 @@ var (
 	ErrAlgorithm          = digest.ErrUnsupported                                                          // a hash nobody knows
 	ErrCorrupt            = blobstore.ErrCorrupt                                                           // our stored bytes are damaged
 	ErrDamaged            = errors.New("item is damaged")                                                  // an ErrCorrupt: the bytes of one item, see Repository.Salvage
+	ErrNewer              = blobstore.ErrNewer                                                             // stored by a newer version, so nothing is known of its bytes
 	ErrLoss               = errors.New("files are missing")                                                // more than is believed to be lost; see LossError
 	ErrReadOnly           = errors.New("repository is read-only after a disk error")                       // see Repository.Health
 	ErrReadOnlyDisk error = readOnlyDiskError{}                                                            // reading goes on, and locks are kept in memory
@@ -46,7 +47,7 @@ var (
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,
-	ErrDamaged, ErrLoss, ErrCorrupt, ErrReadOnly, ErrReadOnlyDisk, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
+	ErrDamaged, ErrNewer, ErrLoss, ErrCorrupt, ErrReadOnly, ErrReadOnlyDisk, ErrNoSpace, ErrBusy, ErrForeign, ErrDialect, ErrDetached,
 }
 
 // QuotaError is an ErrQuota with its figures, in bytes.

@@ -51,6 +51,7 @@ var kinds = []struct {
 	{repo.ErrTooLarge, http.StatusRequestEntityTooLarge, "too-large"},
 	{repo.ErrRange, http.StatusUnprocessableEntity, "range"},
 	{repo.ErrAlgorithm, http.StatusBadRequest, "algorithm"},
+	{repo.ErrNewer, http.StatusUnprocessableEntity, "newer"},
 	{repo.ErrLoss, http.StatusServiceUnavailable, "loss"},
 	{repo.ErrDamaged, http.StatusUnprocessableEntity, "damaged"},
 	{repo.ErrCorrupt, http.StatusUnprocessableEntity, "corrupt"},

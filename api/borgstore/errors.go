@@ -35,6 +35,7 @@ var errorTable = api.ErrorTable{
 	{Err: repo.ErrRange, Status: http.StatusRequestedRangeNotSatisfiable},
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest},
 	{Err: repo.ErrDamaged, Status: http.StatusPreconditionFailed, Text: api.DamagedText},
+	{Err: repo.ErrNewer, Status: http.StatusPreconditionFailed, Text: api.NewerText},
 	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes are damaged; see the server's log"},
 	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: the repository can be read but not written"},

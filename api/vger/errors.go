@@ -55,6 +55,7 @@ var table = api.ErrorTable{
 	{Err: repo.ErrAlgorithm, Status: http.StatusBadRequest, Text: "unsupported hash algorithm"},
 	// Not repeated, and not taken for a pack that is not there.
 	{Err: repo.ErrDamaged, Status: http.StatusUnprocessableEntity, Text: api.DamagedText},
+	{Err: repo.ErrNewer, Status: http.StatusUnprocessableEntity, Text: api.NewerText},
 	{Err: repo.ErrLoss, Status: http.StatusServiceUnavailable, Text: api.LossText},
 	{Err: repo.ErrCorrupt, Status: http.StatusInternalServerError, Text: "the stored bytes of this object are damaged; tell the server's administrator"},
 	{Err: repo.ErrReadOnlyDisk, Status: http.StatusForbidden, Text: "the server's file system is read-only: objects can be read but not written"},

@@ -39,8 +39,10 @@ func TestStates(t *testing.T) {
 			{"HEAD", plain, func(i stateItem) string { return i.call("HEAD", i.key, "", nil) }, "200", "404", "200"},
 			{"listing", plain, stateItem.listed, "listed", "not listed", "listed"},
 			{"hash", plain, borgHash, "200 right", "404", "200 wrong"},
-			{"plan", plain, borgDefrag, "200", "404", "416 salvage"},
-			{"gather", plain, borgGather, "200", "404", "412 salvage"},
+			{"plan", plain, stateItem.defrag, "200", "404", "200"},
+			{"plan with the wrong byte", plain, func(i stateItem) string { return i.last().defrag() }, "200", "404", "416 salvage"},
+			{"gather", plain, stateItem.gather, "200", "404", "200"},
+			{"gather with the wrong byte", plain, func(i stateItem) string { return i.last().gather() }, "200", "404", "412 salvage"},
 			{"PUT same", plain, func(i stateItem) string { return i.call("POST", i.key, i.body, nil) + i.after() }, "200, then 200 right, counted", "200, then 200 right, counted", "200, then 200 right, counted"},
 			{"PUT other", plain, func(i stateItem) string { return i.call("POST", i.key, "other", nil) + i.after() }, "200, then 200, counted", "200, then 200, counted", "200, then 200, counted"},
 			{"PUT same without W", strict, func(i stateItem) string { return i.call("POST", i.key, i.body, nil) + i.after() }, "200, then 200 right, counted", "200, then 200 right, counted", "200, then 200 right, counted"},
@@ -68,7 +70,7 @@ func TestStates(t *testing.T) {
 			for state, want := range map[string]string{
 				"good": row.good, "missing": row.missing, "damaged": row.damaged, "good-log": row.good, "damaged-log": row.damaged,
 			} {
-				if row.name == "range" && state == "damaged-log" {
+				if state == "damaged-log" && (row.name == "range" || dialect == "borgstore" && (row.name == "plan" || row.name == "gather")) {
 					continue // it is checked whole: see the row below
 				}
 				t.Run(dialect+"/"+row.name+"/"+state, func(t *testing.T) {
@@ -108,6 +110,7 @@ type statesServer struct {
 type stateItem struct {
 	*statesServer
 	dialect, name, key, body string
+	off                      int // of what defrag and gather read
 }
 
 // call sends a request and tells the status and, where it says something, the answer.
@@ -259,7 +262,7 @@ func (i stateItem) listed() string {
 
 func borgItem(s *statesServer, name, content string) stateItem {
 	s.t.Helper()
-	i := stateItem{s, "borgstore", name, "/packs/x", content}
+	i := stateItem{s, "borgstore", name, "/packs/x", content, 0}
 	i.want(200, "POST", "/?cmd=create", "")
 	i.want(200, "POST", i.key, i.body)
 	return i
@@ -285,14 +288,20 @@ func borgHash(i stateItem) string {
 	return "200 wrong"
 }
 
-func borgDefrag(i stateItem) string {
-	i.t.Helper()
-	return i.call("POST", "/?cmd=defrag&algorithm=sha256&namespace=packs", `[["packs/x",0,4]]`, nil)
+// last is the item of which defrag and gather read the last bytes, one of which is wrong when it is damaged, rather than the first.
+func (i stateItem) last() stateItem {
+	i.off = -4
+	return i
 }
 
-func borgGather(i stateItem) string {
+func (i stateItem) defrag() string {
 	i.t.Helper()
-	return i.call("POST", "/?cmd=gather", `[["packs/x",0,4]]`, nil)
+	return i.call("POST", "/?cmd=defrag&algorithm=sha256&namespace=packs", fmt.Sprintf(`[["packs/x",%d,4]]`, i.off), nil)
+}
+
+func (i stateItem) gather() string {
+	i.t.Helper()
+	return i.call("POST", "/?cmd=gather", fmt.Sprintf(`[["packs/x",%d,4]]`, i.off), nil)
 }
 
 func vgerItem(s *statesServer, name, content string) stateItem {
@@ -301,7 +310,7 @@ func vgerItem(s *statesServer, name, content string) stateItem {
 	pack = append(pack, content...)
 	sum := blake2b.Sum256(pack)
 	digest := hex.EncodeToString(sum[:])
-	i := stateItem{s, "vger", name, "/packs/" + digest[:2] + "/" + digest, string(pack)}
+	i := stateItem{s, "vger", name, "/packs/" + digest[:2] + "/" + digest, string(pack), 0}
 	i.want(201, "POST", "?init", "")
 	i.want(201, "PUT", i.key, i.body)
 	return i
