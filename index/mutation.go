@@ -98,11 +98,12 @@ type MakeDir struct {
 // The root cannot be removed: ErrInvalid.
 type RemoveDir struct{ Key string }
 
-// Restore moves an item from the trash back to Key (empty: its old key) and creates missing parents. ErrNotFound if the row no longer
-// exists or has expired, ErrExists if there is an item at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and
+// Restore moves an item from the trash back to Key (empty: its old key) and creates missing parents. It is named by ID; or, with a Key, by
+// Ref, also if it has expired, and then it may be what is kept under Key, too. ErrNotFound if the row no longer exists or has expired, ErrExists if there is an item at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and
 // its flags, FlagExempt only with Exempt.
 type Restore struct {
 	ID     string
+	Ref    string
 	Key    string
 	Exempt bool  // as in Move
 	Limit  int64 // as in Put, also if the group takes something away
@@ -141,8 +142,11 @@ type ProvePlan struct {
 	Cause *Cause
 }
 
-// EndPlans closes all open plans, whose sources become ordinary items, and releases everything that is kept.
-type EndPlans struct{ Now time.Time }
+// EndPlans closes all open plans, whose sources become ordinary items, and releases everything that is kept, unless LeaveKept.
+type EndPlans struct {
+	Now       time.Time
+	LeaveKept bool
+}
 
 // ReturnKept makes what is kept under Key an item again, with FlagReturned. ErrNotFound if nothing is kept under it; ErrNotDir and
 // ErrIsDir as in Put.

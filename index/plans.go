@@ -208,6 +208,9 @@ func (t *tx) endPlans(m EndPlans) (r Result, err error) {
 			}
 		}
 	}
+	if m.LeaveKept {
+		return r, nil
+	}
 	released, err := t.releaseKept(ReleaseKept{Bytes: 1 << 62, Most: 1 << 30, Now: m.Now})
 	r.Items, r.Bytes = released.Items, released.Bytes
 	return r, err

@@ -104,3 +104,37 @@ func (x *Index) WriteTo(w io.Writer) (n int64, err error) {
 	}))
 	return n, withoutPath(err, x.dir)
 }
+
+// A RefPlace is where the bytes of a ref are.
+type RefPlace struct {
+	Item    bool     // an item has them
+	Removed *Removed // a row of the trash has, or of what is kept; nil: none
+	Kept    bool     // of what is kept
+}
+
+// PlaceOf finds where the bytes of a ref are; a zero RefPlace: they are gone.
+func (x *Index) PlaceOf(ref string) (p RefPlace, err error) {
+	err = x.view(func(b *view) error {
+		value := b.Bucket(bucketRefs).Get([]byte(ref))
+		if value == nil {
+			return nil
+		}
+		target, err := decodeRef(value)
+		if err != nil {
+			return err
+		}
+		switch target.in {
+		case inItems:
+			p.Item = true
+			return nil
+		case inKept:
+			kept, err := decodeKeptRow(target.row, b.Bucket(bucketKept).Get(target.row))
+			p.Kept, p.Removed = true, &kept.Removed
+			return err
+		}
+		removed, err := decodeRemoved(target.row, b.Bucket(bucketTrash).Get(target.row))
+		p.Removed = &removed
+		return err
+	})
+	return p, err
+}

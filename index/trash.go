@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -90,12 +91,18 @@ func (t *tx) nextRow(bucket bucketID, expires time.Time) ([]byte, error) {
 
 func (t *tx) restore(m Restore) (r Result, err error) {
 	row := trashRowOf(m.ID)
-	if row == nil {
+	if m.Ref != "" {
+		var in refPlace
+		if in, row, err = t.placeOf(m.Ref); err != nil {
+			return r, err
+		}
+		if in == inKept {
+			return t.restoreKept(m, row)
+		}
+	} else if row == nil {
 		return r, ErrNotFound
-	}
-	// What has expired may have lost its blob already.
-	if expires, err := trashExpiry(row); err != nil || expires.Before(m.Now) {
-		return r, errors.Join(ErrNotFound, err)
+	} else if expires, err := trashExpiry(row); err != nil || expires.Before(m.Now) {
+		return r, errors.Join(ErrNotFound, err) // what has expired may have lost its blob already
 	}
 	value := t.trash.Get(row)
 	if value == nil {
@@ -131,6 +138,38 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 		return r, err
 	}
 	return r, t.checkLimit(&record.item, m.Limit)
+}
+
+// placeOf is the row of the trash, or of what is kept, that has a ref: ErrNotFound if neither has.
+func (t *tx) placeOf(ref string) (in refPlace, row []byte, err error) {
+	value := t.refs.Get([]byte(ref))
+	if value == nil {
+		return in, nil, ErrNotFound
+	}
+	target, err := decodeRef(value)
+	if err == nil && target.in == inItems {
+		err = ErrNotFound
+	}
+	return target.in, bytes.Clone(target.row), err
+}
+
+// restoreKept is restore of what is kept under the key.
+func (t *tx) restoreKept(m Restore, row []byte) (r Result, err error) {
+	record, err := decodeKept(t.kept.Get(row))
+	if err != nil {
+		return r, err
+	}
+	if record.key != m.Key {
+		return r, ErrNotFound
+	}
+	if r.Previous, err = t.itemAt(m.Key); err != nil {
+		return r, err
+	}
+	if r.Previous != nil {
+		return r, ErrExists
+	}
+	r.Moved, err = t.giveBack(row, m.Now, m.Cause)
+	return r, err
 }
 
 func (t *tx) purge(m PurgeTrash) error {
