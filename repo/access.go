@@ -119,6 +119,13 @@ func (a *Access) Rows(ctx context.Context, o index.ListOptions, fn func(*index.R
 		return err
 	}
 	o.Present = true
+	every := fn
+	fn = func(row *index.Row) error {
+		if a.r.rollback.active.Load() != nil {
+			return a.r.Available()
+		}
+		return every(row)
+	}
 	if p := a.p.Permissions; o.Recursive && !p.AllowsBelow(o.Dir, "l") {
 		all, key := fn, make([]byte, 0, keys.Max)
 		fn = func(row *index.Row) error {

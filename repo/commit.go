@@ -206,7 +206,8 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		muts = append(muts, open...)
 	}
 	if b.whole {
-		muts = append(muts, index.EndPlans{Now: now})
+		// Where removed items have a grace time, what a compaction removed before has its own.
+		muts = append(muts, index.EndPlans{Now: now, LeaveKept: a.r.grace.Load() > 0})
 	}
 	limits := a.limits(b)
 	for i, put := range b.Puts {

@@ -84,3 +84,13 @@ func VerifiedAt(r *Repository, key string) (at int64, parts int) {
 	}
 	panic("the last part has all keys")
 }
+
+// PurgeRow removes one row of the trash for good.
+func PurgeRow(r *Repository, id string) error {
+	row, err := r.index.Removed(id)
+	if err != nil {
+		return err
+	}
+	_, err = r.purge(context.Background(), []index.Removed{row})
+	return err
+}

@@ -2,6 +2,9 @@ package repo
 
 import (
 	"context"
+	"fmt"
+	"path/filepath"
+	"strconv"
 	"time"
 
 	"packhouse/index"
@@ -44,6 +47,54 @@ func (r *Repository) Changes(ctx context.Context, fn func(index.Change) error) e
 	}, fn)
 }
 
+// metaHistorySince is the name of the meta value that says since when each change is recorded, and none was forgotten; Unix ms, decimal. Where
+// nothing is recorded there is none.
+const metaHistorySince = "history since"
+
+// setGrace changes the grace time, with which the history begins and ends.
+func (r *Repository) setGrace(grace time.Duration) {
+	since, err := r.HistorySince()
+	if err == nil && grace <= 0 && !since.IsZero() {
+		err = r.setHistorySince(nil) // before the first change that is not recorded
+	}
+	r.grace.Store(int64(grace))
+	if now := r.env.Now(); err == nil && grace > 0 && (since.IsZero() || since.After(now)) {
+		err = r.setHistorySince(&now)
+	}
+	if err != nil {
+		r.env.Logger.Warn("since when changes are recorded could not be noted", "repository", filepath.Base(r.dir), "error", err)
+	}
+}
+
+func (r *Repository) setHistorySince(at *time.Time) error {
+	if r.readOnlyDisk {
+		return nil
+	}
+	_, err := r.record(context.Background(), historySince(at))
+	return err
+}
+
+func historySince(at *time.Time) index.SetMeta {
+	m := index.SetMeta{Name: metaHistorySince}
+	if at != nil {
+		m.Value = []byte(strconv.FormatInt(at.UnixMilli()+1, 10)) // what was changed within the same millisecond is not known
+	}
+	return m
+}
+
+// HistorySince is the moment since which every change is recorded; zero: none is.
+func (r *Repository) HistorySince() (time.Time, error) {
+	value, err := r.index.Meta(metaHistorySince)
+	if err != nil || value == nil {
+		return time.Time{}, r.translate(err)
+	}
+	ms, err := strconv.ParseInt(string(value), 10, 64)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("meta value %s: %w", metaHistorySince, index.ErrCorrupt)
+	}
+	return time.UnixMilli(ms), nil
+}
+
 // forgetChanges removes the rows of the history that are older than the grace time.
 func (r *Repository) forgetChanges(ctx context.Context) error {
 	for {
@@ -53,7 +104,11 @@ func (r *Repository) forgetChanges(ctx context.Context) error {
 		if err != nil || !ok || !oldest.At.After(now) && !oldest.At.Before(before) {
 			return r.translate(err)
 		}
-		results, err := r.apply(ctx, index.ForgetChanges{Before: before, Now: now, Most: reclaimBatch})
+		muts := []index.Mutation{index.ForgetChanges{Before: before, Now: now, Most: reclaimBatch}}
+		if r.grace.Load() > 0 {
+			muts = append(muts, historySince(&before))
+		}
+		results, err := r.apply(ctx, muts...)
 		if err != nil || results[0].Items == 0 {
 			return err
 		}

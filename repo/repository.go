@@ -120,6 +120,7 @@ type Repository struct {
 	salvage      atomic.Int64              // until then damaged items are served, Unix ms; 0: they are not
 	sweeps       sweeps
 	repairs      repairs
+	rollback     rollback
 	coverage     coverage
 	readOnlyDisk bool     // its file system takes no writes
 	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
@@ -238,6 +239,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	r.sweeps.init()
 	r.vacuum.short = make(chan struct{}, 1)
 	r.repairs.init()
+	r.rollback.init()
 	if r.info, err = inItsPlace(fsys, dir, ix); err == nil {
 		err = r.load(ctx)
 	}
@@ -253,6 +255,10 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 		}
 		return r, nil
 	}
+	r.stop = func() {} // nothing goes on yet
+	if err := r.beginLeftRollback(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open repository: %w", err), r.Close())
+	}
 	r.disk.enlist(r)
 	r.start()
 	return r, nil
@@ -265,6 +271,7 @@ func (r *Repository) start() {
 	r.background.Go(func() { r.reclaim(ctx) })
 	r.background.Go(func() { r.vacuumWhenShort(ctx) })
 	r.background.Go(func() { r.repairMarked(ctx) })
+	r.background.Go(func() { r.finishRollbacks(ctx) })
 	r.startSweeps(ctx)
 }
 
@@ -384,7 +391,7 @@ func (r *Repository) Configure(settings Settings) {
 	default:
 		r.quota.setLimit(settings.Quota)
 	}
-	r.grace.Store(int64(settings.Grace))
+	r.setGrace(settings.Grace)
 	r.reserve.Store(settings.Reserve)
 	r.compactGrace.Store(int64(cmp.Or(settings.CompactGrace, DefaultCompactGrace)))
 	r.compactYoung.Store(int64(cmp.Or(settings.CompactYoung, DefaultCompactYoung)))
@@ -472,7 +479,9 @@ func (r *Repository) Close() error {
 
 // apply is the way into the index for all that clients and administrators change.
 func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index.Result, error) {
-	if err := r.writable(); err != nil {
+	r.rollback.gate.RLock()
+	defer r.rollback.gate.RUnlock()
+	if err := errors.Join(r.Available(), r.writable()); err != nil {
 		return nil, err
 	}
 	return r.record(ctx, muts...)

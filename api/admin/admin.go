@@ -86,6 +86,7 @@ var repositoryRoutes = []route{
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
 	{http.MethodGet, "history", administrator, "history", (*request).listHistory},
+	{http.MethodPost, "rollback", administrator, "rollback", (*request).rollBack},
 	{http.MethodGet, "trash", administrator, "trash", (*request).listTrash},
 	{http.MethodDelete, "trash", administrator, "empty-trash", (*request).emptyTrash},
 	{http.MethodPost, "trash/*/restore", administrator, "restore", (*request).restore},

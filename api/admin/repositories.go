@@ -24,6 +24,8 @@ type Repository struct {
 	Health  Health    `json:"health"`
 	Log     Log       `json:"log"`
 	Scrubs  Scrubs    `json:"scrubs"`
+	// History is the moment since which each change is recorded, and to which a rollback can go back; null: none is.
+	History *time.Time `json:"history_since"`
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
@@ -93,6 +95,9 @@ func describeRepository(name string, r *repo.Repository) Repository {
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
 	}
 	d.Scrubs = describeScrubs(r.Coverage())
+	if since, err := r.HistorySince(); err == nil && !since.IsZero() {
+		d.History = &since
+	}
 	if !h.Salvaged.IsZero() {
 		d.Health.Salvage = &h.Salvaged
 	}

@@ -32,7 +32,7 @@ If -d is the directory of a single repository, leave NAME out.`,
 		Args: cobra.MaximumNArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if since != "" {
-				at, err := timeOrAge(since)
+				at, err := timeOrAge("--since", since)
 				if err != nil {
 					return err
 				}
@@ -60,19 +60,21 @@ If -d is the directory of a single repository, leave NAME out.`,
 			})
 		},
 	}
-	cmd.Flags().StringVar(&since, "since", "", "only changes since this `time`: 2026-11-25T18:00:00Z, or as long ago as 24h or 7d")
+	cmd.Flags().StringVar(&since, "since", "", "only changes since this `time`: 2026-11-25T18:00:00Z, '2026-11-25 19:00', or as long ago as 24h or 7d")
 	cmd.Flags().StringVar(&filter.Principal, "principal", "", "only changes that this `user` asked for")
 	return cmd
 }
 
-// timeOrAge reads a time, or how long ago it was.
-func timeOrAge(text string) (time.Time, error) {
-	if at, err := time.Parse(time.RFC3339, text); err == nil {
-		return at, nil
+// timeOrAge reads the time of a flag, or how long ago it was.
+func timeOrAge(flag, text string) (time.Time, error) {
+	for _, layout := range []string{time.RFC3339Nano, "2006-01-02 15:04:05", "2006-01-02 15:04", time.DateOnly} {
+		if at, err := time.ParseInLocation(layout, text, time.Local); err == nil {
+			return at, nil
+		}
 	}
 	age, err := config.ParseDuration(text)
 	if err != nil {
-		return time.Time{}, usage("--since: %q is neither a time such as 2026-11-25T18:00:00Z nor a duration such as 24h or 7d", text)
+		return time.Time{}, usage("%s: %q is neither a time such as 2026-11-25T18:00:00Z or '2026-11-25 19:00' nor a duration such as 24h or 7d", flag, text)
 	}
 	return time.Now().Add(-age), nil
 }

@@ -45,6 +45,7 @@ the directory itself.
   packhouse repo info laptop --json
   packhouse repo plans laptop
   packhouse repo history laptop --since 24h
+  packhouse repo rollback laptop --to '2026-11-27 03:00'
   packhouse repo quota laptop 500G
   packhouse repo info -d /srv/backup/laptop
   packhouse repo salvage laptop --for 2h
@@ -55,7 +56,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 
@@ -161,10 +162,11 @@ func showRepository(s streams, r *client.Repository) error {
 
 // changes says how many changes are recorded.
 func changes(r *client.Repository) string {
-	if r.Usage.Changes == 0 {
-		return ""
+	if r.History == nil {
+		return "none is recorded: that needs a grace time"
 	}
-	return fmt.Sprintf("%d changes; packhouse repo history shows them", r.Usage.Changes)
+	return fmt.Sprintf("%d changes since %s; packhouse repo history shows them, packhouse repo rollback undoes them",
+		r.Usage.Changes, r.History.Local().Format(time.RFC3339))
 }
 
 // unverified says of how many items nothing is known against which their bytes could be held.

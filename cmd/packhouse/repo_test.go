@@ -12,6 +12,7 @@ import (
 	"sync"
 	"syscall"
 	"testing"
+	"time"
 
 	"packhouse/api/holder"
 	"packhouse/repo/layout"
@@ -106,6 +107,25 @@ func TestAdministration(t *testing.T) {
 	ok(`history      \d+ changes`, "repo", "info", "laptop")
 	fails(2, "is neither a time", "repo", "history", "laptop", "--since", "long")
 	fails(1, "no such repository", "repo", "history", "nothing")
+	fails(2, "--to TIME is missing", "repo", "rollback", "laptop")
+	fails(2, "is neither a time", "repo", "rollback", "laptop", "--to", "long")
+	fails(1, "the history of this repository begins at", "repo", "rollback", "laptop", "--to", "9d", "--yes")
+	fails(1, "lies in the future", "repo", "rollback", "laptop", "--to", "2099-01-01 03:00", "--yes")
+	fails(2, "nobody can confirm this", "repo", "rollback", "laptop", "--to", time.Now().UTC().Format(time.RFC3339Nano))
+	time.Sleep(10 * time.Millisecond)
+	to := time.Now().UTC().Format(time.RFC3339Nano)
+	time.Sleep(10 * time.Millisecond)
+	ok("", "trash", "restore", "laptop", regexp.MustCompile(`(?m)^(\S+)\tconfig/z`).FindStringSubmatch(trash)[1])
+	before := ok(`\tstore\tconfig/z\t`, "repo", "history", "laptop")
+	ok(`(?m)^laptop, back to .* \(1 changes since are undone\):\n  0 items, .*\n  0 items, .*\n  1 items, 5 bytes, are new`, "repo", "rollback", "laptop", "--to", to, "--dry-run")
+	if ok("", "repo", "history", "laptop") != before {
+		t.Error("a dry run changes something")
+	}
+	var plan struct{ Removes struct{ Items int } }
+	if text := ok("", "repo", "rollback", "laptop", "--to", to, "--yes", "--json"); json.Unmarshal([]byte(text), &plan) != nil || plan.Removes.Items != 1 {
+		t.Errorf("rollback --json: %s", text)
+	}
+	ok(`\tdelete\tconfig/z\t-\t\S+\t\S+\trollback\n$`, "repo", "history", "laptop")
 	fails(2, "nobody can confirm this", "trash", "empty", "laptop")
 	fails(2, "is not a duration", "trash", "empty", "laptop", "--older-than", "long", "--yes")
 	fails(1, "no such repository", "trash", "empty", "nothing", "--yes")

@@ -137,8 +137,20 @@ func (s *Set) opened(name string) (*repo.Repository, error) {
 
 // Get returns the repository of that name: repo.ErrNoRepository if it does not exist, repo.ErrForeign if its directory contains
 // something else, repo.ErrCorrupt if its index is lost or damaged, repo.ErrDetached if the data directory, or the repository's own
-// volume, is missing or not the one that was opened.
+// volume, is missing or not the one that was opened, repo.ErrBusy while it is rolled back.
 func (s *Set) Get(ctx context.Context, name string) (*repo.Repository, error) {
+	r, err := s.get(ctx, name)
+	if err == nil {
+		err = r.Available()
+	}
+	if err != nil {
+		return nil, err
+	}
+	return r, nil
+}
+
+// get is Get, also of a repository that is not available.
+func (s *Set) get(ctx context.Context, name string) (*repo.Repository, error) {
 	if r, err := s.opened(name); r != nil || err != nil {
 		return r, err
 	}
