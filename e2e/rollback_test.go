@@ -119,6 +119,24 @@ func TestBorgRollback(t *testing.T) {
 	b.run("prune", "--keep", "2")
 	b.run("compact")
 	b.run("check", "--verify-data")
+
+	ids = b.archives()
+	mallory.run("repo-delete")
+	if out, code := b.try("repo-list"); code == 0 {
+		t.Fatalf("the repository is there after repo-delete:\n%s", out)
+	}
+	if out := run(t, nil, packhouse(), "repo", "list", "--removed", "-d", s.data); !strings.Contains(out, "\tlaptop\tborgstore\t") {
+		t.Errorf("repo list --removed:\n%s", out)
+	}
+	run(t, nil, packhouse(), "repo", "restore", "laptop", "-d", s.data)
+	if out := run(t, nil, packhouse(), "lock", "list", "laptop", "-d", s.data); out != "" {
+		t.Errorf("it came back with locks:\n%s", out)
+	}
+	if got := b.archives(); fmt.Sprint(got) != fmt.Sprint(ids) {
+		t.Errorf("after the restore: archives %v, want %v", got, ids)
+	}
+	b.in(filepath.Dir(tr.dir), `"$BORG" create laptop tree`)
+	b.run("check", "--verify-data")
 	run(t, nil, packhouse(), "check", "--verify", "-d", s.data)
 }
 

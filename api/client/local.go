@@ -10,6 +10,7 @@ import (
 
 	"packhouse/api/local"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Create creates an empty repository for clients of dialect.
@@ -18,10 +19,29 @@ func (c *Client) Create(ctx context.Context, name, dialect string) error {
 	return err
 }
 
-// Destroy deletes a repository permanently.
-func (c *Client) Destroy(ctx context.Context, name string) error {
-	_, err := c.Request(ctx, http.MethodPost, local.PathDestroy, local.Request{Name: name}, nil)
+// Destroy removes a repository; now: without its grace time.
+func (c *Client) Destroy(ctx context.Context, name string, now bool) error {
+	_, err := c.Request(ctx, http.MethodPost, local.PathDestroy, local.Request{Name: name, Now: now}, nil)
 	return err
+}
+
+// Removed returns the repositories that were destroyed and can be restored.
+func (c *Client) Removed(ctx context.Context) ([]datadir.Removed, json.RawMessage, error) {
+	var answer local.RemovedList
+	text, err := c.Request(ctx, http.MethodPost, local.PathRemoved, local.Request{}, &answer)
+	return answer.Removed, text, err
+}
+
+// RestoreRemoved restores a repository that was destroyed, by name or ID, under another name or, if that is empty, its own.
+func (c *Client) RestoreRemoved(ctx context.Context, name, as string) (r datadir.Removed, text json.RawMessage, err error) {
+	text, err = c.Request(ctx, http.MethodPost, local.PathRestore, local.Request{Name: name, As: as}, &r)
+	return r, text, err
+}
+
+// PurgeRemoved removes a repository for good that was destroyed, by name or ID.
+func (c *Client) PurgeRemoved(ctx context.Context, name string) (r datadir.Removed, text json.RawMessage, err error) {
+	text, err = c.Request(ctx, http.MethodPost, local.PathPurge, local.Request{Name: name}, &r)
+	return r, text, err
 }
 
 // Salvage lets a repository serve damaged items with their wrong bytes for the duration d; 0 ends it. It returns the time until

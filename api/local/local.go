@@ -11,6 +11,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
@@ -18,6 +19,9 @@ import (
 const (
 	PathCreate  = "/-/local/create"
 	PathDestroy = "/-/local/destroy"
+	PathRemoved = "/-/local/removed"     // answers with a RemovedList
+	PathRestore = "/-/local/restore"     // answers with a datadir.Removed
+	PathPurge   = "/-/local/purge"       // answers with a datadir.Removed
 	PathSalvage = "/-/local/salvage"     // answers with a SalvageAnswer
 	PathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
@@ -31,11 +35,18 @@ type Request struct {
 	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
 	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
 	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
+	Now     bool   `json:"now,omitempty"`    // of a removal: without grace time
+	As      string `json:"as,omitempty"`     // of what is restored: its new name; empty: the one that it had
 }
 
 // SalvageAnswer says until when damaged items are served.
 type SalvageAnswer struct {
 	Until time.Time `json:"until"` // zero: they are not
+}
+
+// RemovedList has the repositories that were destroyed and can be restored.
+type RemovedList struct {
+	Removed []datadir.Removed `json:"removed"`
 }
 
 // CheckEvent is one line of a check's answer: progress, a problem, what to do, or the end.
@@ -53,13 +64,17 @@ type CheckEvent struct {
 }
 
 // operations are the names of the operations of these paths, for the log and the metrics.
-var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
+var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
 
 // Repositories is what this API asks of the set of repositories.
 type Repositories interface {
 	Get(ctx context.Context, name string) (*repo.Repository, error)
 	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
 	Destroy(ctx context.Context, name string) error
+	DestroyNow(ctx context.Context, name string) error
+	Removed() ([]datadir.Removed, error)
+	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
+	PurgeRemoved(name string) (datadir.Removed, error)
 	// Attached returns a repo.ErrDetached if the data directory is missing or not the one that was opened.
 	Attached() error
 }
@@ -72,7 +87,7 @@ func NewHandler(set Repositories, yield func()) http.Handler {
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
 	mux.HandleFunc("POST "+PathCheck, h.check)
 	for path, do := range map[string]func(context.Context, Request) (any, error){
-		PathCreate: h.create, PathDestroy: h.destroy, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
+		PathCreate: h.create, PathDestroy: h.destroy, PathRemoved: h.removed, PathRestore: h.restore, PathPurge: h.purge, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, path, do) })
 	}
@@ -99,8 +114,22 @@ func (h *handler) create(ctx context.Context, q Request) (any, error) {
 }
 
 func (h *handler) destroy(ctx context.Context, q Request) (any, error) {
+	if q.Now {
+		return nil, h.set.DestroyNow(ctx, q.Name)
+	}
 	return nil, h.set.Destroy(ctx, q.Name)
 }
+
+func (h *handler) removed(context.Context, Request) (any, error) {
+	all, err := h.set.Removed()
+	return RemovedList{append([]datadir.Removed{}, all...)}, err
+}
+
+func (h *handler) restore(ctx context.Context, q Request) (any, error) {
+	return h.set.RestoreRemoved(ctx, q.Name, q.As)
+}
+
+func (h *handler) purge(_ context.Context, q Request) (any, error) { return h.set.PurgeRemoved(q.Name) }
 
 func (h *handler) salvage(ctx context.Context, q Request) (any, error) {
 	r, err := h.set.Get(ctx, q.Name)

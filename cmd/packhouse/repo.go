@@ -56,19 +56,26 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoCreate(s, f), repoDestroy(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoCreate(s, f), repoDestroy(s, f), repoRestore(s, f), repoPurge(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 
 func repoList(s streams, f *adminFlags) *cobra.Command {
-	return &cobra.Command{
+	removed := false
+	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the repositories",
 		Long: `Lists the repositories: name, dialect, items, bytes, quota, last backup and state. On a terminal it
-prints a heading; otherwise it separates the columns by tabs and prints plain numbers.`,
+prints a heading; otherwise it separates the columns by tabs and prints plain numbers.
+
+With --removed it lists the repositories that were destroyed and can be restored instead: ID, name,
+dialect, items, bytes, when they were destroyed and when they go for good.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				if removed {
+					return listRemoved(cmd.Context(), s, f, c)
+				}
 				repositories, text, err := c.Repositories(cmd.Context())
 				if err != nil {
 					return err
@@ -91,6 +98,8 @@ prints a heading; otherwise it separates the columns by tabs and prints plain nu
 			})
 		},
 	}
+	cmd.Flags().BoolVar(&removed, "removed", false, "list the repositories that were destroyed and can be restored")
+	return cmd
 }
 
 func repoInfo(s streams, f *adminFlags) *cobra.Command {
@@ -225,12 +234,13 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
 }
 
 func repoDestroy(s streams, f *adminFlags) *cobra.Command {
-	yes := false
+	yes, now := false, false
 	cmd := &cobra.Command{
 		Use:   "destroy NAME",
-		Short: "Remove a repository and all its backups for good",
-		Long: `Removes a repository immediately and without grace time: nothing of it can be restored. Asks for the
-repository's name as confirmation, unless --yes is given.
+		Short: "Remove a repository and all its backups",
+		Long: `Removes a repository. If its removed items have a grace time (setting grace), it is set aside for as long
+and can be restored (packhouse repo restore); otherwise, or with --now, nothing of it can be. Its name is
+free immediately. Asks for the repository's name as confirmation, unless --yes is given.
 
   packhouse repo destroy old-laptop`,
 		Args: cobra.MaximumNArgs(1),
@@ -250,7 +260,7 @@ repository's name as confirmation, unless --yes is given.
 						return err
 					}
 				}
-				if err := c.Destroy(cmd.Context(), name); err != nil {
+				if err := c.Destroy(cmd.Context(), name, now); err != nil {
 					return err
 				}
 				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
@@ -259,6 +269,7 @@ repository's name as confirmation, unless --yes is given.
 		},
 	}
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
+	cmd.Flags().BoolVar(&now, "now", false, "without grace time: nothing can be restored, and the disk space is free soon")
 	return cmd
 }
 

@@ -72,6 +72,18 @@ func TestAdministration(t *testing.T) {
 		ok(`created vault`, "repo", "create", "vault", "--dialect", "vger")
 		fails(1, "already exists", "repo", "create", "vault", "--dialect", "vger")
 		ok(`destroyed vault`, "repo", "destroy", "vault", "--yes")
+		ok(`^[0-9a-f]{16}\tvault\tvger\t0\t0\t20\S+\t20\S+\n$`, "repo", "list", "--removed")
+		ok(`^restored safe, 0 items`, "repo", "restore", "vault", "--as", "safe")
+		fails(1, "no removed repository has this name", "repo", "restore", "vault")
+		ok(`destroyed safe`, "repo", "destroy", "safe", "--yes")
+		ok(`created safe`, "repo", "create", "safe", "--dialect", "vger")
+		fails(1, "already exists", "repo", "restore", "safe")
+		ok(`destroyed safe`, "repo", "destroy", "safe", "--yes", "--now")
+		ok(`^restored safe, 0 items`, "repo", "restore", "safe")
+		ok(`destroyed safe`, "repo", "destroy", "safe", "--yes")
+		fails(2, "nobody can confirm this", "repo", "purge", "safe")
+		ok(`^purged safe, 0 items`, "repo", "purge", "safe", "--yes")
+		ok(`^$`, "repo", "list", "--removed")
 		if where == "running server" {
 			for _, want := range []string{
 				`repository=vault .*operation=create .*status=200`, `repository=vault .*operation=destroy .*status=200`,

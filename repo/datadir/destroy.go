@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path/filepath"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -20,11 +21,19 @@ import (
 // sweepPatience is how long Close lets the removal of destroyed repositories go on.
 const sweepPatience = 10 * time.Second
 
-// Destroy removes a repository for good, without grace time. It no longer exists when Destroy returns, also after a crash: the
-// commit point is the renaming of its index, which is durable then. The other files are removed in the background, because a
-// client does not wait for a million of them. Files that remain after a stop or a crash are removed when the repositories are next
-// listed, or one of that name is requested; a repository of that name may be created immediately.
+// Destroy removes a repository. It no longer exists when Destroy returns, also after a crash: the commit point is the renaming of
+// its index, which is durable then; a repository of that name may be created immediately. If removed items have a grace time, it is set
+// aside whole for as long, see Removed. Otherwise its files are removed in the background, because a client does not wait for a
+// million of them. Files that remain after a stop or a crash are removed, or set aside, when the repositories are next listed, or one of
+// that name is requested.
 func (s *Set) Destroy(ctx context.Context, name string) error {
+	return s.destroy(ctx, name, s.o.Settings(name).Grace)
+}
+
+// DestroyNow is Destroy without grace time: nothing of it can be restored.
+func (s *Set) DestroyNow(ctx context.Context, name string) error { return s.destroy(ctx, name, 0) }
+
+func (s *Set) destroy(ctx context.Context, name string, grace time.Duration) error {
 	dir, err := s.path(name)
 	if err != nil {
 		return err
@@ -36,6 +45,9 @@ func (s *Set) Destroy(ctx context.Context, name string) error {
 	}
 	if r.ReadOnlyDisk() {
 		return repo.ErrReadOnlyDisk
+	}
+	if err := s.noteRemoval(name, dir, r, grace); err != nil {
+		return fmt.Errorf("destroy repository: %w", err)
 	}
 	s.mu.Lock()
 	delete(s.open, name)
@@ -70,6 +82,13 @@ func (s *Set) clear(name, dir string) (err error) {
 		return nil // the other has done it
 	}
 	// Else it is damaged, and nobody can have it open.
+	removed, keep, err := s.removalOf(dir)
+	if err == nil && keep {
+		return s.setAside(dir, removed)
+	}
+	if err != nil {
+		return err
+	}
 	err = s.moveAside(dir)
 	if err != nil {
 		// Perhaps the disk is so full that no directory can be made: all the more the files must go.
@@ -133,26 +152,34 @@ func (s *Set) moveAside(dir string) error {
 			return err
 		}
 	}
-	marked := false
-	for _, entry := range entries {
-		switch name := entry.Name(); {
-		case name == layout.DestroyedFile:
-			marked = true
-		case name == layout.OwnDir, name == layout.GraveDir, name == "lost+found", !layout.Own(name):
-		default:
-			if err := s.o.FS.Rename(filepath.Join(dir, name), filepath.Join(grave, name)); err != nil {
-				return err
-			}
-		}
+	marked := slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == layout.DestroyedFile })
+	if err := s.moveFiles(dir, grave, layout.DestroyedFile); err != nil {
+		return err
 	}
 	// The mark goes when the rest is gone for good: without it blobs are those of a lost index.
-	if err := s.o.FS.SyncDir(dir); err != nil || !marked {
+	if err := s.syncAll(grave, dir); err != nil || !marked {
 		return err
 	}
 	if err := s.o.FS.Rename(filepath.Join(dir, layout.DestroyedFile), filepath.Join(grave, layout.DestroyedFile)); err != nil {
 		return err
 	}
 	return s.o.FS.SyncDir(dir)
+}
+
+// moveFiles moves the files of a repository to another directory, but those that are excepted.
+func (s *Set) moveFiles(from, to string, but ...string) error {
+	entries, err := s.o.FS.ReadDir(from)
+	if err != nil {
+		return err
+	}
+	for _, entry := range entries {
+		if name := entry.Name(); !staysInPlace(name) && !slices.Contains(but, name) {
+			if err := s.o.FS.Rename(filepath.Join(from, name), filepath.Join(to, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 // sweepLater empties the graves in a repository's directory in the background; Close waits for that, and ends it.
@@ -221,7 +248,7 @@ func (s *Set) removeGraves(dir string) error {
 // removeEmpty removes what the graves lay in. Of an empty directory nothing can be lost, so that it need not be durable.
 func (s *Set) removeEmpty(name, dir string) error {
 	defer s.names.lock(name)() // who makes a repository there wants the directory to stay
-	if err := s.o.FS.Remove(filepath.Join(dir, layout.GraveDir)); err != nil {
+	if err := layout.IgnoreMissing(s.o.FS.Remove(filepath.Join(dir, layout.GraveDir))); err != nil {
 		return nil // another grave is there by now
 	}
 	// Fails, and may, when a server keeps its own files there.

@@ -16,6 +16,9 @@ import (
 // errDestroyed is the repo.ErrNoRepository of a directory that has the rest of one.
 var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 
+// errRestoring is the repo.ErrNoRepository of a directory in which one is being put back.
+var errRestoring = fmt.Errorf("%w yet", repo.ErrNoRepository)
+
 // inspect tells what a directory holds: nil for a repository, repo.ErrNoRepository
 // when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), repo.ErrCorrupt when it has blobs
 // or snapshots whose index is lost, else a repo.ForeignError.
@@ -35,20 +38,26 @@ func (s *Set) inspect(dir string) error {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	var foreign []string
-	destroyed, graves := false, false
+	destroyed, graves, restoring, there := false, false, false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == layout.IndexFile:
-			return nil
+			there = true
 		case name == layout.DestroyedFile:
 			destroyed = true
 		case name == layout.GraveDir:
 			graves = true
+		case name == layout.RestoringFile:
+			restoring = true
 		case !layout.Own(name):
 			foreign = append(foreign, name)
 		}
 	}
 	switch {
+	case restoring && !destroyed:
+		return errRestoring // also with an index, which is the last that is moved
+	case there:
+		return nil
 	case len(foreign) > 0:
 		return &repo.ForeignError{Found: describe(foreign)}
 	case destroyed:
@@ -111,6 +120,15 @@ func describe(found []string) string {
 	return list + "; choose an empty or a new directory"
 }
 
+// staysInPlace tells of an entry that is not part of a repository, although it is in its directory.
+func staysInPlace(name string) bool {
+	switch name {
+	case layout.OwnDir, layout.GraveDir, layout.RemovedDir, "lost+found":
+		return true
+	}
+	return !layout.Own(name)
+}
+
 // finishDestroy removes what is left of a repository that has no index any more, but the graves.
 func finishDestroy(fsys vfs.FS, dir string) error {
 	entries, err := fsys.ReadDir(dir)
@@ -122,7 +140,7 @@ func finishDestroy(fsys vfs.FS, dir string) error {
 		switch name := entry.Name(); {
 		case name == layout.DestroyedFile:
 			last = name
-		case name == layout.OwnDir, name == layout.GraveDir, name == "lost+found", !layout.Own(name):
+		case staysInPlace(name):
 		default:
 			if err := fsys.RemoveAll(filepath.Join(dir, name)); err != nil {
 				return err

@@ -9,6 +9,7 @@ import (
 	"sort"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"packhouse/index"
 	"packhouse/repo"
@@ -68,6 +69,7 @@ type Set struct {
 
 	leavings sync.WaitGroup // the goroutines of leaving
 
+	expiring time.Time               // when removed repositories were last looked at. Guarded by mu
 	sweeping map[string]*atomic.Bool // directories whose graves are being emptied; true: look again. Guarded by mu
 	sweeps   sync.WaitGroup          // the goroutines of sweeping
 	stopping chan struct{}           // closed when Close waits no longer
@@ -202,6 +204,10 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repositor
 			s.o.Logger.Warn("files of a destroyed repository could not be removed; the next start tries again", "repository", name, "error", err)
 		}
 		return nil, repo.ErrNoRepository
+	} else if errors.Is(err, errRestoring) && !s.onReadOnlyDisk(dir) {
+		if err := s.finishRestore(dir); err != nil {
+			return nil, err
+		}
 	} else if err != nil {
 		return nil, err
 	}
@@ -266,6 +272,8 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repositor
 		if err := s.clear(name, dir); err != nil {
 			return nil, fmt.Errorf("create repository: %w", err)
 		}
+	case errors.Is(err, errRestoring):
+		return nil, repo.ErrExists
 	case !errors.Is(err, repo.ErrNoRepository):
 		return nil, err
 	}
@@ -315,6 +323,7 @@ func (s *Set) Names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
+	s.expireLater()
 	var names []string
 	for _, entry := range entries {
 		if CheckName(entry.Name()) != nil {
@@ -326,7 +335,7 @@ func (s *Set) Names() ([]string, error) {
 			err = s.inspect(dir)
 		}
 		switch {
-		case err == nil, errors.Is(err, repo.ErrCorrupt):
+		case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, errRestoring):
 			names = append(names, entry.Name())
 		case errors.Is(err, errDestroyed):
 			s.clearLater(entry.Name(), dir)

@@ -21,6 +21,9 @@ const (
 	DestroyedFile = "index.destroyed"  // the index of a repository whose removal has begun
 	SnapshotDir   = "snapshots"        // compressed copies of the index
 	GraveDir      = ".destroyed"       // what was moved out of the way of a new repository: a directory for each that was destroyed
+	RemovedDir    = ".removed"         // repositories that were destroyed and can be restored: a directory for each
+	RemovedFile   = "index.db.removed" // says of a repository whose removal has begun that it can be restored; and, in RemovedDir, what it was
+	RestoringFile = "index.db.restore" // names the one of RemovedDir that is being put back
 	OwnDir        = ".packhouse"       // lock, socket, token and identity of a server; not part of a repository
 	JobsDir       = "jobs"             // plans of queued jobs
 
@@ -30,7 +33,7 @@ const (
 // Own tells whether a name in a directory may be one of ours, or is in nobody's way.
 func Own(name string) bool {
 	switch name {
-	case blobstore.BlobsDir, blobstore.IncomingDir, index.LogDir, SnapshotDir, JobsDir, DestroyedFile, GraveDir, OwnDir, "lost+found":
+	case blobstore.BlobsDir, blobstore.IncomingDir, index.LogDir, SnapshotDir, JobsDir, DestroyedFile, GraveDir, RemovedDir, OwnDir, "lost+found":
 		return true
 	}
 	return strings.HasPrefix(name, IndexFile+".")

@@ -24,8 +24,8 @@ var ErrCrashed = errors.New("the machine has crashed")
 // reach the disk.
 //
 // Files that were not written through it, such as a database's, keep their bytes in any case; they are kept or dropped with
-// their directory. A limit of the model is an error: moving a directory to another one. Calls outside of the directory are passed on,
-// and are not dropped.
+// their directory. A directory that is moved is in its old place until the directory of the new one is synced, as a journal commits both
+// entries together. Calls outside of the directory are passed on, and are not dropped.
 //
 // Removed files are kept next to the directory until the test ends. It is safe for concurrent use.
 type Lossy struct {
@@ -46,7 +46,7 @@ var _ vfs.FS = (*Lossy)(nil)
 type change struct {
 	dir, name string // the entry
 	saved     string // in the grave: what it was before; empty: it was not there
-	from      string // of a moved directory: its old name in dir
+	from      string // of a moved directory: where it was
 	tied      bool   // to the change before it: a rename within dir is durable whole
 }
 
@@ -124,11 +124,10 @@ func (l *Lossy) keep(random *rand.Rand) map[*change]bool {
 func (l *Lossy) revert(c *change) error {
 	name := filepath.Join(c.dir, c.name)
 	if c.from != "" {
-		old := filepath.Join(c.dir, c.from)
-		if err := os.Rename(name, old); err != nil {
+		if err := os.Rename(name, c.from); err != nil {
 			return err
 		}
-		l.rebase(name, old)
+		l.rebase(name, c.from)
 	} else if err := os.RemoveAll(name); err != nil {
 		return err
 	}
@@ -142,10 +141,12 @@ func (l *Lossy) revert(c *change) error {
 // rebase follows a directory from one path to another.
 func (l *Lossy) rebase(from, to string) {
 	for _, c := range l.changes {
-		if c.dir == from {
-			c.dir = to
-		} else if rest, ok := strings.CutPrefix(c.dir, from+"/"); ok {
-			c.dir = filepath.Join(to, rest)
+		for _, path := range []*string{&c.dir, &c.from} {
+			if *path == from && path == &c.dir {
+				*path = to
+			} else if rest, ok := strings.CutPrefix(*path, from+"/"); ok {
+				*path = filepath.Join(to, rest)
+			}
 		}
 	}
 }
@@ -343,16 +344,16 @@ func (l *Lossy) copyEntry(name string) (string, error) {
 }
 
 func (l *Lossy) renameDir(oldname, newname string) error {
-	if filepath.Dir(oldname) != filepath.Dir(newname) {
+	if l.inside(oldname) != l.inside(newname) {
 		return &os.LinkError{Op: "rename", Old: oldname, New: newname, Err: errors.ErrUnsupported}
 	}
 	if err := l.inner.Rename(oldname, newname); err != nil || !l.inside(newname) {
 		return err
 	}
+	l.rebase(filepath.Clean(oldname), filepath.Clean(newname)) // the changes before it
 	l.changes = append(l.changes, &change{
-		dir: filepath.Dir(newname), name: filepath.Base(newname), from: filepath.Base(oldname),
+		dir: filepath.Clean(filepath.Dir(newname)), name: filepath.Base(newname), from: filepath.Clean(oldname),
 	})
-	l.rebase(filepath.Clean(oldname), filepath.Clean(newname))
 	return nil
 }
 
