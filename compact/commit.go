@@ -39,6 +39,9 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.repo, job.Finished)
 			return kept, nil
 		}
+		if errors.As(err, new(*index.UnknownError)) {
+			return nil, &unknownError{err}
+		}
 		lost := b.lostRace(err)
 		if lost == nil {
 			return nil, b.explain(s, err)
@@ -48,6 +51,17 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 		}
 	}
 }
+
+// unknownError is the error of a plan whose commit may have happened. Nothing else can be asked of the index until it is opened again: its
+// rows then say which, and the same plan gets its result or is carried out.
+type unknownError struct{ err error }
+
+func (e *unknownError) Error() string {
+	return "it is not known whether the plan was carried out until the repository is opened again: " + e.err.Error()
+}
+func (e *unknownError) Unwrap() error { return e.err }
+
+func isUnknown(err error) bool { return errors.As(err, new(*unknownError)) }
 
 // logOpened logs how many packs an open plan leaves until its client's index arrives, and what happened to those listed as unused.
 func (r *run) logOpened(s *survey, b *batch, opened repo.Opened) {

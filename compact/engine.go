@@ -305,7 +305,10 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 			}
 		}
 		r.cancel(nil)
-		if r.err != nil {
+		switch {
+		case isUnknown(r.err):
+			e.metrics.plans.WithLabelValues(planUnknown).Inc()
+		case r.err != nil:
 			e.metrics.plans.WithLabelValues(planFailed).Inc()
 		}
 		if err := r.records.release(); err != nil {
@@ -318,6 +321,9 @@ func (e *Engine) start(a *repo.Access, p *Plan, job *Job, open *repo.Compaction)
 		e.mu.Lock()
 		delete(e.runs, key)
 		e.refuseLocked(key, r)
+		if isUnknown(r.err) && !errors.Is(r.err, repo.ErrDetached) && context.Cause(r.ctx) != errAbandoned {
+			e.ended[key] = r.last // also of a client's request, which would have no row
+		}
 		if r.err == nil {
 			delete(e.ended, key)
 			delete(e.refused, key)

@@ -11,16 +11,20 @@ import (
 type State string
 
 // A job is queued, then running, then in one of the other states. After a restart a running job starts from the beginning.
+//
+// Unknown is no state of a row: the disk failed in the commit of the plan, which has the row that says done. So whether that row or
+// the one that says running is there when the repository is opened again tells whether the plan was carried out.
 const (
 	Queued    State = "queued"
 	Running   State = "running"
 	Done      State = "done"
 	Failed    State = "failed"
 	Cancelled State = "cancelled"
+	Unknown   State = "unknown"
 )
 
-// Ended reports whether the state is final.
-func (s State) Ended() bool { return s == Done || s == Failed || s == Cancelled }
+// Ended reports whether the state is final, as long as the repository is open.
+func (s State) Ended() bool { return s == Done || s == Failed || s == Cancelled || s == Unknown }
 
 // Kind of a job.
 type Kind string
@@ -42,7 +46,7 @@ type Job struct {
 	Started   time.Time `json:"started,omitzero"`
 	Finished  time.Time `json:"finished,omitzero"`
 	Progress  Progress  `json:"progress"`
-	Fault     *Fault    `json:"error,omitempty"`   // of a failed one
+	Fault     *Fault    `json:"error,omitempty"`   // of a failed one, or one of which it is not known
 	Damaged   []string  `json:"damaged,omitempty"` // of a scrub: the first hundred keys found damaged
 	Bad       int64     `json:"bad,omitempty"`     // of a scrub: items found damaged; of a vacuum, items that cannot be read
 	Share     float64   `json:"share,omitempty"`   // of a scrub: the part to read; 0: all

@@ -18,6 +18,7 @@ const (
 	planDone     = "done"
 	planReplayed = "replayed"
 	planFailed   = "failed"
+	planUnknown  = "unknown"
 )
 
 func newMetrics(queued func() float64) *metrics {
@@ -26,7 +27,7 @@ func newMetrics(queued func() float64) *metrics {
 	}
 	return &metrics{
 		plans: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (answered with the stored result of the same plan), failed.",
+			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (answered with the stored result of the same plan), failed, unknown (the disk failed in the commit).",
 		}, []string{"result"}),
 		read:     counter("packhouse_compaction_read_bytes_total", "Bytes that plans have read."),
 		written:  counter("packhouse_compaction_written_bytes_total", "Bytes that plans have written."),

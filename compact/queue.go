@@ -335,8 +335,8 @@ func (e *Engine) perform(t *task) {
 		job = failed(job, err, t.live(), e.o.Now())
 		e.o.Logger.Warn("job ended", "job", job.ID, "kind", string(job.Kind), "state", string(job.State), "error", err)
 	}
-	if job.Kind != Compaction || err != nil {
-		// A compaction that succeeded has stored its row in its own transaction.
+	if job.Kind != Compaction || err != nil && !isUnknown(err) {
+		// A compaction that succeeded has stored its row in its own transaction, and one that may have is told by that row.
 		if err := storeEnd(context.WithoutCancel(ctx), t.repo, job); err != nil {
 			e.o.Logger.Error("the end of a job could not be stored; the job runs again after a restart", "job", job.ID, "error", err)
 			e.mu.Lock()
@@ -371,9 +371,12 @@ func failed(job Job, err error, progress Progress, now time.Time) Job {
 	job.State, job.Finished, job.Progress = Failed, now, progress
 	if errors.Is(err, errCancelled) {
 		job.State = Cancelled
-	} else {
-		job.Fault = faultOf(err)
+		return job
 	}
+	if isUnknown(err) {
+		job.State = Unknown
+	}
+	job.Fault = faultOf(err)
 	return job
 }
 

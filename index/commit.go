@@ -30,10 +30,10 @@ type group struct {
 // transaction; a group that fails does not affect the others.
 //
 // When err is nil the group is on stable storage and there is one Result for each mutation. A failed precondition is a *GroupError
-// that wraps the error and has the position of the mutation. After a write or sync error, whose outcome is not known until the
-// index is opened again, Apply returns ErrFailed. After ErrNoSpace, and ErrCorrupt without ErrFailed, nothing was changed, and a
-// later group may succeed. ErrMoved: the open file is no longer the one at its path. The moved file may contain the group,
-// and the index accepts no further groups.
+// that wraps the error and has the position of the mutation. After a write or sync error Apply returns ErrFailed, now and
+// later. After ErrNoSpace, and ErrCorrupt without ErrFailed, nothing was changed, and a later group may succeed. ErrMoved: the open
+// file is no longer the one at its path, and the index accepts no further groups. An *UnknownError, which wraps ErrFailed or
+// ErrMoved, is for the groups that may be durable all the same.
 //
 // ctx is checked only until the group is queued; from then on Apply waits for the outcome.
 func (x *Index) Apply(ctx context.Context, muts ...Mutation) ([]Result, error) {
@@ -151,6 +151,13 @@ type unchanged struct{ error }
 
 func (e *unchanged) Unwrap() error { return e.error }
 
+// UnknownError is the error of a group of which it is not known whether it is durable, until the index is opened again, where it is.
+// All errors without one say that nothing was changed.
+type UnknownError struct{ err error }
+
+func (e *UnknownError) Error() string { return e.err.Error() }
+func (e *UnknownError) Unwrap() error { return e.err }
+
 // outcome is what callers are told of an error, which ends all changes unless it is known that nothing was changed.
 func (x *Index) outcome(err error) error {
 	err = withoutPath(err, x.dir)
@@ -160,9 +167,12 @@ func (x *Index) outcome(err error) error {
 	case fullDisk(err):
 		err = fmt.Errorf("%w: %w", ErrNoSpace, err)
 	case errors.Is(err, ErrMoved): // what was written is durable, where it is
+		err = &UnknownError{err}
 	default:
 		err = fmt.Errorf("%w: %w", ErrFailed, err)
-		x.failed.CompareAndSwap(nil, &err)
+		failed := err // later groups are not even written
+		x.failed.CompareAndSwap(nil, &failed)
+		err = &UnknownError{err}
 	}
 	return err
 }

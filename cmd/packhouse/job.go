@@ -257,7 +257,7 @@ func (f *jobFlags) ended(s streams, job compact.Job) error {
 	switch {
 	case err != nil:
 		return err
-	case job.State == compact.Failed && job.Fault != nil:
+	case job.State != compact.Done && job.Fault != nil:
 		return errors.New(job.Fault.Message)
 	case job.State != compact.Done:
 		return fmt.Errorf("the job is %s", job.State)
