@@ -197,7 +197,7 @@ func (r *run) standing(ctx context.Context, naming Naming, key string, sum []byt
 	case err != nil:
 		return "", false, err
 	case entry.Dir:
-		return "", false, repo.ErrIsDir
+		return "", false, r.own.Vacant(key)
 	case entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != 0:
 		return entry.Item.Ref, false, nil
 	}

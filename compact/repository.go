@@ -38,6 +38,7 @@ type target interface {
 // looker is the same repository for looks that need no permission of the principal.
 type looker interface {
 	finder
+	Vacant(key string) error
 	List(ctx context.Context, o index.ListOptions, fn func(index.Entry) error) error
 	Hash(ctx context.Context, key string, algorithm digest.Algorithm) ([]byte, error)
 }

@@ -287,7 +287,9 @@ func (r *run) surveyName(s *survey, i int, op *Operation) error {
 	case err != nil:
 		return wrong(err, "")
 	case entry.Dir:
-		return wrong(repo.ErrIsDir, "")
+		if err := r.own.Vacant(op.Target); err != nil {
+			return wrong(err, "")
+		}
 	case r.a.May(op.Target, "W") != nil:
 		return wrong(&repo.DeniedError{Letters: "W", Key: op.Target, Exists: true}, "")
 	default:

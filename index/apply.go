@@ -133,8 +133,21 @@ func (t *tx) detach(key string, item *Item) error {
 	return t.count(key, item, -1)
 }
 
+// itemUnder is itemAt for an item that is about to be stored at key: directories that hold no item give way to it.
+func (t *tx) itemUnder(key string) (*Item, error) {
+	item, err := t.itemAt(key)
+	if !errors.Is(err, ErrIsDir) {
+		return item, err
+	}
+	rows, err := emptyDirs(t.items, key)
+	for _, row := range rows {
+		t.set(t.items, row, nil)
+	}
+	return nil, err
+}
+
 func (t *tx) putItem(m Put) (r Result, err error) {
-	r.Previous, err = t.itemAt(m.Key)
+	r.Previous, err = t.itemUnder(m.Key)
 	if err != nil {
 		return r, err
 	}
@@ -243,7 +256,7 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 	if m.From == m.To {
 		return Result{Moved: was}, nil
 	}
-	r.Previous, err = t.itemAt(m.To)
+	r.Previous, err = t.itemUnder(m.To)
 	if err != nil {
 		return r, err
 	}
@@ -333,6 +346,22 @@ func (t *tx) ensureDir(key string, now time.Time) error {
 	}
 	t.set(t.items, row, encodeDir(now))
 	return nil
+}
+
+// maxEmptyDirs is how many directories give way to one item: they are rows of its commit.
+const maxEmptyDirs = 4096
+
+// emptyDirs returns the rows of the directory at key and of those below it. ErrIsDir: there is an item among them, or there are too many.
+func emptyDirs(items *table, key string) (rows [][]byte, err error) {
+	top := dirRow(key)
+	c := items.Cursor()
+	for row, _ := c.Seek(top); bytes.HasPrefix(row, top); row, _ = c.Next() {
+		if !isDirRow(row) || len(rows) == maxEmptyDirs {
+			return nil, ErrIsDir
+		}
+		rows = append(rows, bytes.Clone(row))
+	}
+	return rows, nil
 }
 
 func (t *tx) removeDir(m RemoveDir) error {

@@ -2,6 +2,8 @@ package index_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -13,7 +15,8 @@ import (
 var background = context.Background()
 
 // TestPreconditions applies one group to the same small tree: a directory d
-// with item d/a and empty directory d/e, an item x, both with known refs.
+// with item d/a and empty directory d/e, an item x, both with known refs, and a directory n with
+// no item below it.
 func TestPreconditions(t *testing.T) {
 	long := strings.Repeat("k", 4097)
 	item := func(change func(*index.Item)) index.Put {
@@ -29,6 +32,8 @@ func TestPreconditions(t *testing.T) {
 		{"put new", put("d/b", 1), nil},
 		{"put over", putRef("d/a", "r2", 1), nil},
 		{"put at directory", put("d", 1), index.ErrIsDir},
+		{"put at empty directory", put("d/e", 1), nil},
+		{"put at directories without items", put("n", 1), nil},
 		{"put below item", put("x/y", 1), index.ErrNotDir},
 		{"put far below item", put("x/y/z", 1), index.ErrNotDir},
 		{"put if absent, present", index.Put{Key: "x", Item: index.Item{Ref: "r2"}, IfAbsent: true, Limit: -1}, index.ErrExists},
@@ -79,6 +84,8 @@ func TestPreconditions(t *testing.T) {
 		{"move missing", index.Move{From: "y", To: "z"}, index.ErrNotFound},
 		{"move directory", index.Move{From: "d", To: "z"}, index.ErrIsDir},
 		{"move to directory", index.Move{From: "x", To: "d"}, index.ErrIsDir},
+		{"move to directories without items", index.Move{From: "x", To: "n"}, nil},
+		{"move to its own directory", index.Move{From: "d/a", To: "d"}, index.ErrIsDir},
 		{"move below item", index.Move{From: "d/a", To: "x/a"}, index.ErrNotDir},
 		{"move below itself", index.Move{From: "x", To: "x/a"}, index.ErrNotDir},
 		{"move if absent, present", index.Move{From: "x", To: "d/a", IfAbsent: true}, index.ErrExists},
@@ -137,7 +144,7 @@ func TestPreconditions(t *testing.T) {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()
 			x := create(t)
-			apply(t, x, put("d/a", 5), index.MakeDir{Key: "d/e", Now: clock}, put("x", 10))
+			apply(t, x, put("d/a", 5), index.MakeDir{Key: "d/e", Now: clock}, put("x", 10), index.MakeDir{Key: "n/m/o", Now: clock})
 			before := everything(t, x)
 			if tt.want == nil {
 				apply(t, x, tt.mut)
@@ -157,6 +164,31 @@ func TestPreconditions(t *testing.T) {
 			}
 		})
 	}
+}
+
+// Directories without items give way to an item, as many as fit into one commit, and nothing of them stays.
+func TestDirectoriesGiveWay(t *testing.T) {
+	x := create(t)
+	apply(t, x, put("a", 1), put("c", 1))
+	before := everything(t, x)
+	dirs := func(n int) (muts []index.Mutation) {
+		for i := range n {
+			muts = append(muts, index.MakeDir{Key: fmt.Sprintf("b/%d", i), Now: clock})
+		}
+		return muts
+	}
+	apply(t, x, dirs(4096)...) // and b itself
+	refuse(t, x, index.ErrIsDir, 0, put("b", 1))
+	if err := x.Vacant("b"); !errors.Is(err, index.ErrIsDir) {
+		t.Errorf("vacant: got %v, want ErrIsDir", err)
+	}
+	apply(t, x, index.RemoveDir{Key: "b/7"})
+	if err := x.Vacant("b"); err != nil {
+		t.Errorf("vacant: %v", err)
+	}
+	apply(t, x, put("b", 1))
+	apply(t, x, index.PurgeTrash{IDs: []string{apply(t, x, index.Delete{Key: "b"})[0].TrashID}})
+	equal(t, "after it was deleted", everything(t, x), before)
 }
 
 func TestPutAndOverwrite(t *testing.T) {

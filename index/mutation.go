@@ -6,8 +6,9 @@ import (
 	"packhouse/journal"
 )
 
-// Put stores an item at Key and creates missing parent directories. A directory at Key is ErrIsDir, an item at a parent of Key is
-// ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
+// Put stores an item at Key and creates missing parent directories. A directory at Key is removed if no item lies below it, with
+// the directories there, as they may be of a client that only made the name unusable for others; else it is ErrIsDir. An item at a
+// parent of Key is ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
 //
 // Item.Created of a new key is Now unless it is set; an overwrite keeps that of the replaced item. In Item.Flags, FlagExempt is set
 // from Exempt. If the item at Key is a source of an open plan, or came back, the new item has FlagReturned, so that its bytes are
@@ -62,8 +63,8 @@ type Delete struct {
 }
 
 // Move renames the item From to To, replacing an item there (into the trash).
-// Missing parents of To are made. From missing: ErrNotFound; From or To a
-// directory: ErrIsDir; an item at a parent of To: ErrNotDir. From == To changes
+// Missing parents of To are made. From missing: ErrNotFound; From a
+// directory: ErrIsDir; a directory at To: as in Put; an item at a parent of To: ErrNotDir. From == To changes
 // nothing and does not mind IfAbsent. The item keeps its times and its flags, FlagExempt
 // only under Exempt.
 type Move struct {

@@ -234,13 +234,27 @@ func (m *model) admits(mut index.Put, item index.Item, mark int64) bool {
 	return true
 }
 
+// giveWay removes the directory at key and those below it, if there is no item among them; false: there is.
+func (m *model) giveWay(key string) bool {
+	if !m.dirs[key] {
+		return true
+	}
+	for other := range m.items {
+		if strings.HasPrefix(other, key+"/") {
+			return false
+		}
+	}
+	maps.DeleteFunc(m.dirs, func(dir string, _ bool) bool { return dir == key || strings.HasPrefix(dir, key+"/") })
+	return true
+}
+
 // apply is one mutation. r is what the index returned, or zero when it failed.
 func (m *model) apply(mut index.Mutation, r index.Result) error {
 	switch mut := mut.(type) {
 	case index.Put:
 		old, exists := m.items[mut.Key]
 		switch {
-		case m.dirs[mut.Key]:
+		case !m.giveWay(mut.Key):
 			return index.ErrIsDir
 		case mut.IfAbsent && exists:
 			return index.ErrExists
@@ -391,7 +405,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			return index.ErrNotFound
 		case mut.From == mut.To:
 			return nil
-		case m.dirs[mut.To]:
+		case !m.giveWay(mut.To):
 			return index.ErrIsDir
 		case there && mut.IfAbsent:
 			return index.ErrExists
@@ -451,7 +465,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if _, ok := m.items[key]; ok {
 			return index.ErrExists
 		}
-		if m.dirs[key] {
+		if !m.giveWay(key) {
 			return index.ErrIsDir
 		}
 		delete(m.trash, mut.ID)

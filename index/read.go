@@ -52,6 +52,18 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 	return entry, nil
 }
 
+// Vacant returns nil if an item can be stored at key as far as directories go: there is none, or one that gives way to it. Otherwise
+// ErrIsDir.
+func (x *Index) Vacant(key string) error {
+	if err := checkKey(key); err != nil {
+		return err
+	}
+	return x.view(func(b *view) error {
+		_, err := emptyDirs(b.Bucket(bucketItems), key)
+		return err
+	})
+}
+
 // HasRef reports whether an item, a trash row or a kept row has a ref; and which key that has, or had: of an item whose blob is
 // a file it is not known, and key is empty.
 func (x *Index) HasRef(ref string) (key string, ok bool, err error) {

@@ -116,7 +116,7 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 	if key == "" {
 		key = record.key
 	}
-	r.Previous, err = t.itemAt(key)
+	r.Previous, err = t.itemUnder(key)
 	if err != nil {
 		return r, err
 	}

@@ -44,7 +44,9 @@ func TestDeleteRestorePurge(t *testing.T) {
 	refuse(t, x, index.ErrQuota, 0, index.Restore{ID: r.TrashID, Limit: 7, Now: clock})
 	refuse(t, x, index.ErrNotDir, 0, index.Restore{ID: r.TrashID, Key: "y/x", Limit: -1, Now: clock})
 	refuse(t, x, index.ErrExists, 0, index.Restore{ID: r.TrashID, Key: "y", Limit: -1, Now: clock})
-	refuse(t, x, index.ErrIsDir, 0, index.Restore{ID: r.TrashID, Key: "a", Limit: -1, Now: clock})
+	apply(t, x, put("dir/item", 0))
+	refuse(t, x, index.ErrIsDir, 0, index.Restore{ID: r.TrashID, Key: "dir", Limit: -1, Now: clock})
+	apply(t, x, index.PurgeTrash{IDs: []string{apply(t, x, index.Delete{Key: "dir/item"})[0].TrashID}})
 	refuse(t, x, index.ErrInvalid, 0, index.Restore{ID: r.TrashID, Key: "a/", Limit: -1, Now: clock})
 
 	apply(t, x, index.RemoveDir{Key: "a"})

@@ -100,9 +100,26 @@ func (m *model) refuses(key string, more int64) bool {
 	return more > 0 && m.exceeds(more) && !m.commitKey(key)
 }
 
+// holds tells whether key is a directory with items below it.
+func (m *model) holds(key string) bool {
+	for other := range m.items {
+		if strings.HasPrefix(other, key+"/") {
+			return true
+		}
+	}
+	return false
+}
+
+// place makes key an item, where only directories without items may be.
+func (m *model) place(key string, item modelItem) {
+	maps.DeleteFunc(m.dirs, func(dir string, _ bool) bool { return dir == key || strings.HasPrefix(dir, key+"/") })
+	m.items[key] = item
+	m.makeParents(key)
+}
+
 // fits tells whether key may become an item.
 func (m *model) fits(key string) error {
-	if m.dirs[key] {
+	if m.holds(key) {
 		return repo.ErrIsDir
 	}
 	for _, p := range parents(key) {
@@ -114,7 +131,7 @@ func (m *model) fits(key string) error {
 }
 
 func (m *model) put(key, body string) error {
-	if m.dirs[key] {
+	if m.holds(key) {
 		return repo.ErrIsDir
 	}
 	item := modelItem{body, ephemeral(key)}
@@ -127,8 +144,7 @@ func (m *model) put(key, body string) error {
 	if _, ok := m.items[key]; ok {
 		m.discard(key)
 	}
-	m.items[key] = item
-	m.makeParents(key)
+	m.place(key, item)
 	return nil
 }
 
@@ -164,15 +180,14 @@ func (m *model) plan(deletes []string, key, body string) error {
 	if err := c.fits(key); err != nil {
 		return err
 	}
-	c.items[key] = modelItem{body: body}
-	c.makeParents(key)
+	c.place(key, modelItem{body: body})
 	*m = c
 	return nil
 }
 
 func (m *model) restore(i int, key string) error {
 	row := m.trash[i]
-	if m.dirs[key] {
+	if m.holds(key) {
 		return repo.ErrIsDir
 	}
 	if _, ok := m.items[key]; ok {
@@ -186,8 +201,7 @@ func (m *model) restore(i int, key string) error {
 		return repo.ErrQuota
 	}
 	m.trash = slices.Delete(m.trash, i, i+1)
-	m.items[key] = row.item
-	m.makeParents(key)
+	m.place(key, row.item)
 	return nil
 }
 
@@ -219,7 +233,7 @@ func (m *model) move(from, to string) error {
 	if from == to {
 		return nil
 	}
-	if m.dirs[to] {
+	if m.holds(to) {
 		return repo.ErrIsDir
 	}
 	leaves := item.counted() > 0 && m.commitKey(from) && !m.commitKey(to)
@@ -246,8 +260,7 @@ func (m *model) move(from, to string) error {
 		m.discard(to)
 	}
 	delete(m.items, from)
-	m.items[to] = item
-	m.makeParents(to)
+	m.place(to, item)
 	return nil
 }
 

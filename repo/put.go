@@ -33,7 +33,10 @@ type PutRequest struct {
 	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
-// Put stores the body under the key, and replaces an item there. When it returns nil the bytes, their directory entry and the index
+// Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there. It is asked before bytes are read for that.
+func (a *Access) Vacant(key string) error { return a.r.translate(a.at(key).r.index.Vacant(key)) }
+
+// Put stores the body under the key, and replaces an item there, or a directory without items. When it returns nil the bytes, their directory entry and the index
 // entry are on stable storage. After an error nothing of it is visible, and an existing item is unchanged.
 //
 // A principal that may only write new items (w without W) succeeds with bytes that are already stored, because a client that lost the
@@ -66,7 +69,10 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 	case a.May(req.Key, "wW") != nil:
 		return PutResult{}, a.May(req.Key, "W")
 	case entry.Dir:
-		return PutResult{}, ErrIsDir
+		if err := a.Vacant(req.Key); err != nil {
+			return PutResult{}, err
+		}
+		return a.store(ctx, req, nil, nil)
 	case mayReplace:
 		return a.store(ctx, req, &entry.Item, nil)
 	}

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"time"
@@ -278,7 +279,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 		// Where something is under the key, that is what keeps it from coming back.
 		switch entry, getErr := r.index.Get(key); {
 		case getErr == nil && entry.Dir:
-			return index.Item{}, ErrIsDir
+			err = cmp.Or(r.translate(r.index.Vacant(key)), err)
 		case getErr == nil:
 			return index.Item{}, ErrExists
 		}
