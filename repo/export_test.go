@@ -94,3 +94,16 @@ func PurgeRow(r *Repository, id string) error {
 	_, err = r.purge(context.Background(), []index.Removed{row})
 	return err
 }
+
+// Hashings are the shared computations of a repository, and HashPatience is how long one goes on for nobody.
+type Hashings = hashings
+
+var NewHashings = newHashings
+
+const HashPatience = hashPatience
+
+func (s *hashings) Do(ctx context.Context, name string, compute func(context.Context) ([]byte, error)) ([]byte, error) {
+	return s.do(ctx, name, compute)
+}
+
+func (s *hashings) Close() { s.close() }

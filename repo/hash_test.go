@@ -4,12 +4,16 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
@@ -80,5 +84,106 @@ func TestHashesAreBounded(t *testing.T) {
 	}
 	if got := slow.reading.Load(); got > asked+places {
 		t.Errorf("%d computations for %d digests", got, asked)
+	}
+}
+
+// A computation for which nobody waits is stopped, but not before a client that gave up can have asked again.
+func TestHashEndsWithItsCallers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := repo.NewHashings()
+		var begun atomic.Int64
+		var stopped atomic.Bool
+		finish := make(chan struct{})
+		compute := func(ctx context.Context) ([]byte, error) {
+			begun.Add(1)
+			select {
+			case <-finish:
+				return []byte("sum"), nil
+			case <-ctx.Done():
+				stopped.Store(true)
+				return nil, context.Cause(ctx)
+			}
+		}
+		ask := func(patience time.Duration) ([]byte, error) {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			return s.Do(ctx, "item", compute)
+		}
+		for range 4 {
+			if _, err := ask(30 * time.Second); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("ask: got %v, want context.DeadlineExceeded", err)
+			}
+			time.Sleep(repo.HashPatience / 2)
+		}
+		if begun.Load() != 1 || stopped.Load() {
+			t.Errorf("%d computations began, stopped %v; want one that goes on", begun.Load(), stopped.Load())
+		}
+		time.Sleep(repo.HashPatience)
+		synctest.Wait()
+		if !stopped.Load() {
+			t.Error("nobody waits for the computation, but it goes on")
+		}
+		close(finish)
+		if sum, err := ask(time.Second); err != nil || string(sum) != "sum" || begun.Load() != 2 {
+			t.Errorf("ask again: got %q, %v, %d computations; want a second one", sum, err, begun.Load())
+		}
+		s.Close()
+		if _, err := ask(time.Second); !errors.Is(err, fs.ErrClosed) {
+			t.Errorf("ask when closed: got %v, want fs.ErrClosed", err)
+		}
+	})
+}
+
+// When the repository is closed or destroyed nothing of it is read any more: neither for the digest that is computed nor for those
+// that wait for a place.
+func TestHashEndsWithItsRepository(t *testing.T) {
+	for _, how := range []string{"closed", "destroyed"} {
+		t.Run(how, func(t *testing.T) {
+			slow := &slowReads{FS: vfs.OS(), free: make(chan struct{})}
+			dir := newRepository(t)
+			s := datadir.Open(datadir.Options{Dir: dir, Environment: repo.Environment{FS: slow}})
+			defer s.Close()
+			r, err := s.Get(ctx, "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			const asked = 10 // more than there are places
+			a := r.As(repo.Principal{})
+			for i := range asked {
+				mustPut(t, a, fmt.Sprint(i), strings.Repeat("x", 1<<20))
+			}
+			slow.on.Store(true)
+			ended := make(chan error)
+			for i := range asked {
+				go func() { _, err := a.Hash(ctx, fmt.Sprint(i), algorithm(t, "sha256")); ended <- err }()
+			}
+			waitFor(t, "the places to be taken", func() bool { return slow.reading.Load() == 8 })
+			closed := make(chan error)
+			go func() {
+				if how == "closed" {
+					closed <- s.Close()
+				} else {
+					closed <- s.Destroy(ctx, "r")
+				}
+			}()
+			want := map[string]error{"closed": repo.ErrBusy, "destroyed": repo.ErrNoRepository}[how]
+			for range asked - 8 {
+				if err := <-ended; !errors.Is(err, want) {
+					t.Errorf("hash that waits: got %v, want %v", err, want)
+				}
+			}
+			close(slow.free)
+			for range 8 {
+				if err := <-ended; !errors.Is(err, want) {
+					t.Errorf("hash: got %v, want %v", err, want)
+				}
+			}
+			if err := <-closed; err != nil {
+				t.Error(err)
+			}
+			if got := slow.reading.Load(); got != 8 {
+				t.Errorf("%d reads, want none after the repository was %s", got, how)
+			}
+		})
 	}
 }

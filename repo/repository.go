@@ -468,6 +468,8 @@ func (r *Repository) Destroy() error {
 // Close stops the background goroutines and closes the files. Running requests fail.
 func (r *Repository) Close() error {
 	r.stop()
+	r.hashes.close()
+	r.rechecks.close()
 	r.background.Wait()
 	r.disk.dismiss(r)
 	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())

@@ -89,8 +89,8 @@ func (r *Repository) recheck(ctx context.Context, entry index.Entry) ([]byte, er
 	if entry.Item.Flags&index.FlagDamaged != 0 {
 		return nil, errDamaged // known
 	}
-	sums, err := r.rechecks.do(ctx, entry.Item.Ref, func() ([]byte, error) {
-		return r.verify(context.WithoutCancel(ctx), entry, nil)
+	sums, err := r.rechecks.do(ctx, entry.Item.Ref, func(ctx context.Context) ([]byte, error) {
+		return r.verify(ctx, entry, nil)
 	})
 	if err == nil && sums == nil || errors.Is(err, ErrDamaged) { // it may have been replaced meanwhile
 		return nil, errDamaged
