@@ -105,7 +105,41 @@ func parseRequest(h *head) (*request, error) {
 }
 
 // repeatable tells whether asking twice changes nothing.
-func (r *request) repeatable() bool { return r.method == http.MethodGet || r.method == http.MethodHead }
+func (r *request) repeatable() bool {
+	switch command, certain := r.command(); {
+	case r.method == http.MethodGet || r.method == http.MethodHead:
+		return true
+	case r.method == http.MethodPost && certain:
+		return command == "hash" || command == "gather" || command == "quota"
+	}
+	return false
+}
+
+// needsBody tells whether the holder does nothing before it has the body. To others it does not matter: a move is carried out when its
+// head is there, whatever follows.
+func (r *request) needsBody() bool {
+	command, certain := r.command()
+	return r.method == http.MethodPost && certain && (command == "" || command == "defrag" || command == "gather")
+}
+
+// command returns what the holder takes for the command of a POST or DELETE, the first that is not empty; not certain where that takes
+// more than a look at the query.
+func (r *request) command() (command string, certain bool) {
+	_, query, _ := strings.Cut(r.target, "?")
+	if strings.ContainsAny(r.target, "#") {
+		return "", false
+	}
+	for parameter := range strings.SplitSeq(query, "&") {
+		key, value, _ := strings.Cut(parameter, "=")
+		if strings.ContainsAny(key, "%+") || key == "cmd" && strings.ContainsAny(value, "%+") {
+			return "", false
+		}
+		if key == "cmd" && value != "" {
+			return value, true
+		}
+	}
+	return "", true
+}
 
 // ours are fields that concern one connection, that only a pipe may set, or that ask for what a client on stdio cannot
 // read: a response is never compressed there.

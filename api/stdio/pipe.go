@@ -15,6 +15,8 @@ import (
 	"net/http"
 	"net/http/httputil"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -27,13 +29,18 @@ type Options struct {
 	In       io.Reader
 	Out      io.Writer
 	Log      *slog.Logger
+	Changing *atomic.Bool // set while a request that may change something is under way; nil: nobody looks
 }
 
 // Run answers requests until the end of o.In, one after the other. It returns nil at the end of input, and ErrLost (wrapped) if the
-// client must send its request again.
+// client must send its request again. When ctx ends, so does the connection to the holder, and the request on it.
 func Run(ctx context.Context, o Options) error {
+	if o.Changing == nil {
+		o.Changing = new(atomic.Bool)
+	}
 	p := &pipe{o: o, link: o.First, in: bufio.NewReaderSize(o.In, 256<<10), out: bufio.NewWriterSize(o.Out, 64<<10)}
 	defer p.drop()
+	defer context.AfterFunc(ctx, p.cutLink)()
 	for {
 		err := p.one(ctx)
 		if errors.Is(err, io.EOF) {
@@ -46,16 +53,32 @@ func Run(ctx context.Context, o Options) error {
 }
 
 type pipe struct {
-	o    Options
-	in   *bufio.Reader
-	out  *bufio.Writer
-	link *Link // nil: none yet, or lost
+	o   Options
+	in  *bufio.Reader
+	out *bufio.Writer
+
+	mu   sync.Mutex // held for a change of link, which only the goroutine of Run makes, and for a look by others
+	link *Link      // nil: none yet, or lost
 }
 
-func (p *pipe) drop() {
+func (p *pipe) drop() { p.setLink(nil) }
+
+// setLink closes the link, and goes on with another.
+func (p *pipe) setLink(link *Link) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	if p.link != nil {
 		_ = p.link.Close()
-		p.link = nil
+	}
+	p.link = link
+}
+
+// cutLink has what waits for the holder end.
+func (p *pipe) cutLink() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.link != nil {
+		_ = p.link.Close()
 	}
 }
 
@@ -134,7 +157,12 @@ func (p *pipe) skip(r *request) error {
 
 // relay sends a request to a holder, and to the next one if the first has not begun it.
 func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
+	p.o.Changing.Store(!r.repeatable())
+	defer p.o.Changing.Store(false)
 	for began, pause := time.Now(), time.Duration(0); ; pause += 5 * time.Millisecond {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if p.link != nil && !p.link.alive() {
 			p.drop()
 		}
@@ -143,7 +171,7 @@ func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 			if err != nil {
 				return err
 			}
-			p.link = link
+			p.setLink(link)
 		}
 		err := p.link.hello()
 		if err == nil {
@@ -178,7 +206,7 @@ func plain(err error) string {
 	return err.Error()
 }
 
-// lost is the error for a broken connection before the first byte of a response.
+// lost is the error for a broken connection before the first byte of a response, when all that the holder needs was sent.
 func lost(r *request, b *body, err error) error {
 	if r.repeatable() && !b.started {
 		return &notBegun{plain(err)}
@@ -190,14 +218,16 @@ func lost(r *request, b *body, err error) error {
 func (p *pipe) exchange(r *request, b *body) error {
 	await := b.kept == nil
 	message := r.appendTo(nil, p.link.Header, await)
-	if _, err := p.link.Write(append(message, b.kept...)); err != nil {
-		// Something of it was not delivered, so it was not whole, and not begun.
-		return &notBegun{plain(err)}
+	if n, err := p.link.Write(append(message, b.kept...)); err != nil {
+		if n < len(message) || r.needsBody() {
+			return &notBegun{plain(err)} // the holder does not have all that it needs
+		}
+		return lost(r, b, err)
 	}
 	resp, err := readResponse(p.link.r)
 	if err != nil {
-		if await {
-			return &notBegun{plain(err)} // without its body nothing can have happened
+		if await && r.needsBody() {
+			return &notBegun{plain(err)} // it did not have the body
 		}
 		return lost(r, b, err)
 	}

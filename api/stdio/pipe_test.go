@@ -27,6 +27,11 @@ func message(method, target, body string) string {
 	return m + "\r\n" + body
 }
 
+// chunked is a message whose body comes in chunks.
+func chunked(method, target string) string {
+	return method + " " + target + " HTTP/1.1\r\n" + accept + "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\n"
+}
+
 // act is what a scripted holder does on one connection, after it has answered the pipe's hello. nil: it leaves
 // without having taken the connection.
 type act func(t *testing.T, conn net.Conn, r *bufio.Reader)
@@ -206,6 +211,17 @@ func TestPipe(t *testing.T) {
 		{name: "get, holder gone", input: message("GET", "/a", ""), script: []act{drop, answer(ok)}, want: "200"},
 		{name: "delete, holder gone", input: message("DELETE", "/a", ""), script: []act{drop, answer(ok)}, lost: true},
 		{name: "store, holder gone", input: message("POST", "/a", "x"), script: []act{drop, answer(ok)}, lost: true},
+		{name: "hash, holder gone", input: message("POST", "/a?cmd=hash&algorithm=sha256", ""), script: []act{drop, answer(ok)}, want: "200"},
+		{name: "move, holder gone", input: message("POST", "/a?x=cmd=hash&cmd=&cmd=move", ""), script: []act{drop, answer(ok)}, lost: true},
+		{name: "what may be another command, holder gone", input: message("POST", "/a?%63md=move&cmd=hash", ""), script: []act{drop, answer(ok)}, lost: true},
+		// What is done with the head alone may be done, whether there is a body to follow or not.
+		{name: "chunked move, gone before its body", input: chunked("POST", "/?cmd=move&current=a&new=b"), script: []act{drop, answer(ok)}, lost: true},
+		{name: "chunked delete, gone before its body", input: chunked("DELETE", "/a"), script: []act{drop, answer(ok)}, lost: true},
+		{name: "move with a large body, gone before it", input: message("POST", "/?cmd=move&current=a&new=b", big), script: []act{drop, answer(ok)}, lost: true},
+		{name: "chunked what may be a move, gone before its body", input: chunked("POST", "/?cmd=mov%65&current=a&new=b"), script: []act{drop, answer(ok)}, lost: true},
+		{name: "chunked store, gone before its body", input: chunked("POST", "/a"), script: []act{drop, answer(ok)}, want: "200"},
+		{name: "chunked defrag, gone before its body", input: chunked("POST", "/?cmd=defrag"), script: []act{drop, answer(ok)}, want: "200"},
+		{name: "chunked move, leaving", input: chunked("POST", "/?cmd=move&current=a&new=b"), script: []act{say(leaving), answer(ok)}, want: "200"},
 		{name: "delete, holder leaving", input: message("DELETE", "/a", ""), script: []act{say(leaving), say(leaving), answer(ok)}, want: "200"},
 		{name: "delete, holder left before it took the connection", input: message("DELETE", "/a", ""), script: []act{nil, nil, answer(ok)}, want: "200"},
 		{name: "503 of another kind", input: message("DELETE", "/a", ""), script: []act{answer("HTTP/1.1 503 Busy\r\nContent-Length: 0\r\n\r\n")}, want: "503"},

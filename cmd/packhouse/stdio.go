@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -47,6 +48,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 		cancel(nil)
 		links.close()
 	}()
+	var changing atomic.Bool
 	// Connected before the first request, so that what is wrong with the directory is told at once.
 	ended := make(chan error, 1)
 	go func() {
@@ -57,7 +59,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 		}
 		fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
 		ended <- stdio.Run(ctx, stdio.Options{
-			First: link, Connect: links.connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log,
+			First: link, Connect: links.connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log, Changing: &changing,
 		})
 	}()
 	interrupted := make(chan os.Signal, 1)
@@ -68,7 +70,7 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 	signal.Ignore(syscall.SIGPIPE) // a closed stdout is an error like any other
 	gone := time.NewTimer(time.Hour)
 	gone.Stop()
-	hangup := stdio.Hangup(ctx, s.in)
+	hangup, unread := stdio.Hangup(ctx, s.in), stdio.Unread(ctx, s.out)
 	for {
 		select {
 		case err := <-ended:
@@ -77,6 +79,12 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 			return nil
 		case <-hangup:
 			hangup = nil
+			gone.Reset(p.end)
+		case <-unread:
+			if !changing.Load() {
+				return nil // such as a hash, which would be computed for nobody
+			}
+			unread = nil
 			gone.Reset(p.end)
 		case <-gone.C:
 			log.Warn("the client has disconnected, but its last request does not end")

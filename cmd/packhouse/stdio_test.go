@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -16,6 +17,7 @@ import (
 	"time"
 
 	"packhouse/api/holder"
+	"packhouse/api/stdio"
 	"packhouse/index"
 	"packhouse/repo/layout"
 )
@@ -778,4 +780,75 @@ func TestStdioEndsWithItsClient(t *testing.T) {
 	if err := p.run(t.Context(), streams{read, &out, &errs}); err != nil {
 		t.Errorf("got %v, want nil", err)
 	}
+}
+
+// TestStdioEndsUnread: when a client goes during a request that changes nothing, the process ends and the holder learns of it at
+// once; a change goes on for a while.
+func TestStdioEndsUnread(t *testing.T) {
+	for _, test := range []struct {
+		message string
+		goesOn  bool
+	}{
+		{"POST /packs/large?cmd=hash HTTP/1.1\r\nContent-Length: 0\r\n", false},
+		{"POST /?cmd=defrag HTTP/1.1\r\nContent-Length: 0\r\n", true},
+	} {
+		t.Run(test.message[:strings.Index(test.message, " HTTP")], func(t *testing.T) {
+			dir := filepath.Join(tempDir(t), "r")
+			begun, ended := make(chan struct{}), make(chan struct{})
+			serveHeld(t, dir, func(w http.ResponseWriter, r *http.Request) {
+				if r.URL.Path != stdio.PathHello {
+					close(begun)
+					<-r.Context().Done()
+					close(ended)
+				}
+			})
+			in, request, inErr := os.Pipe()
+			answers, out, outErr := os.Pipe()
+			if err := errors.Join(inErr, outErr); err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(func() { _, _ = in.Close(), out.Close() })
+			ctx, stop := context.WithCancel(t.Context())
+			defer stop()
+			done := make(chan error, 1)
+			p := stdioProcess{parsed: parsed{dir: dir}, find: time.Minute, end: time.Hour}
+			go func() { done <- p.run(ctx, streams{in, out, &buffer{}}) }()
+			fmt.Fprintf(request, "%sAccept: %s\r\n\r\n", test.message, acceptBorgStore)
+			<-begun
+			request.Close()
+			answers.Close()
+			select {
+			case err := <-done:
+				if <-ended; err != nil || test.goesOn {
+					t.Errorf("the process ended: %v; goes on: want %v", err, test.goesOn)
+				}
+			case <-time.After(3 * time.Second):
+				if !test.goesOn {
+					t.Error("the process goes on, although nobody reads the answer")
+				}
+			}
+			stop()
+			<-ended
+		})
+	}
+}
+
+// serveHeld holds a directory and answers what comes through its socket.
+func serveHeld(t *testing.T, dir string, handler http.HandlerFunc) {
+	t.Helper()
+	claim, err := holder.ClaimData(t.Context(), dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := claim.Listen()
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := &http.Server{Handler: handler}
+	go server.Serve(l)
+	t.Cleanup(func() {
+		if err := errors.Join(server.Close(), claim.Release()); err != nil {
+			t.Error(err)
+		}
+	})
 }
