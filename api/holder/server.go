@@ -25,6 +25,8 @@ type Server struct {
 	listener net.Listener      // guarded by mu
 	leaving  bool              // guarded by mu
 	busy     map[net.Conn]bool // open connections: whether a request is being answered
+	asked    bool              // there was a connection; guarded by mu
+	left     chan struct{}     // has one when the last connection has ended
 	told     map[net.Conn]bool // those that were sent the notice
 	idle     chan struct{}     // closed when leaving and nothing is busy
 }
@@ -34,7 +36,7 @@ type connKey struct{}
 // NewServer creates a server for handler. attached, if not nil, is called before each request; if it returns an error the request
 // is not begun, and its sender is told to look for another holder.
 func NewServer(handler http.Handler, attached func() error) *Server {
-	s := &Server{attached: attached, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{})}
+	s := &Server{attached: attached, busy: make(map[net.Conn]bool), told: make(map[net.Conn]bool), idle: make(chan struct{}), left: make(chan struct{}, 1)}
 	s.http = &http.Server{
 		Handler:     s.wrap(handler),
 		ConnContext: func(ctx context.Context, c net.Conn) context.Context { return context.WithValue(ctx, connKey{}, c) },
@@ -85,6 +87,16 @@ func (s *Server) wrap(handler http.Handler) http.Handler {
 	})
 }
 
+// Left receives when the last connection has ended. There may be others by then: see Deserted.
+func (s *Server) Left() <-chan struct{} { return s.left }
+
+// Deserted reports whether there were connections, and none is left.
+func (s *Server) Deserted() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.asked && len(s.busy) == 0
+}
+
 func (s *Server) begin(c net.Conn) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -101,7 +113,7 @@ func (s *Server) state(c net.Conn, state http.ConnState) {
 	defer s.mu.Unlock()
 	switch state {
 	case http.StateNew:
-		s.busy[c] = false
+		s.busy[c], s.asked = false, true
 		if s.leaving {
 			s.tellLocked(c)
 		}
@@ -113,6 +125,12 @@ func (s *Server) state(c net.Conn, state http.ConnState) {
 	case http.StateClosed, http.StateHijacked:
 		delete(s.busy, c)
 		delete(s.told, c)
+		if len(s.busy) == 0 {
+			select {
+			case s.left <- struct{}{}:
+			default:
+			}
+		}
 	}
 	s.checkLocked()
 }

@@ -8,6 +8,8 @@
 // not certain, the process ends with ErrLost. For the client this is a lost connection: it may send the request again, and knows that the first
 // one may have taken effect.
 //
+// Where there is no repository, requests are answered without a holder: see Absence.
+//
 // Start reading at Run.
 package stdio
 

@@ -29,6 +29,9 @@ type Options struct {
 	In       io.Reader
 	Out      io.Writer
 	Log      *slog.Logger
+	// Absent tells why there is no repository; nil when there is one, or only a holder can tell. It is asked before each request until a
+	// connection was needed. It may be nil.
+	Absent   func() *Absence
 	Changing *atomic.Bool // set while a request that may change something is under way; nil: nobody looks
 }
 
@@ -38,7 +41,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Changing == nil {
 		o.Changing = new(atomic.Bool)
 	}
-	p := &pipe{o: o, link: o.First, in: bufio.NewReaderSize(o.In, 256<<10), out: bufio.NewWriterSize(o.Out, 64<<10)}
+	p := &pipe{o: o, link: o.First, linked: o.First != nil, in: bufio.NewReaderSize(o.In, 256<<10), out: bufio.NewWriterSize(o.Out, 64<<10)}
 	defer p.drop()
 	defer context.AfterFunc(ctx, p.cutLink)()
 	for {
@@ -56,6 +59,9 @@ type pipe struct {
 	o   Options
 	in  *bufio.Reader
 	out *bufio.Writer
+
+	linked  bool // a connection was needed
+	opening bool // the client has begun to open a repository that is not there, see absent
 
 	mu   sync.Mutex // held for a change of link, which only the goroutine of Run makes, and for a look by others
 	link *Link      // nil: none yet, or lost
@@ -116,6 +122,14 @@ func (p *pipe) one(ctx context.Context) error {
 		return answer(p.out, r.method != http.MethodHead, http.StatusUnauthorized, "Unauthorized",
 			`WWW-Authenticate: Basic realm="BorgStore REST Server"`)
 	}
+	if !p.linked && p.o.Absent != nil {
+		if absence := p.o.Absent(); absence != nil && !p.needsHolder(r, absence) {
+			if err := p.skip(r); err != nil {
+				return err
+			}
+			return p.absent(r, absence)
+		}
+	}
 	body := &body{r: r, in: p.in}
 	if r.length >= 0 && r.length <= smallBody {
 		kept := make([]byte, r.length)
@@ -172,6 +186,7 @@ func (p *pipe) relay(ctx context.Context, r *request, b *body) error {
 				return err
 			}
 			p.setLink(link)
+			p.linked = true
 		}
 		err := p.link.hello()
 		if err == nil {

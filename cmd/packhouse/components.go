@@ -96,7 +96,12 @@ func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
 		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log, Small: smallItems, Unchecked: o.Unchecked},
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
-		Destroyed: engine.Abandon,
+		Destroyed: func(repository *repo.Repository) {
+			engine.Abandon(repository)
+			if o.Destroyed != nil {
+				o.Destroyed()
+			}
+		},
 		GaveUp: func(repository *repo.Repository) {
 			engine.Abandon(repository)
 			if o.GaveUp != nil {

@@ -24,7 +24,7 @@ const idleVariable = "PACKHOUSE_HOLD_IDLE"
 
 const (
 	defaultIdle = time.Minute
-	emptyIdle   = 2 * time.Second // when there is no repository to hold
+	emptyIdle   = 2 * time.Second // when there is no repository to hold, but a client
 )
 
 // startHolder starts `packhouse hold` for a repository.
@@ -78,11 +78,11 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 		return public(err)
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
-	var existed atomic.Bool // a repository, at some time, that was not taken away by others than us
+	var destroyed atomic.Bool // the repository was, and was none that others had taken away
 	var srv *server
 	defer func() {
 		if srv == nil || srv.empty() {
-			claim.Tidy(existed.Load())
+			claim.Tidy(destroyed.Load())
 		}
 	}()
 	file, err := claim.OpenLog()
@@ -105,8 +105,9 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	}
 	srv, err = openServer(ctx, serverOptions{
 		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave, Moved: leave,
-		GaveUp: func() { existed.Store(false) },
-		Policy: func(string) config.Policy { return policy },
+		Destroyed: func() { destroyed.Store(true) },
+		GaveUp:    func() { destroyed.Store(false) },
+		Policy:    func(string) config.Policy { return policy },
 	})
 	if err != nil {
 		return public(err)
@@ -118,22 +119,24 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 	report.Done(nil)
 	go func() {
 		defer leave()
-		srv.awaitIdle(ctx, idle, &existed)
+		srv.awaitIdle(ctx, idle)
 	}()
 	err = srv.run(ctx, nil, config.Defaults().Drain)
 	log.Info("closed the repository", "error", err)
 	return err
 }
 
-// awaitIdle returns when there was nothing to do for a time, or ctx has ended. existed becomes true once there is a repository.
-func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *atomic.Bool) {
+// awaitIdle returns when there was nothing to do for a time, or ctx has ended.
+func (srv *server) awaitIdle(ctx context.Context, idle time.Duration) {
 	vacuumed := false
 	for ctx.Err() == nil {
 		limit := idle
-		if srv.empty() {
+		switch {
+		case !srv.empty():
+		case srv.local.Deserted(): // who asked for a repository that is not there has gone, or has destroyed it
+			limit = 0
+		default:
 			limit = min(idle, emptyIdle)
-		} else {
-			existed.Store(true)
 		}
 		rest := limit - time.Since(srv.api.LastActive())
 		// A compaction goes on although its client has left: the next one asks for its result.
@@ -146,6 +149,7 @@ func (srv *server) awaitIdle(ctx context.Context, idle time.Duration, existed *a
 		}
 		select {
 		case <-ctx.Done():
+		case <-srv.local.Left():
 		case <-time.After(max(rest, 50*time.Millisecond)):
 		}
 	}

@@ -52,6 +52,8 @@ type serverOptions struct {
 	Moved func()
 	// GaveUp is called after a repository was closed because its directory was moved or replaced. It may be nil.
 	GaveUp func()
+	// Destroyed is called after a repository was destroyed. It may be nil.
+	Destroyed func()
 
 	detached func() // of the server, like reattach; nil: with Moved
 	reattach func() error

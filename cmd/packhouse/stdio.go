@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -18,6 +19,7 @@ import (
 	"packhouse/api/stdio"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // findPatience is how long a stdio process looks for whoever holds its repository.
@@ -26,6 +28,9 @@ const findPatience = 60 * time.Second
 // endPatience is how long a stdio process goes on with a request when its client is gone. Clients
 // wait 30 s for its end.
 const endPatience = 25 * time.Second
+
+// tidyPatience is how long a stdio process waits at its end for a holder whose repository was destroyed, or never created.
+const tidyPatience = 10 * time.Second
 
 // stdioProcess is a pipe from stdin and stdout to who holds the repository, which it starts if there is nobody.
 type stdioProcess struct {
@@ -49,19 +54,8 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 		links.close()
 	}()
 	var changing atomic.Bool
-	// Connected before the first request, so that what is wrong with the directory is told at once.
 	ended := make(chan error, 1)
-	go func() {
-		link, err := links.connect(ctx)
-		if err != nil {
-			ended <- err
-			return
-		}
-		fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
-		ended <- stdio.Run(ctx, stdio.Options{
-			First: link, Connect: links.connect, Username: p.username, Password: p.password, In: s.in, Out: s.out, Log: log, Changing: &changing,
-		})
-	}()
+	go func() { ended <- p.serve(ctx, s, links, log, &changing) }()
 	interrupted := make(chan os.Signal, 1)
 	if !signal.Ignored(syscall.SIGINT) { // the client ignores it for us
 		signal.Notify(interrupted, syscall.SIGINT)
@@ -93,12 +87,52 @@ func (p *stdioProcess) run(ctx context.Context, s streams) error {
 	}
 }
 
+// serve answers the requests that come on stdin.
+func (p *stdioProcess) serve(ctx context.Context, s streams, links *stdioLinks, log *slog.Logger, changing *atomic.Bool) error {
+	var first *stdio.Link
+	switch absence := p.absence(); {
+	case absence == nil: // connected before the first request, so that what is wrong with the repository is told at once
+		var err error
+		if first, err = links.connect(ctx); err != nil {
+			return err
+		}
+	case absence.Foreign != "":
+		log.Warn("not a Packhouse repository: " + absence.Foreign)
+	}
+	fmt.Fprintln(s.err, "BorgStore REST server listening on stdin/stdout")
+	err := stdio.Run(ctx, stdio.Options{
+		First: first, Connect: links.connect, Absent: p.absence, Username: p.username, Password: p.password,
+		In: s.in, Out: s.out, Log: log, Changing: changing,
+	})
+	links.awaitTidy(ctx)
+	return err
+}
+
+// absence is why there is no repository; nil if there is one, or only who opens it can tell.
+func (p *stdioProcess) absence() *stdio.Absence {
+	err := datadir.Inspect(p.dir)
+	foreign, isForeign := errors.AsType[*repo.ForeignError](err)
+	if !isForeign && err != repo.ErrNoRepository {
+		return nil
+	}
+	a := &stdio.Absence{}
+	info, err := os.Stat(p.dir)
+	a.Directory = err == nil && info.IsDir()
+	if isForeign {
+		a.Foreign = foreign.Found
+		info, err := os.Lstat(filepath.Join(p.dir, "config"))
+		a.Config = err == nil && info.Mode().IsRegular()
+	}
+	return a
+}
+
 // stdioLinks connects to who serves the repository: a holder or a server, which may be another one later; or this process itself,
 // where nobody can hold it because its file system takes no writes.
 type stdioLinks struct {
 	process *stdioProcess
 	life    context.Context // of the process
 	streams streams
+	held    atomic.Bool // a holder of the repository alone has been asked
 
 	mu    sync.Mutex    // held while this process begins, or ends, to serve the repository itself
 	alone *holder.Claim // nil: it does not; guarded by mu
@@ -147,12 +181,42 @@ func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 	if err != nil {
 		return nil, err
 	}
-	if found.Name != "" {
+	if found.Name == "" {
+		l.held.Store(true)
+	} else {
 		if err := datadir.CheckName(found.Name); err != nil {
 			return nil, errors.Join(fmt.Errorf("the directory is inside a data directory that a server has open: %w", err), found.Close())
 		}
 	}
 	return stdio.NewLink(found.Conn, p.header(found.Name)), nil
+}
+
+// awaitTidy waits until a holder without a repository has ended and removed what it made, so that nothing of it is there any more when the
+// client learns that this process has ended. The connections to it are closed.
+func (l *stdioLinks) awaitTidy(ctx context.Context) {
+	dir := l.process.dir
+	if !l.held.Load() || layout.HasIndex(dir) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, tidyPatience)
+	defer cancel()
+	gone := func(path string) bool {
+		_, err := os.Lstat(path)
+		return errors.Is(err, os.ErrNotExist)
+	}
+	for holder.Held(dir) || !gone(filepath.Join(dir, layout.OwnDir)) {
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	for range 10 { // the last of it are directories, which may have been there before
+		if gone(dir) {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
 }
 
 // header says whose requests come through a pipe, and for which repository.

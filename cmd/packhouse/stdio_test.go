@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -201,17 +203,134 @@ func TestStdioVacuums(t *testing.T) {
 	c.finish(t)
 }
 
-// TestStdioLeavesNothing: looking for a repository that does not exist makes nothing that stays.
-func TestStdioLeavesNothing(t *testing.T) {
-	top := tempDir(t)
-	dir := filepath.Join(top, "a", "b", "c")
-	c := stdioAt(t, dir)
-	c.want(t, http.StatusGone, "GET", "/config/readme", "")
-	c.finish(t)
-	await(t, "removal of what was made", func() bool {
-		entries, err := os.ReadDir(top)
-		return err == nil && len(entries) == 0
+// TestStdioWithoutRepository: where there is no repository a client is told what the reference says, at once, and nothing is made.
+func TestStdioWithoutRepository(t *testing.T) {
+	type ask struct {
+		method, target string
+		status         int
+	}
+	for _, test := range []struct {
+		name string
+		make func(dir string) error
+		asks []ask
+	}{
+		{"missing", func(string) error { return nil }, []ask{
+			{"GET", "/config/config", 410}, {"HEAD", "/config", 410}, {"GET", "/packs/", 410}, {"POST", "/packs/x", 410}, {"DELETE", "/?cmd=destroy", 410},
+		}},
+		{"empty", func(dir string) error { return os.Mkdir(dir, 0o700) }, []ask{
+			{"GET", "/config/config", 404}, {"HEAD", "/config", 404}, {"GET", "/packs/", 404}, {"GET", "/packs/x", 410}, {"POST", "/packs/x", 410},
+			{"DELETE", "/?cmd=destroy", 410},
+		}},
+		// The volume may have been unmounted under a client that goes on with what it has begun.
+		{"empty, for the client of an open repository", func(dir string) error { return os.Mkdir(dir, 0o700) }, []ask{
+			{"GET", "/packs/x", 410}, {"HEAD", "/packs/x", 410}, {"GET", "/packs/", 410}, {"DELETE", "/locks/l", 410},
+		}},
+		{"foreign", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "stuff"), 0o700) }, []ask{
+			{"GET", "/config/config", 404}, {"HEAD", "/config", 404}, {"GET", "/stuff/", 404}, {"POST", "/packs/x", 409}, {"POST", "/?cmd=create", 409},
+			{"POST", "/?%63md=create", 409}, {"DELETE", "/?cmd=destroy", 409}, {"GET", "/stuff/x", 409},
+		}},
+		{"borg 1", func(dir string) error {
+			return errors.Join(os.Mkdir(dir, 0o700), os.WriteFile(filepath.Join(dir, "config"), []byte("[repository]"), 0o600))
+		}, []ask{{"GET", "/config/config", 404}, {"HEAD", "/config", 200}, {"GET", "/config", 409}, {"POST", "/?cmd=create", 409}}},
+		{"a file", func(dir string) error { return os.WriteFile(dir, nil, 0o600) }, []ask{{"GET", "/config/config", 410}, {"POST", "/?cmd=create", 409}}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			top := tempDir(t)
+			dir := filepath.Join(top, "r")
+			if err := test.make(dir); err != nil {
+				t.Fatal(err)
+			}
+			before := names(t, top)
+			c := stdioAt(t, dir)
+			for _, ask := range test.asks {
+				c.want(t, ask.status, ask.method, ask.target, "")
+			}
+			if holderOf(dir) != 0 {
+				t.Error("a holder was started")
+			}
+			c.finish(t)
+			if after := names(t, top); !slices.Equal(after, before) {
+				t.Errorf("files: got %q, want %q", after, before)
+			}
+		})
+	}
+}
+
+// names are the paths of all that lies below a directory.
+func names(t *testing.T, top string) (paths []string) {
+	t.Helper()
+	err := filepath.WalkDir(top, func(path string, _ fs.DirEntry, err error) error {
+		paths = append(paths, path)
+		return err
 	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return paths
+}
+
+// TestStdioLeavesNothing: when a client has destroyed its repository, or may not create one, nothing of it is there when its process
+// has ended, although holders wait a minute for others; what was there before stays.
+func TestStdioLeavesNothing(t *testing.T) {
+	for _, test := range []struct {
+		name, dir string
+		asks      func(t *testing.T, c *stdioClient)
+		left      string
+	}{
+		{"destroyed", "a/b/c", func(t *testing.T, c *stdioClient) {
+			c.want(t, 200, "POST", "/?cmd=create", "")
+			c.want(t, 200, "POST", "/packs/x", strings.Repeat("x", 1<<20))
+			c.want(t, 200, "DELETE", "/?cmd=destroy", "")
+		}, ""},
+		{"destroyed, in a directory that was there", "there", func(t *testing.T, c *stdioClient) {
+			c.want(t, 200, "POST", "/?cmd=create", "")
+			c.want(t, 200, "DELETE", "/?cmd=destroy", "")
+		}, ""},
+		{"refused", "there", func(t *testing.T, c *stdioClient) { c.want(t, 403, "POST", "/?cmd=create", "") }, "there"},
+		{"refused, in a new directory", "a/b", func(t *testing.T, c *stdioClient) { c.want(t, 403, "POST", "/?cmd=create", "") }, ""},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			top := tempDir(t)
+			dir := filepath.Join(top, test.dir)
+			if test.dir == "there" {
+				if err := os.Mkdir(dir, 0o700); err != nil {
+					t.Fatal(err)
+				}
+			}
+			args := []string{restName, "--stdio", "--backend", "FILE:" + dir}
+			if strings.HasPrefix(test.name, "refused") {
+				args = append(args, "--permissions", "read-only")
+			}
+			t.Cleanup(func() { endHolder(t, dir) })
+			c := startStdio(t, "/", []string{idleVariable + "=1m"}, args...)
+			test.asks(t, c)
+			c.finish(t)
+			left := strings.TrimPrefix(strings.TrimPrefix(strings.Join(names(t, top), " "), top), " "+top+"/")
+			if left != test.left {
+				t.Errorf("left: got %q, want %q", left, test.left)
+			}
+		})
+	}
+}
+
+// TestHolderEndsUnasked: a holder whose client was killed before it had created a repository ends at once, with what it made.
+func TestHolderEndsUnasked(t *testing.T) {
+	top := tempDir(t)
+	dir := filepath.Join(top, "r")
+	t.Cleanup(func() { endHolder(t, dir) })
+	c := startStdio(t, "/", []string{idleVariable + "=1m"}, restName, "--stdio", "--backend", "FILE:"+dir, "--permissions", "read-only")
+	c.want(t, 403, "POST", "/?cmd=create", "")
+	if holderOf(dir) == 0 {
+		t.Fatal("there is no holder")
+	}
+	if err := c.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	await(t, "removal of what was made", func() bool { return len(names(t, top)) == 1 })
+	if took := time.Since(began); took > emptyIdle {
+		t.Errorf("it took %v, want less than %v", took, emptyIdle)
+	}
 }
 
 func TestStdioRefusals(t *testing.T) {
@@ -233,9 +352,9 @@ func TestStdioRefusals(t *testing.T) {
 		code int
 		want string // in stderr
 	}{
-		{"foreign", nil, []string{restName, "--stdio", "--backend", "FILE:" + foreign}, 1, "found config, keys, packs"},
+		{"foreign", nil, []string{restName, "--stdio", "--backend", "FILE:" + foreign}, 0, "found config, keys, packs"},
 		{"foreign, over TCP", nil, []string{restName, "--port", "0", "--backend", "FILE:" + foreign}, 1, "found config, keys, packs"},
-		{"a file", nil, []string{restName, "--stdio", "--backend", "FILE:" + file}, 1, "not a directory"},
+		{"a file", nil, []string{restName, "--stdio", "--backend", "FILE:" + file}, 0, "not a directory"},
 		{"no backend", nil, []string{restName, "--stdio"}, 2, "--backend is required"},
 		{"file URL with host", nil, []string{restName, "--stdio", "--backend", "file://host/x"}, 1, "without a host"},
 		{"short file URL", nil, []string{restName, "--stdio", "--backend", "file:/x"}, 1, "file:///"},
@@ -814,7 +933,11 @@ func TestStdioEndsUnread(t *testing.T) {
 			p := stdioProcess{parsed: parsed{dir: dir}, find: time.Minute, end: time.Hour}
 			go func() { done <- p.run(ctx, streams{in, out, &buffer{}}) }()
 			fmt.Fprintf(request, "%sAccept: %s\r\n\r\n", test.message, acceptBorgStore)
-			<-begun
+			select {
+			case <-begun:
+			case <-time.After(20 * time.Second):
+				t.Fatal("the request does not arrive")
+			}
 			request.Close()
 			answers.Close()
 			select {
@@ -833,11 +956,14 @@ func TestStdioEndsUnread(t *testing.T) {
 	}
 }
 
-// serveHeld holds a directory and answers what comes through its socket.
+// serveHeld holds a directory, of which it looks as if it had a repository, and answers what comes through its socket.
 func serveHeld(t *testing.T, dir string, handler http.HandlerFunc) {
 	t.Helper()
 	claim, err := holder.ClaimData(t.Context(), dir)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(dir, layout.IndexFile), nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	l, err := claim.Listen()

@@ -19,6 +19,18 @@ var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 // errRestoring is the repo.ErrNoRepository of a directory in which one is being put back.
 var errRestoring = fmt.Errorf("%w yet", repo.ErrNoRepository)
 
+// Inspect tells what the directory of a single repository holds, without opening or changing anything: nil for a repository,
+// repo.ErrNoRepository itself for nothing, a *repo.ForeignError for something else; other errors where there is the rest of a
+// repository, or nobody can tell.
+func Inspect(dir string) error {
+	s := &Set{o: Options{Environment: repo.Environment{FS: vfs.OS()}, Single: true}}
+	err := s.inspect(dir)
+	if errors.Is(err, repo.ErrNoRepository) && layout.HasBlobs(dir) {
+		return errDestroyed // or it was not created whole
+	}
+	return err
+}
+
 // inspect tells what a directory holds: nil for a repository, repo.ErrNoRepository
 // when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), repo.ErrCorrupt when it has blobs
 // or snapshots whose index is lost, else a repo.ForeignError.
