@@ -2,6 +2,7 @@ package api
 
 import (
 	"cmp"
+	"crypto/tls"
 	"io"
 	"net"
 	"net/http"
@@ -23,9 +24,10 @@ type streamConn interface {
 // pieces, and wake a fast client twice.
 type conn struct {
 	streamConn
-	stall  time.Duration
-	opened time.Time
-	until  atomic.Int64 // deadline of writing, in ns from opened; 0: none
+	stall   time.Duration
+	opened  time.Time
+	until   atomic.Int64 // deadline of writing, in ns from opened; 0: none
+	framing framing
 
 	// Used by the goroutine of the handler, while together runs.
 	joining bool
@@ -34,12 +36,38 @@ type conn struct {
 	vector  net.Buffers
 }
 
-// newConn makes a conn of a TCP connection, and returns others as they are.
+// newConn makes a conn of a TCP connection, and follows the heads on others but those of TLS, which net/http knows by their type.
 func newConn(c net.Conn, stall time.Duration) net.Conn {
 	if stream, ok := c.(streamConn); ok {
 		return &conn{streamConn: stream, stall: stall, opened: time.Now()}
 	}
-	return c
+	if _, secure := c.(*tls.Conn); secure {
+		return c
+	}
+	return &watchedConn{Conn: c}
+}
+
+// Read implements net.Conn.
+func (c *conn) Read(p []byte) (int, error) {
+	n, err := c.streamConn.Read(p)
+	c.framing.see(p[:n])
+	return n, err
+}
+
+// endsConnection tells of each request on a connection, in order, whether its answer is to be the last, see framing.
+func endsConnection(r *http.Request) bool {
+	c, ok := r.Context().Value(connectionKey).(*connectionOf)
+	if !ok {
+		return false
+	}
+	c.requests++
+	switch own := c.conn.(type) {
+	case *conn:
+		return own.framing.last.Load() == c.requests
+	case *watchedConn:
+		return own.framing.last.Load() == c.requests
+	}
+	return false
 }
 
 // connOf is the connection of a request; nil: it is none of ours, such as one of TLS.

@@ -242,6 +242,8 @@ type connectionOf struct {
 	l     *boundedListener
 	conn  net.Conn
 	known atomic.Bool
+
+	requests int64 // so far; of the goroutine that serves them
 }
 
 func (l *boundedListener) context(ctx context.Context, conn net.Conn) context.Context {

@@ -92,3 +92,12 @@ const MaxLines = maxLines
 
 // NewLogQueue is the queue of the request log by itself.
 func NewLogQueue(handler slog.Handler) *logwriter.Queue[slog.Record] { return newLogQueue(handler) }
+
+// Follow follows the heads in what is read in pieces, and tells which request is the last on the connection; 0: none.
+func Follow(pieces ...[]byte) (last int64) {
+	var f framing
+	for _, p := range pieces {
+		f.see(p)
+	}
+	return f.last.Load()
+}

@@ -165,6 +165,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	out := &response{ResponseWriter: w, rc: rc, conn: connOf(r), stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
 	in := s.wrapBody(r, rc)
+	if endsConnection(r) {
+		w.Header().Set("Connection", "close")
+	}
 	x := &requestState{id: s.ids.next(), out: out, trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	x.address, x.secure = s.proxies.Load().client(r)
 	path, query := splitTarget(r.RequestURI)
