@@ -52,8 +52,8 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 	}
 }
 
-// unknownError is the error of a plan whose commit may have happened. Nothing else can be asked of the index until it is opened again: its
-// rows then say which, and the same plan gets its result or is carried out.
+// unknownError is the error of a plan whose commit may have happened. Nothing else can be asked of the index until it is opened
+// again: its rows then say which, and the same plan gets its result or is carried out.
 type unknownError struct{ err error }
 
 func (e *unknownError) Error() string {

@@ -12,8 +12,8 @@ type State string
 
 // A job is queued, then running, then in one of the other states. After a restart a running job starts from the beginning.
 //
-// Unknown is no state of a row: the disk failed in the commit of the plan, which has the row that says done. So whether that row or
-// the one that says running is there when the repository is opened again tells whether the plan was carried out.
+// Unknown is no state of a row: the disk failed in the commit of the plan, which has the row that says done. So whether that row
+// or the one that says running is there when the repository is opened again tells whether the plan was carried out.
 const (
 	Queued    State = "queued"
 	Running   State = "running"

@@ -31,7 +31,8 @@ func failingCommits(after bool, left *atomic.Int64) (hooks index.Options) {
 	return index.Options{BeforeCommit: fail}
 }
 
-// TestUnknownOutcome: of a job whose commit was interrupted nobody says that it failed, and the next start shows what became of it.
+// TestUnknownOutcome: of a job whose commit was interrupted nobody says that it failed, and the next start shows what became of
+// it.
 func TestUnknownOutcome(t *testing.T) {
 	for _, took := range []bool{true, false} {
 		for _, queued := range []bool{true, false} {

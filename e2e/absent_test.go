@@ -12,8 +12,8 @@ import (
 	"time"
 )
 
-// TestBorgWithoutRepository: what borg says over ssh of a directory without a repository, how soon, and what is left there, is the same
-// as with borg's own server.
+// TestBorgWithoutRepository: what borg says over ssh of a directory without a repository, how soon, and what is left there, is
+// the same as with borg's own server.
 func TestBorgWithoutRepository(t *testing.T) {
 	t.Parallel()
 	program := newestBorg(t)

@@ -351,7 +351,8 @@ func (t *tx) ensureDir(key string, now time.Time) error {
 // maxEmptyDirs is how many directories give way to one item: they are rows of its commit.
 const maxEmptyDirs = 4096
 
-// emptyDirs returns the rows of the directory at key and of those below it. ErrIsDir: there is an item among them, or there are too many.
+// emptyDirs returns the rows of the directory at key and of those below it. ErrIsDir: there is an item among them, or there are
+// too many.
 func emptyDirs(items *table, key string) (rows [][]byte, err error) {
 	top := dirRow(key)
 	c := items.Cursor()

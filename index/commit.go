@@ -31,8 +31,8 @@ type group struct {
 //
 // When err is nil the group is on stable storage and there is one Result for each mutation. A failed precondition is a *GroupError
 // that wraps the error and has the position of the mutation. After a write or sync error Apply returns ErrFailed, now and
-// later. After ErrNoSpace, and ErrCorrupt without ErrFailed, nothing was changed, and a later group may succeed. ErrMoved: the open
-// file is no longer the one at its path, and the index accepts no further groups. An *UnknownError, which wraps ErrFailed or
+// later. After ErrNoSpace, and ErrCorrupt without ErrFailed, nothing was changed, and a later group may succeed. ErrMoved: the
+// open file is no longer the one at its path, and the index accepts no further groups. An *UnknownError, which wraps ErrFailed or
 // ErrMoved, is for the groups that may be durable all the same.
 //
 // ctx is checked only until the group is queued; from then on Apply waits for the outcome.
@@ -151,8 +151,8 @@ type unchanged struct{ error }
 
 func (e *unchanged) Unwrap() error { return e.error }
 
-// UnknownError is the error of a group of which it is not known whether it is durable, until the index is opened again, where it is.
-// All errors without one say that nothing was changed.
+// UnknownError is the error of a group of which it is not known whether it is durable, until the index is opened again, where it
+// is. All errors without one say that nothing was changed.
 type UnknownError struct{ err error }
 
 func (e *UnknownError) Error() string { return e.err.Error() }

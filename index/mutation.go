@@ -7,8 +7,8 @@ import (
 )
 
 // Put stores an item at Key and creates missing parent directories. A directory at Key is removed if no item lies below it, with
-// the directories there, as they may be of a client that only made the name unusable for others; else it is ErrIsDir. An item at a
-// parent of Key is ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
+// the directories there, as they may be of a client that only made the name unusable for others; else it is ErrIsDir. An item at
+// a parent of Key is ErrNotDir. A Ref that an item (also the one at Key) or a trash row already has is ErrRefUsed.
 //
 // Item.Created of a new key is Now unless it is set; an overwrite keeps that of the replaced item. In Item.Flags, FlagExempt is set
 // from Exempt. If the item at Key is a source of an open plan, or came back, the new item has FlagReturned, so that its bytes are

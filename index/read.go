@@ -52,8 +52,8 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 	return entry, nil
 }
 
-// Vacant returns nil if an item can be stored at key as far as directories go: there is none, or one that gives way to it. Otherwise
-// ErrIsDir.
+// Vacant returns nil if an item can be stored at key as far as directories go: there is none, or one that gives way to it.
+// Otherwise ErrIsDir.
 func (x *Index) Vacant(key string) error {
 	if err := checkKey(key); err != nil {
 		return err

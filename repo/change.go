@@ -63,7 +63,8 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, er
 	return deleted, nil
 }
 
-// Move renames an item, and replaces one at the target, or a directory without items. It needs D on from, and w or W on to (W to replace).
+// Move renames an item, and replaces one at the target, or a directory without items. It needs D on from, and w or W on to (W to
+// replace).
 //
 // A lock or session that is exempt from the quota stays exempt if the new key is for locks or sessions too. With any other key it
 // counts from then on and must fit (else *QuotaError), because a rename could otherwise circumvent the quota. An item that counts

@@ -17,8 +17,8 @@ import (
 
 // Hash computes a digest of the item's bytes as they are on disk now, so that
 // damage shows: also of an item that is marked as damaged, for a client's check goes on with the next item after
-// a wrong digest, and ends at an error. Callers that ask for the same at once share one computation. It is stopped when all have left
-// or the repository is closed.
+// a wrong digest, and ends at an error. Callers that ask for the same at once share one computation. It is stopped when all have
+// left or the repository is closed.
 func (a *Access) Hash(ctx context.Context, key string, algorithm digest.Algorithm) ([]byte, error) {
 	if err := keys.Check(key); err != nil {
 		return nil, err
@@ -94,13 +94,13 @@ func (r readerUntil) Read(p []byte) (int, error) {
 // hashSlots is how many digests one repository computes at once, each of which keeps a processor busy.
 const hashSlots = 8
 
-// hashPatience is how long a computation goes on for nobody. A BorgStore client that has waited for 30 s gives up and asks again 5 s
-// later: what takes longer would begin anew each time.
+// hashPatience is how long a computation goes on for nobody. A BorgStore client that has waited for 30 s gives up and asks again
+// 5 s later: what takes longer would begin anew each time.
 const hashPatience = 10 * time.Second
 
-// hashings are the computations of a repository, of which those who want the same share one. One that runs is stopped when its last
-// caller has left and none has come within hashPatience, one that still waits for a place at once, so that no client starts more
-// than it waits for. All are stopped when the repository is closed.
+// hashings are the computations of a repository, of which those who want the same share one. One that runs is stopped when its
+// last caller has left and none has come within hashPatience, one that still waits for a place at once, so that no client starts
+// more than it waits for. All are stopped when the repository is closed.
 type hashings struct {
 	slots  chan struct{} // a token for each that runs
 	active sync.WaitGroup

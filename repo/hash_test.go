@@ -134,8 +134,8 @@ func TestHashEndsWithItsCallers(t *testing.T) {
 	})
 }
 
-// When the repository is closed or destroyed nothing of it is read any more: neither for the digest that is computed nor for those
-// that wait for a place.
+// When the repository is closed or destroyed nothing of it is read any more: neither for the digest that is computed nor for
+// those that wait for a place.
 func TestHashEndsWithItsRepository(t *testing.T) {
 	for _, how := range []string{"closed", "destroyed"} {
 		t.Run(how, func(t *testing.T) {

@@ -33,11 +33,13 @@ type PutRequest struct {
 	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
-// Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there. It is asked before bytes are read for that.
+// Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there. It is asked before bytes are
+// read for that.
 func (a *Access) Vacant(key string) error { return a.r.translate(a.at(key).r.index.Vacant(key)) }
 
-// Put stores the body under the key, and replaces an item there, or a directory without items. When it returns nil the bytes, their directory entry and the index
-// entry are on stable storage. After an error nothing of it is visible, and an existing item is unchanged.
+// Put stores the body under the key, and replaces an item there, or a directory without items. When it returns nil the bytes,
+// their directory entry and the index entry are on stable storage. After an error nothing of it is visible, and an existing item
+// is unchanged.
 //
 // A principal that may only write new items (w without W) succeeds with bytes that are already stored, because a client that lost the
 // first answer sends them again.

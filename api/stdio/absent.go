@@ -5,8 +5,8 @@ import (
 	"strings"
 )
 
-// Absence is why there is no repository in a directory. While there is none, and no connection to a holder was needed, the pipe answers
-// by itself: no holder is started, and nothing is made in or around the directory until a client creates a repository.
+// Absence is why there is no repository in a directory. While there is none, and no connection to a holder was needed, the pipe
+// answers by itself: no holder is started, and nothing is made in or around the directory until a client creates a repository.
 type Absence struct {
 	Directory bool   // there is a directory
 	Foreign   string // what is there instead of a repository, one line; "": nothing

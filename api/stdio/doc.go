@@ -3,10 +3,10 @@
 // the same time, also while a server runs.
 //
 // If the holder has certainly not begun a request (it said so, or it ended before the request was sent) or if the request
-// changes nothing, the request is sent to the next holder, and the client notices nothing. A request whose body is needed for what it
-// does, such as a store, has not begun before the holder has the body; a move or a deletion has, whatever follows its head. If it is
-// not certain, the process ends with ErrLost. For the client this is a lost connection: it may send the request again, and knows that the first
-// one may have taken effect.
+// changes nothing, the request is sent to the next holder, and the client notices nothing. A request whose body is needed for
+// what it does, such as a store, has not begun before the holder has the body; a move or a deletion has, whatever follows its
+// head. If it is not certain, the process ends with ErrLost. For the client this is a lost connection: it may send the request
+// again, and knows that the first one may have taken effect.
 //
 // Where there is no repository, requests are answered without a holder: see Absence.
 //

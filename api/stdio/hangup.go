@@ -16,8 +16,8 @@ func Hangup(ctx context.Context, in io.Reader) <-chan struct{} {
 	return hungUp(ctx, in, unix.POLLRDHUP)
 }
 
-// Unread returns a channel that is closed when nobody can read any more what is written to out. nil: not supported. Where in and out are
-// one socket, a client may have ended its half alone and still read answers.
+// Unread returns a channel that is closed when nobody can read any more what is written to out. nil: not supported. Where in and
+// out are one socket, a client may have ended its half alone and still read answers.
 func Unread(ctx context.Context, out io.Writer) <-chan struct{} { return hungUp(ctx, out, 0) }
 
 func hungUp(ctx context.Context, file any, events int16) <-chan struct{} {

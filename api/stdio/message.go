@@ -115,15 +115,15 @@ func (r *request) repeatable() bool {
 	return false
 }
 
-// needsBody tells whether the holder does nothing before it has the body. To others it does not matter: a move is carried out when its
-// head is there, whatever follows.
+// needsBody tells whether the holder does nothing before it has the body. To others it does not matter: a move is carried out
+// when its head is there, whatever follows.
 func (r *request) needsBody() bool {
 	command, certain := r.command()
 	return r.method == http.MethodPost && certain && (command == "" || command == "defrag" || command == "gather")
 }
 
-// command returns what the holder takes for the command of a POST or DELETE, the first that is not empty; not certain where that takes
-// more than a look at the query.
+// command returns what the holder takes for the command of a POST or DELETE, the first that is not empty; not certain where that
+// takes more than a look at the query.
 func (r *request) command() (command string, certain bool) {
 	_, query, _ := strings.Cut(r.target, "?")
 	if strings.ContainsAny(r.target, "#") {

@@ -29,8 +29,8 @@ type Options struct {
 	In       io.Reader
 	Out      io.Writer
 	Log      *slog.Logger
-	// Absent tells why there is no repository; nil when there is one, or only a holder can tell. It is asked before each request until a
-	// connection was needed. It may be nil.
+	// Absent tells why there is no repository; nil when there is one, or only a holder can tell. It is asked before each request
+	// until a connection was needed. It may be nil.
 	Absent   func() *Absence
 	Changing *atomic.Bool // set while a request that may change something is under way; nil: nobody looks
 }

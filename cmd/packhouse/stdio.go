@@ -191,8 +191,8 @@ func (l *stdioLinks) connect(ctx context.Context) (*stdio.Link, error) {
 	return stdio.NewLink(found.Conn, p.header(found.Name)), nil
 }
 
-// awaitTidy waits until a holder without a repository has ended and removed what it made, so that nothing of it is there any more when the
-// client learns that this process has ended. The connections to it are closed.
+// awaitTidy waits until a holder without a repository has ended and removed what it made, so that nothing of it is there any more
+// when the client learns that this process has ended. The connections to it are closed.
 func (l *stdioLinks) awaitTidy(ctx context.Context) {
 	dir := l.process.dir
 	if !l.held.Load() || layout.HasIndex(dir) {

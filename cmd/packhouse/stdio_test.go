@@ -203,7 +203,8 @@ func TestStdioVacuums(t *testing.T) {
 	c.finish(t)
 }
 
-// TestStdioWithoutRepository: where there is no repository a client is told what the reference says, at once, and nothing is made.
+// TestStdioWithoutRepository: where there is no repository a client is told what the reference says, at once, and nothing is
+// made.
 func TestStdioWithoutRepository(t *testing.T) {
 	type ask struct {
 		method, target string
@@ -269,8 +270,8 @@ func names(t *testing.T, top string) (paths []string) {
 	return paths
 }
 
-// TestStdioLeavesNothing: when a client has destroyed its repository, or may not create one, nothing of it is there when its process
-// has ended, although holders wait a minute for others; what was there before stays.
+// TestStdioLeavesNothing: when a client has destroyed its repository, or may not create one, nothing of it is there when its
+// process has ended, although holders wait a minute for others; what was there before stays.
 func TestStdioLeavesNothing(t *testing.T) {
 	for _, test := range []struct {
 		name, dir string
