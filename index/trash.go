@@ -162,7 +162,7 @@ func (t *tx) restoreKept(m Restore, row []byte) (r Result, err error) {
 	if record.key != m.Key {
 		return r, ErrNotFound
 	}
-	if r.Previous, err = t.itemAt(m.Key); err != nil {
+	if r.Previous, err = t.itemUnder(m.Key); err != nil {
 		return r, err
 	}
 	if r.Previous != nil {

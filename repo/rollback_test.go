@@ -169,10 +169,11 @@ func TestRollbackOfOne(t *testing.T) {
 	if err := errors.Join(as("mallory").Move(ctx, "moved", "elsewhere"), as("mallory").Delete(ctx, "deleted")); err != nil {
 		t.Fatal(err)
 	}
+	mustPut(t, as("mallory"), "deleted/in/its/place", "x") // whose directories must not stand in the way
 	clock.Advance(time.Second)
 	mallory := "mallory"
 	plan, err := r.Rollback(ctx, repo.RollbackRequest{To: to, Principal: &mallory}, repo.Principal{Name: "root"}, nil)
-	if err != nil || plan.Returns.Items != 2 || plan.Replaces.Items != 2 || plan.Removes.Items != 2 || plan.Changes != 8 {
+	if err != nil || plan.Returns.Items != 2 || plan.Replaces.Items != 2 || plan.Removes.Items != 3 || plan.Changes != 9 {
 		t.Errorf("rollback: %+v, %v", plan, err)
 	}
 	wantContents(t, "afterwards", as("alice"), map[string]string{
