@@ -174,7 +174,7 @@ func TestListRenewal(t *testing.T) {
 				// An item comes, goes, or becomes a directory: before the walk or behind it.
 				name := come[random.IntN(len(come))]
 				_, err := x.Apply(background, put(name, 1))
-				if errors.Is(err, index.ErrRefUsed) {
+				if at, getErr := x.Get(name); errors.Is(err, index.ErrRefUsed) && getErr == nil && !at.Dir {
 					apply(t, x, index.Move{From: name, To: name + "x"}, index.MakeDir{Key: name})
 				}
 				return nil

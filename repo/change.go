@@ -125,7 +125,7 @@ func (a *Access) reserveMove(from, to string, mayReplace bool) (*quotaReservatio
 		return none, nil
 	}
 	replaced, err := a.r.index.Get(to)
-	if err == nil && !replaced.Dir && !mayReplace {
+	if err == nil && (replaced.Dir && a.r.index.Vacant(to) != nil || !replaced.Dir && !mayReplace) {
 		return none, nil
 	}
 	disk, err := a.r.reserveDisk(0, a.r.reserve.Load())

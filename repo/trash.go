@@ -1,9 +1,9 @@
 package repo
 
 import (
-	"cmp"
 	"context"
 	"errors"
+	"path"
 	"time"
 
 	"packhouse/blobstore"
@@ -278,10 +278,12 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if err != nil {
 		// Where something is under the key, that is what keeps it from coming back.
 		switch entry, getErr := r.index.Get(key); {
-		case getErr == nil && entry.Dir:
-			err = cmp.Or(r.translate(r.index.Vacant(key)), err)
-		case getErr == nil:
+		case getErr == nil && entry.Dir && r.index.Vacant(key) != nil:
+			return index.Item{}, ErrIsDir
+		case getErr == nil && !entry.Dir:
 			return index.Item{}, ErrExists
+		case r.belowItem(key):
+			return index.Item{}, ErrNotDir
 		}
 		return index.Item{}, err
 	}
@@ -297,6 +299,16 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	counted := results[0].Moved.Counted()
 	res.commit(counted, r.commit.counts(key, counted))
 	return *results[0].Moved, nil
+}
+
+// belowItem tells whether an item stands where a key needs a directory.
+func (r *Repository) belowItem(key string) bool {
+	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
+		if entry, err := r.index.Get(dir); err == nil {
+			return !entry.Dir
+		}
+	}
+	return false
 }
 
 // restorable wants the bytes of a row to be there: they are unlinked before it goes, and a crash in between, with
