@@ -29,7 +29,7 @@ func Packhouse(path, version string) []Server {
 			Notes: "items of up to 128 KiB and the log of the index, or file, its directory and the log, are synced before the answer; BLAKE3 of all bytes beside the SHA-256 of the client; " +
 				"without a log line for each request, which the others do not write either"},
 		Hash: digest.SHA256, Driver: NewBorgStore, Path: "/" + repository, TLS: true, Profiles: true,
-		Command: func(s Start) (Command, error) { return packhouseCommand(path, s) },
+		Command: func(s Start) (Command, error) { return packhouseCommand(path, s, "") },
 		Header:  basic(),
 		Seed:    seedPackhouse, Snapshots: packhouseSnapshots, Scrub: scrubPackhouse,
 	}
@@ -41,14 +41,15 @@ func Packhouse(path, version string) []Server {
 	return []Server{s, v}
 }
 
-func packhouseCommand(path string, s Start) (Command, error) {
+// packhouseCommand starts the program with a configuration for measurements, and more of it.
+func packhouseCommand(path string, s Start, more string) (Command, error) {
 	// A scheduled scrub of the night would disturb what is measured.
 	snapshots := "off"
 	if s.SnapshotEvery > 0 {
 		snapshots = "@every " + s.SnapshotEvery.String()
 	}
 	config := s.Dir + ".toml"
-	text := fmt.Sprintf("[maintenance]\nscrub = \"off\"\nsnapshots = %q\njitter = \"0\"\n", snapshots)
+	text := fmt.Sprintf("[maintenance]\nscrub = \"off\"\nsnapshots = %q\njitter = \"0\"\n", snapshots) + more
 	if err := os.WriteFile(config, []byte(text), 0o600); err != nil {
 		return Command{}, err
 	}

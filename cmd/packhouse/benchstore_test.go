@@ -91,15 +91,7 @@ func TestBenchStoreInterrupted(t *testing.T) {
 				t.Errorf("got exit code %d, want %d: %s", code, exitFailure, p.errs)
 			}
 			wantEmpty(t, dir)
-			commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, file := range commands {
-				if text, _ := os.ReadFile(file); bytes.Contains(text, []byte(dir)) { // it may have ended meanwhile
-					t.Errorf("a process is left: %s", bytes.ReplaceAll(text, []byte{0}, []byte{' '}))
-				}
-			}
+			wantNoProcess(t, dir)
 		})
 	}
 }
