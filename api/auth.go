@@ -94,8 +94,9 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	}
 	a := &Auth{
 		key: make([]byte, 32), noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
-		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now), hashing: newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach),
+		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now),
 	}
+	a.hashing = newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach, a.throttle.suspect)
 	if _, err := rand.Read(a.key); err != nil {
 		return nil, fmt.Errorf("authentication: %w", err)
 	}
@@ -195,6 +196,7 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	}
 	p, token, err := a.guess(&c, secret, address)
 	if err != nil {
+		a.throttle.wrong(address)
 		return repo.Principal{}, err
 	}
 	a.throttle.forgive(address, c.name, token)

@@ -327,6 +327,28 @@ func TestThrottleIsByName(t *testing.T) {
 	}
 }
 
+// An address is suspect for a while after a wrong password, and after a right one it is not.
+func TestSuspectAddress(t *testing.T) {
+	clock := &fakeClock{now: time.Unix(1e9, 0)}
+	hash, err := bcrypt.GenerateFromPassword([]byte("right"), bcrypt.MinCost)
+	if err != nil {
+		t.Fatal(err)
+	}
+	auth := newAuth(t, api.AuthOptions{Now: clock.Now, Users: []api.User{{Name: "u", Hash: string(hash)}}})
+	f := startEcho(t, api.Options{Auth: auth})
+	for _, step := range []struct {
+		password string
+		advance  time.Duration
+		want     bool
+	}{{"right", 0, false}, {"wrong", 0, true}, {"right", time.Minute, true}, {"right", time.Hour, false}} {
+		clock.advance(step.advance)
+		get(t, f.Addr, "GET", "/r", "Authorization", basic("u", step.password))
+		if got := auth.Suspect("127.0.0.1"); got != step.want {
+			t.Errorf("after %q: suspect %t, want %t", step.password, got, step.want)
+		}
+	}
+}
+
 // The memory for addresses, and for the names of one, is bounded.
 func TestThrottleForgets(t *testing.T) {
 	if n := api.ThrottleEntries(20000); n > 4096 {

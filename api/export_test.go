@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,7 +39,9 @@ func ThrottleNames(names int) int {
 type FairQueue = fairQueue
 
 // NewFairQueue makes one.
-func NewFairQueue(places, most, each int) *FairQueue { return newFairQueue(places, most, each) }
+func NewFairQueue(places, most, each int, suspects ...string) *FairQueue {
+	return newFairQueue(places, most, each, func(address string) bool { return slices.Contains(suspects, address) })
+}
 
 // Enter and Leave are enter and leave.
 func (q *FairQueue) Enter(ctx context.Context, address string) error { return q.enter(ctx, address) }
@@ -101,3 +104,6 @@ func Follow(pieces ...[]byte) (last int64) {
 	}
 	return f.last.Load()
 }
+
+// Suspect tells whether tries from an address wait for others.
+func (a *Auth) Suspect(address string) bool { return a.throttle.suspect(address) }

@@ -8,20 +8,25 @@ import (
 )
 
 // fairQueue admits a few at once and lets the others wait: addresses take turns, so that many who come from one do not hold
-// up one who comes from another. It is safe for concurrent use.
+// up one who comes from another. Those that are suspect wait for all others. It is safe for concurrent use.
 type fairQueue struct {
-	mu      sync.Mutex // held for a few steps
+	suspect func(address string) bool // it may change its mind while one waits
+	mu      sync.Mutex                // held for a few steps
 	free    int
 	most    int                        // that may wait
 	each    int                        // of one address
 	waiting map[string][]chan struct{} // by address, the first first
 	turns   []string                   // addresses of waiting, each once, the next first
 	all     int                        // that wait
+	passed  int                        // turns since a suspect that waited had one
 }
 
-func newFairQueue(places, most, each int) *fairQueue {
-	return &fairQueue{free: places, most: most, each: each, waiting: make(map[string][]chan struct{})}
+func newFairQueue(places, most, each int, suspect func(address string) bool) *fairQueue {
+	return &fairQueue{suspect: suspect, free: places, most: most, each: each, waiting: make(map[string][]chan struct{})}
 }
+
+// passedBy is how many others may go before a suspect that waits: many addresses that are new must not hold it up for ever.
+const passedBy = 16
 
 // errQueueFull tells that more wait than may.
 var errQueueFull = errors.New("too many passwords are being checked")
@@ -34,8 +39,11 @@ func (q *fairQueue) enter(ctx context.Context, address string) error {
 		q.mu.Unlock()
 		return nil
 	}
-	own := q.waiting[address]
-	if q.all >= q.most || len(own) >= q.each {
+	own, most := q.waiting[address], q.most
+	if q.suspect(address) {
+		most -= most / 4 // the rest is for others
+	}
+	if q.all >= most || len(own) >= q.each {
 		q.mu.Unlock()
 		return errQueueFull
 	}
@@ -94,8 +102,9 @@ func (q *fairQueue) leave() {
 		q.free++
 		return
 	}
-	address := q.turns[0]
-	q.turns = q.turns[1:]
+	next := q.next()
+	address := q.turns[next]
+	q.turns = slices.Delete(q.turns, next, next+1)
 	own := q.waiting[address]
 	q.all--
 	q.set(address, own[1:])
@@ -103,4 +112,15 @@ func (q *fairQueue) leave() {
 		q.turns = append(q.turns, address)
 	}
 	close(own[0])
+}
+
+// next is whose turn it is, by its place in turns, which is not empty; mu is held.
+func (q *fairQueue) next() int {
+	first := slices.IndexFunc(q.turns, func(address string) bool { return !q.suspect(address) })
+	if first > 0 && q.passed < passedBy {
+		q.passed++
+		return first
+	}
+	q.passed = 0
+	return 0
 }

@@ -129,3 +129,55 @@ func TestFairQueueTurns(t *testing.T) {
 		}
 	})
 }
+
+// Who comes from an address without wrong passwords goes before all that wait from others, and finds a place in a queue that they fill;
+// but they have a turn once in a while.
+func TestFairQueueSuspects(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := api.NewFairQueue(1, 40, 40, "bad", "worse")
+		if err := q.Enter(context.Background(), "first"); err != nil {
+			t.Fatal(err)
+		}
+		var order []string
+		enter := func(address string) {
+			go func() {
+				if err := q.Enter(context.Background(), address); err != nil {
+					t.Errorf("%s: %v", address, err)
+				}
+				order = append(order, address)
+			}()
+			synctest.Wait()
+		}
+		for range 15 {
+			enter("bad")
+			enter("worse")
+		}
+		if err := q.Enter(context.Background(), "bad"); err == nil {
+			t.Error("suspects fill the queue")
+		}
+		enter("good")
+		next := func() string {
+			q.Leave()
+			synctest.Wait()
+			return order[len(order)-1]
+		}
+		if got := next(); got != "good" {
+			t.Errorf("%s goes first, want good", got)
+		}
+		if got := next(); got != "bad" {
+			t.Errorf("%s goes after good, want bad", got)
+		}
+		turns := 0
+		for enter("good"); next() == "good"; enter("good") {
+			if turns++; turns > 100 {
+				t.Fatal("a suspect has no turn while others come")
+			}
+		}
+		if turns < 10 {
+			t.Errorf("a suspect had a turn after %d others", turns)
+		}
+		for q.Waiting() > 0 {
+			next()
+		}
+	})
+}

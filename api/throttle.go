@@ -38,6 +38,7 @@ type attempts struct {
 	right  int           // of names, that have been right
 	others *rate.Limiter // of names beyond failingNames
 	tokens *rate.Limiter // at tokens that can be guessed, which are right with any name
+	failed time.Time     // when a secret was last wrong; zero: none was
 }
 
 type nameAttempts struct {
@@ -107,6 +108,24 @@ func (t *throttle) forgive(address string, name nameSum, token bool) {
 		a.names[name] = &nameAttempts{limiter: newLimiter(), right: true}
 		a.right++
 	}
+}
+
+// wrong notes that a secret from an address was wrong.
+func (t *throttle) wrong(address string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.of(address).failed = t.now()
+}
+
+// suspectFor is how long an address is suspect after a secret was wrong.
+const suspectFor = 10 * time.Minute
+
+// suspect tells whether a secret from an address was wrong a short time ago.
+func (t *throttle) suspect(address string) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	a, ok := t.lru.get(address)
+	return ok && !a.failed.IsZero() && t.now().Sub(a.failed).Abs() < suspectFor
 }
 
 // expiringSet is a bounded set whose members expire.
