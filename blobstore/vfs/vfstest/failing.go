@@ -1,5 +1,5 @@
-// Package vfstest has file systems for tests: Failing makes any single call fail; Lossy drops at a crash what was not synced. Bolt lets
-// databases of bbolt use them.
+// Package vfstest has file systems for tests: Failing makes any single call fail; Lossy drops at a crash what was not synced; Stalling lets
+// calls wait, as those at a disk do that does not answer. Bolt lets databases of bbolt use them.
 //
 // Start reading at Failing.
 package vfstest
