@@ -45,6 +45,8 @@ type Repositories interface {
 	Single() bool
 	Names() ([]string, error) // sorted
 	Get(ctx context.Context, name string) (*repo.Repository, error)
+	// Ask calls fn for repositories, which it may open. Those whose disk does not answer are missing in what is returned.
+	Ask(names []string, fn func(name string) any) map[string]any
 	// Create makes a repository, durably; repo.ErrExists when there is one.
 	Create(ctx context.Context, name, dialect string) (*repo.Repository, error)
 	// Destroy removes a repository for good.

@@ -5,6 +5,9 @@ import (
 	"net/http"
 	"sync"
 	"time"
+
+	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // health is what anyone may ask. It names no repository, no path and no client. Source of
@@ -22,6 +25,7 @@ type health struct {
 	Hashes           []string `json:"hashes"`
 	ReadOnlyRepos    int      `json:"read_only_repos"`
 	UnusableRepos    int      `json:"unusable_repos"`  // could not be opened when last asked for
+	SilentRepos      int      `json:"silent_repos"`    // of those in use: their disk does not answer
 	DamagedIndexes   int      `json:"damaged_indexes"` // of repositories in use: found to be so, served as far as they can be
 	MissingItems     int64    `json:"missing_items"`   // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
@@ -52,9 +56,12 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		h.Status, h.Detached, h.Repos = "degraded", true, 0
 		h.Reason = "the data directory is missing or not the one that was opened: mount its volume again, and the server continues without a restart; its log says what it found"
 	}
-	opened := s.o.Set.Opened()
-	for _, repository := range opened {
-		state := repository.Health()
+	kept, own := int64(0), s.o.Set.FileSystem("")
+	states, silent := datadir.AskOpened(s.o.Set, stateOfRepository)
+	for _, state := range states {
+		if state.on == own {
+			kept += state.kept
+		}
 		h.MissingItems += state.Missing
 		h.DamagedItems += state.Damaged
 		if state.Degraded() {
@@ -69,9 +76,16 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		if state.IndexDamaged {
 			h.DamagedIndexes++
 		}
+		if state.Silent {
+			h.SilentRepos++
+		}
 	}
 	if free, _, err := s.o.Set.Space(); err == nil {
-		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+keptBytes(opened)
+		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+kept
+	}
+	if h.SilentRepos += len(silent); len(silent) > 0 {
+		h.Status = "degraded"
+		h.Reason = "the disk of a repository does not answer: check it, the server's log says which"
 	}
 	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
 		h.Status = "degraded"
@@ -86,6 +100,21 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set("Cache-Control", "no-store")
 	WriteBytes(w, r, http.StatusOK, "application/json", text)
+}
+
+// repositoryState is what health says of a repository in use.
+type repositoryState struct {
+	repo.Health
+	on   string // its file system
+	kept int64  // bytes that it can give back there: what it keeps after compactions, unless it takes no writes
+}
+
+func stateOfRepository(_ string, r *repo.Repository) repositoryState {
+	s := repositoryState{Health: r.Health(), on: r.FileSystem()}
+	if !s.ReadOnly {
+		s.kept = r.Usage().KeptBytes
+	}
+	return s
 }
 
 func (s *Server) countRepositories() int {

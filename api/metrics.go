@@ -2,8 +2,10 @@ package api
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"time"
@@ -132,7 +134,7 @@ var repositoryMetrics = struct {
 	missing:  describe("missing_items", "Known items whose file is missing."),
 	damaged:  describe("damaged_items", "Known items whose bytes are wrong."),
 	salvage:  describe("salvage", "1 while damaged items are served with their wrong bytes (packhouse repo salvage)."),
-	usable:   describe("usable", "0 if the repository could not be opened; then it has no other metrics."),
+	usable:   describe("usable", "0 if the repository could not be opened, or its disk does not answer; then it has no other metrics."),
 	free:     prometheus.NewDesc("packhouse_disk_free_bytes", "Bytes that the server may still use in the data directory's file system.", nil, nil),
 	freeWithKept: prometheus.NewDesc("packhouse_disk_free_with_kept_bytes",
 		"Free bytes plus those kept after compactions, which are deleted before a request is refused because the disk is full.", nil, nil),
@@ -176,61 +178,70 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	}
 	out <- prometheus.MustNewConstMetric(m.attached, prometheus.GaugeValue, attached)
 	unusable := c.set.Unusable()
-	opened := c.set.Opened()
+	figures, silent := datadir.AskOpened(c.set, figuresOf)
+	kept, own := int64(0), c.set.FileSystem("")
+	for _, f := range figures {
+		if f.state.on == own {
+			kept += f.state.kept
+		}
+	}
 	if free, size, err := c.set.Space(); err == nil {
-		for desc, n := range map[*prometheus.Desc]int64{m.free: free, m.freeWithKept: free + keptBytes(opened), m.size: size} {
+		for desc, n := range map[*prometheus.Desc]int64{m.free: free, m.freeWithKept: free + kept, m.size: size} {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
 		}
 	}
-	for name := range unusable {
-		if opened[name] == nil { // else it was opened this moment
+	cannot := slices.AppendSeq(silent, maps.Keys(unusable))
+	slices.Sort(cannot)
+	for _, name := range slices.Compact(cannot) {
+		if _, opened := figures[name]; !opened { // else it was opened this moment
 			out <- prometheus.MustNewConstMetric(m.usable, prometheus.GaugeValue, 0, name)
 		}
 	}
-	for name, r := range opened {
-		log := r.LogStatus()
-		usage, health, readOnly, backup, salvage, damagedIndex := r.Usage(), r.Health(), 0.0, 0.0, 0.0, 0.0
-		if health.ReadOnly {
-			readOnly = 1
-		}
-		if health.IndexDamaged {
-			damagedIndex = 1
-		}
-		if r.Salvaging() {
-			salvage = 1
-		}
-		if !usage.LastBackup.IsZero() {
-			backup = float64(usage.LastBackup.UnixMilli()) / 1000
-		}
-		scrubs, unverified := r.Coverage(), 0.0
-		if !scrubs.Oldest.IsZero() {
-			unverified = float64(scrubs.Oldest.UnixMilli()) / 1000
-		}
-		inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
-		for _, sample := range []struct {
-			desc  *prometheus.Desc
-			value float64
-		}{
-			{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-			{m.trash, float64(usage.TrashBytes)}, {m.readOnly, readOnly}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, damagedIndex},
-			{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
-			{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
-			{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
-			{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
-			{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, salvage},
-			{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified},
-		} {
+	for name, f := range figures {
+		for _, sample := range f.samples {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}
 	}
 }
 
-// keptBytes are those that repositories can give back: what they keep after compactions, unless they take no writes.
-func keptBytes(opened map[string]*repo.Repository) (n int64) {
-	for _, r := range opened {
-		if !r.Health().ReadOnly {
-			n += r.Usage().KeptBytes
-		}
+// repositoryFigures are those of a repository in use.
+type repositoryFigures struct {
+	state   repositoryState
+	samples []repositorySample
+}
+
+type repositorySample struct {
+	desc  *prometheus.Desc
+	value float64
+}
+
+func figuresOf(name string, r *repo.Repository) repositoryFigures {
+	m := repositoryMetrics
+	state := stateOfRepository(name, r)
+	log, usage, backup := r.LogStatus(), r.Usage(), 0.0
+	if !usage.LastBackup.IsZero() {
+		backup = float64(usage.LastBackup.UnixMilli()) / 1000
 	}
-	return n
+	scrubs, unverified := r.Coverage(), 0.0
+	if !scrubs.Oldest.IsZero() {
+		unverified = float64(scrubs.Oldest.UnixMilli()) / 1000
+	}
+	inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
+	return repositoryFigures{state: state, samples: []repositorySample{
+		{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
+		{m.trash, float64(usage.TrashBytes)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
+		{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
+		{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
+		{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
+		{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
+		{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, oneIf(r.Salvaging())},
+		{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified},
+	}}
+}
+
+func oneIf(yes bool) float64 {
+	if yes {
+		return 1
+	}
+	return 0
 }

@@ -54,15 +54,11 @@ func (o Options) withDefaults() Options {
 
 // Engine carries out plans. Its methods are safe for concurrent use.
 type Engine struct {
-	o         Options
-	workers   chan struct{} // one token per operation at work for a client that waits
-	behind    chan struct{} // the same for jobs in the background: slow ones must not hold up a client
-	calls     *itemBudget   // memory of the plans of clients that wait
-	jobs      *itemBudget   // of the job in the background, which must not hold up a client either
-	estimates *itemBudget   // of plans that are only held against the index, which takes seconds
-	limiter   *rate.Limiter // nil: no limit
-	polite    *rate.Limiter // of jobs in the background, while clients are served
-	metrics   *metrics
+	o       Options
+	budget  int64         // of items, in each lane
+	limiter *rate.Limiter // nil: no limit
+	polite  *rate.Limiter // of jobs in the background, while clients are served
+	metrics *metrics
 
 	watching atomic.Int64  // calls of Watch
 	leaving  chan struct{} // closed when those are to end
@@ -74,14 +70,15 @@ type Engine struct {
 	mu      sync.Mutex // held for a look at the fields below only
 	gates   map[*repo.Repository]*gate
 	runs    map[jobKey]*run    // under way
-	tasks   []*task            // background jobs, in order; one of each kind may be under way
+	tasks   []*task            // background jobs, in order; one of each queue may be under way
 	ended   map[jobKey]Job     // how jobs ended whose rows could not say so
-	working map[Kind]bool      // the queue's goroutine for that kind is there
+	working map[queue]bool     // the queue's goroutine is there
+	lanes   map[string]*lane   // by file system
 	changed chan struct{}      // closed and replaced when the state of a job changes
 	refused map[jobKey]refusal // calls whose retry would fail as they did
 	pruned  map[*repo.Repository]time.Time
 	closed  bool
-	active  sync.WaitGroup // runs and the queue's goroutines
+	active  sync.WaitGroup // runs and the queues' goroutines
 }
 
 // jobKey identifies a job among those of all repositories. The repository is identified by the open object, because two copies of a
@@ -114,9 +111,7 @@ func (e *Engine) gate(r *repo.Repository) *gate {
 func New(o Options) *Engine {
 	o = o.withDefaults()
 	e := &Engine{
-		o: o, workers: make(chan struct{}, o.Workers), behind: make(chan struct{}, o.Workers),
-		calls: newItemBudget(budgetSize), jobs: newItemBudget(budgetSize), estimates: newItemBudget(budgetSize),
-		runs: make(map[jobKey]*run), working: make(map[Kind]bool), ended: make(map[jobKey]Job), pruned: make(map[*repo.Repository]time.Time),
+		o: o, budget: budgetSize, lanes: make(map[string]*lane), runs: make(map[jobKey]*run), working: make(map[queue]bool), ended: make(map[jobKey]Job), pruned: make(map[*repo.Repository]time.Time),
 		refused: make(map[jobKey]refusal), gates: make(map[*repo.Repository]*gate), changed: make(chan struct{}), leaving: make(chan struct{}),
 	}
 	e.limiter, e.polite = newLimiter(o.Rate), newLimiter(politeRate)
@@ -255,7 +250,7 @@ func (e *Engine) newRun(a *repo.Access, p *Plan, open *repo.Compaction) *run {
 	now := e.o.Now()
 	job := Job{ID: id, Kind: Compaction, State: Running, Principal: a.Principal().Name, Created: now, Started: now}
 	r := &run{
-		e: e, repo: a.Repository(), a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
+		e: e, lane: e.lane(a.Repository()), repo: a.Repository(), a: a, own: a.Repository().As(repo.Principal{}), id: id, records: p.records, named: p.named, makes: p.makes,
 		output: p.output, first: job, job: job, done: make(chan struct{}),
 	}
 	r.open.Store(open)

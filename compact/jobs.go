@@ -307,7 +307,7 @@ func (e *Engine) Estimate(ctx context.Context, a *repo.Access, p *Plan) (Estimat
 	}
 	r := e.newRun(a, p, nil)
 	r.ctx, r.dry = ctx, true
-	s, leave, err := r.surveyIn(e.estimates)
+	s, leave, err := r.surveyIn(r.lane.estimates)
 	if err != nil {
 		return Estimate{}, err
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -17,6 +18,7 @@ import (
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/repotest"
 )
 
 func (p *fixture) submit(when string, ops ...compact.Operation) compact.Job {
@@ -580,5 +582,55 @@ func TestPlansThatWaitCountAgainstTheQuota(t *testing.T) {
 	var quota *repo.QuotaError
 	if err := p.a.AdmitPlan(15<<20, 6<<20); !errors.As(err, &quota) {
 		t.Errorf("beyond the quota: got %v, want a QuotaError", err)
+	}
+}
+
+// A job or a plan that waits for a disk that does not answer holds up none on another.
+func TestDisksDoNotWaitForEachOther(t *testing.T) {
+	fsys := vfstest.NewStalling(vfs.OS())
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
+		so.FS, so.FileSystem, o.Workers = fsys, filepath.Base, 1
+	})
+	other, err := p.set.Create(context.Background(), "other", "test")
+	if err != nil {
+		t.Fatal(err)
+	}
+	stuck := other.As(repo.Principal{Name: "tester"})
+	repotest.MustPut(t, stuck, "item", "some bytes")
+	fill(p)
+	when := time.Now().Add(2 * time.Second).UTC().Format(time.RFC3339)
+	scrub, err := p.engine.SubmitScrub(context.Background(), other, "tester", 1, when)
+	if err != nil {
+		t.Fatal(err)
+	}
+	release := fsys.Stall(filepath.Join(p.dir, "other"))
+	defer release()
+	copied := make(chan error, 1)
+	go func() {
+		plan := p.engine.NewPlan(compact.Limits{})
+		defer plan.Close()
+		err := plan.Add(compact.Operation{Ranges: []compact.Range{{Key: "item", Length: 4}}, Target: "part"})
+		copied <- errors.Join(err, p.engine.Run(context.Background(), stuck, plan, func(int, compact.Outcome) error { return nil }))
+	}()
+	repotest.WaitFor(t, "job and plan that wait", func() bool {
+		job, err := p.engine.Job(other, scrub.ID)
+		return err == nil && job.State == compact.Running && fsys.Waiting() > 1
+	})
+	job, err := p.engine.SubmitScrub(context.Background(), p.repo, "tester", 1, compact.WhenNow)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+	defer cancel()
+	if done, err := p.engine.Await(ctx, p.repo, job.ID); err != nil || done.State != compact.Done {
+		t.Errorf("scrub: got %+v, %v", done, err)
+	}
+	p.mustRun(repack(t)...)
+	release()
+	if err := <-copied; err != nil {
+		t.Error(err)
+	}
+	if done, err := p.engine.Await(ctx, other, scrub.ID); err != nil || done.State != compact.Done {
+		t.Errorf("scrub of the disk that answers again: got %+v, %v", done, err)
 	}
 }

@@ -89,7 +89,7 @@ func (e *Engine) Submit(ctx context.Context, a *repo.Access, p *Plan, when strin
 	if err := e.mayQueue(a, when, p.records.size); err != nil {
 		return Job{}, err
 	}
-	s, leave, err := r.surveyIn(e.estimates)
+	s, leave, err := r.surveyIn(r.lane.estimates)
 	if err != nil {
 		return Job{}, err
 	}
@@ -178,14 +178,23 @@ func (e *Engine) dropLocked(t *task) {
 	e.tasks = slices.DeleteFunc(e.tasks, func(other *task) bool { return other == t })
 }
 
-// wakeLocked starts the queue's goroutines, or notifies them of a change. Callers that wait for a job check it again.
+// queue is the jobs that are carried out one after the other. Kinds do not wait for each other: a scrub of everything takes days. Nor do
+// file systems: one of them may not answer.
+type queue struct {
+	kind       Kind
+	fileSystem string
+}
+
+func queueOf(t *task) queue { return queue{t.job.Kind, t.repo.FileSystem()} }
+
+// wakeLocked starts the queues' goroutines, or notifies them of a change. Callers that wait for a job check it again.
 func (e *Engine) wakeLocked() {
 	close(e.changed)
 	e.changed = make(chan struct{})
 	for _, t := range e.tasks {
-		if kind := t.job.Kind; !e.working[kind] && !e.closed {
-			e.working[kind] = true
-			e.active.Go(func() { e.work(kind) })
+		if q := queueOf(t); !e.working[q] && !e.closed {
+			e.working[q] = true
+			e.active.Go(func() { e.work(q) })
 		}
 	}
 }
@@ -240,16 +249,15 @@ func (e *Engine) unfinished(rows jobRows, files planFiles) (waiting []Job, err e
 	return waiting, err
 }
 
-// work carries out queued jobs of a kind, one after the other, and ends when there are none. Kinds do not wait for
-// each other: a scrub of everything takes days.
-func (e *Engine) work(kind Kind) {
+// work carries out the jobs of a queue, one after the other, and ends when there are none.
+func (e *Engine) work(q queue) {
 	for {
 		e.mu.Lock()
-		t, wait := e.nextLocked(kind)
+		t, wait := e.nextLocked(q)
 		changed := e.changed
-		none := !slices.ContainsFunc(e.tasks, func(t *task) bool { return t.job.Kind == kind })
+		none := !slices.ContainsFunc(e.tasks, func(t *task) bool { return queueOf(t) == q })
 		if t == nil && (none || e.closed) {
-			e.working[kind] = false
+			delete(e.working, q)
 			e.mu.Unlock()
 			return
 		}
@@ -268,15 +276,15 @@ func (e *Engine) work(kind Kind) {
 	}
 }
 
-// nextLocked returns the first job of a kind that is due, or how long to wait for one.
-func (e *Engine) nextLocked(kind Kind) (*task, time.Duration) {
+// nextLocked returns the first job of a queue that is due, or how long to wait for one.
+func (e *Engine) nextLocked(q queue) (*task, time.Duration) {
 	now := e.o.Now()
 	wait := time.Hour
 	if e.closed {
 		return nil, wait
 	}
 	for _, t := range e.tasks {
-		if t.job.Kind != kind {
+		if queueOf(t) != q {
 			continue
 		}
 		due := e.due(t.job.When, now)

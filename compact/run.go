@@ -15,6 +15,7 @@ import (
 // run is one plan being carried out.
 type run struct {
 	e       *Engine
+	lane    *lane
 	repo    *repo.Repository
 	a       access                          // on behalf of the principal
 	dry     bool                            // nothing is to change
@@ -118,17 +119,17 @@ func (r *run) carryOut() (*result, error) {
 // budget returns the item budget that the run uses.
 func (r *run) budget() *itemBudget {
 	if r.background {
-		return r.e.jobs
+		return r.lane.jobs
 	}
-	return r.e.calls
+	return r.lane.calls
 }
 
 // workers returns the tokens for operations that run in parallel.
 func (r *run) workers() chan struct{} {
 	if r.background {
-		return r.e.behind
+		return r.lane.behind
 	}
-	return r.e.workers
+	return r.lane.workers
 }
 
 // acquire takes a worker's token, or gives up with ctx.

@@ -267,6 +267,14 @@ func (x *Index) end() error {
 	return errors.Join(err, x.closeFile(drained))
 }
 
+// Writing is how long the commit that the disk is writing has taken so far; 0 when there is none.
+func (x *Index) Writing() time.Duration {
+	if x.log == nil {
+		return 0
+	}
+	return x.log.Appending()
+}
+
 // Failed returns the write error that made the index read-only, or nil.
 func (x *Index) Failed() error {
 	if err := x.failed.Load(); err != nil {

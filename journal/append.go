@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 )
 
 // Record is what AppendRecords appends.
@@ -73,7 +74,11 @@ func (l *Log) Append(ctx context.Context, g *Group) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	defer func() { <-l.turn }()
+	l.began.Store(max(1, int64(time.Since(l.since))))
+	defer func() {
+		l.began.Store(0)
+		<-l.turn
+	}()
 	if err := ctx.Err(); err != nil {
 		return err
 	}

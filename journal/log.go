@@ -71,6 +71,9 @@ type Log struct {
 	segments atomic.Pointer[[]*segment]
 	durable  atomic.Int64 // end, for readers; endUnknown while Replay has not returned
 
+	since time.Time    // when the log was opened
+	began atomic.Int64 // time from there to the begin of the Append under way, in nanoseconds and at least 1; 0: none is
+
 	mu         sync.Mutex // guards what follows; held for a look or a change of it only
 	progress   *sync.Cond // on mu: a step of the work ahead of the end is done, or has failed
 	generation uint64     // grows when groups that were begun lose their places
@@ -180,7 +183,7 @@ func Open(o Options) (*Log, error) {
 	if len(firsts) == 0 {
 		return nil, ErrNotFound
 	}
-	l := &Log{o: o, turn: make(chan struct{}, 1), leftovers: leftovers}
+	l := &Log{o: o, turn: make(chan struct{}, 1), leftovers: leftovers, since: time.Now()}
 	l.progress = sync.NewCond(&l.mu)
 	l.files.init(o)
 	segments := make([]*segment, len(firsts))
@@ -199,6 +202,15 @@ func Open(o Options) (*Log, error) {
 		return nil, err
 	}
 	return l, nil
+}
+
+// Appending is how long the Append under way has taken so far; 0 when none is. A long time means that the disk does not answer.
+func (l *Log) Appending() time.Duration {
+	began := time.Duration(l.began.Load())
+	if began == 0 {
+		return 0
+	}
+	return time.Since(l.since) - began
 }
 
 // End is the position behind the last group that is durable. It is 0 before Replay.

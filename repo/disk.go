@@ -5,8 +5,31 @@ import (
 	"time"
 )
 
-// diskLedger counts the disk space that uploads and plans under way have yet to fill, in all repositories of a set: they
-// share a disk, and those that are admitted together must fit together.
+// Disk is shared by the repositories of one data directory: a ledger for each file system that they lie on, and the memory for what
+// clients store on one that is read-only. Its zero value is ready for use; it must not be copied.
+type Disk struct {
+	mu      sync.Mutex             // held for a look at the map only
+	ledgers map[string]*diskLedger // by file system; guarded by mu
+	memory  memoryDisk
+}
+
+// ledger is that of a file system. Nothing of one waits for another: a directory may be the mount point of a disk that does not answer.
+func (d *Disk) ledger(fileSystem string) *diskLedger {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	l := d.ledgers[fileSystem]
+	if l == nil {
+		if d.ledgers == nil {
+			d.ledgers = make(map[string]*diskLedger)
+		}
+		l = new(diskLedger)
+		d.ledgers[fileSystem] = l
+	}
+	return l
+}
+
+// diskLedger counts the disk space that uploads and plans under way have yet to fill, in all repositories on one file system: those
+// that are admitted together must fit together.
 type diskLedger struct {
 	mu       sync.Mutex // held for a few additions and one look at the file system
 	reserved int64      // bytes; what is written counts no longer, as it is missing from the free space

@@ -170,3 +170,38 @@ func TestUnknownLengthClaimsAsItGrows(t *testing.T) {
 		u.Discard()
 	}
 }
+
+// What is set aside on one file system takes no space of another.
+func TestFileSystemsHaveLedgersOfTheirOwn(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		apart  bool
+		refuse bool
+	}{{"one file system", false, true}, {"two", true, false}} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := newSet(t, func(o *datadir.Options) {
+				o.FS = newFreeDisk(100 + 1000)
+				o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Reserve: 100} }
+				o.FileSystem = func(dir string) string {
+					if tt.apart {
+						return filepath.Base(dir)
+					}
+					return "one"
+				}
+			})
+			a, b := create(t, s, "a").As(repo.Principal{}), create(t, s, "b").As(repo.Principal{})
+			first, err := begin(a, 600)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer first.Discard()
+			second, err := begin(b, 600)
+			if err == nil {
+				second.Discard()
+			}
+			if refused := errors.Is(err, repo.ErrNoSpace); refused != tt.refuse {
+				t.Errorf("beside 600 of 1000 bytes: got %v, want a refusal: %t", err, tt.refuse)
+			}
+		})
+	}
+}

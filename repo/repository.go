@@ -94,14 +94,16 @@ type Repository struct {
 	index    *index.Index
 	blobs    *blobstore.Store
 	quota    quota
-	disk     *diskLedger // of the whole data directory
-	memory   *memoryDisk // likewise
+	disk     *diskLedger // of its file system
+	memory   *memoryDisk // of the whole data directory
 	hashes   *hashings   // by reference and algorithm
 	rechecks *hashings   // by reference; not among hashes, which wait for them
 	dialect  string
-	commit   *commitKeys // of the dialect; nil: none
-	id       string
-	created  time.Time
+	// fileSystem is what FileSystem returns.
+	fileSystem string
+	commit     *commitKeys // of the dialect; nil: none
+	id         string
+	created    time.Time
 
 	compactions compactions
 	exempt      exemptShares
@@ -148,13 +150,6 @@ type Repository struct {
 	wake       chan struct{} // the reclaimer has work; capacity 1
 }
 
-// Disk is shared by the repositories of one data directory: one ledger for reservations of disk space, and the memory for what clients
-// store on a read-only file system. Its zero value is ready for use; it must not be copied.
-type Disk struct {
-	ledger diskLedger
-	memory memoryDisk
-}
-
 // Create creates the files of a repository in dir, which exists, for clients of dialect. The rename of the index to its final name is
 // the commit point: after a crash before it there is no repository, and creating it again succeeds.
 func Create(env Environment, dir, dialect string) error {
@@ -179,13 +174,14 @@ var (
 	errStopping = fmt.Errorf("%w: the server is stopping", ErrBusy)
 )
 
-// OpenOptions of Open. All except Environment and Settings are required.
+// OpenOptions of Open. All except Environment, FileSystem and Settings are required.
 type OpenOptions struct {
 	Environment
-	Dir      string
-	Disk     *Disk
-	Mend     string // the command that makes a damaged index anew, for errors and logs
-	Settings Settings
+	Dir        string
+	Disk       *Disk
+	FileSystem string // see Repository.FileSystem
+	Mend       string // the command that makes a damaged index anew, for errors and logs
+	Settings   Settings
 }
 
 // Open opens a repository: its cost depends on what a crash left unfinished, not on what the repository holds. It must be closed.
@@ -233,7 +229,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), letGo())
 	}
 	r := &Repository{
-		dir: dir, mend: o.Mend, env: env, disk: &o.Disk.ledger, memory: &o.Disk.memory, index: ix, letGo: letGo, readOnlyDisk: readOnly,
+		dir: dir, mend: o.Mend, env: env, disk: o.Disk.ledger(o.FileSystem), fileSystem: o.FileSystem, memory: &o.Disk.memory, index: ix, letGo: letGo, readOnlyDisk: readOnly,
 		hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1),
 	}
 	r.sweeps.init()
@@ -439,6 +435,10 @@ func (r *Repository) ID() string { return r.id }
 // Created is when the repository was created.
 func (r *Repository) Created() time.Time { return r.created }
 
+// FileSystem names the file system that the repository lies on, for those who share work among repositories: what lies on another
+// must not wait for it. "": not known.
+func (r *Repository) FileSystem() string { return r.fileSystem }
+
 // Mend is the command that rebuilds a damaged index.
 func (r *Repository) Mend() string { return r.mend }
 
@@ -569,6 +569,7 @@ func (r *Repository) translate(err error) error {
 // Health is the state of a repository.
 type Health struct {
 	ReadOnly     bool   // it takes no writes
+	Silent       bool   // the disk has not answered a write for long
 	IndexDamaged bool   // what does not need the damaged part of the index is served
 	Reason       string // one line, empty when all is well
 
@@ -580,11 +581,19 @@ type Health struct {
 // Degraded reports whether an administrator has to act.
 func (h Health) Degraded() bool { return h.Reason != "" }
 
+// silentAfter is how long a write may wait for the disk until health says so.
+const silentAfter = 30 * time.Second
+
 // Health returns the read-only state, which lasts until a restart, and known damage.
 func (r *Repository) Health() Health {
 	c := r.index.Counters()
 	h := Health{Missing: c.MissingItems, Damaged: c.DamagedItems, IndexDamaged: r.index.Damage() != nil, Salvaged: r.SalvagedUntil()}
+	if waited := r.index.Writing(); waited >= silentAfter {
+		h.Silent = true
+		h.Reason = fmt.Sprintf("the disk has not answered a write for %v: check it", waited.Round(time.Second))
+	}
 	switch {
+	case h.Silent: // nothing else is as urgent
 	case r.readOnlyDisk:
 		h.ReadOnly, h.Reason = true, "the file system is read-only: clients can read, and their locks are kept in memory"
 	case r.index.Failed() != nil:

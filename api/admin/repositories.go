@@ -12,6 +12,7 @@ import (
 	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // Repository is the description of a repository in the API.
@@ -136,27 +137,41 @@ func (q *request) listRepositories(string) error {
 	if err != nil {
 		return err
 	}
-	shown := []any{}
+	var listed []string
 	for _, name := range names {
-		if !q.authorized(nil, name).Permissions.Allows("", "l") {
-			continue
+		if q.authorized(nil, name).Permissions.Allows("", "l") {
+			listed = append(listed, name)
 		}
-		r, err := q.h.o.Set.Get(q.Context(), name)
-		if errors.Is(err, repo.ErrNoRepository) {
-			continue // gone this moment
+	}
+	descriptions := q.h.o.Set.Ask(listed, q.listed)
+	if err := q.Context().Err(); err != nil {
+		return err
+	}
+	shown := []any{}
+	for _, name := range listed {
+		d, answered := descriptions[name]
+		if !answered {
+			d = unopened{name, describe(datadir.ErrSilent)}
 		}
-		if err != nil {
-			if q.Context().Err() != nil {
-				return err
-			}
-			shown = append(shown, unopened{name, describe(err)})
-			continue
-		}
-		if r.As(q.authorized(r, name)).May("", "l") == nil {
-			shown = append(shown, describeRepository(name, r))
+		if d != nil {
+			shown = append(shown, d)
 		}
 	}
 	return q.reply(http.StatusOK, map[string]any{"repositories": shown})
+}
+
+// listed describes a repository, or says why it cannot be used; nil: it is not shown.
+func (q *request) listed(name string) any {
+	r, err := q.h.o.Set.Get(q.Context(), name)
+	switch {
+	case errors.Is(err, repo.ErrNoRepository): // gone this moment
+		return nil
+	case err != nil:
+		return unopened{name, describe(err)}
+	case r.As(q.authorized(r, name)).May("", "l") != nil:
+		return nil
+	}
+	return describeRepository(name, r)
 }
 
 func (q *request) showRepository(string) error {

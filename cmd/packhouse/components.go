@@ -160,13 +160,27 @@ const sweepInterval = time.Hour
 // takeOverPatience is below what clients wait for an answer.
 const takeOverPatience = 20 * time.Second
 
-// close ends maintenance and plans under way, then closes the repositories.
+// jobsPatience is how long the end waits for jobs that wait for a disk. Others end at once.
+const jobsPatience = 10 * time.Second
+
+// close ends maintenance and plans under way, then closes the repositories. A disk that does not answer holds it up for a limited time: what
+// was acknowledged is durable, and a job that has not ended has changed nothing that the next start does not find.
 func (r components) close() error {
+	ended := make(chan error, 1)
+	go func() {
+		var err error
+		if r.scheduler != nil {
+			err = r.scheduler.Close()
+		}
+		ended <- errors.Join(err, r.engine.Close())
+	}()
 	var err error
-	if r.scheduler != nil {
-		err = r.scheduler.Close()
+	select {
+	case err = <-ended:
+	case <-time.After(jobsPatience):
+		err = errors.New("maintenance or a job has not ended, as a disk does not answer")
 	}
-	return errors.Join(err, r.engine.Close(), r.set.Close())
+	return errors.Join(err, r.set.Close())
 }
 
 // inspectLocks shows what clients hold in a repository, by the rules of its dialect.

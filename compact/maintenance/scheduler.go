@@ -39,6 +39,8 @@ type Repositories interface {
 	Names() ([]string, error)
 	// Get opens a repository, if it is not open yet: repo.ErrNoRepository when it is gone.
 	Get(ctx context.Context, name string) (*repo.Repository, error)
+	// FileSystem names the file system of a repository, without a look at it.
+	FileSystem(name string) string
 }
 
 // Jobs carries out what takes long, or waits for a time, see compact.Engine.
@@ -64,8 +66,8 @@ type Options struct {
 // lookInterval is the longest time between two searches for new repositories.
 const lookInterval = time.Minute
 
-// atOnce is in how many repositories tasks run at the same time: a long snapshot of one does not delay all others, and most of the machine
-// remains available for clients.
+// atOnce is in how many repositories of a file system tasks run at the same time: a long snapshot of one does not delay all others, and most of
+// the machine remains available for clients. File systems do not wait for each other: one of them may not answer.
 const atOnce = 2
 
 // Scheduler runs tasks between Start and Close.
@@ -75,10 +77,9 @@ type Scheduler struct {
 	stop  context.CancelFunc
 	done  sync.WaitGroup
 
-	slots chan struct{} // a token per repository that has its round
-
-	mu       sync.Mutex
-	attended map[string]bool // by name; guarded by mu
+	mu       sync.Mutex               // held for a look at the maps only
+	attended map[string]bool          // by name; guarded by mu
+	slots    map[string]chan struct{} // by file system: a token per repository that has its round; guarded by mu
 }
 
 type task struct {
@@ -94,7 +95,7 @@ func Start(o Options) (*Scheduler, error) {
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
-	s := &Scheduler{o: o, slots: make(chan struct{}, atOnce), attended: make(map[string]bool)}
+	s := &Scheduler{o: o, slots: make(map[string]chan struct{}), attended: make(map[string]bool)}
 	tasks, err := s.ownTasks()
 	if err != nil {
 		return nil, err
@@ -236,12 +237,26 @@ type worker struct {
 	trouble string               // what was last said of a repository that cannot be used
 }
 
-// round runs the tasks that are due, and returns when the next one is due. It waits while tasks run in atOnce other repositories. there is
-// false if the repository no longer exists or ctx has ended.
+// slotsOf are those of the file system of a repository.
+func (s *Scheduler) slotsOf(name string) chan struct{} {
+	fileSystem := s.o.Set.FileSystem(name)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	slots := s.slots[fileSystem]
+	if slots == nil {
+		slots = make(chan struct{}, atOnce)
+		s.slots[fileSystem] = slots
+	}
+	return slots
+}
+
+// round runs the tasks that are due, and returns when the next one is due. It waits while tasks run in atOnce other repositories of the
+// file system. there is false if the repository no longer exists or ctx has ended.
 func (w *worker) round(ctx context.Context) (next time.Time, there bool) {
+	slots := w.slotsOf(w.name)
 	select {
-	case w.slots <- struct{}{}:
-		defer func() { <-w.slots }()
+	case slots <- struct{}{}:
+		defer func() { <-slots }()
 	case <-ctx.Done():
 		return next, false
 	}

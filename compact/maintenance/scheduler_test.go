@@ -203,6 +203,28 @@ func TestRepositoriesDoNotWaitForEachOther(t *testing.T) {
 	})
 }
 
+// Tasks that wait for a disk that does not answer do not put off those of repositories on another.
+func TestDisksDoNotWaitForEachOther(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		s.o.FileSystem = func(at string) string { return strings.TrimRight(filepath.Base(at), "123") }
+		r := runs{takes: func(name string) time.Duration {
+			return map[string]time.Duration{"slow1": 100 * time.Hour, "slow2": 100 * time.Hour}[name]
+		}}
+		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{r.task("0 */2 * * *")}})
+		for _, name := range []string{"slow1", "slow2", "fast"} {
+			s.create(name)
+		}
+		time.Sleep(7 * time.Hour)
+		s.stop()
+		slices.Sort(r.times)
+		if want := []string{"fast 1 02:00", "fast 1 04:00", "fast 1 06:00", "slow1 1 02:00", "slow2 1 02:00"}; !slices.Equal(r.times, want) {
+			t.Errorf("runs: got %q, want %q", r.times, want)
+		}
+	})
+}
+
 func TestJobWaitsForTheWindow(t *testing.T) {
 	dir := directory(t)
 	window, err := maintenance.ParseWindow("22:00-02:00", time.UTC)

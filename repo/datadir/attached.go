@@ -239,11 +239,18 @@ func (s *Set) Refresh() error {
 	if err := s.look(true); err != nil {
 		return err
 	}
-	for name, r := range s.Opened() {
-		if r, err := s.stillOpen(name, r); err != nil {
-			return err
-		} else if r != nil && r.Remounted() {
+	got, _ := askOpened(s, &s.refreshing, func(name string, r *repo.Repository) error {
+		_, _, _ = r.Space() // what is known of the path alone says nothing of the disk
+		r, err := s.stillOpen(name, r)
+		if err == nil && r != nil && r.Remounted() {
 			s.reopen(name, r)
+		}
+		return err
+	})
+	s.noteSilent()
+	for _, err := range got {
+		if err != nil {
+			return err
 		}
 	}
 	return nil
@@ -339,11 +346,15 @@ const leavingPatience = 5 * time.Second
 // endDisplaced gives up all repositories that are not in their place, and waits for those that are being closed. It
 // returns whether there were any.
 func (s *Set) endDisplaced(ctx context.Context) (any bool) {
-	for name, r := range s.Opened() {
-		if err := r.Attached(); err != nil {
+	gone, _ := askOpened(s, &s.displacing, func(name string, r *repo.Repository) bool {
+		err := r.Attached()
+		if err != nil {
 			s.giveUp(name, r, err)
-			any = true // and may be closed before we look
 		}
+		return err != nil
+	})
+	for _, displaced := range gone {
+		any = any || displaced // and may be closed before we look
 	}
 	s.mu.RLock()
 	var ends []chan struct{}

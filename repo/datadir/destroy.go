@@ -132,7 +132,10 @@ func (s *Set) endSweeps() {
 	case <-done:
 	case <-time.After(sweepPatience):
 		close(s.stopping)
-		<-done
+		select {
+		case <-done:
+		case <-time.After(sweepPatience): // a disk does not answer
+		}
 	}
 }
 

@@ -217,31 +217,39 @@ func (s *Set) eachRemoved(fn func(dir string, removed Removed) error) error {
 		}
 	}
 	for _, dir := range dirs {
-		entries, err := s.o.FS.ReadDir(filepath.Join(dir, layout.RemovedDir))
-		if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
-			return fmt.Errorf("list removed repositories: %w", err)
+		if err := s.removedIn(dir, func(removed Removed) error { return fn(dir, removed) }); err != nil {
+			return err
 		}
-		if len(entries) == 0 {
+	}
+	return nil
+}
+
+// removedIn calls fn for each in one directory.
+func (s *Set) removedIn(dir string, fn func(Removed) error) error {
+	entries, err := s.o.FS.ReadDir(filepath.Join(dir, layout.RemovedDir))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) && !errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("list removed repositories: %w", err)
+	}
+	if len(entries) == 0 {
+		return nil
+	}
+	restoring, err := s.readFile(filepath.Join(dir, layout.RestoringFile))
+	if layout.IgnoreMissing(err) != nil {
+		return fmt.Errorf("list removed repositories: %w", err)
+	}
+	for _, entry := range entries {
+		if entry.Name() == string(restoring) {
 			continue
 		}
-		restoring, err := s.readFile(filepath.Join(dir, layout.RestoringFile))
-		if layout.IgnoreMissing(err) != nil {
-			return fmt.Errorf("list removed repositories: %w", err)
+		removed, err := s.readRemoved(filepath.Join(removedPath(dir, entry.Name()), layout.RemovedFile))
+		if err != nil || removed.ID != entry.Name() {
+			continue // its removal, or its restoring, is not complete, and is completed with the next look at the name
 		}
-		for _, entry := range entries {
-			if entry.Name() == string(restoring) {
-				continue
-			}
-			removed, err := s.readRemoved(filepath.Join(removedPath(dir, entry.Name()), layout.RemovedFile))
-			if err != nil || removed.ID != entry.Name() {
-				continue // its removal, or its restoring, is not complete, and is completed with the next look at the name
-			}
-			if _, err := s.o.FS.Stat(filepath.Join(removedPath(dir, removed.ID), layout.IndexFile)); err != nil {
-				continue
-			}
-			if err := fn(dir, removed); err != nil {
-				return err
-			}
+		if _, err := s.o.FS.Stat(filepath.Join(removedPath(dir, removed.ID), layout.IndexFile)); err != nil {
+			continue
+		}
+		if err := fn(removed); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -454,30 +462,43 @@ func (s *Set) removeEmptyLater(name, dir string) {
 	s.sweepLater(name, dir)
 }
 
-// expireLater purges in the background what has expired, if nobody has looked for an hour.
-func (s *Set) expireLater() {
+// expiryDue tells that removed repositories are to be looked at, and that they are now.
+func (s *Set) expiryDue() bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.o.Now()
 	if s.closed || !s.expiring.IsZero() && now.Sub(s.expiring) < expireEvery && !now.Before(s.expiring) {
-		return
+		return false
 	}
 	s.expiring = now
-	s.sweeps.Go(s.expireRemoved)
+	return true
 }
 
-func (s *Set) expireRemoved() {
-	err := s.eachRemoved(func(dir string, removed Removed) error {
-		if removed.Expires.After(s.o.Now()) {
-			return nil
+// expireIn purges in the background what has expired in a directory.
+func (s *Set) expireIn(dir string) {
+	var expired []Removed
+	err := s.removedIn(dir, func(removed Removed) error {
+		if !removed.Expires.After(s.o.Now()) {
+			expired = append(expired, removed)
 		}
-		err := s.purgeRemoved(dir, removed)
-		if err == nil {
-			s.o.Logger.Info("a removed repository is deleted: its grace time is over", "repository", removed.Name, "id", removed.ID, "bytes", removed.Bytes)
-		}
-		return err
+		return nil
 	})
-	if err != nil && !errors.Is(err, repo.ErrReadOnlyDisk) && !errors.Is(err, repo.ErrDetached) {
-		s.o.Logger.Warn("removed repositories whose grace time is over could not be deleted; retried later", "error", err)
+	if err != nil {
+		s.o.Logger.Warn("removed repositories could not be looked at; retried later", "repository", s.nameIn(dir), "error", err)
 	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if len(expired) == 0 || s.closed {
+		return
+	}
+	s.sweeps.Go(func() {
+		for _, removed := range expired {
+			switch err := s.purgeRemoved(dir, removed); {
+			case err == nil:
+				s.o.Logger.Info("a removed repository is deleted: its grace time is over", "repository", removed.Name, "id", removed.ID, "bytes", removed.Bytes)
+			case !errors.Is(err, repo.ErrReadOnlyDisk):
+				s.o.Logger.Warn("a removed repository whose grace time is over could not be deleted; retried later", "repository", removed.Name, "error", err)
+			}
+		}
+	})
 }

@@ -5,8 +5,11 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
+	"slices"
 	"sort"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -46,6 +49,10 @@ type Options struct {
 	Reattach func() error
 	// GaveUp is called for each repository that is closed because its directory was moved or replaced. It may be nil.
 	GaveUp func(*repo.Repository)
+	// FileSystem names the file system of a repository, by its directory; nil: as the kernel says what is mounted.
+	FileSystem func(dir string) string
+	// Patience is how long Close waits for repositories whose disk does not answer; 0: 20 s.
+	Patience time.Duration
 	// Destroyed is called for each repository that was destroyed, so that nothing is remembered of it. It may be nil.
 	Destroyed func(*repo.Repository)
 }
@@ -59,6 +66,9 @@ type Set struct {
 
 	unusable unusable
 	attached attachment
+
+	naming, refreshing, displacing, asking, opening, telling, missing looks                           // one for each kind of look at several repositories
+	silent                                                            atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
 
 	mu      sync.RWMutex                       // held for a look at the maps only
 	open    map[string]*repo.Repository        // guarded by mu
@@ -78,6 +88,9 @@ type Set struct {
 // Open makes a set of what is in o.Dir, which need not exist yet. It opens no repository.
 func Open(o Options) *Set {
 	o.Environment = o.WithDefaults()
+	if o.Patience == 0 {
+		o.Patience = 20 * time.Second
+	}
 	if o.Settings == nil {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1} }
 	}
@@ -128,10 +141,13 @@ func (s *Set) opened(name string) (*repo.Repository, error) {
 	s.mu.RLock()
 	r, closed := s.open[name], s.closed
 	s.mu.RUnlock()
-	switch {
-	case closed:
+	if closed {
 		return nil, errStopping
-	case r == nil:
+	}
+	if err := s.answering(name, r); err != nil {
+		return nil, err
+	}
+	if r == nil {
 		return nil, s.look(false)
 	}
 	return s.stillOpen(name, r)
@@ -215,7 +231,7 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repositor
 	if err := s.unusable.still(name, file, s.o.Now()); statErr == nil && err != nil {
 		return nil, err
 	}
-	o := repo.OpenOptions{Environment: s.o.Environment, Disk: &s.disk, Dir: dir, Mend: s.rebuildCommand(dir) + " --replace", Settings: s.o.Settings(name)}
+	o := repo.OpenOptions{Environment: s.o.Environment, Disk: &s.disk, Dir: dir, FileSystem: s.FileSystem(name), Mend: s.rebuildCommand(dir) + " --replace", Settings: s.o.Settings(name)}
 	r, err := repo.Open(ctx, o)
 	if errors.Is(err, repo.ErrBusy) && s.endDisplaced(ctx) {
 		// It may have been ours, under another name.
@@ -310,7 +326,11 @@ func (s *Set) Names() ([]string, error) {
 	if err := s.look(false); err != nil {
 		return nil, err
 	}
+	due := s.expiryDue()
 	if s.o.Single {
+		if due {
+			s.expireIn(s.o.Dir)
+		}
 		if err := s.inspect(s.o.Dir); err != nil {
 			return nil, err
 		}
@@ -323,22 +343,33 @@ func (s *Set) Names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
-	s.expireLater()
-	var names []string
+	var all, names []string
 	for _, entry := range entries {
-		if CheckName(entry.Name()) != nil {
-			continue
+		if CheckName(entry.Name()) == nil {
+			all = append(all, entry.Name())
 		}
-		dir := filepath.Join(s.o.Dir, entry.Name())
-		_, err := s.o.FS.Stat(filepath.Join(dir, layout.IndexFile))
-		if err != nil {
-			err = s.inspect(dir)
+	}
+	own, places := fileSystemsOf(s.o.Dir, entries)
+	on := func(name string) string { return places[name] }
+	if s.o.FileSystem != nil {
+		own, on = s.ownFileSystem(), s.FileSystem
+	}
+	found := answers(&s.naming, silentAfter, own, all, on, func(name string) error {
+		if due {
+			s.expireIn(s.dir(name))
 		}
+		if _, err := s.o.FS.Stat(filepath.Join(s.dir(name), layout.IndexFile)); err == nil {
+			return nil
+		}
+		return s.inspect(s.dir(name))
+	})
+	for _, name := range all {
+		err := found[name] // nil, too, where a file system does not answer: what lies there cannot be told now, but it is not gone
 		switch {
 		case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, errRestoring):
-			names = append(names, entry.Name())
+			names = append(names, name)
 		case errors.Is(err, errDestroyed):
-			s.clearLater(entry.Name(), dir)
+			s.clearLater(name, s.dir(name))
 		}
 	}
 	sort.Strings(names)
@@ -356,11 +387,12 @@ func (s *Set) Opened() map[string]*repo.Repository {
 	return opened
 }
 
-// Reconfigure calls Options.Settings again for the repositories in use.
+// Reconfigure calls Options.Settings again for the repositories in use. One whose disk does not answer keeps what it has, until it is opened again.
 func (s *Set) Reconfigure() {
-	for name, r := range s.Opened() {
+	askOpened(s, &s.telling, func(name string, r *repo.Repository) bool {
 		r.Configure(s.o.Settings(name))
-	}
+		return true
+	})
 }
 
 // Space returns the free and total bytes of the file system below.
@@ -371,8 +403,9 @@ func (s *Set) Space() (free, total int64, err error) {
 	return s.o.FS.Space(s.o.Dir)
 }
 
-// Close closes all repositories. Running requests fail with repo.ErrBusy. The removal of destroyed repositories may continue for 10 s,
-// and is continued at the next start.
+// Close closes all repositories; file systems do not wait for each other. Running requests fail with repo.ErrBusy. It does not wait longer
+// than Options.Patience: what was acknowledged is durable, and the next start does what is left. The removal of destroyed repositories may
+// continue for 10 s, and is continued at the next start.
 func (s *Set) Close() error {
 	s.mu.Lock()
 	again := s.closed
@@ -380,11 +413,42 @@ func (s *Set) Close() error {
 	open := s.open
 	s.open = nil
 	s.mu.Unlock()
-	var all error
-	for _, r := range open {
-		all = errors.Join(all, r.Close())
+	type closing struct {
+		name string
+		r    *repo.Repository
+		err  error
 	}
-	s.leavings.Wait()
+	groups := make(map[string][]closing)
+	for name, r := range open {
+		groups[r.FileSystem()] = append(groups[r.FileSystem()], closing{name: name, r: r})
+	}
+	closed, left := make(chan closing, len(open)), make(chan struct{})
+	for _, group := range groups {
+		go func() {
+			for _, c := range group {
+				c.err = c.r.Close()
+				closed <- c
+			}
+		}()
+	}
+	go func() {
+		s.leavings.Wait()
+		close(left)
+	}()
+	late := time.NewTimer(s.o.Patience)
+	defer late.Stop()
+	var all error
+	for waiting := true; waiting; waiting = len(open) > 0 || left != nil {
+		select {
+		case c := <-closed:
+			all = errors.Join(all, c.err)
+			delete(open, c.name)
+		case <-left:
+			left = nil
+		case <-late.C:
+			return errors.Join(all, fmt.Errorf("not closed, as their disk does not answer: repositories %s", strings.Join(slices.Sorted(maps.Keys(open)), ", ")))
+		}
+	}
 	if !again {
 		s.endSweeps()
 	}

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"packhouse/repo/layout"
 )
@@ -17,19 +18,41 @@ func Strangers(data string) (names []string, err error) {
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
+	var all []string
+	byName := make(map[string]fs.DirEntry, len(entries))
 	for _, entry := range entries {
 		name := entry.Name()
-		if name != layout.OwnDir && (CheckName(name) != nil || !isDir(data, entry) || !MayBecome(filepath.Join(data, name))) {
+		byName[name] = entry
+		if name != layout.OwnDir && CheckName(name) == nil {
+			all = append(all, name)
+		}
+	}
+	may := lookInto(data, entries, all, func(name string) bool {
+		return isDir(data, byName[name]) && MayBecome(filepath.Join(data, name))
+	})
+	for _, entry := range entries {
+		name := entry.Name()
+		if answer, answered := may[name]; name != layout.OwnDir && (CheckName(name) != nil || answered && !answer) {
 			names = append(names, name)
 		}
 	}
 	return names, nil
 }
 
+// lookInto calls fn for entries of a data directory. Those whose disk does not answer are missing in what is returned.
+func lookInto(data string, entries []fs.DirEntry, names []string, fn func(name string) bool) map[string]bool {
+	own, on := fileSystemsOf(data, entries)
+	return answers(new(looks), silentAfter, own, names, func(name string) string { return on[name] }, fn)
+}
+
 // Absent are those of the names under which a data directory has nothing.
 func Absent(data string, names []string) (missing []string) {
+	entries, err := os.ReadDir(data)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
 	for _, name := range names {
-		if absent(data, name) {
+		if !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name }) {
 			missing = append(missing, name)
 		}
 	}

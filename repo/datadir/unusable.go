@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -92,11 +93,14 @@ func (s *Set) Unusable() map[string]error {
 	s.unusable.mu.Lock()
 	known := maps.Clone(s.unusable.errs)
 	s.unusable.mu.Unlock()
-	for name := range known {
+	there := answers(&s.missing, silentAfter, s.ownFileSystem(), slices.Collect(maps.Keys(known)), s.FileSystem, func(name string) error {
 		dir, err := s.path(name)
 		if err == nil {
 			_, err = s.o.FS.Stat(dir)
 		}
+		return err
+	})
+	for name, err := range there {
 		if errors.Is(err, fs.ErrNotExist) {
 			s.unusable.note(name, repo.ErrNoRepository)
 			delete(known, name)
