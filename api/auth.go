@@ -183,19 +183,22 @@ func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, er
 	if p, ok := a.matchKnown(&c, address); ok {
 		return p, nil
 	}
+	wasted := time.Duration(0) // on a wrong secret
 	if basic && a.dummy != nil {
 		// Wait for a slot before the attempt is counted against the address: a client whose right passwords come all at once would
 		// else use up its attempts before the first of them is found to be right.
 		if err := a.hashing.enter(r.Context(), address); err != nil {
 			return repo.Principal{}, err
 		}
-		defer a.hashing.leave()
+		defer func() { a.hashing.leaveAfter(wasted) }()
 		if p, ok := a.matchKnown(&c, address); ok {
 			return p, nil // by another request of the same client
 		}
 	}
+	began := time.Now()
 	p, token, err := a.guess(&c, secret, address)
 	if err != nil {
+		wasted = time.Since(began)
 		a.throttle.wrong(address)
 		return repo.Principal{}, err
 	}

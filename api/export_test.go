@@ -45,6 +45,7 @@ func NewFairQueue(places, most, each int, suspects ...string) *FairQueue {
 
 // Enter and Leave are enter and leave.
 func (q *FairQueue) Enter(ctx context.Context, address string) error { return q.enter(ctx, address) }
+func (q *FairQueue) LeaveAfter(took time.Duration)                   { q.leaveAfter(took) }
 func (q *FairQueue) Leave()                                          { q.leave() }
 
 // Waiting is how many wait.

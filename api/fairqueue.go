@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"time"
 )
 
 // fairQueue admits a few at once and lets the others wait: addresses take turns, so that many who come from one do not hold
@@ -13,6 +14,7 @@ type fairQueue struct {
 	suspect func(address string) bool // it may change its mind while one waits
 	mu      sync.Mutex                // held for a few steps
 	free    int
+	resting int                        // places that only others than suspects may have, for a while
 	most    int                        // that may wait
 	each    int                        // of one address
 	waiting map[string][]chan struct{} // by address, the first first
@@ -34,13 +36,19 @@ var errQueueFull = errors.New("too many passwords are being checked")
 // enter waits for a place; leave gives it back. Errors: errQueueFull at once, ctx.Err().
 func (q *fairQueue) enter(ctx context.Context, address string) error {
 	q.mu.Lock()
-	if q.free > 0 {
+	suspect := q.suspect(address)
+	switch {
+	case q.free > 0:
 		q.free--
+		q.mu.Unlock()
+		return nil
+	case q.resting > 0 && !suspect:
+		q.resting--
 		q.mu.Unlock()
 		return nil
 	}
 	own, most := q.waiting[address], q.most
-	if q.suspect(address) {
+	if suspect {
 		most -= most / 4 // the rest is for others
 	}
 	if q.all >= most || len(own) >= q.each {
@@ -98,11 +106,39 @@ func (q *fairQueue) set(address string, own []chan struct{}) {
 func (q *fairQueue) leave() {
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	q.leaveLocked()
+}
+
+// leaveAfter is leave for who was found to be suspect, after so long: for as long again the place is only for others, so that suspects
+// together get half of what the places can do. After no time it is leave.
+func (q *fairQueue) leaveAfter(took time.Duration) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if took <= 0 || q.firstOther() >= 0 {
+		q.leaveLocked()
+		return
+	}
+	q.resting++
+	time.AfterFunc(took, func() {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		if q.resting > 0 { // else another has the place, and leaves it
+			q.resting--
+			q.leaveLocked()
+		}
+	})
+}
+
+func (q *fairQueue) leaveLocked() {
 	if len(q.turns) == 0 {
 		q.free++
 		return
 	}
-	next := q.next()
+	q.admit(q.next())
+}
+
+// admit gives a place to who is next of an address, by its place in turns; mu is held.
+func (q *fairQueue) admit(next int) {
 	address := q.turns[next]
 	q.turns = slices.Delete(q.turns, next, next+1)
 	own := q.waiting[address]
@@ -116,11 +152,15 @@ func (q *fairQueue) leave() {
 
 // next is whose turn it is, by its place in turns, which is not empty; mu is held.
 func (q *fairQueue) next() int {
-	first := slices.IndexFunc(q.turns, func(address string) bool { return !q.suspect(address) })
-	if first > 0 && q.passed < passedBy {
+	if first := q.firstOther(); first > 0 && q.passed < passedBy {
 		q.passed++
 		return first
 	}
 	q.passed = 0
 	return 0
+}
+
+// firstOther is the first in turns that is not suspect; negative: there is none.
+func (q *fairQueue) firstOther() int {
+	return slices.IndexFunc(q.turns, func(address string) bool { return !q.suspect(address) })
 }

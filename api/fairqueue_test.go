@@ -181,3 +181,41 @@ func TestFairQueueSuspects(t *testing.T) {
 		}
 	})
 }
+
+// After one that was suspect the place rests for as long as that took, unless somebody else comes.
+func TestFairQueueRests(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		q := api.NewFairQueue(1, 40, 40, "bad")
+		if err := q.Enter(context.Background(), "bad"); err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		admitted := make(chan time.Duration, 2)
+		enter := func(address string) {
+			if err := q.Enter(context.Background(), address); err != nil {
+				t.Errorf("%s: %v", address, err)
+			}
+			admitted <- time.Since(began)
+		}
+		go enter("bad")
+		synctest.Wait()
+		q.LeaveAfter(time.Second)
+		if got := <-admitted; got != time.Second {
+			t.Errorf("the next suspect had its turn after %v, want 1s", got)
+		}
+		q.LeaveAfter(time.Second)
+		began = time.Now()
+		enter("good")
+		if got := <-admitted; got != 0 {
+			t.Errorf("another had its turn after %v, want at once", got)
+		}
+		q.Leave()
+		time.Sleep(time.Minute) // what rested is counted once
+		enter("good")
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		if q.Enter(ctx, "good") == nil {
+			t.Error("there are two places")
+		}
+	})
+}
