@@ -54,20 +54,25 @@ func (c *conn) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// endsConnection tells of each request on a connection, in order, whether its answer is to be the last, see framing.
-func endsConnection(r *http.Request) bool {
+// ambiguous tells of each request on a connection, in order, whether its answer is to be the last, and whether that is because it has a
+// folded header; see framing.
+func ambiguous(r *http.Request) (last, folded bool) {
 	c, ok := r.Context().Value(connectionKey).(*connectionOf)
 	if !ok {
-		return false
+		return false, false
 	}
 	c.requests++
+	var f *framing
 	switch own := c.conn.(type) {
 	case *conn:
-		return own.framing.last.Load() == c.requests
+		f = &own.framing
 	case *watchedConn:
-		return own.framing.last.Load() == c.requests
+		f = &own.framing
+	default:
+		return false, false
 	}
-	return false
+	last = f.last.Load() == c.requests
+	return last, last && f.folded.Load()
 }
 
 // connOf is the connection of a request; nil: it is none of ours, such as one of TLS.

@@ -16,8 +16,9 @@ import (
 // framing follows where the heads of requests begin and end in what is read from a connection. It is used by one reader at a
 // time.
 type framing struct {
-	// last is the number of the request that had both fields: its answer is the last on the connection. 0: none had.
-	last atomic.Int64
+	// last is the number of the request that had both fields, or a folded header: its answer is the last on the connection. 0: none had.
+	last   atomic.Int64
+	folded atomic.Bool // it had a folded header
 
 	state   headState
 	heads   int64  // that were read whole
@@ -44,8 +45,8 @@ const (
 // maxKeptLine is how much of a line is kept until the rest comes: more than the fields that are looked for and their values take.
 const maxKeptLine = 128
 
-// see looks at the next bytes of the connection. Where one continues a header it makes a zero byte of the blank, which net/http
-// answers with 400 like any other malformed line.
+// see looks at the next bytes of the connection. It changes none: should it ever take a byte for what net/http does not, a request is
+// refused or a connection ends early, and no more than that.
 func (f *framing) see(p []byte) {
 	for len(p) > 0 && f.state != unfollowed {
 		if f.state == inBody {
@@ -59,7 +60,8 @@ func (f *framing) see(p []byte) {
 			continue
 		}
 		if f.state == inHead && f.lines > 0 && len(f.line) == 0 && (p[0] == ' ' || p[0] == '\t') {
-			p[0] = 0
+			f.folded.Store(true)
+			f.last.Store(f.heads + 1)
 			f.state = unfollowed
 			return
 		}

@@ -124,8 +124,7 @@ func statuses(t *testing.T, conn net.Conn, want []string) string {
 	return strings.Join(got, " ")
 }
 
-// FuzzFraming: whatever comes, in whatever pieces, is followed in the same way, and only the first byte of a line is ever
-// changed.
+// FuzzFraming: whatever comes, in whatever pieces, is followed in the same way, and nothing of it is changed.
 func FuzzFraming(f *testing.F) {
 	f.Add([]byte("POST /r HTTP/1.1\r\nContent-Length: 3\r\n\r\nabcGET / HTTP/1.1\r\nX: a\r\n b\r\n\r\n"), uint8(3))
 	f.Add([]byte("POST /r HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\n\r\nGET / HTTP/1.1\r\nX: a\r\n\tb\r\n\r\n"), uint8(1))
@@ -138,24 +137,11 @@ func FuzzFraming(f *testing.F) {
 			n := min(int(piece)+1, len(rest))
 			parts, rest = append(parts, rest[:n]), rest[n:]
 		}
-		if got := api.Follow(parts...); got != last || !bytes.Equal(whole, pieces) {
-			t.Errorf("in pieces of %d: got %v, %q; whole: %v, %q", int(piece)+1, got, pieces, last, whole)
+		if got := api.Follow(parts...); got != last {
+			t.Errorf("in pieces of %d: got %v; whole: %v", int(piece)+1, got, last)
 		}
-		for i := range input {
-			if whole[i] != input[i] && (i == 0 || input[i-1] != '\n' || whole[i] != 0 || input[i] != ' ' && input[i] != '\t') {
-				t.Errorf("byte %d of %q became %q", i, input, whole[i])
-			}
+		if !bytes.Equal(whole, input) || !bytes.Equal(pieces, input) {
+			t.Error("the bytes were changed")
 		}
 	})
-}
-
-// BenchmarkFraming is what the head of a small request costs.
-func BenchmarkFraming(b *testing.B) {
-	head := []byte("POST /packs/ab/abcdef HTTP/1.1\r\nHost: 127.0.0.1:8484\r\nUser-Agent: python-requests/2.32\r\nAccept-Encoding: gzip, deflate\r\n" +
-		"Accept: application/vnd.x.borgstore.rest.v1\r\nConnection: keep-alive\r\nContent-Length: 8192\r\nAuthorization: Basic cGFja2hvdXNlOnRva2Vu\r\n\r\n")
-	message := append(head, make([]byte, 8192)...)
-	b.ReportAllocs()
-	for b.Loop() {
-		api.Follow(message)
-	}
 }

@@ -165,7 +165,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	rc := http.NewResponseController(w)
 	out := &response{ResponseWriter: w, rc: rc, conn: connOf(r), stall: s.o.Limits.Stall, pace: s.newPace(), stop: s.stop}
 	in := s.wrapBody(r, rc)
-	if endsConnection(r) {
+	last, folded := ambiguous(r)
+	if last {
 		w.Header().Set("Connection", "close")
 	}
 	x := &requestState{id: s.ids.next(), out: out, trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
@@ -192,6 +193,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 		}
 	}()
 	r = r.WithContext(context.WithValue(r.Context(), stateKey, x))
+	if folded {
+		x.log.Reason = foldedHeader
+		WriteText(out, r, http.StatusBadRequest, foldedHeader)
+		return
+	}
 	if !r.ProtoAtLeast(1, 1) && !s.admitOld(out, r, x) {
 		return
 	}
@@ -209,6 +215,8 @@ func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestStat
 	}
 	return true
 }
+
+const foldedHeader = "a header is continued on the next line"
 
 const lengthMissing = "an upload by HTTP/1.0 must have a Content-Length"
 
