@@ -89,6 +89,7 @@ var repositoryRoutes = []route{
 	{http.MethodPost, "rollback", administrator, "rollback", (*request).rollBack},
 	{http.MethodGet, "trash", administrator, "trash", (*request).listTrash},
 	{http.MethodDelete, "trash", administrator, "empty-trash", (*request).emptyTrash},
+	{http.MethodPost, "trash/restore", administrator, "restore", (*request).restoreMany},
 	{http.MethodPost, "trash/*/restore", administrator, "restore", (*request).restore},
 	{http.MethodPost, "compactions", "", "compact", (*request).submitPlan},
 	{http.MethodGet, "compactions", "", "jobs", (*request).listCompactions},

@@ -30,6 +30,12 @@ func (c *Client) Restore(ctx context.Context, name, id, key string) (item admin.
 	return item, text, err
 }
 
+// RestoreMany restores removed items under the keys that they had.
+func (c *Client) RestoreMany(ctx context.Context, name string, req admin.RestoreRequest) (done admin.RestoreResult, text json.RawMessage, err error) {
+	text, err = c.Request(ctx, http.MethodPost, Path(name, "trash/restore"), req, &done)
+	return done, text, err
+}
+
 // Emptied counts permanently deleted items and their bytes.
 type Emptied struct{ Items, Bytes int64 }
 

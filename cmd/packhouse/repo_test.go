@@ -138,6 +138,12 @@ func TestAdministration(t *testing.T) {
 		t.Errorf("rollback --json: %s", text)
 	}
 	ok(`\tdelete\tconfig/z\t-\t\S+\t\S+\trollback\n$`, "repo", "history", "laptop")
+	ok("", "trash", "restore", "laptop", "--prefix", "config/z", "--since", "1h")
+	ok(`^restored 0 items, 0 bytes; 0 skipped`, "trash", "restore", "laptop", "--prefix", "config/z")
+	fails(2, "which items", "trash", "restore", "laptop")
+	fails(2, "--as is for one ID", "trash", "restore", "laptop", "--prefix", "x", "--as", "y")
+	fails(2, "is neither a time", "trash", "restore", "laptop", "--since", "long")
+	ok("", "repo", "rollback", "laptop", "--to", to, "--yes")
 	fails(2, "nobody can confirm this", "trash", "empty", "laptop")
 	fails(2, "is not a duration", "trash", "empty", "laptop", "--older-than", "long", "--yes")
 	fails(1, "no such repository", "trash", "empty", "nothing", "--yes")

@@ -80,36 +80,96 @@ func listKept(ctx context.Context, s streams, f *adminFlags, c *adminClient, nam
 	})
 }
 
-func trashRestore(s streams, f *adminFlags) *cobra.Command {
-	as := ""
-	cmd := &cobra.Command{
-		Use:   "restore NAME ID",
-		Short: "Restore a removed item",
-		Long: `Restores a removed item under its former key, or under another one with --as. Fails if that key exists.
+// trashRestoring is what `trash restore` was asked for.
+type trashRestoring struct {
+	as, prefix, since, principal string
+	replace                      bool
+}
 
-  packhouse trash restore laptop ID --as archives/rescued`,
-		Args: cobra.RangeArgs(1, 2),
+func trashRestore(s streams, f *adminFlags) *cobra.Command {
+	var r trashRestoring
+	cmd := &cobra.Command{
+		Use:   "restore NAME [ID…]",
+		Short: "Restore removed items",
+		Long: `Restores removed items under their former keys: those of the IDs, or all with a prefix, that were removed
+since a time, or that a user had stored. Of several versions of a key it takes the last. Where something
+has the key now, the item is skipped, or with --replace takes its place, and that goes to the trash. One
+item can be restored under another key with --as.
+
+  packhouse trash restore laptop ID --as archives/rescued
+  packhouse trash restore laptop ID1 ID2 ID3
+  packhouse trash restore laptop --prefix packs/ --since 24h
+  packhouse trash restore laptop --prefix index/ --replace
+
+packhouse repo rollback brings back the state of a moment instead, renamed and replaced items included.`,
+		Args: cobra.ArbitraryArgs,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return withAdminClient(cmd, s, f, func(c *adminClient) error {
-				names, id := args[:len(args)-1], args[len(args)-1]
-				name, err := c.name(names)
-				if err != nil {
-					return err
-				}
-				item, text, err := c.Restore(cmd.Context(), name, id, as)
-				if err != nil {
-					return err
-				}
-				if f.json {
-					return terminal.JSON(s.out, text)
-				}
-				_, err = fmt.Fprintf(s.out, "restored %s, %s\n", terminal.Printable(item.Key), terminal.Bytes(item.Size))
+			req, err := r.request(cmd.Flags().Changed("principal"))
+			if err != nil {
 				return err
+			}
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, ids, err := c.nameAndRest(args)
+				if err != nil {
+					return err
+				}
+				return r.run(cmd.Context(), s, f, c, name, ids, req)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&as, "as", "", "`key` to restore it under")
+	cmd.Flags().StringVar(&r.as, "as", "", "`key` to restore one item under")
+	cmd.Flags().StringVar(&r.prefix, "prefix", "", "items whose key begins with this `text`")
+	cmd.Flags().StringVar(&r.since, "since", "", "items that were removed since this `time`, or as long ago as 24h or 7d")
+	cmd.Flags().StringVar(&r.principal, "principal", "", "items that this `user` had stored")
+	cmd.Flags().BoolVar(&r.replace, "replace", false, "also where something has the key now")
 	return cmd
+}
+
+func (r *trashRestoring) request(byPrincipal bool) (req admin.RestoreRequest, err error) {
+	req.Prefix, req.Replace = r.prefix, r.replace
+	if r.since != "" {
+		if req.Since, err = timeOrAge("--since", r.since); err != nil {
+			return req, err
+		}
+	}
+	if byPrincipal {
+		req.Principal = &r.principal
+	}
+	return req, nil
+}
+
+func (r *trashRestoring) run(ctx context.Context, s streams, f *adminFlags, c *adminClient, name string, ids []string, req admin.RestoreRequest) error {
+	selects := req.Prefix != "" || !req.Since.IsZero() || req.Principal != nil
+	switch {
+	case len(ids) == 0 && !selects:
+		return usage("which items: give IDs (packhouse trash list shows them), --prefix, --since or --principal")
+	case r.as != "" && (len(ids) != 1 || selects || req.Replace):
+		return usage("--as is for one ID")
+	case len(ids) == 1 && !selects && !req.Replace:
+		item, text, err := c.Restore(ctx, name, ids[0], r.as)
+		switch {
+		case err != nil:
+			return err
+		case f.json:
+			return terminal.JSON(s.out, text)
+		}
+		_, err = fmt.Fprintf(s.out, "restored %s, %s\n", terminal.Printable(item.Key), terminal.Bytes(item.Size))
+		return err
+	}
+	req.IDs = ids
+	done, text, err := c.RestoreMany(ctx, name, req)
+	switch {
+	case err != nil:
+		return err
+	case f.json:
+		return terminal.JSON(s.out, text)
+	}
+	for _, failed := range done.Failed {
+		fmt.Fprintf(s.err, "not restored: %s\n", terminal.Printable(failed))
+	}
+	_, err = fmt.Fprintf(s.out, "restored %d items, %s; %d skipped, as something has their keys; %d failed\n",
+		done.Items, terminal.Bytes(done.Bytes), done.Skipped, len(done.Failed))
+	return err
 }
 
 // trashEmptying is what `trash empty` was asked for.
