@@ -51,27 +51,27 @@ func (r *Repository) Changes(ctx context.Context, fn func(index.Change) error) e
 // nothing is recorded there is none.
 const metaHistorySince = "history since"
 
+// historyMark is the change of metaHistorySince that belongs to the grace time, until it is stored: with the next change of the index, so that
+// it is durable before the first change that is recorded, or is not. A repository in which nothing is changed is not written to.
+type historyMark struct {
+	set   index.SetMeta
+	since time.Time // zero: nothing is recorded
+}
+
 // setGrace changes the grace time, with which the history begins and ends.
 func (r *Repository) setGrace(grace time.Duration) {
 	since, err := r.HistorySince()
-	if err == nil && grace <= 0 && !since.IsZero() {
-		err = r.setHistorySince(nil) // before the first change that is not recorded
+	if err != nil {
+		r.env.Logger.Warn("since when changes are recorded is not known", "repository", filepath.Base(r.dir), "error", err)
+	}
+	now := r.env.Now()
+	switch {
+	case grace <= 0 && (err != nil || !since.IsZero()):
+		r.history.Store(&historyMark{set: historySince(nil)}) // before the first change that is not recorded
+	case grace > 0 && (err != nil || since.IsZero() || since.After(now)):
+		r.history.Store(&historyMark{set: historySince(&now), since: now})
 	}
 	r.grace.Store(int64(grace))
-	if now := r.env.Now(); err == nil && grace > 0 && (since.IsZero() || since.After(now)) {
-		err = r.setHistorySince(&now)
-	}
-	if err != nil {
-		r.env.Logger.Warn("since when changes are recorded could not be noted", "repository", filepath.Base(r.dir), "error", err)
-	}
-}
-
-func (r *Repository) setHistorySince(at *time.Time) error {
-	if r.readOnlyDisk {
-		return nil
-	}
-	_, err := r.record(context.Background(), historySince(at))
-	return err
 }
 
 func historySince(at *time.Time) index.SetMeta {
@@ -84,6 +84,9 @@ func historySince(at *time.Time) index.SetMeta {
 
 // HistorySince is the moment since which every change is recorded; zero: none is.
 func (r *Repository) HistorySince() (time.Time, error) {
+	if mark := r.history.Load(); mark != nil {
+		return mark.since, nil
+	}
 	value, err := r.index.Meta(metaHistorySince)
 	if err != nil || value == nil {
 		return time.Time{}, r.translate(err)

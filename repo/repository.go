@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -124,9 +125,10 @@ type Repository struct {
 	repairs      repairs
 	rollback     rollback
 	coverage     coverage
-	readOnlyDisk bool     // its file system takes no writes
-	overlay      *overlay // what clients store nevertheless; nil unless readOnlyDisk
-	inMemory     bool     // it is an overlay
+	history      atomic.Pointer[historyMark] // nil: what is stored holds
+	readOnlyDisk bool                        // its file system takes no writes
+	overlay      *overlay                    // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool                        // it is an overlay
 
 	displaced atomic.Bool  // given up: it is not what lies under its name
 	info      fs.FileInfo  // of dir as it was opened; nil: not known
@@ -486,7 +488,16 @@ func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index
 	if err := errors.Join(r.Available(), r.writable()); err != nil {
 		return nil, err
 	}
-	return r.record(ctx, muts...)
+	mark := r.history.Load()
+	if mark == nil {
+		return r.record(ctx, muts...)
+	}
+	results, err := r.record(ctx, append(slices.Clone(muts), mark.set)...)
+	if err == nil {
+		r.history.CompareAndSwap(mark, nil)
+		results = results[:len(muts)]
+	}
+	return results, err
 }
 
 // record applies mutations of the index, as apply does, but also when writes of blobs have failed and everything else is
