@@ -193,7 +193,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 		if !m.Exempt && r.Previous.uncounted() && r.Previous.Size == item.Size && r.Previous.BLAKE3 == item.BLAKE3 {
 			item.Flags |= FlagReturned // the same bytes again
 		}
-		if r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil); err != nil {
+		if r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil, m.TrashBound); err != nil {
 			return r, err
 		}
 	} else if item.Created.IsZero() {
@@ -241,7 +241,7 @@ func (t *tx) deleteItem(m Delete) (r Result, err error) {
 	if m.Keep {
 		return r, t.keep(m.Key, r.Previous, m.Now, m.TrashUntil, false, m.By)
 	}
-	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil)
+	r.TrashID, err = t.discard(m.Key, r.Previous, m.Now, m.TrashUntil, m.TrashBound)
 	return r, err
 }
 
@@ -264,7 +264,7 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 		if m.IfAbsent {
 			return r, ErrExists
 		}
-		if r.TrashID, err = t.discard(m.To, r.Previous, m.Now, m.TrashUntil); err != nil {
+		if r.TrashID, err = t.discard(m.To, r.Previous, m.Now, m.TrashUntil, m.TrashBound); err != nil {
 			return r, err
 		}
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"errors"
+	"fmt"
 	"time"
 
 	bolt "go.etcd.io/bbolt"
@@ -19,6 +20,7 @@ var (
 	ErrConflict = errors.New("changed by another request") // an IfRef precondition failed
 	ErrLocked   = errors.New("locked")                     // a TTL lock is held by somebody else
 	ErrQuota    = errors.New("quota exceeded")             // the group would lift usage above the limit
+	ErrTrash    = fmt.Errorf("trash: %w", ErrQuota)        // an ErrQuota: the group would put more into the trash than it may hold
 	ErrCorrupt  = errors.New("index is damaged")           // a record does not decode
 	ErrFailed   = errors.New("index is read-only after a write error")
 	ErrReadOnly = errors.New("index was opened for reading only")

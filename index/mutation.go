@@ -38,7 +38,8 @@ type Put struct {
 	Uncounted bool
 	// TrashUntil is the expiry of the trash row of a replaced item; exempt ones expire at once.
 	TrashUntil time.Time
-	Now        time.Time // Item.Modified of the new, removal time of the replaced
+	TrashBound *TrashBound // nil: none
+	Now        time.Time   // Item.Modified of the new, removal time of the replaced
 	// Backup records Now as the last backup of Item.Writer and of the repository.
 	Backup bool
 	Cause  *Cause
@@ -58,6 +59,7 @@ type Delete struct {
 	// Result.Previous is nil.
 	IfBefore   time.Time
 	TrashUntil time.Time
+	TrashBound *TrashBound // nil: none. Not with Keep
 	Now        time.Time
 	Cause      *Cause
 }
@@ -78,8 +80,17 @@ type Move struct {
 	Limit      int64
 	Commit     *CommitClass
 	TrashUntil time.Time
+	TrashBound *TrashBound // nil: none
 	Now        time.Time
 	Cause      *Cause
+}
+
+// TrashBound is what the trash may hold with the item that a mutation adds to it. Beyond that the mutation is ErrTrash, which is an
+// ErrQuota, or with Spare it is carried out, and the item expires at once if it was stored at Spare or later. It does not apply to an item that
+// expires at once anyway.
+type TrashBound struct {
+	Bytes int64
+	Spare time.Time // zero: refuse
 }
 
 // Require changes nothing: it fails with ErrNotFound unless there is an item at Key, and with ErrConflict unless that item has Ref. It

@@ -51,9 +51,21 @@ func behindRow(id string) ([]byte, error) {
 
 // discard moves the item at key into the trash. until is the end of its grace time; what counts against no limit has
 // none. That goes by the item rather than by its key, as a rename must not be a way around the grace time.
-func (t *tx) discard(key string, item *Item, now, until time.Time) (id string, err error) {
+func (t *tx) discard(key string, item *Item, now, until time.Time, bound *TrashBound) (id string, err error) {
 	if item.Flags&FlagExempt != 0 {
 		until = now
+	}
+	if bound != nil && until.After(now) {
+		c, err := t.total()
+		switch {
+		case err != nil:
+			return "", err
+		case c.TrashBytes+item.Size <= bound.Bytes:
+		case bound.Spare.IsZero():
+			return "", ErrTrash
+		case !item.Modified.Before(bound.Spare):
+			until = now
+		}
 	}
 	if err := t.detach(key, item); err != nil {
 		return "", err

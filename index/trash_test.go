@@ -83,3 +83,47 @@ func TestTrashOfZeroTime(t *testing.T) {
 		t.Errorf("got %+v, want b, expired in 1970", rows)
 	}
 }
+
+// What would put more into the trash than it may hold is refused, or, where it may not be, expires at once if it is young.
+func TestTrashBound(t *testing.T) {
+	x := create(t)
+	until := clock.Add(time.Hour)
+	old := put("old", 4)
+	old.Now = clock.Add(-time.Hour)
+	apply(t, x, put("a", 6), put("b", 5), put("c", 5), old)
+	replace := func(key string, bound *index.TrashBound) index.Mutation {
+		m := putRef(key, "new-"+key, 1)
+		m.TrashUntil, m.TrashBound = until, bound
+		return m
+	}
+	bound := &index.TrashBound{Bytes: 10}
+	apply(t, x, replace("a", bound))
+	before := everything(t, x)
+	refuse(t, x, index.ErrTrash, 0, replace("b", bound))
+	refuse(t, x, index.ErrQuota, 0, replace("b", bound))
+	refuse(t, x, index.ErrTrash, 0, index.Move{From: "a", To: "b", Now: clock, TrashUntil: until, TrashBound: bound})
+	refuse(t, x, index.ErrTrash, 1, replace("old", bound), replace("b", bound))
+	equal(t, "after what was refused", everything(t, x), before)
+
+	spare := &index.TrashBound{Bytes: 10, Spare: clock}
+	kept := func(key string, r index.Result) bool {
+		t.Helper()
+		removed, err := x.Removed(r.TrashID)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return removed.Expires.Equal(until)
+	}
+	if kept("b", apply(t, x, replace("b", spare))[0]) {
+		t.Error("a young item beyond the bound is kept")
+	}
+	if !kept("old", apply(t, x, index.Delete{Key: "old", Now: clock, TrashUntil: until, TrashBound: spare})[0]) {
+		t.Error("an old item beyond the bound is not kept")
+	}
+	if !kept("c", apply(t, x, index.Delete{Key: "c", Now: clock, TrashUntil: until})[0]) {
+		t.Error("an item without a bound is not kept")
+	}
+	m := replace("a", bound).(index.Put)
+	m.Item.Ref, m.TrashUntil = "newest-a", clock // it expires at once anyway
+	apply(t, x, m)
+}

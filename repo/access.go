@@ -41,7 +41,7 @@ func (a *Access) Principal() Principal { return a.p }
 // Usage is the usage of the repository, with the limit that applies to the principal.
 func (a *Access) Usage() Usage {
 	u := a.r.Usage()
-	u.Limit = lower(u.Limit, a.ceiling())
+	u.Limit, u.TrashLimit = lower(u.Limit, a.ceiling()), a.trashLimit()
 	return u
 }
 
@@ -55,7 +55,7 @@ func (a *Access) ceiling() int64 {
 
 // limit is what usage may come to by what the principal does; negative: no limit.
 func (a *Access) limit() int64 {
-	_, _, limit := a.r.quota.current()
+	limit, _ := a.r.quota.limits()
 	return lower(limit, a.ceiling())
 }
 
@@ -68,7 +68,7 @@ func (a *Access) refusal(n int64) *QuotaError {
 
 // noReservation is a reservation of no bytes yet, for grow.
 func (a *Access) noReservation() *quotaReservation {
-	return &quotaReservation{q: &a.r.quota, ceiling: a.ceiling()}
+	return &quotaReservation{q: &a.r.quota, ceiling: a.ceiling(), trash: a}
 }
 
 // reserve sets n bytes more aside. A write that adds nothing (n is 0 or negative) needs none.

@@ -86,6 +86,12 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	}
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
+	admitted := a.r.CommitKey(to) || ephemeral(to)
+	if !admitted && mayReplace {
+		if err := a.admitReplaced(a.itemAt(to)); err != nil {
+			return err
+		}
+	}
 	res, err := a.reserveMove(from, to, mayReplace)
 	if err != nil {
 		return err
@@ -93,8 +99,11 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	defer res.release()
 	results, err := a.r.apply(ctx, index.Move{
 		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), Commit: a.r.commit.of(),
-		TrashUntil: a.r.trashUntil(now), Now: now, Cause: a.cause(""),
+		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.cause(""),
 	})
+	if errors.Is(err, index.ErrTrash) {
+		return a.trashRefusal(itemSize(a.itemAt(to)))
+	}
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}
 	}

@@ -116,6 +116,9 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
+	for errors.Is(err, index.ErrTrash) && a.r.shrinkTrash(a.trashRefusal(a.replaced(b)).Short) {
+		results, err = a.r.apply(context.WithoutCancel(ctx), muts...)
+	}
 	if bears && !refused(err) {
 		a.noteLocks(b) // also when the outcome is unknown
 	}
@@ -172,6 +175,9 @@ func (a *Access) withFigures(err error, b Batch) error {
 	if !errors.Is(err, ErrQuota) {
 		return err
 	}
+	if errors.Is(err, index.ErrTrash) {
+		return a.trashRefusal(a.replaced(b))
+	}
 	var refused *index.GroupError
 	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
 		return errors.Join(a.MayOpen(nil, 1, 0), err)
@@ -187,6 +193,10 @@ func (a *Access) withFigures(err error, b Batch) error {
 func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 	muts := make([]index.Mutation, 0, len(b.Requires)+len(b.Deletes)+len(b.Puts)+1)
 	cause := a.causeOf(b)
+	var spare *index.TrashBound // of what a plan removes
+	if b.Reservation != nil {
+		spare = a.trashBound(true, now)
+	}
 	for _, require := range b.Requires {
 		muts = append(muts, require)
 	}
@@ -195,7 +205,8 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 			return nil, err
 		}
 		muts = append(muts, index.Delete{
-			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Cause: cause,
+			Key: d.Key, IfRef: d.Ref, IgnoreMissing: d.IgnoreMissing, TrashUntil: a.r.trashUntil(a.r.env.Now()), TrashBound: spare,
+			Now: now, Cause: cause,
 		})
 	}
 	if b.Open != nil {
@@ -218,7 +229,8 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, Payload: u.payload, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()), Now: now, Backup: put.Backup,
+			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()),
+			TrashBound: a.trashBound(u.commit || u.exempt || b.Reservation != nil, now), Now: now, Backup: put.Backup,
 			Commit: a.commitClass(b, u), Cause: cause,
 		})
 	}

@@ -63,6 +63,21 @@ func (e *QuotaError) Error() string {
 }
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
+// TrashError is an ErrQuota: what a request would add, or would put into the trash, is refused because of what the trash holds. Its figures
+// are bytes.
+type TrashError struct {
+	Trash int64 // in the trash now
+	Limit int64 // that it may hold
+	Short int64 // that would have to go from it first
+}
+
+func (e *TrashError) Error() string {
+	return fmt.Sprintf("trash quota exceeded: removed and overwritten items that can still be restored hold %d bytes, and may hold %d; %d bytes more must go: "+
+		"wait until their grace time is over, or let the server's administrator run \"packhouse trash empty\", shorten grace or raise trash_quota",
+		e.Trash, e.Limit, e.Short)
+}
+func (e *TrashError) Is(target error) bool { return target == ErrQuota }
+
 // ShortError is the error of a plan that is refused before it begins, because its outputs, or the index that its client stores after
 // it, would not fit. It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
 type ShortError struct {

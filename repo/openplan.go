@@ -51,7 +51,7 @@ func (r *Repository) oldestPlan() (oldest index.Plan, ok bool, err error) {
 func (r *Repository) heldBound() (bound int64, oldest index.Plan, err error) {
 	oldest, ok, err := r.oldestPlan()
 	c := r.index.Counters()
-	_, _, limit := r.quota.current()
+	limit, _ := r.quota.limits()
 	if limit < 0 {
 		return c.Bytes - c.Exempt, oldest, err // sources and what came back are part of it: only what is kept has a bound
 	}
@@ -121,7 +121,7 @@ func (a *Access) openMutations(o *OpenPlan, now time.Time, cause *index.Cause) (
 			return nil, err
 		}
 	}
-	_, _, limit := a.r.quota.current()
+	limit, _ := a.r.quota.limits()
 	return append(muts, index.OpenPlan{
 		Plan: index.Plan{
 			Principal: by.name, Address: by.address, Lock: lock, Job: o.Compaction.id, At: now,

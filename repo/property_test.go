@@ -53,7 +53,7 @@ func TestModel(t *testing.T) {
 		var clock atomic.Pointer[time.Time] // of m.now; the reclaimer reads it too
 		tick := func() { now := m.now; clock.Store(&now) }
 		tick()
-		settings := repo.Settings{Quota: m.limit, Grace: m.grace}
+		settings := repo.Settings{Quota: m.limit, TrashQuota: -1, Grace: m.grace}
 		o := datadir.Options{Dir: memoryDir(t), Settings: func(string) repo.Settings { return settings }}
 		o.Now = func() time.Time { return *clock.Load() }
 		o.Small = rapid.SampledFrom([]int64{0, 500, index.MaxPayload}).Draw(rt, "small")

@@ -1,6 +1,9 @@
 package repo
 
-import "sync"
+import (
+	"errors"
+	"sync"
+)
 
 // quota counts what a repository uses and what uploads under way may yet add,
 // so that concurrent uploads together cannot pass the limit. The index tests
@@ -9,6 +12,7 @@ import "sync"
 type quota struct {
 	mu       sync.Mutex // held for a few additions only
 	limit    int64      // bytes; negative: none
+	trash    int64      // bytes that the trash may hold; negative: any number, asQuota: as many as limit
 	used     int64      // bytes of items that count, as of the last settled commit
 	reserved int64      // by uploads and plans under way
 
@@ -26,12 +30,21 @@ type quotaReservation struct {
 	// bound, if not nil, makes it one for a commit key: it is admitted beyond the limit while all commit keys together
 	// hold no more than bound says.
 	bound func() (int64, error)
+	// trash, if not nil, is whose trash counts where it holds more than it may. It is never a reason to refuse a commit key.
+	trash *Access
 }
 
-func (q *quota) setLimit(limit int64) {
+func (q *quota) setLimits(limit, trash int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.limit = limit
+	q.limit, q.trash = limit, trash
+}
+
+// limits are those that are set.
+func (q *quota) limits() (limit, trash int64) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	return q.limit, q.trash
 }
 
 func (q *quota) current() (used, reserved, limit int64) {
@@ -62,9 +75,16 @@ func (q *quota) refusal(n int64) *QuotaError {
 }
 
 // grow adds n bytes to the reservation, or refuses and leaves it as it was. What adds nothing is never refused: so items can be made
-// smaller above a limit that was lowered.
+// smaller above a limit that was lowered. Before it refuses because of the trash, what may go of that gives way.
 func (r *quotaReservation) grow(n int64) error {
 	err := r.growWithin(n, 0)
+	for {
+		full, ok := errors.AsType[*TrashError](err)
+		if !ok || !r.trash.r.shrinkTrash(full.Short) {
+			break
+		}
+		err = r.growWithin(n, 0)
+	}
 	if err == nil || r.bound == nil {
 		return err
 	}
@@ -82,11 +102,17 @@ func (r *quotaReservation) growWithin(n, bound int64) error {
 		return nil
 	}
 	q := r.q
+	var beyond, trash int64
+	if r.trash != nil && r.bound == nil {
+		beyond, trash = r.trash.beyondTrash()
+	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	limit := lower(q.limit, r.ceiling)
 	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used) && n > bound-q.commitUsed-q.commitReserved {
 		return &QuotaError{Used: q.used, Wanted: want, Limit: limit, Request: n}
+	} else if limit >= 0 && beyond > 0 && beyond > limit-want {
+		return &TrashError{Trash: trash, Limit: trash - beyond, Short: beyond - (limit - want)}
 	}
 	q.reserved += n
 	r.bytes += n

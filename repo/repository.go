@@ -23,8 +23,11 @@ import (
 	"packhouse/repo/layout"
 )
 
-// metaQuota is the name of the meta value with the quota of the repository itself; bytes, decimal; absent: none.
-const metaQuota = "quota"
+// The names of the meta values with the limits of the repository itself; bytes, decimal; absent: none.
+const (
+	metaQuota      = "quota"
+	metaTrashQuota = "trash quota"
+)
 
 // DefaultReserve is the default of Settings.Reserve: space for the index to grow while items are deleted, and for compacting a pack
 // or two.
@@ -32,9 +35,12 @@ const DefaultReserve = 64 << 20
 
 // Settings are the settings of one repository that an administrator chooses.
 type Settings struct {
-	Quota   int64         // bytes; negative: no limit
-	Grace   time.Duration // how long removed items can be restored; 0: not at all
-	Reserve int64         // bytes of disk that uploads leave free for deleting and compacting
+	Quota int64 // bytes; negative: no limit
+	// TrashQuota is how many bytes the trash may hold where clients add to it, or to the repository; negative: no limit, 0: as many as the
+	// quota, and no limit where there is none.
+	TrashQuota int64
+	Grace      time.Duration // how long removed items can be restored; 0: not at all
+	Reserve    int64         // bytes of disk that uploads leave free for deleting and compacting
 	// CompactGrace is how long packs are kept that a client's compaction has removed, or Grace, if that is longer;
 	// at least an hour, 0: DefaultCompactGrace.
 	CompactGrace time.Duration
@@ -143,9 +149,11 @@ type Repository struct {
 	snapshotMu sync.Mutex // held over one Snapshot
 	vacuum     vacuum
 
-	// settingsMu is held over one SetQuota or UnsetQuota and one Configure, which reads what they store.
+	trashSpace trashSpace
+
+	// settingsMu is held over one setLimit and one Configure, which reads what that stores.
 	settingsMu sync.Mutex
-	configured int64 // Settings.Quota; guarded by settingsMu
+	configured limits // of Settings; guarded by settingsMu
 
 	stop       context.CancelFunc // of what runs in the background: the reclaimer, the sweeps
 	background sync.WaitGroup
@@ -327,7 +335,7 @@ func (r *Repository) loadCounters() (err error) {
 	if err := r.loadCoverage(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
-	if _, _, err := r.ownQuota(); err != nil {
+	if _, err := r.ownLimits(limits{}); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
 	counters := r.index.Counters()
@@ -374,58 +382,20 @@ func (r *Repository) sweepIndex() {
 	}
 }
 
-// Configure changes the settings while the repository is in use. A quota of the repository's
-// own (SetQuota) wins over settings.Quota.
+// Configure changes the settings while the repository is in use. Limits of the repository's
+// own (SetQuota, SetTrashQuota) win over those of settings.
 func (r *Repository) Configure(settings Settings) {
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
-	r.configured = settings.Quota
-	own, ok, err := r.ownQuota()
-	switch {
-	case err != nil: // the limit stays as it is: none would be a guess
+	r.configured = limits{settings.Quota, settings.TrashQuota}
+	if err := r.useLimits(); err != nil { // the limits stay as they are: none would be a guess
 		r.env.Logger.Error("could not read the quota from the index", "repository", filepath.Base(r.dir), "error", err)
-	case ok:
-		r.quota.setLimit(own)
-	default:
-		r.quota.setLimit(settings.Quota)
 	}
 	r.setGrace(settings.Grace)
 	r.reserve.Store(settings.Reserve)
 	r.compactGrace.Store(int64(cmp.Or(settings.CompactGrace, DefaultCompactGrace)))
 	r.compactYoung.Store(int64(cmp.Or(settings.CompactYoung, DefaultCompactYoung)))
-}
-
-func (r *Repository) ownQuota() (limit int64, ok bool, err error) {
-	value, err := r.index.Meta(metaQuota)
-	if err != nil || value == nil {
-		return 0, false, err
-	}
-	if limit, err = strconv.ParseInt(string(value), 10, 64); err != nil {
-		return 0, false, fmt.Errorf("meta value %s: %w", metaQuota, index.ErrCorrupt)
-	}
-	return limit, true, nil
-}
-
-// SetQuota stores a limit in the repository, in bytes; negative means none. It is durable when it returns, and applies from then on.
-func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
-	r.settingsMu.Lock()
-	defer r.settingsMu.Unlock()
-	if _, err := r.apply(ctx, index.SetMeta{Name: metaQuota, Value: []byte(strconv.FormatInt(limit, 10))}); err != nil {
-		return err
-	}
-	r.quota.setLimit(limit)
-	return nil
-}
-
-// UnsetQuota removes the limit that SetQuota stored, so that the limit of the settings applies. It is durable when it returns.
-func (r *Repository) UnsetQuota(ctx context.Context) error {
-	r.settingsMu.Lock()
-	defer r.settingsMu.Unlock()
-	if _, err := r.apply(ctx, index.SetMeta{Name: metaQuota}); err != nil {
-		return err
-	}
-	r.quota.setLimit(r.configured)
-	return nil
+	r.trashSpace.forget()
 }
 
 // Dialect is the protocol the repository was created with.
@@ -632,6 +602,7 @@ func (r *Repository) Health() Health {
 type Usage struct {
 	index.Counters
 	Limit      int64     // bytes; negative: none
+	TrashLimit int64     // bytes that the trash may hold; negative: no limit
 	Used       int64     // bytes that count against Limit
 	Reserved   int64     // by uploads under way
 	LastBackup time.Time // zero: never
@@ -641,6 +612,7 @@ type Usage struct {
 func (r *Repository) Usage() Usage {
 	u := Usage{Counters: r.index.Counters()}
 	u.Used, u.Reserved, u.Limit = r.quota.current()
+	u.TrashLimit = r.As(Principal{}).trashLimit()
 	u.LastBackup, _ = r.index.LastBackup()
 	return u
 }

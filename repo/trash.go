@@ -3,6 +3,7 @@ package repo
 import (
 	"context"
 	"errors"
+	"math"
 	"path"
 	"time"
 
@@ -29,20 +30,25 @@ func (r *Repository) reclaim(ctx context.Context) {
 			looked = now
 			r.tidy(ctx, &redated)
 		}
-		if next, ok, err := r.nextExpiry(); err != nil {
+		next, ok, err := r.nextExpiry()
+		if ok {
+			wait = next.Sub(r.env.Now())
+		}
+		switch {
+		case err != nil:
 			r.env.Logger.Error("could not read the trash", "error", err)
-		} else if ok {
-			if wait = next.Sub(r.env.Now()); wait <= 0 {
-				gone, err := r.reclaimOnce(ctx)
-				switch {
-				case err != nil:
-					r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
-					wait = time.Minute
-				case gone < reclaimBatch:
-					wait, wake = reclaimPause, nil
-				default:
-					wait = 0
-				}
+		case wait > 0:
+			r.trimTrash()
+		default:
+			gone, err := r.reclaimOnce(ctx)
+			switch {
+			case err != nil:
+				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
+				wait = time.Minute
+			case gone < reclaimBatch:
+				wait, wake = reclaimPause, nil
+			default:
+				wait = 0
 			}
 		}
 		timer := time.NewTimer(max(min(wait, time.Hour), 0))
@@ -184,41 +190,56 @@ type Emptied struct {
 // which Restore returns ErrNotFound and which can be emptied again.
 func (r *Repository) EmptyTrash(ctx context.Context, before time.Time) (Emptied, error) {
 	var emptied Emptied
-	for after := ""; ; {
-		if err := ctx.Err(); err != nil {
-			return emptied, err
-		}
-		last, err := r.emptySome(ctx, before, after, &emptied)
-		if err != nil || last == "" {
-			return emptied, r.translate(err)
-		}
-		after = last
-	}
+	goes := func(row *index.Removed) bool { return row.At.Before(before) }
+	_, err := r.empty(ctx, math.MaxInt64, time.Time{}, goes, &emptied)
+	return emptied, r.translate(err)
 }
 
-// emptySome removes up to reclaimBatch rows behind the one with the ID after; last is the ID to go on with, "" at the end.
-func (r *Repository) emptySome(ctx context.Context, before time.Time, after string, emptied *Emptied) (last string, err error) {
+// empty removes for good those items of the trash of which goes says so, in the order in which they expire, until that are so many bytes; with
+// a time only such as expire before it. It adds to emptied what was removed, and returns whether it came to the end. ctx is checked
+// after every thousand items.
+func (r *Repository) empty(ctx context.Context, bytes int64, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied) (ended bool, err error) {
+	for after := ""; emptied.Bytes < bytes; {
+		if err := ctx.Err(); err != nil {
+			return false, err
+		}
+		if after, err = r.emptySome(ctx, after, bytes-emptied.Bytes, expire, goes, emptied); err != nil || after == "" {
+			return err == nil, err
+		}
+	}
+	return false, nil
+}
+
+// emptyPage is how many rows emptySome looks at: until then nothing can be restored.
+const emptyPage = 16 * reclaimBatch
+
+// emptySome is empty for up to reclaimBatch of the rows behind the one with the ID after; last is the ID to go on with, "" at the end.
+func (r *Repository) emptySome(
+	ctx context.Context, after string, bytes int64, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied,
+) (last string, err error) {
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
 	var rows []index.Removed
-	err = r.index.TrashAfter(after, time.Time{}, func(removed index.Removed) error {
-		if !removed.At.Before(before) {
-			return nil
+	looked := 0
+	err = r.index.TrashAfter(after, expire, func(removed index.Removed) error {
+		last = removed.ID
+		if goes(&removed) {
+			rows = append(rows, removed)
+			bytes -= removed.Item.Size
 		}
-		if rows = append(rows, removed); len(rows) == reclaimBatch {
+		if looked++; looked == emptyPage || len(rows) == reclaimBatch || bytes <= 0 {
 			return enough
 		}
 		return nil
 	})
-	if err != nil && !errors.Is(err, enough) {
+	if err == nil {
+		last = ""
+	} else if !errors.Is(err, enough) {
 		return "", err
 	}
-	if errors.Is(err, enough) {
-		last = rows[len(rows)-1].ID
-	}
 	if len(rows) == 0 {
-		return "", nil
+		return last, nil
 	}
 	gone, err := r.purge(ctx, rows)
 	if err != nil && gone == nil {
@@ -274,8 +295,9 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if !exempt {
 		restored.Flags &^= index.FlagExempt
 	}
-	res, err := server.reserve(restored.Counted()) // beside what uploads under way may yet need
-	if err != nil {
+	res := server.noReservation()
+	res.trash = nil                                      // what it takes from there it adds here
+	if err := res.grow(restored.Counted()); err != nil { // beside what uploads under way may yet need
 		// Where something is under the key, that is what keeps it from coming back.
 		switch entry, getErr := r.index.Get(key); {
 		case getErr == nil && entry.Dir && r.index.Vacant(key) != nil:

@@ -125,6 +125,11 @@ func (u *Upload) reserve(before *index.Item) error {
 	if u.exempt {
 		return nil
 	}
+	if !u.commit {
+		if err := u.a.admitReplaced(before); err != nil {
+			return err
+		}
+	}
 	if before != nil {
 		u.credit = before.Counted()
 		if before.Flags&index.FlagExempt == 0 {

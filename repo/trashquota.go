@@ -1,0 +1,151 @@
+package repo
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"packhouse/index"
+)
+
+// The trash has a bound of its own (Settings.TrashQuota), so that a client cannot fill the disk with what it overwrites and removes.
+//
+//   - An overwrite is refused if the trash would then hold more.
+//   - What the trash holds beyond its bound counts against the quota, so that nothing can be added and removed again without end.
+//   - Removals are never refused, nor plans that add nothing, nor commit keys: otherwise a full repository could not be emptied, or a
+//     client not complete what it has begun. What plans and commit keys replace within protectedTime of its being stored is not kept
+//     while the trash is beyond its bound: each other item can be replaced once.
+//
+// Before anything is refused, and after removals, what may go gives way (shrinkTrash).
+
+// protectedTime is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its grace time is shorter.
+const protectedTime = 48 * time.Hour
+
+// shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
+const shrinkPause = time.Minute
+
+// trashSpace remembers what may go of the trash. The zero value works.
+type trashSpace struct {
+	mu   sync.Mutex // held while the trash is made smaller: once is enough for all who wait for it; before Repository.trashMu
+	next time.Time  // until then nothing more may go but what expires; guarded by mu
+}
+
+// forget has all of the trash looked at again.
+func (s *trashSpace) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.next = time.Time{}
+}
+
+// trashLimit is how many bytes the trash may hold by what the principal does; negative: no limit.
+func (a *Access) trashLimit() int64 {
+	limit, trash := a.r.quota.limits()
+	if trash != 0 {
+		return trash
+	}
+	return lower(limit, a.ceiling())
+}
+
+// beyondTrash is by how many bytes the trash holds more than it may, and how many it holds.
+func (a *Access) beyondTrash() (beyond, trash int64) {
+	trash = a.r.index.Counters().TrashBytes
+	if limit := a.trashLimit(); limit >= 0 && trash > limit {
+		return trash - limit, trash
+	}
+	return 0, trash
+}
+
+// admitReplaced refuses with a *TrashError what would put an item into the trash that has no space for it. The index tests it once more
+// when it is known which item that is; see trashBound.
+func (a *Access) admitReplaced(item *index.Item) error {
+	bound := a.trashBound(false, a.r.env.Now())
+	if item == nil || bound == nil || item.Flags&index.FlagExempt != 0 {
+		return nil
+	}
+	for a.r.index.Counters().TrashBytes+item.Size > bound.Bytes {
+		if full := a.trashRefusal(item.Size); item.Size > bound.Bytes || !a.r.shrinkTrash(full.Short) {
+			return full
+		}
+	}
+	return nil
+}
+
+// trashBound is what holds for an item that is replaced; nil: nothing. admitted: by who is not refused for the trash.
+func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
+	limit := a.trashLimit()
+	if limit < 0 || a.r.grace.Load() == 0 { // nothing stays in it
+		return nil
+	}
+	bound := &index.TrashBound{Bytes: limit}
+	if admitted {
+		bound.Spare = now.Add(-protectedTime)
+	}
+	return bound
+}
+
+// trimTrash has go of the trash what it holds beyond its bound and may go.
+func (r *Repository) trimTrash() {
+	if beyond, _ := r.As(Principal{}).beyondTrash(); beyond > 0 {
+		r.shrinkTrash(beyond)
+	}
+}
+
+// shrinkTrash removes at least so many bytes of the trash for good, if so many may go: what has expired, and then the oldest of what was
+// removed before protectedTime. It returns whether anything went. It does not depend on a request, as others wait for the same.
+func (r *Repository) shrinkTrash(bytes int64) bool {
+	s := &r.trashSpace
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var emptied Emptied
+	now := r.env.Now()
+	oldest := now
+	goes := func(row *index.Removed) bool {
+		if !row.Expires.After(now) || row.At.Before(now.Add(-protectedTime)) {
+			return true
+		}
+		if row.At.Before(oldest) {
+			oldest = row.At
+		}
+		return false
+	}
+	before := time.Time{}
+	if now.Before(s.next) {
+		before = now.Add(1)
+	}
+	ended, err := r.empty(context.Background(), bytes, before, goes, &emptied)
+	if err != nil {
+		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
+	}
+	if ended && before.IsZero() {
+		s.next = oldest.Add(protectedTime)
+		if soon := now.Add(shrinkPause); s.next.Before(soon) {
+			s.next = soon
+		}
+	}
+	if emptied.Items > 0 {
+		r.env.Logger.Info("the trash holds more than it may: its oldest items were removed for good", "repository", r.Name(),
+			"items", emptied.Items, "bytes", emptied.Bytes)
+	}
+	return emptied.Items > 0
+}
+
+// replaced is how many bytes of items the puts of a batch would replace now.
+func (a *Access) replaced(b Batch) (bytes int64) {
+	for _, put := range b.Puts {
+		bytes += itemSize(a.itemAt(put.Upload.o.Key))
+	}
+	return bytes
+}
+
+func itemSize(item *index.Item) int64 {
+	if item == nil {
+		return 0
+	}
+	return item.Size
+}
+
+// trashRefusal tells with figures that the trash has no space for so many bytes more.
+func (a *Access) trashRefusal(bytes int64) *TrashError {
+	trash, limit := a.r.index.Counters().TrashBytes, a.trashLimit()
+	return &TrashError{Trash: trash, Limit: limit, Short: max(1, trash+bytes-limit)}
+}
