@@ -32,12 +32,15 @@ const (
 
 // Find returns the status and body for err. An error that no row matches is a 500 with a fixed body, because its text may name
 // files of the server. An error caused by the end of a client's connection is a 503 that nobody reads. For a damaged index
-// the text names the command that repairs it.
+// the text names the command that repairs it, for a disk without space what would free some.
 func (t ErrorTable) Find(err error) (status int, text string) {
 	for _, row := range t {
 		if errors.Is(err, row.Err) {
 			if damage, ok := errors.AsType[*repo.IndexError](err); ok && row.Err == repo.ErrCorrupt {
 				return row.Status, damage.Error() // it is not about the bytes of one item
+			}
+			if space, ok := errors.AsType[*repo.SpaceError](err); ok && row.Err == repo.ErrNoSpace {
+				return row.Status, space.Error() // it says what would help
 			}
 			if row.Text != "" {
 				return row.Status, row.Text

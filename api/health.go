@@ -3,6 +3,7 @@ package api
 import (
 	"encoding/json"
 	"net/http"
+	"slices"
 	"sync"
 	"time"
 
@@ -13,7 +14,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, has lost something or cannot be opened, or none is served
+	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, the disk has no space for them, it has lost something or cannot be opened, or none is served
 	Version       string `json:"version"`
 	UptimeSeconds int64  `json:"uptime_seconds"`
 	DiskFreeBytes int64  `json:"disk_free_bytes"`
@@ -30,6 +31,7 @@ type health struct {
 	MissingItems     int64    `json:"missing_items"`   // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
 	Detached         bool     `json:"detached"`        // the data directory is missing or not the one that was opened: every request is refused
+	Short            []string `json:"short,omitempty"` // for what clients were refused within the last hour: "quota", "trash quota", "disk", "inodes"
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -93,6 +95,9 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 			h.Reason = "a repository cannot be opened: packhouse check says which, why, and what to do, and so does the server's log"
 		}
 	}
+	for _, state := range states { // last: anything else is the better reason
+		h.addShort(state.short)
+	}
 	text, err := json.Marshal(h)
 	if err != nil {
 		WriteText(w, r, http.StatusInternalServerError, InternalError)
@@ -105,16 +110,32 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 // repositoryState is what health says of a repository in use.
 type repositoryState struct {
 	repo.Health
-	on   string // its file system
-	kept int64  // bytes that it can give back there: what it keeps after compactions, unless it takes no writes
+	on    string // its file system
+	kept  int64  // bytes that it can give back there: what it keeps after compactions, unless it takes no writes
+	short []repo.Shortage
 }
 
 func stateOfRepository(_ string, r *repo.Repository) repositoryState {
-	s := repositoryState{Health: r.Health(), on: r.FileSystem()}
+	s := repositoryState{Health: r.Health(), on: r.FileSystem(), short: r.Short()}
 	if !s.ReadOnly {
 		s.kept = r.Usage().KeptBytes
 	}
 	return s
+}
+
+// addShort adds that of which a repository has too little. What a quota refuses is nothing that the server suffers from.
+func (h *health) addShort(short []repo.Shortage) {
+	for _, s := range short {
+		if !slices.Contains(h.Short, s.Of) {
+			h.Short = append(h.Short, s.Of)
+		}
+		if s.Of == repo.ShortDisk || s.Of == repo.ShortInodes {
+			h.Status = "degraded"
+		}
+		if h.Reason == "" {
+			h.Reason = "a repository is short of " + s.Of + ": " + s.Help
+		}
+	}
 }
 
 func (s *Server) countRepositories() int {

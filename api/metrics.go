@@ -119,16 +119,19 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *datadir.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
+	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
 
 	scrubbed, unverified *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
-	items:    describe("items", "Items in the repository."),
-	bytes:    describe("bytes", "Bytes of all items."),
-	limit:    describe("quota_bytes", "Quota; -1 for none."),
-	trash:    describe("trash_bytes", "Bytes of removed items that can still be restored."),
+	items: describe("items", "Items in the repository."),
+	bytes: describe("bytes", "Bytes of all items."),
+	limit: describe("quota_bytes", "Quota; -1 for none."),
+	trash: describe("trash_bytes", "Bytes of removed items that can still be restored."),
+
+	trashLimit: describe("trash_quota_bytes", "Bytes of removed items that there may be when clients add to the repository; -1 for any number."),
+
 	readOnly: describe("read_only", "1 after a disk error, until the server is restarted, while too many files are missing, and on a read-only file system."),
 	backup:   describe("last_backup_seconds", "When a backup was last completed, in seconds since 1970; 0 for never."),
 	missing:  describe("missing_items", "Known items whose file is missing."),
@@ -164,7 +167,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
 		m.scrubbed, m.unverified, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
@@ -229,7 +232,7 @@ func figuresOf(name string, r *repo.Repository) repositoryFigures {
 	inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
 	return repositoryFigures{state: state, samples: []repositorySample{
 		{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-		{m.trash, float64(usage.TrashBytes)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
+		{m.trash, float64(usage.TrashBytes)}, {m.trashLimit, float64(usage.TrashLimit)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
 		{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 		{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
 		{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},

@@ -72,6 +72,34 @@ func TestHealth(t *testing.T) {
 	}
 }
 
+// Health says for what clients are refused, and what would help. A quota that is reached is no fault of the server.
+func TestHealthNamesWhatIsShort(t *testing.T) {
+	f := startEcho(t, api.Options{Auth: newAuth(t, api.AuthOptions{Tokens: []api.Token{{Secret: "s"}}})})
+	r, err := f.Set.Create(t.Context(), "private-name", "plain")
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := r.As(repo.Principal{})
+	refused := func(want string) {
+		t.Helper()
+		_, err := a.Put(t.Context(), repo.PutRequest{Key: "x", Body: strings.NewReader("123456"), Size: 6})
+		if err == nil {
+			t.Fatal("it was stored")
+		}
+		if _, body := get(t, f.Addr, "GET", "/health"); !strings.Contains(body, want) || strings.Contains(body, "private") {
+			t.Errorf("got %s, want %s", body, want)
+		}
+	}
+	r.Configure(repo.Settings{Quota: 5})
+	refused(`"short":["quota"],"reason":"a repository is short of quota: prune and compact`)
+	if _, body := get(t, f.Addr, "GET", "/health"); !strings.Contains(body, `"status":"ok"`) {
+		t.Errorf("got %s, want ok", body)
+	}
+	r.Configure(repo.Settings{Quota: -1, Reserve: 1 << 60})
+	refused(`"status":"degraded"`)
+	refused(`"short":["quota","disk"]`)
+}
+
 // A repository that cannot be opened is seen by whoever watches, without its name where anyone may look.
 func TestUnusableRepository(t *testing.T) {
 	dir := t.TempDir()

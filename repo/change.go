@@ -84,6 +84,11 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	if copied(from) && copied(to) {
 		a = a.at(from)
 	}
+	return a.r.refuse(a.move(ctx, from, to))
+}
+
+// move is Move behind the checks of keys and permissions.
+func (a *Access) move(ctx context.Context, from, to string) error {
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
 	admitted := a.r.CommitKey(to) || ephemeral(to)

@@ -132,7 +132,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 				put.Upload.release()
 			}
 		}
-		return committed{}, a.withFigures(err, b)
+		return committed{}, a.r.refuse(a.withFigures(err, b))
 	}
 	done := a.settle(b, now, results[:own])
 	if ic != nil {

@@ -169,7 +169,7 @@ func (d *diskReservation) tryGrow(bytes int64) (short int64, err error) {
 		drawn = min(max(short, 0), s.bytes)
 	}
 	if short > drawn {
-		return short - drawn, Errorf(ErrNoSpace, "no space left on the server: delete or compact first, or enlarge its disk")
+		return short - drawn, &SpaceError{ShortDisk, d.r.restorableBytes()}
 	}
 	if drawn > 0 {
 		s.bytes -= drawn

@@ -78,6 +78,30 @@ func (e *TrashError) Error() string {
 }
 func (e *TrashError) Is(target error) bool { return target == ErrQuota }
 
+// SpaceError is an ErrNoSpace that was found before anything was written. Its text is for clients.
+type SpaceError struct {
+	Of    string // ShortDisk or ShortInodes
+	Trash int64  // bytes of the repository that were removed and can still be restored
+}
+
+func (e *SpaceError) Error() string {
+	what := "no space left on the server"
+	if e.Of == ShortInodes {
+		what = "no inodes left on the server's file system"
+	}
+	if e.Trash == 0 {
+		return what + ": delete or compact first, or enlarge its disk"
+	}
+	return what + ": " + trashText(e.Trash)
+}
+func (e *SpaceError) Is(target error) bool { return target == ErrNoSpace }
+
+// trashText says why removing something frees no space now.
+func trashText(bytes int64) string {
+	return fmt.Sprintf("%d bytes of removed items can still be restored, and what is removed now can be, too: wait until their grace time is over, or let the "+
+		`server's administrator run "packhouse trash empty", shorten grace or enlarge the disk`, bytes)
+}
+
 // ShortError is the error of a plan that is refused before it begins, because its outputs, or the index that its client stores after
 // it, would not fit. It is an ErrNoSpace or an ErrQuota. Its figures are bytes.
 type ShortError struct {
@@ -85,6 +109,7 @@ type ShortError struct {
 	Short  int64 // that are missing
 	Output int64 // that the plan makes
 	Index  int64 // that the index may need beside what it holds until then; 0 where no client stores one
+	Trash  int64 // of the repository that were removed and can still be restored; of an ErrNoSpace
 }
 
 func (e *ShortError) Error() string {
@@ -96,8 +121,12 @@ func (e *ShortError) Error() string {
 	if e.Index > 0 {
 		index = fmt.Sprintf(" and %d for the index that is stored after them", e.Index)
 	}
+	help := "delete something else or enlarge the disk, then compact again"
+	if e.Trash > 0 {
+		help = trashText(e.Trash)
+	}
 	return fmt.Sprintf("no space left on the server: %d bytes short for %d bytes of new items%s, beside what is kept free for deleting; "+
-		"nothing was changed: delete something else or enlarge the disk, then compact again", e.Short, e.Output, index)
+		"nothing was changed: %s", e.Short, e.Output, index, help)
 }
 func (e *ShortError) Is(target error) bool { return target == e.Kind }
 

@@ -150,6 +150,7 @@ type Repository struct {
 	vacuum     vacuum
 
 	trashSpace trashSpace
+	short      shortages
 
 	// settingsMu is held over one setLimit and one Configure, which reads what that stores.
 	settingsMu sync.Mutex

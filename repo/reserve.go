@@ -44,9 +44,13 @@ func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) 
 	if err != nil {
 		return nil, err
 	}
+	refuse := a.r.refuse
+	if !spare { // it will be tried again
+		refuse = func(err error) error { return err }
+	}
 	d, err := a.r.reservePlanDisk(peak, needs, spare)
 	if err != nil {
-		return nil, err
+		return nil, refuse(err)
 	}
 	plan := &PlanReservation{quota: a.noReservation(), disk: d}
 	plan.waits.Store(needs > 0)
@@ -59,7 +63,7 @@ func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) 
 	}
 	if err != nil {
 		plan.Release()
-		return nil, err
+		return nil, refuse(err)
 	}
 	return plan, nil
 }

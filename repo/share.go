@@ -59,7 +59,7 @@ func (d *diskReservation) tryPlan(bytes, index int64) (short int64, err error) {
 		return 0, err
 	}
 	if short > 0 {
-		return short, &ShortError{Kind: ErrNoSpace, Short: short, Output: bytes, Index: index}
+		return short, &ShortError{Kind: ErrNoSpace, Short: short, Output: bytes, Index: index, Trash: r.restorableBytes()}
 	}
 	if index > 0 {
 		s := l.shares[r]

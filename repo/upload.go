@@ -87,12 +87,12 @@ func (a *Access) newUpload(ctx context.Context, o UploadOptions, before *index.I
 	u.exempt = o.Size <= maxExempt && a.mayBeExempt(o.Key, o.Size)
 	u.commit = o.Reservation == nil && a.r.commit.has(o.Key, o.Size)
 	if err := u.reserve(before); err != nil {
-		return nil, err
+		return nil, a.r.refuse(err)
 	}
 	if !u.exempt && o.Reservation == nil {
 		if err := u.reserveTo(max(o.Size, 0)); err != nil {
 			u.release()
-			return nil, err
+			return nil, a.r.refuse(err)
 		}
 	}
 	size := o.Size
@@ -165,7 +165,7 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if u.res != nil && !u.exempt {
 		if more := size - u.credit - u.res.bytes; more > 0 {
 			if err := u.res.grow(more); err != nil {
-				return 0, err
+				return 0, u.a.r.refuse(err)
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func (u *Upload) Write(p []byte) (int, error) {
 			err = u.reserveTo(size) // what has come may fit where a whole step does not
 		}
 		if err != nil {
-			return 0, err
+			return 0, u.a.r.refuse(err)
 		}
 	}
 	for _, h := range u.hashes {
@@ -185,7 +185,7 @@ func (u *Upload) Write(p []byte) (int, error) {
 	if d := u.diskReservation(); d != nil {
 		d.wrote(int64(n))
 	}
-	return n, u.a.r.translate(err)
+	return n, u.a.r.refuse(u.a.r.translate(err))
 }
 
 // reserveTo makes the upload's own reservation of the disk one of so many bytes in all.

@@ -492,12 +492,21 @@ func TestRepositories(t *testing.T) {
 		t.Errorf("repositories of one who may not list: got %v", list)
 	}
 	w.document("reader", "PUT", "/r/-/quota", `{"quota":10}`, 403)
-	for _, bad := range []string{`{"quota":-1}`, `{"quota":"1"}`, `{}`, `{"quota":1}x`, `{"limit":1}`} {
+	for _, bad := range []string{`{"trash_quota":-1}`, `{"quota":7,"trash_quota":"1"}`, `{"quota":-1}`, `{"quota":"1"}`, `{}`, `{"quota":1}x`, `{"limit":1}`} {
 		w.document("root", "PUT", "/r/-/quota", bad, 400)
 	}
 	set := w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 200)
 	if set["usage"].(map[string]any)["quota"] != 7.0 {
 		t.Errorf("quota: got %v", set)
+	}
+	if set["usage"].(map[string]any)["trash_quota"] != 7.0 {
+		t.Errorf("trash quota, as the quota: got %v", set)
+	}
+	for body, want := range map[string]any{`{"trash_quota":9}`: 9.0, `{"trash_quota":null}`: nil, `{"quota":7,"trash_quota":"default"}`: 7.0} {
+		set := w.document("root", "PUT", "/r/-/quota", body, 200)["usage"].(map[string]any)
+		if set["trash_quota"] != want || set["quota"] != 7.0 {
+			t.Errorf("%s: got %v", body, set)
+		}
 	}
 	full := w.document("root", "POST", "/r/-/compactions?delete=no", plan, 202)
 	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", full["id"]), "")

@@ -107,6 +107,9 @@ func describe(err error) Problem {
 	if errors.As(err, &quota) {
 		p.Used, p.Limit = &quota.Used, &quota.Limit
 	}
+	if trash, ok := errors.AsType[*repo.TrashError](err); ok {
+		p.Used, p.Limit = &trash.Trash, &trash.Limit
+	}
 	return p
 }
 

@@ -38,7 +38,8 @@ type Usage struct {
 	Exempt     int64      `json:"bytes_exempt"` // of locks and sessions, which quota does not count
 	TrashItems int64      `json:"trash_items"`
 	TrashBytes int64      `json:"trash_bytes"`
-	Quota      *int64     `json:"quota"` // null: none
+	Quota      *int64     `json:"quota"`       // null: none
+	TrashQuota *int64     `json:"trash_quota"` // bytes that the trash may hold; null: any number
 	Counted    int64      `json:"bytes_counted"`
 	Reserved   int64      `json:"bytes_reserved"`
 	LastBackup *time.Time `json:"last_backup"`
@@ -80,6 +81,8 @@ type Health struct {
 	Damaged  bool       `json:"damaged,omitempty"` // the index is
 	Reason   string     `json:"reason,omitempty"`
 	Salvage  *time.Time `json:"salvage_until,omitempty"` // until then damaged items are served with their wrong bytes
+	// Short says for what clients were refused within the last hour.
+	Short []repo.Shortage `json:"short,omitempty"`
 }
 
 func describeRepository(name string, r *repo.Repository) Repository {
@@ -93,7 +96,7 @@ func describeRepository(name string, r *repo.Repository) Repository {
 			Unverified: u.UnverifiedItems, UnverifiedBytes: u.UnverifiedBytes, Changes: u.Changes,
 		},
 		Log:    Log{Segments: l.Segments, Bytes: l.Bytes, PendingRows: l.PendingRows},
-		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason},
+		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason, Short: r.Short()},
 	}
 	d.Scrubs = describeScrubs(r.Coverage())
 	if since, err := r.HistorySince(); err == nil && !since.IsZero() {
@@ -107,6 +110,9 @@ func describeRepository(name string, r *repo.Repository) Repository {
 	}
 	if u.Limit >= 0 {
 		d.Usage.Quota = &u.Limit
+	}
+	if u.TrashLimit >= 0 {
+		d.Usage.TrashQuota = &u.TrashLimit
 	}
 	if !u.LastBackup.IsZero() {
 		d.Usage.LastBackup = &u.LastBackup
@@ -202,26 +208,47 @@ func (q *request) document(v any) error {
 	return nil
 }
 
-// setQuota stores a limit; null is none, and "default" that of the configuration.
+// setQuota stores limits; null is none, and "default" that of the configuration.
 func (q *request) setQuota(string) error {
 	var body struct {
 		Quota json.RawMessage `json:"quota"`
+		Trash json.RawMessage `json:"trash_quota"`
 	}
 	if err := q.document(&body); err != nil {
 		return err
 	}
-	store := q.repo.UnsetQuota
-	if string(body.Quota) != `"default"` {
-		limit := int64(-1)
-		if string(body.Quota) != "null" {
-			if err := json.Unmarshal(body.Quota, &limit); err != nil || limit < 0 {
-				return invalid(`quota is a number of bytes, null for none, or "default"`)
+	var changes []func(context.Context) error
+	for _, limit := range []struct {
+		name  string
+		value json.RawMessage
+		set   func(context.Context, int64) error
+		unset func(context.Context) error
+	}{
+		{"quota", body.Quota, q.repo.SetQuota, q.repo.UnsetQuota},
+		{"trash_quota", body.Trash, q.repo.SetTrashQuota, q.repo.UnsetTrashQuota},
+	} {
+		n := int64(-1)
+		switch string(limit.value) {
+		case "":
+			continue
+		case `"default"`:
+			changes = append(changes, limit.unset)
+			continue
+		case "null":
+		default:
+			if err := json.Unmarshal(limit.value, &n); err != nil || n < 0 {
+				return invalid(`%s is a number of bytes, null for none, or "default"`, limit.name)
 			}
 		}
-		store = func(ctx context.Context) error { return q.repo.SetQuota(ctx, limit) }
+		changes = append(changes, func(ctx context.Context) error { return limit.set(ctx, n) })
 	}
-	if err := store(q.Context()); err != nil {
-		return err
+	if len(changes) == 0 {
+		return invalid("quota or trash_quota is needed")
+	}
+	for _, change := range changes {
+		if err := change(q.Context()); err != nil {
+			return err
+		}
 	}
 	return q.showRepository("")
 }

@@ -29,9 +29,9 @@ func (c *Client) Repository(ctx context.Context, name string) (r Repository, tex
 	return r, text, err
 }
 
-// SetQuota sets the limit of a repository in bytes. nil: no limit; "default": the limit of the configuration.
-func (c *Client) SetQuota(ctx context.Context, name string, limit any) (r Repository, text json.RawMessage, err error) {
-	text, err = c.Request(ctx, http.MethodPut, Path(name, "quota"), map[string]any{"quota": limit}, &r)
+// SetQuota sets limits of a repository in bytes, "quota" and "trash_quota". nil: no limit; "default": the limit of the configuration.
+func (c *Client) SetQuota(ctx context.Context, name string, limits map[string]any) (r Repository, text json.RawMessage, err error) {
+	text, err = c.Request(ctx, http.MethodPut, Path(name, "quota"), limits, &r)
 	return r, text, err
 }
 

@@ -104,12 +104,15 @@ func repackError(err error, output int64) error {
 	var quota *repo.QuotaError
 	var pending *repo.PendingError
 	var short *repo.ShortError
+	var trash *repo.TrashError
 	// None of them is a 5xx: clients would send the plan five times more.
 	switch {
 	case errors.As(err, &pending):
 		return status(http.StatusRequestEntityTooLarge, "%v", pending)
 	case errors.As(err, &short):
 		return status(http.StatusRequestEntityTooLarge, "%v", short)
+	case errors.As(err, &trash):
+		return status(http.StatusRequestEntityTooLarge, "%v", trash)
 	case errors.As(err, &quota):
 		return status(http.StatusRequestEntityTooLarge, "quota exceeded: used %d, limit %d, repack output %d: %d bytes short; delete snapshots or raise the quota",
 			quota.Used, quota.Limit, output, quota.Wanted-quota.Limit)

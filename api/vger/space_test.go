@@ -137,6 +137,33 @@ func TestLoweredQuota(t *testing.T) {
 	}
 }
 
+// TestTrashIsNamed: what is refused because of what can still be restored says so, and what would help.
+func TestTrashIsNamed(t *testing.T) {
+	t.Parallel()
+	free := new(atomic.Int64)
+	free.Store(1 << 40)
+	s := newServer(t, func(c *setup) {
+		c.set.FS = narrow{unsynced{vfs.OS()}, free}
+		c.set.Settings = func(string) repo.Settings {
+			return repo.Settings{Quota: 1000, TrashQuota: 10, Reserve: 100, Grace: time.Hour}
+		}
+	})
+	s.put("/r/snapshots/s", strings.Repeat("x", 20))
+	s.put("/r/index", strings.Repeat("x", 20))
+	says := func(r reply, want string) {
+		t.Helper()
+		if !strings.Contains(r.body, want) || !strings.Contains(r.body, "packhouse trash empty") {
+			t.Errorf("got %q, want %q", r.body, want)
+		}
+	}
+	says(s.want(413, s.do("PUT", "/r/snapshots/s", "y")), "trash quota exceeded")
+	s.want(204, s.do("PUT", "/r/index", "y"))
+	s.want(204, s.do("DELETE", "/r/snapshots/s", ""))
+	says(s.want(413, s.do("PUT", "/r/snapshots/t", strings.Repeat("y", 995))), "trash quota exceeded")
+	free.Store(50)
+	says(s.want(413, s.do("PUT", "/r/snapshots/t", strings.Repeat("y", 20))), "no space left on the server: 20 bytes of removed items")
+}
+
 // giving is a narrow disk that gets bytes back with each blob that is removed.
 type giving struct {
 	narrow

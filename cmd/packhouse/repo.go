@@ -29,6 +29,9 @@ func stateOf(r *client.Repository) string {
 		return "read-only: " + r.Health.Reason
 	case r.Health.Reason != "":
 		return "degraded: " + r.Health.Reason
+	case len(r.Health.Short) > 0:
+		short := r.Health.Short[0]
+		return "short of " + short.Of + ": " + short.Help
 	}
 	return "ok"
 }
@@ -65,8 +68,9 @@ func repoList(s streams, f *adminFlags) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "list",
 		Short: "List the repositories",
-		Long: `Lists the repositories: name, dialect, items, bytes, quota, last backup and state. On a terminal it
-prints a heading; otherwise it separates the columns by tabs and prints plain numbers.
+		Long: `Lists the repositories: name, dialect, items, bytes, quota, bytes that can be restored, how many of
+them there may be, last backup and state. On a terminal it prints a heading; otherwise it separates
+the columns by tabs and prints plain numbers.
 
 With --removed it lists the repositories that were destroyed and can be restored instead: ID, name,
 dialect, items, bytes, when they were destroyed and when they go for good.`,
@@ -83,16 +87,20 @@ dialect, items, bytes, when they were destroyed and when they go for good.`,
 				if f.json {
 					return terminal.JSON(s.out, text)
 				}
-				t := terminal.NewTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "LAST BACKUP", "STATE")
-				for _, r := range repositories {
-					quota, backup := "-", time.Time{}
-					if r.Usage.Quota != nil {
-						quota = t.Size(*r.Usage.Quota)
+				t := terminal.NewTable(s.out, "NAME", "DIALECT", "ITEMS", "BYTES", "QUOTA", "TRASH", "TRASH QUOTA", "LAST BACKUP", "STATE")
+				limit := func(n *int64) string {
+					if n == nil {
+						return "-"
 					}
+					return t.Size(*n)
+				}
+				for _, r := range repositories {
+					backup := time.Time{}
 					if r.Usage.LastBackup != nil {
 						backup = *r.Usage.LastBackup
 					}
-					t.Row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.Size(r.Usage.Bytes), quota, t.Time(backup), stateOf(&r))
+					t.Row(r.Name, r.Dialect, fmt.Sprint(r.Usage.Items), t.Size(r.Usage.Bytes), limit(r.Usage.Quota),
+						t.Size(r.Usage.TrashBytes), limit(r.Usage.TrashQuota), t.Time(backup), stateOf(&r))
 				}
 				return t.End()
 			})
@@ -133,9 +141,9 @@ packs that were brought back because a client requested them.`,
 }
 
 func showRepository(s streams, r *client.Repository) error {
-	quota, backup := "none", "never"
+	quota, backup := limitText(r.Usage.Quota), "never"
 	if r.Usage.Quota != nil {
-		quota = fmt.Sprintf("%s (%s counted)", terminal.Bytes(*r.Usage.Quota), terminal.Bytes(r.Usage.Counted))
+		quota += fmt.Sprintf(" (%s counted)", terminal.Bytes(r.Usage.Counted))
 	}
 	if r.Usage.LastBackup != nil {
 		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
@@ -147,7 +155,7 @@ func showRepository(s streams, r *client.Repository) error {
 	lines := [][2]string{
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
-		{"trash", fmt.Sprintf("%d items, %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes))},
+		{"trash", fmt.Sprintf("%d items, %s of %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes), limitText(r.Usage.TrashQuota))},
 		{"history", changes(r)},
 		{"unverified", unverified(r)},
 		{"scrubbed", scrubbed(r)},
@@ -297,13 +305,16 @@ func confirm(s streams, what, name, otherwise string) error {
 }
 
 func repoQuota(s streams, f *adminFlags) *cobra.Command {
-	return &cobra.Command{
+	trash := ""
+	cmd := &cobra.Command{
 		Use:   "quota NAME [SIZE|none|default]",
 		Short: "Show or set the quota of a repository",
 		Long: `Without SIZE it shows quota and usage. With SIZE it stores a quota in the repository, which overrides
-the configuration; "none" means no limit, and "default" goes back to the configuration.
+the configuration; "none" means no limit, and "default" goes back to the configuration. --trash
+stores a trash_quota in the same way.
 
   packhouse repo quota laptop 500G
+  packhouse repo quota laptop --trash 100G
   packhouse repo quota laptop default`,
 		Args: cobra.RangeArgs(0, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -315,32 +326,51 @@ the configuration; "none" means no limit, and "default" goes back to the configu
 				if len(args) > 1 {
 					return usage("too many arguments")
 				}
-				var r client.Repository
-				var text json.RawMessage
-				if len(args) == 0 {
-					r, text, err = c.Repository(cmd.Context(), name)
-				} else {
-					limit, parseErr := quotaArgument(args[0])
-					if parseErr != nil {
-						return usage("%w", parseErr)
+				limits := map[string]any{}
+				if len(args) == 1 {
+					if limits["quota"], err = quotaArgument(args[0]); err != nil {
+						return usage("%w", err)
 					}
-					r, text, err = c.SetQuota(cmd.Context(), name, limit)
 				}
-				if err != nil {
-					return err
+				if cmd.Flags().Changed("trash") {
+					if limits["trash_quota"], err = quotaArgument(trash); err != nil {
+						return usage("--trash: %w", err)
+					}
 				}
-				if f.json {
-					return terminal.JSON(s.out, text)
-				}
-				quota := "none"
-				if r.Usage.Quota != nil {
-					quota = terminal.Bytes(*r.Usage.Quota)
-				}
-				_, err = fmt.Fprintf(s.out, "quota %s, used %s\n", quota, terminal.Bytes(r.Usage.Counted))
-				return err
+				return setQuota(cmd, s, f, c, name, limits)
 			})
 		},
 	}
+	cmd.Flags().StringVar(&trash, "trash", "", "`size` of what can be restored of the repository when clients add to it, none or default")
+	return cmd
+}
+
+// setQuota sets limits, if there are any, and shows those that hold then.
+func setQuota(cmd *cobra.Command, s streams, f *adminFlags, c *adminClient, name string, limits map[string]any) (err error) {
+	var r client.Repository
+	var text json.RawMessage
+	if len(limits) == 0 {
+		r, text, err = c.Repository(cmd.Context(), name)
+	} else {
+		r, text, err = c.SetQuota(cmd.Context(), name, limits)
+	}
+	if err != nil {
+		return err
+	}
+	if f.json {
+		return terminal.JSON(s.out, text)
+	}
+	_, err = fmt.Fprintf(s.out, "quota %s, used %s\ntrash quota %s, used %s\n", limitText(r.Usage.Quota), terminal.Bytes(r.Usage.Counted),
+		limitText(r.Usage.TrashQuota), terminal.Bytes(r.Usage.TrashBytes))
+	return err
+}
+
+// limitText is a limit as the API has it.
+func limitText(limit *int64) string {
+	if limit == nil {
+		return "none"
+	}
+	return terminal.Bytes(*limit)
 }
 
 // quotaArgument is what the API takes for SIZE, none or default.

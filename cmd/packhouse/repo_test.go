@@ -50,7 +50,7 @@ func TestAdministration(t *testing.T) {
 		}
 	}
 	for _, where := range []string{"running server", "directory alone"} {
-		ok(`(?m)^laptop\tborgstore\t\d\t\d+\t-\t-\tok$`, "repo", "list")
+		ok(`(?m)^laptop\tborgstore\t\d\t\d+\t-\t\d+\t-\t-\tok$`, "repo", "list")
 		ok(`(?m)^dialect +borgstore$`, "repo", "info", "laptop")
 		var info struct {
 			Name  string
@@ -98,6 +98,12 @@ func TestAdministration(t *testing.T) {
 	}
 	ok(`quota 10485760 bytes \(10MiB\), used 10 bytes`, "repo", "quota", "laptop", "10M")
 	ok(`quota 10485760 bytes`, "repo", "quota", "laptop")
+	ok(`trash quota 10485760 bytes \(10MiB\), used`, "repo", "quota", "laptop")
+	ok(`(?s)^quota 10485760 bytes .*\ntrash quota 2097152 bytes`, "repo", "quota", "laptop", "--trash", "2M")
+	ok(`\t10485760\t\d+\t2097152\t`, "repo", "list")
+	ok(`trash +\d+ items, \d+ bytes.* of 2097152 bytes`, "repo", "info", "laptop")
+	ok(`(?s)^quota 20971520 bytes .*\ntrash quota 20971520 bytes`, "repo", "quota", "laptop", "20M", "--trash", "default")
+	fails(2, "not a size", "repo", "quota", "laptop", "--trash", "much")
 	ok(`quota none`, "repo", "quota", "laptop", "none")
 	ok(`quota 10485760 bytes`, "repo", "quota", "laptop", "10M")
 	ok(`quota none`, "repo", "quota", "laptop", "default")

@@ -14,21 +14,22 @@ import (
 
 // serveFlags are the flags of serve that say what a configuration file can say too.
 type serveFlags struct {
-	config    string
-	listen    []string
-	dataDir   string
-	tokenFile string
-	logFormat string
-	logLevel  string
-	tlsCert   string
-	tlsKey    string
-	quota     string
-	reserve   string
-	grace     string
-	keptFor   string
-	young     string
-	maxBody   string
-	drain     string
+	config     string
+	listen     []string
+	dataDir    string
+	tokenFile  string
+	logFormat  string
+	logLevel   string
+	tlsCert    string
+	tlsKey     string
+	quota      string
+	trashQuota string
+	reserve    string
+	grace      string
+	keptFor    string
+	young      string
+	maxBody    string
+	drain      string
 
 	profile     string
 	permissions string
@@ -52,6 +53,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.appendOnly, "append-only", false, "do not allow clients to delete or overwrite backups")
 	flags.StringVar(&f.permissions, "permissions", "", "upper limit of what clients may do: all, no-delete, write-only, read-only or a JSON `table` from key prefixes to letters")
 	flags.StringVar(&f.quota, "quota", "", "maximum `size` of a repository, such as 500M or 10G (indexes of clients may exceed it up to a bound); 0: no limit (default)")
+	flags.StringVar(&f.trashQuota, "trash-quota", "", "maximum `size` of what can be restored of a repository when clients add to it; none: no limit (default: as much as the quota)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads must leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
 	flags.StringVar(&f.keptFor, "compact-grace", "", "`time` for which packs are kept after a client's compaction has removed them, at least 1h (default 48h)")
@@ -85,7 +87,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "reserve", "grace", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "trash-quota", "reserve", "grace", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -144,6 +146,7 @@ func (f *serveFlags) overridePolicy(o *overrides) {
 	}, func(c *config.Config) { c.Permissions = permissions })
 	o.on("append-only", nil, func(c *config.Config) { c.AppendOnly = f.appendOnly })
 	o.size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
+	o.size("trash-quota", f.trashQuota, config.ParseQuota, func(c *config.Config) *int64 { return &c.TrashQuota })
 	o.size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
 	o.size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
 	o.span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })

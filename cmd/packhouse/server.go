@@ -63,7 +63,7 @@ type serverOptions struct {
 func (o *serverOptions) settings(name string) repo.Settings {
 	p := o.Policy(name)
 	return repo.Settings{
-		Quota: p.Quota, Grace: p.Grace, Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
+		Quota: p.Quota, TrashQuota: p.TrashQuota, Grace: p.Grace, Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
 	}
 }
 

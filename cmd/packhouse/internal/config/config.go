@@ -45,6 +45,7 @@ type Config struct {
 // Policy is what an administrator decides for one repository.
 type Policy struct {
 	Quota       int64 // bytes; negative: none
+	TrashQuota  int64 // bytes; negative: none, 0: as much as Quota
 	Reserve     int64 // bytes of disk that uploads leave free
 	AppendOnly  bool
 	LockTTL     time.Duration // of TTL locks

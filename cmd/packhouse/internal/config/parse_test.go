@@ -47,6 +47,7 @@ token_file = "/etc/token"
 tls_cert = "c"
 tls_key = "k"
 quota = "10G"
+trash_quota = "3G"
 reserve = "1G"
 grace = "14d"
 compact_grace = "3w"
@@ -64,6 +65,7 @@ rate_limit_mbps = 5
 [[repository]]
 name = "a"
 quota = 0
+trash_quota = "none"
 append_only = true
 mount = "/"
 
@@ -104,6 +106,8 @@ repositories = ["a", "b"]
 		{"compact young", c.PolicyOf("a").CompactYoung, 36 * time.Hour},
 		{"compact grace of its own", c.PolicyOf("b").CompactGrace, time.Hour},
 		{"compact young of its own", c.PolicyOf("b").CompactYoung, time.Second},
+		{"trash quota", c.PolicyOf("b").TrashQuota, int64(3 << 30)},
+		{"no trash quota", c.PolicyOf("a").TrashQuota, int64(-1)},
 		{"inherited quota", c.PolicyOf("b").Quota, int64(10 << 30)},
 		{"inherited lock TTL", c.PolicyOf("b").LockTTL, 90 * time.Second},
 		{"of no repository", c.PolicyOf("other").Reserve, int64(1 << 30)},

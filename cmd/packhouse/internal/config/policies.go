@@ -49,6 +49,7 @@ type policyText struct {
 	Grace       string `json:"grace"`
 	Permissions string `json:"permissions"`
 
+	TrashQuota   int64  `json:"trash_quota,omitempty"`   // bytes; negative: none, 0: as much as quota
 	CompactGrace string `json:"compact_grace,omitempty"` // not in files of versions that did not know it
 	CompactYoung string `json:"compact_young,omitempty"`
 }
@@ -56,7 +57,7 @@ type policyText struct {
 // MarshalJSON is read back by UnmarshalJSON.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	return json.Marshal(policyText{
-		Quota: p.Quota, Reserve: p.Reserve, AppendOnly: p.AppendOnly, LockTTL: p.LockTTL.String(), Grace: p.Grace.String(),
+		Quota: p.Quota, TrashQuota: p.TrashQuota, Reserve: p.Reserve, AppendOnly: p.AppendOnly, LockTTL: p.LockTTL.String(), Grace: p.Grace.String(),
 		Permissions: p.Permissions.String(), CompactGrace: p.CompactGrace.String(), CompactYoung: p.CompactYoung.String(),
 	})
 }
@@ -76,7 +77,7 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 		return err
 	}
 	*p = Policy{
-		Quota: t.Quota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions,
+		Quota: t.Quota, TrashQuota: t.TrashQuota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions,
 		CompactGrace: compactGrace, CompactYoung: compactYoung,
 	}
 	return nil

@@ -20,7 +20,7 @@ func TestPoliciesAreKept(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got.Of("x"), config.DefaultPolicy()) {
 		t.Errorf("without a file: got %+v, %v", got, err)
 	}
-	c, err := config.Parse("f", []byte("[server]\ngrace = '7d'\n[[repository]]\nname = 'a'\nquota = '1G'\nappend_only = true\npermissions = 'no-delete'\ncompact_grace = '9d'\ncompact_young = '2h'\n"), nil)
+	c, err := config.Parse("f", []byte("[server]\ngrace = '7d'\n[[repository]]\nname = 'a'\nquota = '1G'\ntrash_quota = '2G'\nappend_only = true\npermissions = 'no-delete'\ncompact_grace = '9d'\ncompact_young = '2h'\n"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,13 +45,13 @@ func TestPoliciesAreKept(t *testing.T) {
 	if entries, _ := os.ReadDir(own); len(entries) != 1 {
 		t.Errorf("files: got %v, want one", entries)
 	}
-	// A version before compact_grace and compact_young wrote it.
+	// A version before compact_grace, compact_young and trash_quota wrote it.
 	old := `{"default":{"quota":-1,"reserve":1,"append_only":false,"lock_ttl":"1h0m0s","grace":"1h0m0s","permissions":"{}"}}`
 	if err := os.WriteFile(filepath.Join(own, "policy.json"), []byte(old), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	want := config.DefaultPolicy()
-	if got, err := config.KeptPolicies(data); err != nil || got.Default.Reserve != 1 || got.Default.CompactGrace != want.CompactGrace || got.Default.CompactYoung != want.CompactYoung {
+	if got, err := config.KeptPolicies(data); err != nil || got.Default.Reserve != 1 || got.Default.CompactGrace != want.CompactGrace || got.Default.CompactYoung != want.CompactYoung || got.Default.TrashQuota != 0 {
 		t.Errorf("a file of an older version: got %+v, %v", got, err)
 	}
 	for _, bad := range []string{"", "{", `{"default":{"grace":"1h","lock_ttl":"1h","permissions":"{}","compact_grace":"long"}}`, `{"default":{"grace":"x"}}`, `{"default":{"grace":"1h","lock_ttl":"1h","permissions":"nonsense"}}`} {

@@ -197,6 +197,7 @@ func policyKeys[T any](of func(*T) *Policy) table[T] {
 	return table[T]{
 		"quota":            size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
 		"quota_bytes":      size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
+		"trash_quota":      size(func(t *T) *int64 { return &of(t).TrashQuota }, ParseQuota),
 		"reserve":          size(func(t *T) *int64 { return &of(t).Reserve }, ParseSize),
 		"append_only":      truth(func(t *T) *bool { return &of(t).AppendOnly }),
 		"lock_ttl":         duration(func(t *T) *time.Duration { return &of(t).LockTTL }, time.Second),
