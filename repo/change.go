@@ -92,8 +92,8 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 	now := a.r.env.Now()
 	mayReplace := a.May(to, "W") == nil
 	admitted := a.r.CommitKey(to) || ephemeral(to)
-	if !admitted && mayReplace {
-		if err := a.admitReplaced(a.itemAt(to)); err != nil {
+	if mayReplace {
+		if err := a.admitReplaced(a.itemAt(to)); err != nil && !admitted {
 			return err
 		}
 	}

@@ -98,6 +98,9 @@ func (a *Access) commit(ctx context.Context, b Batch) (committed, error) {
 
 // commitThen commits a batch. bears tells that it has something to do with open plans, and mu of the compactions is held.
 func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed, error) {
+	if b.Reservation != nil && b.Open == nil {
+		_ = a.admitTrash(b.Reservation.removes) // it is carried out in any case, but more of what it removes can be kept then
+	}
 	at := a.r.changes.begin(a.r.env.Now())
 	defer a.r.changes.end(at)
 	now := *at

@@ -107,3 +107,15 @@ func (s *hashings) Do(ctx context.Context, name string, compute func(context.Con
 }
 
 func (s *hashings) Close() { s.close() }
+
+// ThinVersions thins out all versions, in so many parts, and says how many are gone.
+func ThinVersions(t testing.TB, r *Repository, parts int) int64 {
+	t.Helper()
+	var emptied Emptied
+	for part := range parts {
+		if err := r.thinVersions(context.Background(), part, parts, &emptied); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return emptied.Items
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"path/filepath"
 	"slices"
@@ -243,7 +244,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 		return err
 	}
 	m := &Repository{
-		dir: dir, env: env, disk: &diskLedger{}, index: ix, hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1),
+		dir: dir, env: env, disk: &diskLedger{}, index: ix, hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1), thinSeed: maphash.MakeSeed(),
 		dialect: r.dialect, id: r.id, created: r.created, inMemory: true, letGo: func() error { return fsys.RemoveAll(dir) },
 	}
 	if err = blobstore.Init(fsys, dir); err == nil {

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"io/fs"
 	"log/slog"
@@ -150,6 +151,7 @@ type Repository struct {
 	vacuum     vacuum
 
 	trashSpace trashSpace
+	thinSeed   maphash.Seed // of the parts of the trash, see thinVersions
 	short      shortages
 
 	// settingsMu is held over one setLimit and one Configure, which reads what that stores.
@@ -241,7 +243,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	}
 	r := &Repository{
 		dir: dir, mend: o.Mend, env: env, disk: o.Disk.ledger(o.FileSystem), fileSystem: o.FileSystem, memory: &o.Disk.memory, index: ix, letGo: letGo, readOnlyDisk: readOnly,
-		hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1),
+		hashes: newHashings(), rechecks: newHashings(), wake: make(chan struct{}, 1), thinSeed: maphash.MakeSeed(),
 	}
 	r.sweeps.init()
 	r.vacuum.short = make(chan struct{}, 1)

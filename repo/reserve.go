@@ -11,8 +11,9 @@ type PlanReservation struct {
 	quota *quotaReservation
 	disk  *diskReservation
 	// atMost is the usage that the plan may leave: the limit, or, if it adds nothing, what there was.
-	atMost int64
-	waits  atomic.Bool // disk space is set aside for an index, and endPlan was not called yet
+	atMost  int64
+	removes int64       // bytes of what it deletes
+	waits   atomic.Bool // disk space is set aside for an index, and endPlan was not called yet
 }
 
 // Release releases what was not used; after a Commit with it, it does nothing.
@@ -52,7 +53,7 @@ func (a *Access) Reserve(net, peak int64, spare bool) (*PlanReservation, error) 
 	if err != nil {
 		return nil, refuse(err)
 	}
-	plan := &PlanReservation{quota: a.noReservation(), disk: d}
+	plan := &PlanReservation{quota: a.noReservation(), disk: d, removes: peak - net}
 	plan.waits.Store(needs > 0)
 	if net <= 0 {
 		used, _, _ := a.r.quota.current()

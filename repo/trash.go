@@ -23,12 +23,13 @@ const reclaimPause = 20 * time.Millisecond
 // reclaim removes the blobs of items whose grace time is over: unlink first,
 // then the trash row, so that a crash in between unlinks again and leaks nothing. And it removes what is old of the history.
 func (r *Repository) reclaim(ctx context.Context) {
-	var looked, redated time.Time // when tidy was called last, and when it last looked for times in the future
+	var looked time.Time // when tidy was called last
+	var hourly hourly
 	for {
 		wait, wake := time.Hour, r.wake
 		if now := time.Now(); now.Sub(looked) > time.Minute {
 			looked = now
-			r.tidy(ctx, &redated)
+			r.tidy(ctx, &hourly)
 		}
 		next, ok, err := r.nextExpiry()
 		if ok {
@@ -85,18 +86,34 @@ func (r *Repository) redate(ctx context.Context) error {
 	}
 }
 
-// tidy removes what is old of the history, and once an hour, as that may take a look at all of the trash, corrects times in the future.
-func (r *Repository) tidy(ctx context.Context, redated *time.Time) {
+// hourly is about what is done once an hour because it may take a look at all of the trash.
+type hourly struct {
+	at   time.Time // when it was done last
+	part int       // of the trash of which versions are thinned out next
+}
+
+// tidy removes what is old of the history, and once an hour corrects times in the future and thins out versions.
+func (r *Repository) tidy(ctx context.Context, h *hourly) {
 	if err := r.forgetChanges(ctx); err != nil {
 		r.env.Logger.Warn("old changes could not be removed from the history; retried later", "repository", r.Name(), "error", err)
 	}
 	now := time.Now()
-	if now.Sub(*redated) < time.Hour {
+	if now.Sub(h.at) < time.Hour {
 		return
 	}
-	*redated = now
+	h.at = now
 	if err := r.redate(ctx); err != nil {
 		r.env.Logger.Warn("times in the trash that are in the future could not be corrected; retried later", "repository", r.Name(), "error", err)
+	}
+	var emptied Emptied
+	parts := r.thinParts()
+	if err := r.thinVersions(ctx, h.part%parts, parts, &emptied); err != nil && ctx.Err() == nil {
+		r.env.Logger.Warn("versions in the trash could not be thinned out; retried later", "repository", r.Name(), "error", err)
+	}
+	h.part = (h.part + 1) % parts
+	if emptied.Items > 0 {
+		r.env.Logger.Info("older versions of overwritten items were removed from the trash, but for the last of each day", "repository", r.Name(),
+			"items", emptied.Items, "bytes", emptied.Bytes)
 	}
 }
 
@@ -241,15 +258,17 @@ func (r *Repository) emptySome(
 	if len(rows) == 0 {
 		return last, nil
 	}
+	return last, r.purgeInto(ctx, rows, emptied)
+}
+
+// purgeInto is purge, and adds to emptied what is gone.
+func (r *Repository) purgeInto(ctx context.Context, rows []index.Removed, emptied *Emptied) error {
 	gone, err := r.purge(ctx, rows)
-	if err != nil && gone == nil {
-		return "", err
-	}
 	for _, row := range gone {
 		emptied.Items++
 		emptied.Bytes += row.Item.Size
 	}
-	return last, err
+	return err
 }
 
 // kick tells the reclaimer that the trash has changed.

@@ -24,17 +24,22 @@ const protectedTime = 48 * time.Hour
 // shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
 const shrinkPause = time.Minute
 
+// thinPause is for how long versions are not thinned out again because space is wanted: it takes a look at all of the trash.
+const thinPause = time.Hour
+
 // trashSpace remembers what may go of the trash. The zero value works.
 type trashSpace struct {
 	mu   sync.Mutex // held while the trash is made smaller: once is enough for all who wait for it; before Repository.trashMu
 	next time.Time  // until then nothing more may go but what expires; guarded by mu
+	// thinned is when versions were last thinned out for want of space; guarded by mu.
+	thinned time.Time
 }
 
 // forget has all of the trash looked at again.
 func (s *trashSpace) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next = time.Time{}
+	s.next, s.thinned = time.Time{}, time.Time{}
 }
 
 // trashLimit is how many bytes the trash may hold by what the principal does; negative: no limit.
@@ -58,12 +63,20 @@ func (a *Access) beyondTrash() (beyond, trash int64) {
 // admitReplaced refuses with a *TrashError what would put an item into the trash that has no space for it. The index tests it once more
 // when it is known which item that is; see trashBound.
 func (a *Access) admitReplaced(item *index.Item) error {
-	bound := a.trashBound(false, a.r.env.Now())
-	if item == nil || bound == nil || item.Flags&index.FlagExempt != 0 {
+	if item == nil || item.Flags&index.FlagExempt != 0 {
 		return nil
 	}
-	for a.r.index.Counters().TrashBytes+item.Size > bound.Bytes {
-		if full := a.trashRefusal(item.Size); item.Size > bound.Bytes || !a.r.shrinkTrash(full.Short) {
+	return a.admitTrash(item.Size)
+}
+
+// admitTrash refuses with a *TrashError if the trash has no space for so many bytes more and cannot get it.
+func (a *Access) admitTrash(bytes int64) error {
+	bound := a.trashBound(false, time.Time{})
+	if bound == nil {
+		return nil
+	}
+	for a.r.index.Counters().TrashBytes+bytes > bound.Bytes {
+		if full := a.trashRefusal(bytes); bytes > bound.Bytes || !a.r.shrinkTrash(full.Short) {
 			return full
 		}
 	}
@@ -90,43 +103,58 @@ func (r *Repository) trimTrash() {
 	}
 }
 
-// shrinkTrash removes at least so many bytes of the trash for good, if so many may go: what has expired, and then the oldest of what was
-// removed before protectedTime. It returns whether anything went. It does not depend on a request, as others wait for the same.
+// shrinkTrash removes at least so many bytes of the trash for good, if so many may go: what has expired, then versions that later ones of
+// the same day have superseded, and then the oldest of what was removed before protectedTime. It returns whether anything went. It does not
+// depend on a request, as others wait for the same.
 func (r *Repository) shrinkTrash(bytes int64) bool {
 	s := &r.trashSpace
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var emptied Emptied
-	now := r.env.Now()
-	oldest := now
-	goes := func(row *index.Removed) bool {
-		if !row.Expires.After(now) || row.At.Before(now.Add(-protectedTime)) {
+	err := r.shrinkLocked(context.Background(), bytes, &emptied)
+	if err != nil {
+		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
+	}
+	if emptied.Items > 0 {
+		r.env.Logger.Info("the trash is full: what has expired, superseded versions and the oldest items were removed for good", "repository", r.Name(),
+			"items", emptied.Items, "bytes", emptied.Bytes)
+	}
+	return emptied.Items > 0
+}
+
+// shrinkLocked is shrinkTrash. trashSpace.mu is held.
+func (r *Repository) shrinkLocked(ctx context.Context, bytes int64, emptied *Emptied) error {
+	s, now := &r.trashSpace, r.env.Now()
+	all := func(*index.Removed) bool { return true }
+	if _, err := r.empty(ctx, bytes, now.Add(1), all, emptied); err != nil || emptied.Bytes >= bytes || now.Before(s.next) {
+		return err
+	}
+	if now.Sub(s.thinned) >= thinPause || now.Before(s.thinned) {
+		s.thinned = now
+		parts := r.thinParts()
+		for part := range parts {
+			if err := r.thinVersions(ctx, part, parts, emptied); err != nil {
+				return err
+			}
+		}
+	}
+	oldest := now // of what stays
+	ended, err := r.empty(ctx, bytes, time.Time{}, func(row *index.Removed) bool {
+		if row.At.Before(now.Add(-protectedTime)) {
 			return true
 		}
 		if row.At.Before(oldest) {
 			oldest = row.At
 		}
 		return false
-	}
-	before := time.Time{}
-	if now.Before(s.next) {
-		before = now.Add(1)
-	}
-	ended, err := r.empty(context.Background(), bytes, before, goes, &emptied)
-	if err != nil {
-		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
-	}
-	if ended && before.IsZero() {
+	}, emptied)
+	if ended {
 		s.next = oldest.Add(protectedTime)
 		if soon := now.Add(shrinkPause); s.next.Before(soon) {
 			s.next = soon
 		}
 	}
-	if emptied.Items > 0 {
-		r.env.Logger.Info("the trash holds more than it may: its oldest items were removed for good", "repository", r.Name(),
-			"items", emptied.Items, "bytes", emptied.Bytes)
-	}
-	return emptied.Items > 0
+	return err
 }
 
 // replaced is how many bytes of items the puts of a batch would replace now.

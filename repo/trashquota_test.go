@@ -41,10 +41,11 @@ func TestOverwritesFillTheTrashToItsBound(t *testing.T) {
 	for _, tt := range []struct{ quota, trash, holds int64 }{{100, 0, 100}, {100, 50, 50}, {100, 150, 150}, {-1, 50, 50}} {
 		a, clock := newTrash(t, "test", tt.quota, tt.trash)
 		r := a.Repository()
-		mustPut(t, a, "x", body("a", 10))
 		for i := range tt.holds / 10 {
-			mustPut(t, a, "x", body(string(rune('b'+i)), 10))
+			mustPut(t, a, fmt.Sprint(i), body(string(rune('a'+i)), 10))
+			mustPut(t, a, fmt.Sprint(i), "b")
 		}
+		mustPut(t, a, "x", body("x", 10))
 		oldest := trash(t, r)[0]
 		_, err := put(a, "x", body("z", 10))
 		refusedForTrash(t, "announced", err)
@@ -52,8 +53,8 @@ func TestOverwritesFillTheTrashToItsBound(t *testing.T) {
 		refusedForTrash(t, "of unknown length", err)
 		mustPut(t, a, "y", "y")
 		refusedForTrash(t, "moved over it", a.Move(ctx, "y", "x"))
-		wantContent(t, a, "x", body(string(rune('a'+tt.holds/10)), 10))
-		if u := r.Usage(); u.TrashBytes != tt.holds || u.Used != 11 || u.TrashLimit != tt.holds {
+		wantContent(t, a, "x", body("x", 10))
+		if u := r.Usage(); u.TrashBytes != tt.holds || u.Used != 11+tt.holds/10 || u.TrashLimit != tt.holds {
 			t.Errorf("%+v: got %+v", tt, u)
 		}
 		clock.Advance(49 * time.Hour)
@@ -231,4 +232,28 @@ func TestTrashQuotaOfItsOwn(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("none", -1)
+}
+
+// What a plan removes goes to the trash, for which the oldest there gives way.
+func TestTrashGivesWayToPlans(t *testing.T) {
+	a, clock := newTrash(t, "test", 1000, 100)
+	mustPut(t, a, "old", body("x", 90))
+	if err := a.Delete(ctx, "old"); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(49 * time.Hour)
+	mustPut(t, a, "packs/p", body("x", 90))
+	res, err := a.Reserve(-80, 10, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u := upload(t, a, "packs/q", 10, res)
+	if _, err := a.Commit(ctx, repo.Batch{
+		Puts: []repo.BatchPut{{Upload: u}}, Deletes: []repo.BatchDelete{{Key: "packs/p"}}, Reservation: res,
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if rows := trash(t, a.Repository()); len(rows) != 1 || rows[0].Key != "packs/p" || rows[0].Expires.Before(clock.Now()) {
+		t.Errorf("got %+v, want what the plan removed", rows)
+	}
 }

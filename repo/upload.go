@@ -125,10 +125,8 @@ func (u *Upload) reserve(before *index.Item) error {
 	if u.exempt {
 		return nil
 	}
-	if !u.commit {
-		if err := u.a.admitReplaced(before); err != nil {
-			return err
-		}
+	if err := u.a.admitReplaced(before); err != nil && !u.commit {
+		return err
 	}
 	if before != nil {
 		u.credit = before.Counted()
