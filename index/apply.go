@@ -15,6 +15,7 @@ func (t *tx) apply(muts []Mutation) ([]Result, error) {
 	if c, err := t.total(); err == nil { // else who counts finds out
 		t.began = c.Counted()
 	}
+	t.nested, t.beganCharges = false, t.charges
 	for i, m := range muts {
 		r, err := t.one(m)
 		if err != nil {
@@ -36,7 +37,7 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 	case Require:
 		return r, t.require(m)
 	case MakeDir:
-		return r, t.ensureDir(m.Key, m.Now)
+		return r, firstError(t.ensureDir(m.Key, m.Now), t.admitCharges(m.MaxCharges, false))
 	case RemoveDir:
 		return r, t.removeDir(m)
 	case Restore:
@@ -120,6 +121,9 @@ func (t *tx) attach(key string, item *Item, now time.Time) error {
 	if err := t.countSource(row, item, +1); err != nil {
 		return err
 	}
+	if err := t.chargeItem(row, item, +1); err != nil {
+		return err
+	}
 	return t.count(key, item, +1)
 }
 
@@ -128,6 +132,9 @@ func (t *tx) detach(key string, item *Item) error {
 	row := rowKey(key)
 	t.set(t.items, row, nil)
 	if err := t.countSource(row, item, -1); err != nil {
+		return err
+	}
+	if err := t.chargeItem(row, item, -1); err != nil {
 		return err
 	}
 	return t.count(key, item, -1)
@@ -209,7 +216,10 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	if err := t.recordChange(m.Cause, m.Now, &item, stored(m.Key, &item, r.Previous)); err != nil {
 		return r, err
 	}
-	return r, t.admitPut(&m, &item, mark)
+	if err := t.admitPut(&m, &item, mark); err != nil {
+		return r, err
+	}
+	return r, t.admitPutCharges(&m, mark)
 }
 
 func (t *tx) deleteItem(m Delete) (r Result, err error) {
@@ -282,7 +292,7 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 		return r, err
 	}
 	leaves := m.Commit != nil && m.Commit.Has(m.From) && !m.Commit.Has(m.To) && item.Counted() > 0
-	if err := t.detach(m.From, was); err != nil || r.Begins == 0 && !leaves {
+	if err := firstError(t.detach(m.From, was), t.admitCharges(m.MaxCharges, false)); err != nil || r.Begins == 0 && !leaves {
 		return r, err
 	}
 	return r, t.checkLimit(&item, m.Limit)
@@ -344,8 +354,7 @@ func (t *tx) ensureDir(key string, now time.Time) error {
 	if err := t.ensureDir(parentOf(key), now); err != nil {
 		return err
 	}
-	t.set(t.items, row, encodeDir(now))
-	return nil
+	return t.setDir(row, encodeDir(now))
 }
 
 // maxEmptyDirs is how many directories give way to one item: they are rows of its commit.
@@ -378,6 +387,5 @@ func (t *tx) removeDir(m RemoveDir) error {
 	if next, _ := c.Next(); bytes.HasPrefix(next, row) {
 		return ErrNotEmpty
 	}
-	t.remove(t.items, row)
-	return nil
+	return t.setDir(row, nil)
 }

@@ -133,6 +133,7 @@ type checker struct {
 	segments, moved, movedTo     *table
 	live                         map[string]segment // counted, by row key
 	hashed                       int                // items whose ref has a hash of their row key
+	charges                      int64              // counted
 
 	parent []byte // row of the last directory found to exist; nil: the root
 	top    string // top-level directory being counted
@@ -172,6 +173,7 @@ func (c *checker) checkItems() error {
 			if c.items.Get(row[:len(row)-1]) != nil {
 				c.problem("%q is both an item and a directory", key)
 			}
+			c.charges += chargeOf(row)
 			if parentOf(key) == "" {
 				c.endTop()
 				c.top = key
@@ -189,6 +191,9 @@ func (c *checker) checkItems() error {
 		}
 		n := live(&item)
 		c.report.Counted.add(n)
+		if item.Flags&FlagExempt == 0 {
+			c.charges += chargeOf(row)
+		}
 		n = n.ofTop()
 		top := topOf(key)
 		if top == "" {
@@ -206,6 +211,11 @@ func (c *checker) checkItems() error {
 	}
 	c.endTop()
 	c.compareTop("", c.inRoot)
+	if value := c.counters.Get(chargesRow); value != nil { // else they are counted when they are needed
+		if stored, err := decodeCharges(value); err != nil || stored != c.charges {
+			c.problem("charges: stored %d (%v), counted %d", stored, err, c.charges)
+		}
+	}
 	return nil
 }
 
@@ -239,7 +249,7 @@ func (c *checker) compareTop(top string, counted Counters) {
 // checkTops finds counters of directories that are not there.
 func (c *checker) checkTops() error {
 	return c.each(c.counters, func(row, _ []byte) {
-		if bytes.Equal(row, totalRow) {
+		if bytes.Equal(row, totalRow) || bytes.Equal(row, chargesRow) {
 			return
 		}
 		top := string(row[1:])

@@ -52,6 +52,7 @@ var (
 		{"moved-1", goldenPlace, func() []byte { return encodeMoved(goldenPlace) }, func(b []byte) (any, error) { return decodeMoved(b) }},
 		{"ref-2", goldenHashed, func() []byte { return encodeRef(goldenHashed) }, func(b []byte) (any, error) { return decodeRef(b) }},
 		{"counters-4", goldenCounters4, func() []byte { return encodeCounters(goldenCounters4) }, func(b []byte) (any, error) { return decodeCounters(b) }},
+		{"charges-1", int64(1 << 33), func() []byte { return encodeCharges(1 << 33) }, func(b []byte) (any, error) { return decodeCharges(b) }},
 		{"change-1", goldenChange, func() []byte { return encodeChange(&goldenChange) }, func(b []byte) (any, error) { return decodeChange(changeKey(7), b) }},
 		{"rows-1", goldenRows, encodeGoldenRows, func(b []byte) (any, error) { return rowsOf(b) }},
 		{"job-1", []byte("plan"), func() []byte { return encodeOpaque(jobV1, []byte("plan")) }, func(b []byte) (any, error) { return decodeOpaque("job", jobV1, b) }},

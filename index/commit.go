@@ -208,6 +208,7 @@ func (x *Index) transact(groups []*group) error {
 		}
 	}
 	x.counters.Store(&counters)
+	x.charges.Store(t.charges)
 	x.lastBackup.Store(lastBackup)
 	if x.log != nil {
 		x.showRows(t, rows, end)
@@ -277,6 +278,7 @@ func (x *Index) evaluate(groups []*group, skip bool) (t *tx, counters Counters, 
 			return err
 		}
 		t = newTx(v, group)
+		t.charges = x.Charges()
 		for _, g := range groups {
 			if g.results, g.err = t.apply(g.mutations); g.err == nil {
 				t.stand()
@@ -287,6 +289,9 @@ func (x *Index) evaluate(groups []*group, skip bool) (t *tx, counters Counters, 
 		}
 		if group != nil && len(t.changed) > 0 && group.Segment() != x.metaIn {
 			t.repeatMeta()
+		}
+		if len(t.changed) > 0 {
+			t.keepCharges()
 		}
 		lastBackup = readLastBackup(t.writers)
 		counters, err = t.total()

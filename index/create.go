@@ -20,7 +20,8 @@ const (
 	formatV1 = 1 // the first
 	formatV2 = 2 // adds open plans and what is kept after compactions; item 2, counters 2, refs to kept rows
 	formatV3 = 3 // adds the log in front of the file; sequences are rows
-	format   = formatV3
+	formatV4 = 4 // adds the charges, among the counters
+	format   = formatV4
 )
 
 // formatRow cannot be the name of a meta value: those never begin with 0x00.
@@ -95,7 +96,8 @@ func fill(db *bolt.DB, meta map[string][]byte) error {
 				return err
 			}
 		}
-		if err := tx.Bucket([]byte(bucketCounters.String())).Put(totalRow, encodeCounters(Counters{})); err != nil {
+		counters := tx.Bucket([]byte(bucketCounters.String()))
+		if err := firstError(counters.Put(totalRow, encodeCounters(Counters{})), counters.Put(chargesRow, encodeCharges(0))); err != nil {
 			return err
 		}
 		b := tx.Bucket([]byte(bucketMeta.String()))

@@ -82,7 +82,7 @@
 //
 // # Buckets
 //
-//	meta      0x00 "format"       -> format version u32 of the file, now 3
+//	meta      0x00 "format"       -> format version u32 of the file, now 4
 //	          0x00 "commit mark"  -> commit mark record; missing until an item of a CommitClass is stored
 //	          <name>              -> meta record
 //	items     <row key>           -> item record, or directory record if the key ends with 0x00
@@ -111,7 +111,11 @@
 //	movedto   <segment u64 BE> <offset u32 BE> -> ref, the reverse of moved
 //	history   <sequence u64 BE>   -> change record, in the order of the commits
 //
-// A file of an older format is upgraded to format 3 when it is opened for writing, in one transaction: the new buckets, empty, the new
+// Since format 4:
+//
+//	counters  0x02                -> charges record: what items and directories cost (charges.go); missing until the first commit
+//
+// A file of an older format is upgraded to format 4 when it is opened for writing, in one transaction: the new buckets, empty, the new
 // format number, the sequences that bbolt kept, and for one of format 1 the number of damaged items in the counters.
 //
 // # Records
@@ -137,6 +141,7 @@
 //	counters 3   as counters 2, and | missing items i64 | missing bytes i64 | damaged items i64;
 //	             where all of these are 0, one of the others is written
 //	counters 4   as counters 3, and | unverified items i64 | unverified bytes i64 | changes i64; likewise
+//	charges 1    version u8 | charges i64
 //	lock 1       version u8 | acquired i64 µs | since i64 µs | TTL i64 ns | <u16 n>holder | <u16 n>data
 //	writer 1     version u8 | last backup i64 ms
 //	meta 1       version u8 | value

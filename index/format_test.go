@@ -56,27 +56,40 @@ func checkGolden(t *testing.T, path string, group []index.Mutation) {
 // An oldFormat is a file of an older format, and the group that made what it holds.
 type oldFormat struct {
 	name  string
+	log   string // empty: it has none
 	group []index.Mutation
 }
 
 func oldFormats() []oldFormat {
 	return []oldFormat{
-		{"testdata/format-1.db.gz", goldenGroup()},
-		{"testdata/format-2.db.gz", append(goldenGroup(), goldenGroup2()...)},
+		{"testdata/format-1.db.gz", "", goldenGroup()},
+		{"testdata/format-2.db.gz", "", append(goldenGroup(), goldenGroup2()...)},
+		{"testdata/format-3.db.gz", "testdata/format-3.log.gz", append(slices.Concat(goldenGroup(), goldenGroup2(), goldenGroup3()), putBytes("small", []byte("bytes in the log")))},
 	}
+}
+
+// writeTo writes the file, and its log if it has one, to a directory.
+func (f oldFormat) writeTo(t *testing.T, dir string) (path string) {
+	t.Helper()
+	path = filepath.Join(dir, "index.db")
+	err := os.WriteFile(path, unzip(t, f.name), 0o600)
+	if f.log != "" {
+		log := filepath.Join(filepath.Dir(path), index.LogDir)
+		err = errors.Join(err, os.Mkdir(log, 0o700), os.WriteFile(filepath.Join(log, "0000000000000000"), unzip(t, f.log), 0o600))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // TestUpgradeInterrupted: an upgrade that ends at any call of the file system, or behind any commit of the file, is completed by the next
 // opening, and nothing is missing.
 func TestUpgradeInterrupted(t *testing.T) {
 	for _, old := range oldFormats() {
-		file := unzip(t, old.name)
 		interrupted := func(o index.Options) (stopped bool) {
 			t.Helper()
-			path := filepath.Join(t.TempDir(), "index.db")
-			if err := os.WriteFile(path, file, 0o600); err != nil {
-				t.Fatal(err)
-			}
+			path := old.writeTo(t, t.TempDir())
 			x, err := index.Open(path, o)
 			if err == nil {
 				mustClose(t, x)
@@ -109,19 +122,18 @@ func TestUpgradeInterrupted(t *testing.T) {
 	}
 }
 
-// TestGoldenLog reads a file of format 3 with its log, as a crash left them: a part of the rows is in the log alone.
+// TestGoldenLog reads a file of each format with a log, as a crash left them: a part of the rows is in the log alone.
 func TestGoldenLog(t *testing.T) {
-	const file, segment = "testdata/format-3.db.gz", "testdata/format-3.log.gz"
+	for _, n := range []string{"3", "4"} {
+		t.Run("format "+n, func(t *testing.T) { readGoldenLog(t, "testdata/format-"+n+".db.gz", "testdata/format-"+n+".log.gz") })
+	}
+}
+
+func readGoldenLog(t *testing.T, file, segment string) {
 	if _, err := os.Stat(file); errors.Is(err, fs.ErrNotExist) && flag.Lookup("golden").Value.String() == "true" {
 		makeGoldenLog(t, file, segment)
 	}
-	path := filepath.Join(t.TempDir(), "index.db")
-	log := filepath.Join(filepath.Dir(path), index.LogDir)
-	err := errors.Join(os.Mkdir(log, 0o700), os.WriteFile(path, unzip(t, file), 0o600),
-		os.WriteFile(filepath.Join(log, "0000000000000000"), unzip(t, segment), 0o600))
-	if err != nil {
-		t.Fatal(err)
-	}
+	path := oldFormat{name: file, log: segment}.writeTo(t, t.TempDir())
 	x, err := index.Open(path, index.Options{ReadOnly: true})
 	if err != nil {
 		t.Fatal(err)

@@ -103,7 +103,7 @@ func (x *Index) createLog(from uint32) error {
 	o := x.logOptions()
 	if has, err := journal.Exists(o); err != nil {
 		return x.logError(err)
-	} else if has && from != format {
+	} else if has && from < formatV3 {
 		return fmt.Errorf("%w: it is of format %d, which has no log, and there is one (directory %s): it is of a newer index", ErrCorrupt, from, LogDir)
 	}
 	at, err := journal.Extend(o)

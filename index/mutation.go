@@ -27,6 +27,9 @@ type Put struct {
 	// exceed it, unless the group has taken away at least what it added until then:
 	// an overwrite that makes an item no larger is not refused. Negative: no limit.
 	Limit int64
+	// MaxCharges refuses with ErrCharges, which is an ErrQuota, when there would be more charges (see ChargeSize) and the group has added some. 0:
+	// any number; negative: no more. Exempt items, and those of Commit up to CommitBound, are not refused, unless they need new directories below others.
+	MaxCharges int64
 	// Commit, if not nil, is the class that the item belongs to: its items are admitted beyond Limit up to CommitBound.
 	// A Put that leaves usage within Limit raises the mark of the class to what its items then hold. Where there
 	// is no mark it begins with what they held before.
@@ -78,6 +81,7 @@ type Move struct {
 	// Commit (nil: none), which may be beyond the limit. The others add nothing to what
 	// counts, and can be moved while the limit is exceeded.
 	Limit      int64
+	MaxCharges int64 // as in Put, for directories and for an item that was exempt and no longer is
 	Commit     *CommitClass
 	TrashUntil time.Time
 	TrashBound *TrashBound // nil: none
@@ -90,6 +94,7 @@ type Move struct {
 // expires at once anyway.
 type TrashBound struct {
 	Bytes int64
+	Items int64     // 0: any number
 	Spare time.Time // zero: refuse
 }
 
@@ -102,8 +107,9 @@ type Require struct {
 // MakeDir makes a directory and its missing parents; an existing one, as the root
 // "" always is, is fine. An item at Key or at a parent of it is ErrNotDir.
 type MakeDir struct {
-	Key string
-	Now time.Time
+	Key        string
+	MaxCharges int64 // as in Put
+	Now        time.Time
 }
 
 // RemoveDir removes an empty directory: ErrNotFound, ErrNotDir (an item), ErrNotEmpty.
@@ -119,8 +125,10 @@ type Restore struct {
 	Key    string
 	Exempt bool  // as in Move
 	Limit  int64 // as in Put, also if the group takes something away
-	Now    time.Time
-	Cause  *Cause
+	// MaxCharges is as in Put.
+	MaxCharges int64
+	Now        time.Time
+	Cause      *Cause
 }
 
 // PurgeTrash deletes trash rows whose blobs have been removed. Unknown IDs are ignored.

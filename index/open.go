@@ -67,6 +67,7 @@ type Index struct {
 	lost       atomic.Pointer[error]     // why it was given up, sticky
 	damage     atomic.Pointer[error]     // the first that was found
 	counters   atomic.Pointer[Counters]  // of the last commit; replaced, never modified
+	charges    atomic.Int64              // of the last commit
 	lastBackup atomic.Pointer[time.Time] // of the last commit; nil: none yet
 
 	closeOnce sync.Once
@@ -162,7 +163,7 @@ func (x *Index) loadCommitted() error {
 		}
 		x.counters.Store(&counters)
 		x.lastBackup.Store(readLastBackup(v.Bucket(bucketWriters)))
-		return nil
+		return x.loadCharges(v)
 	})
 }
 
@@ -200,7 +201,7 @@ func (x *Index) upgrade(from uint32) error {
 		}
 		meta := g.bucket(btx, bucketMeta)
 		for _, id := range []bucketID{bucketTrash, bucketPlans, bucketKept} {
-			if !g.s.has(id) {
+			if !g.s.has(id) || from >= formatV3 { // there sequences are rows
 				continue
 			}
 			if n := btx.Bucket([]byte(id.String())).Sequence(); n > 0 {

@@ -115,7 +115,7 @@ func TestOpenRefuses(t *testing.T) {
 		{"foreign database", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("meta")) }), index.ErrCorrupt},
 		{"no format", change(func(tx *bolt.Tx) error { return tx.Bucket([]byte("meta")).Delete([]byte("\x00format")) }), index.ErrCorrupt},
 		{"newer format", change(func(tx *bolt.Tx) error {
-			return tx.Bucket([]byte("meta")).Put([]byte("\x00format"), []byte{4, 0, 0, 0})
+			return tx.Bucket([]byte("meta")).Put([]byte("\x00format"), []byte{5, 0, 0, 0})
 		}), index.ErrBadVersion},
 		{"missing bucket of format 2", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("plans")) }), index.ErrCorrupt},
 		{"missing bucket", change(func(tx *bolt.Tx) error { return tx.DeleteBucket([]byte("refs")) }), index.ErrCorrupt},

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"path/filepath"
 	"syscall"
 	"testing"
@@ -70,12 +69,7 @@ func TestPowerFailsInCreate(t *testing.T) {
 // stored since is there, if it was acknowledged.
 func TestPowerFailsInUpgrade(t *testing.T) {
 	for _, old := range oldFormats() {
-		file := unzip(t, old.name)
-		prepare := func(dir string) {
-			if err := os.WriteFile(filepath.Join(dir, "index.db"), file, 0o600); err != nil {
-				t.Fatal(err)
-			}
-		}
+		prepare := func(dir string) { old.writeTo(t, dir) }
 		stored := false
 		upgrade := func(dir string, o index.Options) error {
 			stored = false

@@ -22,7 +22,11 @@ type tx struct {
 	over   *overlay
 	tables [bucketEnd]table // over the same snapshot, with the rows of over
 
-	began   int64   // what counted against limits when the current group began
+	began        int64 // what counted against limits when the current group began
+	charges      int64 // as the groups have left them until now; see charges.go
+	beganCharges int64 // when the current group began
+	nested       bool  // the current group made a directory below another
+
 	log     []step  // of the current group, in order
 	changed []rowID // by groups that stand; may have a row more than once
 
@@ -88,6 +92,7 @@ func (t *tx) undo() {
 		}
 	}
 	t.log = t.log[:0]
+	t.charges = t.beganCharges
 }
 
 // stand lets the group's changes stand.

@@ -60,7 +60,7 @@ func (t *tx) discard(key string, item *Item, now, until time.Time, bound *TrashB
 		switch {
 		case err != nil:
 			return "", err
-		case c.TrashBytes+item.Size <= bound.Bytes:
+		case c.TrashBytes+item.Size <= bound.Bytes && (bound.Items == 0 || c.TrashItems < bound.Items):
 		case bound.Spare.IsZero():
 			return "", ErrTrash
 		case !item.Modified.Before(bound.Spare):
@@ -149,7 +149,7 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 	if err := t.recordChange(m.Cause, m.Now, &record.item, restored(key, &record.item)); err != nil {
 		return r, err
 	}
-	return r, t.checkLimit(&record.item, m.Limit)
+	return r, firstError(t.checkLimit(&record.item, m.Limit), t.admitCharges(m.MaxCharges, false))
 }
 
 // placeOf is the row of the trash, or of what is kept, that has a ref: ErrNotFound if neither has.

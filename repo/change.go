@@ -103,11 +103,14 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 	}
 	defer res.release()
 	results, err := a.r.apply(ctx, index.Move{
-		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), Commit: a.r.commit.of(),
+		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), MaxCharges: a.maxCharges(), Commit: a.r.commit.of(),
 		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.cause(""),
 	})
 	if errors.Is(err, index.ErrTrash) {
-		return a.trashRefusal(itemSize(a.itemAt(to)))
+		return a.trashFull(itemSize(a.itemAt(to)))
+	}
+	if errors.Is(err, index.ErrCharges) {
+		return a.chargesError()
 	}
 	if errors.Is(err, ErrExists) {
 		return &DeniedError{Letters: "W", Key: to, Exists: true}
@@ -164,8 +167,11 @@ func (a *Access) MakeDir(ctx context.Context, key string) error {
 		return nil
 	}
 	a = a.at(key)
-	_, err := a.r.apply(ctx, index.MakeDir{Key: key, Now: a.r.env.Now()})
-	return err
+	_, err := a.r.apply(ctx, index.MakeDir{Key: key, MaxCharges: a.maxCharges(), Now: a.r.env.Now()})
+	if errors.Is(err, index.ErrCharges) {
+		err = a.chargesError()
+	}
+	return a.r.refuse(err)
 }
 
 // RemoveDir removes an empty directory. The root cannot be removed: ErrNotEmpty while the

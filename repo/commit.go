@@ -119,7 +119,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
-	for errors.Is(err, index.ErrTrash) && a.r.shrinkTrash(a.trashRefusal(a.replaced(b)).Short) {
+	for errors.Is(err, index.ErrTrash) && a.giveWay(a.replaced(b)) {
 		results, err = a.r.apply(context.WithoutCancel(ctx), muts...)
 	}
 	if bears && !refused(err) {
@@ -179,7 +179,10 @@ func (a *Access) withFigures(err error, b Batch) error {
 		return err
 	}
 	if errors.Is(err, index.ErrTrash) {
-		return a.trashRefusal(a.replaced(b))
+		return a.trashFull(a.replaced(b))
+	}
+	if errors.Is(err, index.ErrCharges) {
+		return a.chargesError()
 	}
 	var refused *index.GroupError
 	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
@@ -232,7 +235,7 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, Payload: u.payload, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
-			Limit: limits[i], Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()),
+			Limit: limits[i], MaxCharges: a.maxCharges(), Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()),
 			TrashBound: a.trashBound(u.commit || u.exempt || b.Reservation != nil, now), Now: now, Backup: put.Backup,
 			Commit: a.commitClass(b, u), Cause: cause,
 		})

@@ -64,19 +64,36 @@ func (e *QuotaError) Error() string {
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // TrashError is an ErrQuota: what a request would add, or would put into the trash, is refused because of what the trash holds. Its figures
-// are bytes.
+// are bytes, or items.
 type TrashError struct {
+	Items bool  // the figures are items
 	Trash int64 // in the trash now
 	Limit int64 // that it may hold
-	Short int64 // that would have to go from it first
+	short Emptied
 }
 
 func (e *TrashError) Error() string {
-	return fmt.Sprintf("trash quota exceeded: removed and overwritten items that can still be restored hold %d bytes, and may hold %d; %d bytes more must go: "+
+	unit := "bytes"
+	if e.Items {
+		unit = "items"
+	}
+	return fmt.Sprintf("trash quota exceeded: removed and overwritten items that can still be restored are %d %s, and may be %d: "+
 		"wait until their grace time is over, or let the server's administrator run \"packhouse trash empty\", shorten grace or raise trash_quota",
-		e.Trash, e.Limit, e.Short)
+		e.Trash, unit, e.Limit)
 }
 func (e *TrashError) Is(target error) bool { return target == ErrQuota }
+
+// ChargesError is an ErrQuota: there are as many items and directories as the quota allows, whatever their sizes.
+type ChargesError struct {
+	Charges int64 // one for each item and directory, and one more for each 512 bytes of its key
+	Limit   int64
+}
+
+func (e *ChargesError) Error() string {
+	return fmt.Sprintf("quota exceeded: %d items and directories, and there may be %d, one for each %d bytes of the quota and %d more: remove some, or raise the quota",
+		e.Charges, e.Limit, index.ChargeSize, freeCharges)
+}
+func (e *ChargesError) Is(target error) bool { return target == ErrQuota }
 
 // SpaceError is an ErrNoSpace that was found before anything was written. Its text is for clients.
 type SpaceError struct {

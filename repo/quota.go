@@ -80,7 +80,7 @@ func (r *quotaReservation) grow(n int64) error {
 	err := r.growWithin(n, 0)
 	for {
 		full, ok := errors.AsType[*TrashError](err)
-		if !ok || !r.trash.r.shrinkTrash(full.Short) {
+		if !ok || !r.trash.r.shrinkTrash(full.short) {
 			break
 		}
 		err = r.growWithin(n, 0)
@@ -104,7 +104,8 @@ func (r *quotaReservation) growWithin(n, bound int64) error {
 	q := r.q
 	var beyond, trash int64
 	if r.trash != nil && r.bound == nil {
-		beyond, trash = r.trash.beyondTrash()
+		over, held := r.trash.beyondTrash()
+		beyond, trash = over.Bytes, held.Bytes
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -112,7 +113,7 @@ func (r *quotaReservation) growWithin(n, bound int64) error {
 	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used) && n > bound-q.commitUsed-q.commitReserved {
 		return &QuotaError{Used: q.used, Wanted: want, Limit: limit, Request: n}
 	} else if limit >= 0 && beyond > 0 && beyond > limit-want {
-		return &TrashError{Trash: trash, Limit: trash - beyond, Short: beyond - (limit - want)}
+		return &TrashError{Trash: trash, Limit: trash - beyond, short: Emptied{Bytes: beyond - (limit - want)}}
 	}
 	q.reserved += n
 	r.bytes += n

@@ -202,25 +202,31 @@ type Emptied struct {
 	Bytes int64
 }
 
+// reaches tells whether e is at least as much as want.
+func (e Emptied) reaches(want Emptied) bool { return e.Items >= want.Items && e.Bytes >= want.Bytes }
+
+// everything is more than there can be.
+var everything = Emptied{math.MaxInt64, math.MaxInt64}
+
 // EmptyTrash removes for good what was removed before a time, regardless of its grace time, and checks ctx after every thousand items.
 // If it fails, it reports what was removed until then. It removes first blobs, then rows, so that a crash in between leaves rows for
 // which Restore returns ErrNotFound and which can be emptied again.
 func (r *Repository) EmptyTrash(ctx context.Context, before time.Time) (Emptied, error) {
 	var emptied Emptied
 	goes := func(row *index.Removed) bool { return row.At.Before(before) }
-	_, err := r.empty(ctx, math.MaxInt64, time.Time{}, goes, &emptied)
+	_, err := r.empty(ctx, everything, time.Time{}, goes, &emptied)
 	return emptied, r.translate(err)
 }
 
-// empty removes for good those items of the trash of which goes says so, in the order in which they expire, until that are so many bytes; with
-// a time only such as expire before it. It adds to emptied what was removed, and returns whether it came to the end. ctx is checked
+// empty removes for good those items of the trash of which goes says so, in the order in which they expire, until that is as much as want;
+// with a time only such as expire before it. It adds to emptied what was removed, and returns whether it came to the end. ctx is checked
 // after every thousand items.
-func (r *Repository) empty(ctx context.Context, bytes int64, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied) (ended bool, err error) {
-	for after := ""; emptied.Bytes < bytes; {
+func (r *Repository) empty(ctx context.Context, want Emptied, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied) (ended bool, err error) {
+	for after := ""; !emptied.reaches(want); {
 		if err := ctx.Err(); err != nil {
 			return false, err
 		}
-		if after, err = r.emptySome(ctx, after, bytes-emptied.Bytes, expire, goes, emptied); err != nil || after == "" {
+		if after, err = r.emptySome(ctx, after, want, expire, goes, emptied); err != nil || after == "" {
 			return err == nil, err
 		}
 	}
@@ -232,20 +238,21 @@ const emptyPage = 16 * reclaimBatch
 
 // emptySome is empty for up to reclaimBatch of the rows behind the one with the ID after; last is the ID to go on with, "" at the end.
 func (r *Repository) emptySome(
-	ctx context.Context, after string, bytes int64, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied,
+	ctx context.Context, after string, want Emptied, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied,
 ) (last string, err error) {
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
 	var rows []index.Removed
-	looked := 0
+	looked, taken := 0, *emptied
 	err = r.index.TrashAfter(after, expire, func(removed index.Removed) error {
 		last = removed.ID
 		if goes(&removed) {
 			rows = append(rows, removed)
-			bytes -= removed.Item.Size
+			taken.Items++
+			taken.Bytes += removed.Item.Size
 		}
-		if looked++; looked == emptyPage || len(rows) == reclaimBatch || bytes <= 0 {
+		if looked++; looked == emptyPage || len(rows) == reclaimBatch || taken.reaches(want) {
 			return enough
 		}
 		return nil
@@ -329,8 +336,11 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 		return index.Item{}, err
 	}
 	defer res.release()
-	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: exempt, Limit: server.limit(), Now: r.env.Now(), Cause: r.ownCause()})
+	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: r.env.Now(), Cause: r.ownCause()})
 	var refused *index.GroupError
+	if errors.Is(err, index.ErrCharges) {
+		return index.Item{}, server.chargesError()
+	}
 	if errors.Is(err, ErrQuota) && errors.As(err, &refused) && refused.Result.Moved != nil {
 		return index.Item{}, r.quota.refusal(refused.Result.Moved.Size)
 	}

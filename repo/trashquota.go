@@ -51,13 +51,17 @@ func (a *Access) trashLimit() int64 {
 	return lower(limit, a.ceiling())
 }
 
-// beyondTrash is by how many bytes the trash holds more than it may, and how many it holds.
-func (a *Access) beyondTrash() (beyond, trash int64) {
-	trash = a.r.index.Counters().TrashBytes
-	if limit := a.trashLimit(); limit >= 0 && trash > limit {
-		return trash - limit, trash
+// trashItems is how many items the trash may hold beside its limit of bytes; 0: any number.
+func (a *Access) trashItems() int64 { return chargesFor(a.trashLimit()) }
+
+// beyondTrash is by how much the trash holds more than it may, and what it holds.
+func (a *Access) beyondTrash() (beyond, held Emptied) {
+	c := a.r.index.Counters()
+	held = Emptied{Items: c.TrashItems, Bytes: c.TrashBytes}
+	if limit := a.trashLimit(); limit >= 0 {
+		beyond = Emptied{Items: max(0, held.Items-a.trashItems()), Bytes: max(0, held.Bytes-limit)}
 	}
-	return 0, trash
+	return beyond, held
 }
 
 // admitReplaced refuses with a *TrashError what would put an item into the trash that has no space for it. The index tests it once more
@@ -69,18 +73,21 @@ func (a *Access) admitReplaced(item *index.Item) error {
 	return a.admitTrash(item.Size)
 }
 
-// admitTrash refuses with a *TrashError if the trash has no space for so many bytes more and cannot get it.
+// admitTrash refuses with a *TrashError if the trash has no space for an item of so many bytes and cannot get it.
 func (a *Access) admitTrash(bytes int64) error {
 	bound := a.trashBound(false, time.Time{})
 	if bound == nil {
 		return nil
 	}
-	for a.r.index.Counters().TrashBytes+bytes > bound.Bytes {
-		if full := a.trashRefusal(bytes); bytes > bound.Bytes || !a.r.shrinkTrash(full.Short) {
+	for {
+		full := a.trashRefusal(bytes)
+		if full == nil {
+			return nil
+		}
+		if bytes > bound.Bytes || !a.r.shrinkTrash(full.short) {
 			return full
 		}
 	}
-	return nil
 }
 
 // trashBound is what holds for an item that is replaced; nil: nothing. admitted: by who is not refused for the trash.
@@ -89,7 +96,7 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 	if limit < 0 || a.r.grace.Load() == 0 { // nothing stays in it
 		return nil
 	}
-	bound := &index.TrashBound{Bytes: limit}
+	bound := &index.TrashBound{Bytes: limit, Items: a.trashItems()}
 	if admitted {
 		bound.Spare = now.Add(-protectedTime)
 	}
@@ -98,20 +105,20 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 
 // trimTrash has go of the trash what it holds beyond its bound and may go.
 func (r *Repository) trimTrash() {
-	if beyond, _ := r.As(Principal{}).beyondTrash(); beyond > 0 {
+	if beyond, _ := r.As(Principal{}).beyondTrash(); beyond != (Emptied{}) {
 		r.shrinkTrash(beyond)
 	}
 }
 
-// shrinkTrash removes at least so many bytes of the trash for good, if so many may go: what has expired, then versions that later ones of
+// shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then versions that later ones of
 // the same day have superseded, and then the oldest of what was removed before protectedTime. It returns whether anything went. It does not
 // depend on a request, as others wait for the same.
-func (r *Repository) shrinkTrash(bytes int64) bool {
+func (r *Repository) shrinkTrash(want Emptied) bool {
 	s := &r.trashSpace
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var emptied Emptied
-	err := r.shrinkLocked(context.Background(), bytes, &emptied)
+	err := r.shrinkLocked(context.Background(), want, &emptied)
 	if err != nil {
 		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
 	}
@@ -123,10 +130,10 @@ func (r *Repository) shrinkTrash(bytes int64) bool {
 }
 
 // shrinkLocked is shrinkTrash. trashSpace.mu is held.
-func (r *Repository) shrinkLocked(ctx context.Context, bytes int64, emptied *Emptied) error {
+func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Emptied) error {
 	s, now := &r.trashSpace, r.env.Now()
 	all := func(*index.Removed) bool { return true }
-	if _, err := r.empty(ctx, bytes, now.Add(1), all, emptied); err != nil || emptied.Bytes >= bytes || now.Before(s.next) {
+	if _, err := r.empty(ctx, want, now.Add(1), all, emptied); err != nil || emptied.reaches(want) || now.Before(s.next) {
 		return err
 	}
 	if now.Sub(s.thinned) >= thinPause || now.Before(s.thinned) {
@@ -139,7 +146,7 @@ func (r *Repository) shrinkLocked(ctx context.Context, bytes int64, emptied *Emp
 		}
 	}
 	oldest := now // of what stays
-	ended, err := r.empty(ctx, bytes, time.Time{}, func(row *index.Removed) bool {
+	ended, err := r.empty(ctx, want, time.Time{}, func(row *index.Removed) bool {
 		if row.At.Before(now.Add(-protectedTime)) {
 			return true
 		}
@@ -157,6 +164,18 @@ func (r *Repository) shrinkLocked(ctx context.Context, bytes int64, emptied *Emp
 	return err
 }
 
+// giveWay makes space in the trash for an item of so many bytes that the index has refused, and returns whether anything went.
+func (a *Access) giveWay(bytes int64) bool { return a.r.shrinkTrash(a.trashFull(bytes).short) }
+
+// trashFull is trashRefusal when the index has found that there is no space, which others may have made since.
+func (a *Access) trashFull(bytes int64) *TrashError {
+	if full := a.trashRefusal(bytes); full != nil {
+		return full
+	}
+	_, held := a.beyondTrash()
+	return &TrashError{Trash: held.Bytes, Limit: a.trashLimit(), short: Emptied{Items: 1}}
+}
+
 // replaced is how many bytes of items the puts of a batch would replace now.
 func (a *Access) replaced(b Batch) (bytes int64) {
 	for _, put := range b.Puts {
@@ -172,8 +191,17 @@ func itemSize(item *index.Item) int64 {
 	return item.Size
 }
 
-// trashRefusal tells with figures that the trash has no space for so many bytes more.
+// trashRefusal tells with figures that the trash has no space for an item of so many bytes; nil: it has.
 func (a *Access) trashRefusal(bytes int64) *TrashError {
-	trash, limit := a.r.index.Counters().TrashBytes, a.trashLimit()
-	return &TrashError{Trash: trash, Limit: limit, Short: max(1, trash+bytes-limit)}
+	c, limit := a.r.index.Counters(), a.trashLimit()
+	items, most := c.TrashItems+1, a.trashItems()
+	switch {
+	case limit < 0:
+		return nil
+	case c.TrashBytes+bytes > limit:
+		return &TrashError{Trash: c.TrashBytes, Limit: limit, short: Emptied{Bytes: c.TrashBytes + bytes - limit, Items: items - most}}
+	case items > most:
+		return &TrashError{Items: true, Trash: c.TrashItems, Limit: most, short: Emptied{Items: items - most}}
+	}
+	return nil
 }

@@ -118,6 +118,11 @@ func (u *Upload) reserve(before *index.Item) error {
 	if u.o.Reservation != nil {
 		return nil
 	}
+	if before == nil && !u.exempt && !u.commit {
+		if err := u.a.admitCharge(); err != nil {
+			return err
+		}
+	}
 	u.res = u.a.noReservation()
 	if u.commit {
 		u.res.bound = u.a.r.commitBound

@@ -34,7 +34,8 @@ func TestErrors(t *testing.T) {
 		text   string // "": any
 	}{
 		{&repo.QuotaError{Wanted: 1100, Limit: 1000}, 507, "Quota exceeded: 1100 > 1000"},
-		{&repo.TrashError{Trash: 100, Limit: 90, Short: 10}, 507, (&repo.TrashError{Trash: 100, Limit: 90, Short: 10}).Error()},
+		{&repo.TrashError{Trash: 100, Limit: 90}, 507, (&repo.TrashError{Trash: 100, Limit: 90}).Error()},
+		{&repo.ChargesError{Charges: 100, Limit: 90}, 507, (&repo.ChargesError{Charges: 100, Limit: 90}).Error()},
 		{&repo.SpaceError{Of: repo.ShortDisk, Trash: 7}, 507, (&repo.SpaceError{Of: repo.ShortDisk, Trash: 7}).Error()},
 		{&repo.DeniedError{Letters: "wW", Key: "packs/x"}, 403, "One of permissions 'wW' required for 'packs/x'"},
 		{&repo.DigestError{Algorithm: "sha256"}, 422, "Content hash verification failed, please retry"},
