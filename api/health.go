@@ -21,6 +21,7 @@ type health struct {
 	// DiskFreeWithKept adds what repositories in use keep after compactions: that goes before anything is refused for
 	// want of space.
 	DiskFreeWithKept int64    `json:"disk_free_with_kept_bytes"`
+	DiskFreeInodes   *int64   `json:"disk_free_inodes,omitempty"` // where the file system has a number of them
 	Repos            int      `json:"repos"`
 	ProtocolVersion  int      `json:"protocol_version"`
 	Hashes           []string `json:"hashes"`
@@ -88,6 +89,9 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	if h.SilentRepos += len(silent); len(silent) > 0 {
 		h.Status = "degraded"
 		h.Reason = "the disk of a repository does not answer: check it, the server's log says which"
+	}
+	if free, total, err := s.o.Set.Inodes(); err == nil && total > 0 {
+		h.DiskFreeInodes = &free
 	}
 	if h.UnusableRepos = len(s.o.Set.Unusable()); h.UnusableRepos > 0 {
 		h.Status = "degraded"

@@ -119,7 +119,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *datadir.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached *prometheus.Desc
+	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes *prometheus.Desc
 
 	scrubbed, unverified *prometheus.Desc
 
@@ -143,6 +143,7 @@ var repositoryMetrics = struct {
 		"Free bytes plus those kept after compactions, which are deleted before a request is refused because the disk is full.", nil, nil),
 	damagedIndex: describe("index_damaged", "1 if the index is damaged; requests that do not need the damaged part are served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
+	inodes:       prometheus.NewDesc("packhouse_disk_free_inodes", "Inodes that are free in the data directory's file system, if it has a number of them.", nil, nil),
 	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
 
 	scrubbed:   describe("scrubbed_bytes", "Bytes that scrubs have read and compared, of those that are there."),
@@ -167,7 +168,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes,
 		m.scrubbed, m.unverified, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
@@ -192,6 +193,9 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		for desc, n := range map[*prometheus.Desc]int64{m.free: free, m.freeWithKept: free + kept, m.size: size} {
 			out <- prometheus.MustNewConstMetric(desc, prometheus.GaugeValue, float64(n))
 		}
+	}
+	if free, total, err := c.set.Inodes(); err == nil && total > 0 {
+		out <- prometheus.MustNewConstMetric(m.inodes, prometheus.GaugeValue, float64(free))
 	}
 	cannot := slices.AppendSeq(silent, maps.Keys(unusable))
 	slices.Sort(cannot)

@@ -48,6 +48,7 @@ func TestHealth(t *testing.T) {
 			Version         string
 			UptimeSeconds   *int64   `json:"uptime_seconds"`
 			DiskFreeBytes   int64    `json:"disk_free_bytes"`
+			DiskFreeInodes  *int64   `json:"disk_free_inodes"`
 			Repos           int      `json:"repos"`
 			ProtocolVersion int      `json:"protocol_version"`
 			Hashes          []string `json:"hashes"`
@@ -58,6 +59,9 @@ func TestHealth(t *testing.T) {
 		if h.Status != "ok" || h.Version != "1.2.3" || h.UptimeSeconds == nil || h.DiskFreeBytes <= 0 || h.Repos != 1 ||
 			h.ProtocolVersion != 2 || strings.Join(h.Hashes, " ") != "blake2b blake3" {
 			t.Errorf("%s: got %s", target, body)
+		}
+		if _, total, err := f.Set.Inodes(); err == nil && (total > 0) != (h.DiskFreeInodes != nil && *h.DiskFreeInodes > 0) {
+			t.Errorf("%s: inodes: got %s", target, body)
 		}
 		if strings.Contains(body, "private-name") || strings.Contains(body, f.Dir) {
 			t.Errorf("%s names what is private: %s", target, body)

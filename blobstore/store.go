@@ -204,6 +204,14 @@ func (s *Store) syncDir(dir string) error {
 	return s.fail("sync a directory of blobs", err)
 }
 
+// Inodes returns how many inodes are free in the file system below, and how many it has; total is 0 where it does not count them.
+func (s *Store) Inodes() (free, total int64, err error) {
+	if free, total, err = s.fs.Inodes(s.dir); err != nil {
+		return 0, 0, wrap("ask for free inodes", err)
+	}
+	return free, total, nil
+}
+
 // Space returns free and total bytes of the file system below.
 func (s *Store) Space() (free, total int64, err error) {
 	free, total, err = s.fs.Space(s.dir)

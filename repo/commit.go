@@ -332,6 +332,7 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 		done.puts[i] = out
 		u.ended = true
 		u.disk.end()
+		u.inodes.end()
 		if u.res != nil {
 			u.res.commit(added, ofCommit)
 		} else {

@@ -33,6 +33,7 @@ func (d *Disk) ledger(fileSystem string) *diskLedger {
 type diskLedger struct {
 	mu       sync.Mutex // held for a few additions and one look at the file system
 	reserved int64      // bytes; what is written counts no longer, as it is missing from the free space
+	inodes   int64      // of uploads under way
 	shares   map[*Repository]*share
 
 	sweeping sync.Mutex // held over a sweep of one repository that nobody waits for

@@ -153,6 +153,7 @@ type Repository struct {
 	trashSpace trashSpace
 	thinSeed   maphash.Seed // of the parts of the trash, see thinVersions
 	short      shortages
+	small      int64 // bytes of an item that gets no file
 
 	// settingsMu is held over one setLimit and one Configure, which reads what that stores.
 	settingsMu sync.Mutex
@@ -305,6 +306,7 @@ func (r *Repository) load(ctx context.Context) error {
 	if r.index.HasLog() {
 		o.Log, o.Small = layout.Payloads{Index: r.index}, min(r.env.Small, index.MaxPayload)
 	}
+	r.small = o.Small
 	r.blobs, err = blobstore.Open(o)
 	if err != nil {
 		return r.translate(err)

@@ -40,9 +40,10 @@ type Upload struct {
 	commit   bool             // of a commit key
 	begun    uint64           // step at which an index began to be stored, see compactions
 	disk     *diskReservation // on the disk; nil while exempt
-	reserved int64            // bytes that were reserved of the disk in all
-	ref      blobstore.Ref    // of a file; empty: it lies in payload, or nowhere yet
-	payload  []byte           // a small blob, which Commit stores in the log
+	inodes   *inodeReservation
+	reserved int64         // bytes that were reserved of the disk in all
+	ref      blobstore.Ref // of a file; empty: it lies in payload, or nowhere yet
+	payload  []byte        // a small blob, which Commit stores in the log
 	item     index.Item
 	finished bool
 	ended    bool
@@ -98,6 +99,10 @@ func (a *Access) newUpload(ctx context.Context, o UploadOptions, before *index.I
 	size := o.Size
 	if o.Reservation != nil {
 		size = index.MaxPayload + 1 // the outputs of a plan are committed together, and would be in memory until then
+	}
+	if err := u.reserveInodes(); err != nil {
+		u.release()
+		return nil, a.r.refuse(err)
 	}
 	w, err := a.r.blobs.Create(ctx, size)
 	if err != nil {
@@ -292,4 +297,5 @@ func (u *Upload) release() {
 		u.res.release()
 	}
 	u.disk.cancel()
+	u.inodes.end()
 }

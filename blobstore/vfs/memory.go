@@ -231,6 +231,9 @@ func (m *memoryFS) Space(string) (free, total int64, err error) {
 	return m.size - m.used, m.size, nil
 }
 
+// Inodes says that there is no limit but that of the bytes.
+func (m *memoryFS) Inodes(string) (free, total int64, err error) { return 0, 0, nil }
+
 type memoryInfo struct {
 	name string
 	size int64

@@ -77,6 +77,11 @@ func (osFS) Space(name string) (free, total int64, err error) {
 	return free, total, nil
 }
 
+func (osFS) Inodes(name string) (free, total int64, err error) {
+	st, err := statfs(name)
+	return int64(st.Ffree), int64(st.Files), err
+}
+
 // ReadOnly implements ReadOnlyTeller.
 func (osFS) ReadOnly(name string) (bool, error) {
 	st, err := statfs(name)

@@ -274,6 +274,15 @@ func (d *dirFS) Space(name string) (free, total int64, err error) {
 	return free, total, nil
 }
 
+func (d *dirFS) Inodes(name string) (free, total int64, err error) {
+	rel, ok := d.below(name)
+	if !ok {
+		return osFS{}.Inodes(name)
+	}
+	st, err := d.statfs(name, rel)
+	return int64(st.Ffree), int64(st.Files), err
+}
+
 func (d *dirFS) ReadOnly(name string) (bool, error) {
 	rel, ok := d.below(name)
 	if !ok {

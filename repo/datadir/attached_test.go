@@ -406,6 +406,7 @@ func TestDetachedDataDirectory(t *testing.T) {
 		"names":         func() error { _, err := s.Names(); return err },
 		"destroy":       func() error { return s.Destroy(ctx, "r") },
 		"space":         func() error { _, _, err := s.Space(); return err },
+		"inodes":        func() error { _, _, err := s.Inodes(); return err },
 		"attached":      s.Attached,
 		"refresh":       s.Refresh,
 		"attach":        s.Attach,

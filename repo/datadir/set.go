@@ -403,6 +403,14 @@ func (s *Set) Space() (free, total int64, err error) {
 	return s.o.FS.Space(s.o.Dir)
 }
 
+// Inodes returns how many inodes are free in the file system below, and how many it has; total is 0 where it does not count them.
+func (s *Set) Inodes() (free, total int64, err error) {
+	if err := s.look(false); err != nil {
+		return 0, 0, err // as for Space
+	}
+	return s.o.FS.Inodes(s.o.Dir)
+}
+
 // Close closes all repositories; file systems do not wait for each other. Running requests fail with repo.ErrBusy. It does not wait longer
 // than Options.Patience: what was acknowledged is durable, and the next start does what is left. The removal of destroyed repositories may
 // continue for 10 s, and is continued at the next start.

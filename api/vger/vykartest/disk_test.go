@@ -347,6 +347,8 @@ func (d *disk) Space(string) (free, total int64, err error) {
 	return max(d.capacity-d.usedLocked(), 0), d.capacity, nil
 }
 
+func (d *disk) Inodes(string) (free, total int64, err error) { return 0, 0, nil }
+
 // information is that of an entry.
 type information struct {
 	name string

@@ -403,6 +403,15 @@ func (l *Lossy) Space(name string) (free, total int64, err error) {
 	return l.inner.Space(name)
 }
 
+func (l *Lossy) Inodes(name string) (free, total int64, err error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.crashed {
+		return 0, 0, ErrCrashed
+	}
+	return l.inner.Inodes(name)
+}
+
 // alive is a call that changes nothing.
 func alive[T any](l *Lossy, call func() (T, error)) (T, error) {
 	l.mu.Lock()
