@@ -10,8 +10,8 @@ import (
 	"testing"
 )
 
-// TestTrashOfBorg: who adds and deletes again and again meets the bound of the trash, learns what helps, and goes on when the trash is empty.
-// Until then nothing but adding is refused.
+// TestTrashOfBorg: who adds and deletes again and again meets the bound of the trash, learns what helps, and goes on when
+// the trash is empty. Until then nothing but adding is refused.
 func TestTrashOfBorg(t *testing.T) {
 	t.Parallel()
 	const mib = 1 << 20

@@ -6,14 +6,15 @@ import (
 	"errors"
 )
 
-// Charges are what items and directories cost the index, whatever their sizes: 1 for each, and 1 more for each ChargeSize bytes of its row key. An
-// exempt item costs nothing here. A limit of bytes does not count them, as clients are told the sum of the sizes; they have one of their own.
+// Charges are what items and directories cost the index, whatever their sizes: 1 for each, and 1 more for each ChargeSize
+// bytes of its row key. An exempt item costs nothing here. A limit of bytes does not count them, as clients are told the
+// sum of the sizes; they have one of their own.
 
 // ChargeSize is about how many bytes a charge stands for.
 const ChargeSize = 512
 
-// chargesRow is the row of the charges, among the counters. Where it is missing, in a file of an older format and its log, the charges are
-// counted when the index is opened; the first commit then stores them.
+// chargesRow is the row of the charges, among the counters. Where it is missing, in a file of an older format and its log,
+// the charges are counted when the index is opened; the first commit then stores them.
 var chargesRow = []byte{0x02}
 
 const chargesV1 = 1
@@ -68,8 +69,9 @@ func (t *tx) setDir(row, created []byte) error {
 	return t.charge(row, +1)
 }
 
-// admitCharges holds what a mutation has added against its limit, 0: there is none. A group that adds nothing is admitted. beyond is for what completes
-// an operation or takes a lock: it is admitted too, unless it makes directories below others, of which there would be no end.
+// admitCharges holds what a mutation has added against its limit, 0: there is none. A group that adds nothing is admitted.
+// beyond is for what completes an operation or takes a lock: it is admitted too, unless it makes directories below others,
+// of which there would be no end.
 func (t *tx) admitCharges(limit int64, beyond bool) error {
 	if limit == 0 || t.charges <= limit || t.charges <= t.beganCharges || beyond && !t.nested {
 		return nil
@@ -85,7 +87,8 @@ func (t *tx) admitPutCharges(m *Put, mark int64) error {
 	return t.admitCharges(m.MaxCharges, m.Exempt)
 }
 
-// admitClass is admitCharges for an item of a class. Beyond the limit, its items together may cost as much as CommitBound allows them bytes.
+// admitClass is admitCharges for an item of a class. Beyond the limit, its items together may cost as much as CommitBound
+// allows them bytes.
 func (t *tx) admitClass(limit int64, class *CommitClass, mark int64) error {
 	err := t.admitCharges(limit, true)
 	if err != nil || !errors.Is(t.admitCharges(limit, false), ErrCharges) {
@@ -129,6 +132,6 @@ func (x *Index) loadCharges(v *view) (err error) {
 	return err
 }
 
-// Charges are what items and directories cost, see ChargeSize, as of the last commit; 0 for an index that is opened for reading only and has not
-// counted them yet. It takes no lock.
+// Charges are what items and directories cost, see ChargeSize, as of the last commit; 0 for an index that is opened for
+// reading only and has not counted them yet. It takes no lock.
 func (x *Index) Charges() int64 { return x.charges.Load() }

@@ -115,8 +115,9 @@
 //
 //	counters  0x02                -> charges record: what items and directories cost (charges.go); missing until the first commit
 //
-// A file of an older format is upgraded to format 4 when it is opened for writing, in one transaction: the new buckets, empty, the new
-// format number, the sequences that bbolt kept, and for one of format 1 the number of damaged items in the counters.
+// A file of an older format is upgraded to format 4 when it is opened for writing, in one transaction: the new buckets,
+// empty, the new format number, the sequences that bbolt kept, and for one of format 1 the number of damaged items in the
+// counters.
 //
 // # Records
 //

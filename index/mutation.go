@@ -27,8 +27,9 @@ type Put struct {
 	// exceed it, unless the group has taken away at least what it added until then:
 	// an overwrite that makes an item no larger is not refused. Negative: no limit.
 	Limit int64
-	// MaxCharges refuses with ErrCharges, which is an ErrQuota, when there would be more charges (see ChargeSize) and the group has added some. 0:
-	// any number; negative: no more. Exempt items, and those of Commit up to CommitBound, are not refused, unless they need new directories below others.
+	// MaxCharges refuses with ErrCharges, which is an ErrQuota, when there would be more charges (see ChargeSize) and the
+	// group has added some. 0: any number; negative: no more. Exempt items, and those of Commit up to CommitBound, are not
+	// refused, unless they need new directories below others.
 	MaxCharges int64
 	// Commit, if not nil, is the class that the item belongs to: its items are admitted beyond Limit up to CommitBound.
 	// A Put that leaves usage within Limit raises the mark of the class to what its items then hold. Where there
@@ -89,9 +90,9 @@ type Move struct {
 	Cause      *Cause
 }
 
-// TrashBound is what the trash may hold with the item that a mutation adds to it. Beyond that the mutation is ErrTrash, which is an
-// ErrQuota, or with Spare it is carried out, and the item expires at once if it was stored at Spare or later. It does not apply to an item that
-// expires at once anyway.
+// TrashBound is what the trash may hold with the item that a mutation adds to it. Beyond that the mutation is ErrTrash,
+// which is an ErrQuota, or with Spare it is carried out, and the item expires at once if it was stored at Spare or later.
+// It does not apply to an item that expires at once anyway.
 type TrashBound struct {
 	Bytes int64
 	Items int64     // 0: any number

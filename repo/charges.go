@@ -2,12 +2,13 @@ package repo
 
 import "packhouse/index"
 
-// Items and directories cost something whatever their sizes: rows of the index, and large ones a file. So that a client cannot fill the disk with
-// empty ones, there may be one for each index.ChargeSize bytes of the quota, and freeCharges more; likewise of items in the trash. What
-// clients are told of the quota is the sum of the sizes, and what that admits is not less because of this: only for items that are smaller
-// on average than index.ChargeSize this limit is reached first.
+// Items and directories cost something whatever their sizes: rows of the index, and large ones a file. So that a client
+// cannot fill the disk with empty ones, there may be one for each index.ChargeSize bytes of the quota, and freeCharges
+// more; likewise of items in the trash. What clients are told of the quota is the sum of the sizes, and what that admits is
+// not less because of this: only for items that are smaller on average than index.ChargeSize this limit is reached first.
 
-// freeCharges is how many items and directories there may be whatever the quota: clients make some hundred directories in an empty repository.
+// freeCharges is how many items and directories there may be whatever the quota: clients make some hundred directories in
+// an empty repository.
 const freeCharges = 2048
 
 // chargesFor is how many there may be with a limit of so many bytes; 0: any number, as there is no limit.
@@ -31,8 +32,8 @@ func (a *Access) maxCharges() int64 {
 	return -1
 }
 
-// admitCharge refuses one more, before its body is read. The index tests it again. Before it refuses because of the trash, what may go
-// of that gives way.
+// admitCharge refuses one more, before its body is read. The index tests it again. Before it refuses because of the trash,
+// what may go of that gives way.
 func (a *Access) admitCharge() error {
 	for {
 		most, charges := a.maxCharges(), a.r.index.Charges()+1

@@ -10,8 +10,9 @@ import (
 	"packhouse/repo"
 )
 
-// As many empty items and directories as the quota pays for, and no more: whoever fills a repository with them cannot take the disk's
-// inodes and the space of its index. It can still be locked and emptied, and clients can complete what they have begun.
+// As many empty items and directories as the quota pays for, and no more: whoever fills a repository with them cannot take
+// the disk's inodes and the space of its index. It can still be locked and emptied, and clients can complete what they have
+// begun.
 func TestEmptyItemsHaveALimit(t *testing.T) {
 	const most = 2048 + 10
 	a, _ := newTrash(t, "vger", 10*512, 0)

@@ -63,8 +63,8 @@ func (e *QuotaError) Error() string {
 }
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
-// TrashError is an ErrQuota: what a request would add, or would put into the trash, is refused because of what the trash holds. Its figures
-// are bytes, or items.
+// TrashError is an ErrQuota: what a request would add, or would put into the trash, is refused because of what the trash
+// holds. Its figures are bytes, or items.
 type TrashError struct {
 	Items bool  // the figures are items
 	Trash int64 // in the trash now

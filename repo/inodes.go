@@ -1,7 +1,8 @@
 package repo
 
-// A file system has a number of inodes (ext4: one for each 16 KiB), and is as full without one as without space. So inodes have a reserve like
-// bytes, which uploads leave, plans a quarter of it, and completing items an eighth. Small items lie in the log and need none.
+// A file system has a number of inodes (ext4: one for each 16 KiB), and is as full without one as without space. So inodes
+// have a reserve like bytes, which uploads leave, plans a quarter of it, and completing items an eighth. Small items lie in
+// the log and need none.
 
 const (
 	// inodeBytes is for how many bytes of Settings.Reserve an inode is reserved.
@@ -18,7 +19,8 @@ type inodeReservation struct {
 	n int64 // guarded by diskLedger.mu
 }
 
-// reserveInodes reserves those of the upload's file, if it gets one, or refuses with a *SpaceError. Locks and sessions are not refused.
+// reserveInodes reserves those of the upload's file, if it gets one, or refuses with a *SpaceError. Locks and sessions are
+// not refused.
 func (u *Upload) reserveInodes() (err error) {
 	if u.exempt || u.o.Reservation == nil && u.a.r.small > 0 && u.o.Size >= 0 && u.o.Size <= u.a.r.small {
 		return nil
@@ -38,7 +40,8 @@ func (u *Upload) reserveInodes() (err error) {
 	return nil
 }
 
-// try reserves the inodes of a blob if one of so many parts of the reserve stays free beside them; else it says how many are short.
+// try reserves the inodes of a blob if one of so many parts of the reserve stays free beside them; else it says how many
+// are short.
 func (res *inodeReservation) try(part int64) (short int64, err error) {
 	r, l := res.r, res.r.disk
 	l.mu.Lock()

@@ -54,7 +54,8 @@ func (r *Repository) setLimit(ctx context.Context, meta string, limit *int64) er
 	return r.translate(r.useLimits())
 }
 
-// SetQuota stores a limit in the repository, in bytes; negative means none. It is durable when it returns, and applies from then on.
+// SetQuota stores a limit in the repository, in bytes; negative means none. It is durable when it returns, and applies from
+// then on.
 func (r *Repository) SetQuota(ctx context.Context, limit int64) error {
 	return r.setLimit(ctx, metaQuota, &limit)
 }

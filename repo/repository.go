@@ -37,8 +37,8 @@ const DefaultReserve = 64 << 20
 // Settings are the settings of one repository that an administrator chooses.
 type Settings struct {
 	Quota int64 // bytes; negative: no limit
-	// TrashQuota is how many bytes the trash may hold where clients add to it, or to the repository; negative: no limit, 0: as many as the
-	// quota, and no limit where there is none.
+	// TrashQuota is how many bytes the trash may hold where clients add to it, or to the repository; negative: no limit, 0:
+	// as many as the quota, and no limit where there is none.
 	TrashQuota int64
 	Grace      time.Duration // how long removed items can be restored; 0: not at all
 	Reserve    int64         // bytes of disk that uploads leave free for deleting and compacting

@@ -218,9 +218,9 @@ func (r *Repository) EmptyTrash(ctx context.Context, before time.Time) (Emptied,
 	return emptied, r.translate(err)
 }
 
-// empty removes for good those items of the trash of which goes says so, in the order in which they expire, until that is as much as want;
-// with a time only such as expire before it. It adds to emptied what was removed, and returns whether it came to the end. ctx is checked
-// after every thousand items.
+// empty removes for good those items of the trash of which goes says so, in the order in which they expire, until that is
+// as much as want; with a time only such as expire before it. It adds to emptied what was removed, and returns whether it
+// came to the end. ctx is checked after every thousand items.
 func (r *Repository) empty(ctx context.Context, want Emptied, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied) (ended bool, err error) {
 	for after := ""; !emptied.reaches(want); {
 		if err := ctx.Err(); err != nil {
@@ -236,7 +236,8 @@ func (r *Repository) empty(ctx context.Context, want Emptied, expire time.Time, 
 // emptyPage is how many rows emptySome looks at: until then nothing can be restored.
 const emptyPage = 16 * reclaimBatch
 
-// emptySome is empty for up to reclaimBatch of the rows behind the one with the ID after; last is the ID to go on with, "" at the end.
+// emptySome is empty for up to reclaimBatch of the rows behind the one with the ID after; last is the ID to go on with, ""
+// at the end.
 func (r *Repository) emptySome(
 	ctx context.Context, after string, want Emptied, expire time.Time, goes func(*index.Removed) bool, emptied *Emptied,
 ) (last string, err error) {

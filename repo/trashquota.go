@@ -8,7 +8,8 @@ import (
 	"packhouse/index"
 )
 
-// The trash has a bound of its own (Settings.TrashQuota), so that a client cannot fill the disk with what it overwrites and removes.
+// The trash has a bound of its own (Settings.TrashQuota), so that a client cannot fill the disk with what it overwrites and
+// removes.
 //
 //   - An overwrite is refused if the trash would then hold more.
 //   - What the trash holds beyond its bound counts against the quota, so that nothing can be added and removed again without end.
@@ -18,7 +19,8 @@ import (
 //
 // Before anything is refused, and after removals, what may go gives way (shrinkTrash).
 
-// protectedTime is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its grace time is shorter.
+// protectedTime is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its
+// grace time is shorter.
 const protectedTime = 48 * time.Hour
 
 // shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
@@ -64,8 +66,8 @@ func (a *Access) beyondTrash() (beyond, held Emptied) {
 	return beyond, held
 }
 
-// admitReplaced refuses with a *TrashError what would put an item into the trash that has no space for it. The index tests it once more
-// when it is known which item that is; see trashBound.
+// admitReplaced refuses with a *TrashError what would put an item into the trash that has no space for it. The index tests
+// it once more when it is known which item that is; see trashBound.
 func (a *Access) admitReplaced(item *index.Item) error {
 	if item == nil || item.Flags&index.FlagExempt != 0 {
 		return nil
@@ -110,10 +112,13 @@ func (r *Repository) trimTrash() {
 	}
 }
 
-// shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then versions that later ones of
-// the same day have superseded, and then the oldest of what was removed before protectedTime. It returns whether anything went. It does not
-// depend on a request, as others wait for the same.
+// shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then
+// versions that later ones of the same day have superseded, and then the oldest of what was removed before protectedTime.
+// It returns whether anything went. It does not depend on a request, as others wait for the same.
 func (r *Repository) shrinkTrash(want Emptied) bool {
+	if r.Available() != nil {
+		return false // what is rolled back comes from the trash
+	}
 	s := &r.trashSpace
 	s.mu.Lock()
 	defer s.mu.Unlock()

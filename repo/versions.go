@@ -9,11 +9,12 @@ import (
 	"packhouse/index"
 )
 
-// Some keys are overwritten with each backup, as the index of V'Ger, of hundreds of megabytes. Of what was removed under a key longer ago
-// than protectedTime, only the last version of each day (UTC) stays: else the trash of an honest client would be full within weeks.
+// Some keys are overwritten with each backup, as the index of V'Ger, of hundreds of megabytes. Of what was removed under a
+// key longer ago than protectedTime, only the last version of each day (UTC) stays: else the trash of an honest client
+// would be full within weeks.
 
-// thinRows is how many keys are remembered while the trash is looked through. If it has more rows, it is looked through in parts, by a
-// hash of the key.
+// thinRows is how many keys are remembered while the trash is looked through. If it has more rows, it is looked through in
+// parts, by a hash of the key.
 const thinRows = 64 << 10
 
 // thinParts is in how many parts the trash is looked through.
@@ -24,8 +25,8 @@ func (r *Repository) thinParts() int {
 // superseded is a row of the trash, and the key that it should have.
 type superseded struct{ id, key string }
 
-// thinVersions removes versions of keys that a later one of the same day has superseded, of one part of the keys. It adds to emptied what
-// was removed.
+// thinVersions removes versions of keys that a later one of the same day has superseded, of one part of the keys. It adds
+// to emptied what was removed.
 func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied *Emptied) error {
 	seed := r.thinSeed
 	protected := r.env.Now().Add(-protectedTime)
@@ -38,8 +39,8 @@ func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied 
 		}
 		var rows []superseded
 		looked := 0
-		// The rows lie in the order in which they expire, and so, unless the grace time was changed, in that in which they were removed. Where they
-		// do not, too many stay.
+		// The rows lie in the order in which they expire, and so, unless the grace time was changed, in that in which they
+		// were removed. Where they do not, too many stay.
 		err := r.index.TrashAfter(after, time.Time{}, func(row index.Removed) error {
 			after = row.ID
 			hash := maphash.String(seed, row.Key)

@@ -11,8 +11,9 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// TestVersionsOfAMonth: a client that only adds, in a repository whose trash has space for that and no more, overwrites its index six times a day for two months. It is never refused, and can have back
-// every version of the last two days, and one of each day of the month before.
+// TestVersionsOfAMonth: a client that only adds, in a repository whose trash has space for that and no more, overwrites its
+// index six times a day for two months. It is never refused, and can have back every version of the last two days, and one
+// of each day of the month before.
 func TestVersionsOfAMonth(t *testing.T) {
 	for _, dialect := range []string{"vger", "test"} {
 		const size, perDay = 100, 6

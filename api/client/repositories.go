@@ -29,7 +29,8 @@ func (c *Client) Repository(ctx context.Context, name string) (r Repository, tex
 	return r, text, err
 }
 
-// SetQuota sets limits of a repository in bytes, "quota" and "trash_quota". nil: no limit; "default": the limit of the configuration.
+// SetQuota sets limits of a repository in bytes, "quota" and "trash_quota". nil: no limit; "default": the limit of the
+// configuration.
 func (c *Client) SetQuota(ctx context.Context, name string, limits map[string]any) (r Repository, text json.RawMessage, err error) {
 	text, err = c.Request(ctx, http.MethodPut, Path(name, "quota"), limits, &r)
 	return r, text, err

@@ -35,8 +35,8 @@ type FS interface {
 	SyncDir(name string) error
 	// Space returns the bytes an unprivileged user may still write, and the size of the file system.
 	Space(name string) (free, total int64, err error)
-	// Inodes returns how many files and directories may still be made, and how many there can be. total is 0 where the file system has no such
-	// number, as btrfs.
+	// Inodes returns how many files and directories may still be made, and how many there can be. total is 0 where the file
+	// system has no such number, as btrfs.
 	Inodes(name string) (free, total int64, err error)
 }
 
