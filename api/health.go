@@ -21,7 +21,7 @@ type health struct {
 	// DiskFreeWithKept adds what repositories in use keep after compactions: that goes before anything is refused for
 	// want of space.
 	DiskFreeWithKept int64    `json:"disk_free_with_kept_bytes"`
-	DiskFreeInodes   *int64   `json:"disk_free_inodes,omitempty"` // where the file system has a number of them
+	DiskFreeInodes   *int64   `json:"disk_free_inodes"` // null: the file system has no number of them
 	Repos            int      `json:"repos"`
 	ProtocolVersion  int      `json:"protocol_version"`
 	Hashes           []string `json:"hashes"`
@@ -32,7 +32,7 @@ type health struct {
 	MissingItems     int64    `json:"missing_items"`   // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
 	Detached         bool     `json:"detached"`        // the data directory is missing or not the one that was opened: every request is refused
-	Short            []string `json:"short,omitempty"` // for what clients were refused within the last hour: "quota", "trash quota", "disk", "inodes"
+	Short            []string `json:"short"`           // for what clients were refused within the last hour: "quota", "trash quota", "disk", "inodes"
 	Reason           string   `json:"reason,omitempty"`
 }
 
@@ -53,7 +53,7 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	x.dialect, x.log.Operation = nil, "health"
 	h := health{
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
-		Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
+		Short: []string{}, Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
 	if err := s.o.Set.Attached(); err != nil {
 		h.Status, h.Detached, h.Repos = "degraded", true, 0
