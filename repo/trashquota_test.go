@@ -5,9 +5,12 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/repotest"
@@ -255,5 +258,71 @@ func TestTrashGivesWayToPlans(t *testing.T) {
 	}
 	if rows := trash(t, a.Repository()); len(rows) != 1 || rows[0].Key != "packs/p" || rows[0].Expires.Before(clock.Now()) {
 		t.Errorf("got %+v, want what the plan removed", rows)
+	}
+}
+
+// TestFullTrashSurvivesFailure: an overwrite for which old rows of the trash give way is interrupted at each call of the file system. The
+// item is the old or the new one, the new one if that was acknowledged, and what is protected is still there.
+func TestFullTrashSurvivesFailure(t *testing.T) {
+	now := time.Now()
+	settings := func(string) repo.Settings { return repo.Settings{Quota: 1000, TrashQuota: 100, Grace: 30 * day} }
+	at := func(dir string, small int64, fsys vfs.FS, now time.Time) (*datadir.Set, *repo.Access, error) {
+		o := datadir.Options{Dir: dir, Settings: settings}
+		o.FS, o.Small, o.Now = fsys, small, func() time.Time { return now }
+		s := datadir.Open(o)
+		r, err := s.Get(ctx, "r")
+		if err != nil {
+			return s, nil, err
+		}
+		return s, r.As(repo.Principal{}), nil
+	}
+	for _, mode := range modes {
+		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+			for n, hit := 1, true; hit; n++ {
+				t.Run(fmt.Sprintf("%s%s/%d", mode.name, when, n), func(t *testing.T) {
+					dir := newRepository(t)
+					for i, key := range []string{"old", "older", "protected"} {
+						s, a, err := at(dir, mode.small, vfs.OS(), now.Add(time.Duration(i-3)*25*time.Hour))
+						if err != nil {
+							t.Fatal(err)
+						}
+						mustPut(t, a, "x", body("x", 30))
+						mustPut(t, a, key, body("k", 30))
+						if err := a.Delete(ctx, key); err != nil {
+							t.Fatal(err)
+						}
+						if err := s.Close(); err != nil {
+							t.Fatal(err)
+						}
+					}
+					fsys := vfstest.NewFailing(vfs.OS())
+					s, a, err := at(dir, mode.small, fsys, now)
+					if err != nil {
+						t.Fatal(err)
+					}
+					fsys.FailAt(n, when, syscall.EIO)
+					_, err = put(a, "x", body("y", 30))
+					hit = fsys.Hit()
+					_ = s.Close() // what failed may show again
+					s, a, openErr := at(dir, mode.small, vfs.OS(), now)
+					if openErr != nil {
+						t.Fatal(openErr)
+					}
+					defer s.Close()
+					if got, getErr := get(a, "x"); getErr != nil || got != body("y", 30) && (err == nil || got != body("x", 30)) {
+						t.Errorf("x is %.5q, %v; acknowledged: %v", got, getErr, err == nil)
+					}
+					for _, row := range trash(t, a.Repository()) {
+						if row.Key == "protected" {
+							if _, err := a.Repository().Restore(ctx, row.ID, ""); err != nil {
+								t.Error(err)
+							}
+						}
+					}
+					wantContent(t, a, "protected", body("k", 30))
+					checkAll(t, s)
+				})
+			}
+		}
 	}
 }
