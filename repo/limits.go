@@ -36,6 +36,7 @@ func (r *Repository) useLimits() error {
 	own, err := r.ownLimits(r.configured)
 	if err == nil {
 		r.quota.setLimits(own.quota, own.trash)
+		r.kick() // the trash may hold too much now
 	}
 	return err
 }

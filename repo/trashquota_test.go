@@ -133,6 +133,26 @@ func TestRemovalsBeyondTheBound(t *testing.T) {
 	}
 }
 
+// A bound that is lowered holds for what is in the trash already, but for what is protected.
+func TestLoweredTrashQuota(t *testing.T) {
+	a, clock := newTrash(t, "test", -1, -1)
+	r := a.Repository()
+	for _, key := range []string{"old", "older", "protected"} {
+		mustPut(t, a, key, body("x", 10))
+		if err := a.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(25 * time.Hour)
+	}
+	if err := r.SetTrashQuota(ctx, 5); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "the old ones to go", func() bool { return r.Usage().TrashItems == 1 })
+	if rows := trash(t, r); len(rows) != 1 || rows[0].Key != "protected" {
+		t.Errorf("got %+v", rows)
+	}
+}
+
 // A quota that is nearly full because of the trash says so, and a restore takes from there what it adds.
 func TestTrashBeyondItsBoundCounts(t *testing.T) {
 	a, _ := newTrash(t, "test", 100, 10)
