@@ -183,3 +183,13 @@ func CheckStructure(path string) (problems []string, err error) {
 	}}
 	return problems, c.run()
 }
+
+// Mapping is the file as the last commit left it, in the memory mapping.
+func (x *Index) Mapping() []byte { return x.snapshots.current.data }
+
+// ForgetResident lets reads ask for each page anew.
+func (x *Index) ForgetResident() {
+	for i := range x.snapshots.current.resident.windows {
+		x.snapshots.current.resident.windows[i].Store(0)
+	}
+}

@@ -44,6 +44,7 @@ func (s *snapshots) acquire() (*view, error) {
 		return nil, s.err
 	}
 	s.current.readers++
+	s.current.resident.renew()
 	return s.current, nil
 }
 
@@ -191,6 +192,7 @@ func (x *Index) stateOf(tx *bolt.Tx) (s *state, err error) {
 // replaced tells that another version of the file was written over this one, older than the state: what it has at
 // the places of pages may be pages of another tree. A meta page that is not whole tells nothing of the others.
 func (s *state) replaced() error {
+	s.resident.load(0, 1)
 	pages := [2][]byte{s.data[pageHeader:][:metaSize], s.data[s.pageSize+pageHeader:][:metaSize]}
 	for _, page := range pages {
 		if byteOrder.Uint64(page[48:]) >= s.txid {

@@ -16,14 +16,16 @@ const maxHeight = 40
 // that a page that changes while the index is open leads to an error as well, never into a circle.
 type state struct {
 	committed
-	data []byte // the pages
+	data     []byte // the pages
+	resident *residence
 }
 
 // newState reads the root bucket, where the list of free pages ends, and the roots that the commit before, last, did not have.
 func newState(data []byte, m meta, last *committed) *state {
-	s := &state{committed: committed{meta: m, trees: make(map[string]*tree)}, data: data}
+	s := &state{committed: committed{meta: m, trees: make(map[string]*tree)}, data: data, resident: newResidence(data, m.pageSize)}
 	var err error
 	if m.freelist != noFreelist {
+		s.load(m.freelist)
 		if s.free, err = s.parseFreelist(data[m.freelist*uint64(m.pageSize):]); err != nil {
 			panic(err)
 		}
@@ -100,11 +102,20 @@ func (s *state) anyPage(id uint64, buckets bool) page {
 	if id < firstUsablePage || id >= s.end {
 		panic(damagedPage(id, "there are pages %d to %d", firstUsablePage, s.end))
 	}
+	s.load(id)
 	p, err := s.parse(s.data[id*uint64(s.pageSize):], id, buckets)
 	if err != nil {
 		panic(err)
 	}
 	return p
+}
+
+// load brings a page into memory, with those that belong to it as it says.
+func (s *state) load(id uint64) {
+	s.resident.load(id, id)
+	if overflow := uint64(byteOrder.Uint32(s.data[id*uint64(s.pageSize)+12:])); overflow > 0 && overflow < s.end-id {
+		s.resident.load(id, id+overflow)
+	}
 }
 
 // A tree is the rows of one bucket, in the order of their keys. It is safe for concurrent use.
