@@ -210,9 +210,14 @@ func (s *Set) eachRemoved(fn func(dir string, removed Removed) error) error {
 		if layout.IgnoreMissing(err) != nil {
 			return fmt.Errorf("list removed repositories: %w", err)
 		}
-		for _, entry := range entries {
-			if CheckName(entry.Name()) == nil {
-				dirs = append(dirs, filepath.Join(s.o.Dir, entry.Name()))
+		names, own, on := s.namesOf(entries)
+		answered := answers(&s.removing, silentAfter, own, names, on, func(name string) bool {
+			_, err := s.o.FS.Stat(filepath.Join(s.dir(name), layout.RemovedDir))
+			return !errors.Is(err, fs.ErrNotExist)
+		})
+		for _, name := range names {
+			if answered[name] { // of a disk that does not answer none can be restored now
+				dirs = append(dirs, s.dir(name))
 			}
 		}
 	}

@@ -67,8 +67,8 @@ type Set struct {
 	unusable unusable
 	attached attachment
 
-	naming, refreshing, displacing, asking, opening, telling, missing looks                           // one for each kind of look at several repositories
-	silent                                                            atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
+	naming, refreshing, displacing, asking, opening, telling, missing, removing looks                           // one for each kind of look at several repositories
+	silent                                                                      atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
 
 	mu      sync.RWMutex                       // held for a look at the maps only
 	open    map[string]*repo.Repository        // guarded by mu
@@ -343,17 +343,8 @@ func (s *Set) Names() ([]string, error) {
 	if err != nil {
 		return nil, fmt.Errorf("list repositories: %w", err)
 	}
-	var all, names []string
-	for _, entry := range entries {
-		if CheckName(entry.Name()) == nil {
-			all = append(all, entry.Name())
-		}
-	}
-	own, places := fileSystemsOf(s.o.Dir, entries)
-	on := func(name string) string { return places[name] }
-	if s.o.FileSystem != nil {
-		own, on = s.ownFileSystem(), s.FileSystem
-	}
+	all, own, on := s.namesOf(entries)
+	var names []string
 	found := answers(&s.naming, silentAfter, own, all, on, func(name string) error {
 		if due {
 			s.expireIn(s.dir(name))
@@ -374,6 +365,20 @@ func (s *Set) Names() ([]string, error) {
 	}
 	sort.Strings(names)
 	return names, nil
+}
+
+// namesOf are the entries of the data directory that can be repositories, its file system, and theirs.
+func (s *Set) namesOf(entries []fs.DirEntry) (names []string, own string, on func(name string) string) {
+	for _, entry := range entries {
+		if CheckName(entry.Name()) == nil {
+			names = append(names, entry.Name())
+		}
+	}
+	if s.o.FileSystem != nil {
+		return names, s.ownFileSystem(), s.FileSystem
+	}
+	own, places := fileSystemsOf(s.o.Dir, entries)
+	return names, own, func(name string) string { return places[name] }
 }
 
 // Opened returns the repositories in use now, by name.

@@ -86,6 +86,11 @@ func TestOthersDoNotWaitForADisk(t *testing.T) {
 			t.Errorf("got %q, %v", names, err)
 		}
 	})
+	within(t, "the list of removed repositories", func() {
+		if _, err := s.set.Removed(); err != nil {
+			t.Error(err)
+		}
+	})
 	within(t, "a look at all", func() {
 		if err := s.set.Refresh(); err != nil {
 			t.Error(err)
