@@ -187,6 +187,9 @@ func TestDirectoriesGiveWay(t *testing.T) {
 		t.Errorf("vacant: %v", err)
 	}
 	apply(t, x, put("b", 1))
+	if err := x.Vacant("b/c/d"); !errors.Is(err, index.ErrNotDir) {
+		t.Errorf("vacant below an item: got %v, want ErrNotDir", err)
+	}
 	apply(t, x, index.PurgeTrash{IDs: []string{apply(t, x, index.Delete{Key: "b"})[0].TrashID}})
 	equal(t, "after it was deleted", everything(t, x), before)
 }

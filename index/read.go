@@ -52,14 +52,20 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 	return entry, nil
 }
 
-// Vacant returns nil if an item can be stored at key as far as directories go: there is none, or one that gives way to it.
-// Otherwise ErrIsDir.
+// Vacant returns nil if an item can be stored at key as far as names go, over an item there or not. ErrIsDir: there is a directory that
+// does not give way to it; ErrNotDir: an item is at a parent.
 func (x *Index) Vacant(key string) error {
 	if err := checkKey(key); err != nil {
 		return err
 	}
 	return x.view(func(b *view) error {
-		_, err := emptyDirs(b.Bucket(bucketItems), key)
+		items := b.Bucket(bucketItems)
+		for above := parentOf(key); above != ""; above = parentOf(above) {
+			if items.Get(rowKey(above)) != nil {
+				return ErrNotDir
+			}
+		}
+		_, err := emptyDirs(items, key)
 		return err
 	})
 }

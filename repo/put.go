@@ -33,8 +33,8 @@ type PutRequest struct {
 	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
-// Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there. It is asked before bytes are
-// read for that.
+// Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there, and ErrNotDir if a parent is an
+// item. It is asked before bytes are read for that.
 func (a *Access) Vacant(key string) error { return a.r.translate(a.at(key).r.index.Vacant(key)) }
 
 // Put stores the body under the key, and replaces an item there, or a directory without items. When it returns nil the bytes,

@@ -1,10 +1,10 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"math"
-	"path"
 	"time"
 
 	"packhouse/blobstore"
@@ -326,15 +326,10 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	res.trash = nil                                      // what it takes from there it adds here
 	if err := res.grow(restored.Counted()); err != nil { // beside what uploads under way may yet need
 		// Where something is under the key, that is what keeps it from coming back.
-		switch entry, getErr := r.index.Get(key); {
-		case getErr == nil && entry.Dir && r.index.Vacant(key) != nil:
-			return index.Item{}, ErrIsDir
-		case getErr == nil && !entry.Dir:
+		if entry, getErr := r.index.Get(key); getErr == nil && !entry.Dir {
 			return index.Item{}, ErrExists
-		case r.belowItem(key):
-			return index.Item{}, ErrNotDir
 		}
-		return index.Item{}, err
+		return index.Item{}, cmp.Or(r.translate(r.index.Vacant(key)), err)
 	}
 	defer res.release()
 	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: r.env.Now(), Cause: r.ownCause()})
@@ -351,16 +346,6 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	counted := results[0].Moved.Counted()
 	res.commit(counted, r.commit.counts(key, counted))
 	return *results[0].Moved, nil
-}
-
-// belowItem tells whether an item stands where a key needs a directory.
-func (r *Repository) belowItem(key string) bool {
-	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
-		if entry, err := r.index.Get(dir); err == nil {
-			return !entry.Dir
-		}
-	}
-	return false
 }
 
 // restorable wants the bytes of a row to be there: they are unlinked before it goes, and a crash in between, with

@@ -122,6 +122,8 @@ func (p *stdioProcess) absence() *stdio.Absence {
 		a.Foreign = foreign.Found
 		info, err := os.Lstat(filepath.Join(p.dir, "config"))
 		a.Config = err == nil && info.Mode().IsRegular()
+	} else if _, err := os.Lstat(filepath.Join(p.dir, layout.RemovedDir)); err == nil {
+		a.Directory = false // to clients a repository that was destroyed is gone, also where it can be restored
 	}
 	return a
 }

@@ -226,6 +226,9 @@ func TestStdioWithoutRepository(t *testing.T) {
 		{"empty, for the client of an open repository", func(dir string) error { return os.Mkdir(dir, 0o700) }, []ask{
 			{"GET", "/packs/x", 410}, {"HEAD", "/packs/x", 410}, {"GET", "/packs/", 410}, {"DELETE", "/locks/l", 410},
 		}},
+		{"destroyed, but kept", func(dir string) error { return os.MkdirAll(filepath.Join(dir, layout.RemovedDir, "x"), 0o700) }, []ask{
+			{"GET", "/config/config", 410}, {"GET", "/packs/", 410},
+		}},
 		{"foreign", func(dir string) error { return os.MkdirAll(filepath.Join(dir, "stuff"), 0o700) }, []ask{
 			{"GET", "/config/config", 404}, {"HEAD", "/config", 404}, {"GET", "/stuff/", 404}, {"POST", "/packs/x", 409}, {"POST", "/?cmd=create", 409},
 			{"POST", "/?%63md=create", 409}, {"DELETE", "/?cmd=destroy", 409}, {"GET", "/stuff/x", 409},
