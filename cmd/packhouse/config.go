@@ -24,7 +24,7 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 		Use:   "check FILE",
 		Short: "Check whether a configuration file is valid",
 		Long: `Reads a configuration file as serve does. Each error is printed on one line with the name of the file,
-the line number and what is expected. If the data directory exists, its identity is printed, for the key
+the line number and what is expected. For users who may do everything it suggests a role. If the data directory exists, its identity is printed, for the key
 data_id; if the file has a data_id that differs, this is reported as an error.
 
   packhouse config check /etc/packhouse.toml`,
@@ -36,6 +36,9 @@ data_id; if the file has a data_id that differs, this is reported as an error.
 			}
 			for _, warning := range c.Warnings {
 				fmt.Fprintf(s.out, "%s: warning: %s\n", args[0], warning)
+			}
+			for _, hint := range c.Hints() {
+				fmt.Fprintf(s.out, "%s: hint: %s\n", args[0], hint)
 			}
 			lines, err := describeDataDir(&c)
 			for _, line := range lines {

@@ -219,8 +219,8 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
   packhouse repo create laptop --dialect borgstore`,
 		Args: exactly(1, "a NAME"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dialect != "borgstore" && dialect != "vger" {
-				return usage("--dialect must be borgstore (for borg) or vger (for V'Ger and vykar)")
+			if !knownDialect(dialect) {
+				return errDialect
 			}
 			if err := datadir.CheckName(args[0]); err != nil {
 				return usage("%w", err)

@@ -238,6 +238,8 @@ func TestCommandLineErrors(t *testing.T) {
 	if err := os.WriteFile(bad, []byte("[server]\nlissen = 'x'\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
+	user := filepath.Join(dir, "user.toml")
+	write(t, user, "[[user]]\nname = 'u'\npassword_hash = '$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe'\n")
 	good := filepath.Join(dir, "good.toml")
 	if err := os.WriteFile(good, []byte("[server]\nrate_limit_rps = 3\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -287,6 +289,7 @@ func TestCommandLineErrors(t *testing.T) {
 		{[]string{"serve", "-d", filepath.Join(dir, "d"), "-l", "192.0.2.1:1"}, 1, "listen on 192.0.2.1:1"},
 		{[]string{"config", "check", bad}, 1, `bad.toml:2: unknown key "lissen"`},
 		{[]string{"config", "check", good}, 0, "good.toml: warning: rate_limit_rps has no effect"},
+		{[]string{"config", "check", user}, 0, `user.toml: hint: user "u" may do everything, also delete backups; role = "backup" is enough`},
 		{[]string{"config", "check"}, 2, "needs a FILE"},
 		{[]string{"job", "show", "x", "-d", dir}, 2, "--repo NAME is missing"},
 		{[]string{"compact", "--plan", "x", "-d", dir}, 2, "--repo NAME is missing"},

@@ -42,6 +42,7 @@ type restFlags struct {
 
 	rest        bool // serve only, like the rest
 	appendOnly  bool
+	role        string
 	restriction stdio.Restriction
 }
 
@@ -81,6 +82,7 @@ Exit codes: 0 end of input or stopped by a signal, 1 invalid option value or an 
 func (f *restFlags) addServe(flags *pflag.FlagSet) {
 	flags.BoolVar(&f.rest, "rest", false, "serve one repository on stdin and stdout; borg starts this over ssh")
 	flags.StringVar(&f.backend, "backend", "", "with --rest: directory of the repository, FILE:`path`")
+	flags.StringVar(&f.role, "role", "", "with --rest: `role` of the client; packhouse role list shows them")
 	flags.StringArrayVar(&f.restriction.Paths, "restrict-to-path", nil, "with --rest: only repositories at or below `path`; may be repeated")
 	flags.StringArrayVar(&f.restriction.Repositories, "restrict-to-repository", nil, "with --rest: only the repository at `path`; may be repeated")
 	for _, name := range borgSwitches {
@@ -104,6 +106,8 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 	switch {
 	case flags.Changed("backend"):
 		return usage("--backend can only be used with --rest; without --rest use --data-dir")
+	case flags.Changed("role"):
+		return usage("--role can only be used with --rest; without --rest roles belong to users and tokens")
 	case f.restriction.Restricted():
 		return usage("--restrict-to-path and --restrict-to-repository can only be used with --rest; without --rest use --data-dir")
 	}
@@ -136,6 +140,13 @@ func (f *restFlags) parse() (parsed, error) {
 	}
 	if p.permissions, err = config.ParsePermissions(f.permissions); err != nil {
 		return p, fmt.Errorf("--permissions: %w", err)
+	}
+	if f.role != "" {
+		role, err := config.ParseRole(f.role)
+		if err != nil {
+			return p, fmt.Errorf("--role: %w", err)
+		}
+		p.permissions = policy.Intersect(p.permissions, role.Permissions(borgstore.Name))
 	}
 	if f.appendOnly {
 		p.permissions = policy.Intersect(p.permissions, policy.AppendOnly(borgstore.Name))

@@ -54,7 +54,7 @@ On SIGHUP the server reads the configuration again. On SIGINT or SIGTERM it fini
 requests and stops; on a second signal it stops immediately. Exit code 0: stopped by a signal.
 
 With --rest it serves one repository on stdin and stdout, which is what borg uses over ssh;
---permissions, --append-only and --quota then apply to this client:
+--role, --permissions, --append-only and --quota then apply to this client:
 
   packhouse serve --rest --backend FILE:/srv/backup/laptop`,
 		Args: exactly(0, ""),
@@ -267,11 +267,11 @@ func (sv *service) policy(name string) config.Policy { return sv.current.Load().
 // authorize keeps users out of repositories that are not theirs, and from what the configuration does not grant them any
 // more: it is replaced a moment before the users are, or without them when the token cannot be read; and their queued
 // jobs have the permissions of when they were submitted.
-func (sv *service) authorize(repository string, p repo.Principal) repo.Principal {
+func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.Principal {
 	if p.Name == config.TokenName {
 		return p
 	}
-	if now := sv.current.Load().Grants(p.Name, repository); now != p.Permissions {
+	if now := sv.current.Load().Grants(p.Name, repository, dialect); now != p.Permissions {
 		p.Permissions = policy.Intersect(p.Permissions, now)
 	}
 	return p

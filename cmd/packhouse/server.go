@@ -29,7 +29,7 @@ type serverOptions struct {
 	Policy func(name string) config.Policy // of a repository; a single one has the name ""
 	Auth   *api.Auth
 	// Authorize narrows a principal that came with credentials, before the policy; nil: as it is.
-	Authorize func(repository string, p repo.Principal) repo.Principal
+	Authorize func(repository, dialect string, p repo.Principal) repo.Principal
 	Root      string
 	Unchecked bool // items are read from files without checks
 	Limits    api.Limits
@@ -77,10 +77,10 @@ func (o *serverOptions) authorize(repository string, d api.Dialect, p repo.Princ
 	return o.narrow(repository, dialect, p, trusted)
 }
 
-// narrow is authorize by the name of the dialect; "": not known.
+// narrow is authorize by the name of the dialect; "": not known. docs/configuration.md describes the order of all checks.
 func (o *serverOptions) narrow(repository, dialect string, p repo.Principal, trusted bool) repo.Principal {
 	if o.Authorize != nil && !trusted {
-		p = o.Authorize(repository, p)
+		p = o.Authorize(repository, dialect, p)
 	}
 	configured := o.Policy(repository)
 	p.Permissions = policy.Intersect(p.Permissions, configured.Permissions)

@@ -13,6 +13,9 @@ import (
 
 // serveRest is `serve --rest`: what borg starts over ssh, or an administrator forces there.
 func serveRest(cmd *cobra.Command, s streams, f *restFlags) error {
+	if cmd.Flags().Changed("role") && f.role == "" {
+		return usage("--role: must not be empty") // else the client would have none, and so every right
+	}
 	if original := os.Getenv("SSH_ORIGINAL_COMMAND"); original != "" {
 		// What the client asks for counts for the backend alone; the rest is the forced command's. A
 		// backend that is forced without a restriction to choose within is meant to be the only one.

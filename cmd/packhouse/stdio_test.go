@@ -388,6 +388,10 @@ func TestStdioRefusals(t *testing.T) {
 		{"grace with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--grace", "7d"}, 2, "--grace cannot be used with --rest"},
 		{"empty quota with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--quota", ""}, 2, "--quota: must not be empty"},
 		{"empty permissions with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--permissions", ""}, 2, "--permissions: must not be empty"},
+		{"empty role with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--role", ""}, 2, "--role: must not be empty"},
+		{"role with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--role", "reed"}, 1, `did you mean "read"?`},
+		{"role without rest", nil, []string{"packhouse", "serve", "--role", "read"}, 2, "can only be used with --rest"},
+		{"role of the original", nil, []string{restName, "--backend", "FILE:x", "--role", "read"}, 2, "unknown flag"},
 		{"quota with rest", nil, []string{"packhouse", "serve", "--rest", "--backend", "FILE:x", "--quota", "lots"}, 1, "not a size"},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -1,27 +1,50 @@
 package policy
 
+import "maps"
+
 // everything grants all letters on all keys, spelled out.
 var everything = map[string]string{"": All}
 
-// presets cover borg's former namespace data/ and its present ones packs/ and index/.
+// The tables of borg cover its former namespace data/ and its present ones packs/ and index/.
 // Source: borgstore-rest 3.10, tables of borgstore and of BorgBackup 2.
-var presets = map[string]map[string]string{
-	"borgbackup-all": everything,
-	"borgbackup-no-delete": {
+var (
+	borgNoDelete = map[string]string{
 		"": "lr", "archives": "lrw", "cache": "lrwWD", "config": "lrW", "data": "lrw", "index": "lrwWD",
 		"keys": "lr", "locks": "lrwD", "packs": "lrw",
-	},
-	"borgbackup-write-only": {
+	}
+	borgWriteOnly = map[string]string{
 		"": "l", "archives": "lw", "cache": "lrwWD", "config": "lrW", "data": "lw", "index": "lrwWD",
 		"keys": "lr", "locks": "lrwD", "packs": "lw",
-	},
-	"borgbackup-read-only": {"": "lr", "locks": "lrwD"},
+	}
+	borgReadOnly = map[string]string{"": "lr", "locks": "lrwD"}
+)
+
+// presets are borg's own names of tables.
+var presets = map[string]map[string]string{
+	"borgbackup-all":        everything,
+	"borgbackup-no-delete":  borgNoDelete,
+	"borgbackup-write-only": borgWriteOnly,
+	"borgbackup-read-only":  borgReadOnly,
 }
 
-// borgAppendOnly is the append-only mode of BorgStore's clients: they add and replace what borg itself replaces, and
-// delete nothing but locks, caches and superseded indexes.
-// Source: our own; the preset borgbackup-no-delete with w on the root, config and keys too, so that borg can make a new repository.
-var borgAppendOnly = must(map[string]string{
-	"": "lrw", "archives": "lrw", "cache": "lrwWD", "config": "lrwW", "data": "lrw", "index": "lrwWD",
-	"keys": "lrw", "locks": "lrwD", "packs": "lrw",
-})
+// The roles of BorgStore's clients are borg's presets, and what borg needs beyond them: w on the root, config and keys, to make a
+// new repository in an empty one.
+//
+// A compaction stores packs by defrag, which wants W, and removes others. Whoever may delete a pack may also store another in its
+// place, so W on packs takes no protection away.
+var borgRoles = map[Role]*Permissions{
+	Backup:    must(with(borgNoDelete, map[string]string{"": "lrw", "config": "lrwW", "keys": "lrw"})),
+	WriteOnly: must(with(borgWriteOnly, map[string]string{"": "lw", "config": "lrwW", "keys": "lrw"})),
+	Read:      must(borgReadOnly),
+	Maintain: must(with(borgNoDelete, map[string]string{
+		"": "lrw", "config": "lrwW", "keys": "lrw", "archives": "lrwD", "data": All, "packs": All,
+	})),
+	Admin: must(everything),
+}
+
+// with is a table with other rows for some prefixes.
+func with(table, rows map[string]string) map[string]string {
+	all := maps.Clone(table)
+	maps.Copy(all, rows)
+	return all
+}

@@ -1,18 +1,26 @@
 package policy
 
-// vgerAppendOnly is the append-only mode of the newest generation of V'Ger's clients: everything may be created, only
+// vgerBackup is the append-only mode of the newest generation of V'Ger's clients: everything may be created, only
 // what must change may be overwritten, only locks and sessions may be deleted.
 // Source: vger-rest 3.4.
-var vgerAppendOnly = must(map[string]string{
+var vgerBackup = map[string]string{
 	"":          "lrw",
 	"index":     "lrwW",
 	"index.gen": "lrwW",
 	"manifest":  "lrwW",
 	"locks":     "lrwWD",
 	"sessions":  "lrwWD",
-})
+}
 
-// Two rules of the mode are about a request and not about a key, so that no row can hold them. They are for whoever may
+var vgerRoles = map[Role]*Permissions{
+	Backup:    must(vgerBackup),
+	WriteOnly: must(with(vgerBackup, map[string]string{"packs": "lw"})),
+	Read:      must(map[string]string{"": "lr", "locks": "lrwWD", "sessions": "lrwWD"}),
+	Maintain:  must(with(vgerBackup, map[string]string{"packs": "lrwD", "pending_index": All, "snapshots": "lrwD"})),
+	Admin:     must(everything),
+}
+
+// Two rules of append-only mode are about a request and not about a key, so that no row can hold them. They are for whoever may
 // not delete a snapshot, by whatever table.
 const anySnapshot = "snapshots/x"
 

@@ -92,7 +92,8 @@ type User struct {
 	Name         string
 	PasswordHash string // bcrypt
 	Permissions  *policy.Permissions
-	Repositories []string // empty: all
+	Role         policy.Role // empty: none, so that Permissions alone count
+	Repositories []string    // empty: all
 }
 
 // Defaults are the settings of a server that nobody configured.

@@ -9,11 +9,15 @@ import (
 // TokenName is the name under which the holder of the server's token acts. No user has it.
 const TokenName = "token"
 
-// Grants are the permissions of a user in a repository: nothing when there is no such user, or it is not meant to use
-// the repository at all; nil is everything.
-func (c *Config) Grants(user, repository string) *policy.Permissions {
+// Grants are the permissions of a user in a repository whose clients are of dialect: nothing when there is no such user, or it
+// is not meant to use the repository at all; nil is everything.
+func (c *Config) Grants(user, repository, dialect string) *policy.Permissions {
 	for _, u := range c.Users {
-		if u.Name == user && (len(u.Repositories) == 0 || slices.Contains(u.Repositories, repository)) {
+		switch {
+		case u.Name != user || len(u.Repositories) > 0 && !slices.Contains(u.Repositories, repository):
+		case u.Role != "":
+			return policy.Intersect(u.Permissions, u.Role.Permissions(dialect))
+		default:
 			return u.Permissions
 		}
 	}

@@ -166,6 +166,22 @@ func permissions[T any](field func(*T) **policy.Permissions) setter[T] {
 	}
 }
 
+// role stores the name of a role.
+func role[T any](field func(*T) *policy.Role) setter[T] {
+	return func(target *T, value any) error {
+		s, ok := value.(string)
+		if !ok {
+			return expected(`the name of a role such as "backup"`, value)
+		}
+		r, err := ParseRole(s)
+		if err != nil {
+			return err
+		}
+		*field(target) = r
+		return nil
+	}
+}
+
 func expected(what string, got any) error {
 	return fmt.Errorf("expected %s, got %s", what, describe(got))
 }
@@ -180,16 +196,6 @@ func describe(value any) string {
 		return "a list"
 	}
 	return fmt.Sprint(value)
-}
-
-// ParsePermissions reads a table as policy.Parse does, and borg's own short names: all,
-// no-delete, write-only and read-only.
-func ParsePermissions(text string) (*policy.Permissions, error) {
-	switch text {
-	case "all", "no-delete", "write-only", "read-only":
-		text = "borgbackup-" + text
-	}
-	return policy.Parse(text)
 }
 
 // policyKeys are those that [server] and [[repository]] share.
@@ -332,6 +338,7 @@ func userKeys() table[User] {
 		"name":          text(func(u *User) *string { return &u.Name }, checkUserName),
 		"password_hash": text(func(u *User) *string { return &u.PasswordHash }, checkPasswordHash),
 		"permissions":   permissions(func(u *User) **policy.Permissions { return &u.Permissions }),
+		"role":          role(func(u *User) *policy.Role { return &u.Role }),
 		"repositories":  texts(func(u *User) *[]string { return &u.Repositories }, checkRepositoryName),
 	}
 }

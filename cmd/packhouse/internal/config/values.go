@@ -149,9 +149,5 @@ func oneOf(text string, allowed ...string) error {
 			return nil
 		}
 	}
-	hint := ""
-	if near := nearest(text, allowed); near != "" {
-		hint = fmt.Sprintf("; did you mean %q?", near)
-	}
-	return fmt.Errorf("%q is not one of %s%s", text, strings.Join(allowed, ", "), hint)
+	return suggest(fmt.Errorf("%q is not one of %s", text, strings.Join(allowed, ", ")), text, allowed)
 }
