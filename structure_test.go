@@ -26,6 +26,7 @@ var layers = [][]string{
 	{"api/holder"},
 	{"api/stdio"},
 	{"api"},
+	{"api/tokens"},
 	{"compact"},
 	{"repo/datadir"},
 	{"repo"},

@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
@@ -16,6 +17,7 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"packhouse/api/tokens"
 	"packhouse/repo"
 	"packhouse/repo/policy"
 )
@@ -40,6 +42,9 @@ type User struct {
 type AuthOptions struct {
 	Tokens []Token
 	Users  []User
+	// Issued are tokens that come and go while the server runs; nil: there are none. Their principals are as permissive as
+	// Options.Authorize is, which must narrow them to what the token of that name grants.
+	Issued *tokens.Store
 	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
 	// pipes whose other end is known.
 	NoAuth      bool
@@ -64,6 +69,7 @@ type Auth struct {
 	macs     sync.Pool // of hash.Hash, with the key
 	tokens   []knownToken
 	weak     bool // a token can be guessed
+	issued   *tokens.Store
 	users    []knownUser
 	noAuth   bool
 	open     repo.Principal
@@ -93,7 +99,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		o.Now = time.Now
 	}
 	a := &Auth{
-		key: make([]byte, 32), noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
+		key: make([]byte, 32), issued: o.Issued, noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
 		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now),
 	}
 	a.hashing = newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach, a.throttle.suspect)
@@ -104,6 +110,8 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	switch some := len(o.Tokens)+len(o.Users) > 0; {
 	case o.NoAuth && some:
 		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with users or tokens"))
+	case o.NoAuth && o.Issued != nil:
+		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with issued tokens"))
 	case !o.NoAuth && !some:
 		faults = append(faults, errors.New("authentication: no user and no token is configured"))
 	}
@@ -170,15 +178,45 @@ var (
 	errThrottled     = errors.New("too many failed attempts with this name from this address")
 )
 
+// identity is the sender of a request.
+type identity struct {
+	repo.Principal
+	life context.Context // of the token that it came with; nil: it does not end
+}
+
 // authenticate returns the sender of a request from address.
-func (a *Auth) authenticate(r *http.Request, address string) (repo.Principal, error) {
+func (a *Auth) authenticate(r *http.Request, address string) (identity, error) {
 	if a.noAuth {
-		return a.open, nil
+		return identity{Principal: a.open}, nil
 	}
 	user, secret, basic, ok := credentials(r.Header.Get("Authorization"))
 	if !ok {
-		return repo.Principal{}, errNoCredentials
+		return identity{}, errNoCredentials
 	}
+	if a.issued == nil || !tokens.Like(secret) {
+		p, err := a.configured(r, user, secret, basic, address)
+		return identity{Principal: p}, err
+	}
+	session, err := a.issued.Find(secret)
+	if err == nil {
+		return identity{repo.Principal{Name: session.Name}, session.Life}, nil
+	}
+	c := a.claim(user, secret, basic)
+	if p, ok := a.matchKnown(&c, address); ok {
+		return identity{Principal: p}, nil // it was made here, and configured then
+	}
+	if !errors.Is(err, tokens.ErrMalformed) {
+		return identity{}, err // nobody guesses such a secret
+	}
+	p, otherwise := a.configured(r, user, secret, basic, address)
+	if errors.Is(otherwise, errCredentials) {
+		otherwise = err
+	}
+	return identity{Principal: p}, otherwise
+}
+
+// configured finds the sender among the users and tokens that do not change.
+func (a *Auth) configured(r *http.Request, user, secret string, basic bool, address string) (repo.Principal, error) {
 	c := a.claim(user, secret, basic)
 	if p, ok := a.matchKnown(&c, address); ok {
 		return p, nil

@@ -103,13 +103,16 @@ func (m *metrics) seriesOf(kind answerKind) *answerSeries {
 func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 	x := stateOf(r)
 	x.dialect, x.log.Operation = nil, "metrics"
-	if !s.o.OpenMetrics && !s.admit(w, r, x) {
-		return
-	}
-	if !s.o.OpenMetrics && !s.authorized(r, x, "").Permissions.Allows("", "l") {
-		x.log.Reason = "needs the token, or a user of all repositories"
-		WriteText(w, r, http.StatusForbidden, "Forbidden")
-		return
+	if !s.o.OpenMetrics {
+		var ok bool
+		if r, ok = s.admit(w, r, x); !ok {
+			return
+		}
+		if !s.authorized(r, x, "").Permissions.Allows("", "l") {
+			x.log.Reason = "needs the token, or a user of all repositories"
+			WriteText(w, r, http.StatusForbidden, "Forbidden")
+			return
+		}
 	}
 	s.metrics.handler.ServeHTTP(w, r)
 }

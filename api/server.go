@@ -14,6 +14,7 @@ import (
 	"github.com/julienschmidt/httprouter"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"packhouse/api/tokens"
 	"packhouse/internal/logwriter"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
@@ -81,6 +82,9 @@ func New(o Options) (*Server, error) {
 	}
 	if o.Auth == nil {
 		faults = append(faults, errors.New("api: no authentication is configured; set NoAuth to serve without"))
+	}
+	if o.Auth != nil && o.Auth.issued != nil && o.Authorize == nil {
+		faults = append(faults, errors.New("api: nothing narrows what issued tokens may do; set Authorize"))
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -155,6 +159,7 @@ type requestState struct {
 	query      string
 	principal  repo.Principal
 	stop       <-chan struct{} // closed when the server stops
+	life       *lifetime       // nil: the sender's token does not end
 	release    func()          // gives back what the request holds among Limits.Requests, or Streams; nil: it holds nothing
 	streams    chan struct{}   // the server's
 	log        Record
@@ -181,6 +186,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	defer func() {
 		defer s.touch(-1) // last: who waits until nothing is active finds the lines of all requests queued
 		abort := s.recovered(out, r, x, recover())
+		if x.life.over() {
+			// Whatever its handler says, nothing more is answered.
+			abort, x.log.Reason = true, context.Cause(x.life.token).Error()
+		}
 		if !abort && out.status == 0 {
 			out.WriteHeader(http.StatusOK) // of a handler that wrote nothing
 		}
@@ -204,8 +213,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	s.route(out, r, x, path)
 }
 
-// admitOld refuses an upload over HTTP/1.0 whose length is not known. No second request on its connection is accepted, because net/http
-// may take the body of the first one for it.
+// admitOld refuses an upload over HTTP/1.0 whose length is not known. No second request on its connection is accepted, because
+// net/http may take the body of the first one for it.
 func (s *Server) admitOld(w http.ResponseWriter, r *http.Request, x *requestState) bool {
 	w.Header().Set("Connection", "close")
 	if r.Method == http.MethodPut && LengthMissing(r) {
@@ -269,7 +278,8 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 		x.log.Reason = "refused before authentication"
 		return
 	}
-	if !s.admit(w, r, x) || !s.enter(w, r, x) {
+	r, ok := s.admit(w, r, x)
+	if !ok || !s.enter(w, r, x) {
 		return
 	}
 	defer x.leave()
@@ -292,7 +302,8 @@ func (s *Server) authorized(r *http.Request, x *requestState, repository string)
 func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	x := stateOf(r)
 	x.dialect, x.log.Operation = nil, "admin" // until the handler knows better
-	if !s.admit(w, r, x) {
+	r, ok := s.admit(w, r, x)
+	if !ok {
 		return
 	}
 	handler := s.o.Admin
@@ -318,31 +329,42 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 	handler.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), principalKey, x.principal)))
 }
 
-// admit authenticates the sender of a request. If that fails it answers and returns false.
-func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) bool {
+// Unauthorized is the text of a 401 of which no more is known.
+const Unauthorized = "Unauthorized"
+
+// admit authenticates the sender of a request, and returns the request with the context that ends with the sender's token. If
+// that fails it answers and returns false.
+func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) (*http.Request, bool) {
 	if x.trusted {
-		return s.admitTrusted(w, r, x)
+		return r, s.admitTrusted(w, r, x)
 	}
 	p, err := s.auth.Load().authenticate(r, x.address)
 	if err == nil {
-		x.principal = p
+		x.principal = p.Principal
 		x.principal.Address = x.address
 		s.known(r)
-		return true
+		if p.life != nil {
+			x.life, r = bind(r, p.life)
+		}
+		return r, true
 	}
 	x.log.Reason = err.Error()
 	if errors.Is(err, errThrottled) || errors.Is(err, errQueueFull) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(failPause/time.Second)))
 		WriteText(w, r, http.StatusTooManyRequests, err.Error()+": wait a little, then use the right credentials")
-		return false
+		return r, false
 	}
 	if d, ok := x.dialect.(Challenger); ok {
 		d.Unauthorized(w, r)
-		return false
+		return r, false
 	}
 	w.Header()["Www-Authenticate"] = []string{"Bearer", `Basic realm="Packhouse"`}
-	WriteText(w, r, http.StatusUnauthorized, "Unauthorized")
-	return false
+	text := Unauthorized
+	if errors.Is(err, tokens.ErrExpired) || errors.Is(err, tokens.ErrUnknown) || errors.Is(err, tokens.ErrMalformed) {
+		text = err.Error()
+	}
+	WriteText(w, r, http.StatusUnauthorized, text)
+	return r, false
 }
 
 // known allows that more of an authenticated client's body is read when it is refused, and that its connection stays.

@@ -4,9 +4,12 @@ package e2e
 
 import (
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"golang.org/x/crypto/bcrypt"
 )
@@ -112,4 +115,117 @@ func TestBorgRoles(t *testing.T) {
 			})
 		}
 	}
+}
+
+// issued creates a token for a repository of the server.
+func (s *server) issued(repository, role string) (secret string) {
+	s.t.Helper()
+	cmd := exec.Command(packhouse(), "token", "create", "-d", s.data, "--repo", repository, "--role", role)
+	out, err := cmd.Output()
+	if err != nil {
+		s.t.Fatalf("token create: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// TestVykarRoles is TestBorgRoles for vykar, with a token of each role.
+func TestVykarRoles(t *testing.T) {
+	t.Parallel()
+	program := vykarProgram(t)
+	const works, fails = true, false
+	for _, role := range []struct {
+		name                                            string
+		backup, list, restore, check, removes, destroys bool
+	}{
+		{"write-only", works, works, fails, fails, fails, fails},
+		{"read", fails, works, works, works, fails, fails},
+		{"backup", works, works, works, works, fails, fails},
+		{"maintain", works, works, works, works, works, fails},
+		{"admin", works, works, works, works, works, works},
+	} {
+		t.Run(role.name, func(t *testing.T) {
+			t.Parallel()
+			s := startServer(t)
+			tr := newTree(t, 2, 40, 4<<20)
+			client := func(repository, secret string) *vykar {
+				own := newVykar(t, program, fmt.Sprintf("%s://%s/%s", s.scheme, s.addr, repository), tr.dir)
+				config := strings.TrimPrefix(own.env[0], "VYKAR_CONFIG=")
+				text, err := os.ReadFile(config)
+				if err != nil {
+					t.Fatal(err)
+				}
+				writeFile(t, config, strings.Replace(string(text), token, secret, 1)+"retention: {keep_last: 1}\n", 0o600)
+				return own
+			}
+			v := client("vault", token)
+			v.run("init")
+			v.run("backup")
+			tr.change(0, 3)
+			v.run("backup")
+			run(t, nil, packhouse(), "repo", "create", "-d", s.data, "--dialect", "vger", "new")
+			own, fresh := client("vault", s.issued("vault", role.name)), client("new", s.issued("new", role.name))
+			steps(t, "vykar", own.try, []step{
+				{role.list, []string{"list"}},
+				{role.restore, []string{"restore", "latest", filepath.Join(t.TempDir(), "restored")}},
+				{role.check, []string{"check"}},
+				{role.backup, []string{"backup"}},
+				{role.removes, []string{"prune"}},
+			})
+			v.run("prune") // so that there is something to compact
+			tr.change(1, 3)
+			v.run("backup")
+			v.run("prune")
+			steps(t, "vykar", own.try, []step{
+				{role.removes, []string{"compact", "--threshold", "0"}},
+				{role.check, []string{"check", "--verify-data"}},
+				{role.destroys, []string{"delete", "--yes-delete-this-repo"}},
+			})
+			steps(t, "vykar", fresh.try, []step{{role.backup, []string{"init"}}, {role.backup, []string{"backup"}}, {role.backup, []string{"backup"}}})
+		})
+	}
+}
+
+// TestRevokedToken: a backup whose token is revoked while it runs ends, leaves nothing of it, and locks nobody out for good.
+func TestRevokedToken(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	tr := newTree(t, 2, 200, 64<<20)
+	b := newBorg(t, s.url("laptop"))
+	b.run("repo-create", "--encryption", "aes256-ocb")
+	b.run("create", "before", tr.dir)
+	tr = newTree(t, 3, 200, 64<<20)
+	secret := s.issued("laptop", "backup")
+	own := b.with(fmt.Sprintf("BORG_REPO=http://anyone:%s@%s/laptop", secret, s.addr))
+	own.run("repo-list")
+	ended := make(chan int, 1)
+	go func() {
+		_, code := own.try("create", "during", tr.dir)
+		ended <- code
+	}()
+	stored := func() (n int) {
+		for _, r := range s.requests() {
+			if r.Principal == "laptop-backup" && r.Operation == "store" && strings.HasPrefix(r.Key, "packs/") {
+				n++
+			}
+		}
+		return n
+	}
+	for deadline := time.Now().Add(time.Minute); stored() == 0; time.Sleep(time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatal("the backup stores nothing")
+		}
+	}
+	run(t, nil, packhouse(), "token", "revoke", "-d", s.data, "laptop-backup")
+	if code := <-ended; code == 0 {
+		t.Error("a backup was completed after its token was revoked")
+	}
+	if out, code := own.try("repo-list"); code == 0 {
+		t.Errorf("a revoked token is accepted: %s", out)
+	}
+	b.run("break-lock")
+	if got := len(b.archives()); got != 1 {
+		t.Errorf("%d archives, want the one from before", got)
+	}
+	b.run("check")
+	b.run("create", "after", tr.dir)
 }

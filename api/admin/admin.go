@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/tokens"
 	"packhouse/compact"
 	"packhouse/repo"
 	"packhouse/repo/policy"
@@ -28,6 +29,10 @@ type Options struct {
 	// repository's dialect. nil: the lists are empty.
 	Locks func(ctx context.Context, a *repo.Access) ([]api.LockInfo, error)
 	Break func(ctx context.Context, a *repo.Access, l api.LockInfo) error
+	// Tokens are those that are issued here. nil: there are no such paths.
+	Tokens *tokens.Store
+	// UserName tells whether a name is that of a user of the configuration, so that no token can have it. nil: there are none.
+	UserName func(name string) bool
 	// Activity is what was seen of the clients of a repository, by principal and address; an empty one means any. nil: nothing
 	// is known.
 	Activity func(repository, principal, address string) api.Activity
@@ -58,6 +63,7 @@ type request struct {
 	name      string           // of the repository
 	repo      *repo.Repository // nil: the server as a whole
 	access    *repo.Access     // nil with repo
+	whole     repo.Principal   // the principal with what it may do in the server as a whole
 	log       *api.Record
 }
 
@@ -75,6 +81,9 @@ const administrator = policy.All
 
 var serverRoutes = []route{
 	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
+	{http.MethodGet, "tokens", administrator, "tokens", (*request).listTokens},
+	{http.MethodPost, "tokens", administrator, "create-token", (*request).createToken},
+	{http.MethodDelete, "tokens/*", administrator, "revoke-token", (*request).revokeToken},
 }
 
 var repositoryRoutes = []route{
@@ -127,6 +136,7 @@ func (q *request) route() error {
 		return errNoPath
 	}
 	if name == "" {
+		q.whole = q.authorized(nil, "")
 		if err := q.try(serverRoutes, rest); !errors.Is(err, errNoPath) || !q.h.o.Set.Single() {
 			return err
 		}
@@ -176,7 +186,7 @@ func (q *request) try(routes []route, rest string) error {
 		}
 		q.log.Operation, q.log.Key = route.name, argument
 		for _, letter := range route.right {
-			if err := q.access.May("", string(letter)); err != nil {
+			if err := q.may(string(letter)); err != nil {
 				return err
 			}
 		}
@@ -187,6 +197,14 @@ func (q *request) try(routes []route, rest string) error {
 		return errNoMethod
 	}
 	return errNoPath
+}
+
+// may tells whether the principal has a right in the repository, or in the server as a whole.
+func (q *request) may(letter string) error {
+	if q.access == nil {
+		return q.whole.May("", letter)
+	}
+	return q.access.May("", letter)
 }
 
 // match compares a path with a pattern, in which "*" is one segment.
@@ -206,7 +224,7 @@ func match(pattern, path string) (argument string, ok bool) {
 // mayAll tells whether the principal is an administrator of the repository.
 func (q *request) mayAll() bool {
 	for _, letter := range administrator {
-		if q.access.May("", string(letter)) != nil {
+		if q.may(string(letter)) != nil {
 			return false
 		}
 	}

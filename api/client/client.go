@@ -11,6 +11,7 @@ import (
 	"net/http"
 	"strings"
 
+	"packhouse/api"
 	"packhouse/api/admin"
 	"packhouse/api/holder"
 	"packhouse/api/local"
@@ -77,12 +78,12 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return resp, nil
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode == http.StatusUnauthorized {
-		return nil, &Refusal{resp.StatusCode, "the server does not know this token"}
-	}
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
 		return nil, fmt.Errorf("request to the server: %w", err)
+	}
+	if resp.StatusCode == http.StatusUnauthorized && string(text) == api.Unauthorized {
+		return nil, &Refusal{resp.StatusCode, "the server does not know this token"}
 	}
 	var problem admin.Problem
 	if json.Unmarshal(text, &problem) == nil && problem.Detail+problem.Title != "" {

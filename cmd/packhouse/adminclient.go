@@ -14,6 +14,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/client"
 	"packhouse/api/holder"
+	"packhouse/api/tokens"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo/datadir"
@@ -91,8 +92,14 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
+	var issued *tokens.Store // a single repository has none
+	if !single {
+		if issued, err = openTokens(claim, newLogger(s.err, "pretty", slog.LevelWarn)); err != nil {
+			return nil, errors.Join(err, claim.Release())
+		}
+	}
 	srv, err := openServer(ctx, serverOptions{
-		Claim: claim, Single: single, Auth: auth, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
+		Claim: claim, Single: single, Auth: auth, Tokens: issued, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
 		Policy: policy, Identity: id,
 		Yield: func() {}, // when the command is done, which needs no telling
 	})

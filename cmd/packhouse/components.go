@@ -73,7 +73,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity,
+		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName,
 		Limits: compact.Limits{
 			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
 			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,

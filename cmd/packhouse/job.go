@@ -7,30 +7,22 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
-	"strings"
 
 	"github.com/spf13/cobra"
 
-	"packhouse/api/client"
 	"packhouse/compact"
 	"packhouse/internal/terminal"
 )
 
 // jobFlags say which repository a command is about, and who is asked.
 type jobFlags struct {
-	admin     adminFlags
-	repo      string
-	server    string
-	tokenFile string
+	serverFlags
+	repo string
 }
 
 func (f *jobFlags) add(cmd *cobra.Command) {
-	f.admin.add(cmd)
-	flags := cmd.PersistentFlags()
-	flags.StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
-	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
+	f.serverFlags.add(cmd)
+	cmd.PersistentFlags().StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
 }
 
 // with runs do with an admin client, for the repository.
@@ -53,38 +45,6 @@ func (f *jobFlags) names() []string {
 		return nil
 	}
 	return []string{f.repo}
-}
-
-// open runs do with an admin client.
-func (f *jobFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
-	if f.server == "" {
-		return withAdminClient(cmd, s, &f.admin, do)
-	}
-	c, err := f.remote()
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(c), c.Close())
-}
-
-// remote is the client of a server elsewhere.
-func (f *jobFlags) remote() (*adminClient, error) {
-	token := os.Getenv("PACKHOUSE_TOKEN")
-	if f.tokenFile != "" {
-		text, err := os.ReadFile(f.tokenFile)
-		if err != nil {
-			return nil, err
-		}
-		token = strings.TrimSpace(string(text))
-	}
-	if token == "" {
-		return nil, usage("--server needs a token: set PACKHOUSE_TOKEN or --token-file")
-	}
-	c, err := client.Remote(f.server, token)
-	if err != nil {
-		return nil, usage("--server: %w", err)
-	}
-	return &adminClient{&client.Session{Client: c}}, nil
 }
 
 func jobCommand(s streams) *cobra.Command {

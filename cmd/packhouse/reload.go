@@ -58,6 +58,7 @@ func (sv *service) reload() {
 	}
 	sv.current.Store(&c)
 	sv.renewAuth(&c)
+	sv.warnOfNames()
 	if proxies, err := api.ParseProxies(c.Proxies); err == nil { // config has checked them
 		sv.server.api.SetProxies(proxies)
 	}
@@ -117,7 +118,7 @@ func (sv *service) renewAuth(c *config.Config) {
 	}
 	if err == nil {
 		var auth *api.Auth
-		if auth, err = authOf(c, token); err == nil {
+		if auth, err = sv.auth(c, token); err == nil {
 			sv.server.api.SetAuth(auth)
 		}
 	}

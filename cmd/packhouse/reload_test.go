@@ -13,8 +13,10 @@ import (
 	"syscall"
 	"testing"
 
+	"packhouse/api/tokens"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/policy"
 )
 
 func write(t testing.TB, path, text string) {
@@ -176,23 +178,51 @@ repositories = ["main"]
 	}
 }
 
-// TestAuthorize: a user whom a reload removed may do nothing, even if it is let in once more.
+// TestAuthorize: a user whom a reload removed may do nothing, even if it is let in once more; so may the holder of a token that
+// was revoked.
 func TestAuthorize(t *testing.T) {
-	sv := &service{}
-	sv.current.Store(&config.Config{Users: []config.User{{Name: "alice", Repositories: []string{"a"}}, {Name: "bob"}}})
+	store, err := tokens.Open(tokens.Options{Path: filepath.Join(tempDir(t), "tokens.json")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer store.Close()
+	for _, token := range []tokens.Token{
+		{Name: "reader", Role: policy.Read, Repositories: []string{"a"}}, {Name: "everywhere", Role: policy.Admin, Repositories: []string{tokens.All}},
+		{Name: "carol", Role: policy.Read, Repositories: []string{tokens.All}},
+	} {
+		if _, _, err := store.Create(token); err != nil {
+			t.Fatal(err)
+		}
+	}
+	sv := &service{tokens: store}
+	sv.current.Store(&config.Config{Users: []config.User{
+		{Name: "alice", Repositories: []string{"a"}}, {Name: "bob"}, {Name: "carol", Repositories: []string{"a"}}, {Name: "dora", Role: policy.Backup},
+	}})
 	o := serverOptions{Policy: func(string) config.Policy { return config.Policy{} }, Authorize: sv.authorize}
 	for _, test := range []struct {
 		name, repository string
-		trusted, want    bool
+		trusted          bool
+		want             string // letters on snapshots/x of V'Ger
 	}{
-		{"alice", "a", false, true}, {"alice", "b", false, false}, {"alice", "", false, false},
-		{"bob", "b", false, true}, {"removed", "a", false, false}, {config.TokenName, "b", false, true},
-		{"alice", "b", true, true}, {"unknown", "b", true, true}, // of the system, not of the configuration
+		{"alice", "a", false, policy.All}, {"alice", "b", false, ""}, {"alice", "", false, ""},
+		{"bob", "b", false, policy.All}, {"removed", "a", false, ""}, {config.TokenName, "b", false, policy.All},
+		{"alice", "b", true, policy.All}, {"unknown", "b", true, policy.All}, // of the system, not of the configuration
+		{"dora", "b", false, "lrw"}, {"reader", "a", false, "lr"}, {"reader", "b", false, ""}, {"reader", "", false, ""},
+		{"everywhere", "b", false, policy.All}, {"everywhere", "", false, policy.All},
+		{"carol", "a", false, "lr"}, {"carol", "b", false, ""}, // both a user and a token
 	} {
-		p := o.authorize(test.repository, nil, repo.Principal{Name: test.name}, test.trusted)
-		if got := p.Permissions.Allows("", "l"); got != test.want {
-			t.Errorf("%+v: got %v", test, got)
+		p := o.narrow(test.repository, "vger", repo.Principal{Name: test.name}, test.trusted)
+		for _, letter := range policy.All {
+			if got, want := p.Permissions.Allows("snapshots/x", string(letter)), strings.ContainsRune(test.want, letter); got != want {
+				t.Errorf("%+v: %c: got %v", test, letter, got)
+			}
 		}
+	}
+	if _, err := store.Revoke("everywhere"); err != nil {
+		t.Fatal(err)
+	}
+	if p := o.authorize("b", nil, repo.Principal{Name: "everywhere"}, false); !p.Permissions.GrantNothing() {
+		t.Errorf("the holder of a revoked token may do %s", p.Permissions)
 	}
 }
 

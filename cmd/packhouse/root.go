@@ -51,7 +51,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(s), restCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), checkCommand(s),
-		configCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
+		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), benchCommand(s))
 	argumentsAreUsage(root)
 	for _, cmd := range root.Commands() {

@@ -16,6 +16,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/holder"
+	"packhouse/api/tokens"
 	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
@@ -112,6 +113,7 @@ type service struct {
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
 	cert    *api.Certificate              // nil: no TLS
 	server  *server
+	tokens  *tokens.Store
 
 	readOnly bool   // the data directory's file system was, at the start
 	unkept   string // the token of this run, which could not be kept; "": there is none
@@ -140,10 +142,11 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	auth, err := authOf(&sv.c, token)
+	auth, err := sv.firstAuth(claim, token)
 	if err != nil {
 		return err
 	}
+	defer sv.tokens.Close()
 	proxies, err := api.ParseProxies(sv.c.Proxies)
 	if err != nil {
 		return err
@@ -153,7 +156,8 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	sv.server, err = openServer(ctx, serverOptions{
-		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never",
+		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Tokens: sv.tokens, UserName: sv.isUser,
+		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never",
 		Limits: sv.limits(), Proxies: &proxies, Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,
@@ -252,9 +256,23 @@ func (sv *service) token() (string, tokenSource, error) {
 	return token, tokenSource{path, made}, err
 }
 
-// authOf is who may use a server.
-func authOf(c *config.Config, token string) (*api.Auth, error) {
-	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}}
+// firstAuth opens the issued tokens, and returns who may use the server.
+func (sv *service) firstAuth(claim *holder.Claim, token string) (*api.Auth, error) {
+	var err error
+	if sv.tokens, err = openTokens(claim, sv.log); err != nil {
+		return nil, err
+	}
+	sv.warnOfNames()
+	auth, err := sv.auth(&sv.c, token)
+	if err != nil {
+		sv.tokens.Close()
+	}
+	return auth, err
+}
+
+// auth is who may use the server.
+func (sv *service) auth(c *config.Config, token string) (*api.Auth, error) {
+	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens}
 	for _, u := range c.Users {
 		o.Users = append(o.Users, api.User{Name: u.Name, Hash: u.PasswordHash, Permissions: u.Permissions})
 	}
@@ -264,14 +282,22 @@ func authOf(c *config.Config, token string) (*api.Auth, error) {
 // policy is what the configuration says of a repository.
 func (sv *service) policy(name string) config.Policy { return sv.current.Load().PolicyOf(name) }
 
-// authorize keeps users out of repositories that are not theirs, and from what the configuration does not grant them any
-// more: it is replaced a moment before the users are, or without them when the token cannot be read; and their queued
-// jobs have the permissions of when they were submitted.
+// authorize keeps users and holders of issued tokens out of repositories that are not theirs, and from what is not granted to
+// them any more: the configuration is replaced a moment before the users are, or without them when the token cannot be read;
+// and their queued jobs have the permissions of when they were submitted. A name of both has what both grant.
 func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.Principal {
 	if p.Name == config.TokenName {
 		return p
 	}
-	if now := sv.current.Load().Grants(p.Name, repository, dialect); now != p.Permissions {
+	c := sv.current.Load()
+	token, issued := sv.tokens.Named(p.Name)
+	if issued {
+		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(repository, dialect))
+	}
+	if issued && !c.HasUser(p.Name) {
+		return p
+	}
+	if now := c.Grants(p.Name, repository, dialect); now != p.Permissions {
 		p.Permissions = policy.Intersect(p.Permissions, now)
 	}
 	return p

@@ -16,6 +16,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/api/local"
+	"packhouse/api/tokens"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
@@ -30,6 +31,9 @@ type serverOptions struct {
 	Auth   *api.Auth
 	// Authorize narrows a principal that came with credentials, before the policy; nil: as it is.
 	Authorize func(repository, dialect string, p repo.Principal) repo.Principal
+	// Tokens are those that are issued, and UserName tells which names they cannot have. nil: there are none.
+	Tokens    *tokens.Store
+	UserName  func(name string) bool
 	Root      string
 	Unchecked bool // items are read from files without checks
 	Limits    api.Limits
@@ -138,6 +142,9 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	answers.Store(srv.api)
+	if o.Tokens != nil {
+		o.Tokens.OnEnd(srv.endJobs)
+	}
 	var attached func() error
 	if o.Moved != nil {
 		attached = func() error {
@@ -272,6 +279,11 @@ func (srv *server) reattach() error {
 	if err != nil {
 		return errors.Join(err, srv.o.Claim.Suspend())
 	}
+	if srv.o.Tokens != nil {
+		if err := srv.o.Tokens.Reload(); err != nil { // which commands may have changed meanwhile
+			srv.o.Log.Error("the tokens could not be read again; those that were known are still accepted", "error", err)
+		}
+	}
 	srv.socket, srv.suspended = socket, false
 	if srv.serve != nil {
 		srv.serve(socket)
@@ -301,5 +313,8 @@ func (srv *server) close(drain time.Duration) error {
 		_ = srv.socket.Close() // again, if it was served
 	}
 	srv.mu.Unlock()
+	if srv.o.Tokens != nil {
+		srv.o.Tokens.Close()
+	}
 	return srv.components.close()
 }

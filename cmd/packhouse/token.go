@@ -1,77 +1,189 @@
 package main
 
 import (
-	"crypto/rand"
-	"encoding/hex"
 	"errors"
 	"fmt"
-	"os"
-	"path/filepath"
 	"strings"
+	"time"
 
-	"packhouse/blobstore/vfs"
+	"github.com/spf13/cobra"
+
+	"packhouse/api/admin"
+	"packhouse/api/tokens"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/repo/layout"
+	"packhouse/internal/terminal"
 )
 
-// tokenVariables are where the token may come from, in this order. The last two are those of
-// vykar-server and vger-server.
-var tokenVariables = []string{"PACKHOUSE_TOKEN", "VYKAR_TOKEN", "VGER_TOKEN"}
+func tokenCommand(s streams) *cobra.Command {
+	f := &serverFlags{}
+	parent := &cobra.Command{
+		Use:   "token",
+		Short: "Create, show and revoke tokens for clients",
+		Long: `A token lets a client use repositories in a role (packhouse role list), instead of the server's own token:
+clients send it as Bearer token, or as the password with any user name. Its name is what logs and
+the history say of who did what. Tokens are created and revoked while the server runs.
 
-// tokenPath is where the token is kept when nobody configured one.
-func tokenPath(c *config.Config) string {
-	if c.TokenFile != "" {
-		return c.TokenFile
+  packhouse token create --repo laptop --role backup --expires 90d
+  packhouse token list
+  packhouse token revoke laptop-backup`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	return filepath.Join(layout.ServerDir(c.DataDir), "token")
+	f.add(parent)
+	parent.AddCommand(tokenCreate(s, f), tokenList(s, f), tokenRevoke(s, f))
+	return parent
 }
 
-// keptToken reads the token from path, or makes one there: 256 random bits in a file of mode 0600, durable
-// before it is used. made tells which.
-func keptToken(path string) (token string, made bool, err error) {
-	token, err = readToken(path)
-	if !errors.Is(err, os.ErrNotExist) {
-		return token, false, err
-	}
-	if token, err = newToken(); err != nil {
-		return "", false, err
-	}
-	if err := vfs.WriteNew(vfs.OS(), path, []byte(token+"\n")); err != nil && !errors.Is(err, os.ErrExist) {
-		return "", false, fmt.Errorf("store the token: %w", err)
-	}
-	// Another process may have been first; what the file holds counts.
-	token, err = readToken(path)
-	return token, true, err
+// withTokens runs do with an admin client of a server that can have tokens.
+func (f *serverFlags) withTokens(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
+	return f.open(cmd, s, func(c *adminClient) error {
+		if c.Single && c.Only == "" {
+			return usage("the directory is a single repository, which has no tokens; give the data directory with --data-dir")
+		}
+		return do(c)
+	})
 }
 
-func newToken() (string, error) {
-	secret := make([]byte, 32)
-	if _, err := rand.Read(secret); err != nil {
-		return "", fmt.Errorf("generate a token: %w", err)
-	}
-	return hex.EncodeToString(secret), nil
+// tokenFlags are the flags of token create.
+type tokenFlags struct {
+	repositories []string
+	all          bool
+	role         string
+	name         string
+	expires      string
 }
 
-// checkTokenFile tells whether keptToken will find a token, or a directory to keep one in.
-func checkTokenFile(path string) error {
-	_, err := readToken(path)
-	if !errors.Is(err, os.ErrNotExist) {
-		return err
+func tokenCreate(s streams, f *serverFlags) *cobra.Command {
+	n := &tokenFlags{}
+	cmd := &cobra.Command{
+		Use:   "create --repo NAME --role ROLE",
+		Short: "Create a token, and print its secret",
+		Long: `Creates a token and prints its secret, alone, on standard output; all else goes to standard error. The
+secret is shown only now: the server keeps a hash of it. The repository must exist.
+
+  packhouse token create --repo laptop --role backup --expires 90d
+  packhouse token create --all-repositories --role maintain --name nightly > nightly.token`,
+		Args: exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			wanted, err := n.parse(cmd)
+			if err != nil {
+				return err
+			}
+			return f.withTokens(cmd, s, func(c *adminClient) error {
+				made, text, err := c.CreateToken(cmd.Context(), wanted)
+				if err != nil {
+					return err
+				}
+				if f.admin.json {
+					return terminal.JSON(s.out, text)
+				}
+				fmt.Fprintf(s.err, "token %s: role %s in %s, %s\n", made.Name, made.Role, repositoriesOf(made), expiryOf(made))
+				if _, err = fmt.Fprintln(s.out, made.Secret); err != nil {
+					return fmt.Errorf("the token was created, but its secret could not be printed; revoke it with packhouse token revoke %s: %w", made.Name, err)
+				}
+				return nil
+			})
+		},
 	}
-	if info, statErr := os.Stat(filepath.Dir(path)); statErr != nil || !info.IsDir() {
-		return fmt.Errorf("token file %s: its directory does not exist", path)
-	}
-	return nil
+	flags := cmd.Flags()
+	flags.StringArrayVarP(&n.repositories, "repo", "r", nil, "`name` of a repository; may be repeated")
+	flags.BoolVar(&n.all, "all-repositories", false, "for all repositories, also those that are created later")
+	flags.StringVar(&n.role, "role", "", "`role` of the client; packhouse role list shows them")
+	flags.StringVar(&n.name, "name", "", "`name` of the token (default: repository and role)")
+	flags.StringVar(&n.expires, "expires", "", "`time` after which the token is not accepted any more, such as 90d (default: never)")
+	return cmd
 }
 
-func readToken(path string) (string, error) {
-	data, err := os.ReadFile(path)
+// parse checks the flags.
+func (n *tokenFlags) parse(cmd *cobra.Command) (wanted admin.NewToken, err error) {
+	switch {
+	case n.all == (len(n.repositories) > 0):
+		return wanted, usage("give either --repo NAME or --all-repositories")
+	case n.role == "":
+		return wanted, usage("--role is missing; packhouse role list shows all roles")
+	case n.all:
+		n.repositories = []string{tokens.All}
+	}
+	role, err := config.ParseRole(n.role)
 	if err != nil {
-		return "", fmt.Errorf("read the token: %w", err)
+		return wanted, usage("--role: %w", err)
 	}
-	token := strings.TrimSpace(string(data))
-	if err := config.CheckToken(token); err != nil {
-		return "", fmt.Errorf("%s: %w", path, err)
+	if cmd.Flags().Changed("name") && n.name == "" {
+		return wanted, usage("--name: must not be empty")
 	}
-	return token, nil
+	wanted = admin.NewToken{Name: n.name, Role: string(role), Repositories: n.repositories}
+	if cmd.Flags().Changed("expires") {
+		d, err := config.ParseDuration(n.expires)
+		if err == nil && d <= 0 {
+			err = errors.New("must be more than 0; leave it out for a token that does not expire")
+		}
+		if err != nil {
+			return wanted, usage("--expires: %w", err)
+		}
+		expires := time.Now().Add(d).Round(time.Second)
+		wanted.Expires = &expires
+	}
+	return wanted, nil
+}
+
+func repositoriesOf(t admin.Token) string {
+	if t.Repositories[0] == tokens.All {
+		return "all repositories"
+	}
+	return strings.Join(t.Repositories, ", ")
+}
+
+func expiryOf(t admin.Token) string {
+	switch {
+	case t.Expires.IsZero():
+		return "does not expire"
+	case t.Expired:
+		return "expired " + t.Expires.Local().Format(time.RFC3339)
+	}
+	return "expires " + t.Expires.Local().Format(time.RFC3339)
+}
+
+func tokenList(s streams, f *serverFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "list",
+		Short: "Show all tokens, without their secrets",
+		Args:  exactly(0, ""),
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return f.withTokens(cmd, s, func(c *adminClient) error {
+				list, text, err := c.Tokens(cmd.Context())
+				if err != nil {
+					return err
+				}
+				if f.admin.json {
+					return terminal.JSON(s.out, text)
+				}
+				t := terminal.NewTable(s.out, "NAME", "ROLE", "REPOSITORIES", "CREATED", "BY", "EXPIRES")
+				for _, token := range list {
+					t.Row(token.Name, string(token.Role), repositoriesOf(token), t.Time(token.Created), token.CreatedBy, expiryOf(token))
+				}
+				return t.End()
+			})
+		},
+	}
+}
+
+func tokenRevoke(s streams, f *serverFlags) *cobra.Command {
+	return &cobra.Command{
+		Use:   "revoke NAME",
+		Short: "End a token at once",
+		Long: `Ends a token: it is not accepted any more, requests that were made with it are cut, and compactions that its
+client has queued or started are cancelled.
+
+  packhouse token revoke laptop-backup`,
+		Args: exactly(1, "a NAME"),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return f.withTokens(cmd, s, func(c *adminClient) error {
+				if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
+					return err
+				}
+				_, err := fmt.Fprintf(s.out, "revoked %s\n", args[0])
+				return err
+			})
+		},
+	}
 }

@@ -9,6 +9,11 @@ import (
 // TokenName is the name under which the holder of the server's token acts. No user has it.
 const TokenName = "token"
 
+// HasUser tells whether there is a user of that name.
+func (c *Config) HasUser(name string) bool {
+	return slices.ContainsFunc(c.Users, func(u User) bool { return u.Name == name })
+}
+
 // Grants are the permissions of a user in a repository whose clients are of dialect: nothing when there is no such user, or it
 // is not meant to use the repository at all; nil is everything.
 func (c *Config) Grants(user, repository, dialect string) *policy.Permissions {
