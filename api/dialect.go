@@ -78,6 +78,9 @@ type Record struct {
 	Repository string
 	Reason     string // why it was refused, for the log; may be more than the client is told
 	Reads      bool   // nothing is changed, although the method is not GET or HEAD
+	Replaced   bool   // an item was overwritten
+	// Keys are the items, if they are many; Key may have one of them.
+	Keys []string
 }
 
 var errNameless = fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)

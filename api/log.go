@@ -56,6 +56,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 		operation = "none" // refused before it was known
 	}
 	s.metrics.count(dialect, operation, status, took, received, out.n)
+	s.audit.request(r, x, status, dialect, operation)
 	level := slog.LevelInfo
 	switch {
 	case status >= 500 && status != http.StatusServiceUnavailable && status != http.StatusInsufficientStorage:

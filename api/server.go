@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -41,6 +42,7 @@ type Options struct {
 	Limits      Limits
 	Proxies     *Proxies               // nil means DefaultProxies
 	Logger      *slog.Logger           // nil means silence
+	Audit       slog.Handler           // of the audit log; nil: there is none
 	Version     string                 // of the program
 	Now         func() time.Time       // nil means time.Now
 	Collectors  []prometheus.Collector // besides the server's own
@@ -61,6 +63,7 @@ type Server struct {
 	clients *clients
 	ids     requestIDs
 	lines   *logwriter.Queue[slog.Record] // of the request log
+	audit   *audit                        // nil: there is none
 
 	active     atomic.Int64 // requests being answered
 	lastActive atomic.Int64 // Unix ns
@@ -105,6 +108,9 @@ func New(o Options) (*Server, error) {
 		started: o.Now(), ids: ids, stop: make(chan struct{}),
 	}
 	s.lines = newLogQueue(o.Logger.Handler())
+	if s.audit = newAudit(o.Audit, o.Logger); s.audit != nil {
+		s.o.Collectors = append(slices.Clone(o.Collectors), s.audit.lost)
+	}
 	s.clients = newClients(s.started)
 	s.auth.Store(o.Auth)
 	if s.o.Proxies == nil {

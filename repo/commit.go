@@ -47,6 +47,9 @@ type PutResult struct {
 	Unchanged    bool  // the same bytes were there already; nothing was written
 }
 
+// Replaced tells whether an item was replaced, perhaps by the same bytes.
+func (r PutResult) Replaced() bool { return !r.Created && !r.Unchanged }
+
 // Commit carries out everything in the batch in one index transaction, or nothing. The bytes of the uploads are already durable
 // (Finish); when Commit returns nil, everything that refers to them is durable too. This is the commit order of the design: first
 // bytes, then index, last unlink.

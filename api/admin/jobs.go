@@ -31,6 +31,7 @@ func (q *request) submitPlan(string) error {
 	if err != nil {
 		return err
 	}
+	q.log.Reads = dry
 	when := options["when"]
 	if when == "" {
 		when = compact.WhenNow

@@ -31,7 +31,7 @@ func (q *request) store() error {
 	if err != nil {
 		return q.afterHash(expect, err)
 	}
-	_, err = q.access.Put(q.Context(), repo.PutRequest{
+	result, err := q.access.Put(q.Context(), repo.PutRequest{
 		Key: key, Body: q.Body, Size: q.ContentLength, MaxSize: q.t.Limits.ItemBytes, Expect: expect,
 		// An archive is what borg stores last of a backup.
 		Backup: strings.HasPrefix(key, "archives/") && !strings.HasSuffix(key, ".del"),
@@ -39,6 +39,7 @@ func (q *request) store() error {
 	if err != nil {
 		return about(q.raw, err)
 	}
+	q.t.Log.Replaced = result.Replaced()
 	return q.done()
 }
 

@@ -20,6 +20,7 @@ func (x *request) batchDelete() error {
 	}
 	// Before the repository is looked for. Temporary names are none to be refused, as nothing is ever stored under them.
 	i := slices.IndexFunc(keys, func(name string) bool { return !parseKey(name).temporary })
+	x.t.Log.Keys = keys
 	if i >= 0 && x.t.Principal.MayBatchDelete(keys[i]) != nil {
 		return status(http.StatusForbidden, "append-only: cannot batch-delete non-temp key: %.200s", keys[i])
 	}
@@ -35,6 +36,7 @@ func (x *request) batchDelete() error {
 	if err != nil {
 		return err
 	}
+	x.t.Log.Keys = items
 	if _, err := a.DeleteAll(x.r.Context(), items); err != nil {
 		return err
 	}

@@ -44,6 +44,7 @@ func (x *request) put() error {
 	if err != nil {
 		return x.putError(err)
 	}
+	x.t.Log.Replaced = result.Replaced()
 	if result.Created || result.PreviousSize == 0 {
 		x.empty(http.StatusCreated)
 	} else {

@@ -79,9 +79,9 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 // holdDirectory holds the directory for as long as the command runs. Other processes may use it meanwhile.
 func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single bool) (*client.Session, error) {
 	auth, err := api.NewAuth(api.AuthOptions{NoAuth: true})
-	policy := func(string) config.Policy { return config.Policy{} }
+	policy, auditFile := func(string) config.Policy { return config.Policy{} }, ""
 	if err == nil {
-		policy, err = keptPolicy(claim.Dir, single)
+		policy, auditFile, err = keptPolicy(claim.Dir, single)
 	}
 	if err != nil {
 		return nil, errors.Join(err, claim.Release())
@@ -98,8 +98,12 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 			return nil, errors.Join(err, claim.Release())
 		}
 	}
+	audit, closeAudit, err := openAuditFile(auditFile)
+	if err != nil {
+		return nil, errors.Join(err, claim.Release())
+	}
 	srv, err := openServer(ctx, serverOptions{
-		Claim: claim, Single: single, Auth: auth, Tokens: issued, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
+		Claim: claim, Single: single, Auth: auth, Audit: audit, Tokens: issued, Log: newLogger(s.err, "pretty", slog.LevelWarn), Alone: true,
 		Policy: policy, Identity: id,
 		Yield: func() {}, // when the command is done, which needs no telling
 	})
@@ -117,6 +121,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 		}
 		stop()
 		err := <-ended
+		closeAudit()
 		if claim.Fresh() {
 			claim.Tidy(false) // a look into a directory leaves nothing there
 		}
@@ -124,14 +129,14 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	}}, nil
 }
 
-// keptPolicy is what the server of a directory was told of its repositories.
-func keptPolicy(dir string, single bool) (func(string) config.Policy, error) {
+// keptPolicy is what the server of a directory was told of its repositories, and the file of its audit log.
+func keptPolicy(dir string, single bool) (of func(string) config.Policy, auditFile string, err error) {
 	if single {
 		policy, err := policyAbove(dir)
-		return func(string) config.Policy { return policy }, err
+		return func(string) config.Policy { return policy }, "", err
 	}
 	kept, err := config.KeptPolicies(dir)
-	return kept.Of, err
+	return kept.Of, kept.AuditFile, err
 }
 
 // name is the repository a command is about: the argument, or the one there is.

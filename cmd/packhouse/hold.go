@@ -104,7 +104,7 @@ func hold(ctx context.Context, dir, idleText string, report *holder.Report) (err
 		return public(err)
 	}
 	srv, err = openServer(ctx, serverOptions{
-		Claim: claim, Single: true, Auth: auth, Log: log, Yield: leave, Moved: leave,
+		Claim: claim, Single: true, Auth: auth, Log: log, Audit: log.Handler(), Yield: leave, Moved: leave,
 		Destroyed: func() { destroyed.Store(true) },
 		GaveUp:    func() { destroyed.Store(false) },
 		Policy:    func(string) config.Policy { return policy },

@@ -67,6 +67,7 @@ func (sv *service) reload() {
 	for _, warning := range c.Warnings {
 		sv.log.Warn(warning)
 	}
+	sv.server.api.AuditSetting("reload")
 	sv.log.Info("reloaded the configuration")
 }
 
@@ -83,6 +84,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
+		{"audit_log", old.AuditLog, c.AuditLog, func() { c.AuditLog = old.AuditLog }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
 		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
 		{"verify_reads", old.VerifyReads, c.VerifyReads, func() { c.VerifyReads = old.VerifyReads }},

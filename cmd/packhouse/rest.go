@@ -215,7 +215,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 		policy.Quota = *p.quota
 	}
 	srv, err = openServer(ctx, serverOptions{
-		Claim: claim, Single: true, Auth: auth, Log: log,
+		Claim: claim, Single: true, Auth: auth, Log: log, Audit: log.Handler(),
 		Policy: func(string) config.Policy { return policy },
 	})
 	if err != nil {

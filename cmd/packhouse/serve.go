@@ -151,18 +151,18 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
+	audit, closeAudit, err := sv.openAudit()
+	if err != nil {
+		return err
+	}
+	defer closeAudit()
 	listeners, passed, err := api.OpenListeners(ctx, sv.c.Listen)
 	if err != nil {
 		return err
 	}
-	sv.server, err = openServer(ctx, serverOptions{
-		Claim: claim, Auth: auth, Policy: sv.policy, Authorize: sv.authorize, Tokens: sv.tokens, UserName: sv.isUser,
-		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never",
-		Limits: sv.limits(), Proxies: &proxies, Log: sv.log,
-		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
-		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(), Identity: id,
-	})
-	if err != nil {
+	o := sv.options()
+	o.Claim, o.Auth, o.Proxies, o.Audit, o.Identity = claim, auth, &proxies, audit, id
+	if sv.server, err = openServer(ctx, o); err != nil {
 		return errors.Join(err, api.CloseAll(listeners))
 	}
 	newID := ""
@@ -184,6 +184,16 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
 
+// options are those of the server that the configuration decides alone.
+func (sv *service) options() serverOptions {
+	return serverOptions{
+		Policy: sv.policy, Authorize: sv.authorize, Tokens: sv.tokens, UserName: sv.isUser,
+		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never", Limits: sv.limits(), Log: sv.log,
+		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
+		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(),
+	}
+}
+
 // examine makes the checks that need no claim on the data directory, which need not exist, and returns its path.
 func (sv *service) examine() (dir string, err error) {
 	if dir, err = datadir.ResolveDir(sv.c.DataDir); err != nil {
@@ -193,6 +203,9 @@ func (sv *service) examine() (dir string, err error) {
 		return "", err
 	}
 	if err := checkDataDir(dir, sv.log); err != nil {
+		return "", err
+	}
+	if err := checkAuditFile(sv.c.AuditFile(), dir); err != nil {
 		return "", err
 	}
 	if sv.c.TLSCert != "" {

@@ -39,6 +39,7 @@ type serverOptions struct {
 	Limits    api.Limits
 	Proxies   *api.Proxies // nil: those on this machine
 	Log       *slog.Logger
+	Audit     slog.Handler // nil: no audit log
 	// Maintenance are the settings of jobs. With Maintain the server also does its own maintenance, and Tasks with it.
 	Maintenance config.Maintenance
 	Maintain    bool
@@ -136,7 +137,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
 		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
-		Logger:     o.Log, Version: version(),
+		Logger:     o.Log, Audit: o.Audit, Version: version(),
 	})
 	if err != nil {
 		return nil, errors.Join(err, srv.components.close())

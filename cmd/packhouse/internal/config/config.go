@@ -24,6 +24,7 @@ type Config struct {
 	TLSKey        string
 	LogFormat     string        // pretty or json
 	LogLevel      string        // debug, info, warn or error
+	AuditLog      string        // AuditToLog, AuditOff, or the path of a file
 	Drain         time.Duration // how long running requests may take at a stop
 	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
 	MinRate       int64         // bytes a second that a client must send or read on average; 0: any
@@ -40,6 +41,20 @@ type Config struct {
 	Empty bool
 	// Warnings are settings that are understood and have no effect, one line each.
 	Warnings []string
+}
+
+// What audit_log can be besides the path of a file.
+const (
+	AuditToLog = "log"
+	AuditOff   = "off"
+)
+
+// AuditFile is the path of the audit log's file; "": it has none.
+func (c *Config) AuditFile() string {
+	if c.AuditLog == AuditToLog || c.AuditLog == AuditOff {
+		return ""
+	}
+	return c.AuditLog
 }
 
 // Policy is what an administrator decides for one repository.
@@ -103,6 +118,7 @@ func Defaults() Config {
 		DataDir:     "packhouse-data",
 		LogFormat:   "pretty",
 		LogLevel:    "info",
+		AuditLog:    AuditToLog,
 		Drain:       30 * time.Second,
 		MinRate:     16 << 10,
 		Proxies:     api.DefaultProxies,

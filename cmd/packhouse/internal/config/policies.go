@@ -18,6 +18,7 @@ import (
 type Policies struct {
 	Default      Policy            `json:"default"`
 	Repositories map[string]Policy `json:"repositories,omitempty"`
+	AuditFile    string            `json:"audit_file,omitempty"` // absolute; "": none
 }
 
 // DefaultPolicy is what holds when nobody configured anything.
@@ -26,6 +27,9 @@ func DefaultPolicy() Policy { return Defaults().Policy }
 // Policies of a configuration.
 func (c *Config) Policies() Policies {
 	p := Policies{Default: c.Policy, Repositories: make(map[string]Policy)}
+	if file := c.AuditFile(); file != "" {
+		p.AuditFile, _ = filepath.Abs(file) // without a working directory the server has not found it either
+	}
 	for _, r := range c.Repositories {
 		p.Repositories[r.Name] = r.Policy
 	}

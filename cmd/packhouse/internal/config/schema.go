@@ -226,6 +226,7 @@ func serverKeys() table[Config] {
 	keys["tls_key"] = text(func(c *Config) *string { return &c.TLSKey }, notEmpty)
 	keys["log_format"] = text(func(c *Config) *string { return &c.LogFormat }, CheckLogFormat)
 	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
+	keys["audit_log"] = text(func(c *Config) *string { return &c.AuditLog }, checkAuditLog)
 	keys["drain"] = duration(func(c *Config) *time.Duration { return &c.Drain }, 0)
 	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, ParseSize)
 	keys["min_rate"] = size(func(c *Config) *int64 { return &c.MinRate }, ParseSize)

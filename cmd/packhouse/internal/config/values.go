@@ -141,6 +141,14 @@ func checkPasswordHash(text string) error {
 	return nil
 }
 
+// checkAuditLog: a path has a slash, so that a word that was mistyped does not become a file.
+func checkAuditLog(text string) error {
+	if text == AuditToLog || text == AuditOff || strings.Contains(text, "/") {
+		return nil
+	}
+	return suggest(fmt.Errorf("%q is neither %q, %q nor a path such as /var/log/packhouse/audit.log", text, AuditToLog, AuditOff), text, []string{AuditToLog, AuditOff})
+}
+
 func checkRepositoryName(name string) error { return datadir.CheckName(name) }
 
 func oneOf(text string, allowed ...string) error {
