@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -159,6 +160,9 @@ func testRequestsEnd(t *testing.T, secure bool, ends string) {
 			}
 		case "/wait":
 			<-r.Context().Done()
+		case "/none":
+			<-r.Context().Done()
+			return true
 		}
 		api.WriteText(w, r, http.StatusOK, "done")
 		return true
@@ -184,13 +188,14 @@ func testRequestsEnd(t *testing.T, secure bool, ends string) {
 		return bufio.NewReadWriter(bufio.NewReader(conn), bufio.NewWriter(conn))
 	}
 	upload, download, wait := ask("gone", "upload"), ask("gone", "download"), ask("gone", "wait")
+	none := ask("gone", "none")
 	other := ask("kept", "upload")
 	if ends == "revoked" {
 		if _, err := store.Revoke("gone"); err != nil {
 			t.Fatal(err)
 		}
 	}
-	for range 3 {
+	for range 4 {
 		select {
 		case got := <-left:
 			if !strings.HasPrefix(got, "gone/") {
@@ -200,7 +205,7 @@ func testRequestsEnd(t *testing.T, secure bool, ends string) {
 			t.Fatal("a request does not end with its token")
 		}
 	}
-	for kind, conn := range map[string]*bufio.ReadWriter{"upload": upload, "wait": wait} {
+	for kind, conn := range map[string]*bufio.ReadWriter{"upload": upload, "wait": wait, "none": none} {
 		if text, err := io.ReadAll(conn); len(text) > 0 {
 			t.Errorf("%s was answered: %q, %v", kind, text, err)
 		}
@@ -218,8 +223,9 @@ func testRequestsEnd(t *testing.T, secure bool, ends string) {
 		t.Errorf("the request of another token: %v, %v", response, err)
 	}
 	reason := map[string]string{"revoked": "the token was revoked", "expired": "the token has expired"}[ends]
-	if log := f.Logged(t); strings.Count(log, reason) != 3 {
-		t.Errorf("the log has %d lines that say %q, want 3:\n%s", strings.Count(log, reason), reason, log)
+	if log := f.Logged(t); strings.Count(log, reason) != 4 || !regexp.MustCompile(`principal=gone .* key=/upload status=400 `).MatchString(log) ||
+		!regexp.MustCompile(`level=WARN msg=request .*principal=gone .* key=/none status=401 `).MatchString(log) {
+		t.Errorf("the log has %d lines that say %q, want 4:\n%s", strings.Count(log, reason), reason, log)
 	}
 }
 

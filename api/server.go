@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"log/slog"
@@ -194,7 +195,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 		abort := s.recovered(out, r, x, recover())
 		if x.life.over() {
 			// Whatever its handler says, nothing more is answered.
-			abort, x.log.Reason = true, context.Cause(x.life.token).Error()
+			abort, out.cut = true, context.Cause(x.life.token)
+			x.log.Reason = out.cut.Error()
+			out.status = cmp.Or(out.status, http.StatusUnauthorized)
 		}
 		if !abort && out.status == 0 {
 			out.WriteHeader(http.StatusOK) // of a handler that wrote nothing

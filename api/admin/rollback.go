@@ -81,6 +81,7 @@ func (q *request) rollBack(string) error {
 	}
 	req := repo.RollbackRequest{To: body.To, Principal: body.Principal, Expect: body.Expect, Partial: body.Partial}
 	if body.DryRun {
+		q.log.Reads = true
 		plan, err := q.repo.PlanRollback(q.Context(), req)
 		if err != nil {
 			return err

@@ -8,6 +8,7 @@ import (
 
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/logwriter"
+	"packhouse/repo/datadir"
 )
 
 // Of the audit log's file: the size from which on another is begun, and how many older ones stay.
@@ -34,6 +35,15 @@ func openAuditFile(path string) (handler slog.Handler, end func(), err error) {
 		return nil, nil, fmt.Errorf("audit log: %w", err)
 	}
 	return slog.NewJSONHandler(file, nil), func() { _ = file.Close() }, nil // each line was written, or counted as lost
+}
+
+// checkAuditOf is checkAuditFile for a configuration.
+func checkAuditOf(c *config.Config) error {
+	dir, err := datadir.ResolveDir(c.DataDir)
+	if err != nil {
+		return fmt.Errorf("data directory: %w", err)
+	}
+	return checkAuditFile(c.AuditFile(), dir)
 }
 
 // checkAuditFile refuses a file in the data directory: it would keep the volume in use when that is to be unmounted, and

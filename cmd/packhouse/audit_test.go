@@ -78,6 +78,7 @@ func TestAuditFile(t *testing.T) {
 	s.token = own
 	s.expect(t, http.StatusOK, "POST", "/laptop?cmd=move&current=packs/a&new=packs/b", "")
 	s.expect(t, http.StatusOK, "DELETE", "/laptop/packs/b", "")
+	administer(t, s, http.StatusOK, "POST", "/laptop/-/compactions?dry_run=yes", `{"operations": [{"delete": ["config/manifest"]}]}`)
 	commandWorks(t, "repo", "quota", "laptop", "1G", "-d", data)
 	administer(t, s, 201, "PUT", "/vault/index", "1")
 	administer(t, s, 204, "PUT", "/vault/index", "1")
@@ -150,6 +151,9 @@ func TestAuditRefused(t *testing.T) {
 		write(t, filepath.Join(dir, "f.toml"), "[server]\ndata_dir = '"+filepath.Join(dir, "d")+"'\nlisten = '127.0.0.1:0'\naudit_log = '"+path+"'\n")
 		if code, _, errs := runHere(t, "serve", "--config", filepath.Join(dir, "f.toml")); code != 1 || !strings.Contains(errs, want) {
 			t.Errorf("%s: got %d, %q; want %q", path, code, errs, want)
+		}
+		if code, _, errs := runHere(t, "config", "check", filepath.Join(dir, "f.toml")); !strings.HasPrefix(want, "audit log: open") && (code != 1 || !strings.Contains(errs, want)) {
+			t.Errorf("check of %s: got %d, %q; want %q", path, code, errs, want)
 		}
 	}
 }

@@ -209,19 +209,21 @@ func TestDamagedTokens(t *testing.T) {
 	}
 }
 
-// TestRevokedJobs: a job that waits ends with the token of who queued it, and that of another does not.
+// TestRevokedJobs: jobs that wait or run end with the token of who queued them, and that of another does not.
 func TestRevokedJobs(t *testing.T) {
 	dir := tempDir(t)
-	s := startServer(t, dir)
+	write(t, filepath.Join(dir, "f.toml"), "[maintenance]\nrate = '32K'\n") // the job below reads for half a minute
+	s := startServer(t, dir, "--config", "f.toml")
 	data, own := filepath.Join(dir, "packhouse-data"), s.token
 	s.expect(t, http.StatusOK, "POST", "/laptop?cmd=create", "")
 	s.expect(t, http.StatusOK, "POST", "/laptop/packs/a", "bytes of a")
 	s.expect(t, http.StatusOK, "POST", "/laptop/packs/b", "bytes of b")
+	s.expect(t, http.StatusOK, "POST", "/laptop/packs/large", strings.Repeat("x", 1<<20))
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
-	queue := func(key string) (id string) {
+	queue := func(when, operation string) (id string) {
 		t.Helper()
 		var job struct{ ID string }
-		text := administer(t, s, http.StatusAccepted, "POST", "/laptop/-/compactions?when="+later, `{"operations": [{"delete": ["packs/`+key+`"]}]}`)
+		text := administer(t, s, http.StatusAccepted, "POST", "/laptop/-/compactions?when="+when, `{"operations": [`+operation+`]}`)
 		if err := json.Unmarshal([]byte(text), &job); err != nil {
 			t.Fatal(err)
 		}
@@ -235,15 +237,18 @@ func TestRevokedJobs(t *testing.T) {
 		}
 		return job.State
 	}
-	kept := queue("a")
+	kept := queue(later, `{"delete": ["packs/a"]}`)
 	s.token = issueToken(t, "-d", data, "--repo", "laptop", "--role", "maintain")
-	gone := queue("b")
+	gone := queue(later, `{"delete": ["packs/b"]}`)
+	runs := queue("now", `{"ranges": [["packs/large", 0, 1048576]], "target": "packs/copy"}`)
 	s.token = own
+	await(t, "beginning of the job", func() bool { return state(runs) == "running" }, s.errs)
 	if got := state(gone); got != "queued" {
 		t.Fatalf("got %s", got)
 	}
 	commandWorks(t, "token", "revoke", "laptop-maintain", "-d", data)
 	await(t, "end of the job", func() bool { return state(gone) == "cancelled" }, s.errs)
+	await(t, "end of the job that runs", func() bool { return state(runs) == "cancelled" }, s.errs)
 	if got := state(kept); got != "queued" {
 		t.Errorf("the job of another: %s", got)
 	}
