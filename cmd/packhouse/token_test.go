@@ -212,13 +212,13 @@ func TestDamagedTokens(t *testing.T) {
 // TestRevokedJobs: jobs that wait or run end with the token of who queued them, and that of another does not.
 func TestRevokedJobs(t *testing.T) {
 	dir := tempDir(t)
-	write(t, filepath.Join(dir, "f.toml"), "[maintenance]\nrate = '32K'\n") // the job below reads for half a minute
+	write(t, filepath.Join(dir, "f.toml"), "[maintenance]\nrate = '256K'\n") // the job below reads for 12 s at least
 	s := startServer(t, dir, "--config", "f.toml")
 	data, own := filepath.Join(dir, "packhouse-data"), s.token
 	s.expect(t, http.StatusOK, "POST", "/laptop?cmd=create", "")
 	s.expect(t, http.StatusOK, "POST", "/laptop/packs/a", "bytes of a")
 	s.expect(t, http.StatusOK, "POST", "/laptop/packs/b", "bytes of b")
-	s.expect(t, http.StatusOK, "POST", "/laptop/packs/large", strings.Repeat("x", 1<<20))
+	s.expect(t, http.StatusOK, "POST", "/laptop/packs/large", strings.Repeat("x", 4<<20))
 	later := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
 	queue := func(when, operation string) (id string) {
 		t.Helper()
@@ -240,7 +240,7 @@ func TestRevokedJobs(t *testing.T) {
 	kept := queue(later, `{"delete": ["packs/a"]}`)
 	s.token = issueToken(t, "-d", data, "--repo", "laptop", "--role", "maintain")
 	gone := queue(later, `{"delete": ["packs/b"]}`)
-	runs := queue("now", `{"ranges": [["packs/large", 0, 1048576]], "target": "packs/copy"}`)
+	runs := queue("now", `{"ranges": [["packs/large", 0, 4194304]], "target": "packs/copy"}`)
 	s.token = own
 	await(t, "beginning of the job", func() bool { return state(runs) == "running" }, s.errs)
 	if got := state(gone); got != "queued" {
