@@ -148,7 +148,9 @@ func (t *tx) itemUnder(key string) (*Item, error) {
 	}
 	rows, err := emptyDirs(t.items, key)
 	for _, row := range rows {
-		t.set(t.items, row, nil)
+		if err := t.setDir(row, nil); err != nil {
+			return nil, err
+		}
 	}
 	return nil, err
 }
