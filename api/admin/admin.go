@@ -76,6 +76,13 @@ type route struct {
 	serve  func(q *request, argument string) error
 }
 
+// onServer are the operations that are for commands on the server itself, whose requests come over its own socket: what can be
+// brought back of what a client did is not to be removed by whoever has its credentials, however many letters they have.
+var onServer = map[string]bool{"empty-trash": true, "empty-kept": true}
+
+var errOnServer = &statusError{http.StatusForbidden,
+	"what can still be restored is removed before its time only on the server itself, by packhouse trash empty"}
+
 // administrator are the letters of one who may do everything.
 const administrator = policy.All
 
@@ -189,6 +196,9 @@ func (q *request) try(routes []route, rest string) error {
 			if err := q.may(string(letter)); err != nil {
 				return err
 			}
+		}
+		if onServer[route.name] && !api.IsTrusted(q.Context()) {
+			return errOnServer
 		}
 		return route.serve(q, argument)
 	}
