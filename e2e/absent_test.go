@@ -9,7 +9,6 @@ import (
 	"slices"
 	"strings"
 	"testing"
-	"time"
 )
 
 // TestBorgWithoutRepository: what borg says over ssh of a directory without a repository, how soon, and what is left there, is
@@ -48,11 +47,10 @@ func TestBorgWithoutRepository(t *testing.T) {
 				b := overShellOf(t, program, home, "")
 				b.env = append(b.env, "BORG_REMOTE_PATH="+server, "BORG_EXIT_CODES=modern", "PACKHOUSE_HOLD_IDLE=60s")
 				for _, command := range test.commands {
-					began := time.Now()
 					out, code := b.try(strings.Fields(command)...)
 					codes[server] = append(codes[server], code)
-					if took := time.Since(began); took > 10*time.Second {
-						t.Errorf("%s: %s took %v:\n%s", server, command, took, out)
+					if strings.Contains(out, "connection lost") { // it waits 15 seconds then
+						t.Errorf("%s: %s tries again:\n%s", server, command, out)
 					}
 				}
 				left[server] = below(t, home)
