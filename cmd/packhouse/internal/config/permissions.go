@@ -59,7 +59,8 @@ func suggest(err error, text string, candidates []string) error {
 	return err
 }
 
-// Hints are about users that may do more than they probably need, one line each. They are no warnings: a server does not log them.
+// Hints are about users that may do more than they probably need, one line each. They are no warnings: a server does not log
+// them.
 func (c *Config) Hints() []string {
 	var hints []string
 	for _, u := range c.Users {
