@@ -25,24 +25,28 @@ func (a *Access) maxCharges() int64 {
 	if limit == 0 {
 		return 0
 	}
-	beyond, _ := a.beyondTrash()
-	if limit -= beyond.Items; limit != 0 {
-		return limit
+	if a.r.grace.Load() > 0 {
+		beyond, _ := a.beyondTrash()
+		limit -= beyond.Items
 	}
-	return -1
+	if limit == 0 {
+		return -1
+	}
+	return limit
 }
 
 // admitCharge refuses one more, before its body is read. The index tests it again. Before it refuses because of the trash,
 // what may go of that gives way.
 func (a *Access) admitCharge() error {
-	for {
+	for again := true; ; {
 		most, charges := a.maxCharges(), a.r.index.Charges()+1
-		if most == 0 || charges <= most {
+		switch beyond, _ := a.beyondTrash(); {
+		case most == 0 || charges <= most:
 			return nil
-		}
-		over := charges - most
-		if beyond, _ := a.beyondTrash(); charges > chargesFor(a.limit()) || !a.r.shrinkTrash(Emptied{Items: min(over, beyond.Items)}) {
+		case !again || charges > chargesFor(a.limit()):
 			return a.chargesError()
+		default:
+			again = a.r.shrinkTrash(Emptied{Items: min(charges-most, beyond.Items)})
 		}
 	}
 }

@@ -122,7 +122,8 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 		return committed{}, err // nothing was asked of the index yet
 	}
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
-	for errors.Is(err, index.ErrTrash) && a.giveWay(a.replaced(b)) {
+	for again := true; again && errors.Is(err, index.ErrTrash); {
+		again = a.giveWay(a.replaced(b))
 		results, err = a.r.apply(context.WithoutCancel(ctx), muts...)
 	}
 	if bears && !refused(err) {

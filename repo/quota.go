@@ -3,6 +3,8 @@ package repo
 import (
 	"errors"
 	"sync"
+
+	"packhouse/index"
 )
 
 // quota counts what a repository uses and what uploads under way may yet add,
@@ -78,12 +80,13 @@ func (q *quota) refusal(n int64) *QuotaError {
 // smaller above a limit that was lowered. Before it refuses because of the trash, what may go of that gives way.
 func (r *quotaReservation) grow(n int64) error {
 	err := r.growWithin(n, 0)
-	for {
+	for again := true; again; {
 		full, ok := errors.AsType[*TrashError](err)
-		if !ok || !r.trash.r.shrinkTrash(full.short) {
+		if !ok {
 			break
 		}
-		err = r.growWithin(n, 0)
+		again = r.trash.r.shrinkTrash(full.short)
+		err = r.growWithin(n, 0) // others may have made space, too
 	}
 	if err == nil || r.bound == nil {
 		return err
@@ -102,18 +105,24 @@ func (r *quotaReservation) growWithin(n, bound int64) error {
 		return nil
 	}
 	q := r.q
-	var beyond, trash int64
-	if r.trash != nil && r.bound == nil {
-		over, held := r.trash.beyondTrash()
-		beyond, trash = over.Bytes, held.Bytes
+	var c index.Counters
+	most := int64(-1) // that the trash may hold
+	if r.trash != nil && r.bound == nil && r.trash.r.grace.Load() > 0 {
+		c, most = r.trash.r.index.Counters(), r.trash.trashLimit()
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	limit := lower(q.limit, r.ceiling)
-	if want := q.used + q.reserved + n; limit >= 0 && (want > limit || want < q.used) && n > bound-q.commitUsed-q.commitReserved {
+	want := q.used + q.reserved + n
+	if limit >= 0 && (want > limit || want < q.used) && n > bound-q.commitUsed-q.commitReserved {
 		return &QuotaError{Used: q.used, Wanted: want, Limit: limit, Request: n}
-	} else if limit >= 0 && beyond > 0 && beyond > limit-want {
-		return &TrashError{Trash: trash, Limit: trash - beyond, short: Emptied{Bytes: beyond - (limit - want)}}
+	}
+	if limit >= 0 && most >= 0 && c.TrashBytes > most {
+		// Of a commit that is not settled yet, used has not what it removed, and the counters have what is still reserved.
+		short := min(q.used, c.Counted()) + q.reserved + n + c.TrashBytes - most - limit
+		if short > 0 {
+			return &TrashError{Trash: c.TrashBytes, Limit: most, short: Emptied{Bytes: short}}
+		}
 	}
 	q.reserved += n
 	r.bytes += n

@@ -12,7 +12,8 @@ import (
 // removes.
 //
 //   - An overwrite is refused if the trash would then hold more.
-//   - What the trash holds beyond its bound counts against the quota, so that nothing can be added and removed again without end.
+//   - What the trash holds beyond its bound counts against the quota, so that nothing can be added and removed again without end. In
+//     a repository without grace time it does not: nothing stays there.
 //   - Removals are never refused, nor plans that add nothing, nor commit keys: otherwise a full repository could not be emptied, or a
 //     client not complete what it has begun. What plans and commit keys replace within protectedTime of its being stored is not kept
 //     while the trash is beyond its bound: each other item can be replaced once.
@@ -81,15 +82,15 @@ func (a *Access) admitTrash(bytes int64) error {
 	if bound == nil {
 		return nil
 	}
-	for {
-		full := a.trashRefusal(bytes)
-		if full == nil {
-			return nil
-		}
-		if bytes > bound.Bytes || !a.r.shrinkTrash(full.short) {
-			return full
-		}
+	full := a.trashRefusal(bytes)
+	for again := bytes <= bound.Bytes; full != nil && again; {
+		again = a.r.shrinkTrash(full.short)
+		full = a.trashRefusal(bytes) // others may have made space, too
 	}
+	if full == nil {
+		return nil
+	}
+	return full
 }
 
 // trashBound is what holds for an item that is replaced; nil: nothing. admitted: by who is not refused for the trash.
