@@ -71,6 +71,16 @@ func (a *Access) noReservation() *quotaReservation {
 	return &quotaReservation{q: &a.r.quota, ceiling: a.ceiling(), trash: a}
 }
 
+// reserveRestored sets n bytes more aside for what comes from the trash: what it adds here it takes from there. trashMu may be held.
+func (a *Access) reserveRestored(n int64) (*quotaReservation, error) {
+	res := a.noReservation()
+	res.trash = nil
+	if err := res.grow(n); err != nil {
+		return nil, err
+	}
+	return res, nil
+}
+
 // reserve sets n bytes more aside. A write that adds nothing (n is 0 or negative) needs none.
 func (a *Access) reserve(n int64) (*quotaReservation, error) {
 	res := a.noReservation()

@@ -98,7 +98,7 @@ func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace 
 	if err != nil || now.Dir {
 		return r.translate(errors.Join(err, ErrConflict))
 	}
-	res, err := r.As(Principal{}).reserve(row.Item.Counted() - now.Item.Counted())
+	res, err := r.As(Principal{}).reserveRestored(row.Item.Counted() - now.Item.Counted())
 	if err != nil {
 		return err
 	}

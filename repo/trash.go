@@ -322,9 +322,8 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if !exempt {
 		restored.Flags &^= index.FlagExempt
 	}
-	res := server.noReservation()
-	res.trash = nil                                      // what it takes from there it adds here
-	if err := res.grow(restored.Counted()); err != nil { // beside what uploads under way may yet need
+	res, err := server.reserveRestored(restored.Counted()) // beside what uploads under way may yet need
+	if err != nil {
 		// Where something is under the key, that is what keeps it from coming back.
 		if entry, getErr := r.index.Get(key); getErr == nil && !entry.Dir {
 			return index.Item{}, ErrExists

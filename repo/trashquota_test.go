@@ -346,3 +346,18 @@ func TestFullTrashSurvivesFailure(t *testing.T) {
 		}
 	}
 }
+
+// What is restored in place of another item takes from the trash what it adds: a trash that is beyond its bound does not keep it.
+func TestRestoreInPlaceFromAFullTrash(t *testing.T) {
+	a, _ := newTrash(t, "test", 100, 10)
+	mustPut(t, a, "x", body("x", 90))
+	if err := a.Delete(ctx, "x"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, a, "x", "other")
+	done, err := a.Repository().RestoreMany(ctx, repo.RestoreSelection{Prefix: "x", Replace: true})
+	if err != nil || done.Items != 1 {
+		t.Errorf("got %+v, %v", done, err)
+	}
+	wantContent(t, a, "x", body("x", 90))
+}
