@@ -46,7 +46,7 @@ func (s *Set) destroy(ctx context.Context, name string, grace time.Duration) err
 	if r.ReadOnlyDisk() {
 		return repo.ErrReadOnlyDisk
 	}
-	if err := s.noteRemoval(name, dir, r, grace); err != nil {
+	if err := s.noteRemoval(name, dir, r, s.graceOf(name, dir, r, grace)); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
 	s.mu.Lock()

@@ -33,9 +33,51 @@ type Removed struct {
 	Dialect string    `json:"dialect"`
 	Items   int64     `json:"items"`
 	Bytes   int64     `json:"bytes"`
+	Held    int64     `json:"bytes_held"` // also of what lies in the trash, or is kept after compactions
 	At      time.Time `json:"removed"`
 	Expires time.Time `json:"expires"` // when its files may go
 }
+
+// protectedTime is how long a repository that was destroyed is not given up for others of its name.
+const protectedTime = 48 * time.Hour
+
+// graceOf is the grace time for a repository that is about to be destroyed: none if those of its name that are kept already would then hold
+// more than its quota and that of its trash, so that nobody fills the disk by creating and destroying. The oldest give way, but none of the
+// last two days: what was destroyed first may be what is wanted back.
+func (s *Set) graceOf(name, dir string, r *repo.Repository, grace time.Duration) time.Duration {
+	usage := r.Usage()
+	if grace <= 0 || usage.Limit < 0 || usage.TrashLimit < 0 {
+		return grace
+	}
+	over := heldBy(usage) - usage.Limit - usage.TrashLimit
+	var kept []Removed
+	err := s.removedIn(dir, func(removed Removed) error {
+		kept = append(kept, removed)
+		over += removed.Held
+		return nil
+	})
+	if len(kept) == 0 {
+		return grace // the first is kept whatever it holds
+	}
+	slices.SortFunc(kept, func(a, b Removed) int { return a.At.Compare(b.At) })
+	for _, removed := range kept {
+		if err != nil || over <= 0 || s.o.Now().Sub(removed.At) < protectedTime {
+			break
+		}
+		if err = s.purgeLocked(name, dir, removed); err == nil {
+			over -= removed.Held
+			s.o.Logger.Warn("a removed repository is deleted before its time: those of its name hold more than its quota", "repository", removed.Name, "id", removed.ID, "bytes", removed.Held)
+		}
+	}
+	if err != nil || over > 0 {
+		s.o.Logger.Warn("a destroyed repository is not kept: those of its name that are kept hold as much as its quota allows", "repository", name, "bytes", heldBy(usage), "error", err)
+		return 0
+	}
+	return grace
+}
+
+// heldBy is what a repository holds, with what can be restored.
+func heldBy(usage repo.Usage) int64 { return usage.Bytes + usage.TrashBytes + usage.KeptBytes }
 
 // noteRemoval writes, durably, that a repository which is about to be destroyed is to be kept for a grace time; without one, that it is
 // not.
@@ -57,7 +99,7 @@ func (s *Set) noteRemoval(name, dir string, r *repo.Repository, grace time.Durat
 		}
 		now, usage := s.o.Now(), r.Usage()
 		err := s.writeRemoved(path, Removed{
-			ID: hex.EncodeToString(id), Name: name, Dialect: r.Dialect(), Items: usage.Items, Bytes: usage.Bytes, At: now, Expires: now.Add(grace),
+			ID: hex.EncodeToString(id), Name: name, Dialect: r.Dialect(), Items: usage.Items, Bytes: usage.Bytes, Held: heldBy(usage), At: now, Expires: now.Add(grace),
 		})
 		if err != nil {
 			return err
@@ -442,6 +484,11 @@ func (s *Set) PurgeRemoved(name string) (Removed, error) {
 func (s *Set) purgeRemoved(dir string, removed Removed) error {
 	name := s.nameIn(dir)
 	defer s.names.lock(name)()
+	return s.purgeLocked(name, dir, removed)
+}
+
+// purgeLocked is purgeRemoved while the name is held.
+func (s *Set) purgeLocked(name, dir string, removed Removed) error {
 	if s.onReadOnlyDisk(dir) {
 		return repo.ErrReadOnlyDisk
 	}

@@ -223,3 +223,44 @@ func setAsideFails(t *testing.T, restoring bool, n int, lose func(*testing.T, *v
 	wantContent(t, r.As(repo.Principal{}), "y", "small")
 	return hit
 }
+
+// TestRemovedWithinQuota: what is kept of the repositories of one name holds no more than the quota allows, except for the first. The
+// oldest give way after two days; before that it is the newest that is not kept.
+func TestRemovedWithinQuota(t *testing.T) {
+	clock := newClock()
+	s := newSet(t, func(o *datadir.Options) {
+		o.Now = clock.Now
+		o.Settings = func(string) repo.Settings {
+			return repo.Settings{Quota: 1000, TrashQuota: 1000, Grace: 30 * 24 * time.Hour}
+		}
+	})
+	destroyed := func(size int) {
+		t.Helper()
+		mustPut(t, create(t, s, "r").As(repo.Principal{}), "x", strings.Repeat("x", size))
+		if err := s.Destroy(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+		clock.Advance(time.Hour)
+	}
+	want := func(sizes ...int64) {
+		t.Helper()
+		all, err := s.Removed()
+		var got []int64
+		for _, removed := range all {
+			got = append(got, removed.Bytes)
+		}
+		if err != nil || fmt.Sprint(got) != fmt.Sprint(sizes) {
+			t.Errorf("removed: %v, %v; want %v", got, err, sizes)
+		}
+	}
+	destroyed(900)
+	destroyed(800)
+	want(900, 800)
+	destroyed(700)
+	want(900, 800)
+	destroyed(300)
+	want(900, 800, 300)
+	clock.Advance(50 * time.Hour)
+	destroyed(700)
+	want(800, 300, 700)
+}
