@@ -390,9 +390,9 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 	if err != nil {
 		return RollbackPlan{}, err
 	}
-	done := true // nothing is half done
+	closed := true // by this call
 	defer func() {
-		if done {
+		if closed {
 			open(true)
 		}
 	}()
@@ -403,6 +403,8 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 	case req.Expect != 0 && req.Expect != plan.Last:
 		return plan, Errorf(ErrConflict, "more has changed since the plan was made; look at it again")
 	case plan.Lost > 0 && !req.Partial:
+		closed = false
+		open(true) // nobody waits for what follows
 		if req.Principal == nil {
 			err = r.nearest(ctx, &plan)
 		}
@@ -413,7 +415,7 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 		"replaces", plan.Replaces.Items, "removes", plan.Removes.Items, "by", by.Name)
 	if err := r.carryOutRollback(context.WithoutCancel(ctx), record, plan, progress); err != nil {
 		if _, left, leftErr := r.rollbackLeft(); left || leftErr != nil {
-			done = false
+			closed = false
 			r.rollback.left <- leftRollback{record, open}
 			err = fmt.Errorf("the rollback is tried again in the background, and the repository is not served until it is complete: %w", err)
 		}
