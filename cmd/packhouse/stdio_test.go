@@ -950,6 +950,7 @@ func TestStdioEndsUnread(t *testing.T) {
 			answers.Close()
 			select {
 			case err := <-done:
+				done <- err // for who waits below
 				if <-ended; err != nil || test.goesOn {
 					t.Errorf("the process ended: %v; goes on: want %v", err, test.goesOn)
 				}
@@ -960,6 +961,7 @@ func TestStdioEndsUnread(t *testing.T) {
 			}
 			stop()
 			<-ended
+			<-done // before its streams are closed
 		})
 	}
 }
