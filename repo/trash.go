@@ -112,7 +112,7 @@ func (r *Repository) tidy(ctx context.Context, h *hourly) {
 	}
 	h.part = (h.part + 1) % parts
 	if emptied.Items > 0 {
-		r.env.Logger.Info("older versions of overwritten items were removed from the trash, but for the last of each day", "repository", r.Name(),
+		r.env.Logger.Info("older versions of overwritten items were removed from the trash, but for the first that was replaced on each day", "repository", r.Name(),
 			"items", emptied.Items, "bytes", emptied.Bytes)
 	}
 }

@@ -1,6 +1,7 @@
 package repo
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"hash/maphash"
@@ -10,8 +11,10 @@ import (
 )
 
 // Some keys are overwritten with each backup, as the index of V'Ger, of hundreds of megabytes. Of what was removed under a
-// key longer ago than protectedTime, only the last version of each day (UTC) stays: else the trash of an honest client
-// would be full within weeks.
+// key longer ago than protectedTime, only the version stays that was removed first on each day (UTC): else the trash of an honest
+// client would be full within weeks. That is the version which the key had when the day began, so that of each day there is one
+// moment, its beginning, at which all that was there is still there, whatever the times at which keys are overwritten. Who overwrites an item
+// again and again cannot have what was there before thinned out.
 
 // thinRows is how many keys are remembered while the trash is looked through. If it has more rows, it is looked through in
 // parts, by a hash of the key.
@@ -22,16 +25,17 @@ func (r *Repository) thinParts() int {
 	return 1 + int(r.index.Counters().TrashItems/thinRows)
 }
 
-// superseded is a row of the trash, and the key that it should have.
-type superseded struct{ id, key string }
+// superseded is a row of the trash, and the one by which it is: that was removed earlier on the same day, under the same key as far as
+// a hash of it tells. Both are IDs.
+type superseded struct{ id, by string }
 
-// thinVersions removes versions of keys that a later one of the same day has superseded, of one part of the keys. It adds
+// thinVersions removes versions of keys of which an earlier one was removed on the same day, of one part of the keys. It adds
 // to emptied what was removed.
 func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied *Emptied) error {
 	seed := r.thinSeed
 	protected := r.env.Now().Add(-protectedTime)
 	var day int64
-	last := make(map[uint64]string) // of the day: the row that was removed last, by the hash of its key
+	first := make(map[uint64]string) // of the day: the row that was removed first, by the hash of its key
 	enough := errors.New("enough")
 	for after, more := "", true; more; {
 		if err := ctx.Err(); err != nil {
@@ -47,13 +51,12 @@ func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied 
 			if row.At.Before(protected) && hash%uint64(parts) == uint64(part) {
 				if d := row.At.Unix() / (24 * 60 * 60); d != day {
 					day = d
-					clear(last)
+					clear(first)
 				}
-				if id, ok := last[hash]; ok {
-					rows = append(rows, superseded{id, row.Key})
-				}
-				if len(last) < 2*thinRows {
-					last[hash] = row.ID
+				if by, ok := first[hash]; ok {
+					rows = append(rows, superseded{row.ID, by})
+				} else if len(first) < 2*thinRows {
+					first[hash] = row.ID
 				}
 			}
 			if looked++; looked == emptyPage || len(rows) == reclaimBatch {
@@ -71,18 +74,20 @@ func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied 
 	return nil
 }
 
-// removeSuperseded removes rows for good. Meanwhile some may have been restored, and a key may have the hash of another.
+// removeSuperseded removes rows for good, unless the other is no reason for that: it may have been restored meanwhile, and then it is
+// not there for its day; or its key has the same hash and is another one.
 func (r *Repository) removeSuperseded(ctx context.Context, rows []superseded, emptied *Emptied) error {
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	var gone []index.Removed
 	for _, s := range rows {
 		row, err := r.index.Removed(s.id)
-		switch {
+		first, firstErr := r.index.Removed(s.by)
+		switch err := cmp.Or(err, firstErr); {
 		case errors.Is(err, index.ErrNotFound):
 		case err != nil:
 			return err
-		case row.Key == s.key:
+		case row.Key == first.Key && !row.At.Before(first.At):
 			gone = append(gone, row)
 		}
 	}

@@ -2,6 +2,7 @@ package repo_test
 
 import (
 	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -44,7 +45,7 @@ func TestVersionsOfAMonth(t *testing.T) {
 	}
 }
 
-// What the reclaimer thins out: of what was removed longer ago than two days, all but the last of each day and key.
+// What the reclaimer thins out: of what was removed longer ago than two days, all but the first of each day and key.
 func TestReclaimerThinsOutVersions(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newAccess(t, func(o *datadir.Options) {
@@ -83,14 +84,55 @@ func TestReclaimerThinsOutVersions(t *testing.T) {
 		}
 		// The version of 100 bytes was overwritten at 6 o'clock of the first day, and so on.
 		time.Sleep(2 * time.Hour)
-		want("while the first day is protected but for its first hours", 102, 103, 104, 105, 106, 107, 108, 109, 110)
+		want("while the second day is protected but for its first hours", 100, 103, 104, 105, 106, 107, 108, 109, 110)
 		time.Sleep(3 * day)
-		want("later", 102, 106, 110)
+		want("later", 100, 103, 107)
 		placed, _ := blobFiles(t, repo.Dir(r))
 		if placed != 3+1+12 {
 			t.Errorf("%d blobs, want those of the rows that are left", placed)
 		}
 	})
+}
+
+// TestEachDayCanBeGoneBackTo: keys that are overwritten several times a day, each at hours of its own. The state in which each day began can be gone back to when versions are thinned out.
+func TestEachDayCanBeGoneBackTo(t *testing.T) {
+	a, clock := newTrash(t, "test", -1, -1)
+	r := a.Repository()
+	clock.Advance(day - time.Duration(clock.Now().Unix()%86400)*time.Second - time.Duration(clock.Now().Nanosecond()))
+	mustPut(t, a, "early", "0")
+	mustPut(t, a, "late", "0")
+	clock.Advance(day - time.Minute)
+	const days = 5
+	var begins []time.Time
+	for n := range days {
+		begins = append(begins, clock.Now())
+		clock.Advance(time.Minute)
+		for hour := range 24 {
+			for key, hours := range map[string][]int{"early": {1, 2, 3}, "late": {3, 20, 22}} {
+				if slices.Contains(hours, hour) {
+					mustPut(t, a, key, fmt.Sprintf("%d.%d", n, hour))
+				}
+			}
+			if hour < 23 {
+				clock.Advance(time.Hour)
+			}
+		}
+		clock.Advance(time.Hour - time.Minute)
+	}
+	clock.Advance(3 * day)
+	if gone := repo.ThinVersions(t, r, 1); gone != days*2*2 {
+		t.Errorf("%d versions were removed, want two of three of each day and key", gone)
+	}
+	for n, begin := range begins {
+		plan, err := r.PlanRollback(ctx, repo.RollbackRequest{To: begin})
+		if err != nil || plan.Lost != 0 {
+			t.Errorf("day %d: %d are lost, of %v; %v", n, plan.Lost, plan.LostKeys, err)
+		}
+	}
+	if _, err := r.Rollback(ctx, repo.RollbackRequest{To: begins[2]}, repo.Principal{}, nil); err != nil {
+		t.Fatal(err)
+	}
+	wantContents(t, "the third day", a, map[string]string{"early": "1.3", "late": "1.22"})
 }
 
 // TestThinningInParts: more keys than are remembered at once, of which some are overwritten, and one that is restored meanwhile.
