@@ -119,3 +119,28 @@ func ThinVersions(t testing.TB, r *Repository, parts int) int64 {
 	}
 	return emptied.Items
 }
+
+// LeaveRollback has a rollback left, which did not come to its end, while the repository is being closed: before the goroutine that goes on
+// with those has ended, or after it. It tells whether those can end who wait until nothing is removed from the trash.
+func LeaveRollback(r *Repository, before bool) bool {
+	r.stop()
+	r.background.Wait()
+	open, err := r.closeGate(r.env.Now())
+	if err != nil {
+		panic(err)
+	}
+	if before {
+		r.rollback.init()
+	}
+	r.rollback.leave(rollbackRecord{}, open)
+	if before {
+		ctx, cancel := context.WithCancel(context.Background())
+		cancel()
+		r.finishRollbacks(ctx)
+	}
+	free := r.trashMu.TryLock()
+	if free {
+		r.trashMu.Unlock()
+	}
+	return free
+}

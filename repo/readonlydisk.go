@@ -254,6 +254,7 @@ func (r *Repository) openOverlay(ctx context.Context) error {
 		return errors.Join(err, ix.Close(), m.letGo())
 	}
 	m.sweeps.init()
+	m.rollback.init()
 	o := &overlay{Repository: m, cache: cacheOf[r.dialect]}
 	settings := Settings{} // nothing that is not exempt, and nothing that can be restored
 	if o.cache != "" {

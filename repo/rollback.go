@@ -85,6 +85,7 @@ type rollback struct {
 	gate   sync.RWMutex
 	active atomic.Pointer[rollbackProgress] // nil: none is carried out
 	left   chan leftRollback                // one that did not come to its end; capacity 1, as there is no other meanwhile
+	ended  chan struct{}                    // closed when nobody goes on with what is left
 }
 
 type leftRollback struct {
@@ -92,7 +93,29 @@ type leftRollback struct {
 	open   func(done bool)
 }
 
-func (b *rollback) init() { b.left = make(chan leftRollback, 1) }
+func (b *rollback) init() {
+	b.left = make(chan leftRollback, 1)
+	b.ended = make(chan struct{})
+}
+
+// leave hands over a rollback that did not come to its end to finishRollbacks, also when that has ended.
+func (b *rollback) leave(record rollbackRecord, open func(done bool)) {
+	b.left <- leftRollback{record, open}
+	select {
+	case <-b.ended:
+		b.abandon()
+	default:
+	}
+}
+
+// abandon leaves to the next start what is left. What was held for it is let go of: Close waits for who waits for that.
+func (b *rollback) abandon() {
+	select {
+	case left := <-b.left:
+		left.open(false)
+	default:
+	}
+}
 
 type rollbackProgress struct {
 	to          time.Time
@@ -416,7 +439,7 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 	if err := r.carryOutRollback(context.WithoutCancel(ctx), record, plan, progress); err != nil {
 		if _, left, leftErr := r.rollbackLeft(); left || leftErr != nil {
 			closed = false
-			r.rollback.left <- leftRollback{record, open}
+			r.rollback.leave(record, open)
 			err = fmt.Errorf("the rollback is tried again in the background, and the repository is not served until it is complete: %w", err)
 		}
 		return plan, err
@@ -548,6 +571,8 @@ func (r *Repository) rollbackLeft() (record rollbackRecord, there bool, err erro
 
 // finishRollbacks goes on with what did not come to its end, until it is complete, or ctx ends.
 func (r *Repository) finishRollbacks(ctx context.Context) {
+	defer r.rollback.abandon() // what came when it was about to end
+	defer close(r.rollback.ended)
 	for {
 		select {
 		case <-ctx.Done():
@@ -589,7 +614,7 @@ func (r *Repository) beginLeftRollback() error {
 	}
 	open, err := r.closeGate(record.To)
 	if err == nil {
-		r.rollback.left <- leftRollback{record, open}
+		r.rollback.leave(record, open)
 	}
 	return err
 }

@@ -364,3 +364,19 @@ func TestRollbackIsResumed(t *testing.T) {
 		checkAll(t, s)
 	}
 }
+
+// TestCloseWithLeftRollback: a repository can be closed whose rollback did not come to its end, whatever ends first.
+func TestCloseWithLeftRollback(t *testing.T) {
+	for _, before := range []bool{false, true} {
+		for range 10 { // a goroutine that could go on or end does either
+			s := newSet(t, withHistory(time.Now))
+			r := create(t, s, "r")
+			if !repo.LeaveRollback(r, before) {
+				t.Fatalf("before %v: the trash is held for good: Close would wait for its reclaimer for ever", before)
+			}
+			if !before && !errors.Is(r.Available(), repo.ErrBusy) {
+				t.Error("a repository is served although a rollback is left")
+			}
+		}
+	}
+}
