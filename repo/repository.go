@@ -155,7 +155,7 @@ type Repository struct {
 	short      shortages
 	small      int64 // bytes of an item that gets no file
 
-	// settingsMu is held over one setLimit and one Configure, which reads what that stores.
+	// settingsMu is held over one ChangeLimits and one Configure, which reads what that stores.
 	settingsMu sync.Mutex
 	configured limits // of Settings; guarded by settingsMu
 

@@ -13,8 +13,8 @@ import (
 // Some keys are overwritten with each backup, as the index of V'Ger, of hundreds of megabytes. Of what was removed under a
 // key longer ago than protectedTime, only the version stays that was removed first on each day (UTC): else the trash of an honest
 // client would be full within weeks. That is the version which the key had when the day began, so that of each day there is one
-// moment, its beginning, at which all that was there is still there, whatever the times at which keys are overwritten. Who overwrites an item
-// again and again cannot have what was there before thinned out.
+// moment, its beginning, of which all is still there, at whatever hours keys are overwritten. And who overwrites an item again and again
+// cannot have what was there before thinned out.
 
 // thinRows is how many keys are remembered while the trash is looked through. If it has more rows, it is looked through in
 // parts, by a hash of the key.

@@ -504,7 +504,12 @@ func TestRepositories(t *testing.T) {
 	for _, bad := range []string{`{"trash_quota":-1}`, `{"quota":7,"trash_quota":"1"}`, `{"quota":-1}`, `{"quota":"1"}`, `{}`, `{"quota":1}x`, `{"limit":1}`} {
 		w.document("root", "PUT", "/r/-/quota", bad, 400)
 	}
-	set := w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 200)
+	// With the quota the trash could hold less.
+	refused := w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 403)
+	if !strings.Contains(fmt.Sprint(refused), "on the server itself") {
+		t.Errorf("a quota that makes the trash give way: got %v", refused)
+	}
+	set := w.document(onTheServer, "PUT", "/r/-/quota", `{"quota":7}`, 200)
 	if set["usage"].(map[string]any)["quota"] != 7.0 {
 		t.Errorf("quota: got %v", set)
 	}
@@ -512,10 +517,15 @@ func TestRepositories(t *testing.T) {
 		t.Errorf("trash quota, as the quota: got %v", set)
 	}
 	for body, want := range map[string]any{`{"trash_quota":9}`: 9.0, `{"trash_quota":null}`: nil, `{"quota":7,"trash_quota":"default"}`: 7.0} {
-		set := w.document("root", "PUT", "/r/-/quota", body, 200)["usage"].(map[string]any)
+		set := w.document(onTheServer, "PUT", "/r/-/quota", body, 200)["usage"].(map[string]any)
 		if set["trash_quota"] != want || set["quota"] != 7.0 {
 			t.Errorf("%s: got %v", body, set)
 		}
+	}
+	for body, status := range map[string]int{
+		`{"trash_quota":6}`: 403, `{"quota":6}`: 403, `{"quota":100,"trash_quota":6}`: 403, `{"quota":6,"trash_quota":7}`: 200, `{"quota":7}`: 200,
+	} {
+		w.document("root", "PUT", "/r/-/quota", body, status)
 	}
 	full := w.document("root", "POST", "/r/-/compactions?delete=no", plan, 202)
 	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", full["id"]), "")
@@ -603,7 +613,7 @@ func TestTrail(t *testing.T) {
 	}
 	w.document("root", "POST", "/r/-/trash/"+row.ID+"/restore", "", 200)
 	w.document("reader", "POST", "/r/-/trash/"+row.ID+"/restore", "", 403)
-	w.document("root", "PUT", "/r/-/quota", `{"quota":7}`, 200)
+	w.document(onTheServer, "PUT", "/r/-/quota", `{"quota":7}`, 200)
 	w.call("root", "POST", "/r/-/locks/break", `{"id":"locks/x"}`)
 	w.document("root", "POST", "/r/-/locks/break", `{"id":"locks/y"}`, 404)
 	tomorrow := time.Now().Add(24 * time.Hour).UTC().Format(time.RFC3339)
@@ -616,7 +626,7 @@ func TestTrail(t *testing.T) {
 	for _, want := range []string{
 		`principal=root repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=200`,
 		`principal=reader repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=403 .* reason="One of permissions .*"`,
-		`principal=root repository=r dialect=server operation=set-quota method=PUT key="" status=200`,
+		`principal=local repository=r dialect=server operation=set-quota method=PUT key="" status=200`,
 		`principal=root repository=r dialect=server operation=break-lock method=POST key=locks/x status=204`,
 		`operation=break-lock method=POST key=locks/y status=404 .* reason="lock locks/y: not found"`,
 		`repository=r dialect=server operation=scrub method=POST key=` + job + ` status=202`,

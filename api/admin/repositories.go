@@ -1,7 +1,6 @@
 package admin
 
 import (
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -208,7 +207,8 @@ func (q *request) document(v any) error {
 	return nil
 }
 
-// setQuota stores limits; null is none, and "default" that of the configuration.
+// setQuota stores limits; null is none, and "default" that of the configuration. Over the network the trash cannot be made
+// to hold less: that would be a way to empty it.
 func (q *request) setQuota(string) error {
 	var body struct {
 		Quota json.RawMessage `json:"quota"`
@@ -217,22 +217,18 @@ func (q *request) setQuota(string) error {
 	if err := q.document(&body); err != nil {
 		return err
 	}
-	var changes []func(context.Context) error
+	changes := repo.LimitChanges{KeepTrash: !api.IsTrusted(q.Context())}
 	for _, limit := range []struct {
 		name  string
 		value json.RawMessage
-		set   func(context.Context, int64) error
-		unset func(context.Context) error
-	}{
-		{"quota", body.Quota, q.repo.SetQuota, q.repo.UnsetQuota},
-		{"trash_quota", body.Trash, q.repo.SetTrashQuota, q.repo.UnsetTrashQuota},
-	} {
+		to    **repo.LimitChange
+	}{{"quota", body.Quota, &changes.Quota}, {"trash_quota", body.Trash, &changes.Trash}} {
 		n := int64(-1)
 		switch string(limit.value) {
 		case "":
 			continue
 		case `"default"`:
-			changes = append(changes, limit.unset)
+			*limit.to = &repo.LimitChange{}
 			continue
 		case "null":
 		default:
@@ -240,15 +236,16 @@ func (q *request) setQuota(string) error {
 				return invalid(`%s is a number of bytes, null for none, or "default"`, limit.name)
 			}
 		}
-		changes = append(changes, func(ctx context.Context) error { return limit.set(ctx, n) })
+		*limit.to = &repo.LimitChange{Bytes: &n}
 	}
-	if len(changes) == 0 {
+	if changes.Quota == nil && changes.Trash == nil {
 		return invalid("quota or trash_quota is needed")
 	}
-	for _, change := range changes {
-		if err := change(q.Context()); err != nil {
-			return err
-		}
+	switch err := q.repo.ChangeLimits(q.Context(), changes); {
+	case errors.Is(err, repo.ErrDenied):
+		return fmt.Errorf("%w: only packhouse repo quota on the server itself does that", err)
+	case err != nil:
+		return err
 	}
 	return q.showRepository("")
 }
