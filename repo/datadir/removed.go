@@ -373,6 +373,15 @@ func (s *Set) finishRemoval(name string) bool {
 	return errors.Is(s.inspect(dir), errDestroyed) && !s.onReadOnlyDisk(dir) && s.clear(name, dir) == nil
 }
 
+// stillRemoved is repo.ErrNoRepository if one is not there any more that was found before its name was held: purged, or restored by another.
+func (s *Set) stillRemoved(dir string, removed Removed) error {
+	_, err := s.o.FS.Stat(filepath.Join(removedPath(dir, removed.ID), layout.IndexFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return repo.ErrNoRepository
+	}
+	return err
+}
+
 // putBack restores into the directory in which it was. The name is held.
 func (s *Set) putBack(name, dir string, removed Removed) error {
 	switch err := s.inspect(dir); {
@@ -385,6 +394,9 @@ func (s *Set) putBack(name, dir string, removed Removed) error {
 			return fmt.Errorf("restore repository: %w", err)
 		}
 	case !errors.Is(err, repo.ErrNoRepository):
+		return err
+	}
+	if err := s.stillRemoved(dir, removed); err != nil {
 		return err
 	}
 	if err := finishDestroy(s.o.FS, dir); err != nil { // what an interrupted create left
@@ -450,6 +462,9 @@ func (s *Set) moveRemoved(dir, to string, removed Removed) error {
 	case !errors.Is(err, repo.ErrNoRepository):
 		return err
 	}
+	if err := s.stillRemoved(dir, removed); err != nil {
+		return err
+	}
 	from := removedPath(dir, removed.ID)
 	lock, err := index.Open(filepath.Join(from, layout.IndexFile), index.Options{Use: index.Hold})
 	if errors.Is(err, index.ErrLocked) || errors.Is(err, index.ErrNotFound) {
@@ -491,6 +506,9 @@ func (s *Set) purgeRemoved(dir string, removed Removed) error {
 func (s *Set) purgeLocked(name, dir string, removed Removed) error {
 	if s.onReadOnlyDisk(dir) {
 		return repo.ErrReadOnlyDisk
+	}
+	if err := s.stillRemoved(dir, removed); err != nil {
+		return err
 	}
 	grave := filepath.Join(dir, layout.GraveDir)
 	if err := s.o.FS.Mkdir(grave); err != nil && !errors.Is(err, fs.ErrExist) {
@@ -548,7 +566,7 @@ func (s *Set) expireIn(dir string) {
 			switch err := s.purgeRemoved(dir, removed); {
 			case err == nil:
 				s.o.Logger.Info("a removed repository is deleted: its grace time is over", "repository", removed.Name, "id", removed.ID, "bytes", removed.Bytes)
-			case !errors.Is(err, repo.ErrReadOnlyDisk):
+			case !errors.Is(err, repo.ErrReadOnlyDisk) && !errors.Is(err, repo.ErrNoRepository): // or somebody else was first
 				s.o.Logger.Warn("a removed repository whose grace time is over could not be deleted; retried later", "repository", removed.Name, "error", err)
 			}
 		}

@@ -3,6 +3,7 @@ package datadir_test
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
@@ -153,6 +155,47 @@ func TestRemovedExpires(t *testing.T) {
 	waitFor(t, "the files to go", func() bool { _, err := os.Stat(filepath.Join(dir, "r")); return errors.Is(err, os.ErrNotExist) })
 	if all, err := s.Removed(); err != nil || len(all) != 0 {
 		t.Errorf("removed: %v, %v", all, err)
+	}
+}
+
+// onceAt calls a function, once, before it looks at a file of that name.
+type onceAt struct {
+	vfs.FS
+	name string
+	call func()
+}
+
+func (f *onceAt) Stat(path string) (fs.FileInfo, error) {
+	info, err := f.FS.Stat(path)
+	if call := f.call; call != nil && strings.HasSuffix(path, f.name) {
+		f.call = nil
+		call()
+	}
+	return info, err
+}
+
+// TestRestoredAndPurgedAtOnce: a repository that is purged between the look for it and its restoring is not said to be restored.
+func TestRestoredAndPurgedAtOnce(t *testing.T) {
+	for _, as := range []string{"", "other"} {
+		hook := &onceAt{FS: vfs.OS()}
+		s := newSet(t, func(o *datadir.Options) { graceful(o); o.FS = hook })
+		mustPut(t, create(t, s, "laptop").As(repo.Principal{}), "x", "x")
+		if err := s.Destroy(ctx, "laptop"); err != nil {
+			t.Fatal(err)
+		}
+		id := onlyRemoved(t, s).ID
+		purge := func() {
+			if _, err := s.PurgeRemoved(id); err != nil {
+				t.Error(err)
+			}
+		}
+		hook.name, hook.call = filepath.Join(id, "index.db"), purge
+		if _, err := s.RestoreRemoved(ctx, id, as); !errors.Is(err, repo.ErrNoRepository) {
+			t.Errorf("as %q: got %v, want ErrNoRepository", as, err)
+		}
+		if _, err := s.Create(ctx, "laptop", "test"); err != nil {
+			t.Errorf("as %q: create: %v", as, err)
+		}
 	}
 }
 
