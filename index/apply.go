@@ -107,13 +107,14 @@ func (t *tx) itemAt(key string) (*Item, error) {
 }
 
 // attach makes key the item, where none is: its rows, its parents, its count, its place among the sources of its
-// plan. What is kept under the key is released: a key has one of the two.
-func (t *tx) attach(key string, item *Item, now time.Time) error {
+// plan. What is kept under the key is released: a key has one of the two. It goes to the trash, for as long as an item that is replaced
+// now would: until.
+func (t *tx) attach(key string, item *Item, now, until time.Time) error {
 	if err := t.ensureDir(parentOf(key), now); err != nil {
 		return err
 	}
 	row := rowKey(key)
-	if err := t.releaseKeptAt(row, now); err != nil {
+	if err := t.releaseKeptAt(row, later(now, until)); err != nil {
 		return err
 	}
 	t.set(t.items, row, encodeItem(item))
@@ -208,7 +209,7 @@ func (t *tx) putItem(m Put) (r Result, err error) {
 	} else if item.Created.IsZero() {
 		item.Created = m.Now
 	}
-	if err := t.attach(m.Key, &item, m.Now); err != nil {
+	if err := t.attach(m.Key, &item, m.Now, m.TrashUntil); err != nil {
 		return r, err
 	}
 	r.Moved = &item
@@ -287,7 +288,7 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 	r.Moved, r.Begins = &item, item.Counted()-was.Counted()
 	// While From is still an item, so that it cannot become a parent of To; and its plan, of which it may be the last
 	// source, is not closed in between.
-	if err := t.attach(m.To, &item, m.Now); err != nil {
+	if err := t.attach(m.To, &item, m.Now, m.TrashUntil); err != nil {
 		return r, err
 	}
 	if err := t.recordChange(m.Cause, m.Now, &item, moved(&m, &item, r.Previous)); err != nil {

@@ -129,6 +129,7 @@ type Restore struct {
 	// MaxCharges is as in Put.
 	MaxCharges int64
 	Now        time.Time
+	TrashUntil time.Time // of what is kept under Key; before Now: at once
 	Cause      *Cause
 }
 
@@ -186,12 +187,13 @@ type ReturnSince struct {
 	Cause  *Cause
 }
 
-// ReleaseKept moves kept rows to the trash, where they expire immediately, the oldest first: all that expire at Now or before, and
-// then more until Bytes are released; at most Most items.
+// ReleaseKept moves kept rows to the trash, where they expire Grace after they were removed, at Now or later, the oldest first: all that
+// expire at Now or before, and then more until Bytes are released; at most Most items.
 type ReleaseKept struct {
 	Bytes int64
 	Most  int
 	Now   time.Time
+	Grace time.Duration
 }
 
 // Found sets Item.Found of the item at Key, and removes it from the plan whose source it is, with FlagReturned, because a client is

@@ -287,14 +287,21 @@ func (t *tx) unkeep(row []byte) (keptRecord, error) {
 	return record, t.countKept(&record.item, -1)
 }
 
-// release moves a kept row to the trash, until a time. It returns the item's size.
-func (t *tx) release(row []byte, until time.Time) (int64, error) {
+// release moves a kept row to the trash, until its item was removed so long ago. It returns the item's size.
+func (t *tx) release(row []byte, now time.Time, grace time.Duration) (int64, error) {
 	record, err := t.unkeep(row)
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.bury(&record.trashRecord, until)
+	_, err = t.bury(&record.trashRecord, later(now, record.at.Add(grace)))
 	return record.item.Size, err
+}
+
+func later(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return b
+	}
+	return a
 }
 
 // releaseKeptAt releases what is kept under the key of an item row, if anything is.
@@ -303,7 +310,10 @@ func (t *tx) releaseKeptAt(item []byte, until time.Time) error {
 	if row == nil {
 		return nil
 	}
-	_, err := t.release(bytes.Clone(row), until)
+	record, err := t.unkeep(bytes.Clone(row))
+	if err == nil {
+		_, err = t.bury(&record.trashRecord, until)
+	}
 	return err
 }
 
@@ -328,7 +338,7 @@ func (t *tx) giveBack(row []byte, now time.Time, cause *Cause) (*Item, error) {
 		return nil, err
 	}
 	record.item.Flags |= FlagReturned
-	if err := t.attach(record.key, &record.item, now); err != nil {
+	if err := t.attach(record.key, &record.item, now, now); err != nil {
 		return nil, err
 	}
 	return &record.item, t.recordChange(cause, now, &record.item, restored(record.key, &record.item))
@@ -402,7 +412,7 @@ func (t *tx) releaseKept(m ReleaseKept) (r Result, err error) {
 		rows = append(rows, bytes.Clone(row))
 	}
 	for _, row := range rows {
-		size, err := t.release(row, m.Now)
+		size, err := t.release(row, m.Now, m.Grace)
 		if err != nil {
 			return r, err
 		}

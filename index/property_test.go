@@ -89,11 +89,18 @@ func (m *model) release(key string, now time.Time) {
 	}
 }
 
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 func (m *model) giveBack(key string) error {
 	item := m.kept[key].Item
 	item.Flags |= index.FlagReturned
 	delete(m.kept, key)
-	return m.attach(key, item, time.Time{})
+	return m.attach(key, item, time.Time{}, time.Time{})
 }
 
 // oldestKept are the keys of what is kept in the order in which it goes.
@@ -168,13 +175,13 @@ func (m *model) mkdir(key string) error {
 	return nil
 }
 
-func (m *model) attach(key string, item index.Item, now time.Time) error {
+func (m *model) attach(key string, item index.Item, now, until time.Time) error {
 	if i := strings.LastIndexByte(key, '/'); i >= 0 {
 		if err := m.mkdir(key[:i]); err != nil {
 			return err
 		}
 	}
-	m.release(key, now)
+	m.release(key, latest(now, until))
 	m.items[key] = item
 	return nil
 }
@@ -278,7 +285,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 			item.Flags |= index.FlagReturned
 		}
 		m.discard(mut.Key, r.TrashID, mut.Now, mut.TrashUntil)
-		if err := m.attach(mut.Key, item, mut.Now); err != nil {
+		if err := m.attach(mut.Key, item, mut.Now, mut.TrashUntil); err != nil {
 			return err
 		}
 		if !m.admits(mut, item, mark) {
@@ -379,7 +386,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 				break
 			}
 			bytes += k.Item.Size
-			m.release(key, mut.Now)
+			m.release(key, latest(mut.Now, k.At.Add(mut.Grace)))
 		}
 	case index.Found:
 		item, ok := m.items[mut.Key]
@@ -415,7 +422,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !mut.Exempt {
 			item.Flags &^= index.FlagExempt
 		}
-		if err := m.attach(mut.To, item, mut.Now); err != nil {
+		if err := m.attach(mut.To, item, mut.Now, mut.TrashUntil); err != nil {
 			return err
 		}
 		delete(m.items, mut.From)
@@ -472,7 +479,7 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 		if !mut.Exempt {
 			row.Item.Flags &^= index.FlagExempt
 		}
-		if err := m.attach(key, row.Item, mut.Now); err != nil {
+		if err := m.attach(key, row.Item, mut.Now, mut.TrashUntil); err != nil {
 			return err
 		}
 		if m.overLimit(row.Item, mut.Limit) {
@@ -682,7 +689,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 		if flag("all") {
 			return index.ReturnSince{Except: "x", Since: g.now.Add(-5 * time.Minute), Now: g.now}
 		}
-		return index.ReleaseKept{Bytes: unit * rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now}
+		return index.ReleaseKept{Bytes: unit * rapid.Int64Range(0, 20).Draw(t, "bytes"), Most: rapid.IntRange(1, 4).Draw(t, "most"), Now: g.now, Grace: time.Duration(rapid.IntRange(0, 9).Draw(t, "grace")) * time.Minute}
 	case 22:
 		if flag("end") {
 			return index.EndPlans{Now: g.now}
@@ -702,7 +709,7 @@ func (g *generator) draw(t *rapid.T) index.Mutation {
 	case 11:
 		return index.RemoveDir{Key: key()}
 	case 12:
-		m := index.Restore{ID: id(), Exempt: flag("exempt"), Limit: limit(), Now: g.now}
+		m := index.Restore{ID: id(), Exempt: flag("exempt"), Limit: limit(), Now: g.now, TrashUntil: until}
 		if flag("elsewhere") {
 			m.Key = key()
 		}

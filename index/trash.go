@@ -142,7 +142,7 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 	if !m.Exempt {
 		record.item.Flags &^= FlagExempt
 	}
-	if err := t.attach(key, &record.item, m.Now); err != nil {
+	if err := t.attach(key, &record.item, m.Now, m.TrashUntil); err != nil {
 		return r, err
 	}
 	r.Moved = &record.item

@@ -73,15 +73,16 @@ func (r *Repository) trimKept(ctx context.Context, live int64) error {
 	if over <= 0 || c.KeptItems == 0 {
 		return nil
 	}
-	_, err = r.releaseKept(ctx, over, "more than open plans and they may hold")
+	// That may be because of somebody who compacts again and again so that nothing is left to go back to.
+	_, err = r.releaseKept(ctx, over, time.Duration(r.grace.Load()), "more than open plans and they may hold")
 	return err
 }
 
 // releaseKept gives up at least so many bytes of what is kept, the oldest first, if there are so many. Their files go
-// later. why is for the log.
-func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (released Emptied, err error) {
+// later: where there is a grace, when that is over. why is for the log.
+func (r *Repository) releaseKept(ctx context.Context, bytes int64, grace time.Duration, why string) (released Emptied, err error) {
 	for released.Bytes < bytes {
-		results, err := r.apply(ctx, index.ReleaseKept{Bytes: bytes - released.Bytes, Most: reclaimBatch, Now: r.env.Now()})
+		results, err := r.apply(ctx, index.ReleaseKept{Bytes: bytes - released.Bytes, Most: reclaimBatch, Now: r.env.Now(), Grace: grace})
 		if err != nil {
 			return released, err
 		}
@@ -93,7 +94,11 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (
 	}
 	if released.Items > 0 {
 		r.kick()
-		r.env.Logger.Info("packs kept after compactions are deleted", "repository", r.Name(), "why", why,
+		what := "packs kept after compactions are deleted"
+		if grace > 0 {
+			what = "packs kept after compactions go to the trash"
+		}
+		r.env.Logger.Info(what, "repository", r.Name(), "why", why,
 			"packs", released.Items, "bytes", released.Bytes)
 	}
 	return released, nil
@@ -101,7 +106,7 @@ func (r *Repository) releaseKept(ctx context.Context, bytes int64, why string) (
 
 // EmptyKept gives up all that is kept after compactions, and removes its files.
 func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
-	released, err := r.releaseKept(ctx, 1<<62, "an administrator requested it")
+	released, err := r.releaseKept(ctx, 1<<62, 0, "an administrator requested it")
 	for err == nil {
 		var gone int
 		if gone, err = r.reclaimOnce(ctx); gone == 0 {
@@ -124,7 +129,7 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		if owner == nil {
 			break
 		}
-		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30), "the disk is short")
+		released, err := owner.releaseKept(ctx, min(bytes-freed, 1<<30), 0, "the disk is short")
 		if err != nil {
 			r.env.Logger.Warn("packs kept after compactions could not be deleted", "repository", owner.Name(), "error", err)
 		}

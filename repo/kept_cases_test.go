@@ -93,6 +93,59 @@ func TestDeleteOfKeptHasGrace(t *testing.T) {
 	}
 }
 
+// TestKeptHasGraceWhateverIsStored: who stores other bytes under the key of what is kept, or compacts again and again until that has
+// exceeded its bound, does not make it unrecoverable within the grace time.
+func TestKeptHasGraceWhateverIsStored(t *testing.T) {
+	for what, attack := range map[string]func(t *testing.T, a *repo.Access){
+		"stored": func(t *testing.T, a *repo.Access) { mustPut(t, a, "packs/x", "garbage") },
+		"moved": func(t *testing.T, a *repo.Access) {
+			mustPut(t, a, "packs/y", "garbage")
+			if err := a.Move(ctx, "packs/y", "packs/x"); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"compacted again": func(t *testing.T, a *repo.Access) {
+			for i := range 4 {
+				key := fmt.Sprint("packs/garbage", i)
+				mustPut(t, a, key, strings.Repeat("g", 500))
+				readIndex(t, a)
+				compaction(t, a, key, nil, []string{key})
+			}
+		},
+	} {
+		t.Run(what, func(t *testing.T) {
+			_, a, passed := vgerRepository(t, func(o *datadir.Options) {
+				o.Settings = func(string) repo.Settings {
+					return repo.Settings{Quota: 800, TrashQuota: -1, Grace: 30 * 24 * time.Hour}
+				}
+			})
+			r := a.Repository()
+			mustPut(t, a, "index", "1")
+			mustPut(t, a, "packs/x", strings.Repeat("content", 50))
+			passed.Add(int64(time.Second))
+			to := r.Now()
+			passed.Add(int64(time.Second))
+			readIndex(t, a)
+			compaction(t, a, "unused", nil, []string{"packs/x"})
+			passed.Add(int64(time.Second))
+			attack(t, a)
+			if _, err := repo.IndexOf(r).Kept("packs/x"); err == nil {
+				t.Fatal("it is still kept")
+			}
+			passed.Add(int64(time.Hour))
+			if err := r.ReclaimSome(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := r.Rollback(ctx, repo.RollbackRequest{To: to}, repo.Principal{}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got, err := get(a, "packs/x"); err != nil || got != strings.Repeat("content", 50) {
+				t.Errorf("got %.20q, %v", got, err)
+			}
+		})
+	}
+}
+
 // TestUsage: whatever happens, in memory usage is as in the index.
 func TestUsage(t *testing.T) {
 	for seed := range uint64(20) {

@@ -106,7 +106,7 @@ func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace 
 	at, cause := r.env.Now(), r.ownCause()
 	results, err := r.apply(ctx,
 		index.Delete{Key: row.Key, IfRef: now.Item.Ref, TrashUntil: r.trashUntil(at), Now: at, Cause: cause},
-		index.Restore{ID: row.ID, Key: row.Key, Limit: -1, Now: at, Cause: cause})
+		index.Restore{ID: row.ID, Key: row.Key, Limit: -1, Now: at, TrashUntil: r.trashUntil(at), Cause: cause})
 	if err != nil {
 		return err
 	}

@@ -489,7 +489,7 @@ func (r *Repository) carryOutRollback(ctx context.Context, record rollbackRecord
 	}
 	for _, step := range plan.steps {
 		if step.target != "" && step.why == "" {
-			muts = append(muts, index.Restore{Ref: step.target, Key: step.key, Limit: -1, Now: *now, Cause: cause})
+			muts = append(muts, index.Restore{Ref: step.target, Key: step.key, Limit: -1, Now: *now, TrashUntil: r.trashUntil(*now), Cause: cause})
 		}
 	}
 	state := r.rollback.active.Load()

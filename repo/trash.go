@@ -331,7 +331,10 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 		return index.Item{}, cmp.Or(r.translate(r.index.Vacant(key)), err)
 	}
 	defer res.release()
-	results, err := r.apply(ctx, index.Restore{ID: id, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: r.env.Now(), Cause: r.ownCause()})
+	now := r.env.Now()
+	results, err := r.apply(ctx, index.Restore{
+		ID: id, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: now, TrashUntil: r.trashUntil(now), Cause: r.ownCause(),
+	})
 	var refused *index.GroupError
 	if errors.Is(err, index.ErrCharges) {
 		return index.Item{}, server.chargesError()
