@@ -15,7 +15,7 @@ import (
 //   - What the trash holds beyond its bound counts against the quota, so that nothing can be added and removed again without end. In
 //     a repository without grace time it does not: nothing stays there.
 //   - Removals are never refused, nor plans that add nothing, nor commit keys: otherwise a full repository could not be emptied, or a
-//     client not complete what it has begun. What plans and commit keys replace within protectedTime of its being stored is not kept
+//     client not complete what it has begun. What plans and commit keys replace within spareTime of its being stored is not kept
 //     while the trash is beyond its bound: each other item can be replaced once.
 //
 // Before anything is refused, and after removals, what may go gives way (shrinkTrash).
@@ -23,6 +23,11 @@ import (
 // protectedTime is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its
 // grace time is shorter.
 const protectedTime = 48 * time.Hour
+
+// spareTime is how long an item must have been there to be kept when a plan or a commit key replaces it while the trash is beyond its
+// bound: shorter than the pause between the backups of most clients, so that who fills the trash first cannot do away with the last index
+// that was good; and so long that within protectedTime commit keys add to the trash no more than eight times what they hold.
+const spareTime = protectedTime / 8
 
 // shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
 const shrinkPause = time.Minute
@@ -101,7 +106,7 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 	}
 	bound := &index.TrashBound{Bytes: limit, Items: a.trashItems()}
 	if admitted {
-		bound.Spare = now.Add(-protectedTime)
+		bound.Spare = now.Add(-spareTime)
 	}
 	return bound
 }
@@ -114,7 +119,7 @@ func (r *Repository) trimTrash() {
 }
 
 // shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then
-// versions that later ones of the same day have superseded, and then the oldest of what was removed before protectedTime.
+// versions that earlier ones of the same day have superseded, and then the oldest of what was removed before protectedTime.
 // It returns whether anything went. It does not depend on a request, as others wait for the same.
 func (r *Repository) shrinkTrash(want Emptied) bool {
 	if r.Available() != nil {

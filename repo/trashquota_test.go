@@ -208,6 +208,34 @@ func TestTrashRefusesNoPlanAndNoCommitKey(t *testing.T) {
 	mustPut(t, a, "packs/q", body("x", 600))
 }
 
+// TestFullTrashKeepsTheLastIndex: a client that may only overwrite commit keys fills the trash, and then overwrites the index of yesterday's
+// backup. That can be brought back.
+func TestFullTrashKeepsTheLastIndex(t *testing.T) {
+	a, clock := newTrash(t, "vger", 1000, 1000)
+	r := a.Repository()
+	thief := r.As(repo.Principal{Name: "thief", Permissions: permissions(t, `{"": "lrw", "index": "lrW", "manifest": "lrW"}`)})
+	mustPut(t, a, "manifest", body("m", 100))
+	clock.Advance(5 * day)
+	mustPut(t, a, "index", body("g", 100))
+	clock.Advance(8 * time.Hour)
+	to := clock.Now()
+	clock.Advance(time.Second)
+	for i := range 30 {
+		mustPut(t, thief, []string{"manifest", "index"}[i/15], body(fmt.Sprint(i%10), 100))
+	}
+	clock.Advance(time.Minute)
+	waitFor(t, "what is not kept to go", func() bool {
+		if err := r.ReclaimSome(ctx); err != nil {
+			t.Fatal(err)
+		}
+		return r.Usage().TrashBytes <= 1200 // its bound, and of each key what was there before
+	})
+	if _, err := r.Rollback(ctx, repo.RollbackRequest{To: to}, repo.Principal{}, nil); err != nil {
+		t.Error(err)
+	}
+	wantContents(t, "afterwards", a, map[string]string{"manifest": body("m", 100), "index": body("g", 100)})
+}
+
 // Items that expire at once, and repositories without a grace time, have nothing to do with the bound.
 func TestTrashWithoutGrace(t *testing.T) {
 	a := newAccess(t, func(o *datadir.Options) {
