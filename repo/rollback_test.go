@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"maps"
@@ -182,6 +183,17 @@ func TestRollbackOfOne(t *testing.T) {
 	checkAll(t, s)
 }
 
+// watched calls a function whenever somebody asks whether it has ended.
+type watched struct {
+	context.Context
+	asked func()
+}
+
+func (c watched) Err() error {
+	c.asked()
+	return c.Context.Err()
+}
+
 // TestRollbackRefused: a moment that cannot be reached changes nothing, and the refusal says what can be.
 func TestRollbackRefused(t *testing.T) {
 	clock := fixedClock(time.UnixMilli(1_790_000_000_000))
@@ -220,8 +232,13 @@ func TestRollbackRefused(t *testing.T) {
 		t.Errorf("next to %v: %v and %v", moments[2], plan.Before, plan.After)
 	}
 	lost := (*repo.LostError)(nil)
-	if _, err := r.Rollback(ctx, repo.RollbackRequest{To: moments[2]}, repo.Principal{}, nil); !errors.As(err, &lost) || !errors.Is(err, repo.ErrInvalid) {
+	served := false // in the end of the call
+	watching := watched{ctx, func() { served = r.Available() == nil }}
+	if _, err := r.Rollback(watching, repo.RollbackRequest{To: moments[2]}, repo.Principal{}, nil); !errors.As(err, &lost) || !errors.Is(err, repo.ErrInvalid) {
 		t.Errorf("rollback: got %v, want a LostError", err)
+	}
+	if !served {
+		t.Error("clients are refused while another moment is looked for")
 	}
 	wantContents(t, "after the refusals", a, before)
 	if _, err := r.Rollback(ctx, repo.RollbackRequest{To: plan.Before, Expect: plan.Last + 1}, repo.Principal{}, nil); !errors.Is(err, repo.ErrConflict) {

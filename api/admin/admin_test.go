@@ -522,10 +522,12 @@ func TestRepositories(t *testing.T) {
 			t.Errorf("%s: got %v", body, set)
 		}
 	}
-	for body, status := range map[string]int{
-		`{"trash_quota":6}`: 403, `{"quota":6}`: 403, `{"quota":100,"trash_quota":6}`: 403, `{"quota":6,"trash_quota":7}`: 200, `{"quota":7}`: 200,
-	} {
-		w.document("root", "PUT", "/r/-/quota", body, status)
+	w.document(onTheServer, "PUT", "/r/-/quota", `{"quota":7,"trash_quota":"default"}`, 200) // the quota is what the trash may hold
+	for _, c := range []struct {
+		body   string
+		status int
+	}{{`{"trash_quota":6}`, 403}, {`{"quota":6}`, 403}, {`{"quota":100,"trash_quota":6}`, 403}, {`{"quota":6,"trash_quota":7}`, 200}, {`{"quota":7}`, 200}} {
+		w.document("root", "PUT", "/r/-/quota", c.body, c.status)
 	}
 	full := w.document("root", "POST", "/r/-/compactions?delete=no", plan, 202)
 	w.call("root", "GET", fmt.Sprintf("/r/-/jobs/%s/events", full["id"]), "")
