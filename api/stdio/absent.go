@@ -28,6 +28,7 @@ func (r *request) creates() bool {
 // repository, whose connection broke while its volume was unmounted, must not take that for an object, or a list, that is gone.
 // So 404 is only for those that have begun with config/, and the others are told that there is no repository.
 func (p *pipe) absent(r *request, a *Absence) error {
+	const notCached = "Cache-Control: no-store, no-cache, must-revalidate, max-age=0" // as all answers of the dialect
 	name, _, _ := strings.Cut(strings.TrimPrefix(r.target, "/"), "?")
 	isList := name == "" || strings.HasSuffix(name, "/")
 	reads := r.method == http.MethodGet || r.method == http.MethodHead
@@ -36,11 +37,11 @@ func (p *pipe) absent(r *request, a *Absence) error {
 	withBody := r.method != http.MethodHead
 	switch {
 	case r.method == http.MethodHead && name == "config" && a.Config:
-		return answer(p.out, withBody, http.StatusOK, "", "X-BorgStore-Is-Directory: false")
+		return answer(p.out, withBody, http.StatusOK, "", notCached, "X-BorgStore-Is-Directory: false")
 	case opens, p.opening && a.Directory && (isList && reads || r.method == http.MethodHead):
-		return answer(p.out, withBody, http.StatusNotFound, name)
+		return answer(p.out, withBody, http.StatusNotFound, name, notCached)
 	case a.Foreign != "" && (a.Directory || r.creates()):
-		return answer(p.out, withBody, http.StatusConflict, "not a Packhouse repository: "+a.Foreign)
+		return answer(p.out, withBody, http.StatusConflict, "not a Packhouse repository: "+a.Foreign, notCached)
 	}
-	return answer(p.out, withBody, http.StatusGone, "repository does not exist; create it first")
+	return answer(p.out, withBody, http.StatusGone, "repository does not exist; create it first", notCached)
 }
