@@ -55,7 +55,12 @@ func TestReadOnlyClients(t *testing.T) {
 	if out, err := exec.Command("mount", "-t", "tmpfs", "-o", "size=512m", "tmpfs", s.data).CombinedOutput(); err != nil {
 		leave(t, fmt.Sprintf("a file system is mounted read-only, which takes root: %s", strings.Join(strings.Fields(string(out)), " ")))
 	}
-	t.Cleanup(func() { _ = exec.Command("umount", "-l", s.data).Run() })
+	t.Cleanup(func() {
+		if s.cmd != nil { // else it finds its directory missing
+			s.stop()
+		}
+		_ = exec.Command("umount", "-l", s.data).Run()
+	})
 	tokenFile := filepath.Join(s.dir, "token")
 	writeFile(t, tokenFile, token+"\n", 0o600)
 	s.args = []string{"serve", "--listen", s.addr, "--data-dir", s.data, "--token-file", tokenFile, "--log-format", "json"}
