@@ -51,6 +51,13 @@ func TestFailedBlobsStopEveryChange(t *testing.T) {
 	fsys := vfstest.NewFailing(vfs.OS())
 	a := newAccess(t, func(o *datadir.Options) { o.FS = fsys })
 	mustPut(t, a, "packs/x", "content")
+	calls := -1
+	waitFor(t, "what goes on in the background to end", func() bool { // such as the making of the log's next segment
+		before := calls
+		time.Sleep(20 * time.Millisecond)
+		calls = len(fsys.Calls())
+		return calls == before
+	})
 	fsys.Reset()
 	fsys.FailAt(3, vfstest.Before, syscall.EIO) // create, write, sync
 	if _, err := put(a, "packs/y", "content"); !errors.Is(err, repo.ErrReadOnly) {
