@@ -158,6 +158,9 @@ func (r *Repository) repairFrom(ctx context.Context, items []index.Entry, from i
 
 // repair gives a blob the bytes of another one, which must have the size and BLAKE3 that the index has of entry.
 func (r *Repository) repair(ctx context.Context, entry index.Entry, from index.Item) error {
+	if err := errors.Join(r.Attached(), r.writable()); err != nil {
+		return err // nothing is written while the disk may be another one, or has failed
+	}
 	source, err := r.blobs.Open(refOf(from), infoOf(from))
 	if err != nil {
 		return err

@@ -108,12 +108,11 @@ func (q *request) rollBack(string) error {
 	done := describeRollback(plan)
 	switch {
 	case err == nil:
-		err = say(RollbackEvent{Plan: &done})
+		_ = say(RollbackEvent{Plan: &done}) // all is done, also if nobody listens any more, and the logs say so
+		return nil
 	case !begun:
 		return err
 	}
-	if err != nil {
-		api.Cut(q.Request, err)
-	}
+	api.Cut(q.Request, err)
 	return nil
 }
