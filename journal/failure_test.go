@@ -394,6 +394,7 @@ func TestReadOnly(t *testing.T) {
 	for i := range uint64(8) {
 		want = append(want, mustAdd(t, l, makeGroup(i)))
 	}
+	l.Idle() // else its zeros may be the write that fails
 	f.FailOp(vfstest.Write, 1, vfstest.After, syscall.EIO)
 	if _, _, err := add(l, makeGroup(100)); !errors.Is(err, journal.ErrFailed) {
 		t.Fatalf("got %v, want ErrFailed", err)

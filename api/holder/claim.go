@@ -311,32 +311,37 @@ func (c *Claim) shareData() error {
 	return nil
 }
 
-// mkdirAll makes dir and its parents, and remembers which it made.
-func (c *Claim) mkdirAll(dir string) error { return c.tryMkdirAll(dir, 10) }
-
-func (c *Claim) tryMkdirAll(dir string, attempts int) error {
-	err := os.Mkdir(dir, 0o700)
-	if errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir {
-		if err := c.tryMkdirAll(filepath.Dir(dir), attempts); err != nil {
+// mkdirAll makes dir and its parents, and remembers which it made. What another process tidies away between is made again.
+func (c *Claim) mkdirAll(dir string) error {
+	for {
+		err := os.Mkdir(dir, 0o700)
+		switch {
+		case err == nil:
+			c.made = append(c.made, dir)
+			if err := vfs.OS().SyncDir(filepath.Dir(dir)); !errors.Is(err, os.ErrNotExist) {
+				return err
+			}
+			continue
+		case errors.Is(err, os.ErrNotExist) && filepath.Dir(dir) != dir:
+			if err := c.mkdirAll(filepath.Dir(dir)); err != nil {
+				return err
+			}
+			continue
+		case !errors.Is(err, os.ErrExist):
 			return err
 		}
-		err = os.Mkdir(dir, 0o700)
-	}
-	switch {
-	case err == nil:
-		c.made = append(c.made, dir)
-		return vfs.OS().SyncDir(filepath.Dir(dir))
-	case errors.Is(err, os.ErrExist):
 		info, err := os.Stat(dir)
-		if errors.Is(err, os.ErrNotExist) && attempts > 0 {
-			return c.tryMkdirAll(dir, attempts-1) // another process has just tidied it away
+		if errors.Is(err, os.ErrNotExist) {
+			if link, linkErr := os.Lstat(dir); linkErr == nil && link.Mode()&os.ModeSymlink != 0 {
+				return err // a link to nothing
+			}
+			continue
 		}
 		if err == nil && !info.IsDir() {
 			return fmt.Errorf("%s is a file, not a directory", filepath.Base(dir))
 		}
 		return err
 	}
-	return err
 }
 
 // Attached checks that the claimed directory, with the lock in it, is still the one at its path, and is still writable or
