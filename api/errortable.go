@@ -42,6 +42,9 @@ func (t ErrorTable) Find(err error) (status int, text string) {
 			if space, ok := errors.AsType[*repo.SpaceError](err); ok && row.Err == repo.ErrNoSpace {
 				return row.Status, space.Error() // it says what would help
 			}
+			if guard, ok := errors.AsType[*repo.GuardError](err); ok && row.Err == repo.ErrDenied {
+				return row.Status, guard.Error() // it says until when, and who can lift it
+			}
 			if row.Text != "" {
 				return row.Status, row.Text
 			}

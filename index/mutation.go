@@ -91,12 +91,13 @@ type Move struct {
 }
 
 // TrashBound is what the trash may hold with the item that a mutation adds to it. Beyond that the mutation is ErrTrash,
-// which is an ErrQuota, or with Spare it is carried out, and the item expires at once if it was stored at Spare or later.
-// It does not apply to an item that expires at once anyway.
+// which is an ErrQuota, or with Spare it is carried out, and the item expires at once if it was stored at Spare or later; with Guarded
+// it is ErrTrash then. It does not apply to an item that expires at once anyway.
 type TrashBound struct {
-	Bytes int64
-	Items int64     // 0: any number
-	Spare time.Time // zero: refuse
+	Bytes   int64
+	Items   int64     // 0: any number
+	Spare   time.Time // zero: refuse
+	Guarded bool
 }
 
 // Require changes nothing: it fails with ErrNotFound unless there is an item at Key, and with ErrConflict unless that item has Ref. It
@@ -122,6 +123,7 @@ type RemoveDir struct{ Key string }
 // its flags, FlagExempt only with Exempt.
 type Restore struct {
 	ID     string
+	Held   bool // also if it has expired: its bytes are there still
 	Ref    string
 	Key    string
 	Exempt bool  // as in Move

@@ -61,7 +61,7 @@ func (t *tx) discard(key string, item *Item, now, until time.Time, bound *TrashB
 		case err != nil:
 			return "", err
 		case c.TrashBytes+item.Size <= bound.Bytes && (bound.Items == 0 || c.TrashItems < bound.Items):
-		case bound.Spare.IsZero():
+		case bound.Spare.IsZero(), bound.Guarded && !item.Modified.Before(bound.Spare):
 			return "", ErrTrash
 		case !item.Modified.Before(bound.Spare):
 			until = now
@@ -113,7 +113,7 @@ func (t *tx) restore(m Restore) (r Result, err error) {
 		}
 	} else if row == nil {
 		return r, ErrNotFound
-	} else if expires, err := trashExpiry(row); err != nil || expires.Before(m.Now) {
+	} else if expires, err := trashExpiry(row); err != nil || expires.Before(m.Now) && !m.Held {
 		return r, errors.Join(ErrNotFound, err) // what has expired may have lost its blob already
 	}
 	value := t.trash.Get(row)

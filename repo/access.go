@@ -20,6 +20,8 @@ type Principal struct {
 	// Ceiling holds for this principal beside the limit of the repository: bytes that the repository may hold when
 	// the principal adds to it, whoever stored them. nil: none.
 	Ceiling *int64
+	// Unguarded: the rules of Settings.Guard that refuse something do not hold for this principal.
+	Unguarded bool
 }
 
 // Access is a repository as one principal may use it. Every method first checks that the key is valid, then the permission, and
@@ -30,7 +32,12 @@ type Access struct {
 }
 
 // As returns the repository as seen by p.
-func (r *Repository) As(p Principal) *Access { return &Access{r, p} }
+func (r *Repository) As(p Principal) *Access {
+	if r.graceNotSet.Load() && policy.AddsOnly(p.Permissions) {
+		r.implyGrace()
+	}
+	return &Access{r, p}
+}
 
 // Repository is what is accessed, for the server's own methods.
 func (a *Access) Repository() *Repository { return a.r }

@@ -89,7 +89,9 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 
 // move is Move behind the checks of keys and permissions.
 func (a *Access) move(ctx context.Context, from, to string) error {
-	now := a.r.env.Now()
+	at := a.r.changes.begin(a.r.env.Now())
+	defer a.r.changes.end(at)
+	now := *at
 	mayReplace := a.May(to, "W") == nil
 	admitted := a.r.CommitKey(to) || ephemeral(to)
 	if mayReplace {
@@ -102,10 +104,15 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 		return err
 	}
 	defer res.release()
-	results, err := a.r.apply(ctx, index.Move{
+	more, guarded, err := a.guarded(func() []removal { return []removal{{key: from, to: to}} })
+	if err != nil {
+		return err
+	}
+	results, err := a.r.apply(ctx, append([]index.Mutation{index.Move{
 		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), MaxCharges: a.maxCharges(), Commit: a.r.commit.of(),
 		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.cause(""),
-	})
+	}}, more...)...)
+	guarded(err)
 	if errors.Is(err, index.ErrTrash) {
 		return a.trashFull(itemSize(a.itemAt(to)))
 	}

@@ -121,11 +121,18 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 	if err := ctx.Err(); err != nil {
 		return committed{}, err // nothing was asked of the index yet
 	}
+	more, guarded, err := a.guarded(b.removals)
+	if err != nil {
+		return committed{}, err
+	}
+	others := len(muts)
+	muts = append(muts, more...)
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
 	for again := true; again && errors.Is(err, index.ErrTrash); {
 		again = a.giveWay(a.replaced(b))
 		results, err = a.r.apply(context.WithoutCancel(ctx), muts...)
 	}
+	guarded(err)
 	if bears && !refused(err) {
 		a.noteLocks(b) // also when the outcome is unknown
 	}
@@ -143,13 +150,32 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 	}
 	done := a.settle(b, now, results[:own])
 	if ic != nil {
-		a.r.compactions.afterIndex(a.r, ic, now, results[own:])
+		a.r.compactions.afterIndex(a.r, ic, now, results[own:others])
 		done.held = len(ic.proves) > 0
 	}
 	if done.removed || done.held {
 		a.r.kick()
 	}
 	return done, nil
+}
+
+// removals are what a batch may remove or replace.
+func (b *Batch) removals() []removal {
+	all := make([]removal, 0, len(b.Deletes)+len(b.Puts))
+	for _, d := range b.Deletes {
+		all = append(all, removal{key: d.Key})
+	}
+	for _, put := range b.Puts {
+		all = append(all, removal{key: put.Upload.o.Key, replace: &put.Upload.item.BLAKE3})
+	}
+	if b.Open != nil {
+		for _, keys := range [][]string{b.Open.Sources, b.Open.Unused} {
+			for _, key := range keys {
+				all = append(all, removal{key: key})
+			}
+		}
+	}
+	return all
 }
 
 // alongside adds to the mutations of a batch what an index that it stores brings with it. mu of the compactions is held.

@@ -65,7 +65,7 @@ func (l *diskLedger) keptBytes() (bytes int64) {
 	l.members.Lock()
 	defer l.members.Unlock()
 	for r := range l.open {
-		if r.writable() == nil {
+		if r.givesUpKept() {
 			c := r.index.Counters()
 			bytes += c.KeptBytes + keptOverhead*c.KeptItems
 		}
@@ -79,7 +79,7 @@ func (l *diskLedger) oldestKept() (owner *Repository) {
 	defer l.members.Unlock()
 	var first time.Time
 	for r := range l.open {
-		if r.index.Counters().KeptItems == 0 || r.writable() != nil {
+		if r.index.Counters().KeptItems == 0 || !r.givesUpKept() {
 			continue
 		}
 		if next, ok, err := r.index.NextKeptExpiry(); err == nil && ok && (owner == nil || next.Before(first)) {

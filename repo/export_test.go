@@ -13,7 +13,7 @@ const ReclaimPause = reclaimPause
 
 // ReclaimSome is one round of the reclaimer.
 func (r *Repository) ReclaimSome(ctx context.Context) error {
-	return func() error { _, err := r.reclaimOnce(ctx); return err }()
+	return func() error { _, _, err := r.reclaimOnce(ctx); return err }()
 }
 
 // ForgetChanges is what the reclaimer does with the history.

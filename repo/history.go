@@ -53,30 +53,53 @@ const metaHistorySince = "history since"
 
 // historyMark is the change of metaHistorySince that belongs to the grace time, until it is stored: with the next change of the index, so that
 // it is durable before the first change that is recorded, or is not. A repository in which nothing is changed is not written to.
+//
+// So is metaImpliedGrace, which is of no use without a change either.
 type historyMark struct {
-	set   index.SetMeta
-	since time.Time // zero: nothing is recorded
+	stored  bool      // metaHistorySince is right already
+	since   time.Time // zero: nothing is recorded
+	implied bool      // metaImpliedGrace is to be stored
+}
+
+func (m *historyMark) mutations() (sets []index.Mutation) {
+	if !m.stored {
+		sets = append(sets, historySince(m.since))
+	}
+	if m.implied {
+		sets = append(sets, index.SetMeta{Name: metaImpliedGrace, Value: []byte("1")})
+	}
+	return sets
 }
 
 // setGrace changes the grace time, with which the history begins and ends.
-func (r *Repository) setGrace(grace time.Duration) {
+func (r *Repository) setGrace(settings Settings) {
+	grace, implies := r.graceOf(settings)
 	since, err := r.HistorySince()
 	if err != nil {
 		r.env.Logger.Warn("since when changes are recorded is not known", "repository", filepath.Base(r.dir), "error", err)
 	}
 	now := r.env.Now()
+	mark := historyMark{stored: true, since: since, implied: implies}
+	if before := r.history.Load(); before != nil {
+		mark.stored = before.stored
+	}
 	switch {
 	case grace <= 0 && (err != nil || !since.IsZero()):
-		r.history.Store(&historyMark{set: historySince(nil)}) // before the first change that is not recorded
+		mark.stored, mark.since = false, time.Time{} // before the first change that is not recorded
 	case grace > 0 && (err != nil || since.IsZero() || since.After(now)):
-		r.history.Store(&historyMark{set: historySince(&now), since: now})
+		mark.stored, mark.since = false, now
+	}
+	if !mark.stored || mark.implied {
+		r.history.Store(&mark)
 	}
 	r.grace.Store(int64(grace))
+	r.graceNotSet.Store(settings.Grace < 0 && grace < ImpliedGrace && !settings.Restricted)
 }
 
-func historySince(at *time.Time) index.SetMeta {
+// historySince is the change of metaHistorySince; zero: nothing is recorded.
+func historySince(at time.Time) index.SetMeta {
 	m := index.SetMeta{Name: metaHistorySince}
-	if at != nil {
+	if !at.IsZero() {
 		m.Value = []byte(strconv.FormatInt(at.UnixMilli()+1, 10)) // what was changed within the same millisecond is not known
 	}
 	return m
@@ -98,18 +121,23 @@ func (r *Repository) HistorySince() (time.Time, error) {
 	return time.UnixMilli(ms), nil
 }
 
-// forgetChanges removes the rows of the history that are older than the grace time.
+// forgetChanges removes the rows of the history that are older than the grace time, but those that what is held is brought back by.
 func (r *Repository) forgetChanges(ctx context.Context) error {
 	for {
 		now := r.env.Now()
 		before := now.Add(-time.Duration(r.grace.Load()))
+		if held, err := r.HeldSince(ctx); err != nil {
+			return err
+		} else if !held.IsZero() && held.Before(before) {
+			before = held
+		}
 		oldest, ok, err := r.index.OldestChange()
 		if err != nil || !ok || !oldest.At.After(now) && !oldest.At.Before(before) {
 			return r.translate(err)
 		}
 		muts := []index.Mutation{index.ForgetChanges{Before: before, Now: now, Most: reclaimBatch}}
 		if r.grace.Load() > 0 {
-			muts = append(muts, historySince(&before))
+			muts = append(muts, historySince(before))
 		}
 		results, err := r.apply(ctx, muts...)
 		if err != nil || results[0].Items == 0 {

@@ -109,12 +109,15 @@ func (r *Repository) EmptyKept(ctx context.Context) (Emptied, error) {
 	released, err := r.releaseKept(ctx, 1<<62, 0, "an administrator requested it")
 	for err == nil {
 		var gone int
-		if gone, err = r.reclaimOnce(ctx); gone == 0 {
+		if gone, _, err = r.reclaimOnce(ctx); gone == 0 {
 			break
 		}
 	}
 	return released, r.translate(err)
 }
+
+// givesUpKept tells whether what is kept may go before its time, for want of space.
+func (r *Repository) givesUpKept() bool { return r.writable() == nil && r.Guard().MinAge == 0 }
 
 // spareDisk removes files of what is kept after compactions, in all repositories that share the disk, the oldest
 // first, until so many bytes are free of them or nothing is kept any more. It returns whether any went.
@@ -138,7 +141,7 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		}
 		freed += released.Bytes
 		for {
-			gone, err := owner.reclaimOnce(ctx)
+			gone, _, err := owner.reclaimOnce(ctx)
 			if err != nil {
 				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "repository", filepath.Base(owner.dir), "error", err)
 			}

@@ -40,8 +40,15 @@ type Settings struct {
 	// TrashQuota is how many bytes the trash may hold where clients add to it, or to the repository; negative: no limit, 0:
 	// as many as the quota, and no limit where there is none.
 	TrashQuota int64
-	Grace      time.Duration // how long removed items can be restored; 0: not at all
-	Reserve    int64         // bytes of disk that uploads leave free for deleting and compacting
+	// Grace is how long removed items can be restored; 0: not at all, negative: nobody has set it, and it is ImpliedGrace where
+	// Restricted is or was set, else 0.
+	Grace time.Duration
+	// Restricted: there are principals that may add backups and not delete any.
+	Restricted bool
+	// Protect is how long nothing that was removed gives way to TrashQuota, at least DefaultProtect.
+	Protect time.Duration
+	Guard   Guard
+	Reserve int64 // bytes of disk that uploads leave free for deleting and compacting
 	// CompactGrace is how long packs are kept that a client's compaction has removed, or Grace, if that is longer;
 	// at least an hour, 0: DefaultCompactGrace.
 	CompactGrace time.Duration
@@ -121,9 +128,12 @@ type Repository struct {
 	compactYoung atomic.Int64 // nanoseconds
 
 	grace   atomic.Int64 // nanoseconds
-	reserve atomic.Int64 // bytes
-	gone    atomic.Bool  // destroyed: every error becomes ErrNoRepository
-	mend    string       // the command that makes a damaged index anew
+	protect atomic.Int64 // nanoseconds
+	// graceNotSet: there is no grace time because none is set, nor implied until now.
+	graceNotSet atomic.Bool
+	reserve     atomic.Int64 // bytes
+	gone        atomic.Bool  // destroyed: every error becomes ErrNoRepository
+	mend        string       // the command that makes a damaged index anew
 
 	loss         atomic.Pointer[LossError] // nil: none
 	noticed      atomic.Int64              // items that requests found missing since the last sweep
@@ -133,9 +143,11 @@ type Repository struct {
 	rollback     rollback
 	coverage     coverage
 	history      atomic.Pointer[historyMark] // nil: what is stored holds
-	readOnlyDisk bool                        // its file system takes no writes
-	overlay      *overlay                    // what clients store nevertheless; nil unless readOnlyDisk
-	inMemory     bool                        // it is an overlay
+	guard        guard
+	snapshots    snapshotKeys // of the dialect
+	readOnlyDisk bool         // its file system takes no writes
+	overlay      *overlay     // what clients store nevertheless; nil unless readOnlyDisk
+	inMemory     bool         // it is an overlay
 
 	displaced atomic.Bool  // given up: it is not what lies under its name
 	info      fs.FileInfo  // of dir as it was opened; nil: not known
@@ -157,7 +169,8 @@ type Repository struct {
 
 	// settingsMu is held over one ChangeLimits and one Configure, which reads what that stores.
 	settingsMu sync.Mutex
-	configured limits // of Settings; guarded by settingsMu
+	configured limits   // of settings; guarded by settingsMu
+	settings   Settings // guarded by settingsMu
 
 	stop       context.CancelFunc // of what runs in the background: the reclaimer, the sweeps
 	background sync.WaitGroup
@@ -300,7 +313,7 @@ func (r *Repository) load(ctx context.Context) error {
 		return fmt.Errorf("meta value %s: %w", layout.MetaCreated, index.ErrCorrupt)
 	}
 	r.dialect, r.id, r.created = values[layout.MetaDialect], values[layout.MetaID], time.UnixMilli(created)
-	r.commit = commitKeysOf(r.dialect)
+	r.commit, r.snapshots = commitKeysOf(r.dialect), snapshotsOf(r.dialect)
 
 	o := blobstore.Options{Dir: r.dir, FS: r.env.FS, Rand: r.env.Rand, Now: r.env.Now, Unchecked: r.env.Unchecked}
 	if r.index.HasLog() {
@@ -341,6 +354,9 @@ func (r *Repository) loadCounters() (err error) {
 		return errors.Join(err, r.blobs.Close())
 	}
 	if _, err := r.ownLimits(limits{}); err != nil {
+		return errors.Join(err, r.blobs.Close())
+	}
+	if err := r.loadGuard(); err != nil {
 		return errors.Join(err, r.blobs.Close())
 	}
 	counters := r.index.Counters()
@@ -392,11 +408,15 @@ func (r *Repository) sweepIndex() {
 func (r *Repository) Configure(settings Settings) {
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()
+	r.settings = settings
 	r.configured = limits{settings.Quota, settings.TrashQuota}
 	if err := r.useLimits(); err != nil { // the limits stay as they are: none would be a guess
 		r.env.Logger.Error("could not read the quota from the index", "repository", filepath.Base(r.dir), "error", err)
 	}
-	r.setGrace(settings.Grace)
+	r.guard.rules.Store(&settings.Guard)
+	r.guard.last.forget()
+	r.setGrace(settings)
+	r.protect.Store(int64(max(DefaultProtect, settings.Protect, settings.Guard.MinAge)))
 	r.reserve.Store(settings.Reserve)
 	r.compactGrace.Store(int64(cmp.Or(settings.CompactGrace, DefaultCompactGrace)))
 	r.compactYoung.Store(int64(cmp.Or(settings.CompactYoung, DefaultCompactYoung)))
@@ -467,7 +487,7 @@ func (r *Repository) apply(ctx context.Context, muts ...index.Mutation) ([]index
 	if mark == nil {
 		return r.record(ctx, muts...)
 	}
-	results, err := r.record(ctx, append(slices.Clone(muts), mark.set)...)
+	results, err := r.record(ctx, append(slices.Clone(muts), mark.mutations()...)...)
 	if err == nil {
 		r.history.CompareAndSwap(mark, nil)
 		results = results[:len(muts)]
@@ -593,6 +613,10 @@ func (r *Repository) Health() Health {
 		h.ReadOnly, h.Reason = true, r.lost().Error()
 	case h.Missing > 0 || h.Damaged > 0:
 		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
+	}
+	if at := r.refusedByGuard(); !at.IsZero() {
+		h.Reason = strings.TrimPrefix(h.Reason+fmt.Sprintf("; the guard of a repository has refused the removal of snapshots, at %s last: packhouse guard show NAME",
+			at.UTC().Format(time.RFC3339)), "; ")
 	}
 	if h.IndexDamaged {
 		h.Reason = strings.TrimPrefix(h.Reason+"; the index of a repository is damaged: packhouse check names it and the pages, packhouse repo rebuild NAME --replace builds a new one", "; ")

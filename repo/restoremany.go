@@ -91,7 +91,8 @@ func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace 
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
-	if _, err := r.restorable(row.ID); err != nil {
+	_, held, err := r.restorable(ctx, row.ID)
+	if err != nil {
 		return err
 	}
 	now, err := r.index.Get(row.Key)
@@ -106,7 +107,7 @@ func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace 
 	at, cause := r.env.Now(), r.ownCause()
 	results, err := r.apply(ctx,
 		index.Delete{Key: row.Key, IfRef: now.Item.Ref, TrashUntil: r.trashUntil(at), Now: at, Cause: cause},
-		index.Restore{ID: row.ID, Key: row.Key, Limit: -1, Now: at, TrashUntil: r.trashUntil(at), Cause: cause})
+		index.Restore{ID: row.ID, Held: held, Key: row.Key, Limit: -1, Now: at, TrashUntil: r.trashUntil(at), Cause: cause})
 	if err != nil {
 		return err
 	}

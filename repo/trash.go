@@ -41,8 +41,10 @@ func (r *Repository) reclaim(ctx context.Context) {
 		case wait > 0:
 			r.trimTrash()
 		default:
-			gone, err := r.reclaimOnce(ctx)
+			gone, held, err := r.reclaimOnce(ctx)
 			switch {
+			case err == nil && gone == 0 && held: // for long: nobody who removes something wakes it for another look at all of them
+				wait, wake = time.Minute, nil
 			case err != nil:
 				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
 				wait = time.Minute
@@ -130,31 +132,39 @@ func (r *Repository) nextExpiry() (next time.Time, ok bool, err error) {
 	return next, ok, err
 }
 
-// reclaimOnce removes up to reclaimBatch expired blobs, and says how many. What is kept goes through the trash: a
-// file is unlinked only when nobody can ask for it any more.
-func (r *Repository) reclaimOnce(ctx context.Context) (gone int, err error) {
+// reclaimOnce removes up to reclaimBatch expired blobs, and says how many, and whether the guard holds others. What is kept goes through the
+// trash: a file is unlinked only when nobody can ask for it any more.
+func (r *Repository) reclaimOnce(ctx context.Context) (gone int, held bool, err error) {
 	if next, ok, err := r.index.NextKeptExpiry(); err != nil {
-		return 0, err
+		return 0, false, err
 	} else if now := r.env.Now(); ok && !next.After(now) {
 		if _, err := r.apply(ctx, index.ReleaseKept{Most: reclaimBatch, Now: now}); err != nil {
-			return 0, err
+			return 0, false, err
 		}
+	}
+	hold, err := r.hold(ctx)
+	if err != nil {
+		return 0, false, err
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
 	enough := errors.New("enough")
 	var rows []index.Removed
 	err = r.index.Trash(r.env.Now().Add(1), func(removed index.Removed) error {
+		if hold.holds(&removed) {
+			held = true
+			return nil
+		}
 		if rows = append(rows, removed); len(rows) == reclaimBatch {
 			return enough
 		}
 		return nil
 	})
 	if err != nil && !errors.Is(err, enough) {
-		return 0, err
+		return 0, held, err
 	}
 	purged, err := r.purge(ctx, rows)
-	return len(purged), err
+	return len(purged), held, err
 }
 
 // purge unlinks the blobs of rows and then forgets them, but those whose blob cannot be unlinked. trashMu is
@@ -309,7 +319,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
-	removed, err := r.restorable(id)
+	removed, held, err := r.restorable(ctx, id)
 	if err != nil {
 		return index.Item{}, err
 	}
@@ -333,7 +343,7 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	defer res.release()
 	now := r.env.Now()
 	results, err := r.apply(ctx, index.Restore{
-		ID: id, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: now, TrashUntil: r.trashUntil(now), Cause: r.ownCause(),
+		ID: id, Held: held, Key: key, Exempt: exempt, Limit: server.limit(), MaxCharges: server.maxCharges(), Now: now, TrashUntil: r.trashUntil(now), Cause: r.ownCause(),
 	})
 	var refused *index.GroupError
 	if errors.Is(err, index.ErrCharges) {
@@ -351,20 +361,24 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 }
 
 // restorable wants the bytes of a row to be there: they are unlinked before it goes, and a crash in between, with
-// a clock that is set back after it, leaves a row that has not expired.
-func (r *Repository) restorable(id string) (index.Removed, error) {
-	removed, err := r.index.Removed(id)
+// a clock that is set back after it, leaves a row that has not expired. held: the guard holds it, also if it has expired.
+func (r *Repository) restorable(ctx context.Context, id string) (removed index.Removed, held bool, err error) {
+	removed, err = r.index.Removed(id)
 	if err != nil {
-		return removed, r.translate(err)
+		return removed, false, r.translate(err)
+	}
+	hold, err := r.hold(ctx)
+	if err != nil {
+		return removed, false, err
 	}
 	blob, err := r.blobs.Open(refOf(removed.Item), infoOf(removed.Item))
 	if errors.Is(err, blobstore.ErrNotFound) {
-		return removed, Errorf(ErrNotFound, "the bytes of this item are gone already")
+		return removed, false, Errorf(ErrNotFound, "the bytes of this item are gone already")
 	}
 	if err != nil {
-		return removed, r.translate(err)
+		return removed, false, r.translate(err)
 	}
-	return removed, r.translate(blob.Close())
+	return removed, hold.holds(&removed), r.translate(blob.Close())
 }
 
 func refOf(item index.Item) blobstore.Ref { return blobstore.Ref(item.Ref) }

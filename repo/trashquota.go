@@ -16,18 +16,19 @@ import (
 //     a repository without grace time it does not: nothing stays there.
 //   - Removals are never refused, nor plans that add nothing, nor commit keys: otherwise a full repository could not be emptied, or a
 //     client not complete what it has begun. What plans and commit keys replace within spareTime of its being stored is not kept
-//     while the trash is beyond its bound: each other item can be replaced once.
+//     while the trash is beyond its bound: each other item can be replaced once. Where Guard.MinAge has everything kept, the request is
+//     refused instead, and the time is an eighth of Settings.Protect.
 //
 // Before anything is refused, and after removals, what may go gives way (shrinkTrash).
 
-// protectedTime is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its
-// grace time is shorter.
-const protectedTime = 48 * time.Hour
+// DefaultProtect is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its
+// grace time is shorter. See Settings.Protect.
+const DefaultProtect = 48 * time.Hour
 
 // spareTime is how long an item must have been there to be kept when a plan or a commit key replaces it while the trash is beyond its
 // bound: shorter than the pause between the backups of most clients, so that who fills the trash first cannot do away with the last index
-// that was good; and so long that within protectedTime commit keys add to the trash no more than eight times what they hold.
-const spareTime = protectedTime / 8
+// that was good; and so long that within DefaultProtect commit keys add to the trash no more than eight times what they hold.
+const spareTime = DefaultProtect / 8
 
 // shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
 const shrinkPause = time.Minute
@@ -105,7 +106,11 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 		return nil
 	}
 	bound := &index.TrashBound{Bytes: limit, Items: a.trashItems()}
-	if admitted {
+	switch {
+	case !admitted:
+	case a.r.Guard().MinAge > 0: // nothing goes before its time: what would is refused
+		bound.Spare, bound.Guarded = now.Add(-a.r.Protected()/8), true
+	default:
 		bound.Spare = now.Add(-spareTime)
 	}
 	return bound
@@ -119,7 +124,7 @@ func (r *Repository) trimTrash() {
 }
 
 // shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then
-// versions that earlier ones of the same day have superseded, and then the oldest of what was removed before protectedTime.
+// versions that earlier ones of the same day have superseded, and then the oldest of what is not protected, and not held.
 // It returns whether anything went. It does not depend on a request, as others wait for the same.
 func (r *Repository) shrinkTrash(want Emptied) bool {
 	if r.Available() != nil {
@@ -143,8 +148,12 @@ func (r *Repository) shrinkTrash(want Emptied) bool {
 // shrinkLocked is shrinkTrash. trashSpace.mu is held.
 func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Emptied) error {
 	s, now := &r.trashSpace, r.env.Now()
-	all := func(*index.Removed) bool { return true }
-	if _, err := r.empty(ctx, want, now.Add(1), all, emptied); err != nil || emptied.reaches(want) || now.Before(s.next) {
+	hold, err := r.hold(ctx)
+	if err != nil {
+		return err
+	}
+	goes := func(row *index.Removed) bool { return !hold.holds(row) }
+	if _, err := r.empty(ctx, want, now.Add(1), goes, emptied); err != nil || emptied.reaches(want) || now.Before(s.next) {
 		return err
 	}
 	if now.Sub(s.thinned) >= thinPause || now.Before(s.thinned) {
@@ -158,8 +167,8 @@ func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Em
 	}
 	oldest := now // of what stays
 	ended, err := r.empty(ctx, want, time.Time{}, func(row *index.Removed) bool {
-		if row.At.Before(now.Add(-protectedTime)) {
-			return true
+		if row.At.Before(now.Add(-r.Protected())) {
+			return goes(row)
 		}
 		if row.At.Before(oldest) {
 			oldest = row.At
@@ -167,7 +176,7 @@ func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Em
 		return false
 	}, emptied)
 	if ended {
-		s.next = oldest.Add(protectedTime)
+		s.next = oldest.Add(r.Protected())
 		if soon := now.Add(shrinkPause); s.next.Before(soon) {
 			s.next = soon
 		}

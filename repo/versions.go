@@ -11,7 +11,7 @@ import (
 )
 
 // Some keys are overwritten with each backup, as the index of V'Ger, of hundreds of megabytes. Of what was removed under a
-// key longer ago than protectedTime, only the version stays that was removed first on each day (UTC): else the trash of an honest
+// key longer ago than Settings.Protect, only the version stays that was removed first on each day (UTC): else the trash of an honest
 // client would be full within weeks. That is the version which the key had when the day began, so that of each day there is one
 // moment, its beginning, of which all is still there, at whatever hours keys are overwritten. And who overwrites an item again and again
 // cannot have what was there before thinned out.
@@ -19,6 +19,9 @@ import (
 // thinRows is how many keys are remembered while the trash is looked through. If it has more rows, it is looked through in
 // parts, by a hash of the key.
 const thinRows = 64 << 10
+
+// dayOf is the day (UTC) of a time, since 1970.
+func dayOf(t time.Time) int64 { return t.Unix() / (24 * 60 * 60) }
 
 // thinParts is in how many parts the trash is looked through.
 func (r *Repository) thinParts() int {
@@ -33,7 +36,11 @@ type superseded struct{ id, by string }
 // to emptied what was removed.
 func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied *Emptied) error {
 	seed := r.thinSeed
-	protected := r.env.Now().Add(-protectedTime)
+	hold, err := r.hold(ctx)
+	if err != nil {
+		return err
+	}
+	protected := r.env.Now().Add(-r.Protected())
 	var day int64
 	first := make(map[uint64]string) // of the day: the row that was removed first, by the hash of its key
 	enough := errors.New("enough")
@@ -48,15 +55,17 @@ func (r *Repository) thinVersions(ctx context.Context, part, parts int, emptied 
 		err := r.index.TrashAfter(after, time.Time{}, func(row index.Removed) error {
 			after = row.ID
 			hash := maphash.String(seed, row.Key)
-			if row.At.Before(protected) && hash%uint64(parts) == uint64(part) {
-				if d := row.At.Unix() / (24 * 60 * 60); d != day {
+			if row.At.Before(protected) && hash%uint64(parts) == uint64(part) && !hold.holds(&row) {
+				if d := dayOf(row.At); d != day {
 					day = d
 					clear(first)
 				}
-				if by, ok := first[hash]; ok {
-					rows = append(rows, superseded{row.ID, by})
-				} else if len(first) < 2*thinRows {
+				by, ok := first[hash]
+				switch {
+				case !ok && len(first) < 2*thinRows:
 					first[hash] = row.ID
+				case ok && dayOf(row.Item.Modified) == day: // else it was there when the day began, perhaps under another key
+					rows = append(rows, superseded{row.ID, by})
 				}
 			}
 			if looked++; looked == emptyPage || len(rows) == reclaimBatch {

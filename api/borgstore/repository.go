@@ -49,6 +49,9 @@ func (q *request) destroy() error {
 	if err := q.open(); err != nil {
 		return err
 	}
+	if err := q.access.MayDestroy(q.Context()); err != nil {
+		return err
+	}
 	if err := q.t.Set.Destroy(q.Context(), q.t.Name); err != nil {
 		return err
 	}

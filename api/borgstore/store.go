@@ -5,7 +5,6 @@ import (
 	"encoding/hex"
 	"io"
 	"net/http"
-	"strings"
 
 	"packhouse/api"
 	"packhouse/repo"
@@ -33,8 +32,7 @@ func (q *request) store() error {
 	}
 	result, err := q.access.Put(q.Context(), repo.PutRequest{
 		Key: key, Body: q.Body, Size: q.ContentLength, MaxSize: q.t.Limits.ItemBytes, Expect: expect,
-		// An archive is what borg stores last of a backup.
-		Backup: strings.HasPrefix(key, "archives/") && !strings.HasSuffix(key, ".del"),
+		Backup: q.access.Repository().IsSnapshot(key), // borg stores an archive last of a backup
 	})
 	if err != nil {
 		return about(q.raw, err)

@@ -3,7 +3,6 @@ package vger
 import (
 	"errors"
 	"net/http"
-	"strings"
 
 	"packhouse/repo"
 )
@@ -78,7 +77,7 @@ func (x *request) completesBackup(a *repo.Access) (bool, error) {
 	if x.key.text == "manifest" {
 		return true, nil
 	}
-	if !strings.HasPrefix(x.key.text, "snapshots/") {
+	if !a.Repository().IsSnapshot(x.key.text) {
 		return false, nil
 	}
 	entry, err := a.Repository().Entry(x.key.text)

@@ -27,13 +27,15 @@ const sweepPatience = 10 * time.Second
 // million of them. Files that remain after a stop or a crash are removed, or set aside, when the repositories are next listed, or one of
 // that name is requested.
 func (s *Set) Destroy(ctx context.Context, name string) error {
-	return s.destroy(ctx, name, s.o.Settings(name).Grace)
+	return s.destroy(ctx, name, (*repo.Repository).Grace)
 }
 
 // DestroyNow is Destroy without grace time: nothing of it can be restored.
-func (s *Set) DestroyNow(ctx context.Context, name string) error { return s.destroy(ctx, name, 0) }
+func (s *Set) DestroyNow(ctx context.Context, name string) error {
+	return s.destroy(ctx, name, func(*repo.Repository) time.Duration { return 0 })
+}
 
-func (s *Set) destroy(ctx context.Context, name string, grace time.Duration) error {
+func (s *Set) destroy(ctx context.Context, name string, graceOf func(*repo.Repository) time.Duration) error {
 	dir, err := s.path(name)
 	if err != nil {
 		return err
@@ -46,7 +48,11 @@ func (s *Set) destroy(ctx context.Context, name string, grace time.Duration) err
 	if r.ReadOnlyDisk() {
 		return repo.ErrReadOnlyDisk
 	}
-	if err := s.noteRemoval(name, dir, r, s.graceOf(name, dir, r, grace)); err != nil {
+	grace, err := s.graceOf(name, dir, r, graceOf(r))
+	if err != nil {
+		return err
+	}
+	if err := s.noteRemoval(name, dir, r, grace); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
 	s.mu.Lock()

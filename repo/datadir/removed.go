@@ -38,16 +38,14 @@ type Removed struct {
 	Expires time.Time `json:"expires"` // when its files may go
 }
 
-// protectedTime is how long a repository that was destroyed is not given up for others of its name.
-const protectedTime = 48 * time.Hour
-
 // graceOf is the grace time for a repository that is about to be destroyed: none if those of its name that are kept already would then hold
-// more than its quota and that of its trash, so that nobody fills the disk by creating and destroying. The oldest give way, but none of the
-// last two days: what was destroyed first may be what is wanted back.
-func (s *Set) graceOf(name, dir string, r *repo.Repository, grace time.Duration) time.Duration {
+// more than its quota and that of its trash, so that nobody fills the disk by creating and destroying. The oldest give way, but none before
+// the time is over for which what was removed is protected: what was destroyed first may be what is wanted back. Where repo.Guard.MinAge has
+// everything kept, it is refused instead.
+func (s *Set) graceOf(name, dir string, r *repo.Repository, grace time.Duration) (time.Duration, error) {
 	usage := r.Usage()
 	if grace <= 0 || usage.Limit < 0 || usage.TrashLimit < 0 {
-		return grace
+		return grace, nil
 	}
 	over := heldBy(usage) - usage.Limit - usage.TrashLimit
 	var kept []Removed
@@ -57,11 +55,11 @@ func (s *Set) graceOf(name, dir string, r *repo.Repository, grace time.Duration)
 		return nil
 	})
 	if len(kept) == 0 {
-		return grace // the first is kept whatever it holds
+		return grace, err // the first is kept whatever it holds
 	}
 	slices.SortFunc(kept, func(a, b Removed) int { return a.At.Compare(b.At) })
 	for _, removed := range kept {
-		if err != nil || over <= 0 || s.o.Now().Sub(removed.At) < protectedTime {
+		if err != nil || over <= 0 || s.o.Now().Sub(removed.At) < r.Protected() {
 			break
 		}
 		if err = s.purgeLocked(name, dir, removed); err == nil {
@@ -69,11 +67,15 @@ func (s *Set) graceOf(name, dir string, r *repo.Repository, grace time.Duration)
 			s.o.Logger.Warn("a removed repository is deleted before its time: those of its name hold more than its quota", "repository", removed.Name, "id", removed.ID, "bytes", removed.Held)
 		}
 	}
+	if over > 0 && r.Guard().MinAge > 0 {
+		return 0, repo.Errorf(repo.ErrDenied, `refused by min_age: removed repositories of this name hold as much as quota and trash_quota allow; `+
+			`an administrator can delete one of them on the server with "packhouse repo purge"`)
+	}
 	if err != nil || over > 0 {
 		s.o.Logger.Warn("a destroyed repository is not kept: those of its name that are kept hold as much as its quota allows", "repository", name, "bytes", heldBy(usage), "error", err)
-		return 0
+		return 0, nil
 	}
-	return grace
+	return grace, nil
 }
 
 // heldBy is what a repository holds, with what can be restored.

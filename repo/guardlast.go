@@ -1,0 +1,131 @@
+package repo
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"time"
+
+	"packhouse/index"
+)
+
+// lastHold remembers since when what was removed is held by Guard.KeepLast. The zero value works.
+type lastHold struct {
+	mu     sync.Mutex // held over one look
+	looked time.Time  // zero: not yet
+	since  time.Time  // guarded by mu
+	held   bool       // by a snapshot; false: by the time of the look only
+}
+
+// A look at the snapshots and the trash serves the reclaimer for heldFresh, and whoever asks for heldShown.
+const (
+	heldFresh = time.Minute
+	heldShown = time.Second
+)
+
+// forget has the next to ask look again.
+func (h *lastHold) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.looked = time.Time{}
+}
+
+// A hold tells which rows of the trash stay although their grace time is over. The zero value holds none.
+type hold struct {
+	since time.Time // what was removed at that time or later is held; zero: nothing is
+	by    bool      // by a snapshot
+}
+
+func (h hold) holds(row *index.Removed) bool {
+	return !h.since.IsZero() && !row.At.Before(h.since) && row.Item.Flags&index.FlagExempt == 0
+}
+
+// hold is what Guard.KeepLast holds now: what was removed at the same time as one of the last snapshots that were removed, or after that. What was
+// removed after the look is held, too, until the next one: it is not known yet.
+func (r *Repository) hold(ctx context.Context) (hold, error) { return r.lookHold(ctx, heldFresh) }
+
+// lookHold is hold by a look that is not older than fresh.
+func (r *Repository) lookHold(ctx context.Context, fresh time.Duration) (hold, error) {
+	keep := r.Guard().KeepLast
+	if keep == 0 || r.snapshots.dir == "" || !r.GuardLifted().IsZero() {
+		return hold{}, nil
+	}
+	h := &r.guard.last
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	now := r.env.Now()
+	if h.looked.IsZero() || now.Sub(h.looked) >= fresh || now.Before(h.looked) {
+		at := r.changes.begins(now)
+		removed, err := r.lastRemoved(ctx, keep)
+		if err != nil {
+			return hold{}, err
+		}
+		h.looked, h.since, h.held = now, at, !removed.IsZero() && removed.Before(at)
+		if h.held {
+			h.since = removed
+		}
+	}
+	return hold{since: h.since, by: h.held}, nil
+}
+
+// A comer is one of the snapshots that came last.
+type comer struct {
+	at      int64 // Unix ms
+	removed int64 // 0: it was not
+}
+
+// lastRemoved is when the first of those snapshots was removed that are among the last of their principal, so many of each; zero: none of them was.
+func (r *Repository) lastRemoved(ctx context.Context, keep int64) (time.Time, error) {
+	last := make(map[string][]comer) // by principal, the newest first
+	note := func(item *index.Item, removed int64) {
+		c, of := comer{arrived(item), removed}, last[item.Writer]
+		if int64(len(of)) == keep && c.at < of[keep-1].at {
+			return
+		}
+		i, _ := slices.BinarySearchFunc(of, c.at, func(o comer, at int64) int { return cmp.Compare(at, o.at) })
+		of = slices.Insert(of, i, c)
+		last[item.Writer] = of[:min(int64(len(of)), keep)]
+	}
+	err := r.rows(ctx, index.ListOptions{Dir: r.snapshots.dir, Recursive: true}, func(row *index.Row) error {
+		entry, err := row.Entry()
+		if err == nil && !entry.Dir {
+			note(&entry.Item, 0)
+		}
+		return err
+	})
+	if err != nil && !errors.Is(err, ErrNotFound) {
+		return time.Time{}, r.translate(err)
+	}
+	err = r.index.TrashAfter("", time.Time{}, func(row index.Removed) error {
+		if r.snapshots.has(row.Key) && row.Item.Flags&index.FlagExempt == 0 {
+			note(&row.Item, max(1, row.At.UnixMilli()))
+		}
+		return ctx.Err()
+	})
+	if err != nil {
+		return time.Time{}, r.translate(err)
+	}
+	var first int64
+	for _, of := range last {
+		for _, c := range of {
+			if c.removed != 0 && (first == 0 || c.removed < first) {
+				first = c.removed
+			}
+		}
+	}
+	if first == 0 {
+		return time.Time{}, nil
+	}
+	return time.UnixMilli(first), nil
+}
+
+// HeldSince is since when what was removed stays restorable because of Guard.KeepLast, also when its grace time is over; zero: nothing does.
+func (r *Repository) HeldSince(ctx context.Context) (time.Time, error) {
+	h, err := r.lookHold(ctx, heldShown)
+	if err != nil || !h.by {
+		return time.Time{}, err
+	}
+	return h.since, nil
+}

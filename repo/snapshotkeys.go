@@ -1,0 +1,51 @@
+package repo
+
+import (
+	"strings"
+
+	"packhouse/index"
+)
+
+// snapshotKeys are the keys of the objects that stand for one backup each: borg calls them archives, V'Ger snapshots.
+type snapshotKeys struct {
+	dir     string // a top-level directory
+	deleted string // what the key of one ends in that its client can undelete; empty: there is no such thing
+}
+
+// snapshotsOf are those of a dialect; the zero value: it is not known what its snapshots are.
+//
+// Sources: borgstore-rest 2.6 (soft deletion); vger-rest 2.
+func snapshotsOf(dialect string) snapshotKeys {
+	switch dialect {
+	case "borgstore":
+		return snapshotKeys{dir: "archives", deleted: ".del"}
+	case "vger":
+		return snapshotKeys{dir: "snapshots"}
+	}
+	return snapshotKeys{}
+}
+
+// has tells whether key is that of a snapshot, or of one that can be undeleted.
+func (s snapshotKeys) has(key string) bool {
+	return s.dir != "" && len(key) > len(s.dir) && key[len(s.dir)] == '/' && strings.HasPrefix(key, s.dir)
+}
+
+// lists tells whether the client sees a snapshot under key.
+func (s snapshotKeys) lists(key string) bool {
+	return s.has(key) && (s.deleted == "" || !strings.HasSuffix(key, s.deleted))
+}
+
+// IsSnapshot tells whether key is that of a snapshot: a client has completed a backup when it has stored one.
+func (r *Repository) IsSnapshot(key string) bool { return r.snapshots.lists(key) }
+
+// Snapshots is how many snapshots there are, with those that can be undeleted.
+func (r *Repository) Snapshots() (int64, error) {
+	if r.snapshots.dir == "" {
+		return 0, nil
+	}
+	c, err := r.index.DirCounters(r.snapshots.dir)
+	return c.Items, r.translate(err)
+}
+
+// arrived is when the bytes of a snapshot came, by the server's clock. They keep it when they are moved, but not when they are replaced.
+func arrived(item *index.Item) int64 { return item.Modified.UnixMilli() }
