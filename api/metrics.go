@@ -124,7 +124,9 @@ type repositories struct{ set *datadir.Set }
 var repositoryMetrics = struct {
 	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes *prometheus.Desc
 
-	scrubbed, unverified *prometheus.Desc
+	scrubbed, unverified, grace, lifted *prometheus.Desc
+
+	refusals *prometheus.Desc // by rule
 
 	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
@@ -152,6 +154,11 @@ var repositoryMetrics = struct {
 	scrubbed:   describe("scrubbed_bytes", "Bytes that scrubs have read and compared, of those that are there."),
 	unverified: describe("oldest_unverified_seconds", "Every byte was read by a scrub, or written, after that; in seconds since 1970; 0 for an empty repository."),
 
+	grace:  describe("grace_seconds", "For how long removed items can be restored; 0: not at all."),
+	lifted: describe("guard_lifted", "1 while an administrator lets clients remove snapshots that the guard would keep."),
+	refusals: prometheus.NewDesc("packhouse_repository_guard_refusals_total", "Requests to remove snapshots that a rule of the guard has refused.",
+		[]string{"repository", "rule"}, nil),
+
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until the client's index arrives."),
 	returned:  describe("returned_bytes", "Bytes of items that a compaction had removed and that were brought back because a client may need them."),
@@ -172,7 +179,7 @@ func describe(name, help string) *prometheus.Desc {
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
 	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes,
-		m.scrubbed, m.unverified, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
+		m.scrubbed, m.unverified, m.grace, m.lifted, m.refusals, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -208,6 +215,9 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, f := range figures {
+		for rule, n := range f.refusals {
+			out <- prometheus.MustNewConstMetric(m.refusals, prometheus.CounterValue, float64(n), name, rule)
+		}
 		for _, sample := range f.samples {
 			out <- prometheus.MustNewConstMetric(sample.desc, prometheus.GaugeValue, sample.value, name)
 		}
@@ -216,8 +226,9 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 
 // repositoryFigures are those of a repository in use.
 type repositoryFigures struct {
-	state   repositoryState
-	samples []repositorySample
+	state    repositoryState
+	samples  []repositorySample
+	refusals map[string]int64 // by rule of the guard
 }
 
 type repositorySample struct {
@@ -237,7 +248,7 @@ func figuresOf(name string, r *repo.Repository) repositoryFigures {
 		unverified = float64(scrubs.Oldest.UnixMilli()) / 1000
 	}
 	inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
-	return repositoryFigures{state: state, samples: []repositorySample{
+	return repositoryFigures{state: state, refusals: r.GuardRefusals(), samples: []repositorySample{
 		{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
 		{m.trash, float64(usage.TrashBytes)}, {m.trashLimit, float64(usage.TrashLimit)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
 		{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
@@ -245,7 +256,7 @@ func figuresOf(name string, r *repo.Repository) repositoryFigures {
 		{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
 		{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
 		{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, oneIf(r.Salvaging())},
-		{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified},
+		{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified}, {m.grace, r.Grace().Seconds()}, {m.lifted, oneIf(!r.GuardLifted().IsZero())},
 	}}
 }
 

@@ -78,10 +78,13 @@ type route struct {
 
 // onServer are the operations that are for commands on the server itself, whose requests come over its own socket: what can be
 // brought back of what a client did is not to be removed by whoever has its credentials, however many letters they have.
-var onServer = map[string]bool{"empty-trash": true, "empty-kept": true}
+var onServer = map[string]error{"empty-trash": errEmptyOnServer, "empty-kept": errEmptyOnServer, "lift-guard": errLiftOnServer}
 
-var errOnServer = &statusError{http.StatusForbidden,
-	"what can still be restored is removed before its time only on the server itself, by packhouse trash empty"}
+var (
+	errEmptyOnServer = &statusError{http.StatusForbidden,
+		"what can still be restored is removed before its time only on the server itself, by packhouse trash empty"}
+	errLiftOnServer = &statusError{http.StatusForbidden, "the guard is lifted only on the server itself, by packhouse guard lift"}
+)
 
 // administrator are the letters of one who may do everything.
 const administrator = policy.All
@@ -99,6 +102,8 @@ var repositoryRoutes = []route{
 	{http.MethodGet, "kept", administrator, "kept", (*request).listKept},
 	{http.MethodDelete, "kept", administrator, "empty-kept", (*request).emptyKept},
 	{http.MethodPut, "quota", administrator, "set-quota", (*request).setQuota},
+	{http.MethodGet, "guard", "l", "guard", (*request).showGuard},
+	{http.MethodPut, "guard/lift", administrator, "lift-guard", (*request).liftGuard},
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
 	{http.MethodGet, "history", administrator, "history", (*request).listHistory},
@@ -197,8 +202,8 @@ func (q *request) try(routes []route, rest string) error {
 				return err
 			}
 		}
-		if onServer[route.name] && !api.IsTrusted(q.Context()) {
-			return errOnServer
+		if err := onServer[route.name]; err != nil && !api.IsTrusted(q.Context()) {
+			return err
 		}
 		return route.serve(q, argument)
 	}

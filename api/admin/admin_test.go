@@ -676,6 +676,25 @@ func TestTrash(t *testing.T) {
 	w.document("root", "POST", path, `{"key":"back2"}`, 404)
 }
 
+func TestLiftGuard(t *testing.T) {
+	w := newWorld(t, nil)
+	for _, user := range []string{"reader", "writer", "root"} {
+		w.document(user, "PUT", "/r/-/guard/lift", `{"seconds": 60}`, 403)
+	}
+	for _, bad := range []string{"", "{}", `{"seconds": -1}`, `{"seconds": 604801}`, `{"seconds": 1.5}`, `{"seconds": "1h"}`, `{"until": 1}`} {
+		w.document(onTheServer, "PUT", "/r/-/guard/lift", bad, 400)
+	}
+	if got := w.document("reader", "GET", "/r/-/guard", "", 200); got["lifted_until"] != nil || got["guard"] != "keep" || got["max_removed"] != nil {
+		t.Errorf("before: got %v", got)
+	}
+	if got := w.document(onTheServer, "PUT", "/r/-/guard/lift", `{"seconds": 60}`, 200); got["lifted_until"] == nil {
+		t.Errorf("lifted: got %v", got)
+	}
+	if got := w.document(onTheServer, "PUT", "/r/-/guard/lift", `{"seconds": 0}`, 200); got["lifted_until"] != nil {
+		t.Errorf("ended: got %v", got)
+	}
+}
+
 func TestEmptyTrash(t *testing.T) {
 	w := newWorld(t, nil)
 	remove := func(key string) {

@@ -26,6 +26,7 @@ type Repository struct {
 	Scrubs  Scrubs    `json:"scrubs"`
 	// History is the moment since which each change is recorded, and to which a rollback can go back; null: none is.
 	History *time.Time `json:"history_since"`
+	Grace   string     `json:"grace"` // for which removed items can be restored; a duration
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
@@ -87,7 +88,7 @@ type Health struct {
 func describeRepository(name string, r *repo.Repository) Repository {
 	u, h, l := r.Usage(), r.Health(), r.LogStatus()
 	d := Repository{
-		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(),
+		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(), Grace: r.Grace().String(),
 		Usage: Usage{
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,

@@ -156,6 +156,7 @@ func showRepository(s streams, r *client.Repository) error {
 		{"name", r.Name}, {"id", r.ID}, {"dialect", r.Dialect}, {"created", r.Created.Local().Format(time.RFC3339)},
 		{"items", fmt.Sprint(r.Usage.Items)}, {"bytes", terminal.Bytes(r.Usage.Bytes)}, {"quota", quota},
 		{"trash", fmt.Sprintf("%d items, %s of %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes), limitText(r.Usage.TrashQuota))},
+		{"grace", plainTime(r.Grace)},
 		{"history", changes(r)},
 		{"unverified", unverified(r)},
 		{"scrubbed", scrubbed(r)},

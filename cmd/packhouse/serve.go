@@ -304,12 +304,15 @@ func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.
 	}
 	c := sv.current.Load()
 	token, issued := sv.tokens.Named(p.Name)
+	p.Unguarded = true
 	if issued {
 		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(repository, dialect))
+		p.Unguarded = token.Role == policy.Admin
 	}
 	if issued && !c.HasUser(p.Name) {
 		return p
 	}
+	p.Unguarded = p.Unguarded && c.RoleOf(p.Name) == policy.Admin
 	if now := c.Grants(p.Name, repository, dialect); now != p.Permissions {
 		p.Permissions = policy.Intersect(p.Permissions, now)
 	}

@@ -24,6 +24,11 @@ type serveFlags struct {
 	tlsKey     string
 	quota      string
 	trashQuota string
+	protect    string
+	minAge     string
+	guard      string
+	keepLast   int64
+	maxRemoved string
 	reserve    string
 	grace      string
 	keptFor    string
@@ -55,7 +60,12 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.quota, "quota", "", "maximum `size` of a repository, such as 500M or 10G (indexes of clients may exceed it up to a bound); 0: no limit (default)")
 	flags.StringVar(&f.trashQuota, "trash-quota", "", "maximum `size` of what can be restored of a repository when clients add to it; none: no limit (default: as much as the quota)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads must leave free, `size` (default 64M)")
-	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 0)")
+	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 30d where clients may only add backups, else 0)")
+	flags.StringVar(&f.protect, "protect", "", "`time` for which nothing that was removed gives way to --trash-quota, at least 48h (default 48h)")
+	flags.StringVar(&f.minAge, "min-age", "", "`time` for which removed snapshots, and all that is removed with them, stay restorable whatever happens, such as 7d")
+	flags.StringVar(&f.guard, "guard", "", "`keep` removed snapshots younger than --min-age restorable (default), or refuse to remove them")
+	flags.Int64Var(&f.keepLast, "keep-last", 0, "`number` of the newest snapshots of each user that stay restorable when they are removed, until as many newer ones have come")
+	flags.StringVar(&f.maxRemoved, "max-removed", "", "maximum `number` of snapshots removed within a day, or a share such as 20% (default none)")
 	flags.StringVar(&f.keptFor, "compact-grace", "", "`time` for which packs are kept after a client's compaction has removed them, at least 1h (default 48h)")
 	flags.StringVar(&f.young, "compact-young", "", "minimum age, `time`, of packs that a V'Ger client may remove as unused if it is not known when the client read the index (default 48h)")
 	flags.Int64Var(&f.lockTTL, "lock-ttl-seconds", int64(d.LockTTL/time.Second), "lifetime of locks of V'Ger clients before 0.11.6, `seconds`")
@@ -87,7 +97,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "trash-quota", "reserve", "grace", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -150,6 +160,8 @@ func (f *serveFlags) overridePolicy(o *overrides) {
 	o.size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
 	o.size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
 	o.span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })
+	o.span("protect", f.protect, repo.DefaultProtect, func(c *config.Config) *time.Duration { return &c.Protect })
+	f.overrideGuard(o)
 	o.span("compact-grace", f.keptFor, repo.MinCompactGrace, func(c *config.Config) *time.Duration { return &c.CompactGrace })
 	o.span("compact-young", f.young, config.MinCompactYoung, func(c *config.Config) *time.Duration { return &c.CompactYoung })
 	o.span("drain", f.drain, 0, func(c *config.Config) *time.Duration { return &c.Drain })
@@ -159,6 +171,22 @@ func (f *serveFlags) overridePolicy(o *overrides) {
 		}
 		return nil
 	}, func(c *config.Config) { c.LockTTL = time.Duration(f.lockTTL) * time.Second })
+}
+
+// overrideGuard is about what clients may do to snapshots.
+func (f *serveFlags) overrideGuard(o *overrides) {
+	var refuse bool
+	var most repo.MaxRemoved
+	o.span("min-age", f.minAge, 0, func(c *config.Config) *time.Duration { return &c.Guard.MinAge })
+	o.on("guard", func() (err error) { refuse, err = config.ParseGuard(f.guard); return err }, func(c *config.Config) { c.Guard.Refuse = refuse })
+	o.on("keep-last", func() error {
+		if f.keepLast < 0 || f.keepLast > config.MaxKeepLast {
+			return fmt.Errorf("expected a number from 0 to %d, got %d", config.MaxKeepLast, f.keepLast)
+		}
+		return nil
+	}, func(c *config.Config) { c.Guard.KeepLast = f.keepLast })
+	o.on("max-removed", func() (err error) { most, err = config.ParseMaxRemoved(f.maxRemoved); return err },
+		func(c *config.Config) { c.Guard.MaxRemoved = most })
 }
 
 // overrides are settings that flags and environment make, in the order of their calls. The first one that is wrong is fault.

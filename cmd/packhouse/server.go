@@ -68,7 +68,8 @@ type serverOptions struct {
 func (o *serverOptions) settings(name string) repo.Settings {
 	p := o.Policy(name)
 	return repo.Settings{
-		Quota: p.Quota, TrashQuota: p.TrashQuota, Grace: p.Grace, Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
+		Quota: p.Quota, TrashQuota: p.TrashQuota, Grace: p.Grace, Restricted: p.AppendOnly || policy.AddsOnly(p.Permissions), Protect: p.Protect, Guard: p.Guard,
+		Reserve: p.Reserve, CompactGrace: p.CompactGrace, CompactYoung: p.CompactYoung,
 	}
 }
 

@@ -64,7 +64,9 @@ type Policy struct {
 	Reserve     int64 // bytes of disk that uploads leave free
 	AppendOnly  bool
 	LockTTL     time.Duration // of TTL locks
-	Grace       time.Duration // how long removed items can be restored
+	Grace       time.Duration // how long removed items can be restored; negative: not set, see repo.Settings
+	Protect     time.Duration // how long nothing that was removed gives way to TrashQuota
+	Guard       repo.Guard
 	Permissions *policy.Permissions
 
 	// CompactGrace is how long packs are kept that a client's compaction has removed; or Grace, if that is longer.
@@ -124,7 +126,7 @@ func Defaults() Config {
 		Proxies:     api.DefaultProxies,
 		VerifyReads: "always",
 		Policy: Policy{
-			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour,
+			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour, Grace: -1, Protect: repo.DefaultProtect,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,
 		},
 	}

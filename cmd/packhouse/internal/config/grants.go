@@ -14,6 +14,16 @@ func (c *Config) HasUser(name string) bool {
 	return slices.ContainsFunc(c.Users, func(u User) bool { return u.Name == name })
 }
 
+// RoleOf is the role of a user; empty: it has none, or there is no such user.
+func (c *Config) RoleOf(user string) policy.Role {
+	for _, u := range c.Users {
+		if u.Name == user {
+			return u.Role
+		}
+	}
+	return ""
+}
+
 // Grants are the permissions of a user in a repository whose clients are of dialect: nothing when there is no such user, or it
 // is not meant to use the repository at all; nil is everything.
 func (c *Config) Grants(user, repository, dialect string) *policy.Permissions {

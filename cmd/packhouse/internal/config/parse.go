@@ -113,6 +113,9 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		overrides(c)
 	}
 	c.warnOfGrace("", server, c.Policy)
+	if err := checkGuard(c.Policy.Guard); err != nil {
+		p.add("server.guard", "server: %v", err)
+	}
 
 	for i, entry := range p.entries(document, "repository") {
 		r := Repository{Policy: c.Policy}
@@ -120,6 +123,9 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		apply(p, where, entry, repositoryKeys(), &r)
 		p.exclusive(where, entry)
 		c.warnOfGrace(fmt.Sprintf("repository %q: ", r.Name), entry, r.Policy)
+		if err := checkGuard(r.Guard); err != nil && r.Guard != c.Policy.Guard {
+			p.add(where+".guard", "repository %q: %v", r.Name, err)
+		}
 		c.Repositories = append(c.Repositories, r)
 	}
 	p.repositories(c.Repositories)

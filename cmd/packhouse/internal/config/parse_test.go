@@ -283,7 +283,7 @@ func FuzzParse(f *testing.F) {
 	f.Add("[server]\na.b.c = {d = [1, {e = 2}]}\n")
 	f.Fuzz(func(t *testing.T, text string) {
 		c, err := config.Parse("f", []byte(text), nil)
-		if err == nil && (len(c.Listen) == 0 || c.DataDir == "" || c.LockTTL < 0 || c.Grace < 0 || c.Reserve < 0) {
+		if err == nil && (len(c.Listen) == 0 || c.DataDir == "" || c.LockTTL < 0 || c.Grace < -1 || c.Reserve < 0) {
 			t.Errorf("accepted %q as %+v", text, c)
 		}
 	})

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/repo"
 	"packhouse/repo/layout"
 	"packhouse/repo/policy"
 )
@@ -54,6 +55,12 @@ type policyText struct {
 	Permissions string `json:"permissions"`
 
 	TrashQuota   int64  `json:"trash_quota,omitempty"`   // bytes; negative: none, 0: as much as quota
+	ImpliedGrace bool   `json:"grace_not_set,omitempty"` // and "grace" is 0, which is all that earlier versions know
+	Protect      string `json:"protect,omitempty"`
+	MinAge       string `json:"min_age,omitempty"`
+	Guard        string `json:"guard,omitempty"`
+	KeepLast     int64  `json:"keep_last,omitempty"`
+	MaxRemoved   string `json:"max_removed,omitempty"`
 	CompactGrace string `json:"compact_grace,omitempty"` // not in files of versions that did not know it
 	CompactYoung string `json:"compact_young,omitempty"`
 }
@@ -61,14 +68,19 @@ type policyText struct {
 // MarshalJSON is read back by UnmarshalJSON.
 func (p Policy) MarshalJSON() ([]byte, error) {
 	return json.Marshal(policyText{
-		Quota: p.Quota, TrashQuota: p.TrashQuota, Reserve: p.Reserve, AppendOnly: p.AppendOnly, LockTTL: p.LockTTL.String(), Grace: p.Grace.String(),
+		Quota: p.Quota, TrashQuota: p.TrashQuota, Reserve: p.Reserve, AppendOnly: p.AppendOnly, LockTTL: p.LockTTL.String(),
+		Grace: max(0, p.Grace).String(), ImpliedGrace: p.Grace < 0, Protect: p.Protect.String(),
+		MinAge: p.Guard.MinAge.String(), Guard: guardText(p.Guard.Refuse), KeepLast: p.Guard.KeepLast, MaxRemoved: maxRemovedText(p.Guard.MaxRemoved),
 		Permissions: p.Permissions.String(), CompactGrace: p.CompactGrace.String(), CompactYoung: p.CompactYoung.String(),
 	})
 }
 
 // UnmarshalJSON reads what MarshalJSON wrote.
 func (p *Policy) UnmarshalJSON(b []byte) error {
-	t := policyText{CompactGrace: DefaultPolicy().CompactGrace.String(), CompactYoung: DefaultPolicy().CompactYoung.String()}
+	t := policyText{
+		CompactGrace: DefaultPolicy().CompactGrace.String(), CompactYoung: DefaultPolicy().CompactYoung.String(),
+		Protect: DefaultPolicy().Protect.String(), MinAge: "0s", Guard: guardText(false), MaxRemoved: maxRemovedText(repo.MaxRemoved{}),
+	}
 	if err := json.Unmarshal(b, &t); err != nil {
 		return err
 	}
@@ -76,13 +88,21 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 	grace, graceErr := time.ParseDuration(t.Grace)
 	compactGrace, keepErr := time.ParseDuration(t.CompactGrace)
 	compactYoung, youngErr := time.ParseDuration(t.CompactYoung)
+	protect, protectErr := time.ParseDuration(t.Protect)
+	minAge, ageErr := time.ParseDuration(t.MinAge)
+	refuse, refuseErr := ParseGuard(t.Guard)
+	maxRemoved, removedErr := ParseMaxRemoved(t.MaxRemoved)
 	permissions, err := policy.Parse(t.Permissions)
-	if err := errors.Join(lockErr, graceErr, keepErr, youngErr, err); err != nil {
+	if err := errors.Join(lockErr, graceErr, keepErr, youngErr, protectErr, ageErr, refuseErr, removedErr, err); err != nil {
 		return err
+	}
+	if t.ImpliedGrace {
+		grace = DefaultPolicy().Grace
 	}
 	*p = Policy{
 		Quota: t.Quota, TrashQuota: t.TrashQuota, Reserve: t.Reserve, AppendOnly: t.AppendOnly, LockTTL: lockTTL, Grace: grace, Permissions: permissions,
-		CompactGrace: compactGrace, CompactYoung: compactYoung,
+		CompactGrace: compactGrace, CompactYoung: compactYoung, Protect: protect,
+		Guard: repo.Guard{MinAge: minAge, Refuse: refuse, KeepLast: t.KeepLast, MaxRemoved: maxRemoved},
 	}
 	return nil
 }

@@ -209,9 +209,39 @@ func policyKeys[T any](of func(*T) *Policy) table[T] {
 		"lock_ttl":         duration(func(t *T) *time.Duration { return &of(t).LockTTL }, time.Second),
 		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &of(t).LockTTL }),
 		"grace":            duration(func(t *T) *time.Duration { return &of(t).Grace }, 0),
+		"protect":          duration(func(t *T) *time.Duration { return &of(t).Protect }, repo.DefaultProtect),
+		"min_age":          duration(func(t *T) *time.Duration { return &of(t).Guard.MinAge }, 0),
+		"keep_last":        count(func(t *T) *int64 { return &of(t).Guard.KeepLast }, 0, MaxKeepLast),
 		"compact_grace":    duration(func(t *T) *time.Duration { return &of(t).CompactGrace }, repo.MinCompactGrace),
 		"compact_young":    duration(func(t *T) *time.Duration { return &of(t).CompactYoung }, MinCompactYoung),
 		"permissions":      permissions(func(t *T) **policy.Permissions { return &of(t).Permissions }),
+		"guard": func(target *T, value any) error {
+			s, ok := value.(string)
+			if !ok {
+				return expected(`"keep" or "refuse"`, value)
+			}
+			refuse, err := ParseGuard(s)
+			if err == nil {
+				of(target).Guard.Refuse = refuse
+			}
+			return err
+		},
+		"max_removed": func(target *T, value any) error {
+			text := ""
+			switch v := value.(type) {
+			case int64:
+				text = fmt.Sprint(v)
+			case string:
+				text = v
+			default:
+				return expected(`a number of snapshots or a share such as "20%"`, value)
+			}
+			most, err := ParseMaxRemoved(text)
+			if err == nil {
+				of(target).Guard.MaxRemoved = most
+			}
+			return err
+		},
 	}
 }
 
