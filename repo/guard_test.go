@@ -5,10 +5,14 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -430,5 +434,66 @@ func TestImpliedGrace(t *testing.T) {
 	}
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// Whatever call of the file system fails, and is the last that is carried out: what was removed is what was counted.
+func TestGuardCountsWhatSurvives(t *testing.T) {
+	settings := func(string) repo.Settings {
+		return repo.Settings{Quota: -1, Guard: repo.Guard{MinAge: day, MaxRemoved: repo.MaxRemoved{Count: 3}}}
+	}
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for n := 1; ; n++ {
+			dir := memoryDir(t)
+			f := vfstest.NewFailing(vfs.OS())
+			s := datadir.Open(datadir.Options{
+				Dir: dir, Environment: repo.Environment{FS: f, Index: index.Options{Database: vfstest.Bolt(t, f)}}, Settings: settings,
+			})
+			if _, err := s.Create(ctx, "r", "borgstore"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := s.Get(ctx, "r")
+			if err != nil {
+				t.Fatal(err)
+			}
+			a := r.As(repo.Principal{})
+			for i := range 5 {
+				mustPut(t, a, fmt.Sprintf("archives/%d", i), "an archive")
+			}
+			f.StopAt(n, when, syscall.EIO)
+			acknowledged := 0
+			for i, err := range []error{a.Delete(ctx, "archives/0"), a.Move(ctx, "archives/1", "archives/1.del"), a.Delete(ctx, "archives/2"), a.Delete(ctx, "archives/3")} {
+				if err == nil {
+					acknowledged++
+				}
+				if i == 3 && err == nil {
+					t.Fatal("one too many was removed")
+				}
+			}
+			hit := f.Hit()
+			_ = s.Close()
+			f.Reset()
+
+			s = datadir.Open(datadir.Options{Dir: dir, Settings: settings})
+			if r, err = s.Get(ctx, "r"); err != nil {
+				t.Fatal(err)
+			}
+			left := 0
+			for _, key := range list(t, r.As(repo.Principal{}), "archives", false) {
+				if !strings.HasSuffix(key, ".del") {
+					left++
+				}
+			}
+			counted, _, err := r.RemovedSnapshots()
+			if err != nil || int64(5-left) != counted || 5-left < acknowledged {
+				t.Errorf("call %d: %d of 5 archives are left, %d removals are counted, %v, and %d were acknowledged", n, left, counted, err, acknowledged)
+			}
+			if err := s.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if !hit {
+				break
+			}
+		}
 	}
 }
