@@ -10,6 +10,7 @@ import (
 
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 )
 
 // cutAnywhere calls fn with options of a disk that stops at its n-th call, for every n, and cuts the power then: all that was
@@ -17,9 +18,13 @@ import (
 // what is left.
 func cutAnywhere(t *testing.T, prepare func(dir string), fn func(dir string, o index.Options) error, after func(t *testing.T, dir string, done bool)) {
 	t.Helper()
+	share := sampling.NewShare(t, 3)
 	n := 1
 	for hit := true; hit; n++ {
 		for seed := range uint64(4) {
+			if !share.Takes() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
 				dir := filepath.Dir(memoryPath(t))
 				prepare(dir)

@@ -15,6 +15,7 @@ import (
 
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 )
 
 // twins are an index on a disk that fails and forgets, and a sound one to which the same is done as far as it was acknowledged.
@@ -257,9 +258,17 @@ func (w *twins) tell() {
 // TestPowerFailsAtEveryCall cuts the power at every call of the story to the file system, those of bbolt too, and loses all that was not
 // synced, or any part of it.
 func TestPowerFailsAtEveryCall(t *testing.T) {
+	share := sampling.NewShare(t, 3)
 	for n, hit := 1, true; hit; n++ {
-		for name, random := range map[string]*rand.Rand{"all": nil, "some": rand.New(rand.NewPCG(uint64(n), 0))} {
+		for _, name := range []string{"all", "some"} {
+			if !share.Takes() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d/lose=%s", n, name), func(t *testing.T) {
+				var random *rand.Rand // nil loses everything
+				if name == "some" {
+					random = rand.New(rand.NewPCG(uint64(n), sampling.Seed(t)))
+				}
 				w := newTwins(t)
 				w.calls.StopAt(n, vfstest.Before, syscall.EIO)
 				w.tell()
@@ -273,19 +282,21 @@ func TestPowerFailsAtEveryCall(t *testing.T) {
 }
 
 // TestEveryFileCallFails lets every call of the story to the file system fail once, those of bbolt too: because the disk is
-// broken, and in turn with its effect nevertheless, and because the disk is full.
+// broken, also with its effect nevertheless, and because the disk is full.
 func TestEveryFileCallFails(t *testing.T) {
+	share := sampling.NewShare(t, 4)
 	for n, hit := 1, true; hit; n++ {
-		kinds := map[string]func(*vfstest.Failing){"before": func(f *vfstest.Failing) { f.FailAt(n, vfstest.Before, syscall.EIO) }}
-		if n%2 == 0 {
-			kinds["after"] = func(f *vfstest.Failing) { f.FailAt(n, vfstest.After, syscall.EIO) }
-		} else {
-			kinds["full"] = func(f *vfstest.Failing) { f.FailAt(n, vfstest.Before, syscall.ENOSPC) }
-		}
-		for name, fail := range kinds {
-			t.Run(fmt.Sprintf("%d/%s", n, name), func(t *testing.T) {
+		for _, kind := range []struct {
+			name string
+			when vfstest.When
+			err  error
+		}{{"before", vfstest.Before, syscall.EIO}, {"after", vfstest.After, syscall.EIO}, {"full", vfstest.Before, syscall.ENOSPC}} {
+			if !share.Takes() {
+				continue
+			}
+			t.Run(fmt.Sprintf("%d/%s", n, kind.name), func(t *testing.T) {
 				w := newTwins(t)
-				fail(w.calls)
+				w.calls.FailAt(n, kind.when, kind.err)
 				w.tell()
 				hit = w.calls.Hit()
 				w.restart()
@@ -312,7 +323,7 @@ func (w *twins) failByChance(random *rand.Rand) {
 // TestPowerFailsByChance does at random what an index can do, while calls fail, and cuts the power again and again, also while
 // the index is opened.
 func TestPowerFailsByChance(t *testing.T) {
-	for seed := range uint64(60) {
+	for seed := range sampling.Seeds(t, 30, 60) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			random := rand.New(rand.NewPCG(seed, 0))
 			w, g := newTwins(t), &generator{now: clock}

@@ -10,12 +10,13 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"packhouse/index"
+	"packhouse/internal/sampling"
 )
 
 // TestBoltKeepsStructure: what is wanted of a file is what bbolt makes, whatever is put and deleted. Were it not, a sound index
 // would be taken for a damaged one.
 func TestBoltKeepsStructure(t *testing.T) {
-	for seed := range uint64(40) {
+	for seed := range sampling.Seeds(t, 10, 40) {
 		random := rand.New(rand.NewPCG(9, seed))
 		path := filepath.Join(t.TempDir(), fmt.Sprint(seed))
 		db, err := bolt.Open(path, 0o600, &bolt.Options{FreelistType: bolt.FreelistMapType, NoGrowSync: true, NoSync: true})
@@ -68,11 +69,12 @@ func TestBoltKeepsStructure(t *testing.T) {
 
 // TestGrowsBeyondMapping: a file that outgrows its memory mapping is mapped anew, beside readers.
 func TestGrowsBeyondMapping(t *testing.T) {
+	const mapping = 1 << 22
 	path := filepath.Join(t.TempDir(), "index.db")
 	if err := index.Create(path, nil); err != nil {
 		t.Fatal(err)
 	}
-	x, err := index.OpenSized(path, index.Options{}, 1<<25)
+	x, err := index.OpenSized(path, index.Options{}, mapping)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -91,7 +93,7 @@ func TestGrowsBeyondMapping(t *testing.T) {
 			}
 		}
 	}()
-	record := make([]byte, 5<<20)
+	record := make([]byte, 700<<10)
 	for i := range 30 {
 		for n := range record {
 			record[n] = byte(i)
@@ -117,7 +119,7 @@ func TestGrowsBeyondMapping(t *testing.T) {
 	if err := x.Close(); err != nil {
 		t.Error(err)
 	}
-	if used := len(readUsed(t, path)); x.Broken() || x.Mapped() < used || x.Mapped() == 1<<25 {
+	if used := len(readUsed(t, path)); x.Broken() || x.Mapped() < used || x.Mapped() == mapping {
 		t.Errorf("broken %v, mapped %d bytes, used %d", x.Broken(), x.Mapped(), used)
 	}
 	checkWhole(t, open(t, path, index.Options{}))
