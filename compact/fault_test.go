@@ -19,6 +19,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/compact"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -100,9 +101,13 @@ func wantAfter(t *testing.T) (before, after map[string]string) {
 func TestRunSurvivesFailure(t *testing.T) {
 	for _, mode := range modes {
 		template := template(t, mode.small)
+		share := sampling.NewShare(t, 3)
 		for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 			for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
 				for n, hit := 1, true; hit; n++ {
+					if !share.Takes() {
+						continue
+					}
 					t.Run(fmt.Sprintf("%s/%v/%v/%d", mode.name, when, fault, n), func(t *testing.T) {
 						failing := vfstest.NewFailing(vfs.OS())
 						p := newFixtureAt(t, copyOf(t, template), func(so *datadir.Options, _ *compact.Options) { mode.use(t, so, failing) })
@@ -226,8 +231,12 @@ func TestRunSurvivesPowerLoss(t *testing.T) {
 	before, after := wantAfter(t)
 	for _, mode := range modes {
 		template := template(t, mode.small)
+		share := sampling.NewShare(t, 3)
 		for n, hit := 1, true; hit; n++ {
 			for _, forget := range []string{"all", "some"} {
+				if !share.Takes() {
+					continue
+				}
 				t.Run(fmt.Sprintf("%s/%d/forget=%s", mode.name, n, forget), func(t *testing.T) {
 					dir := copyOf(t, template)
 					lossy := vfstest.NewLossy(t, dir)
@@ -385,8 +394,12 @@ func TestLargeOutputSurvivesFailure(t *testing.T) {
 	body := []byte(strings.Repeat("0123456789abcdef", 4<<20/16))
 	sha := compact.Naming{Algorithm: algorithm(t, "sha256"), Prefix: "packs"}
 	op := compact.Operation{Ranges: []compact.Range{{Key: "a", Offset: 1, Length: 4<<20 - 1}}, Naming: sha, Deletes: []string{"a"}}
+	share := sampling.NewShare(t, 3)
 	for _, fault := range []error{syscall.EIO, syscall.ENOSPC} {
 		for n, hit := 1, true; hit; n++ {
+			if !share.Takes() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%v/%d", fault, n), func(t *testing.T) {
 				failing := vfstest.NewFailing(vfs.OS())
 				p := newFixture(t, func(so *datadir.Options, _ *compact.Options) { so.FS, so.Index.FS = failing, vfs.OS() })

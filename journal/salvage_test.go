@@ -5,11 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
 	"testing"
 
+	"packhouse/internal/sampling"
 	"packhouse/journal"
 )
 
@@ -100,12 +102,14 @@ func TestSalvageEveryByte(t *testing.T) {
 	identity := identityOf(t, o)
 	pristine := files(t, o.Dir)
 	counts := make(map[string]int)
-	for name, whole := range pristine {
+	share := sampling.NewShare(t, 3)
+	for _, name := range slices.Sorted(maps.Keys(pristine)) {
+		whole := pristine[name]
 		var first journal.Position
 		fmt.Sscanf(name, "%x", &first)
 		for off := 4096; off < len(whole); off++ {
 			at := first + journal.Position(off)
-			if at >= end {
+			if at >= end || !share.Takes() {
 				continue
 			}
 			hit := 0

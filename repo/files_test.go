@@ -39,7 +39,7 @@ func readFile(t *testing.T, r *repo.Repository, name string) string {
 // is left of the attempt once it was swept.
 func TestWriteFileIsWholeOrNot(t *testing.T) {
 	failing := vfstest.NewFailing(vfs.OS())
-	s := newSet(t, func(o *datadir.Options) { o.FS = failing })
+	s := newSet(t, func(o *datadir.Options) { o.FS, o.Index.FS = failing, vfs.OS() }) // the log makes its next segment in the background
 	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
 		for n, hit := 1, true; hit; n++ {
 			failing.Reset()

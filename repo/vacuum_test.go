@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 	"packhouse/journal"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
@@ -443,8 +444,12 @@ func TestVacuumSurvivesFailure(t *testing.T) {
 // TestVacuumSurvivesPowerFailure stops at every file call and forgets what was not synced, or part of it.
 func TestVacuumSurvivesPowerFailure(t *testing.T) {
 	dir, left := sparseDir(t)
+	share := sampling.NewShare(t, 4)
 	for n, hit := 1, true; hit; n++ {
 		for seed := range uint64(3) {
+			if !share.Takes() {
+				continue
+			}
 			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
 				c := copyOf(t, dir)
 				lossy := vfstest.NewLossy(t, c)

@@ -19,6 +19,7 @@ var fewClients = []string{"--silent", "20", "--uploads", "5", "--readers", "2", 
 
 // A run prints figures of each request beside each kind of trouble, writes them as JSON, and leaves nothing behind.
 func TestBenchFairness(t *testing.T) {
+	t.Parallel()
 	dir, out := tempDir(t), filepath.Join(tempDir(t), "run.json")
 	args := append([]string{"packhouse", "bench", "fairness", "--dir", dir, "--rounds", "1", "--time", "2s", "--json", out}, fewClients...)
 	p := launch(t, program(t, dir, args...))
@@ -57,6 +58,7 @@ func TestBenchFairness(t *testing.T) {
 
 // Ctrl-C ends the server and the clients, and removes what was stored; what was measured is printed.
 func TestBenchFairnessInterrupted(t *testing.T) {
+	t.Parallel()
 	dir := tempDir(t)
 	p := launch(t, program(t, dir, "packhouse", "bench", "fairness", "--dir", dir, "--time", "1s", "--rounds", "5", "--silent", "20", "--uploads", "0", "--readers", "0", "--logins", "0"))
 	trouble := 0

@@ -13,6 +13,7 @@ import (
 
 // A run prints its tables and writes its JSON, and leaves nothing in the directory.
 func TestBenchStore(t *testing.T) {
+	t.Parallel()
 	dir, out := tempDir(t), filepath.Join(tempDir(t), "run.json")
 	page := filepath.Join(filepath.Dir(out), "run.html")
 	p := launch(t, program(t, dir, "packhouse", "bench", "store", "--dir", dir, "--only", "put8k@1,batchdelete,list20k", "--quick", "--scale", "0.01", "--json", out))
@@ -72,6 +73,7 @@ func testBenchShow(t *testing.T, stored, page string) {
 
 // Ctrl-C and SIGTERM end the servers and remove what was stored.
 func TestBenchStoreInterrupted(t *testing.T) {
+	t.Parallel()
 	for _, signal := range []os.Signal{syscall.SIGINT, syscall.SIGTERM} {
 		t.Run(signal.String(), func(t *testing.T) {
 			dir := tempDir(t)
@@ -130,6 +132,7 @@ func TestBenchStoreUsage(t *testing.T) {
 
 // Profiles are of the measured part of each sample.
 func TestBenchStoreProfiles(t *testing.T) {
+	t.Parallel()
 	dir, out := tempDir(t), filepath.Join(tempDir(t), "profiles")
 	args := []string{"packhouse", "bench", "store", "--dir", dir, "--only", "put8k@1", "--scale", "0.01", "--profiles", out}
 	p := launch(t, program(t, dir, args...))

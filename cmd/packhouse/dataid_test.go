@@ -305,6 +305,7 @@ func older(t *testing.T, dir string) {
 // TestStdioDirectoryTakenAway: the holder ends, and at once another one serves what lies under the name: also to pipes
 // that were connected to the old one. What was moved is served under its new name.
 func TestStdioDirectoryTakenAway(t *testing.T) {
+	t.Parallel()
 	for _, c := range takenAway {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(tempDir(t), "repository")
@@ -356,6 +357,7 @@ func TestStdioDirectoryTakenAway(t *testing.T) {
 
 // TestStdioLeavesNoSocket: when a repository's directory is emptied or moved, its holder ends soon and takes its files along.
 func TestStdioLeavesNoSocket(t *testing.T) {
+	t.Parallel()
 	for _, c := range takenAway[:3] {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(tempDir(t), "repository")
@@ -390,6 +392,7 @@ func TestStdioLeavesNoSocket(t *testing.T) {
 
 // TestRestDirectoryTakenAway: a server of one repository over TCP goes on with what lies under the name.
 func TestRestDirectoryTakenAway(t *testing.T) {
+	t.Parallel()
 	for _, c := range takenAway {
 		t.Run(c.name, func(t *testing.T) {
 			dir := filepath.Join(tempDir(t), "repository")

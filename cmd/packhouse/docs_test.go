@@ -57,7 +57,7 @@ func workedExample(t *testing.T, file string, wants []string) {
 	if err := os.Mkdir(bin, 0o700); err != nil {
 		t.Fatal(err)
 	}
-	wrapper := fmt.Sprintf("#!/bin/sh\n%s=1 exec %q \"$@\"\n", asProgram, self)
+	wrapper := fmt.Sprintf("#!/bin/sh\n%s=1 %s exec %q \"$@\"\n", asProgram, raceOptions, self)
 	if err := os.WriteFile(filepath.Join(bin, "packhouse"), []byte(wrapper), 0o700); err != nil {
 		t.Fatal(err)
 	}

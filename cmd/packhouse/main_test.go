@@ -20,6 +20,9 @@ import (
 // survives a kill.
 const asProgram = "PACKHOUSE_TEST_AS_PROGRAM"
 
+// raceOptions are for a program of these tests that was built with the race detector: by default, it stays for a second when it ends.
+const raceOptions = "GORACE=atexit_sleep_ms=0"
+
 func TestMain(m *testing.M) {
 	if os.Getenv(asProgram) != "" {
 		main()
@@ -38,7 +41,7 @@ func program(t testing.TB, dir string, args ...string) *exec.Cmd {
 	cmd := exec.Command(self)
 	cmd.Args = args
 	cmd.Dir = dir
-	cmd.Env = append(cleanEnv(), asProgram+"=1")
+	cmd.Env = append(cleanEnv(), asProgram+"=1", raceOptions)
 	return cmd
 }
 

@@ -260,7 +260,7 @@ func TestSocketActivation(t *testing.T) {
 		cmd := program(t, dir, "packhouse")
 		self := cmd.Path
 		cmd = exec.Command("/bin/sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=2 exec "$0" serve`, self)
-		cmd.Dir, cmd.Env = dir, append(cleanEnv(), asProgram+"=1", "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "PACKHOUSE_TOKEN=t")
+		cmd.Dir, cmd.Env = dir, append(cleanEnv(), asProgram+"=1", raceOptions, "NOTIFY_SOCKET="+filepath.Join(dir, "notify"), "PACKHOUSE_TOKEN=t")
 		for _, l := range []interface{ File() (*os.File, error) }{tcp.(*net.TCPListener), unix.(*net.UnixListener)} {
 			f, err := l.File()
 			if err != nil {

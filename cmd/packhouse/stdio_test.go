@@ -638,6 +638,7 @@ func TestServeRestLimits(t *testing.T) {
 // TestManyPipes: stdio processes that begin at the same moment share one holder, which is killed now and
 // then. Requests that were not under way at the kill are answered as if nothing had been.
 func TestManyPipes(t *testing.T) {
+	t.Parallel()
 	dir := filepath.Join(tempDir(t), "r")
 	setup := stdioAt(t, dir)
 	setup.want(t, http.StatusOK, "POST", "/?cmd=create", "")

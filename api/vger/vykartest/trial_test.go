@@ -19,11 +19,12 @@ import (
 	"packhouse/api/vger/vykartest"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 )
 
 var (
 	trials  = flag.Int("trials", -1, "how many interrupted compactions TestCompactionCutAnywhere draws; negative: PACKHOUSE_TRIALS of the environment, or else as many as a minute is enough for")
-	first   = flag.Uint64("trial", 0, "the first one")
+	first   = flag.Uint64("trial", 0, "the first one; 0: drawn anew in each run")
 	patient = flag.Bool("patient", false, "look at the repository between two commands only: what a client would not notice passes")
 )
 
@@ -38,7 +39,7 @@ func howMany() int {
 		return n
 	}
 	if raceDetector || testing.Short() {
-		return 200
+		return 60
 	}
 	return 1500
 }
@@ -735,13 +736,17 @@ func (x *trial) course() {
 //	go test ./api/vger/vykartest -run TestCompactionCutAnywhere -args -trial 4711 -trials 1  one of them again
 func TestCompactionCutAnywhere(t *testing.T) {
 	const workers = 8
+	start := *first
+	if start == 0 {
+		start = sampling.Seed(t) % 1e9
+	}
 	var mu sync.Mutex
 	kinds := make(map[string]int)
 	seeds := make(chan uint64)
 	go func() {
 		defer close(seeds)
 		for n := range howMany() {
-			seeds <- *first + uint64(n)
+			seeds <- start + uint64(n)
 		}
 	}()
 	t.Run("", func(t *testing.T) {
