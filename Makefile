@@ -12,10 +12,10 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit e2e clients peers bench profile fuzz crash trials changelog clean
+.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile fuzz crash trials changelog clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## compile ./bin/packhouse
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/packhouse ./cmd/packhouse
@@ -43,8 +43,14 @@ check: ## gofmt, go vet and staticcheck
 # there is some. What needs a real disk is end to end.
 MEMORY := $(shell df -P --block-size=M /dev/shm 2>/dev/null | awk 'NR == 2 && $$4 + 0 >= 2048 {print "TMPDIR=/dev/shm GOTMPDIR=/tmp"}')
 
+# They are begun in this order: else a processor is idle in the end, while the other tests the package that takes longest.
+LONGEST := ./cmd/packhouse ./repo ./api/vger ./api/vger/vykartest ./index ./compact ./bench
+
 unit: ## unit tests, once, with the race detector
-	$(MEMORY) go test -race -timeout 30m ./...
+	$(MEMORY) go test -race -timeout 30m $(LONGEST) ./...
+
+exhaustive: ## unit tests, also those cases of which `make unit` takes a share; without the race detector
+	PACKHOUSE_EXHAUSTIVE=1 $(MEMORY) go test -count=1 -timeout 60m ./...
 
 # The skips of a machine without real clients are collected and shown at the end of `make test`.
 # PACKHOUSE_STRICT=1 (set by .ci/run) makes each of them a failure.

@@ -243,6 +243,7 @@ func (v *volume) empty() {
 // it again, twice. Meanwhile everything is refused, nothing is made on the disk below, health says so, and a
 // scrub marks nothing. Then the server goes on by itself.
 func TestVolumeTakenAway(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	s.expectErrors = "the data directory is (still )?missing or not the one that was opened"
 	v := newVolume(t, s.data)
@@ -352,6 +353,7 @@ var takings = []taking{
 
 // TestDirectoryTakenAwayOverHTTP is for a repository of a server.
 func TestDirectoryTakenAwayOverHTTP(t *testing.T) {
+	t.Parallel()
 	for _, c := range takings {
 		t.Run(c.name, func(t *testing.T) {
 			s := startServer(t)
@@ -413,6 +415,7 @@ func TestDirectoryTakenAwayOverHTTP(t *testing.T) {
 
 // TestDirectoryTakenAwayOverStdio is for one that a process in the background holds, for clients over ssh.
 func TestDirectoryTakenAwayOverStdio(t *testing.T) {
+	t.Parallel()
 	for _, c := range takings {
 		t.Run(c.name, func(t *testing.T) {
 			h := &holderProcess{t: t, home: t.TempDir()}

@@ -25,11 +25,14 @@ func TestBenchInterrupted(t *testing.T) {
 			if err := cmd.Start(); err != nil {
 				t.Fatal(err)
 			}
-			for range 6000 { // until its first server has a store
-				if found, _ := filepath.Glob(filepath.Join(dir, "*", "*", "store", "index.db")); len(found) > 0 {
+			for deadline := time.Now().Add(time.Minute); ; time.Sleep(10 * time.Millisecond) { // until one of its servers writes a log
+				if found, _ := filepath.Glob(filepath.Join(dir, "*", "packhouse-*.log")); len(found) > 0 {
 					break
 				}
-				time.Sleep(10 * time.Millisecond)
+				if time.Now().After(deadline) {
+					t.Error("no server was started within a minute")
+					break
+				}
 			}
 			_ = cmd.Process.Signal(signal)
 			done := make(chan error, 1)

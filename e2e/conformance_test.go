@@ -17,6 +17,7 @@ import (
 // TestReference replays the dialect's transcripts at the reference server: that of the newest client library. What
 // the transcripts say of it is what clients are used to; each difference is a line in them.
 func TestReference(t *testing.T) {
+	t.Parallel()
 	program := python(t)
 	library := filepath.Join(venv(), "borgstore-next")
 	if !exists(library) {
@@ -61,6 +62,7 @@ func transcripts(t *testing.T) []string {
 // TestTranscriptsOnStdio has our own program answer the transcripts on its standard input and output: each
 // answer has its exact length there, errors too, and leaves the pipe in step.
 func TestTranscriptsOnStdio(t *testing.T) {
+	t.Parallel()
 	options := map[string][]string{"quota.txt": {"--quota", "1000"}}
 	for _, path := range transcripts(t) {
 		name := filepath.Base(path)

@@ -22,6 +22,7 @@ import (
 // and what is killed is the process in the background that holds the repository for all of them. Nobody
 // starts it again but they.
 func TestCrashStdio(t *testing.T) {
+	t.Parallel()
 	seed, random := crashRandom(t)
 	h := &holderProcess{t: t, home: t.TempDir()}
 	h.dir = filepath.Join(h.home, "repository")

@@ -12,6 +12,7 @@ import (
 
 // TestCrash is for clients of the BorgStore protocol that store, overwrite, move, delete, defrag and list.
 func TestCrash(t *testing.T) {
+	t.Parallel()
 	seed, random := crashRandom(t)
 	s := startServer(t, "--quota", "1T", "--log-level", "warn")
 	client := newStoreClient(s, "crash", 16)

@@ -28,6 +28,7 @@ import (
 // the index is stored after it, whole and not counted; when the client removes those it does not use any more, and
 // what is kept is given back, nothing is left of them.
 func TestCrashVger(t *testing.T) {
+	t.Parallel()
 	seed, random := crashRandom(t)
 	certificate, key := selfSigned(t)
 	s := startServer(t, "--log-level", "warn", "--tls-cert", certificate, "--tls-key", key)

@@ -18,6 +18,7 @@ import (
 // starts it, as systemd does. A client that opens a connection for each request, and never tries twice,
 // must not see one fail; borg must end its backup.
 func TestRestartUnderLoad(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	start := s.keepSocket()
 	start()

@@ -11,6 +11,7 @@ import (
 // TestNamelessURL: real clients whose URL has no path, at a server of many repositories, fail, leave nothing behind, and are
 // told what the URL should look like: by the answer, where they print it, and by the server's log.
 func TestNamelessURL(t *testing.T) {
+	t.Parallel()
 	s := startServer(t)
 	hint := "the URL names no repository: it should look like http://" + s.addr + "/NAME"
 	told := func(t *testing.T, command string) {
@@ -46,6 +47,7 @@ func TestNamelessURL(t *testing.T) {
 
 // TestDeleteOfNothing: vykar's delete of a repository that was never created says that there is none.
 func TestDeleteOfNothing(t *testing.T) {
+	t.Parallel()
 	program := vykarProgram(t)
 	s := startServer(t)
 	v := newVykar(t, program, "http://"+s.addr+"/never", t.TempDir())

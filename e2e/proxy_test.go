@@ -28,6 +28,7 @@ const large = 512 << 20
 // TestProxies puts the server behind nginx and Caddy, with the configuration files that deploy/ has for people,
 // and behind its own TLS. A pack of 512 MiB must stream through each, up and down in both protocols, and borg must work.
 func TestProxies(t *testing.T) {
+	t.Parallel()
 	for _, proxy := range []struct {
 		name  string
 		start func(t *testing.T, socket, addr, certificate, key string)

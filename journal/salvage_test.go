@@ -144,7 +144,7 @@ func TestSalvageEveryByte(t *testing.T) {
 		}
 		write(t, o.Dir, name, whole)
 	}
-	if counts["payload"] < 1000 || counts["last"] < 250 || counts["middle"] < 500 {
+	if counts["payload"] < 300 || counts["last"] < 50 || counts["middle"] < 100 {
 		t.Errorf("cases: %v", counts)
 	}
 }

@@ -176,9 +176,7 @@ func TestDataDirectoryTakenAway(t *testing.T) {
 		if left, err := os.ReadDir(data); err != nil || len(left) > 0 {
 			t.Errorf("something was made in the empty directory: %v, %v", left, err)
 		}
-		if !strings.Contains(s.errs.String(), data+": the data directory is not the one that was opened: it has no identity") {
-			t.Errorf("the log does not say which path and what was found:\n%s", s.errs)
-		}
+		s.errs.await(t, regexp.QuoteMeta(data)+": the data directory is not the one that was opened: it has no identity")
 		if err := os.Remove(data); err != nil {
 			t.Fatal(err)
 		}

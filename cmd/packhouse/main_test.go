@@ -92,7 +92,7 @@ func (b *buffer) await(t testing.TB, pattern string) []string {
 // await waits until done is true; it fails the test when that takes implausibly long.
 func await(t testing.TB, what string, done func() bool, logs ...*buffer) {
 	t.Helper()
-	for deadline := time.Now().Add(30 * time.Second); !done(); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(2 * time.Minute); !done(); time.Sleep(5 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			text := ""
 			for _, l := range logs {

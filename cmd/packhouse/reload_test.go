@@ -100,9 +100,7 @@ func TestReload(t *testing.T) {
 	}
 	write(t, file, "[server]\ntoken = 'second'\ndata_dir = 'elsewhere'\nlog_level = 'debug'\n[[repository]]\nname = 'r'\nquota = 6\nappend_only = true\n")
 	hangup("reloaded the configuration")
-	if !strings.Contains(s.errs.String(), "this setting has changed and needs a restart setting=data_dir") {
-		t.Errorf("the log does not say that data_dir needs a restart:\n%s", s.errs)
-	}
+	s.errs.await(t, "this setting has changed and needs a restart setting=data_dir")
 	s.expect(t, http.StatusUnauthorized, "GET", "/r/packs/a", "")
 	s.token = "second"
 	s.expect(t, http.StatusOK, "GET", "/r/packs/a", "")
@@ -363,7 +361,5 @@ func TestTLS(t *testing.T) {
 	if got, _ := request(t, plain, s.token, "GET", "http://x/r/", ""); got != http.StatusOK {
 		t.Errorf("over the socket: got %d, want 200", got)
 	}
-	if !strings.Contains(s.errs.String(), `{"time":`) {
-		t.Errorf("the log is not JSON:\n%s", s.errs)
-	}
+	s.errs.await(t, `\{"time":`)
 }
