@@ -48,6 +48,7 @@ func timesOf(t *testing.T, dir string) string {
 // TestReadOnlyClients: from a file system that is mounted read-only, as one that is to be rescued, or a snapshot, real
 // clients restore, list and check, over HTTP and over ssh. They lock for that, in the server's memory.
 func TestReadOnlyClients(t *testing.T) {
+	t.Parallel()
 	s := newServer(t)
 	if err := os.Mkdir(s.data, 0o755); err != nil {
 		t.Fatal(err)

@@ -421,7 +421,7 @@ func TestClientsOnLockObjects(t *testing.T) {
 			return out.body == state, state
 		},
 	}
-	checkLinearizable(t, directory, history(t, 12, func(i int, do func(call, func() reply)) {
+	checkLinearizable(t, directory, history(t, 8, func(i int, do func(call, func() reply)) {
 		for j := range 4 {
 			own := lockAt(time.UnixMicro(int64(1e15)+int64(j)), "0123456789abcdef"[i])
 			do(call{kind: "PUT", value: own}, func() reply { return s.do("PUT", "/r/"+own, "{}") })

@@ -16,11 +16,11 @@ import (
 // WaitFor waits until something is so, at most 5 s.
 func WaitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
-	for range 500 {
+	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
 		if done() {
 			return
 		}
-		time.Sleep(10 * time.Millisecond)
+		time.Sleep(5 * time.Millisecond)
 	}
 	t.Fatalf("waited 5 s for %s", what)
 }

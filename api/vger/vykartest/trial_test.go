@@ -732,6 +732,8 @@ func (x *trial) course() {
 
 // TestCompactionCutAnywhere draws interruptions of compactions, many of them, and wants no byte to be lost and nothing to be left.
 //
+// Without arguments their seeds are others in each run.
+//
 //	go test ./api/vger/vykartest -run TestCompactionCutAnywhere -args -trials 100000        as many as you have time for
 //	go test ./api/vger/vykartest -run TestCompactionCutAnywhere -args -trial 4711 -trials 1  one of them again
 func TestCompactionCutAnywhere(t *testing.T) {
