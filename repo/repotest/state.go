@@ -13,7 +13,7 @@ import (
 	"packhouse/repo"
 )
 
-// WaitFor waits until something is so, at most 5 s.
+// WaitFor waits until something is so, at most a minute.
 func WaitFor(t testing.TB, what string, done func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
@@ -22,7 +22,7 @@ func WaitFor(t testing.TB, what string, done func() bool) {
 		}
 		time.Sleep(5 * time.Millisecond)
 	}
-	t.Fatalf("waited 5 s for %s", what)
+	t.Fatalf("waited a minute for %s", what)
 }
 
 // BlobPaths are the files with the bytes of blobs in a repository's directory, sorted.
