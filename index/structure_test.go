@@ -69,7 +69,7 @@ func TestBoltKeepsStructure(t *testing.T) {
 
 // TestGrowsBeyondMapping: a file that outgrows its memory mapping is mapped anew, beside readers.
 func TestGrowsBeyondMapping(t *testing.T) {
-	const mapping = 1 << 22
+	const mapping = 1 << 25
 	path := filepath.Join(t.TempDir(), "index.db")
 	if err := index.Create(path, nil); err != nil {
 		t.Fatal(err)
@@ -93,8 +93,9 @@ func TestGrowsBeyondMapping(t *testing.T) {
 			}
 		}
 	}()
-	record := make([]byte, 700<<10)
-	for i := range 30 {
+	record := make([]byte, 5<<20)
+	const records = 8
+	for i := range records {
 		for n := range record {
 			record[n] = byte(i)
 		}
@@ -112,8 +113,8 @@ func TestGrowsBeyondMapping(t *testing.T) {
 		n++
 		return nil
 	})
-	if err != nil || n != 30 {
-		t.Errorf("got %d jobs, %v, want 30", n, err)
+	if err != nil || n != records {
+		t.Errorf("got %d jobs, %v, want %d", n, err, records)
 	}
 	checkWhole(t, x)
 	if err := x.Close(); err != nil {
