@@ -61,7 +61,7 @@ func newAudit(handler slog.Handler, log *slog.Logger) *audit {
 
 // request adds a request that has ended, if it belongs here.
 func (a *audit) request(r *http.Request, x *requestState, status int, dialect, operation string) {
-	if a == nil || readOnly(r) || x.log.Reads {
+	if a == nil || (readOnly(r) || x.log.Reads) && !x.refusedLogin {
 		return
 	}
 	what, outcome := changes[operation], "done"
@@ -69,6 +69,8 @@ func (a *audit) request(r *http.Request, x *requestState, status int, dialect, o
 		what = "overwrite"
 	}
 	switch {
+	case x.refusedLogin: // by who has a certificate of an authority: no stranger can fill the log with this
+		what, outcome = "login", "refused"
 	case refusals[status]:
 		what, outcome = cmp.Or(what, "write"), "refused"
 	case what == "", status == http.StatusNotFound:

@@ -29,7 +29,8 @@ type Token struct {
 	Permissions *policy.Permissions // nil: everything
 }
 
-// User is a name with a password. Exactly one of Password and Hash is set.
+// User is a name with a password: exactly one of Password and Hash is set. With AuthOptions.Clients both may be empty, for a user
+// that has only a certificate.
 type User struct {
 	Name        string
 	Password    string              // plain
@@ -45,6 +46,8 @@ type AuthOptions struct {
 	// Issued are tokens that come and go while the server runs; nil: there are none. Their principals are as permissive as
 	// Options.Authorize is, which must narrow them to what the token of that name grants.
 	Issued *tokens.Store
+	// Clients are the authorities whose certificates prove the names of users; nil: no certificate does.
+	Clients *ClientCAs
 	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
 	// pipes whose other end is known.
 	NoAuth      bool
@@ -70,6 +73,9 @@ type Auth struct {
 	tokens   []knownToken
 	weak     bool // a token can be guessed
 	issued   *tokens.Store
+	clients  *ClientCAs                // nil: certificates say nothing
+	named    map[string]repo.Principal // the users, for certificates
+	now      func() time.Time
 	users    []knownUser
 	noAuth   bool
 	open     repo.Principal
@@ -99,7 +105,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		o.Now = time.Now
 	}
 	a := &Auth{
-		key: make([]byte, 32), issued: o.Issued, noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
+		key: make([]byte, 32), issued: o.Issued, clients: o.Clients, named: make(map[string]repo.Principal), now: o.Now, noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
 		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now),
 	}
 	a.hashing = newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach, a.throttle.suspect)
@@ -112,6 +118,8 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with users or tokens"))
 	case o.NoAuth && o.Issued != nil:
 		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with issued tokens"))
+	case o.NoAuth && o.Clients != nil:
+		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with certificates of clients"))
 	case !o.NoAuth && !some:
 		faults = append(faults, errors.New("authentication: no user and no token is configured"))
 	}
@@ -134,7 +142,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		switch {
 		case user.Name == "" || strings.Contains(user.Name, ":"):
 			faults = append(faults, fmt.Errorf("authentication: user name %q is empty or contains ':'", user.Name))
-		case user.Password == "" && user.Hash == "":
+		case user.Password == "" && user.Hash == "" && o.Clients == nil:
 			faults = append(faults, fmt.Errorf("authentication: user %q has an empty password", user.Name))
 		case user.Password != "" && user.Hash != "":
 			faults = append(faults, fmt.Errorf("authentication: user %q has both a password and a hash", user.Name))
@@ -145,7 +153,10 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 			}
 			known.hash, cost = []byte(user.Hash), max(cost, n)
 		}
-		a.users = append(a.users, known)
+		a.named[user.Name] = known.principal
+		if user.Password != "" || user.Hash != "" {
+			a.users = append(a.users, known)
+		}
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
@@ -184,11 +195,25 @@ type identity struct {
 	life context.Context // of the token that it came with; nil: it does not end
 }
 
-// authenticate returns the sender of a request from address.
+// authenticate returns the sender of a request from address. One that comes with a client certificate is its user, and
+// must not have the credentials of anyone else.
 func (a *Auth) authenticate(r *http.Request, address string) (identity, error) {
 	if a.noAuth {
 		return identity{Principal: a.open}, nil
 	}
+	holder, certified, err := a.holder(r)
+	if err != nil || certified && r.Header.Get("Authorization") == "" {
+		return identity{Principal: holder}, err
+	}
+	sender, err := a.authorization(r, address)
+	if err == nil && certified && sender.Name != holder.Name {
+		return identity{}, forbidden("the request has the credentials of %.100q and the client certificate of %.100q", sender.Name, holder.Name)
+	}
+	return sender, err
+}
+
+// authorization returns whose credentials the request has in its header.
+func (a *Auth) authorization(r *http.Request, address string) (identity, error) {
 	user, secret, basic, ok := credentials(r.Header.Get("Authorization"))
 	if !ok {
 		return identity{}, errNoCredentials
@@ -297,7 +322,7 @@ func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	if p, ok := a.match(c, true); ok || !c.basic {
 		return p, ok
 	}
-	return a.named(c)
+	return a.hashed(c)
 }
 
 // match compares with the tokens and plain passwords, all or only those that cannot be guessed.
@@ -333,8 +358,8 @@ func (a *Auth) matchUser(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	return p, ok
 }
 
-// named returns the user with a bcrypt hash whose password was verified.
-func (a *Auth) named(c *claim) (p repo.Principal, ok bool) {
+// hashed returns the user with a bcrypt hash whose password was verified.
+func (a *Auth) hashed(c *claim) (p repo.Principal, ok bool) {
 	for _, u := range a.users {
 		if hmac.Equal(u.name[:], c.name[:]) && u.hash != nil {
 			p, ok = u.principal, true

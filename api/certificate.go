@@ -33,12 +33,13 @@ func (c *Certificate) Reload() error {
 	return nil
 }
 
-// Wrap adds TLS to a TCP listener; Unix sockets are served without TLS.
-func (c *Certificate) Wrap(l net.Listener) net.Listener {
+// Wrap adds TLS to a TCP listener; Unix sockets are served without TLS. Clients are asked for a certificate of the authorities;
+// nil: they are not.
+func (c *Certificate) Wrap(l net.Listener, clients *ClientCAs) net.Listener {
 	if l.Addr().Network() == "unix" {
 		return l
 	}
-	return tls.NewListener(l, &tls.Config{
+	config := &tls.Config{
 		MinVersion: tls.VersionTLS12,
 		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
@@ -46,5 +47,9 @@ func (c *Certificate) Wrap(l net.Listener) net.Listener {
 			defer c.mu.RUnlock()
 			return c.cert, nil
 		},
-	})
+	}
+	if clients != nil {
+		clients.ask(config)
+	}
+	return tls.NewListener(l, config)
 }

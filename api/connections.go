@@ -243,7 +243,9 @@ type connectionOf struct {
 	conn  net.Conn
 	known atomic.Bool
 
-	requests int64 // so far; of the goroutine that serves them
+	// Of the goroutine that serves the requests.
+	requests int64      // so far
+	proven   provenName // of the client's certificate; zero: nothing yet
 }
 
 func (l *boundedListener) context(ctx context.Context, conn net.Conn) context.Context {

@@ -170,6 +170,8 @@ type requestState struct {
 	release    func()          // gives back what the request holds among Limits.Requests, or Streams; nil: it holds nothing
 	streams    chan struct{}   // the server's
 	log        Record
+
+	refusedLogin bool // in spite of a client certificate
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
@@ -358,6 +360,15 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 		return r, true
 	}
 	x.log.Reason = err.Error()
+	if refused := new(loginError); errors.As(err, &refused) {
+		x.refusedLogin = true
+		if refused.status == http.StatusUnauthorized {
+			w.Header().Set("Connection", "close") // on another one the client may have a newer certificate
+			challenge(w)
+		}
+		WriteText(w, r, refused.status, refused.text)
+		return r, false
+	}
 	if errors.Is(err, errThrottled) || errors.Is(err, errQueueFull) {
 		w.Header().Set("Retry-After", strconv.Itoa(int(failPause/time.Second)))
 		WriteText(w, r, http.StatusTooManyRequests, err.Error()+": wait a little, then use the right credentials")
@@ -367,13 +378,18 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 		d.Unauthorized(w, r)
 		return r, false
 	}
-	w.Header()["Www-Authenticate"] = []string{"Bearer", `Basic realm="Packhouse"`}
+	challenge(w)
 	text := Unauthorized
 	if errors.Is(err, tokens.ErrExpired) || errors.Is(err, tokens.ErrUnknown) || errors.Is(err, tokens.ErrMalformed) {
 		text = err.Error()
 	}
 	WriteText(w, r, http.StatusUnauthorized, text)
 	return r, false
+}
+
+// challenge says in a 401 how clients can authenticate.
+func challenge(w http.ResponseWriter) {
+	w.Header()["Www-Authenticate"] = []string{"Bearer", `Basic realm="Packhouse"`}
 }
 
 // known allows that more of an authenticated client's body is read when it is refused, and that its connection stays.

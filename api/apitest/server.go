@@ -81,12 +81,18 @@ func (f *Fixture) Logged(t testing.TB) string {
 // Serve opens one more listener and returns its address.
 func (f *Fixture) Serve(t testing.TB, server *api.Server, trusted bool) string {
 	t.Helper()
+	return f.ServeOn(t, server, trusted, func(l net.Listener) net.Listener { return l })
+}
+
+// ServeOn is Serve with a listener that wrap makes of one for TCP.
+func (f *Fixture) ServeOn(t testing.TB, server *api.Server, trusted bool, wrap func(net.Listener) net.Listener) string {
+	t.Helper()
 	l, err := api.Listen(context.Background(), "127.0.0.1:0")
 	if err != nil {
 		t.Fatalf("listen: %v", err)
 	}
 	ended := make(chan error, 1)
-	go func() { ended <- server.Serve(api.Listener{Listener: l, Trusted: trusted}) }()
+	go func() { ended <- server.Serve(api.Listener{Listener: wrap(l), Trusted: trusted}) }()
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 		defer cancel()

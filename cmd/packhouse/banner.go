@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"packhouse/api"
+	"packhouse/cmd/packhouse/internal/config"
 )
 
 // printBanner prints where the server is and how to use it. The token is shown only if the server made it or
@@ -44,6 +45,10 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 			fmt.Fprintf(&b, "  grace   none is set: what clients with full rights remove is gone for good; with --grace 30d, or\n          grace in the configuration, it can be undone for as long\n")
 		}
 		fmt.Fprintf(&b, "  data_id %s\n          identity of the data directory; set it in the configuration so that the server\n          does not start with another directory, such as an empty mount point\n", newID)
+	}
+	if sv.clients != nil && sv.c.TLSClientAuth == config.CertificateRequired {
+		fmt.Fprintf(&b, "  clients need a certificate of an authority in %s, in the name of a user\n", sv.c.TLSClientCA)
+		first = "" // with the token alone they are refused
 	}
 	if first != "" {
 		login, err := url.Parse(first)

@@ -56,6 +56,11 @@ func (sv *service) reload() {
 			sv.log.Error("reload: could not read the certificate; the old one is still used", "error", err)
 		}
 	}
+	if sv.clients != nil {
+		if err := sv.clients.Reload(); err != nil {
+			sv.log.Error("reload: could not read the certificate authorities of clients; the old ones still count", "error", err)
+		}
+	}
 	sv.current.Store(&c)
 	sv.renewAuth(&c)
 	sv.warnOfNames()
@@ -84,6 +89,8 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
+		{"tls_client_ca", old.TLSClientCA, c.TLSClientCA, func() { c.TLSClientCA = old.TLSClientCA }},
+		{"tls_client_auth", old.TLSClientAuth, c.TLSClientAuth, func() { c.TLSClientAuth = old.TLSClientAuth }},
 		{"audit_log", old.AuditLog, c.AuditLog, func() { c.AuditLog = old.AuditLog }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
 		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},

@@ -112,6 +112,7 @@ type service struct {
 
 	current atomic.Pointer[config.Config] // replaced by a reload, never modified
 	cert    *api.Certificate              // nil: no TLS
+	clients *api.ClientCAs                // nil: clients are not asked for certificates
 	server  *server
 	tokens  *tokens.Store
 
@@ -175,7 +176,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	for i, l := range listeners {
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
 		if sv.cert != nil {
-			listeners[i] = sv.cert.Wrap(l)
+			listeners[i] = sv.cert.Wrap(l, sv.clients)
 		}
 	}
 	stopReloading := sv.reloadOnHangup()
@@ -210,6 +211,11 @@ func (sv *service) examine() (dir string, err error) {
 	}
 	if sv.c.TLSCert != "" {
 		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+			return "", err
+		}
+	}
+	if sv.c.TLSClientCA != "" {
+		if sv.clients, err = api.LoadClientCAs(sv.c.TLSClientCA, sv.c.TLSClientAuth == config.CertificateRequired); err != nil {
 			return "", err
 		}
 	}
@@ -285,7 +291,7 @@ func (sv *service) firstAuth(claim *holder.Claim, token string) (*api.Auth, erro
 
 // auth is who may use the server.
 func (sv *service) auth(c *config.Config, token string) (*api.Auth, error) {
-	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens}
+	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens, Clients: sv.clients}
 	for _, u := range c.Users {
 		o.Users = append(o.Users, api.User{Name: u.Name, Hash: u.PasswordHash, Permissions: u.Permissions})
 	}

@@ -22,6 +22,8 @@ type serveFlags struct {
 	logLevel   string
 	tlsCert    string
 	tlsKey     string
+	clientCA   string
+	clientAuth string
 	quota      string
 	trashQuota string
 	protect    string
@@ -55,6 +57,8 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` that contains the token; created if missing (default DATA-DIR/.packhouse/token)")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
+	flags.StringVar(&f.clientCA, "tls-client-ca", "", "`file` of the certificate authorities (PEM) whose certificates log clients in, as the user of the name in the certificate")
+	flags.StringVar(&f.clientAuth, "tls-client-auth", "", "optional (default), or required: whether each client must have such a certificate")
 	flags.BoolVar(&f.appendOnly, "append-only", false, "do not allow clients to delete or overwrite backups")
 	flags.StringVar(&f.permissions, "permissions", "", "upper limit of what clients may do: all, no-delete, write-only, read-only or a JSON `table` from key prefixes to letters")
 	flags.StringVar(&f.quota, "quota", "", "maximum `size` of a repository, such as 500M or 10G (indexes of clients may exceed it up to a bound); 0: no limit (default)")
@@ -97,7 +101,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -143,6 +147,8 @@ func (f *serveFlags) overrideAddresses(o *overrides) {
 	o.on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
 	o.on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
 	o.on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+	o.on("tls-client-ca", notEmpty(f.clientCA), func(c *config.Config) { c.TLSClientCA = f.clientCA })
+	o.on("tls-client-auth", func() error { return config.CheckClientAuth(f.clientAuth) }, func(c *config.Config) { c.TLSClientAuth = f.clientAuth })
 }
 
 // overridePolicy is about what clients may do and store.

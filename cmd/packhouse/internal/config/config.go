@@ -22,6 +22,8 @@ type Config struct {
 	TokenFile     string // empty: .packhouse/token in DataDir
 	TLSCert       string
 	TLSKey        string
+	TLSClientCA   string        // file of the authorities of clients' certificates; empty: clients are not asked for one
+	TLSClientAuth string        // CertificateOptional, also if empty, or CertificateRequired
 	LogFormat     string        // pretty or json
 	LogLevel      string        // debug, info, warn or error
 	AuditLog      string        // AuditToLog, AuditOff, or the path of a file
@@ -47,6 +49,12 @@ type Config struct {
 const (
 	AuditToLog = "log"
 	AuditOff   = "off"
+)
+
+// What tls_client_auth can be.
+const (
+	CertificateOptional = "optional"
+	CertificateRequired = "required"
 )
 
 // AuditFile is the path of the audit log's file; "": it has none.
@@ -107,7 +115,7 @@ type Maintenance struct {
 // User is one [[user]].
 type User struct {
 	Name         string
-	PasswordHash string // bcrypt
+	PasswordHash string // bcrypt; empty: the user has only a certificate
 	Permissions  *policy.Permissions
 	Role         policy.Role // empty: none, so that Permissions alone count
 	Repositories []string    // empty: all

@@ -135,7 +135,7 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		apply(p, fmt.Sprintf("user[%d]", i), entry, userKeys(), &u)
 		c.Users = append(c.Users, u)
 	}
-	p.users(c.Users)
+	p.users(c)
 
 	housekeeping, _ := document["maintenance"].(map[string]any)
 	if value, ok := document["maintenance"]; ok && housekeeping == nil {
@@ -155,8 +155,18 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		}
 		p.add(key, "unknown key %q%s", key, hint)
 	}
-	if (c.TLSCert == "") != (c.TLSKey == "") {
+	p.tls(c)
+}
+
+// tls checks settings that need each other.
+func (p *parser) tls(c *Config) {
+	switch {
+	case (c.TLSCert == "") != (c.TLSKey == ""):
 		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
+	case c.TLSClientCA != "" && c.TLSCert == "":
+		p.add("server.tls_client_ca", "tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS")
+	case c.TLSClientAuth != "" && c.TLSClientCA == "":
+		p.add("server.tls_client_auth", "tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted")
 	}
 }
 
@@ -243,9 +253,9 @@ func (p *parser) repositories(list []Repository) {
 	}
 }
 
-func (p *parser) users(list []User) {
+func (p *parser) users(c *Config) {
 	seen := make(map[string]bool)
-	for i, u := range list {
+	for i, u := range c.Users {
 		where := fmt.Sprintf("user[%d]", i)
 		switch {
 		case u.Name == "":
@@ -256,7 +266,7 @@ func (p *parser) users(list []User) {
 			p.add(where+".name", "user %q is configured twice", u.Name)
 		}
 		seen[u.Name] = true
-		if u.PasswordHash == "" && !p.reported(where+".password_hash") {
+		if u.PasswordHash == "" && c.TLSClientCA == "" && !p.reported(where+".password_hash") {
 			p.add(where, "user %q needs a password_hash; make one with: htpasswd -nbB USER PASSWORD", u.Name)
 		}
 	}

@@ -46,6 +46,8 @@ listen = ["127.0.0.1:1", "unix:/run/p.sock"]
 token_file = "/etc/token"
 tls_cert = "c"
 tls_key = "k"
+tls_client_ca = "a"
+tls_client_auth = "required"
 quota = "10G"
 trash_quota = "3G"
 reserve = "1G"
@@ -83,6 +85,10 @@ name = "alice"
 password_hash = "$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe"
 permissions = { "" = "l" }
 repositories = ["a", "b"]
+
+[[user]]
+name = "laptop.lan"
+role = "backup"
 `
 	c, err := config.Parse("f", []byte(text), func(c *config.Config) { c.Grace = time.Minute })
 	if err != nil {
@@ -93,6 +99,8 @@ repositories = ["a", "b"]
 		got, want any
 	}{
 		{"listen", c.Listen, []string{"127.0.0.1:1", "unix:/run/p.sock"}},
+		{"authorities of clients", c.TLSClientCA + " " + c.TLSClientAuth, "a required"},
+		{"user without a password", c.Users[1].PasswordHash, ""},
 		{"server quota", c.Quota, int64(10 << 30)},
 		{"max body", c.MaxBody, int64(2 << 30)},
 		{"drain", c.Drain, 5 * time.Second},
@@ -163,6 +171,11 @@ func TestParseErrors(t *testing.T) {
 		{"verify reads", "[server]\nverify_reads = 'nevr'", []string{`f:2: verify_reads: "nevr" is not one of always, never; did you mean "never"?`}},
 		{"empty token", "[server]\ntoken = ''", []string{`f:2: token: the token must not be empty`}},
 		{"half TLS", "[server]\ntls_cert = 'c'", []string{`f:1: tls_cert and tls_key belong together; one of them is missing`}},
+		{"authorities without TLS", "[server]\ntls_client_ca = 'a'", []string{`f:2: tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS`}},
+		{"certificates of nobody", "[server]\ntls_cert = 'c'\ntls_key = 'k'\ntls_client_auth = 'required'",
+			[]string{`f:4: tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted`}},
+		{"kind of certificates", "[server]\ntls_cert = 'c'\ntls_key = 'k'\ntls_client_ca = 'a'\ntls_client_auth = 'require'",
+			[]string{`f:5: tls_client_auth: "require" is not one of optional, required; did you mean "required"?`}},
 		{"no name", "[[repository]]\nquota = 1", []string{`f:1: [[repository]] needs a name, such as name = "laptop"`}},
 		{"bad name", "[[repository]]\nname = '.x'", []string{`f:2: name: a repository name does not begin with '.' and is not '-': ".x"`}},
 		{"same name", "[[repository]]\nname = 'x'\n[[repository]]\nname = 'x'", []string{`f:4: repository "x" is configured twice`}},

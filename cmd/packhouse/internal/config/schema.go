@@ -254,6 +254,8 @@ func serverKeys() table[Config] {
 	keys["token_file"] = text(func(c *Config) *string { return &c.TokenFile }, notEmpty)
 	keys["tls_cert"] = text(func(c *Config) *string { return &c.TLSCert }, notEmpty)
 	keys["tls_key"] = text(func(c *Config) *string { return &c.TLSKey }, notEmpty)
+	keys["tls_client_ca"] = text(func(c *Config) *string { return &c.TLSClientCA }, notEmpty)
+	keys["tls_client_auth"] = text(func(c *Config) *string { return &c.TLSClientAuth }, CheckClientAuth)
 	keys["log_format"] = text(func(c *Config) *string { return &c.LogFormat }, CheckLogFormat)
 	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
 	keys["audit_log"] = text(func(c *Config) *string { return &c.AuditLog }, checkAuditLog)

@@ -120,6 +120,9 @@ func CheckLogFormat(text string) error { return oneOf(text, "pretty", "json") }
 // CheckLogLevel tells whether text is a level of the log.
 func CheckLogLevel(text string) error { return oneOf(text, "debug", "info", "warn", "error") }
 
+// CheckClientAuth tells whether clients can be asked so for a certificate.
+func CheckClientAuth(text string) error { return oneOf(text, CertificateOptional, CertificateRequired) }
+
 // checkVerifyReads tells whether items can be checked so when they are read.
 func checkVerifyReads(text string) error { return oneOf(text, "always", "never") }
 
