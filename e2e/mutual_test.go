@@ -36,11 +36,11 @@ func startMutual(t *testing.T, users string) *mutual {
 	return m
 }
 
-// set writes the configuration: users that may back up, each in the repository of its name.
+// set writes the configuration: an administrator, and users that may back up, each in the repository of its name.
 func (m *mutual) set(t *testing.T, users string) {
 	t.Helper()
 	var text strings.Builder
-	fmt.Fprintf(&text, "[server]\n")
+	fmt.Fprintf(&text, "[server]\n[[user]]\nname = \"operator\"\nrole = \"admin\"\n")
 	for _, name := range strings.Fields(users) {
 		fmt.Fprintf(&text, "[[user]]\nname = %q\nrole = \"backup\"\nrepositories = [%q]\n", name, name)
 	}
@@ -173,6 +173,21 @@ func TestMutualTLSCurl(t *testing.T) {
 	want("no user", http.StatusForbidden, malloryCert, malloryKey, item)
 	forgedCert, forgedKey := apitest.Files(t, apitest.NewAuthority(t, "backup clients").Named(t, "laptop"))
 	want("another authority of the same name", 0, forgedCert, forgedKey, item)
+
+	// Administration from afar.
+	operatorCert, operatorKey := apitest.Files(t, m.clients.Named(t, "operator"))
+	list := func(args ...string) (string, int) {
+		return try(t, []string{"SSL_CERT_FILE=" + m.own, "PACKHOUSE_TOKEN=" + token}, packhouse(), append([]string{"token", "list", "--server", "https://" + m.addr}, args...)...)
+	}
+	if out, code := list("--cert", operatorCert, "--key", operatorKey); code != 0 {
+		t.Errorf("token list with a certificate: %s", out)
+	}
+	if out, code := list("--cert", certFile, "--key", keyFile); code == 0 {
+		t.Errorf("token list with the certificate of a client: %s", out)
+	}
+	if out, code := list(); code == 0 {
+		t.Errorf("token list without a certificate: %s", out)
+	}
 
 	// A certificate is revoked by removing the user, or by another name for it.
 	m.set(t, "laptop2")

@@ -1,7 +1,9 @@
 package main
 
 import (
+	"crypto/tls"
 	"errors"
+	"fmt"
 	"os"
 	"strings"
 
@@ -15,6 +17,7 @@ type serverFlags struct {
 	admin     adminFlags
 	server    string
 	tokenFile string
+	cert, key string
 }
 
 func (f *serverFlags) add(cmd *cobra.Command) {
@@ -22,6 +25,8 @@ func (f *serverFlags) add(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
+	flags.StringVar(&f.cert, "cert", "", "`file` of a client certificate (PEM) for --server, instead of a token")
+	flags.StringVar(&f.key, "key", "", "`file` of the key of --cert (PEM)")
 }
 
 // open runs do with an admin client.
@@ -46,10 +51,23 @@ func (f *serverFlags) remote() (*adminClient, error) {
 		}
 		token = strings.TrimSpace(string(text))
 	}
-	if token == "" {
-		return nil, usage("--server needs a token: set PACKHOUSE_TOKEN or --token-file")
+	var certificate *tls.Certificate
+	switch {
+	case (f.cert == "") != (f.key == ""):
+		return nil, usage("--cert and --key belong together; one of them is missing")
+	case f.cert != "":
+		pair, err := tls.LoadX509KeyPair(f.cert, f.key)
+		if err != nil {
+			return nil, fmt.Errorf("client certificate: %w", err)
+		}
+		certificate = &pair
+		if f.tokenFile == "" {
+			token = "" // of a variable that may be there for other servers
+		}
+	case token == "":
+		return nil, usage("--server needs a token, or a client certificate: set PACKHOUSE_TOKEN or --token-file, or --cert and --key")
 	}
-	c, err := client.Remote(f.server, token)
+	c, err := client.Remote(f.server, token, certificate)
 	if err != nil {
 		return nil, usage("--server: %w", err)
 	}
