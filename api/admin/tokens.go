@@ -13,8 +13,11 @@ import (
 // Token is a token in the API. Its secret is only in the answer that creates it.
 type Token struct {
 	tokens.Token
-	Expired bool   `json:"expired,omitempty"`
-	Secret  string `json:"secret,omitempty"`
+	Expired bool `json:"expired,omitempty"`
+	// LastUsed is up to five minutes before the last use; zero: not since UsesKnownSince, which is zero if nothing is known.
+	LastUsed       time.Time `json:"last_used,omitzero"`
+	UsesKnownSince time.Time `json:"uses_known_since,omitzero"`
+	Secret         string    `json:"secret,omitempty"`
 }
 
 // NewToken is the body of a request for a token.
@@ -36,7 +39,8 @@ func (q *request) listTokens(string) error {
 	}
 	list := TokenList{Tokens: []Token{}}
 	for _, t := range q.h.o.Tokens.List() {
-		list.Tokens = append(list.Tokens, Token{Token: t, Expired: t.Expired(time.Now())})
+		use := q.h.o.Tokens.Use(t)
+		list.Tokens = append(list.Tokens, Token{Token: t, Expired: t.Expired(time.Now()), LastUsed: use.Last, UsesKnownSince: use.Since})
 	}
 	return q.reply(http.StatusOK, list)
 }

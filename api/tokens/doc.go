@@ -11,5 +11,7 @@
 // The file is JSON: {"version": 1, "tokens": [token …]}, mode 0600, replaced as a whole by each change. A token has the members
 // of Token, and sha256: the hash of the secret in hexadecimal.
 //
+// Beside it lies a file of when each token was last used, which may be lost: see use.go.
+//
 // Start reading at Store.
 package tokens

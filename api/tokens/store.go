@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"packhouse/blobstore/vfs"
@@ -34,7 +35,10 @@ type Options struct {
 	Path string           // of the file; it need not exist
 	FS   vfs.FS           // nil means the operating system's
 	Now  func() time.Time // nil means time.Now
-	// Logger gets why the file could not be written; nil means silence.
+	// MayRecord is asked whenever the last uses of tokens are to be written: after an error they are not, and it is asked again
+	// later. If it is nil, they are only read.
+	MayRecord func() error
+	// Logger gets why a file could not be written; nil means silence.
 	Logger *slog.Logger
 }
 
@@ -43,6 +47,7 @@ type Store struct {
 	o     Options
 	timer *time.Timer // ends tokens that have expired
 	ends  sync.WaitGroup
+	uses  uses
 
 	change  sync.Mutex      // held over one change, including that of the file; before mu
 	unsaved map[string]bool // IDs of revoked tokens that the file may still have; guarded by change
@@ -60,6 +65,7 @@ type known struct {
 	sum  [sha256.Size]byte
 	life context.Context
 	end  context.CancelCauseFunc
+	used atomic.Int64 // Unix seconds; 0: not since uses are recorded
 }
 
 // Session is a token that was accepted.
@@ -95,12 +101,14 @@ func (s *Store) OnEnd(fn func(Token)) {
 	s.ended = fn
 }
 
-// Close stops the store's timer, and returns when no call of a function of OnEnd is left. It may be called again.
+// Close stops the store's timers, writes the last uses that are not written, and returns when no call of a function of OnEnd is
+// left. It may be called again.
 func (s *Store) Close() {
 	s.mu.Lock()
 	s.closed = true
 	s.mu.Unlock()
 	s.timer.Stop()
+	s.closeUses()
 	s.ends.Wait()
 }
 
@@ -133,6 +141,7 @@ func (s *Store) Reload() error {
 		}
 	}
 	s.expire()
+	s.readUses()
 	return nil
 }
 
@@ -149,9 +158,11 @@ func (s *Store) Find(secret string) (Session, error) {
 	if k == nil || subtle.ConstantTimeCompare(k.sum[:], sum[:]) != 1 {
 		return Session{}, ErrUnknown
 	}
-	if k.over(s.o.Now()) {
+	now := s.o.Now()
+	if k.over(now) {
 		return Session{}, fmt.Errorf("%w: %s", ErrExpired, k.Name)
 	}
+	s.used(k, now)
 	return Session{k.Token, k.life}, nil
 }
 
@@ -219,6 +230,7 @@ func (s *Store) Create(t Token) (Token, string, error) {
 	s.byID[t.ID], s.byName[t.Name] = k, k
 	s.mu.Unlock()
 	s.expire()
+	s.writeSoon() // so that it is known from when on its uses are
 	return t, secret, nil
 }
 

@@ -94,7 +94,7 @@ func holdDirectory(ctx context.Context, s streams, claim *holder.Claim, single b
 	}
 	var issued *tokens.Store // a single repository has none
 	if !single {
-		if issued, err = openTokens(claim, newLogger(s.err, "pretty", slog.LevelWarn)); err != nil {
+		if issued, err = openTokens(claim, false, newLogger(s.err, "pretty", slog.LevelWarn)); err != nil {
 			return nil, errors.Join(err, claim.Release())
 		}
 	}

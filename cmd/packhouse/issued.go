@@ -11,9 +11,13 @@ import (
 	"packhouse/repo/layout"
 )
 
-// openTokens opens the tokens of a data directory.
-func openTokens(claim *holder.Claim, log *slog.Logger) (*tokens.Store, error) {
-	return tokens.Open(tokens.Options{Path: filepath.Join(layout.ServerDir(claim.Dir), "tokens.json"), Logger: log})
+// openTokens opens the tokens of a data directory. record: their last uses are written, where that is possible.
+func openTokens(claim *holder.Claim, record bool, log *slog.Logger) (*tokens.Store, error) {
+	o := tokens.Options{Path: filepath.Join(layout.ServerDir(claim.Dir), "tokens.json"), Logger: log}
+	if record && !claim.ReadOnly {
+		o.MayRecord = claim.Attached
+	}
+	return tokens.Open(o)
 }
 
 // isUser tells whether a user of the configuration has a name.

@@ -278,7 +278,7 @@ func (sv *service) token() (string, tokenSource, error) {
 // firstAuth opens the issued tokens, and returns who may use the server.
 func (sv *service) firstAuth(claim *holder.Claim, token string) (*api.Auth, error) {
 	var err error
-	if sv.tokens, err = openTokens(claim, sv.log); err != nil {
+	if sv.tokens, err = openTokens(claim, true, sv.log); err != nil {
 		return nil, err
 	}
 	sv.warnOfNames()

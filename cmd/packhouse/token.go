@@ -143,11 +143,26 @@ func expiryOf(t admin.Token) string {
 	return "expires " + t.Expires.Local().Format(time.RFC3339)
 }
 
+// useOf tells when a token was last used.
+func useOf(t admin.Token, table *terminal.Table) string {
+	switch {
+	case !t.LastUsed.IsZero():
+		return table.Time(t.LastUsed)
+	case t.UsesKnownSince.IsZero():
+		return "not known"
+	}
+	return "not since " + table.Time(t.UsesKnownSince)
+}
+
 func tokenList(s streams, f *serverFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Show all tokens, without their secrets",
-		Args:  exactly(0, ""),
+		Long: `Shows all tokens, without their secrets. The time of the last use is up to five minutes early. Uses in the last
+minutes before a crash of the server may be missing.
+
+  packhouse token list`,
+		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return f.withTokens(cmd, s, func(c *adminClient) error {
 				list, text, err := c.Tokens(cmd.Context())
@@ -157,9 +172,9 @@ func tokenList(s streams, f *serverFlags) *cobra.Command {
 				if f.admin.json {
 					return terminal.JSON(s.out, text)
 				}
-				t := terminal.NewTable(s.out, "NAME", "ROLE", "REPOSITORIES", "CREATED", "BY", "EXPIRES")
+				t := terminal.NewTable(s.out, "NAME", "ROLE", "REPOSITORIES", "CREATED", "BY", "EXPIRES", "LAST USED")
 				for _, token := range list {
-					t.Row(token.Name, string(token.Role), repositoriesOf(token), t.Time(token.Created), token.CreatedBy, expiryOf(token))
+					t.Row(token.Name, string(token.Role), repositoriesOf(token), t.Time(token.Created), token.CreatedBy, expiryOf(token), useOf(token, t))
 				}
 				return t.End()
 			})

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"testing"
@@ -102,6 +103,9 @@ func TestTokens(t *testing.T) {
 	names := ""
 	for _, token := range list.Tokens {
 		names += " " + token.Name
+		if token.LastUsed.IsZero() || time.Since(token.UsesKnownSince) > time.Hour {
+			t.Errorf("%s: last used %v, known since %v", token.Name, token.LastUsed, token.UsesKnownSince)
+		}
 		if token.Secret != "" {
 			t.Errorf("the list has the secret of %s", token.Name)
 		}
@@ -115,9 +119,11 @@ func TestTokens(t *testing.T) {
 	remote := issueToken(t, "--server", s.url, "--repo", "laptop", "--role", "maintain", "--name", "remote")
 	as(remote).expect(t, http.StatusOK, "DELETE", "/laptop/packs/a", "")
 	as(remote).expect(t, http.StatusForbidden, "DELETE", "/laptop?cmd=destroy", "")
-	if out := commandWorks(t, "token", "list", "--server", s.url); !strings.Contains(out, "remote\tmaintain\tlaptop\t") || !strings.Contains(out, "\troot\tdoes not expire\n") {
+	if out := commandWorks(t, "token", "list", "--server", s.url); !strings.Contains(out, "remote\tmaintain\tlaptop\t") ||
+		!regexp.MustCompile(`\nremote\t.*\troot\tdoes not expire\t20\S+Z\n`).MatchString(out) {
 		t.Errorf("list: %s", out)
 	}
+	issueToken(t, "--server", s.url, "--repo", "laptop", "--role", "read", "--name", "spare")
 	commandWorks(t, "token", "revoke", "remote", "--server", s.url)
 	as(remote).expect(t, http.StatusUnauthorized, "GET", "/laptop/packs/a", "")
 	if out := commandWorks(t, "token", "list", "-d", data); strings.Contains(out, "remote") || !strings.Contains(out, "laptop-backup\tbackup\tlaptop, phone\t") || !strings.Contains(out, "\texpires 20") {
@@ -160,13 +166,18 @@ func TestTokens(t *testing.T) {
 	} {
 		administer(t, as(all), want, "POST", "/-/tokens", body)
 	}
-	if got := commandWorks(t, "token", "list", "-d", data); strings.Count(got, "\n") != 4 {
+	unused := regexp.MustCompile(`\nspare\t.*\tnot since 20\S+Z\n`)
+	if got := commandWorks(t, "token", "list", "-d", data); strings.Count(got, "\n") != 5 || !unused.MatchString(got) {
 		t.Errorf("refused requests left tokens: %s", got)
 	}
 
 	// After a restart, and behind a reload, in which a user takes the name of a token.
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {
 		t.Fatalf("exit code: got %d\n%s", got, s.errs)
+	}
+	// A use in the last minute before the end of the server is known, also while none runs.
+	if out := commandWorks(t, "token", "list", "-d", data); !regexp.MustCompile(`\nlaptop-backup\t.*\t20\S+Z\n`).MatchString("\n"+out) || !unused.MatchString(out) {
+		t.Errorf("list without a server: %s", out)
 	}
 	commandWorks(t, "token", "revoke", "early", "-d", data)
 	s = startServer(t, dir, "--config", "f.toml")
