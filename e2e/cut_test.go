@@ -59,12 +59,13 @@ type vault struct {
 	next  http.RoundTripper
 	o     vykartest.Options
 	want  map[string][][]byte
+	token string // of the client
 
 	oneList bool
 }
 
 func newVault(t testing.TB, s *server, name string) *vault {
-	v := &vault{t: t, s: s, name: name, oneList: true, want: make(map[string][][]byte), next: &http.Transport{DisableCompression: true}}
+	v := &vault{t: t, s: s, name: name, token: token, oneList: true, want: make(map[string][][]byte), next: &http.Transport{DisableCompression: true}}
 	v.o.PackSize, v.o.Batch = 8<<10, 24<<10
 	return v
 }
@@ -74,7 +75,7 @@ func (v *vault) client(transport http.RoundTripper) *vykartest.Client {
 	v.pid++
 	o := v.o
 	o.Base, o.Transport, o.Cache = "http://"+v.s.addr+"/"+v.name, transport, &v.cache
-	o.Header = http.Header{"Authorization": {"Bearer " + token}}
+	o.Header = http.Header{"Authorization": {"Bearer " + v.token}}
 	o.Host, o.BootID, o.PID, o.OneList = "host", "boot", v.pid, v.oneList
 	o.Random = rand.New(rand.NewPCG(uint64(v.pid), 1))
 	return vykartest.New(o)
