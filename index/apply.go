@@ -291,11 +291,11 @@ func (t *tx) moveItem(m Move) (r Result, err error) {
 	if err := t.attach(m.To, &item, m.Now, m.TrashUntil); err != nil {
 		return r, err
 	}
-	if err := t.recordChange(m.Cause, m.Now, &item, moved(&m, &item, r.Previous)); err != nil {
+	leaves := m.Commit != nil && m.Commit.Has(m.From) && !m.Commit.Has(m.To) && item.Counted() > 0
+	if err := firstError(t.detach(m.From, was), t.admitCharges(m.MaxCharges, false)); err != nil {
 		return r, err
 	}
-	leaves := m.Commit != nil && m.Commit.Has(m.From) && !m.Commit.Has(m.To) && item.Counted() > 0
-	if err := firstError(t.detach(m.From, was), t.admitCharges(m.MaxCharges, false)); err != nil || r.Begins == 0 && !leaves {
+	if err := t.recordChange(m.Cause, m.Now, &item, moved(&m, &item, r.Previous)); err != nil || r.Begins == 0 && !leaves {
 		return r, err
 	}
 	return r, t.checkLimit(&item, m.Limit)

@@ -59,7 +59,8 @@
 //
 // A change of an item for which the caller names a cause (Put.Cause and others) leaves a row that says when, who, what
 // happened, and which refs the key had before and has since. The bytes of what was replaced are in the trash, under that ref,
-// for as long as they are kept there. Rows are removed by ForgetChanges. They are as durable as the change: both are in one
+// for as long as they are kept there. Rows are removed by ForgetChanges, from the oldest on. Their IDs count up by what each row
+// costs, so that the first and the last row say what all of them cost (HistoryCharges), for a bound (Cause.MaxHistory). They are as durable as the change: both are in one
 // group. A file that is made anew has those of the copy from which it is made, and of the log behind it.
 //
 // # Keys

@@ -13,6 +13,9 @@ type Cause struct {
 	Principal string // at most 128 bytes; empty: the server itself
 	Address   string // of its client; at most 128 bytes
 	Job       string // the compaction whose plan asked for it, by its ID; at most 1024 bytes
+	// MaxHistory refuses the change with ErrHistory, which is an ErrQuota, if the history would then have more charges (see
+	// HistoryCharges) than this and one for each of Charges. 0: any number.
+	MaxHistory int64
 }
 
 // A ChangeKind says what happened to an item. The numbers are part of the format.
@@ -36,7 +39,7 @@ func (k ChangeKind) String() string { return changeNames[k] }
 
 // A Change is a row of the history.
 type Change struct {
-	ID   uint64 // counts up with the changes of a repository, from 1
+	ID   uint64 // counts up with the changes of a repository, by the charges of each: see HistoryCharges
 	At   time.Time
 	Kind ChangeKind
 	Key  string // of the item; of a move the new one
@@ -75,13 +78,64 @@ func (t *tx) recordChange(cause *Cause, now time.Time, item *Item, c Change) err
 	if cause == nil || item.Flags&FlagExempt != 0 {
 		return nil
 	}
-	id, err := t.nextSequence(bucketHistory)
+	c.At, c.Cause = now, *cause
+	value := encodeChange(&c)
+	id, err := t.nextSequence(bucketHistory, changeCharge(value))
 	if err != nil {
 		return err
 	}
-	c.At, c.Cause = now, *cause
-	t.set(t.history, changeKey(id), encodeChange(&c))
-	return t.countRow(totalRow, Counters{Changes: 1})
+	t.set(t.history, changeKey(id), value)
+	if err := t.countRow(totalRow, Counters{Changes: 1}); err != nil {
+		return err
+	}
+	return t.admitChange(cause.MaxHistory)
+}
+
+// MaxChangeCharge is what a row of the history costs at most.
+const MaxChangeCharge = 1 + (1+1+8+2*(2+maxKey)+4*(1+255)+2+maxID)/ChargeSize
+
+// changeCharge is what a row of the history costs: as one of items does, by its size.
+func changeCharge(value []byte) uint64 { return 1 + uint64(len(value)/ChargeSize) }
+
+// historyCharges is what the history costs. The IDs of its rows count up by what they cost, and rows go from the oldest on, so it
+// follows from the first and the last: there is no sum that must be kept. Rows of older versions have counted as 1 each.
+func historyCharges(meta, history *table) (int64, error) {
+	last, err := decodeSequence(meta.Get(sequenceRow(bucketHistory)))
+	if err != nil {
+		return 0, err
+	}
+	row, value := history.Cursor().First()
+	switch {
+	case row == nil:
+		return 0, nil
+	case len(row) != 8 || binary.BigEndian.Uint64(row) > last:
+		return 0, damaged("change")
+	}
+	return int64(last - binary.BigEndian.Uint64(row) + changeCharge(value)), nil
+}
+
+// admitChange holds the history, with the row that was just added, against its limit; 0: there is none.
+func (t *tx) admitChange(limit int64) error {
+	if limit == 0 {
+		return nil
+	}
+	if c, err := t.total(); err != nil || c.Changes*MaxChangeCharge <= limit {
+		return err
+	}
+	charges, err := historyCharges(t.meta, t.history)
+	if err == nil && charges > limit+t.charges {
+		err = ErrHistory
+	}
+	return err
+}
+
+// HistoryCharges is what the history costs the index, in the unit of Charges: 1 for each row, and 1 more for each ChargeSize bytes of it.
+func (x *Index) HistoryCharges() (charges int64, err error) {
+	err = x.view(func(v *view) error {
+		charges, err = historyCharges(v.Bucket(bucketMeta), v.Bucket(bucketHistory))
+		return err
+	})
+	return charges, err
 }
 
 // mostFuture is how many rows of times to come are passed over at once: writers wait meanwhile.

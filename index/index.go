@@ -22,6 +22,7 @@ var (
 	ErrQuota    = errors.New("quota exceeded")             // the group would lift usage above the limit
 	ErrTrash    = fmt.Errorf("trash: %w", ErrQuota)        // an ErrQuota: the group would put more into the trash than it may hold
 	ErrCharges  = fmt.Errorf("charges: %w", ErrQuota)      // an ErrQuota: the group would make more items and directories than there may be
+	ErrHistory  = fmt.Errorf("history: %w", ErrQuota)      // an ErrQuota: the group would record more changes than there may be
 	ErrCorrupt  = errors.New("index is damaged")           // a record does not decode
 	ErrFailed   = errors.New("index is read-only after a write error")
 	ErrReadOnly = errors.New("index was opened for reading only")

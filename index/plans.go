@@ -79,7 +79,7 @@ func (t *tx) openPlan(m OpenPlan) (r Result, err error) {
 		return r, err
 	}
 	p := m.Plan
-	if p.ID, err = t.nextSequence(bucketPlans); err != nil {
+	if p.ID, err = t.nextSequence(bucketPlans, 1); err != nil {
 		return r, err
 	}
 	p.Live, p.Sources, p.Bytes = c.Counted(), 0, 0

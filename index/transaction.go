@@ -115,15 +115,15 @@ func sequenceRow(id bucketID) []byte { return append(bytes.Clone(sequencePrefix)
 
 var sequencePrefix = []byte("\x00sequence ")
 
-// nextSequence is a number that no row of the bucket has had.
-func (t *tx) nextSequence(id bucketID) (uint64, error) {
+// nextSequence is a number that no row of the bucket has had, by step larger than the last one.
+func (t *tx) nextSequence(id bucketID, step uint64) (uint64, error) {
 	row := sequenceRow(id)
 	last, err := decodeSequence(t.meta.Get(row))
 	if err != nil {
 		return 0, err
 	}
-	t.set(t.meta, row, encodeSequence(last+1))
-	return last + 1, nil
+	t.set(t.meta, row, encodeSequence(last+step))
+	return last + step, nil
 }
 
 const sequenceV1 = 1

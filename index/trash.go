@@ -94,7 +94,7 @@ func (t *tx) bury(record *trashRecord, until time.Time) (id string, err error) {
 
 // nextRow is a new row key of a bucket whose rows lie in the order in which they expire.
 func (t *tx) nextRow(bucket bucketID, expires time.Time) ([]byte, error) {
-	sequence, err := t.nextSequence(bucket)
+	sequence, err := t.nextSequence(bucket, 1)
 	if err != nil {
 		return nil, err
 	}
