@@ -99,6 +99,9 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 			return err
 		}
 	}
+	if err := a.admitChange(true); err != nil {
+		return err
+	}
 	res, err := a.reserveMove(from, to, mayReplace)
 	if err != nil {
 		return err
@@ -110,11 +113,14 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 	}
 	results, err := a.r.apply(ctx, append([]index.Mutation{index.Move{
 		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), MaxCharges: a.maxCharges(), Commit: a.r.commit.of(),
-		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.cause(""),
+		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.addingCause("", true),
 	}}, more...)...)
 	guarded(err)
 	if errors.Is(err, index.ErrTrash) {
 		return a.trashFull(itemSize(a.itemAt(to)))
+	}
+	if errors.Is(err, index.ErrHistory) {
+		return a.historyFull()
 	}
 	if errors.Is(err, index.ErrCharges) {
 		return a.chargesError()

@@ -128,8 +128,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 	others := len(muts)
 	muts = append(muts, more...)
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)
-	for again := true; again && errors.Is(err, index.ErrTrash); {
-		again = a.giveWay(a.replaced(b))
+	for a.makeWay(err, func() int64 { return a.replaced(b) }) {
 		results, err = a.r.apply(context.WithoutCancel(ctx), muts...)
 	}
 	guarded(err)
@@ -214,6 +213,9 @@ func (a *Access) withFigures(err error, b Batch) error {
 	if errors.Is(err, index.ErrCharges) {
 		return a.chargesError()
 	}
+	if errors.Is(err, index.ErrHistory) {
+		return a.historyFull()
+	}
 	var refused *index.GroupError
 	if open := b.openAt(); open >= 0 && errors.As(err, &refused) && refused.Position == open {
 		return errors.Join(a.MayOpen(nil, 1, 0), err)
@@ -228,7 +230,7 @@ func (a *Access) withFigures(err error, b Batch) error {
 // mutations puts the deletions first: quota is tested on what the whole batch leaves.
 func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 	muts := make([]index.Mutation, 0, len(b.Requires)+len(b.Deletes)+len(b.Puts)+1)
-	cause := a.causeOf(b)
+	cause := a.cause(b.job())
 	var spare *index.TrashBound // of what a plan removes
 	if b.Reservation != nil {
 		spare = a.trashBound(true, now)
@@ -262,12 +264,13 @@ func (a *Access) mutations(b Batch, now time.Time) ([]index.Mutation, error) {
 		if err := a.mayChange(u.o.Key, "wW"); err != nil {
 			return nil, err
 		}
+		admitted := u.commit || u.exempt || b.Reservation != nil
 		u.item.Modified, u.item.Created = now, now // of an item that is there already the index keeps Created
 		muts = append(muts, index.Put{
 			Key: u.o.Key, Item: u.item, Payload: u.payload, IfRef: put.IfRef, IfAbsent: put.IfAbsent || put.IfRef == "" && a.May(u.o.Key, "W") != nil,
 			Limit: limits[i], MaxCharges: a.maxCharges(), Exempt: u.exempt, Uncounted: put.Uncounted, TrashUntil: a.r.trashUntil(a.r.env.Now()),
-			TrashBound: a.trashBound(u.commit || u.exempt || b.Reservation != nil, now), Now: now, Backup: put.Backup,
-			Commit: a.commitClass(b, u), Cause: cause,
+			TrashBound: a.trashBound(admitted, now), Now: now, Backup: put.Backup,
+			Commit: a.commitClass(b, u), Cause: a.addingCause(b.job(), admitted),
 		})
 	}
 	if b.Open != nil {

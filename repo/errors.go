@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"time"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -94,6 +95,20 @@ func (e *ChargesError) Error() string {
 		e.Charges, e.Limit, index.ChargeSize, freeCharges)
 }
 func (e *ChargesError) Is(target error) bool { return target == ErrQuota }
+
+// HistoryError is an ErrQuota: more changes were made within the time for which each can be undone than may be recorded. Its figures are
+// in the unit of ChargesError.
+type HistoryError struct {
+	Charges   int64 // of the history: one for each change, and one more for each 512 bytes of it
+	Limit     int64
+	Protected time.Duration // so old must changes be that may be forgotten
+}
+
+func (e *HistoryError) Error() string {
+	return fmt.Sprintf("quota exceeded: %d changes are recorded, and there may be %d: wait until some are older than %d hours and can be forgotten, or raise the quota or trash_quota",
+		e.Charges, e.Limit, int(e.Protected.Hours()))
+}
+func (e *HistoryError) Is(target error) bool { return target == ErrQuota }
 
 // SpaceError is an ErrNoSpace that was found before anything was written. Its text is for clients.
 type SpaceError struct {

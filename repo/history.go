@@ -24,15 +24,15 @@ func (r *Repository) ownCause() *index.Cause {
 	return r.As(Principal{}).cause("")
 }
 
-// causeOf is cause of all that a batch changes.
-func (a *Access) causeOf(b Batch) *index.Cause {
+// job is the ID of the compaction that a batch is a part of, for cause.
+func (b *Batch) job() string {
 	switch {
 	case b.Open != nil:
-		return a.cause(b.Open.Compaction.id)
+		return b.Open.Compaction.id
 	case b.Job != nil:
-		return a.cause(b.Job.ID)
+		return b.Job.ID
 	}
-	return a.cause("")
+	return ""
 }
 
 // Changes calls fn for the changes of items, the oldest first. They are recorded where removed items have a grace time, and
@@ -123,6 +123,8 @@ func (r *Repository) HistorySince() (time.Time, error) {
 
 // forgetChanges removes the rows of the history that are older than the grace time, but those that what is held is brought back by.
 func (r *Repository) forgetChanges(ctx context.Context) error {
+	r.historyMu.Lock()
+	defer r.historyMu.Unlock()
 	for {
 		now := r.env.Now()
 		before := now.Add(-time.Duration(r.grace.Load()))
@@ -135,13 +137,21 @@ func (r *Repository) forgetChanges(ctx context.Context) error {
 		if err != nil || !ok || !oldest.At.After(now) && !oldest.At.Before(before) {
 			return r.translate(err)
 		}
-		muts := []index.Mutation{index.ForgetChanges{Before: before, Now: now, Most: reclaimBatch}}
-		if r.grace.Load() > 0 {
-			muts = append(muts, historySince(before))
-		}
-		results, err := r.apply(ctx, muts...)
-		if err != nil || results[0].Items == 0 {
+		if gone, err := r.forgetBefore(ctx, before, now); err != nil || gone == 0 {
 			return err
 		}
 	}
+}
+
+// forgetBefore removes up to reclaimBatch rows that are older than before, and moves the beginning of the history there. historyMu is held.
+func (r *Repository) forgetBefore(ctx context.Context, before, now time.Time) (gone int64, err error) {
+	muts := []index.Mutation{index.ForgetChanges{Before: before, Now: now, Most: reclaimBatch}}
+	if since, err := r.HistorySince(); r.grace.Load() > 0 && (err != nil || since.Before(before)) {
+		muts = append(muts, historySince(before))
+	}
+	results, err := r.apply(ctx, muts...)
+	if err != nil {
+		return 0, err
+	}
+	return results[0].Items, nil
 }

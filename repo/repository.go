@@ -143,6 +143,7 @@ type Repository struct {
 	rollback     rollback
 	coverage     coverage
 	history      atomic.Pointer[historyMark] // nil: what is stored holds
+	historyMu    sync.Mutex   // held while rows of the history are forgotten, so that it begins never earlier than it did; before rollback.gate
 	guard        guard
 	snapshots    snapshotKeys // of the dialect
 	readOnlyDisk bool         // its file system takes no writes
@@ -158,6 +159,8 @@ type Repository struct {
 	// trashMu is held over one round of the reclaimer and over one Restore: an
 	// item whose blob is being unlinked must not come back.
 	trashMu sync.Mutex
+
+	tables atomic.Int64 // counts the tables that were made, for the names of their files
 
 	snapshotMu sync.Mutex // held over one Snapshot
 	vacuum     vacuum

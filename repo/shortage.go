@@ -41,7 +41,7 @@ func (r *Repository) refuse(err error) error {
 		of = ShortQuota
 	} else if errors.As(err, new(*TrashError)) {
 		of = ShortTrash
-	} else if errors.As(err, new(*QuotaError)) || errors.As(err, new(*ChargesError)) {
+	} else if errors.As(err, new(*QuotaError)) || errors.As(err, new(*ChargesError)) || errors.As(err, new(*HistoryError)) {
 		of = ShortQuota
 	} else if errors.Is(err, ErrNoSpace) {
 		of = ShortDisk

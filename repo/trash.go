@@ -99,6 +99,7 @@ func (r *Repository) tidy(ctx context.Context, h *hourly) {
 	if err := r.forgetChanges(ctx); err != nil {
 		r.env.Logger.Warn("old changes could not be removed from the history; retried later", "repository", r.Name(), "error", err)
 	}
+	r.trimHistory(ctx)
 	now := time.Now()
 	if now.Sub(h.at) < time.Hour {
 		return

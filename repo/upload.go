@@ -138,6 +138,9 @@ func (u *Upload) reserve(before *index.Item) error {
 	if err := u.a.admitReplaced(before); err != nil && !u.commit {
 		return err
 	}
+	if err := u.a.admitChange(u.commit); err != nil {
+		return err
+	}
 	if before != nil {
 		u.credit = before.Counted()
 		if before.Flags&index.FlagExempt == 0 {

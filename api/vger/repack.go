@@ -106,6 +106,7 @@ func repackError(err error, output int64) error {
 	var short *repo.ShortError
 	var trash *repo.TrashError
 	var charges *repo.ChargesError
+	var history *repo.HistoryError
 	// None of them is a 5xx: clients would send the plan five times more.
 	switch {
 	case errors.As(err, &pending):
@@ -116,6 +117,8 @@ func repackError(err error, output int64) error {
 		return status(http.StatusRequestEntityTooLarge, "%v", trash)
 	case errors.As(err, &charges):
 		return status(http.StatusRequestEntityTooLarge, "%v", charges)
+	case errors.As(err, &history):
+		return status(http.StatusRequestEntityTooLarge, "%v", history)
 	case errors.As(err, &quota):
 		return status(http.StatusRequestEntityTooLarge, "quota exceeded: used %d, limit %d, repack output %d: %d bytes short; delete snapshots or raise the quota",
 			quota.Used, quota.Limit, output, quota.Wanted-quota.Limit)

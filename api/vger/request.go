@@ -213,12 +213,15 @@ func (x *request) refuse(err error) {
 func (x *request) answer(err error) (int, string) {
 	code, text := answer(err)
 	var quota *repo.QuotaError
+	var history *repo.HistoryError
 	trash, full := errors.AsType[*repo.TrashError](err)
 	switch charges, many := errors.AsType[*repo.ChargesError](err); {
 	case full:
 		return code, trash.Error()
 	case many:
 		return code, charges.Error()
+	case errors.As(err, &history):
+		return code, history.Error()
 	case errors.As(err, &quota) && x.body.n > 0 && x.r.Method == http.MethodPut:
 		return code, quotaText(quota, "quota exceeded during upload: used %d, limit %d, written %d", x.body.n)
 	case errors.As(err, &quota):

@@ -22,7 +22,7 @@ func repoHistory(s streams, f *adminFlags) *cobra.Command {
 		Long: `Shows the changes of items, the oldest first: when, what (store, overwrite, delete, move, restore), the
 key, and who asked for it. With KEY only the changes of that item, also under the key that it had before
 a move. Changes are recorded in repositories that have a grace time (setting grace), and kept for as
-long; locks are left out. A change that a compaction made also has the ID of its job.
+long, or at least 48 hours where very many are made; locks are left out. A change that a compaction made also has the ID of its job.
 
   packhouse repo history laptop
   packhouse repo history laptop config/manifest
