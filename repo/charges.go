@@ -46,7 +46,7 @@ func (a *Access) admitCharge() error {
 		case !again || charges > chargesFor(a.limit()):
 			return a.chargesError()
 		default:
-			again = a.r.shrinkTrash(Emptied{Items: min(charges-most, beyond.Items)})
+			again = a.shrinkTrash(Emptied{Items: min(charges-most, beyond.Items)})
 		}
 	}
 }

@@ -85,7 +85,7 @@ func (r *quotaReservation) grow(n int64) error {
 		if !ok {
 			break
 		}
-		again = r.trash.r.shrinkTrash(full.short)
+		again = r.trash.shrinkTrash(full.short)
 		err = r.growWithin(n, 0) // others may have made space, too
 	}
 	if err == nil || r.bound == nil {

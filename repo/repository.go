@@ -143,7 +143,7 @@ type Repository struct {
 	rollback     rollback
 	coverage     coverage
 	history      atomic.Pointer[historyMark] // nil: what is stored holds
-	historyMu    sync.Mutex   // held while rows of the history are forgotten, so that it begins never earlier than it did; before rollback.gate
+	historyMu    sync.Mutex                  // held while rows of the history are forgotten, so that it begins never earlier than it did; before rollback.gate
 	guard        guard
 	snapshots    snapshotKeys // of the dialect
 	readOnlyDisk bool         // its file system takes no writes

@@ -19,7 +19,8 @@ import (
 //     while the trash is beyond its bound: each other item can be replaced once. Where Guard.MinAge has everything kept, the request is
 //     refused instead, and the time is an eighth of Settings.Protect.
 //
-// Before anything is refused, and after removals, what may go gives way (shrinkTrash).
+// Before anything is refused, and after removals, what may go gives way (shrinkTrash). For a principal whose own quota (Principal.Ceiling)
+// makes the bound smaller, that is only what it has stored itself.
 
 // DefaultProtect is how long an item that was removed or overwritten can be restored whatever the trash holds, unless its
 // grace time is shorter. See Settings.Protect.
@@ -33,6 +34,9 @@ const spareTime = DefaultProtect / 8
 // shrinkPause is how long nothing is looked for again in a trash of which nothing may go.
 const shrinkPause = time.Minute
 
+// maxShrinkers is for how many principals that is remembered.
+const maxShrinkers = 1000
+
 // thinPause is for how long versions are not thinned out again because space is wanted: it takes a look at all of the trash.
 const thinPause = time.Hour
 
@@ -40,6 +44,8 @@ const thinPause = time.Hour
 type trashSpace struct {
 	mu   sync.Mutex // held while the trash is made smaller: once is enough for all who wait for it; before Repository.trashMu
 	next time.Time  // until then nothing more may go but what expires; guarded by mu
+	// nextOf is next for what one principal has stored, by its name; at most maxShrinkers. Guarded by mu.
+	nextOf map[string]time.Time
 	// thinned is when versions were last thinned out for want of space; guarded by mu.
 	thinned time.Time
 }
@@ -48,7 +54,7 @@ type trashSpace struct {
 func (s *trashSpace) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next, s.thinned = time.Time{}, time.Time{}
+	s.next, s.nextOf, s.thinned = time.Time{}, nil, time.Time{}
 }
 
 // trashLimit is how many bytes the trash may hold by what the principal does; negative: no limit.
@@ -90,7 +96,7 @@ func (a *Access) admitTrash(bytes int64) error {
 	}
 	full := a.trashRefusal(bytes)
 	for again := bytes <= bound.Bytes; full != nil && again; {
-		again = a.r.shrinkTrash(full.short)
+		again = a.shrinkTrash(full.short)
 		full = a.trashRefusal(bytes) // others may have made space, too
 	}
 	if full == nil {
@@ -119,14 +125,23 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 // trimTrash has go of the trash what it holds beyond its bound and may go.
 func (r *Repository) trimTrash() {
 	if beyond, _ := r.As(Principal{}).beyondTrash(); beyond != (Emptied{}) {
-		r.shrinkTrash(beyond)
+		r.shrinkTrash(beyond, nil)
 	}
 }
 
+// shrinkTrash is that of the repository for what the principal asks. A ceiling of its own bounds what it may add, and is no reason to
+// remove what others have stored.
+func (a *Access) shrinkTrash(want Emptied) bool {
+	if a.trashLimit() == a.r.As(Principal{}).trashLimit() {
+		return a.r.shrinkTrash(want, nil)
+	}
+	return a.r.shrinkTrash(want, &a.p.Name)
+}
+
 // shrinkTrash removes at least so many items and bytes of the trash for good, if so many may go: what has expired, then
-// versions that earlier ones of the same day have superseded, and then the oldest of what is not protected, and not held.
-// It returns whether anything went. It does not depend on a request, as others wait for the same.
-func (r *Repository) shrinkTrash(want Emptied) bool {
+// versions that earlier ones of the same day have superseded, and then the oldest of what is not protected, and not held; with a writer
+// only of what that principal has stored. It returns whether anything went. It does not depend on a request, as others wait for the same.
+func (r *Repository) shrinkTrash(want Emptied, writer *string) bool {
 	if r.Available() != nil {
 		return false // what is rolled back comes from the trash
 	}
@@ -134,7 +149,7 @@ func (r *Repository) shrinkTrash(want Emptied) bool {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	var emptied Emptied
-	err := r.shrinkLocked(context.Background(), want, &emptied)
+	err := r.shrinkLocked(context.Background(), want, writer, &emptied)
 	if err != nil {
 		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
 	}
@@ -146,14 +161,18 @@ func (r *Repository) shrinkTrash(want Emptied) bool {
 }
 
 // shrinkLocked is shrinkTrash. trashSpace.mu is held.
-func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Emptied) error {
+func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, writer *string, emptied *Emptied) error {
 	s, now := &r.trashSpace, r.env.Now()
+	next := s.next
+	if writer != nil {
+		next = s.nextOf[*writer]
+	}
 	hold, err := r.hold(ctx)
 	if err != nil {
 		return err
 	}
 	goes := func(row *index.Removed) bool { return !hold.holds(row) }
-	if _, err := r.empty(ctx, want, now.Add(1), goes, emptied); err != nil || emptied.reaches(want) || now.Before(s.next) {
+	if _, err := r.empty(ctx, want, now.Add(1), goes, emptied); err != nil || emptied.reaches(want) || now.Before(next) {
 		return err
 	}
 	if now.Sub(s.thinned) >= thinPause || now.Before(s.thinned) {
@@ -167,6 +186,9 @@ func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Em
 	}
 	oldest := now // of what stays
 	ended, err := r.empty(ctx, want, time.Time{}, func(row *index.Removed) bool {
+		if writer != nil && row.Item.Writer != *writer {
+			return false
+		}
 		if row.At.Before(now.Add(-r.Protected())) {
 			return goes(row)
 		}
@@ -176,16 +198,25 @@ func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, emptied *Em
 		return false
 	}, emptied)
 	if ended {
-		s.next = oldest.Add(r.Protected())
-		if soon := now.Add(shrinkPause); s.next.Before(soon) {
-			s.next = soon
-		}
+		s.remember(writer, later(oldest.Add(r.Protected()), now.Add(shrinkPause)))
 	}
 	return err
 }
 
+// remember notes until when nothing more may go. mu is held.
+func (s *trashSpace) remember(writer *string, until time.Time) {
+	if writer == nil {
+		s.next = until
+		return
+	}
+	if s.nextOf == nil || len(s.nextOf) >= maxShrinkers {
+		s.nextOf = make(map[string]time.Time)
+	}
+	s.nextOf[*writer] = until
+}
+
 // giveWay makes space in the trash for an item of so many bytes that the index has refused, and returns whether anything went.
-func (a *Access) giveWay(bytes int64) bool { return a.r.shrinkTrash(a.trashFull(bytes).short) }
+func (a *Access) giveWay(bytes int64) bool { return a.shrinkTrash(a.trashFull(bytes).short) }
 
 // trashFull is trashRefusal when the index has found that there is no space, which others may have made since.
 func (a *Access) trashFull(bytes int64) *TrashError {

@@ -389,3 +389,40 @@ func TestRestoreInPlaceFromAFullTrash(t *testing.T) {
 	}
 	wantContent(t, a, "x", body("x", 90))
 }
+
+// TestCeilingKeepsTheTrashOfOthers: a principal with a quota of its own that is smaller than the repository's is refused what the trash has no
+// space for within that. What it has stored itself gives way before, and nothing of what others have.
+func TestCeilingKeepsTheTrashOfOthers(t *testing.T) {
+	a, clock := newTrash(t, "test", 1000, 0)
+	r := a.Repository()
+	ceiling := int64(100)
+	bounded := r.As(repo.Principal{Name: "bounded", Ceiling: &ceiling})
+	mustPut(t, bounded, "x", "x")
+	mustPut(t, bounded, "own", body("o", 10))
+	mustPut(t, a, "others", body("x", 300))
+	for _, key := range []string{"own", "others"} {
+		if err := a.Delete(ctx, key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.Advance(72 * time.Hour)
+	_, err := put(bounded, "x", "y")
+	refusedForTrash(t, "an overwrite", err)
+	_, err = put(bounded, "y", body("y", 90))
+	refusedForTrash(t, "a new item", err)
+	_, err = put(bounded, "x", "y")
+	refusedForTrash(t, "another overwrite", err)
+	rows := trash(t, r)
+	if len(rows) != 1 || rows[0].Key != "others" {
+		t.Errorf("got %+v, want what others have stored", rows)
+	}
+	mustPut(t, a, "x", "y")
+	// Without the others its own makes the space that it needs.
+	if _, err := r.EmptyTrash(ctx, clock.Now()); err != nil {
+		t.Fatal(err)
+	}
+	for range 20 {
+		clock.Advance(49 * time.Hour)
+		mustPut(t, bounded, "z", body("z", 60))
+	}
+}
