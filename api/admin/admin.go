@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
+	"sync"
 	"time"
 
 	"packhouse/api"
@@ -43,7 +44,10 @@ type Options struct {
 }
 
 // Handler serves the API. It gets only authenticated requests.
-type Handler struct{ o Options }
+type Handler struct {
+	o         Options
+	selecting sync.Mutex // held while a restore with a long body is carried out
+}
 
 // New creates the handler of the API.
 func New(o Options) *Handler {
@@ -51,7 +55,7 @@ func New(o Options) *Handler {
 	if o.Authorize == nil {
 		o.Authorize = func(_ *repo.Repository, _ string, p repo.Principal, _ bool) repo.Principal { return p }
 	}
-	return &Handler{o}
+	return &Handler{o: o}
 }
 
 // request is one request on its way through the API.

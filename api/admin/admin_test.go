@@ -695,6 +695,26 @@ func TestLiftGuard(t *testing.T) {
 	}
 }
 
+// A restore takes as many IDs as the trash of a large repository has, and not more than fit into memory.
+func TestRestoreOfManyIDs(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("dir/a", "first")
+	if err := w.access().Delete(context.Background(), "dir/a"); err != nil {
+		t.Fatal(err)
+	}
+	_, text := w.call("root", "GET", "/r/-/trash", "")
+	var row struct{ ID string }
+	if err := json.Unmarshal([]byte(text), &row); err != nil {
+		t.Fatal(err)
+	}
+	unknown := strings.Repeat(`"`+strings.Repeat("0", 32)+`", `, 200_000)
+	w.document("root", "POST", "/r/-/trash/restore", `{"ids": [`+unknown+unknown+`"`+row.ID+`"]}`, 413)
+	if done := w.document("root", "POST", "/r/-/trash/restore", `{"ids": [`+unknown+`"`+row.ID+`"]}`, 200); done["items"] != 1.0 {
+		t.Errorf("got %v", done)
+	}
+	w.want("dir/a", "first")
+}
+
 func TestEmptyTrash(t *testing.T) {
 	w := newWorld(t, nil)
 	remove := func(key string) {

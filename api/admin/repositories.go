@@ -196,10 +196,15 @@ func (q *request) showRepository(string) error {
 const small = 64 << 10
 
 // document reads a small JSON object; members it does not know are an error.
-func (q *request) document(v any) error {
-	d := json.NewDecoder(io.LimitReader(q.Body, small))
+func (q *request) document(v any) error { return q.documentUpTo(v, small) }
+
+// documentUpTo is document for one of at most so many bytes.
+func (q *request) documentUpTo(v any, most int64) error {
+	d := json.NewDecoder(http.MaxBytesReader(nil, q.Body, most))
 	d.DisallowUnknownFields()
-	if err := d.Decode(v); err != nil {
+	if err := d.Decode(v); errors.As(err, new(*http.MaxBytesError)) {
+		return &statusError{http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is longer than %d bytes", most)}
+	} else if err != nil {
 		return invalid("malformed body: %v", err)
 	}
 	if _, err := d.Token(); err != io.EOF {

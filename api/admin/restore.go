@@ -24,10 +24,24 @@ type RestoreResult struct {
 	Failed  []string `json:"failed,omitempty"` // keys and reasons, the first hundred
 }
 
+// longSelection is the longest body that names items by their IDs, in bytes: some 240,000. While it is carried out it takes four times as
+// much memory, so that only one that is not small is at a time.
+const longSelection = 8 << 20
+
+var errSelecting = repo.Errorf(repo.ErrBusy, "another restore of many items is carried out; try again when it is complete")
+
 // restoreMany puts back what a selection has.
 func (q *request) restoreMany(string) error {
 	var body RestoreRequest
-	if err := q.document(&body); err != nil {
+	most := int64(small)
+	if q.ContentLength < 0 || q.ContentLength > small {
+		if !q.h.selecting.TryLock() {
+			return errSelecting
+		}
+		defer q.h.selecting.Unlock()
+		most = longSelection
+	}
+	if err := q.documentUpTo(&body, most); err != nil {
 		return err
 	}
 	if body.IDs == nil && body.Prefix == "" && body.Since.IsZero() && body.Principal == nil {
