@@ -32,7 +32,7 @@ var layers = [][]string{
 	{"repo"},
 	{"repo/recovery"},
 	{"repo/layout", "repo/policy"},
-	{"repo/keys", "repo/digest"},
+	{"repo/keys", "repo/digest", "repo/spill"},
 	{"index", "blobstore"},
 	{"journal"},
 	{"blobstore/vfs"},

@@ -3,16 +3,20 @@ package repo_test
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // BenchmarkPut is the whole path of a durable write but for HTTP.
@@ -81,4 +85,80 @@ func BenchmarkSweep(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkPlanRollback is the plan of a rollback over changes of so many keys, half of which are to come back and half to go: the time
+// for each key, and what it takes of the heap at most.
+func BenchmarkPlanRollback(b *testing.B) {
+	for _, keys := range []int{10_000, 1_000_000} {
+		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
+			clock := fixedClock(time.UnixMilli(1_790_000_000_000))
+			r := create(b, newSet(b, func(o *datadir.Options) {
+				o.Now, o.Small = clock.Now, index.MaxPayload
+				withTrash(o)
+			}), "r")
+			clock.Advance(time.Second)
+			cause := &index.Cause{Principal: "alice", Address: "192.0.2.1"}
+			change := func(begin, end int, mutation func(key string) index.Mutation) {
+				for part := begin; part < end; part += 2000 {
+					var muts []index.Mutation
+					for i := part; i < min(end, part+2000); i++ {
+						sum := sha256.Sum256(binary.AppendUvarint(nil, uint64(i)))
+						muts = append(muts, mutation("packs/"+hex.EncodeToString(sum[:])))
+					}
+					if _, err := repo.IndexOf(r).Apply(ctx, muts...); err != nil {
+						b.Fatal(err)
+					}
+				}
+			}
+			store := func(key string) index.Mutation {
+				return index.Put{Key: key, Payload: []byte{}, Limit: -1, Now: clock.Now(), Cause: cause}
+			}
+			change(0, keys/2, store)
+			clock.Advance(time.Second)
+			to := clock.Now()
+			clock.Advance(time.Second)
+			change(keys/2, keys, store)
+			change(0, keys/2, func(key string) index.Mutation {
+				return index.Delete{Key: key, TrashUntil: clock.Now().Add(100 * time.Hour), Now: clock.Now(), Cause: cause}
+			})
+			for b.Loop() {
+				peak := peakHeap(func() {
+					plan, err := r.PlanRollback(ctx, repo.RollbackRequest{To: to})
+					if err != nil || plan.Returns.Items != int64(keys/2) || plan.Removes.Items != int64(keys/2) {
+						b.Fatalf("got %+v, %v", plan, err)
+					}
+				})
+				b.ReportMetric(float64(peak)/1e6, "peak-MB")
+			}
+			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*keys), "µs/key")
+		})
+	}
+}
+
+// peakHeap is by how many bytes the heap has grown at most while fn ran, of what was looked at every few milliseconds.
+func peakHeap(fn func()) (peak uint64) {
+	runtime.GC()
+	heap := func() uint64 {
+		var s runtime.MemStats
+		runtime.ReadMemStats(&s)
+		return s.HeapInuse
+	}
+	began, done, ended := heap(), make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		for tick := time.NewTicker(5 * time.Millisecond); ; {
+			peak = max(peak, heap())
+			select {
+			case <-done:
+				tick.Stop()
+				return
+			case <-tick.C:
+			}
+		}
+	}()
+	fn()
+	close(done)
+	<-ended
+	return peak - min(peak, began)
 }

@@ -68,6 +68,8 @@ type Environment struct {
 	Sweep time.Duration
 	// Small is the most bytes of an item that is stored in the log, with its row, and not in a file; at most index.MaxPayload. 0: none is.
 	Small int64
+	// TableMemory is how many bytes of rows a rollback, or a restore of many items, sorts in memory; what is more is in a temporary file. 0: 8 MiB.
+	TableMemory int
 	// Unchecked leaves out the checks of items that are read from files, but for the scrub: for file systems that check what they read.
 	Unchecked bool
 	// Here tells whether what is below the directory is what was there when it was opened, with an error of this package
@@ -571,6 +573,8 @@ func (r *Repository) translate(err error) error {
 		if away := r.Attached(); away != nil {
 			return fmt.Errorf("%w: %w", away, err)
 		}
+	case vfs.NoSpace(err) && !errors.Is(err, ErrNoSpace):
+		return fmt.Errorf("%w: %w", ErrNoSpace, err)
 	}
 	return err
 }

@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"path/filepath"
 	"slices"
@@ -13,7 +14,7 @@ import (
 
 // RestoreSelection says which removed items are to be restored: all that every field set allows.
 type RestoreSelection struct {
-	IDs       []string  // of rows of the trash; nil: any
+	IDs       []string  // of rows of the trash, which may be put in another order; nil: any
 	Prefix    string    // of the key that an item had; "": any
 	Since     time.Time // when it was removed, or later; zero: any time
 	Principal *string   // who stored the item; nil: anybody
@@ -36,72 +37,107 @@ const restoreFailures = 100
 // item comes back in a transaction of its own, with what it replaces; ctx is looked at between two. If it fails, it reports what was
 // restored until then. Errors: ErrQuota, ErrReadOnly and others of any change.
 func (r *Repository) RestoreMany(ctx context.Context, sel RestoreSelection) (done Restored, err error) {
-	wanted := make(map[string]bool, len(sel.IDs))
-	for _, id := range sel.IDs {
-		wanted[id] = true
-	}
-	newest := make(map[string]index.Removed)
-	err = r.Trash(func(removed index.Removed) error {
-		switch {
-		case sel.IDs != nil && !wanted[removed.ID], !strings.HasPrefix(removed.Key, sel.Prefix), removed.At.Before(sel.Since),
-			sel.Principal != nil && removed.Item.Writer != *sel.Principal, removed.Item.Flags&index.FlagExempt != 0:
-			return ctx.Err()
-		}
-		if other, there := newest[removed.Key]; !there || !removed.At.Before(other.At) {
-			newest[removed.Key] = removed
-		}
-		return ctx.Err()
+	newest := r.newTable(newerRow)
+	defer newest.Close() // nothing of it is kept
+	err = r.selected(ctx, sel, func(removed *index.Removed) error {
+		return newest.Put(sortKey(removed.Key), encodeRow(removed))
 	})
 	if err != nil {
-		return done, err
+		return done, r.translate(err)
 	}
-	rows := make([]index.Removed, 0, len(newest))
-	for _, removed := range newest {
-		rows = append(rows, removed)
-	}
-	slices.SortFunc(rows, func(a, b index.Removed) int { return index.CompareKeys(a.Key, b.Key) })
-	for _, row := range rows {
+	err = newest.Each(func(key string, row []byte) error {
 		if err := ctx.Err(); err != nil {
-			return done, err
+			return err
 		}
-		err := r.restoreRow(ctx, row, sel.Replace)
+		size, err := r.restoreRow(ctx, rowID(row), sel.Replace)
 		switch {
 		case err == nil:
 			done.Items++
-			done.Bytes += row.Item.Size
+			done.Bytes += size
 		case errors.Is(err, ErrExists) && !sel.Replace, errors.Is(err, ErrIsDir):
 			done.Skipped++
 		case errors.Is(err, ErrNotFound), errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotDir), errors.Is(err, ErrConflict), errors.Is(err, ErrExists):
 			if len(done.Failed) < restoreFailures {
-				done.Failed = append(done.Failed, row.Key+": "+err.Error())
+				done.Failed = append(done.Failed, keyOfSorted(key)+": "+err.Error())
 			}
 		default:
-			return done, err
+			return err
 		}
+		return nil
+	})
+	if err != nil {
+		return done, r.translate(err)
 	}
 	r.env.Logger.Warn("removed items were restored", "repository", filepath.Base(r.dir), "items", done.Items, "skipped", done.Skipped, "failed", len(done.Failed))
 	return done, nil
 }
 
-// restoreRow restores one row, in place of what has its key now if that may be.
-func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace bool) error {
-	_, err := r.Restore(ctx, row.ID, "")
+// selected calls fn for the rows of the trash that a selection has, in their order there. Of IDs, which are put in order, only those rows
+// are looked at.
+func (r *Repository) selected(ctx context.Context, sel RestoreSelection, fn func(*index.Removed) error) error {
+	each := func(removed index.Removed) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if !strings.HasPrefix(removed.Key, sel.Prefix) || removed.At.Before(sel.Since) ||
+			sel.Principal != nil && removed.Item.Writer != *sel.Principal || removed.Item.Flags&index.FlagExempt != 0 {
+			return nil
+		}
+		return fn(&removed)
+	}
+	if sel.IDs == nil {
+		return r.Trash(each)
+	}
+	slices.Sort(sel.IDs)
+	for _, id := range slices.Compact(sel.IDs) {
+		removed, err := r.index.Removed(id)
+		if errors.Is(err, index.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := each(removed); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// What RestoreMany remembers of a row of the trash: when it was removed, Unix ms, and its ID.
+func encodeRow(removed *index.Removed) []byte {
+	return append(binary.BigEndian.AppendUint64(nil, uint64(removed.At.UnixMilli())), removed.ID...)
+}
+
+func rowID(row []byte) string { return string(row[8:]) }
+
+// newerRow is the one of two that was removed later.
+func newerRow(a, b []byte) []byte {
+	if int64(binary.BigEndian.Uint64(b)) >= int64(binary.BigEndian.Uint64(a)) {
+		return b
+	}
+	return a
+}
+
+// restoreRow restores the row of an ID, in place of what has its key now if that may be, and returns the size of the item.
+func (r *Repository) restoreRow(ctx context.Context, id string, replace bool) (size int64, err error) {
+	item, err := r.Restore(ctx, id, "")
 	if !replace || !errors.Is(err, ErrExists) {
-		return err
+		return item.Size, err
 	}
 	r.trashMu.Lock()
 	defer r.trashMu.Unlock()
-	_, held, err := r.restorable(ctx, row.ID)
+	row, held, err := r.restorable(ctx, id)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now, err := r.index.Get(row.Key)
 	if err != nil || now.Dir {
-		return r.translate(errors.Join(err, ErrConflict))
+		return 0, r.translate(errors.Join(err, ErrConflict))
 	}
 	res, err := r.As(Principal{}).reserveRestored(row.Item.Counted() - now.Item.Counted())
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer res.release()
 	at, cause := r.env.Now(), r.ownCause()
@@ -109,10 +145,10 @@ func (r *Repository) restoreRow(ctx context.Context, row index.Removed, replace 
 		index.Delete{Key: row.Key, IfRef: now.Item.Ref, TrashUntil: r.trashUntil(at), Now: at, Cause: cause},
 		index.Restore{ID: row.ID, Held: held, Key: row.Key, Limit: -1, Now: at, TrashUntil: r.trashUntil(at), Cause: cause})
 	if err != nil {
-		return err
+		return 0, err
 	}
 	delta := results[1].Moved.Counted() - results[0].Previous.Counted()
 	res.commit(delta, r.commit.counts(row.Key, results[1].Moved.Counted())-r.commit.counts(row.Key, results[0].Previous.Counted()))
 	r.kick()
-	return nil
+	return row.Item.Size, nil
 }

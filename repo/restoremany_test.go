@@ -14,7 +14,7 @@ import (
 // TestRestoreMany: what is selected comes back, of each key what was removed last, and what has a key now stays unless it is to be replaced.
 func TestRestoreMany(t *testing.T) {
 	clock := fixedClock(time.UnixMilli(1_790_000_000_000))
-	s := newSet(t, func(o *datadir.Options) { withHistory(clock.Now)(o) })
+	s := newSet(t, func(o *datadir.Options) { withHistory(clock.Now)(o); o.TableMemory = 200 })
 	r := create(t, s, "r")
 	alice, bob := r.As(repo.Principal{Name: "alice"}), r.As(repo.Principal{Name: "bob"})
 	remove := func(a *repo.Access, key string) {

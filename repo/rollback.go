@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
-	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -54,20 +53,11 @@ type RollbackPlan struct {
 	// nothing is lost.
 	Before, After time.Time
 
-	steps []rollbackStep
+	steps *rollbackSteps // nil: given up
 }
 
 // LostVersion is an item that cannot be brought back, and why.
 type LostVersion struct{ Key, Why string }
-
-// rollbackStep is one key of which the item changes.
-type rollbackStep struct {
-	key     string
-	target  string // its ref then; empty: none
-	current string // its ref now; empty: none
-	size    int64  // of the current item
-	why     string // it cannot be brought back; empty: it can
-}
 
 // rollbackRecord is what is stored of a rollback that is not complete.
 type rollbackRecord struct {
@@ -138,6 +128,7 @@ func (r *Repository) PlanRollback(ctx context.Context, req RollbackRequest) (Rol
 		return RollbackPlan{}, err
 	}
 	plan, err := r.planRollback(ctx, req.To, req.Principal, 0)
+	defer plan.close()
 	if err == nil && plan.Lost > 0 && req.Principal == nil {
 		err = r.nearest(ctx, &plan)
 	}
@@ -156,231 +147,6 @@ func (r *Repository) mayRollBack(to time.Time) error {
 		return Errorf(ErrInvalid, "%s lies in the future", to.UTC().Format(time.RFC3339))
 	}
 	return nil
-}
-
-// versions follows the refs of keys through the history.
-type versions struct {
-	of map[string]*version
-}
-
-type version struct {
-	target string // the ref that the key is to have
-	undo   bool   // the last changes are to be undone; else what is there now stays
-}
-
-// change takes note of a key that had one ref before, and whether that is to be undone.
-func (v *versions) change(key, before string, undo bool) {
-	was := v.of[key]
-	switch {
-	case undo && was == nil:
-		v.of[key] = &version{before, true}
-	case undo && !was.undo:
-		was.target, was.undo = before, true
-	case !undo && was != nil:
-		was.undo = false
-	}
-}
-
-// planRollback compares what the index has with what it had. last is the ID of the last change that counts, 0: of all that there are.
-// It holds some 300 bytes for each key that was changed since.
-func (r *Repository) planRollback(ctx context.Context, to time.Time, principal *string, last uint64) (RollbackPlan, error) {
-	plan := RollbackPlan{To: to}
-	v := versions{of: make(map[string]*version)}
-	begun := false
-	err := r.Changes(ctx, func(c index.Change) error {
-		if last != 0 && c.ID > last {
-			return nil
-		}
-		plan.Last = c.ID
-		if begun = begun || c.At.After(to); !begun {
-			return nil // all that follows the first later one counts, whatever a clock said
-		}
-		undo := principal == nil || c.Cause.Principal == *principal
-		if undo {
-			plan.Changes++
-		}
-		v.change(c.Key, c.Before, undo)
-		if c.From != "" {
-			v.change(c.From, c.Ref, undo)
-		}
-		return nil
-	})
-	if err != nil {
-		return plan, err
-	}
-	for key, version := range v.of {
-		if !version.undo {
-			continue
-		}
-		step := rollbackStep{key: key, target: version.target}
-		entry, err := r.index.Get(key)
-		switch {
-		case err == nil && !entry.Dir:
-			step.current, step.size = entry.Item.Ref, entry.Item.Size
-		case err != nil && !errors.Is(err, ErrNotFound):
-			return plan, r.translate(err)
-		}
-		if step.current != step.target {
-			plan.steps = append(plan.steps, step)
-		}
-	}
-	slices.SortFunc(plan.steps, func(a, b rollbackStep) int { return index.CompareKeys(a.key, b.key) })
-	return plan, r.resolve(ctx, &plan)
-}
-
-// resolve finds out which items can be brought back, and counts.
-func (r *Repository) resolve(ctx context.Context, plan *RollbackPlan) error {
-	freed := make(map[string]int64) // sizes of the items that go, by ref: they may be wanted under another key
-	for _, step := range plan.steps {
-		if step.current != "" {
-			freed[step.current] = step.size
-		}
-	}
-	for again := true; again; { // an item that stays, because another cannot be brought back, is not there for a third
-		again = false
-		for i := range plan.steps {
-			step := &plan.steps[i]
-			if step.target == "" || step.why != "" {
-				continue
-			}
-			if err := ctx.Err(); err != nil {
-				return err
-			}
-			if _, there := freed[step.target]; there {
-				continue
-			}
-			why, err := r.whyLost(step)
-			if err != nil {
-				return err
-			}
-			if step.why = why; why != "" && step.current != "" {
-				delete(freed, step.current)
-				again = true
-			}
-		}
-	}
-	for _, step := range plan.steps {
-		size, there := freed[step.target]
-		if step.why == "" && step.target != "" && !there {
-			place, err := r.index.PlaceOf(step.target)
-			if err != nil || place.Removed == nil {
-				return errors.Join(r.translate(err), ErrConflict)
-			}
-			size = place.Removed.Item.Size
-		}
-		plan.count(step, size)
-	}
-	return nil
-}
-
-func (p *RollbackPlan) count(step rollbackStep, size int64) {
-	add := func(to *Emptied, bytes int64) {
-		to.Items++
-		to.Bytes += bytes
-	}
-	switch {
-	case step.why != "":
-		if p.Lost++; p.Lost <= rollbackLost {
-			p.LostKeys = append(p.LostKeys, LostVersion{step.key, step.why})
-		}
-	case step.target == "":
-		add(&p.Removes, step.size)
-	case step.current == "":
-		add(&p.Returns, size)
-	default:
-		add(&p.Replaces, size)
-	}
-}
-
-// whyLost tells why the target of a step, which none of the other steps frees, cannot be brought back; empty: it can.
-func (r *Repository) whyLost(step *rollbackStep) (string, error) {
-	place, err := r.index.PlaceOf(step.target)
-	switch {
-	case err != nil:
-		return "", r.translate(err)
-	case place.Item:
-		return "it is stored under another key now, and that change is not undone", nil
-	case place.Removed == nil:
-		return "its bytes are gone", nil
-	case place.Kept && place.Removed.Key != step.key:
-		return "it is kept under another key", nil
-	}
-	there, err := r.blobs.Has(refOf(place.Removed.Item))
-	if err == nil && !there {
-		return "its bytes are gone", nil
-	}
-	return "", r.translate(err)
-}
-
-// nearest looks for the moments next to that of a plan of which all can be brought back. Each try goes by the versions that the one
-// before found lost: to where the first of them began, or the last of them ended.
-func (r *Repository) nearest(ctx context.Context, plan *RollbackPlan) error {
-	since, err := r.HistorySince()
-	if err != nil {
-		return err
-	}
-	for _, back := range []bool{true, false} {
-		at, whole := *plan, false
-		for range rollbackTries {
-			first, last, err := r.lifeOfLost(ctx, &at)
-			if err != nil {
-				return err
-			}
-			moment := last
-			if back {
-				moment = first.Add(-time.Millisecond)
-			}
-			if moment.IsZero() || moment.Before(since) || moment.After(r.env.Now()) {
-				break
-			}
-			if at, err = r.planRollback(ctx, moment, nil, plan.Last); err != nil {
-				return err
-			}
-			if whole = at.Lost == 0; whole {
-				break
-			}
-		}
-		switch {
-		case whole && back:
-			plan.Before = at.To
-		case whole:
-			plan.After = at.To
-		}
-	}
-	return nil
-}
-
-// lifeOfLost is when the first of the versions that a plan cannot bring back was stored, and when the last of them was replaced or removed.
-// A version that was stored before the history began has no first moment: then it is the zero time.
-func (r *Repository) lifeOfLost(ctx context.Context, plan *RollbackPlan) (first, last time.Time, err error) {
-	lost := make(map[string]bool) // refs
-	begins := make(map[string]time.Time)
-	for _, step := range plan.steps {
-		if step.why != "" {
-			lost[step.target] = true
-		}
-	}
-	err = r.Changes(ctx, func(c index.Change) error {
-		if lost[c.Ref] {
-			if _, known := begins[c.Ref]; !known {
-				begins[c.Ref] = c.At
-			}
-		}
-		if lost[c.Before] && c.At.After(last) {
-			last = c.At
-		}
-		return nil
-	})
-	for ref := range lost {
-		begin, known := begins[ref]
-		if !known {
-			return time.Time{}, last, err
-		}
-		if first.IsZero() || begin.Before(first) {
-			first = begin
-		}
-	}
-	return first, last, err
 }
 
 // LostError refuses a rollback to a moment of which not all can be brought back. It is an ErrInvalid.
@@ -420,6 +186,7 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 		}
 	}()
 	plan, err := r.planRollback(ctx, req.To, req.Principal, 0)
+	defer plan.close()
 	switch {
 	case err != nil:
 		return plan, err
@@ -478,24 +245,13 @@ func (r *Repository) carryOutRollback(ctx context.Context, record rollbackRecord
 	now := r.changes.begin(r.env.Now())
 	defer r.changes.end(now)
 	cause := &index.Cause{Principal: record.By, Address: record.Address, Job: rollbackJob}
-	var muts []index.Mutation
-	if r.index.Counters().Plans > 0 {
-		muts = append(muts, index.EndPlans{Now: *now, LeaveKept: true})
+	undo := undoing{r: r, state: r.rollback.active.Load(), progress: progress, total: plan.mutations()}
+	endPlans := r.index.Counters().Plans > 0
+	if endPlans {
+		undo.total++
 	}
-	for _, step := range plan.steps {
-		if step.current != "" && step.why == "" {
-			muts = append(muts, index.Delete{Key: step.key, IfRef: step.current, TrashUntil: r.trashUntil(*now), Now: *now, Cause: cause})
-		}
-	}
-	for _, step := range plan.steps {
-		if step.target != "" && step.why == "" {
-			muts = append(muts, index.Restore{Ref: step.target, Key: step.key, Limit: -1, Now: *now, TrashUntil: r.trashUntil(*now), Cause: cause})
-		}
-	}
-	state := r.rollback.active.Load()
-	state.total.Store(int64(len(muts)))
-	staged := len(muts) > rollbackPart
-	if staged {
+	undo.state.total.Store(undo.total)
+	if undo.total > rollbackPart {
 		value, err := json.Marshal(record)
 		if err != nil {
 			return err
@@ -504,18 +260,55 @@ func (r *Repository) carryOutRollback(ctx context.Context, record rollbackRecord
 			return err
 		}
 	}
-	for part := range slices.Chunk(muts, rollbackPart) {
-		done := state.done.Load() + int64(len(part))
-		if staged && done == int64(len(muts)) {
-			part = append(slices.Clone(part), index.SetMeta{Name: metaRollback})
-		}
-		if err := r.rollBackPart(ctx, part); err != nil {
+	if endPlans {
+		if err := undo.add(ctx, index.EndPlans{Now: *now, LeaveKept: true}); err != nil {
 			return err
 		}
-		state.done.Store(done)
-		if progress != nil {
-			progress(done, int64(len(muts)))
+	}
+	err := plan.steps.each(func(step *rollbackStep) error {
+		if step.current == "" || step.why != "" {
+			return nil
 		}
+		return undo.add(ctx, index.Delete{Key: step.key, IfRef: step.current, TrashUntil: r.trashUntil(*now), Now: *now, Cause: cause})
+	})
+	if err != nil {
+		return err
+	}
+	return plan.steps.each(func(step *rollbackStep) error {
+		if step.target == "" || step.why != "" {
+			return nil
+		}
+		return undo.add(ctx, index.Restore{Ref: step.target, Key: step.key, Limit: -1, Now: *now, TrashUntil: r.trashUntil(*now), Cause: cause})
+	})
+}
+
+// undoing makes the mutations of a rollback, in parts.
+type undoing struct {
+	r        *Repository
+	state    *rollbackProgress
+	progress func(done, total int64)
+	total    int64 // mutations
+	part     []index.Mutation
+	done     int64 // with those of part
+}
+
+// add adds a mutation to a part, and applies that when it is full, or the mutation is the last one. If there was more than one part, the
+// last of them removes what was recorded of the rollback.
+func (u *undoing) add(ctx context.Context, m index.Mutation) error {
+	u.part, u.done = append(u.part, m), u.done+1
+	if len(u.part) < rollbackPart && u.done < u.total {
+		return nil
+	}
+	if u.total > rollbackPart && u.done == u.total {
+		u.part = append(u.part, index.SetMeta{Name: metaRollback})
+	}
+	if err := u.r.rollBackPart(ctx, u.part); err != nil {
+		return err
+	}
+	u.part = u.part[:0]
+	u.state.done.Store(u.done)
+	if u.progress != nil {
+		u.progress(u.done, u.total)
 	}
 	return nil
 }
@@ -590,6 +383,7 @@ func (r *Repository) finishRollback(ctx context.Context, record rollbackRecord) 
 		if err == nil {
 			err = r.carryOutRollback(context.WithoutCancel(ctx), record, plan, nil)
 		}
+		plan.close()
 		if err == nil {
 			_, err = r.record(context.WithoutCancel(ctx), index.SetMeta{Name: metaRollback}) // what was left may have been one part
 		}

@@ -66,7 +66,10 @@ func TestRollbackModel(t *testing.T) {
 	for seed := range uint64(12) {
 		random := rand.New(rand.NewPCG(seed, 7))
 		clock := fixedClock(time.UnixMilli(1_790_000_000_000))
-		s := newSet(t, withHistory(clock.Now))
+		s := newSet(t, func(o *datadir.Options) {
+			withHistory(clock.Now)(o)
+			o.TableMemory = int(seed%3) * 300
+		})
 		r := create(t, s, "r")
 		a := r.As(repo.Principal{Name: "alice"})
 		clock.Advance(time.Second)
@@ -197,7 +200,7 @@ func (c watched) Err() error {
 // TestRollbackRefused: a moment that cannot be reached changes nothing, and the refusal says what can be.
 func TestRollbackRefused(t *testing.T) {
 	clock := fixedClock(time.UnixMilli(1_790_000_000_000))
-	s := newSet(t, withHistory(clock.Now))
+	s := newSet(t, func(o *datadir.Options) { withHistory(clock.Now)(o); o.TableMemory = 150 })
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	began := clock.Now()
@@ -317,7 +320,11 @@ func TestRollbackIsResumed(t *testing.T) {
 	const keys = 2600
 	clock := fixedClock(time.UnixMilli(1_790_000_000_000))
 	dir := memoryDir(t)
-	s := newSet(t, func(o *datadir.Options) { withHistory(clock.Now)(o); o.Dir = dir })
+	withFiles := func(o *datadir.Options) {
+		withHistory(clock.Now)(o)
+		o.TableMemory = 50_000
+	}
+	s := newSet(t, func(o *datadir.Options) { withFiles(o); o.Dir = dir })
 	r := create(t, s, "r")
 	a := r.As(repo.Principal{})
 	want := make(map[string]string)
@@ -369,7 +376,10 @@ func TestRollbackIsResumed(t *testing.T) {
 		t.Fatalf("it was cut %d times only", len(copies))
 	}
 	for i, cut := range copies {
-		s := newSet(t, func(o *datadir.Options) { withHistory(clock.Now)(o); o.Dir = cut })
+		if left, err := filepath.Glob(filepath.Join(cut, "r", "*sorted*")); err != nil || len(left) > 0 {
+			t.Errorf("cut %d: the directory has %v (%v)", i, left, err)
+		}
+		s := newSet(t, func(o *datadir.Options) { withFiles(o); o.Dir = cut })
 		waitFor(t, "the rest of the rollback", func() bool {
 			r, err = s.Get(ctx, "r")
 			if err != nil && !errors.Is(err, repo.ErrBusy) {
