@@ -44,6 +44,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return t.restore(m)
 	case PurgeTrash:
 		return r, t.purge(m)
+	case ClearDirs:
+		return t.clearDirs(m)
 	case SetFlags:
 		return t.setFlags(m)
 	case Relocate:
@@ -363,18 +365,46 @@ func (t *tx) ensureDir(key string, now time.Time) error {
 // maxEmptyDirs is how many directories give way to one item: they are rows of its commit.
 const maxEmptyDirs = 4096
 
-// emptyDirs returns the rows of the directory at key and of those below it. ErrIsDir: there is an item among them, or there are
+// emptyDirs returns the rows of the directory at key and of those below it. ErrIsDir: there is an item among them; ErrManyDirs: there are
 // too many.
 func emptyDirs(items *table, key string) (rows [][]byte, err error) {
+	rows, next, err := firstDirs(items, key, maxEmptyDirs)
+	if next != nil {
+		err = ErrManyDirs
+	}
+	return rows, err
+}
+
+// firstDirs returns so many of the rows of the directory at key and of those below it, and the next one; nil: there is none. ErrIsDir: there
+// is an item among them.
+func firstDirs(items *table, key string, most int) (rows [][]byte, next []byte, err error) {
 	top := dirRow(key)
 	c := items.Cursor()
 	for row, _ := c.Seek(top); bytes.HasPrefix(row, top); row, _ = c.Next() {
-		if !isDirRow(row) || len(rows) == maxEmptyDirs {
-			return nil, ErrIsDir
+		switch {
+		case !isDirRow(row):
+			return nil, nil, ErrIsDir
+		case len(rows) == most:
+			return rows, bytes.Clone(row), nil
 		}
 		rows = append(rows, bytes.Clone(row))
 	}
-	return rows, nil
+	return rows, nil, nil
+}
+
+// clearDirs leaves the parents of the row at which it ends: rows come before those below them.
+func (t *tx) clearDirs(m ClearDirs) (r Result, err error) {
+	rows, next, err := firstDirs(t.items, m.Key, maxEmptyDirs)
+	for _, row := range rows {
+		if bytes.HasPrefix(next, row) {
+			continue
+		}
+		if err := t.setDir(row, nil); err != nil {
+			return r, err
+		}
+		r.Items++
+	}
+	return r, err
 }
 
 func (t *tx) removeDir(m RemoveDir) error {

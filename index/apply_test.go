@@ -179,8 +179,8 @@ func TestDirectoriesGiveWay(t *testing.T) {
 	}
 	apply(t, x, dirs(4096)...) // and b itself
 	refuse(t, x, index.ErrIsDir, 0, put("b", 1))
-	if err := x.Vacant("b"); !errors.Is(err, index.ErrIsDir) {
-		t.Errorf("vacant: got %v, want ErrIsDir", err)
+	if err := x.Vacant("b"); !errors.Is(err, index.ErrManyDirs) || !errors.Is(err, index.ErrIsDir) {
+		t.Errorf("vacant: got %v, want ErrManyDirs", err)
 	}
 	apply(t, x, index.RemoveDir{Key: "b/7"})
 	if err := x.Vacant("b"); err != nil {
@@ -192,6 +192,37 @@ func TestDirectoriesGiveWay(t *testing.T) {
 	}
 	apply(t, x, index.PurgeTrash{IDs: []string{apply(t, x, index.Delete{Key: "b"})[0].TrashID}})
 	equal(t, "after it was deleted", everything(t, x), before)
+}
+
+// More of them are removed in several groups, each of which leaves whole trees.
+func TestClearDirs(t *testing.T) {
+	x := create(t)
+	apply(t, x, put("a", 1), put("b!", 1))
+	before := everything(t, x)
+	for part := range 3 {
+		var muts []index.Mutation
+		for i := range 2000 {
+			muts = append(muts, index.MakeDir{Key: fmt.Sprintf("b/%d/%d/c", part, i), Now: clock})
+		}
+		apply(t, x, muts...)
+	}
+	n := int64(0)
+	for errors.Is(x.Vacant("b"), index.ErrManyDirs) {
+		r := apply(t, x, index.ClearDirs{Key: "b"})[0]
+		if n += r.Items; r.Items < 4000 || r.Items > 4096 {
+			t.Fatalf("%d are removed", r.Items)
+		}
+		checkWhole(t, x)
+	}
+	apply(t, x, index.MakeDir{Key: "b/z/z", Now: clock}, index.ClearDirs{Key: "b"})
+	if _, err := x.Get("b"); !errors.Is(err, index.ErrNotFound) || n < 12_000-4096 {
+		t.Errorf("got %v after %d were removed", err, n)
+	}
+	equal(t, "afterwards", everything(t, x), before)
+	apply(t, x, put("b/c/item", 1))
+	refuse(t, x, index.ErrIsDir, 0, index.ClearDirs{Key: "b"})
+	apply(t, x, index.ClearDirs{Key: "nothing"}, index.ClearDirs{Key: "a"})
+	checkWhole(t, x)
 }
 
 func TestPutAndOverwrite(t *testing.T) {

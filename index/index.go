@@ -32,6 +32,9 @@ var (
 	ErrInvalid  = errors.New("invalid argument") // malformed key, name or value; a fault of the caller
 )
 
+// ErrManyDirs is an ErrIsDir: more directories would have to give way to an item than one group removes. ClearDirs removes some before.
+var ErrManyDirs = fmt.Errorf("%w with many others below it", ErrIsDir)
+
 // Errors that no caller answers in a way of its own: the texts say what is wrong.
 var (
 	errBadVersion = errors.New("unknown format version")        // the file is of a format this program does not know
@@ -231,7 +234,7 @@ type Result struct {
 	// Delta is by how many bytes OpenPlan, EndPlans and SetFlags change what a limit counts.
 	Delta int64
 	Plan  uint64 // OpenPlan: its ID, 0 when it has no sources
-	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved; ForgetChanges, Redate: rows
+	Items int64  // ProvePlan, ReturnSince, ReleaseKept, EndPlans: items (sources or kept ones) that it moved; ForgetChanges, Redate, ClearDirs: rows
 	Bytes int64  // their sizes
 	Lock  *Lock  // AcquireLock, ReleaseLock: the holder, also with ErrLocked
 }

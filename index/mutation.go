@@ -118,6 +118,10 @@ type MakeDir struct {
 // The root cannot be removed: ErrInvalid.
 type RemoveDir struct{ Key string }
 
+// ClearDirs removes directories at Key and below, as many as one group may have: ErrIsDir if an item is met. They are what ErrManyDirs
+// is about; that no item lies below Key at all is for the caller to find out before.
+type ClearDirs struct{ Key string }
+
 // Restore moves an item from the trash back to Key (empty: its old key) and creates missing parents. It is named by ID; or, with a Key, by
 // Ref, also if it has expired, and then it may be what is kept under Key, too. ErrNotFound if the row no longer exists or has expired, ErrExists if there is an item at the key, ErrIsDir and ErrNotDir as in Put. The item keeps its times and
 // its flags, FlagExempt only with Exempt.
@@ -273,6 +277,7 @@ func (Move) mutation()        {}
 func (Require) mutation()     {}
 func (MakeDir) mutation()     {}
 func (RemoveDir) mutation()   {}
+func (ClearDirs) mutation()   {}
 func (Restore) mutation()     {}
 func (PurgeTrash) mutation()  {}
 func (SetFlags) mutation()    {}

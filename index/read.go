@@ -53,7 +53,7 @@ func (x *Index) Get(key string) (entry Entry, err error) {
 }
 
 // Vacant returns nil if an item can be stored at key as far as names go, over an item there or not. ErrIsDir: there is a directory that
-// does not give way to it; ErrNotDir: an item is at a parent.
+// does not give way to it, ErrManyDirs: not at once; ErrNotDir: an item is at a parent.
 func (x *Index) Vacant(key string) error {
 	if err := checkKey(key); err != nil {
 		return err

@@ -43,6 +43,8 @@ func validate(m Mutation) error {
 			return fmt.Errorf("%w: the root cannot be removed", ErrInvalid)
 		}
 		return checkKey(m.Key)
+	case ClearDirs:
+		return checkKey(m.Key)
 	case Restore:
 		return firstError(checkDir(m.Key), validateCause(m.Cause))
 	case SetFlags:

@@ -93,6 +93,9 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 	defer a.r.changes.end(at)
 	now := *at
 	mayReplace := a.May(to, "W") == nil
+	if err := a.r.clearDirs(ctx, to); err != nil {
+		return err
+	}
 	admitted := a.r.CommitKey(to) || ephemeral(to)
 	if mayReplace {
 		if err := a.admitReplaced(a.itemAt(to)); err != nil && !admitted {

@@ -37,6 +37,26 @@ type PutRequest struct {
 // item. It is asked before bytes are read for that.
 func (a *Access) Vacant(key string) error { return a.r.translate(a.at(key).r.index.Vacant(key)) }
 
+// clearDirs is for who may store an item at key and is about to: more directories than give way to it in its commit are removed before, in
+// commits of their own, if no item lies below key. So nobody can make a name unusable with very many directories. Of other directories it
+// says nothing.
+func (r *Repository) clearDirs(ctx context.Context, key string) error {
+	if !errors.Is(r.index.Vacant(key), index.ErrManyDirs) {
+		return nil
+	}
+	found := errors.New("found")
+	err := r.index.Rows(ctx, index.ListOptions{Dir: key, Recursive: true}, func(*index.Row) error { return found })
+	for err == nil && errors.Is(r.index.Vacant(key), index.ErrManyDirs) {
+		if err = ctx.Err(); err == nil {
+			_, err = r.apply(ctx, index.ClearDirs{Key: key})
+		}
+	}
+	if errors.Is(err, found) || refused(err) {
+		return nil // the directories stay, or have an item meanwhile
+	}
+	return r.translate(err)
+}
+
 // Put stores the body under the key, and replaces an item there, or a directory without items. When it returns nil the bytes,
 // their directory entry and the index entry are on stable storage. After an error nothing of it is visible, and an existing item
 // is unchanged.
@@ -71,7 +91,7 @@ func (a *Access) Put(ctx context.Context, req PutRequest) (result PutResult, err
 	case a.May(req.Key, "wW") != nil:
 		return PutResult{}, a.May(req.Key, "W")
 	case entry.Dir:
-		if err := a.Vacant(req.Key); err != nil {
+		if err := errors.Join(a.r.clearDirs(ctx, req.Key), a.Vacant(req.Key)); err != nil {
 			return PutResult{}, err
 		}
 		return a.store(ctx, req, nil, nil)

@@ -255,3 +255,42 @@ func TestWriteOnceMendsWhatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// TestManyDirectoriesGiveWay: a name is not made unusable with more directories than one commit removes: not for an upload, a move or a restore.
+// With an item among them they stay.
+func TestManyDirectoriesGiveWay(t *testing.T) {
+	a, _ := newTrash(t, "test", -1, -1)
+	r := a.Repository()
+	mustPut(t, a, "removed", "removed")
+	if err := a.Delete(ctx, "removed"); err != nil {
+		t.Fatal(err)
+	}
+	mustPut(t, a, "old", "moved")
+	for key, store := range map[string]func() error{
+		"put":     func() error { _, err := put(a, "put", "put"); return err },
+		"moved":   func() error { return a.Move(ctx, "old", "moved") },
+		"removed": func() error { _, err := r.Restore(ctx, trash(t, r)[0].ID, ""); return err },
+	} {
+		var muts []index.Mutation
+		for i := range 5000 {
+			muts = append(muts, index.MakeDir{Key: fmt.Sprintf("%s/%d", key, i)})
+		}
+		if _, err := repo.IndexOf(r).Apply(ctx, muts...); err != nil {
+			t.Fatal(err)
+		}
+		mustPut(t, a, key+"/x/y", "an item")
+		if err := store(); !errors.Is(err, repo.ErrIsDir) {
+			t.Errorf("%s over an item: got %v, want ErrIsDir", key, err)
+		}
+		if entry, err := a.Stat(ctx, key+"/4999"); err != nil || !entry.Dir {
+			t.Errorf("%s: got %+v, %v, want the directories", key, entry, err)
+		}
+		if err := a.Move(ctx, key+"/x/y", "elsewhere/"+key); err != nil {
+			t.Fatal(err)
+		}
+		if err := store(); err != nil {
+			t.Errorf("%s: %v", key, err)
+		}
+		wantContent(t, a, key, key)
+	}
+}

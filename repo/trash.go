@@ -327,6 +327,9 @@ func (r *Repository) Restore(ctx context.Context, id, key string) (index.Item, e
 	if key == "" {
 		key = removed.Key
 	}
+	if err := r.clearDirs(ctx, key); err != nil {
+		return index.Item{}, err
+	}
 	server := r.As(Principal{})
 	exempt := server.mayBeExempt(key, removed.Item.Size)
 	restored := removed.Item
