@@ -90,7 +90,7 @@ func BenchmarkSweep(b *testing.B) {
 // BenchmarkPlanRollback is the plan of a rollback over changes of so many keys, half of which are to come back and half to go: the time
 // for each key, and what it takes of the heap at most.
 func BenchmarkPlanRollback(b *testing.B) {
-	for _, keys := range []int{10_000, 1_000_000} {
+	for _, keys := range []int{10_000, 200_000, 1_000_000} {
 		b.Run(fmt.Sprintf("keys=%d", keys), func(b *testing.B) {
 			clock := fixedClock(time.UnixMilli(1_790_000_000_000))
 			r := create(b, newSet(b, func(o *datadir.Options) {
