@@ -24,8 +24,8 @@ type RestoreResult struct {
 	Failed  []string `json:"failed,omitempty"` // keys and reasons, the first hundred
 }
 
-// longSelection is the longest body that names items by their IDs, in bytes: some 240,000. While it is carried out it takes four times as
-// much memory, so that only one that is not small is at a time.
+// longSelection is the longest body that names items by their IDs, in bytes: some 240,000. While it is carried out it takes several
+// times as much memory, so that there is one at a time of those that are not small.
 const longSelection = 8 << 20
 
 var errSelecting = repo.Errorf(repo.ErrBusy, "another restore of many items is carried out; try again when it is complete")
