@@ -127,11 +127,9 @@ func (r *Repository) forgetChanges(ctx context.Context) error {
 	defer r.historyMu.Unlock()
 	for {
 		now := r.env.Now()
-		before := now.Add(-time.Duration(r.grace.Load()))
-		if held, err := r.HeldSince(ctx); err != nil {
+		before, err := r.notHeld(ctx, now.Add(-time.Duration(r.grace.Load())))
+		if err != nil {
 			return err
-		} else if !held.IsZero() && held.Before(before) {
-			before = held
 		}
 		oldest, ok, err := r.index.OldestChange()
 		if err != nil || !ok || !oldest.At.After(now) && !oldest.At.Before(before) {
@@ -141,6 +139,15 @@ func (r *Repository) forgetChanges(ctx context.Context) error {
 			return err
 		}
 	}
+}
+
+// notHeld is a time, or an earlier one if what is held is brought back by changes since then.
+func (r *Repository) notHeld(ctx context.Context, before time.Time) (time.Time, error) {
+	held, err := r.HeldSince(ctx)
+	if err == nil && !held.IsZero() && held.Before(before) {
+		before = held
+	}
+	return before, err
 }
 
 // forgetBefore removes up to reclaimBatch rows that are older than before, and moves the beginning of the history there. historyMu is held.

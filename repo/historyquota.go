@@ -123,11 +123,9 @@ func (r *Repository) forgetBeyond(ctx context.Context) (gone int64, err error) {
 		return 0, r.translate(err)
 	}
 	now := r.env.Now()
-	before := now.Add(-r.Protected())
-	if held, err := r.HeldSince(ctx); err != nil {
+	before, err := r.notHeld(ctx, now.Add(-r.Protected()))
+	if err != nil {
 		return 0, err
-	} else if !held.IsZero() && held.Before(before) {
-		before = held
 	}
 	before, err = r.oldestBatch(ctx, now, before)
 	if err != nil || before.IsZero() {
