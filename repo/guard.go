@@ -52,7 +52,7 @@ const (
 	RuleMinAge     = "min_age"
 	RuleKeepLast   = "keep_last" // the repository is destroyed
 	RuleMaxRemoved = "max_removed"
-	RuleMoved      = "moved" // a snapshot is renamed to where it is none
+	RuleMoved      = "moved" // a snapshot is renamed, other than to be undeleted, or back
 )
 
 // GuardRules are all of them.
@@ -84,7 +84,7 @@ func (e *GuardError) Error() string {
 		return fmt.Sprintf("refused by max_removed: %d snapshots were removed within a day, and there may be %d; %s cannot be removed %s; %s",
 			e.Removed, e.Limit, e.Key, until, lift)
 	}
-	return fmt.Sprintf("refused by the guard: the snapshot %s can be renamed only within its directory; %s", e.Key, lift)
+	return fmt.Sprintf("refused by the guard: the snapshot %s cannot be renamed; %s", e.Key, lift)
 }
 func (e *GuardError) Is(target error) bool { return target == ErrDenied }
 
@@ -308,7 +308,7 @@ type leaving struct {
 	at     time.Time // when it came
 	listed bool      // its client saw it until now
 	gone   bool      // from the directory of snapshots
-	away   bool      // it is renamed to where it is no snapshot
+	away   bool      // it is renamed to what is another snapshot, or none
 }
 
 // leaves are the snapshots that a request takes away: none, one, or that which is renamed and that which it replaces.
@@ -328,9 +328,9 @@ func (r *Repository) leaves(m removal) (leaves []leaving, err error) {
 		}
 		return r.translate(err)
 	}
-	if s.has(m.key) && (m.to == "" || !s.lists(m.to)) {
-		inDir := s.has(m.to)
-		if err := look(m.key, leaving{listed: s.lists(m.key), gone: m.to == "" && m.replace == nil || m.to != "" && !inDir, away: m.to != "" && !inDir}); err != nil {
+	if undeletes := s.undeletes(m.key, m.to); s.has(m.key) && !undeletes && m.to != m.key {
+		away := m.to != "" && !s.undeletes(m.to, m.key)
+		if err := look(m.key, leaving{listed: s.lists(m.key), gone: m.to == "" && m.replace == nil || !s.has(m.to) && away, away: away}); err != nil {
 			return nil, err
 		}
 	}

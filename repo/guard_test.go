@@ -90,29 +90,56 @@ func TestGuardRefusesYoungSnapshots(t *testing.T) {
 	}
 }
 
-// What is no removal is not refused: undeletion, another name, the same bytes again, other items.
+// What is no removal is not refused: undeletion, the same bytes again, other items.
 func TestGuardLetsOthersBe(t *testing.T) {
 	a := newGuarded(t, repo.Settings{Guard: repo.Guard{MinAge: 7 * day, Refuse: true, MaxRemoved: repo.MaxRemoved{Count: 1}}})
 	mustPut(t, a, "archives/a", "an archive")
 	mustPut(t, a, "archives/b.del", "one that was deleted before there was a guard")
 	mustPut(t, a, "packs/1", "a pack")
 	for name, err := range map[string]error{
-		"another name": a.Move(ctx, "archives/a", "archives/c"),
-		"undeletion":   a.Move(ctx, "archives/b.del", "archives/b"),
-		"a pack":       a.Delete(ctx, "packs/1"),
-		"missing":      a.Delete(ctx, "archives/none"),
+		"undeletion": a.Move(ctx, "archives/b.del", "archives/b"),
+		"a pack":     a.Delete(ctx, "packs/1"),
+		"missing":    a.Delete(ctx, "archives/none"),
 	} {
 		if err != nil && (name != "missing" || !errors.Is(err, repo.ErrNotFound)) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	if _, err := put(a, "archives/c", "an archive"); err != nil {
+	if _, err := put(a, "archives/a", "an archive"); err != nil {
 		t.Errorf("the same bytes: %v", err)
 	}
-	refusedBy(t, "away", repo.RuleMoved, "archives/c", a.Move(ctx, "archives/c", "junk/c"))
 	root := a.Repository().As(repo.Principal{Name: "root", Unguarded: true})
-	if err := errors.Join(root.MayDestroy(ctx), root.Delete(ctx, "archives/c")); err != nil {
+	if err := errors.Join(root.MayDestroy(ctx), root.Move(ctx, "archives/a", "archives/c"), root.Delete(ctx, "archives/c")); err != nil {
 		t.Errorf("an administrator: %v", err)
+	}
+}
+
+// The key of borg's archive is all that there is of it, so that a rename removes it: each of the rules refuses that, and leaves the snapshot.
+func TestGuardRefusesRenames(t *testing.T) {
+	for name, rules := range map[string]repo.Guard{
+		"refuse": {MinAge: time.Hour, Refuse: true}, "keep_last": {KeepLast: 1}, "max_removed": {MaxRemoved: repo.MaxRemoved{Count: 10}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				a := newGuarded(t, repo.Settings{Guard: rules})
+				mustPut(t, a, "archives/a", "")
+				mustPut(t, a, "archives/b.del", "")
+				time.Sleep(2 * time.Hour)
+				for _, way := range [][2]string{
+					{"archives/a", "junk/a"}, {"archives/a", "archives/c"}, {"archives/a", "archives/c.del"}, {"archives/a", "archives/a.del.del"},
+					{"archives/b.del", "archives/c"}, {"archives/b.del", "archives/b.del.del"}, {"archives/b.del", "packs/b"},
+				} {
+					refusedBy(t, way[1], repo.RuleMoved, way[0], a.Move(ctx, way[0], way[1]))
+					wantContent(t, a, way[0], "")
+				}
+				if err := errors.Join(a.Move(ctx, "archives/a", "archives/a.del"), a.Move(ctx, "archives/a.del", "archives/a"), a.Move(ctx, "archives/a", "archives/a")); err != nil {
+					t.Errorf("soft deletion and back: %v", err)
+				}
+				if err := a.Move(ctx, "archives/none", "archives/c"); !errors.Is(err, repo.ErrNotFound) {
+					t.Errorf("of what is not there: %v", err)
+				}
+			})
+		})
 	}
 }
 

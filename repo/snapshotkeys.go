@@ -35,6 +35,12 @@ func (s snapshotKeys) lists(key string) bool {
 	return s.has(key) && (s.deleted == "" || !strings.HasSuffix(key, s.deleted))
 }
 
+// undeletes tells whether a rename from one key to another undeletes a snapshot. Any other but the reverse is no better than its removal: borg's
+// archives are empty, and their keys all that says where a backup begins.
+func (s snapshotKeys) undeletes(from, to string) bool {
+	return s.deleted != "" && s.lists(to) && from == to+s.deleted
+}
+
 // IsSnapshot tells whether key is that of a snapshot: a client has completed a backup when it has stored one.
 func (r *Repository) IsSnapshot(key string) bool { return r.snapshots.lists(key) }
 
