@@ -19,6 +19,22 @@ func (r *Repository) ReclaimSome(ctx context.Context) error {
 // ForgetChanges is what the reclaimer does with the history.
 func ForgetChanges(r *Repository) error { return r.forgetChanges(context.Background()) }
 
+// FirstOfTheLast is which of the last snapshots, so many of each principal, was removed first, when they are seen in this order; its key.
+func FirstOfTheLast(keep int64, seen []index.Removed) string {
+	l := comers{keep, make(map[string][]comer)}
+	for _, s := range seen {
+		removed := int64(0)
+		if !s.At.IsZero() {
+			removed = s.At.UnixMilli()
+		}
+		l.note(s.Key, &s.Item, removed)
+	}
+	if first := l.firstRemoved(); first != nil {
+		return first.key
+	}
+	return ""
+}
+
 // Redate is what the reclaimer does with times in the future.
 func Redate(r *Repository) error { return r.redate(context.Background()) }
 

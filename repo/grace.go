@@ -9,6 +9,10 @@ import (
 // with what it may overwrite.
 const ImpliedGrace = 30 * 24 * time.Hour
 
+// KeepLastGrace is the least grace time where Guard.KeepLast is set: without one nothing is recorded by which what is held could be rolled
+// back, and what is held would count against no bound of the trash.
+const KeepLastGrace = time.Hour
+
 // metaImpliedGrace is the name of the meta value that says that the repository has an implied grace time. It keeps that when there is no such
 // client any more: one that was stolen is locked out first, and what it did is undone then.
 const metaImpliedGrace = "implied grace"
@@ -25,6 +29,9 @@ func (r *Repository) graceOf(settings Settings) (grace time.Duration, implies bo
 		if settings.Restricted || stored != nil || err != nil {
 			grace, implies = ImpliedGrace, err == nil && stored == nil
 		}
+	}
+	if settings.Guard.KeepLast > 0 {
+		grace = max(grace, KeepLastGrace)
 	}
 	return max(grace, settings.Guard.MinAge), implies
 }

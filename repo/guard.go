@@ -25,7 +25,7 @@ type Guard struct {
 	// Refuse is to refuse the removal of snapshots younger than MinAge, instead of only keeping what was removed.
 	Refuse bool
 	// KeepLast is how many of the snapshots that came last stay restorable when they are removed, and with them all that is removed after
-	// them, until as many newer ones have come. They are counted by principal.
+	// them, until as many newer ones have come. They are counted by principal. Settings.Grace is raised to KeepLastGrace.
 	KeepLast int64
 	// MaxRemoved is how many snapshots may be removed within a day.
 	MaxRemoved MaxRemoved
@@ -79,7 +79,7 @@ func (e *GuardError) Error() string {
 	case RuleMinAge:
 		return fmt.Sprintf("refused by min_age: %s came less than %s ago and cannot be removed or replaced %s; %s", e.Key, shortDuration(e.MinAge), until, lift)
 	case RuleKeepLast:
-		return fmt.Sprintf("refused by keep_last: the repository has snapshots, as %s, and cannot be destroyed; %s", e.Key, lift)
+		return fmt.Sprintf("refused by keep_last: the repository has snapshots, or keeps them after their removal, as %s, and cannot be destroyed; %s", e.Key, lift)
 	case RuleMaxRemoved:
 		return fmt.Sprintf("refused by max_removed: %d snapshots were removed within a day, and there may be %d; %s cannot be removed %s; %s",
 			e.Removed, e.Limit, e.Key, until, lift)
@@ -369,7 +369,14 @@ func (a *Access) MayDestroy(ctx context.Context) error {
 		return r.translate(err)
 	}
 	if key == "" {
-		return nil
+		if rules.KeepLast == 0 {
+			return nil
+		}
+		removed, err := r.lastRemoved(ctx, rules.KeepLast) // with the repository it would go for good when the grace time is over
+		if err == nil && removed != nil {
+			err = g.refuse(&GuardError{Rule: RuleKeepLast, Repository: r.Name(), Key: removed.key}, now)
+		}
+		return err
 	}
 	if until := last.Add(rules.MinAge); rules.Refuse && until.After(now) {
 		return g.refuse(&GuardError{Rule: RuleMinAge, Repository: r.Name(), Key: key, MinAge: rules.MinAge, Until: until}, now)

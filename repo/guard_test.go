@@ -524,3 +524,44 @@ func TestGuardCountsWhatSurvives(t *testing.T) {
 		}
 	}
 }
+
+// What keep_last holds can be rolled back when the grace time is over, without one that was set, and is not lost with the repository.
+func TestGuardKeepsTheLastForARollback(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a := newGuarded(t, repo.Settings{Quota: 10_000, TrashQuota: 1000, Guard: repo.Guard{KeepLast: 3}})
+		r := a.Repository()
+		mustPut(t, a, "packs/1", "a pack")
+		mustPut(t, a, "archives/a", "")
+		want := contentsOf(t, a)
+		time.Sleep(time.Hour + time.Minute/7)
+		good := time.Now().Add(-time.Millisecond)
+		if err := errors.Join(a.Delete(ctx, "archives/a"), a.Delete(ctx, "packs/1")); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(5 * time.Hour)
+		refusedBy(t, "destroy", repo.RuleKeepLast, "archives/a", a.MayDestroy(ctx))
+		since, err := r.HeldSince(ctx)
+		if err != nil || !since.After(good) {
+			t.Errorf("held since %v, %v; want it after %v", since, err, good)
+		}
+		for _, to := range []time.Time{good, since.Truncate(time.Second)} {
+			if _, err := r.Rollback(ctx, repo.RollbackRequest{To: to}, repo.Principal{Name: "root"}, nil); err != nil {
+				t.Fatal(err)
+			}
+			if got := contentsOf(t, a); !maps.Equal(got, want) {
+				t.Errorf("after a rollback to %v: %v, want %v", to, got, want)
+			}
+		}
+		// And what is held counts: not even a key that every backup replaces fills the disk.
+		if err := a.Delete(ctx, "archives/a"); err != nil {
+			t.Fatal(err)
+		}
+		for i := range 200 {
+			_, _ = put(a, "config/manifest", body("m", 100+i))
+			time.Sleep(time.Minute)
+		}
+		if held := r.Usage().TrashBytes; held > 1000+300 {
+			t.Errorf("the trash holds %d bytes, and may hold 1000", held)
+		}
+	})
+}

@@ -38,8 +38,9 @@ type hold struct {
 	by    bool      // by a snapshot
 }
 
+// What has had no grace time is not held: exempt items, and what a commit key replaces while the trash is beyond its bound, which would else have none.
 func (h hold) holds(row *index.Removed) bool {
-	return !h.since.IsZero() && !row.At.Before(h.since) && row.Item.Flags&index.FlagExempt == 0
+	return !h.since.IsZero() && !row.At.Before(h.since) && row.Expires.After(row.At) && row.Item.Flags&index.FlagExempt == 0
 }
 
 // hold is what Guard.KeepLast holds now: what was removed at the same time as one of the last snapshots that were removed, or after that. What was
@@ -62,9 +63,11 @@ func (r *Repository) lookHold(ctx context.Context, fresh time.Duration) (hold, e
 		if err != nil {
 			return hold{}, err
 		}
-		h.looked, h.since, h.held = now, at, !removed.IsZero() && removed.Before(at)
-		if h.held {
-			h.since = removed
+		h.looked, h.since, h.held = now, at, false
+		if removed != nil {
+			if first := time.UnixMilli(removed.removed); first.Before(at) {
+				h.since, h.held = first, true
+			}
 		}
 	}
 	return hold{since: h.since, by: h.held}, nil
@@ -72,53 +75,70 @@ func (r *Repository) lookHold(ctx context.Context, fresh time.Duration) (hold, e
 
 // A comer is one of the snapshots that came last.
 type comer struct {
+	ref     string // of its bytes, which it keeps when it is renamed or removed
+	key     string
 	at      int64 // Unix ms
 	removed int64 // 0: it was not
 }
 
-// lastRemoved is when the first of those snapshots was removed that are among the last of their principal, so many of each; zero: none of them was.
-func (r *Repository) lastRemoved(ctx context.Context, keep int64) (time.Time, error) {
-	last := make(map[string][]comer) // by principal, the newest first
-	note := func(item *index.Item, removed int64) {
-		c, of := comer{arrived(item), removed}, last[item.Writer]
-		if int64(len(of)) == keep && c.at < of[keep-1].at {
+// comers are the snapshots that came last, so many of each principal.
+type comers struct {
+	keep int64
+	last map[string][]comer // by principal, the newest first
+}
+
+// note takes account of a snapshot, which may have been seen before, under another key or before it was removed: it counts once.
+func (l *comers) note(key string, item *index.Item, removed int64) {
+	c, of := comer{item.Ref, key, arrived(item), removed}, l.last[item.Writer]
+	if int64(len(of)) == l.keep && c.at < of[l.keep-1].at {
+		return
+	}
+	i, _ := slices.BinarySearchFunc(of, c.at, func(o comer, at int64) int { return cmp.Compare(at, o.at) })
+	for j := i; j < len(of) && of[j].at == c.at; j++ {
+		if of[j].ref == c.ref {
+			of[j].removed = max(of[j].removed, removed)
 			return
 		}
-		i, _ := slices.BinarySearchFunc(of, c.at, func(o comer, at int64) int { return cmp.Compare(at, o.at) })
-		of = slices.Insert(of, i, c)
-		last[item.Writer] = of[:min(int64(len(of)), keep)]
 	}
+	of = slices.Insert(of, i, c)
+	l.last[item.Writer] = of[:min(int64(len(of)), l.keep)]
+}
+
+// firstRemoved is that of them which was removed first; nil: none was.
+func (l *comers) firstRemoved() (first *comer) {
+	for _, of := range l.last {
+		for i := range of {
+			if c := &of[i]; c.removed != 0 && (first == nil || c.removed < first.removed) {
+				first = c
+			}
+		}
+	}
+	return first
+}
+
+// lastRemoved is the first to be removed of those snapshots that are among the last of their principal, so many of each; nil: none of them was.
+func (r *Repository) lastRemoved(ctx context.Context, keep int64) (*comer, error) {
+	l := comers{keep, make(map[string][]comer)}
 	err := r.rows(ctx, index.ListOptions{Dir: r.snapshots.dir, Recursive: true}, func(row *index.Row) error {
 		entry, err := row.Entry()
 		if err == nil && !entry.Dir {
-			note(&entry.Item, 0)
+			l.note(entry.Key, &entry.Item, 0)
 		}
 		return err
 	})
 	if err != nil && !errors.Is(err, ErrNotFound) {
-		return time.Time{}, r.translate(err)
+		return nil, r.translate(err)
 	}
 	err = r.index.TrashAfter("", time.Time{}, func(row index.Removed) error {
 		if r.snapshots.has(row.Key) && row.Item.Flags&index.FlagExempt == 0 {
-			note(&row.Item, max(1, row.At.UnixMilli()))
+			l.note(row.Key, &row.Item, max(1, row.At.UnixMilli()))
 		}
 		return ctx.Err()
 	})
 	if err != nil {
-		return time.Time{}, r.translate(err)
+		return nil, r.translate(err)
 	}
-	var first int64
-	for _, of := range last {
-		for _, c := range of {
-			if c.removed != 0 && (first == 0 || c.removed < first) {
-				first = c.removed
-			}
-		}
-	}
-	if first == 0 {
-		return time.Time{}, nil
-	}
-	return time.UnixMilli(first), nil
+	return l.firstRemoved(), nil
 }
 
 // HeldSince is since when what was removed stays restorable because of Guard.KeepLast, also when its grace time is over; zero: nothing does.

@@ -121,6 +121,9 @@ func (r *Repository) HistorySince() (time.Time, error) {
 	return time.UnixMilli(ms), nil
 }
 
+// heldMargin is how long before the first removal that is held the history begins at least: it is rolled back to a moment before that.
+const heldMargin = time.Second
+
 // forgetChanges removes the rows of the history that are older than the grace time, but those that what is held is brought back by.
 func (r *Repository) forgetChanges(ctx context.Context) error {
 	r.historyMu.Lock()
@@ -144,8 +147,8 @@ func (r *Repository) forgetChanges(ctx context.Context) error {
 // notHeld is a time, or an earlier one if what is held is brought back by changes since then.
 func (r *Repository) notHeld(ctx context.Context, before time.Time) (time.Time, error) {
 	held, err := r.HeldSince(ctx)
-	if err == nil && !held.IsZero() && held.Before(before) {
-		before = held
+	if first := held.Add(-heldMargin); err == nil && !held.IsZero() && first.Before(before) {
+		before = first
 	}
 	return before, err
 }
