@@ -28,7 +28,7 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 const deletePart = 2000
 
 // DeleteAll removes the items of names, in several transactions if they are many, and returns how many existed; missing ones are
-// skipped. If one key is not permitted, nothing is removed. After another error the items of earlier transactions stay removed: the
+// skipped. If one key is not permitted, or the guard refuses the removal of one, nothing is removed. After another error the items of earlier transactions stay removed: the
 // number is of those. A principal that is append-only must delete items one by one.
 func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, err error) {
 	for _, key := range names {
@@ -43,6 +43,11 @@ func (a *Access) DeleteAll(ctx context.Context, names []string) (deleted int, er
 	}
 	for _, key := range names {
 		if err := a.May(key, "D"); err != nil {
+			return 0, err
+		}
+	}
+	if len(names) > deletePart { // else the first transaction finds that out
+		if err := a.mayRemove(names); err != nil {
 			return 0, err
 		}
 	}

@@ -249,6 +249,24 @@ func (a *Access) guarded(removals func() []removal) (more []index.Mutation, done
 	}, nil
 }
 
+// errAsked ends what guarded began for who only asks.
+var errAsked = errors.New("not carried out")
+
+// mayRemove asks the guard for the deletion of items in several transactions, the first of which is not to be carried out if a later one is refused.
+func (a *Access) mayRemove(names []string) error {
+	_, done, err := a.guarded(func() []removal {
+		all := make([]removal, len(names))
+		for i, key := range names {
+			all[i] = removal{key: key}
+		}
+		return all
+	})
+	if err == nil {
+		done(errAsked)
+	}
+	return err
+}
+
 // guardLocked is guarded for snapshots. guard.mu is held.
 func (r *Repository) guardLocked(rules Guard, removals []removal) (more []index.Mutation, count removals, err error) {
 	g, now := &r.guard, r.env.Now()
@@ -279,7 +297,7 @@ func (r *Repository) guardLocked(rules Guard, removals []removal) (more []index.
 			}
 		}
 	}
-	if !rules.MaxRemoved.limits() || removed+gone == 0 {
+	if !rules.MaxRemoved.limits() || lifted || removed+gone == 0 { // what was removed while it is lifted is no reason to refuse more
 		return nil, count, nil
 	}
 	if !g.loaded {
@@ -294,7 +312,7 @@ func (r *Repository) guardLocked(rules Guard, removals []removal) (more []index.
 		return nil, count, err
 	}
 	within, left := count.total()
-	if limit := rules.MaxRemoved.of(there + left - gone); removed > 0 && within > limit && !lifted {
+	if limit := rules.MaxRemoved.of(there + left - gone); removed > 0 && within > limit {
 		return nil, count, g.refuse(&GuardError{
 			Rule: RuleMaxRemoved, Repository: r.Name(), Key: last, Removed: within - removed, Limit: limit, Until: count.until(limit, removed),
 		}, now)

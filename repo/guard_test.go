@@ -173,6 +173,54 @@ func TestGuardLift(t *testing.T) {
 	})
 }
 
+// What is removed while the guard is lifted does not count on the day after: an honest client goes on with what it removes each day.
+func TestGuardLiftDoesNotCount(t *testing.T) {
+	a := newGuarded(t, repo.Settings{Guard: repo.Guard{MaxRemoved: repo.MaxRemoved{Count: 1}}})
+	r := a.Repository()
+	for i := range 6 {
+		mustPut(t, a, fmt.Sprintf("archives/%d", i), "")
+	}
+	if _, err := r.LiftGuard(ctx, time.Hour); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := a.DeleteAll(ctx, []string{"archives/0", "archives/1", "archives/2"}); n != 3 || err != nil {
+		t.Fatalf("lifted: %d removed, %v", n, err)
+	}
+	if _, err := r.LiftGuard(ctx, 0); err != nil {
+		t.Fatal(err)
+	}
+	if err := a.Delete(ctx, "archives/3"); err != nil {
+		t.Errorf("one afterwards: %v", err)
+	}
+	refusedBy(t, "another", repo.RuleMaxRemoved, "archives/4", a.Delete(ctx, "archives/4"))
+}
+
+// A request that removes more than one transaction should hold is refused as a whole.
+func TestGuardRefusesAllOfMany(t *testing.T) {
+	for rule, rules := range map[string]repo.Guard{repo.RuleMinAge: {MinAge: day, Refuse: true}, repo.RuleMaxRemoved: {MaxRemoved: repo.MaxRemoved{Count: 1}}} {
+		a := newDialect(t, "vger", func(o *datadir.Options) {
+			o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Guard: rules} }
+		})
+		mustPut(t, a, "config", "a pack")
+		mustPut(t, a, "snapshots/a", "a snapshot")
+		mustPut(t, a, "snapshots/b", "a snapshot")
+		names := []string{"config"}
+		for i := range 5000 {
+			names = append(names, fmt.Sprintf("packs/00/%d", i))
+		}
+		names = append(names, "snapshots/a", "snapshots/b")
+		n, err := a.DeleteAll(ctx, names)
+		if n != 0 {
+			t.Errorf("%s: %d were removed", rule, n)
+		}
+		refusedBy(t, rule, rule, map[string]string{repo.RuleMinAge: "snapshots/a", repo.RuleMaxRemoved: "snapshots/b"}[rule], err)
+		wantContent(t, a, "config", "a pack")
+		if removed, _, err := a.Repository().RemovedSnapshots(); removed != 0 || err != nil {
+			t.Errorf("%s: %d counted, %v", rule, removed, err)
+		}
+	}
+}
+
 // With min_age alone, everything that a client removes is carried out, and can be brought back in one step until min_age is over, without a grace
 // time, whatever the trash holds, and although the client does all it can to have it go.
 func TestGuardKeeps(t *testing.T) {
