@@ -613,3 +613,34 @@ func TestGuardKeepsTheLastForARollback(t *testing.T) {
 		}
 	})
 }
+
+// What is held, and has expired, does not keep other things in a trash that is beyond its bound.
+func TestHeldRowsDoNotKeepOthers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		settings := repo.Settings{Quota: 10_000, TrashQuota: 500, Grace: 30 * day, Guard: repo.Guard{KeepLast: 1}}
+		a := newGuarded(t, settings)
+		r := a.Repository()
+		for i := range 10 {
+			mustPut(t, a, fmt.Sprintf("packs/%d", i), body("p", 100))
+		}
+		for i := range 10 {
+			if err := a.Delete(ctx, fmt.Sprintf("packs/%d", i)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		mustPut(t, a, "archives/a", body("a", 100))
+		settings.Grace = time.Hour // what is removed now expires first
+		r.Configure(settings)
+		time.Sleep(time.Minute)
+		if err := a.Delete(ctx, "archives/a"); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(3 * day)
+		if held := r.Usage().TrashBytes; held > 500 {
+			t.Errorf("the trash holds %d bytes, and may hold 500", held)
+		}
+		if rows := trash(t, r); len(rows) == 0 || rows[0].Key != "archives/a" {
+			t.Errorf("in the trash %v, want what is held", rows)
+		}
+	})
+}

@@ -43,7 +43,8 @@ func (r *Repository) reclaim(ctx context.Context) {
 		default:
 			gone, held, err := r.reclaimOnce(ctx)
 			switch {
-			case err == nil && gone == 0 && held: // for long: nobody who removes something wakes it for another look at all of them
+			case err == nil && gone < reclaimBatch && held: // for long: nobody who removes something wakes it for another look at all of them
+				r.trimTrash()
 				wait, wake = time.Minute, nil
 			case err != nil:
 				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)

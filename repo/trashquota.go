@@ -44,6 +44,7 @@ const thinPause = time.Hour
 type trashSpace struct {
 	mu   sync.Mutex // held while the trash is made smaller: once is enough for all who wait for it; before Repository.trashMu
 	next time.Time  // until then nothing more may go but what expires; guarded by mu
+	held time.Time  // until then what has expired is held; guarded by mu
 	// nextOf is next for what one principal has stored, by its name; at most maxShrinkers. Guarded by mu.
 	nextOf map[string]time.Time
 	// thinned is when versions were last thinned out for want of space; guarded by mu.
@@ -54,7 +55,7 @@ type trashSpace struct {
 func (s *trashSpace) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.next, s.nextOf, s.thinned = time.Time{}, nil, time.Time{}
+	s.next, s.held, s.nextOf, s.thinned = time.Time{}, time.Time{}, nil, time.Time{}
 }
 
 // trashLimit is how many bytes the trash may hold by what the principal does; negative: no limit.
@@ -171,9 +172,23 @@ func (r *Repository) shrinkLocked(ctx context.Context, want Emptied, writer *str
 	if err != nil {
 		return err
 	}
-	goes := func(row *index.Removed) bool { return !hold.holds(row) }
-	if _, err := r.empty(ctx, want, now.Add(1), goes, emptied); err != nil || emptied.reaches(want) || now.Before(next) {
-		return err
+	held := false
+	goes := func(row *index.Removed) bool {
+		holds := hold.holds(row)
+		held = held || holds
+		return !holds
+	}
+	if left := s.held.Sub(now); left <= 0 || left > shrinkPause { // else each request that is refused would look at all that is held
+		ended, err := r.empty(ctx, want, now.Add(1), goes, emptied)
+		if err != nil || emptied.reaches(want) {
+			return err
+		}
+		if ended && held {
+			s.held = now.Add(shrinkPause)
+		}
+	}
+	if now.Before(next) {
+		return nil
 	}
 	if now.Sub(s.thinned) >= thinPause || now.Before(s.thinned) {
 		s.thinned = now
