@@ -41,7 +41,7 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 		fmt.Fprintf(&b, "\n  token   %s\n          stored in %s\n", token, source.path)
 	}
 	if newID != "" {
-		if sv.c.Grace <= 0 {
+		if sv.c.Grace <= 0 && sv.c.Guard.MinAge == 0 {
 			fmt.Fprintf(&b, "  grace   none is set: what clients with full rights remove is gone for good; with --grace 30d, or\n          grace in the configuration, it can be undone for as long\n")
 		}
 		fmt.Fprintf(&b, "  data_id %s\n          identity of the data directory; set it in the configuration so that the server\n          does not start with another directory, such as an empty mount point\n", newID)
