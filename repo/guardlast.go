@@ -13,16 +13,19 @@ import (
 
 // lastHold remembers since when what was removed is held by Guard.KeepLast. The zero value works.
 type lastHold struct {
-	mu     sync.Mutex // held over one look
-	looked time.Time  // zero: not yet
-	since  time.Time  // guarded by mu
-	held   bool       // by a snapshot; false: by the time of the look only
+	mu     sync.Mutex    // held over one look
+	looked time.Time     // zero: not yet
+	took   time.Duration // guarded by mu
+	since  time.Time     // guarded by mu
+	held   bool          // by a snapshot; false: by the time of the look only
 }
 
-// A look at the snapshots and the trash serves the reclaimer for heldFresh, and whoever asks for heldShown.
+// A look at the snapshots and the trash serves the reclaimer for heldFresh, and whoever asks for heldShown; each for heldShare times as long as it
+// took, so that whoever asks again and again does not keep a processor busy.
 const (
 	heldFresh = time.Minute
 	heldShown = time.Second
+	heldShare = 10
 )
 
 // forget has the next to ask look again.
@@ -47,7 +50,7 @@ func (h hold) holds(row *index.Removed) bool {
 // removed after the look is held, too, until the next one: it is not known yet.
 func (r *Repository) hold(ctx context.Context) (hold, error) { return r.lookHold(ctx, heldFresh) }
 
-// lookHold is hold by a look that is not older than fresh.
+// lookHold is hold by a look that is not older than fresh, if it did not take long.
 func (r *Repository) lookHold(ctx context.Context, fresh time.Duration) (hold, error) {
 	keep := r.Guard().KeepLast
 	if keep == 0 || r.snapshots.dir == "" || !r.GuardLifted().IsZero() {
@@ -57,13 +60,13 @@ func (r *Repository) lookHold(ctx context.Context, fresh time.Duration) (hold, e
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	now := r.env.Now()
-	if h.looked.IsZero() || now.Sub(h.looked) >= fresh || now.Before(h.looked) {
+	if h.looked.IsZero() || now.Sub(h.looked) >= max(fresh, heldShare*h.took) || now.Before(h.looked) {
 		at := r.changes.begins(now)
 		removed, err := r.lastRemoved(ctx, keep)
 		if err != nil {
 			return hold{}, err
 		}
-		h.looked, h.since, h.held = now, at, false
+		h.looked, h.took, h.since, h.held = now, r.env.Now().Sub(now), at, false
 		if removed != nil {
 			if first := time.UnixMilli(removed.removed); first.Before(at) {
 				h.since, h.held = first, true
