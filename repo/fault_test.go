@@ -286,7 +286,7 @@ func TestFullDiskFailsOneUpload(t *testing.T) {
 		t.Fatal(err)
 	}
 	a := r.As(repo.Principal{})
-	fsys.FailAt(2, vfstest.Before, syscall.ENOSPC) // 1 creates the file, 2 writes to it
+	fsys.FailOp(vfstest.Write, 1, vfstest.Before, syscall.ENOSPC) // whatever the background does meanwhile
 	if _, err := put(a, "x", "body"); !errors.Is(err, repo.ErrNoSpace) {
 		t.Errorf("put on a full disk: got %v, want ErrNoSpace", err)
 	}
