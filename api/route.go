@@ -3,6 +3,8 @@ package api
 import (
 	"net/http"
 	"strings"
+
+	"packhouse/repo/keys"
 )
 
 // splitTarget takes a request target apart as the client spelled it: the path is not decoded and not
@@ -41,7 +43,7 @@ func Reserved(segment string) bool {
 		"health", "archives", "cache", "data":
 		return true
 	}
-	return strings.HasPrefix(segment, ".tmp.") || strings.HasPrefix(segment, ".repack_tmp.")
+	return keys.VGerTemporary(segment)
 }
 
 // locate finds the repository of a path and what follows it.

@@ -2,44 +2,25 @@ package borgstore
 
 import (
 	"encoding/binary"
-	"fmt"
 	"strconv"
 	"strings"
-	"unicode/utf8"
 
 	"packhouse/repo/keys"
 )
 
-// maxName is the longest name in characters, slashes included.
-const maxName = 100
-
-// checkName applies the protocol's rules in their order: the first that fails gives the message. Source:
-// borgstore-rest 3.1. The empty name is valid: it is the root.
+// checkName applies the protocol's rules to a name. The empty name is valid: it is the root.
 func checkName(name string) error {
-	switch {
-	case utf8.RuneCountInString(name) > maxName:
-		return nameError(fmt.Sprintf("name is too long (max: %d)", maxName), name)
-	case !ascii(name):
-		return nameError("name must encode to plain ascii, but failed with", name)
-	case strings.HasPrefix(name, "/"), strings.HasSuffix(name, "/"), strings.Contains(name, ".."):
-		return nameError("name must be relative and not contain '..'", name)
-	case strings.ContainsAny(name, "\\ "):
-		return nameError("name must not contain backslashes or blanks", name)
-	case strings.ContainsFunc(name, func(c rune) bool { return c >= 'A' && c <= 'Z' }):
-		return nameError("name must be lowercase, but got", name)
-	case strings.HasSuffix(name, ".tmp"):
-		return nameError("name must not end with .tmp, but got", name)
-	case strings.HasSuffix(name, ".hid"):
-		return nameError("name must not end with .hid, but got", name)
+	if rule := keys.BorgStoreRule(name); rule != "" {
+		return nameError(rule, name)
 	}
 	return nil
 }
 
-// plain tells whether a name, or a part of one, consists of lower case letters and digits only, at most maxName: checkName accepts all
+// plain tells whether a name, or a part of one, consists of lower case letters and digits only, at most keys.MaxBorgStore: checkName accepts all
 // of these, and nearly all names in a long listing are such.
 func plain(name []byte) bool {
 	const each = 0x01_01_01_01_01_01_01_01
-	if len(name) == 0 || len(name) > maxName {
+	if len(name) == 0 || len(name) > keys.MaxBorgStore {
 		return false
 	}
 	for ; len(name) >= 8; name = name[8:] {
@@ -97,15 +78,6 @@ func printable(text string) string {
 		text = quoted[1 : len(quoted)-1]
 	}
 	return text + cut
-}
-
-func ascii(text string) bool {
-	for i := 0; i < len(text); i++ {
-		if text[i] >= 0x80 {
-			return false
-		}
-	}
-	return true
 }
 
 func trimSlashes(path string) string { return strings.Trim(path, "/") }

@@ -18,14 +18,14 @@ type key struct {
 }
 
 // shape is what a valid key can name.
-type shape uint8
+type shape = keys.VGerShape
 
 const (
-	invalidKey shape = iota
-	rootKey          // the repository
-	directory        // "packs", "packs/ab", "keys": for lists and mkdir; never an item
-	object           // an item that is not a pack
-	pack             // packs/{hh}/{64 hex}
+	invalidKey = keys.VGerInvalid
+	rootKey    = keys.VGerRoot
+	directory  = keys.VGerDirectory
+	object     = keys.VGerObject
+	pack       = keys.VGerPack
 )
 
 // parsePath reads the raw path behind the repository. It never fails: what is no key has shape invalidKey.
@@ -49,54 +49,12 @@ func parseKey(name string) key {
 	}
 	parts := strings.Split(k.text, "/")
 	last := parts[len(parts)-1]
-	if strings.HasPrefix(last, ".tmp.") || strings.HasPrefix(last, ".repack_tmp.") {
+	if keys.VGerTemporary(last) {
 		k.temporary = true
 		return k
 	}
-	k.shape = shapeOf(parts)
+	k.shape = keys.VGerShapeOf(parts)
 	return k
-}
-
-func shapeOf(parts []string) shape {
-	switch parts[0] {
-	case "config", "manifest", "index", "index.gen":
-		if len(parts) == 1 {
-			return object
-		}
-	case "pending_index":
-		if len(parts) <= 2 {
-			return object
-		}
-	case "keys", "snapshots", "locks", "sessions":
-		switch len(parts) {
-		case 1:
-			return directory
-		case 2:
-			return object
-		}
-	case "packs":
-		switch {
-		case len(parts) == 1, len(parts) == 2 && isHex(parts[1], 2):
-			return directory
-		case len(parts) == 3 && isHex(parts[1], 2) && isHex(parts[2], 64):
-			return pack
-		}
-	}
-	return invalidKey
-}
-
-// isHex tells whether s is n lowercase hexadecimal digits. Uppercase spellings would be
-// other items that can never verify, so they are no keys (contract, W37).
-func isHex(s string, n int) bool {
-	if len(s) != n {
-		return false
-	}
-	for i := 0; i < n; i++ {
-		if c := s[i]; (c < '0' || c > '9') && (c < 'a' || c > 'f') {
-			return false
-		}
-	}
-	return true
 }
 
 // item tells whether the key can name an item.

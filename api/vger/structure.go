@@ -14,6 +14,7 @@ import (
 	"packhouse/api"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // structure is the answer to GET ?verify-structure (contract, 6.2). Beyond the reference it tells the
@@ -141,7 +142,7 @@ func (x *request) checkPacks(a *repo.Access, s *structure) ([]string, error) {
 func checkPack(ctx context.Context, a *repo.Access, entry index.Entry) (problem string, err error) {
 	if parseKey(entry.Key).shape != pack {
 		shard, _, _ := strings.Cut(strings.TrimPrefix(entry.Key, "packs/"), "/")
-		if !isHex(shard, 2) {
+		if !keys.IsHex(shard, 2) {
 			return "invalid shard directory: packs/" + shard, nil
 		}
 		return "invalid pack name: " + entry.Key, nil
