@@ -30,6 +30,7 @@ var layers = [][]string{
 	{"compact"},
 	{"repo/datadir"},
 	{"repo"},
+	{"repo/adopt"},
 	{"repo/recovery"},
 	{"repo/layout", "repo/policy"},
 	{"repo/keys", "repo/digest", "repo/spill"},

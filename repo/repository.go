@@ -21,6 +21,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/keys"
 	"packhouse/repo/layout"
 )
 
@@ -394,12 +395,12 @@ func (r *Repository) settleIncoming(ctx context.Context) error {
 	return err
 }
 
-// sweepIndex removes what a crash left of the making of an index, or of a rebuild. Who holds the index is alone with it.
+// sweepIndex removes what a crash left of the making of an index, of a rebuild, or of an adoption that was complete. Who holds the index is alone with it.
 func (r *Repository) sweepIndex() {
 	entries, err := r.env.FS.ReadDir(r.dir)
 	for _, entry := range entries {
 		name := entry.Name()
-		if err == nil && (strings.HasPrefix(name, layout.IndexFile+".new-") || strings.HasPrefix(name, layout.RebuiltFile)) {
+		if err == nil && (strings.HasPrefix(name, layout.IndexFile+".new-") || strings.HasPrefix(name, layout.RebuiltFile) || strings.HasPrefix(name, layout.AdoptingFile)) {
 			err = r.env.FS.Remove(filepath.Join(r.dir, name))
 		}
 	}
@@ -660,10 +661,8 @@ func (r *Repository) Now() time.Time { return r.env.Now() }
 func (r *Repository) Space() (free, total int64, err error) { return r.blobs.Space() }
 
 // ephemeral tells whether key is a coordination object: it is exempt from quota while small, and
-// removed without grace. Borg, V'Ger and vykar keep them under these names.
-func ephemeral(key string) bool {
-	return len(key) > 6 && key[:6] == "locks/" || len(key) > 9 && key[:9] == "sessions/"
-}
+// removed without grace.
+func ephemeral(key string) bool { return keys.Coordination(key) }
 
 // trashUntil is when the bytes of an item removed now may go. The index makes it at once for exempt items.
 func (r *Repository) trashUntil(now time.Time) time.Time {

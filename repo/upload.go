@@ -7,11 +7,12 @@ import (
 	"packhouse/blobstore"
 	"packhouse/index"
 	"packhouse/repo/digest"
+	"packhouse/repo/keys"
 	"packhouse/repo/layout"
 )
 
 // maxExempt is how many bytes a coordination object (a lock, a session) may have to be stored beyond the quota; see exempt.go.
-const maxExempt = 64 << 10
+const maxExempt = keys.MaxCoordination
 
 // spaceStep is by how many bytes the reservation of the disk grows with a body of unknown length.
 const spaceStep = 4 << 20

@@ -24,3 +24,6 @@ func NotBegun(err error) bool {
 	path, ok := errors.AsType[*fs.PathError](err)
 	return ok && path.Op == "open" && (path.Err == syscall.EMFILE || path.Err == syscall.ENFILE)
 }
+
+// OtherFileSystem tells whether err means that two names lie on different file systems, or on mounts between which files cannot be linked.
+func OtherFileSystem(err error) bool { return errors.Is(err, syscall.EXDEV) }

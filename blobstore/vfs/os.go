@@ -15,10 +15,12 @@ func OS() FS { return osFS{} }
 type osFS struct{}
 
 var (
-	_ FS             = osFS{}
-	_ ReadOnlyTeller = osFS{}
-	_ File           = osFile{}
-	_ OSFiler        = osFile{}
+	_ FS               = osFS{}
+	_ ReadOnlyTeller   = osFS{}
+	_ FileSystemSyncer = osFS{}
+	_ File             = osFile{}
+	_ OSFiler          = osFile{}
+	_ Cloner           = osFile{}
 )
 
 func (osFS) Create(name string) (File, error) {
@@ -63,6 +65,19 @@ func (osFS) SyncDir(name string) error {
 	}
 	err = dir.Sync()
 	if closeErr := dir.Close(); err == nil {
+		err = closeErr
+	}
+	return err
+}
+
+// SyncFileSystem is syncfs.
+func (osFS) SyncFileSystem(name string) error {
+	file, err := open(name, unix.O_RDONLY, 0)
+	if err != nil {
+		return err
+	}
+	err = osFile{file}.control("syncfs", unix.Syncfs)
+	if closeErr := file.Close(); err == nil {
 		err = closeErr
 	}
 	return err

@@ -36,6 +36,17 @@ func (f osFile) Allocate(off, n int64) error {
 	return err
 }
 
+// CloneOf is ioctl FICLONE.
+func (f osFile) CloneOf(source File) error {
+	other, ok := source.(OSFiler)
+	if !ok {
+		return errors.ErrUnsupported
+	}
+	return osFile{other.OSFile()}.control("clone", func(from int) error {
+		return f.control("clone", func(to int) error { return unix.IoctlFileClone(to, from) })
+	})
+}
+
 // adviseStep is what the kernel reads ahead by one hint on every disk: more than max_sectors_kb, often 128 and
 // seldom less, it leaves away.
 const adviseStep = 128 << 10

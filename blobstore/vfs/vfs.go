@@ -87,6 +87,20 @@ type Adviser interface {
 	DontNeed(off, n int64) error
 }
 
+// Cloner is a File that can share the blocks of another one, which then are copied when one of the two is written.
+type Cloner interface {
+	// CloneOf gives a new file the contents of source. An error: it is empty as before, because the file system has no clones, the other file
+	// is on another one, or for another reason.
+	CloneOf(source File) error
+}
+
+// FileSystemSyncer is an FS that can make all of a file system durable at once.
+type FileSystemSyncer interface {
+	// SyncFileSystem writes what the file system that name lies on has not written yet, of all programs. name is a directory or a file
+	// that can be read.
+	SyncFileSystem(name string) error
+}
+
 // WithoutPath returns the cause of a file system's error, without the path and
 // the operation that the error of package os carries. Other errors stay as they are.
 func WithoutPath(err error) error {

@@ -52,7 +52,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(s), restCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s),
 		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
-		compactCommand(s), jobCommand(s), scrubCommand(s), benchCommand(s))
+		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s))
 	argumentsAreUsage(root)
 	for _, cmd := range root.Commands() {
 		tellExitCodes(cmd, "Exit codes: 0 success, 1 failure, 2 wrong command line.")

@@ -19,6 +19,12 @@ var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 // errRestoring is the repo.ErrNoRepository of a directory in which one is being put back.
 var errRestoring = fmt.Errorf("%w yet", repo.ErrNoRepository)
 
+// ErrAdopting is of a directory in which a repository is being made from the directory of another server: it is not whole.
+var ErrAdopting = fmt.Errorf("%w: the repository is being adopted; packhouse adopt completes it", repo.ErrBusy)
+
+// HasRest tells of an error of Inspect that the directory has the rest of a repository.
+func HasRest(err error) bool { return errors.Is(err, errDestroyed) }
+
 // Inspect tells what the directory of a single repository holds, without opening or changing anything: nil for a repository,
 // repo.ErrNoRepository itself for nothing, a *repo.ForeignError for something else; other errors where there is the rest of a
 // repository, or nobody can tell.
@@ -32,7 +38,7 @@ func Inspect(dir string) error {
 }
 
 // inspect tells what a directory holds: nil for a repository, repo.ErrNoRepository
-// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), repo.ErrCorrupt when it has blobs
+// when there is nothing (or only what an interrupted create left; errDestroyed: or destroy), ErrAdopting, repo.ErrCorrupt when it has blobs
 // or snapshots whose index is lost, else a repo.ForeignError.
 func (s *Set) inspect(dir string) error {
 	entries, err := s.o.FS.ReadDir(dir)
@@ -50,7 +56,7 @@ func (s *Set) inspect(dir string) error {
 		return fmt.Errorf("look into repository: %w", err)
 	}
 	var foreign []string
-	destroyed, graves, restoring, there := false, false, false, false
+	destroyed, graves, restoring, adopting, there := false, false, false, false, false
 	for _, entry := range entries {
 		switch name := entry.Name(); {
 		case name == layout.IndexFile:
@@ -61,6 +67,8 @@ func (s *Set) inspect(dir string) error {
 			graves = true
 		case name == layout.RestoringFile:
 			restoring = true
+		case name == layout.AdoptingFile:
+			adopting = true
 		case !layout.Own(name):
 			foreign = append(foreign, name)
 		}
@@ -72,6 +80,8 @@ func (s *Set) inspect(dir string) error {
 		return nil
 	case len(foreign) > 0:
 		return &repo.ForeignError{Found: describe(foreign)}
+	case adopting:
+		return ErrAdopting
 	case destroyed:
 		return errDestroyed
 	}
@@ -125,9 +135,9 @@ func describe(found []string) string {
 	list := "found " + strings.Join(shown, ", ")
 	switch {
 	case has["quota.hid"], has["config"] && has["keys"] && (has["packs"] || has["data"] || has["archives"]):
-		return list + ": this looks like a store that another server wrote; copy it over with a client instead"
+		return list + ": this looks like a store of BorgStore's file backend: packhouse adopt makes a repository of it without copying"
 	case has["config"] && has["snapshots"], has["config"] && has["index"]:
-		return list + ": this looks like a repository of vger-server or vykar-server; copy it over with a client instead"
+		return list + ": this looks like a repository of vger-server or vykar-server: packhouse adopt makes a repository of it without copying"
 	}
 	return list + "; choose an empty or a new directory"
 }

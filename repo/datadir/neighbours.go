@@ -59,7 +59,7 @@ func LostIndexes(data string, names ...string) []string {
 		if CheckName(name) != nil || len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
-		if absent(dir, layout.IndexFile) && absent(dir, layout.DestroyedFile) && anyBlob(dir) {
+		if absent(dir, layout.IndexFile) && absent(dir, layout.DestroyedFile) && absent(dir, layout.AdoptingFile) && anyBlob(dir) {
 			lost = append(lost, name)
 		}
 	}

@@ -357,7 +357,7 @@ func (s *Set) Names() ([]string, error) {
 	for _, name := range all {
 		err := found[name] // nil, too, where a file system does not answer: what lies there cannot be told now, but it is not gone
 		switch {
-		case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, errRestoring):
+		case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, errRestoring), errors.Is(err, ErrAdopting):
 			names = append(names, name)
 		case errors.Is(err, errDestroyed):
 			s.clearLater(name, s.dir(name))

@@ -15,17 +15,19 @@ import (
 
 // The files and directories of a repository, and of the data directory around it.
 const (
-	IndexFile     = "index.db"         // the link that gives it this name makes a directory a repository
-	LostFile      = "index.db.lost"    // the index that a rebuild replaced
-	RebuiltFile   = "index.db.rebuilt" // the index that a rebuild makes, until it takes the name of the index
-	DestroyedFile = "index.destroyed"  // the index of a repository whose removal has begun
-	SnapshotDir   = "snapshots"        // compressed copies of the index
-	GraveDir      = ".destroyed"       // what was moved out of the way of a new repository: a directory for each that was destroyed
-	RemovedDir    = ".removed"         // repositories that were destroyed and can be restored: a directory for each
-	RemovedFile   = "index.db.removed" // says of a repository whose removal has begun that it can be restored; and, in RemovedDir, what it was
-	RestoringFile = "index.db.restore" // names the one of RemovedDir that is being put back
-	OwnDir        = ".packhouse"       // lock, socket, token and identity of a server; not part of a repository
-	JobsDir       = "jobs"             // plans of queued jobs
+	IndexFile     = "index.db"          // the link that gives it this name makes a directory a repository
+	LostFile      = "index.db.lost"     // the index that a rebuild replaced
+	RebuiltFile   = "index.db.rebuilt"  // the index that a rebuild makes, until it takes the name of the index
+	DestroyedFile = "index.destroyed"   // the index of a repository whose removal has begun
+	SnapshotDir   = "snapshots"         // compressed copies of the index
+	GraveDir      = ".destroyed"        // what was moved out of the way of a new repository: a directory for each that was destroyed
+	RemovedDir    = ".removed"          // repositories that were destroyed and can be restored: a directory for each
+	RemovedFile   = "index.db.removed"  // says of a repository whose removal has begun that it can be restored; and, in RemovedDir, what it was
+	RestoringFile = "index.db.restore"  // names the one of RemovedDir that is being put back
+	AdoptedDir    = "adopted"           // which files of another server's directory became which blobs
+	AdoptingFile  = "index.db.adopting" // there while a repository is being made from a directory of another server
+	OwnDir        = ".packhouse"        // lock, socket, token and identity of a server; not part of a repository
+	JobsDir       = "jobs"              // plans of queued jobs
 
 	LostSuffix = ".lost" // of the second name of a damaged file of the log, from which an index was rebuilt
 )
@@ -33,7 +35,7 @@ const (
 // Own tells whether a name in a directory may be one of ours, or is in nobody's way.
 func Own(name string) bool {
 	switch name {
-	case blobstore.BlobsDir, blobstore.IncomingDir, index.LogDir, SnapshotDir, JobsDir, DestroyedFile, GraveDir, RemovedDir, OwnDir, "lost+found":
+	case blobstore.BlobsDir, blobstore.IncomingDir, index.LogDir, SnapshotDir, JobsDir, AdoptedDir, DestroyedFile, GraveDir, RemovedDir, OwnDir, "lost+found":
 		return true
 	}
 	return strings.HasPrefix(name, IndexFile+".")

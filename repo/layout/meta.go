@@ -11,6 +11,9 @@ const (
 	MetaDialect = "dialect"
 	MetaCreated = "created" // Unix ms, decimal
 	MetaID      = "id"      // 32 hex digits
+
+	// MetaAdopted says where a repository was taken in from, in JSON; most have none.
+	MetaAdopted = "adopted"
 )
 
 // FirstMeta are the values every index begins with. id has 16 bytes.
@@ -18,6 +21,9 @@ func FirstMeta(dialect string, id []byte, now time.Time) map[string][]byte {
 	return map[string][]byte{
 		MetaDialect: []byte(dialect),
 		MetaID:      []byte(hex.EncodeToString(id)),
-		MetaCreated: []byte(strconv.FormatInt(now.UnixMilli(), 10)),
+		MetaCreated: EncodeCreated(now),
 	}
 }
+
+// EncodeCreated is a value of MetaCreated.
+func EncodeCreated(at time.Time) []byte { return strconv.AppendInt(nil, at.UnixMilli(), 10) }

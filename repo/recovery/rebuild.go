@@ -83,6 +83,9 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if _, err := o.FS.Stat(filepath.Join(dir, layout.IndexFile)); err == nil && !o.Replace {
 		return report, errors.New("rebuild: the repository has an index; say that it is to be replaced")
 	}
+	if layout.IsAdopting(o.FS, dir) {
+		return report, fmt.Errorf("rebuild: %w", errAdopting)
+	}
 	// Held to the end, if it can be opened at all: who has the repository open would go on writing to the index set aside.
 	current, err := index.Open(filepath.Join(dir, layout.IndexFile), index.Options{Use: index.Hold})
 	switch {
@@ -120,7 +123,7 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, report: &report, keys: make(map[string]bool)}
+	b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, report: &report, keys: make(map[string]bool), atOnce: rebuildBatch}
 	b.store, err = blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now, Log: layout.Payloads{Index: ix}})
 	if err == nil {
 		defer func() { _ = b.store.Close() }() // likewise
@@ -180,11 +183,7 @@ func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, d
 	if err != nil {
 		return "", err
 	}
-	id := make([]byte, 16)
-	if _, err := io.ReadFull(o.Rand, id); err != nil {
-		return "", fmt.Errorf("rebuild: %w", err)
-	}
-	return "", index.CreateWith(path, layout.FirstMeta(dialect, id, o.Now()), o.Index)
+	return "", firstIndex(o, path, dialect, nil)
 }
 
 // checkIndex reads an index whole, and wants no fault in it.
@@ -200,11 +199,14 @@ func checkIndex(ctx context.Context, path string) error {
 	return errors.Join(err, ix.Close())
 }
 
-// dialectOf asks the log and the blobs which protocol wrote them. path is that of the new index.
+// dialectOf asks the log, the list of adopted files and the blobs which protocol wrote them. path is that of the new index.
 func dialectOf(ctx context.Context, o RebuildOptions, store *blobstore.Store, path string) (dialect string, err error) {
 	value, err := index.LogMeta(ctx, path, o.Index, layout.MetaDialect)
 	if err != nil || value != nil {
 		return string(value), err
+	}
+	if list, err := layout.OpenAdoptionList(o.FS, filepath.Dir(path)); err == nil {
+		return list.Dialect, list.Close()
 	}
 	found := errors.New("found")
 	err = store.Walk(ctx, func(_ blobstore.Ref, text []byte, _ blobstore.Info, err error) error {

@@ -33,6 +33,7 @@ type rebuilder struct {
 	report *RebuildReport
 	batch  []adoption
 	keys   map[string]bool // of the batch
+	atOnce int             // adoptions of a batch
 }
 
 // adoption is what makes one blob an item, or a row of the trash.
@@ -62,6 +63,12 @@ func (b *rebuilder) run() error {
 		if err := b.prolongTrash(); err != nil {
 			return err
 		}
+	}
+	if err := b.adoptListed(); err != nil {
+		return err
+	}
+	if err := b.flush(); err != nil {
+		return err
 	}
 	refs, err := b.unknown()
 	if err != nil {
@@ -188,6 +195,9 @@ func (b *rebuilder) prolongTrash() error {
 func (b *rebuilder) unknown() (refs []blobstore.Ref, err error) {
 	err = b.store.Walk(b.ctx, func(ref blobstore.Ref, _ []byte, _ blobstore.Info, err error) error {
 		_, known, indexErr := b.index.HasRef(string(ref))
+		if file := ref.InFile(); indexErr == nil && !known && file != ref {
+			_, known, indexErr = b.index.HasRef(string(file)) // an adopted file that ends as one of format 1 does
+		}
 		switch {
 		case indexErr != nil || known:
 		case err != nil:
@@ -220,22 +230,27 @@ func (b *rebuilder) adopt(ref blobstore.Ref) error {
 func (b *rebuilder) adoptAs(ref blobstore.Ref, info blobstore.Info, l layout.Label) error {
 	item := l.Item()
 	item.Ref, item.Size, item.BLAKE3 = string(ref), info.Size, info.BLAKE3
-	if err := b.flushFor(l.Key); err != nil {
+	return b.take(l.Key, item, l.Exempt, false)
+}
+
+// take stores an item that the index does not know, unless a newer one is at its key. backup: its time is that of the last backup.
+func (b *rebuilder) take(to string, item index.Item, exempt, backup bool) error {
+	if err := b.flushFor(to); err != nil {
 		return err
 	}
 	put := func(key string) index.Mutation {
 		return index.Put{
-			Key: key, Item: item, Limit: -1, Exempt: l.Exempt, Now: item.Modified, TrashUntil: b.o.Now().Add(rebuildGrace),
+			Key: key, Item: item, Limit: -1, Exempt: exempt, Now: item.Modified, TrashUntil: b.o.Now().Add(rebuildGrace), Backup: backup,
 		}
 	}
-	entry, err := b.index.Get(l.Key)
+	entry, err := b.index.Get(to)
 	if err == nil && !entry.Dir && entry.Item.Modified.After(item.Modified) {
 		// Not surely what was overwritten: its commit may have been the later one.
 		b.report.Superseded++
-		return b.bury(l.Key, item.Ref, b.o.Now(), put)
+		return b.bury(to, item.Ref, b.o.Now(), put)
 	}
 	b.report.Recovered++
-	return b.queue(adoption{key: l.Key, mutations: []index.Mutation{put(l.Key)}, instead: b.buryUnder(spare(l.Key), item.Ref, b.o.Now(), put)})
+	return b.queue(adoption{key: to, mutations: []index.Mutation{put(to)}, instead: b.buryUnder(spare(to), item.Ref, b.o.Now(), put)})
 }
 
 // bury puts into the trash what store puts at a key. An item that is there steps aside for that moment.
@@ -263,7 +278,7 @@ func spare(key string) string {
 func (b *rebuilder) queue(a adoption) error {
 	b.keys[a.key] = true
 	b.batch = append(b.batch, a)
-	if len(b.batch) >= rebuildBatch {
+	if len(b.batch) >= b.atOnce {
 		return b.flush()
 	}
 	return nil

@@ -1,0 +1,219 @@
+package adopt_test
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/adopt"
+	"packhouse/repo/datadir"
+)
+
+// smallTree has a few items of each kind.
+func smallTree() tree {
+	t := tree{"config/manifest": "m", "config/id": "i", "archives/" + sha("a"): "", "keys/" + sha("k"): "k"}
+	for i := range 6 {
+		body := fmt.Sprint("pack ", i)
+		t["packs/"+sha(body)[:2]+"/"+sha(body)] = body
+	}
+	return t
+}
+
+// failing are the options of an adoption whose file calls go through fsys, those of the index too.
+func failing(t *testing.T, source, data string, fsys vfs.FS) adopt.Options {
+	o := options(source, data)
+	o.FS = fsys
+	o.Index = index.Options{Database: vfstest.Bolt(t, fsys)}
+	return o
+}
+
+// callsOf are the numbers, from 1, of the calls at which an adoption is to be interrupted: all but most of those that make the same
+// directories.
+func callsOf(t *testing.T) (numbers []int) {
+	source, data := sides(t)
+	smallTree().write(t, source)
+	fsys := vfstest.NewFailing(vfs.OS())
+	mustAdopt(t, failing(t, source, data, fsys))
+	same := make(map[string]int)
+	for n, call := range fsys.Calls() {
+		if call.Op == vfstest.Mkdir || call.Op == vfstest.SyncDir {
+			kind := string(call.Op)
+			if strings.Contains(call.Name, "/blobs/") {
+				kind += " of a shard"
+			}
+			if same[kind]++; same[kind] > 3 && !strings.HasSuffix(call.Name, "/ff") && strings.Contains(call.Name, "/blobs/") {
+				continue
+			}
+		}
+		numbers = append(numbers, n+1)
+	}
+	if len(numbers) < 30 {
+		t.Fatalf("only %d calls", len(numbers))
+	}
+	return numbers
+}
+
+// TestPowerFailsAnywhere: wherever an adoption is interrupted, and whatever of what was not synced is lost, there is no repository that lacks
+// something, the source is unchanged, and adopting again completes it.
+func TestPowerFailsAnywhere(t *testing.T) {
+	for _, n := range callsOf(t) {
+		for seed := range uint64(2) {
+			t.Run(fmt.Sprintf("%d/%d", n, seed), func(t *testing.T) {
+				source, data := sides(t)
+				items := smallTree()
+				items.write(t, source)
+				before := inodes(t, source)
+				lossy := vfstest.NewLossy(t, data)
+				fsys := vfstest.NewFailing(lossy)
+				fsys.StopAt(n, vfstest.Before, syscall.EIO)
+				_, err := adopt.Run(ctx, failing(t, source, data, fsys))
+				var random *rand.Rand // nil forgets everything
+				if seed > 0 {
+					random = rand.New(rand.NewPCG(seed, uint64(n)))
+				}
+				if err := lossy.Crash(random); err != nil {
+					t.Fatal(err)
+				}
+				wantNoneOrAll(t, source, data, items, err == nil)
+				wantSame(t, "the source", inodes(t, source), before)
+				if datadir.Inspect(filepath.Join(data, "r")) != nil {
+					mustAdopt(t, options(source, data))
+				}
+				wantNoneOrAll(t, source, data, items, true)
+				wantSame(t, "the source", inodes(t, source), before)
+				wantBlobs(t, data, len(items))
+			})
+		}
+	}
+}
+
+// wantNoneOrAll wants no repository, in whose place none can be created once something was taken in, or all of it.
+func wantNoneOrAll(t *testing.T, source, data string, items tree, done bool) {
+	t.Helper()
+	s := datadir.Open(datadir.Options{Dir: data})
+	defer func() {
+		if err := s.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	r, err := s.Get(ctx, "r")
+	switch {
+	case err == nil:
+		wantItems(t, r.As(repo.Principal{}), source, items)
+		return
+	case done:
+		t.Fatalf("get: %v, want the repository", err)
+	case errors.Is(err, repo.ErrBusy):
+		if _, err := s.Create(ctx, "r", "borgstore"); !errors.Is(err, repo.ErrBusy) {
+			t.Errorf("create: got %v, want ErrBusy", err)
+		}
+		if names, err := s.Names(); err != nil || len(names) != 1 {
+			t.Errorf("names: got %q, %v", names, err)
+		}
+	case errors.Is(err, repo.ErrNoRepository):
+		if blobs(t, data) > 0 {
+			t.Error("blobs lie where anybody may create a repository")
+		}
+	default:
+		t.Errorf("get: %v, want ErrBusy or ErrNoRepository", err)
+	}
+}
+
+func blobs(t *testing.T, data string) int {
+	t.Helper()
+	files, err := filepath.Glob(filepath.Join(data, "r", "blobs", "*", "*"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(files)
+}
+
+// wantBlobs wants nothing to be left of interrupted tries.
+func wantBlobs(t *testing.T, data string, n int) {
+	t.Helper()
+	if got := blobs(t, data); got != n {
+		t.Errorf("%d blobs, want %d", got, n)
+	}
+	for _, name := range []string{"index.db.adopting", "index.db.rebuilt", "adopted/list.new"} {
+		if _, err := os.Stat(filepath.Join(data, "r", name)); !errors.Is(err, os.ErrNotExist) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestFullDisk: a write that finds the disk full, or that fails without an effect, ends the adoption, and the next one completes it.
+func TestFullDisk(t *testing.T) {
+	for _, when := range []vfstest.When{vfstest.Before, vfstest.After} {
+		for _, n := range callsOf(t) {
+			t.Run(fmt.Sprintf("%s/%d", when, n), func(t *testing.T) {
+				source, data := sides(t)
+				items := smallTree()
+				items.write(t, source)
+				fsys := vfstest.NewFailing(vfs.OS())
+				fsys.FailAt(n, when, syscall.ENOSPC)
+				_, err := adopt.Run(ctx, failing(t, source, data, fsys))
+				wantNoneOrAll(t, source, data, items, err == nil)
+				if datadir.Inspect(filepath.Join(data, "r")) != nil {
+					mustAdopt(t, options(source, data))
+				}
+				wantNoneOrAll(t, source, data, items, true)
+			})
+		}
+	}
+}
+
+// TestSourceChangesBetweenTries: what an interrupted adoption had taken in and the source no longer has so is not there when the next one
+// completes it.
+func TestSourceChangesBetweenTries(t *testing.T) {
+	source, data := sides(t)
+	items := smallTree()
+	items.write(t, source)
+	fsys := vfstest.NewFailing(vfs.OS())
+	fsys.FailOp(vfstest.Rename, 3, vfstest.Before, syscall.EIO) // the mark, the list, the index
+	if _, err := adopt.Run(ctx, failing(t, source, data, fsys)); err == nil {
+		t.Fatal("adopt: no error")
+	}
+	if n := blobs(t, data); n != len(items) {
+		t.Fatalf("%d blobs before the index, want %d", n, len(items))
+	}
+	delete(items, "config/id")
+	if err := os.Remove(filepath.Join(source, "config", "id")); err != nil {
+		t.Fatal(err)
+	}
+	items["config/manifest"], items["archives/"+sha("new")] = "another manifest", ""
+	for _, name := range []string{"config/manifest", "archives/" + sha("new")} {
+		path := filepath.Join(source, name)
+		if err := errors.Join(os.WriteFile(path+".tmp", []byte(items[name]), 0o600), os.Rename(path+".tmp", path)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	mustAdopt(t, options(source, data))
+	wantBlobs(t, data, len(items))
+	_, a := open(t, data)
+	wantItems(t, a, source, items)
+}
+
+// TestMarkOfAnotherSource: a repository that is being adopted is not mixed with another.
+func TestMarkOfAnotherSource(t *testing.T) {
+	source, data := sides(t)
+	smallTree().write(t, source)
+	fsys := vfstest.NewFailing(vfs.OS())
+	fsys.FailOp(vfstest.Rename, 3, vfstest.Before, syscall.EIO)
+	if _, err := adopt.Run(ctx, failing(t, source, data, fsys)); err == nil {
+		t.Fatal("adopt: no error")
+	}
+	other := filepath.Join(filepath.Dir(source), "other")
+	smallTree().write(t, other)
+	if _, err := adopt.Run(ctx, options(other, data)); err == nil || !strings.Contains(err.Error(), source) {
+		t.Errorf("got %v, want it to name %s", err, source)
+	}
+}

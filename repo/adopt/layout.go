@@ -1,0 +1,102 @@
+package adopt
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"packhouse/blobstore/vfs"
+)
+
+// A foreign layout is how another server keeps its items in files.
+type foreign interface {
+	// names returns the name of the layout, and the dialect of its clients.
+	names() (layout, dialect string)
+	// file tells what a file is, by its path below the root with slashes. algorithm is that of the digest which the last part of
+	// the path is in hexadecimal, "" if it is none. The error says why it can be no item.
+	file(path string) (use use, algorithm string, err error)
+	// backup tells whether storing the file completed a backup.
+	backup(path string) bool
+	// current tells whether a lock or a session was touched a moment ago, so that a client, and its server, are at work.
+	current(path string, age time.Duration) bool
+}
+
+// use is what becomes of a file.
+type use uint8
+
+const (
+	item    use = iota // it becomes an item under its path
+	skipped            // it is the server's own, or was never finished
+)
+
+// detect finds out which layout a directory has, or says why none.
+func detect(fsys vfs.FS, dir string) (foreign, error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, err
+	}
+	isDir, isFile := make(map[string]bool), make(map[string]bool)
+	var below []string
+	for _, entry := range entries {
+		switch {
+		case entry.IsDir():
+			isDir[entry.Name()] = true
+			below = append(below, entry.Name())
+		case entry.Type().IsRegular():
+			isFile[entry.Name()] = true
+		}
+	}
+	switch {
+	case isFile["README"] && isFile["config"] && isDir["data"]:
+		return nil, errors.New("this is a repository of BorgBackup 1, which works without a server: transfer it to a new one with borg 2 (borg transfer)")
+	case isFile["config"] && isDir["data"] && isDir["keys"]:
+		return nil, errors.New("this looks like a repository of restic, whose protocol is not served")
+	case isFile["config"] && (isDir["packs"] || isDir["snapshots"] || isDir["keys"]):
+		return newVGer(fsys, dir)
+	case isDir["config"] && (isDir["packs"] || isDir["data"] || isDir["archives"] || isDir["keys"]):
+		return borgStore{borg: true}, nil
+	case isFile["quota.hid"]:
+		return borgStore{}, nil
+	}
+	if several := repositories(fsys, dir, below); len(several) > 0 {
+		return nil, fmt.Errorf("each of its directories is a repository: adopt them one by one, under a name each: %s", strings.Join(several, ", "))
+	}
+	if len(entries) == 0 {
+		return nil, errors.New("the directory is empty")
+	}
+	return nil, errors.New("neither the layout of BorgStore's file backend nor that of vger-server and vykar-server was recognized")
+}
+
+// shownNames is how many names an error lists.
+const shownNames = 5
+
+// repositories are those of the directories that have a layout: the servers of the first generations of V'Ger had many in one.
+func repositories(fsys vfs.FS, dir string, below []string) (found []string) {
+	for _, name := range below {
+		info, err := fsys.Stat(filepath.Join(dir, name, "config"))
+		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
+			continue
+		}
+		if found = append(found, name); len(found) > shownNames {
+			return append(found[:shownNames], "…")
+		}
+	}
+	return found
+}
+
+// byName is the layout of that name, for a directory that does not show which it has.
+func byName(fsys vfs.FS, dir, name string) (foreign, error) {
+	switch name {
+	case "":
+		return detect(fsys, dir)
+	case layoutBorgStore:
+		_, err := fsys.Stat(filepath.Join(dir, "config", "manifest"))
+		return borgStore{borg: !errors.Is(err, fs.ErrNotExist)}, nil
+	case layoutVGer:
+		return newVGer(fsys, dir)
+	}
+	return nil, fmt.Errorf("unknown layout %q: %s and %s are known", name, layoutBorgStore, layoutVGer)
+}

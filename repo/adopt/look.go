@@ -1,0 +1,138 @@
+package adopt
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"syscall"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/keys"
+)
+
+// Problem is a file that is in the way of an adoption.
+type Problem struct {
+	Key string // or the path of a directory, with a slash at its end
+	Why string
+}
+
+// Survey is what a look at the source found.
+type Survey struct {
+	Layout  string
+	Dialect string
+	Files   int64 // that become items
+	Bytes   int64
+	Skipped int64     // unfinished uploads, and the server's own files
+	Oldest  time.Time // when the oldest was stored
+	Newest  string    // the key of the newest that completed a backup
+	Backup  time.Time // when that was stored; zero: there is none
+	// Method is how files are taken in: "link", or where the source is on another file system "copy".
+	Method string
+	// Problems are the first of the files that cannot be taken in; Refused is the number of all.
+	Problems []Problem
+	Refused  int64
+	// Current are the first of the locks and sessions that were touched a moment ago, with their age.
+	Current []Problem
+
+	foreign foreign
+	trials  []string // a file of each owner, to be linked before anything else is done
+}
+
+// Err says in one line why the source cannot be adopted; nil: it can.
+func (s *Survey) Err(force bool) error {
+	switch {
+	case s.Refused == 1:
+		return fmt.Errorf("%s: %s", s.Problems[0].Key, s.Problems[0].Why)
+	case s.Refused > 1:
+		return fmt.Errorf("%d files cannot be adopted; the first is %s: %s", s.Refused, s.Problems[0].Key, s.Problems[0].Why)
+	case s.Files == 0:
+		return fmt.Errorf("there is nothing to adopt in the directory")
+	case len(s.Current) > 0 && !force:
+		return fmt.Errorf("%s: %s: the directory may be in use: stop its server and its clients, or use --force when none runs", s.Current[0].Key, s.Current[0].Why)
+	}
+	return nil
+}
+
+// shownProblems is how many of a kind a survey keeps.
+const shownProblems = 20
+
+// Look looks at all files of the source, and changes nothing. What cannot be taken in is in the survey; an error is one of the directory
+// itself. Errors: of a directory whose layout is not known, ctx.Err(), I/O.
+func Look(ctx context.Context, o Options) (*Survey, error) {
+	o = o.withDefaults()
+	l, err := byName(o.FS, o.Source, o.Layout)
+	if err != nil {
+		return nil, err
+	}
+	s := &Survey{foreign: l, Method: methodLink}
+	s.Layout, s.Dialect = l.names()
+	rights, err := ownRights()
+	if err != nil {
+		return nil, err
+	}
+	here, err := deviceOf(o.FS, o.Into)
+	if err != nil {
+		return nil, err
+	}
+	there, err := deviceOf(o.FS, o.Source)
+	if err != nil {
+		return nil, err
+	}
+	if here != there {
+		s.Method = methodCopy
+	}
+	owners := make(map[uint32]bool)
+	now := o.Now()
+	w := &walker{fs: o.FS, root: o.Source, foreign: l}
+	w.refuse = func(key, why string) {
+		if s.Refused++; s.Refused <= shownProblems {
+			s.Problems = append(s.Problems, Problem{key, why})
+		}
+	}
+	w.skip = func(string, fs.FileInfo) { s.Skipped++ }
+	w.take = func(f found) error {
+		if st, ok := f.info.Sys().(*syscall.Stat_t); ok {
+			if why := rights.refusal(o.path(f.key), st, s.Method == methodLink); why != "" {
+				w.refuse(f.key, why)
+			}
+			if !owners[st.Uid] {
+				owners[st.Uid] = true
+				s.trials = append(s.trials, f.key)
+			}
+		}
+		if age := now.Sub(f.info.ModTime()); l.current(f.key, age) && len(s.Current) < shownProblems {
+			s.Current = append(s.Current, Problem{f.key, fmt.Sprintf("touched %v ago", max(age, 0).Round(time.Second))})
+		}
+		if l.backup(f.key) && f.info.ModTime().After(s.Backup) {
+			s.Newest, s.Backup = f.key, f.info.ModTime()
+		}
+		if s.Files == 0 || f.info.ModTime().Before(s.Oldest) {
+			s.Oldest = f.info.ModTime()
+		}
+		s.Files++
+		s.Bytes += f.info.Size()
+		if s.Files%1024 == 0 {
+			o.Progress(Progress{Step: "looking at the files", Files: s.Files, Bytes: s.Bytes})
+		}
+		return nil
+	}
+	return s, w.walk(ctx)
+}
+
+// deviceOf is the file system of a directory.
+func deviceOf(fsys vfs.FS, dir string) (uint64, error) {
+	info, err := fsys.Stat(dir)
+	if err != nil {
+		return 0, err
+	}
+	if st, ok := info.Sys().(*syscall.Stat_t); ok {
+		return uint64(st.Dev), nil
+	}
+	return 0, nil // tests
+}
+
+// exempt tells whether quotas do not count an item.
+func exempt(key string, size int64) bool {
+	return keys.Coordination(key) && size <= keys.MaxCoordination
+}

@@ -1,0 +1,443 @@
+package adopt
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"packhouse/blobstore"
+	"packhouse/blobstore/vfs"
+	"packhouse/index"
+	"packhouse/repo/layout"
+	"packhouse/repo/recovery"
+)
+
+// How files are taken in.
+const (
+	methodLink = "link"
+	methodCopy = "copy" // as a clone where the file system can
+)
+
+// Options of an adoption. Source and Into are required.
+type Options struct {
+	Source string // the directory of the other server, absolute and without symbolic links
+	Into   string // the directory above that of the repository: it exists
+	Name   string // of the repository's directory in it
+	Layout string // "": as the directory shows
+	Force  bool   // also when a client seems to be at work
+
+	FS       vfs.FS           // nil means the operating system's
+	Now      func() time.Time // nil means time.Now
+	Rand     io.Reader        // nil means crypto/rand
+	Index    index.Options    // of the index that is made; for tests that fail commits
+	Progress func(Progress)   // called now and then; nil: by nobody
+}
+
+// Progress is how far an adoption is.
+type Progress struct {
+	Step  string
+	Files int64
+	Bytes int64
+	// Of what there is in all; 0: not known yet.
+	FilesTotal, BytesTotal int64
+}
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	return o
+}
+
+// path is where the source has the file of a key.
+func (o Options) path(key string) string { return filepath.Join(o.Source, filepath.FromSlash(key)) }
+
+// dir is the directory of the repository.
+func (o Options) dir() string { return filepath.Join(o.Into, o.Name) }
+
+// mark is what the file that marks an adoption under way says.
+type mark struct {
+	Source string `json:"source"`
+}
+
+// Run makes the repository. The caller has claimed Into, and there is no repository in its directory Name, nor anything that is not of an
+// earlier Run. When it returns nil, the repository is there and durable, with what the source had; after an error, or a crash at any time, there
+// is none, and Run can be repeated. The source is as it was, but for the number of names of its files.
+//
+// Errors: of Survey.Err, before anything was changed; that another source is being adopted under the name; that the source changes
+// meanwhile; blobstore.ErrNoSpace; ctx.Err(), else I/O.
+func Run(ctx context.Context, o Options) (*Survey, error) {
+	o = o.withDefaults()
+	s, err := Look(ctx, o)
+	if err == nil {
+		err = s.Err(o.Force)
+	}
+	if err == nil {
+		err = s.try(o)
+	}
+	if err != nil {
+		return s, err
+	}
+	a := &adoption{Options: o, survey: s}
+	if err := a.mark(); err != nil {
+		return s, vfs.WithoutPath(err)
+	}
+	if err := blobstore.Init(o.FS, o.dir()); err != nil {
+		return s, err
+	}
+	if a.store, err = blobstore.Open(blobstore.Options{Dir: o.dir(), FS: o.FS, Rand: o.Rand, Now: o.Now}); err != nil {
+		return s, err
+	}
+	err = errors.Join(a.takeAll(ctx), a.store.Close())
+	if err == nil {
+		err = a.finish(ctx)
+	}
+	return s, err
+}
+
+// adoption is one run.
+type adoption struct {
+	Options
+	survey *Survey
+	store  *blobstore.Store
+}
+
+// mark makes the directory of the repository, and says durably what is being done there.
+func (a *adoption) mark() error {
+	if err := layout.MkdirAll(a.FS, a.dir()); err != nil {
+		return err
+	}
+	path := filepath.Join(a.dir(), layout.AdoptingFile)
+	file, err := a.FS.Open(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return a.writeMark(path)
+	case err != nil:
+		return err
+	}
+	text, err := io.ReadAll(io.LimitReader(file, 1<<20))
+	if err = errors.Join(err, file.Close()); err != nil {
+		return err
+	}
+	var m mark
+	if err := json.Unmarshal(text, &m); err != nil {
+		return fmt.Errorf("the mark of an adoption that was not completed: %w", err)
+	}
+	if m.Source != a.Source {
+		return fmt.Errorf("the adoption of another directory, %s, was not completed under this name: complete it, or remove the directory %s", m.Source, a.dir())
+	}
+	return nil
+}
+
+// writeMark writes under a name first that is in nobody's way.
+func (a *adoption) writeMark(path string) error {
+	text, err := json.Marshal(mark{a.Source})
+	if err != nil {
+		return err
+	}
+	partial := path + ".new"
+	if err := layout.IgnoreMissing(a.FS.Remove(partial)); err != nil {
+		return err
+	}
+	file, err := a.FS.Create(partial)
+	if err != nil {
+		return err
+	}
+	if _, err = file.Write(text); err == nil {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err == nil {
+		err = a.FS.Rename(partial, path)
+	}
+	if err != nil {
+		return errors.Join(err, layout.IgnoreMissing(a.FS.Remove(partial)))
+	}
+	return a.FS.SyncDir(a.dir())
+}
+
+// takeAll writes the list, and takes in its files.
+func (a *adoption) takeAll(ctx context.Context) error {
+	if syncer, ok := a.FS.(vfs.FileSystemSyncer); ok {
+		a.Progress(Progress{Step: "writing what the file system has not written yet"})
+		if err := syncer.SyncFileSystem(a.Source); err != nil {
+			return fmt.Errorf("sync the file system of the source: %w", vfs.WithoutPath(err))
+		}
+	}
+	dropped, err := a.writeList(ctx)
+	if err != nil {
+		return err
+	}
+	for _, ref := range dropped {
+		if err := a.store.RemoveForeign(ref); err != nil {
+			return err
+		}
+	}
+	if err := a.takeListed(ctx); err != nil {
+		return err
+	}
+	return a.store.SyncForeign()
+}
+
+// writeList writes what the source has now. Files that an earlier list has as they are keep their refs; those that are no more are
+// returned.
+func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err error) {
+	old, err := layout.OpenAdoptionList(a.FS, a.dir())
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf("%w: remove the directory %s and adopt again", err, a.dir())
+	}
+	if old != nil {
+		defer old.Close() // it is only read
+	}
+	earlier := &earlierList{list: old}
+	list, err := layout.NewAdoptionList(a.FS, a.dir(), layout.Adoption{
+		Dialect: a.survey.Dialect, Layout: a.survey.Layout, Source: a.Source, Began: a.Now().UnixMilli(),
+	})
+	if err != nil {
+		return nil, vfs.WithoutPath(err)
+	}
+	w := &walker{fs: a.FS, root: a.Source, foreign: a.survey.foreign}
+	w.take = func(f found) error {
+		adopted := layout.Adopted{Key: f.key, Size: f.info.Size(), Modified: f.modified(), Algorithm: f.algorithm}
+		if exempt(f.key, adopted.Size) {
+			adopted.Flags |= layout.AdoptedExempt
+		}
+		if f.key == a.survey.Newest {
+			adopted.Flags |= layout.AdoptedBackup
+		}
+		var err error
+		if adopted.Ref, err = earlier.ref(adopted); err == nil && adopted.Ref == "" {
+			adopted.Ref, err = a.store.NewRef()
+		}
+		if err != nil {
+			return err
+		}
+		return list.Add(adopted)
+	}
+	err = w.walk(ctx)
+	if err == nil {
+		err = earlier.rest()
+	}
+	if err != nil {
+		return nil, errors.Join(err, list.Abort())
+	}
+	return earlier.dropped, vfs.WithoutPath(list.Commit())
+}
+
+// earlierList is the list of an earlier run, read alongside a walk.
+type earlierList struct {
+	list    *layout.AdoptionReader // nil: there is none
+	next    *layout.Adopted        // nil: to be read
+	dropped []blobstore.Ref        // of files that are not as they were
+}
+
+// ref is that of the same file in the list; "": it has none.
+func (e *earlierList) ref(now layout.Adopted) (blobstore.Ref, error) {
+	for e.list != nil {
+		if e.next == nil {
+			next, err := e.list.Next()
+			if errors.Is(err, io.EOF) {
+				e.list = nil
+				return "", nil
+			}
+			if err != nil {
+				return "", err
+			}
+			e.next = &next
+		}
+		if before(now.Key, e.next.Key) {
+			return "", nil
+		}
+		was := e.next
+		e.next = nil
+		if was.Key == now.Key && was.Size == now.Size && was.Modified.Equal(now.Modified) {
+			return was.Ref, nil
+		}
+		e.dropped = append(e.dropped, was.Ref)
+	}
+	return "", nil
+}
+
+// rest drops what comes behind the last file of the source.
+func (e *earlierList) rest() error {
+	_, err := e.ref(layout.Adopted{Key: "\xff"}) // behind all keys, which are UTF-8
+	return err
+}
+
+// atOnce is how many files are taken in between two reports.
+const atOnce = 1024
+
+// takeListed links or copies the files of the list.
+func (a *adoption) takeListed(ctx context.Context) error {
+	list, err := layout.OpenAdoptionList(a.FS, a.dir())
+	if err != nil {
+		return err
+	}
+	defer list.Close() // it is only read
+	p := Progress{Step: map[string]string{methodLink: "linking", methodCopy: "copying"}[a.survey.Method], FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes}
+	for ended := false; !ended; {
+		a.Progress(p)
+		var workers errgroup.Group
+		workers.SetLimit(runtime.GOMAXPROCS(0))
+		for n := 0; n < atOnce; n++ {
+			adopted, err := list.Next()
+			if ended = errors.Is(err, io.EOF); ended {
+				break
+			}
+			if err == nil {
+				err = ctx.Err()
+			}
+			if err != nil {
+				return errors.Join(err, workers.Wait())
+			}
+			p.Files++
+			p.Bytes += adopted.Size
+			workers.Go(func() error {
+				if err := a.take(ctx, list.Dialect, adopted); err != nil {
+					return fmt.Errorf("%s: %w", adopted.Key, err)
+				}
+				return nil
+			})
+			if a.survey.Method == methodCopy && n%16 == 0 {
+				a.Progress(p)
+			}
+		}
+		if err := workers.Wait(); err != nil {
+			return err
+		}
+	}
+	a.Progress(p)
+	return nil
+}
+
+var errChanged = errors.New("the file has changed meanwhile: stop the server of the directory and its clients, and adopt again")
+
+func (a *adoption) take(ctx context.Context, dialect string, f layout.Adopted) error {
+	name := a.path(f.Key)
+	if a.survey.Method == methodCopy {
+		label, err := f.Label(dialect)
+		if err != nil {
+			return err
+		}
+		err = a.store.CopyForeign(ctx, f.Ref, name, f.Size, label)
+		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobstore.ErrCorrupt) {
+			return errChanged
+		}
+		return err
+	}
+	info, err := a.store.LinkForeign(f.Ref, name)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return errChanged
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("the kernel refuses to link it (%w): it may have the attribute immutable or append-only (lsattr, chattr)", err)
+	case err != nil:
+		return err
+	case info.Size() != f.Size || !info.ModTime().Truncate(time.Millisecond).Equal(f.Modified):
+		return errChanged
+	}
+	return nil
+}
+
+// finish makes the index, which makes the directory a repository, and removes the mark.
+func (a *adoption) finish(ctx context.Context) error {
+	meta, err := json.Marshal(Origin{Layout: a.survey.Layout, Source: a.Source, Method: a.survey.Method, At: a.Now().UTC()})
+	if err != nil {
+		return err
+	}
+	// The repository is as old as the oldest file: no byte that no scrub has read is older than that.
+	values := map[string][]byte{layout.MetaAdopted: meta, layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)}
+	_, err = recovery.FirstIndex(ctx, a.dir(), values, recovery.RebuildOptions{
+		FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
+		Progress: func(n int64) {
+			a.Progress(Progress{Step: "making the index", Files: n, FilesTotal: a.survey.Files})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	if err := a.FS.Remove(filepath.Join(a.dir(), layout.AdoptingFile)); err != nil {
+		return vfs.WithoutPath(err)
+	}
+	return vfs.WithoutPath(a.FS.SyncDir(a.dir()))
+}
+
+// Origin is what the meta value layout.MetaAdopted says, in JSON: where the repository was taken in from.
+type Origin struct {
+	Layout string    `json:"layout"`
+	Source string    `json:"source"`
+	Method string    `json:"method"` // "link": the files there are those of the repository, too; "copy"
+	At     time.Time `json:"at"`
+}
+
+// try links a file of each owner and takes the link back, so that what the kernel refuses is known before anything is done; and looks whether
+// copies fit.
+func (s *Survey) try(o Options) error {
+	for _, key := range s.trials {
+		if s.Method != methodLink {
+			break
+		}
+		trial := trialName(o.Into)
+		err := o.FS.Link(o.path(key), trial)
+		if err == nil {
+			err = o.FS.Remove(trial)
+		}
+		switch {
+		case vfs.OtherFileSystem(err): // another mount of the same file system
+			s.Method = methodCopy
+		case errors.Is(err, fs.ErrPermission):
+			return fmt.Errorf("%s: the kernel refuses to link it: run this, and the server, as the user whom the directory belongs to (sudo -u), or as root", key)
+		case err != nil:
+			return fmt.Errorf("%s: %w", key, vfs.WithoutPath(err))
+		}
+	}
+	if s.Method == methodLink || len(s.trials) == 0 || layout.IsAdopting(o.FS, o.dir()) {
+		return nil // what an earlier run copied is there
+	}
+	free, _, err := o.FS.Space(o.Into)
+	if err != nil || free >= s.Bytes+spareSpace || clones(o, s.trials[0]) {
+		return vfs.WithoutPath(err)
+	}
+	return fmt.Errorf("the source is on another file system, and copies of it need %d bytes, of which %d are free", s.Bytes, free)
+}
+
+// spareSpace is what copies leave for list, index and checksums.
+const spareSpace = 64 << 20
+
+// clones tells whether files of the source can be cloned, which needs no space.
+func clones(o Options, key string) (yes bool) {
+	source, err := o.FS.Open(o.path(key))
+	if err != nil {
+		return false
+	}
+	defer source.Close() // it is only read
+	name := trialName(o.Into)
+	trial, err := o.FS.Create(name)
+	if err != nil {
+		return false
+	}
+	cloner, ok := trial.(vfs.Cloner)
+	yes = ok && cloner.CloneOf(source) == nil
+	return errors.Join(trial.Close(), o.FS.Remove(name)) == nil && yes
+}
+
+// trialName is free, and that of no repository.
+func trialName(dir string) string { return filepath.Join(dir, ".adopt-"+strings.ToLower(rand.Text())) }
