@@ -37,7 +37,7 @@ to give up, remove NAME from the data directory.
 
   packhouse adopt /srv/borg/laptop --as laptop --dry-run
   packhouse adopt /srv/borg/laptop --as laptop -d /var/lib/packhouse
-  packhouse scrub laptop
+  packhouse scrub --repo laptop
 
 Links need the user to whom the files belong, or root. Until a scrub has read it, an item is unverified: packhouse
 repo info counts these.`,
@@ -135,7 +135,7 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 	if err := showSurvey(s, f, survey, "became"); err != nil || f.json {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "adopted as %s in %v; all items are unverified until they have been read: packhouse scrub %s\n",
+	_, err = fmt.Fprintf(s.out, "adopted as %s in %v; all items are unverified until they have been read: packhouse scrub --repo %s\n",
 		o.Name, time.Since(began).Round(time.Millisecond), o.Name)
 	return err
 }

@@ -548,7 +548,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		files []string
 		want  string
 	}{
-		"a python-made store": {[]string{"config/readme", "keys/x", "packs/x"}, "another server"},
+		"a python-made store": {[]string{"config/readme", "keys/x", "packs/x"}, "packhouse adopt"},
 		"vykar's":             {[]string{"config", "index", "snapshots/x"}, "vykar-server"},
 		"anything":            {[]string{"thesis.tex"}, "thesis.tex"},
 	} {
