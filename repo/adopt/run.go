@@ -365,11 +365,14 @@ func (a *adoption) finish(ctx context.Context) error {
 	}
 	// The repository is as old as the oldest file: no byte that no scrub has read is older than that.
 	values := map[string][]byte{layout.MetaAdopted: meta, layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)}
-	_, err = recovery.FirstIndex(ctx, a.dir(), values, recovery.RebuildOptions{
-		FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
-		Progress: func(n int64) {
-			a.Progress(Progress{Step: "making the index", Files: n, FilesTotal: a.survey.Files})
+	err = recovery.FirstIndex(ctx, a.dir(), recovery.FirstIndexOptions{
+		RebuildOptions: recovery.RebuildOptions{
+			FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
+			Progress: func(n int64) {
+				a.Progress(Progress{Step: "making the index", Files: n, FilesTotal: a.survey.Files})
+			},
 		},
+		Meta: values, Labelled: a.survey.Method == methodCopy,
 	})
 	if err != nil {
 		return err

@@ -23,21 +23,28 @@ const adoptionBatch = 10_000
 // errAdopting is of a repository whose files have not all been taken in.
 var errAdopting = errors.New("the repository is being adopted and not complete: run packhouse adopt again")
 
-// FirstIndex makes the index of a repository in dir that consists of the files of its list of adopted files, durably, with the meta values
-// besides those that every index has. All of these blobs must be durable. The rename to the index's name is the commit point: after an error
-// or a crash before it there is no index, and FirstIndex can be repeated. An index that is there is fs.ErrExist. A blob that is missing is
-// blobstore.ErrNotFound. Progress is called with the files that are in the index.
-func FirstIndex(ctx context.Context, dir string, meta map[string][]byte, o RebuildOptions) (report RebuildReport, err error) {
-	o = o.withDefaults()
+// FirstIndexOptions of FirstIndex.
+type FirstIndexOptions struct {
+	RebuildOptions
+	Meta map[string][]byte // values besides those that every index has, or instead of them
+	// Labelled tells that blobs may have labels, because they were copied: the BLAKE3 of those is known.
+	Labelled bool
+}
+
+// FirstIndex makes the index of a repository in dir that consists of the files of its list of adopted files, durably. All of these blobs must
+// be there and durable. The rename to the index's name is the commit point: after an error or a crash before it there is no index, and
+// FirstIndex can be repeated. An index that is there is fs.ErrExist. Progress is called with the files that are in the index.
+func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error) {
+	o.RebuildOptions = o.withDefaults()
 	if _, err := o.FS.Stat(filepath.Join(dir, layout.IndexFile)); err == nil {
-		return report, fs.ErrExist
+		return fs.ErrExist
 	}
 	if o.Index.FS == nil {
 		o.Index.FS = o.FS
 	}
 	path := filepath.Join(dir, layout.RebuiltFile)
 	if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
-		return report, vfs.WithoutPath(err)
+		return vfs.WithoutPath(err)
 	}
 	defer func() {
 		if err != nil {
@@ -46,31 +53,74 @@ func FirstIndex(ctx context.Context, dir string, meta map[string][]byte, o Rebui
 	}()
 	list, err := layout.OpenAdoptionList(o.FS, dir)
 	if err != nil {
-		return report, err
+		return err
 	}
 	defer list.Close() // it is only read
-	if err := firstIndex(o, path, list.Dialect, meta); err != nil {
-		return report, err
+	if err := firstIndex(o.RebuildOptions, path, list.Dialect, o.Meta); err != nil {
+		return err
 	}
 	o.Index.Use = index.Rebuild
 	ix, err := index.Open(path, o.Index)
 	if err != nil {
-		return report, err
+		return err
 	}
 	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now})
 	if err == nil {
-		b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, store: store, report: &report, keys: make(map[string]bool), atOnce: adoptionBatch}
-		if err = b.takeListed(list, true); err == nil {
-			err = b.flush()
-		}
-		err = errors.Join(err, store.Close())
+		err = errors.Join(fillIndex(ctx, o, ix, store, list), store.Close())
 	}
-	counters := ix.Counters()
-	report.Items, report.Bytes = counters.Items, counters.Bytes
 	if err := errors.Join(err, ix.Close()); err != nil {
-		return report, err
+		return err
 	}
-	return report, swapIndex(o.FS, dir)
+	return swapIndex(o.FS, dir)
+}
+
+// fillIndex stores the items of a list in an index that has none.
+func fillIndex(ctx context.Context, o FirstIndexOptions, ix *index.Index, store *blobstore.Store, list *layout.AdoptionReader) error {
+	var batch []index.Mutation
+	for n, ended := int64(0), false; !ended; {
+		a, err := list.Next()
+		if ended = errors.Is(err, io.EOF); err != nil && !ended {
+			return err
+		}
+		if !ended {
+			item := a.Item()
+			if o.Labelled {
+				if item, err = labelled(store, a); err != nil {
+					return err
+				}
+			}
+			batch = append(batch, index.Put{
+				Key: a.Key, Item: item, IfAbsent: true, Limit: -1, Exempt: a.Flags&layout.AdoptedExempt != 0,
+				Backup: a.Flags&layout.AdoptedBackup != 0, Now: a.Modified, TrashUntil: a.Modified,
+			})
+		}
+		if len(batch) < adoptionBatch && !ended || len(batch) == 0 {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if _, err := ix.Apply(ctx, batch...); err != nil {
+			return err
+		}
+		n += int64(len(batch))
+		batch = batch[:0]
+		o.Progress(n)
+	}
+	return nil
+}
+
+// labelled is the item of an adopted file, with the BLAKE3 that a copy of it has recorded.
+func labelled(store *blobstore.Store, a layout.Adopted) (index.Item, error) {
+	item := a.Item()
+	_, info, err := store.Label(a.Ref)
+	switch {
+	case err == nil:
+		item.BLAKE3, item.Flags = info.BLAKE3, 0
+	case !errors.Is(err, blobstore.ErrCorrupt): // it has none
+		return item, fmt.Errorf("%s: %w", a.Key, err)
+	}
+	return item, nil
 }
 
 func firstIndex(o RebuildOptions, path, dialect string, meta map[string][]byte) error {
@@ -92,7 +142,7 @@ func (b *rebuilder) adoptListed() error {
 		return nil
 	}
 	if err == nil {
-		err = errors.Join(b.takeListed(list, false), list.Close())
+		err = errors.Join(b.takeListed(list), list.Close())
 	}
 	if errors.Is(err, layout.ErrAdoptionList) || errors.Is(err, blobstore.ErrNewer) {
 		b.o.Logger.Warn("the list of adopted files cannot be read to its end: those that no scrub has read may stay unknown", "error", err)
@@ -101,15 +151,14 @@ func (b *rebuilder) adoptListed() error {
 	return err
 }
 
-// takeListed takes in the files of a list. all: each must be there, and those with a label are taken in, too.
-func (b *rebuilder) takeListed(list *layout.AdoptionReader, all bool) error {
+func (b *rebuilder) takeListed(list *layout.AdoptionReader) error {
 	for n := int64(0); ; n++ {
 		a, err := list.Next()
 		if errors.Is(err, io.EOF) {
 			return nil
 		}
 		if err == nil {
-			err = b.takeOne(a, all)
+			err = b.takeOne(a)
 		}
 		if err == nil {
 			err = b.ctx.Err()
@@ -123,23 +172,17 @@ func (b *rebuilder) takeListed(list *layout.AdoptionReader, all bool) error {
 	}
 }
 
-func (b *rebuilder) takeOne(a layout.Adopted, all bool) error {
+// takeOne takes in a file that is there, and has no label with which unknown finds it.
+func (b *rebuilder) takeOne(a layout.Adopted) error {
 	if _, known, err := b.index.HasRef(string(a.Ref)); err != nil || known {
 		return err
 	}
-	item, exempt := a.Item(), a.Flags&layout.AdoptedExempt != 0
-	_, info, err := b.store.Label(a.Ref)
-	switch {
-	case err == nil && !all:
-		return nil // unknown finds it
-	case err == nil:
-		item.BLAKE3, item.Flags = info.BLAKE3, 0
-	case errors.Is(err, blobstore.ErrNotFound) && all:
-		return fmt.Errorf("%s: %w", a.Key, err)
-	case errors.Is(err, blobstore.ErrNotFound):
-		return nil // it was removed
-	case !errors.Is(err, blobstore.ErrCorrupt):
-		return err
+	_, _, err := b.store.Label(a.Ref)
+	if errors.Is(err, blobstore.ErrCorrupt) {
+		return b.take(a.Key, a.Item(), a.Flags&layout.AdoptedExempt != 0, a.Flags&layout.AdoptedBackup != 0)
 	}
-	return b.take(a.Key, item, exempt, a.Flags&layout.AdoptedBackup != 0)
+	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrNewer) {
+		return nil // it was removed; or its label is a newer version's
+	}
+	return err
 }

@@ -123,7 +123,7 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, report: &report, keys: make(map[string]bool), atOnce: rebuildBatch}
+	b := &rebuilder{ctx: ctx, o: o, dir: dir, index: ix, report: &report, keys: make(map[string]bool)}
 	b.store, err = blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now, Log: layout.Payloads{Index: ix}})
 	if err == nil {
 		defer func() { _ = b.store.Close() }() // likewise

@@ -33,7 +33,6 @@ type rebuilder struct {
 	report *RebuildReport
 	batch  []adoption
 	keys   map[string]bool // of the batch
-	atOnce int             // adoptions of a batch
 }
 
 // adoption is what makes one blob an item, or a row of the trash.
@@ -278,7 +277,7 @@ func spare(key string) string {
 func (b *rebuilder) queue(a adoption) error {
 	b.keys[a.key] = true
 	b.batch = append(b.batch, a)
-	if len(b.batch) >= b.atOnce {
+	if len(b.batch) >= rebuildBatch {
 		return b.flush()
 	}
 	return nil
