@@ -71,6 +71,8 @@ type planFiles interface {
 // scrubbed is what a scrub reads, and where it remembers how far it came.
 type scrubbed interface {
 	Items(ctx context.Context, after string, fn func(index.Entry) error) error
+	Usage() repo.Usage
+	Verify(ctx context.Context, entry index.Entry, pace func(n int64) error) error
 	BeginRound(after string) *repo.Round
 	Meta(name string) ([]byte, error)
 	SetMeta(ctx context.Context, name string, value []byte) error

@@ -24,7 +24,8 @@ const maxUnreadable = 100
 // SubmitScrub queues a job that reads blobs and compares them with the size and BLAKE3 checksum in the index. A damaged item is
 // marked: from then on it is not served, and it is not deleted. An item that cannot be read because of a disk error is reported
 // too but not marked, because its bytes may be correct. share is the fraction of the repository's bytes to read, starting
-// where the last scrub with a share ended; 0, 1 and above mean all of it, from the start. A scrub that is already queued
+// where the last scrub with a share ended, after the items that no scrub has read since they were adopted; 0, 1 and above mean all of it,
+// from the start. A scrub that is already queued
 // or running is returned unchanged.
 func (e *Engine) SubmitScrub(ctx context.Context, r *repo.Repository, principal string, share float64, when string) (Job, error) {
 	if err := CheckWhen(when); err != nil {
@@ -106,7 +107,15 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	} else {
 		s.budget = -1
 	}
-	err := s.walk(ctx, after)
+	var err error
+	if rolling {
+		err = s.unverified(ctx)
+	}
+	if err == nil && !s.exhausted {
+		err = s.walk(ctx, after)
+	} else {
+		s.lastKey = after
+	}
 	if err == nil && rolling && !s.exhausted && after != "" {
 		// The end was reached: go on from the start. A budget below the whole ends before the key at which it began.
 		err = s.walk(ctx, "")
@@ -126,6 +135,31 @@ func (e *Engine) carryOutScrub(ctx context.Context, t *task) (Job, error) {
 	return job, nil
 }
 
+// unverified verifies the items of which nothing is known that their bytes could be held against, as far as the budget reaches: each is
+// known from then on, or marked as damaged, so the next scrub goes on behind it. A scrub of everything comes to them in any case.
+func (s *scrub) unverified(ctx context.Context) error {
+	if s.r.Usage().UnverifiedItems == 0 {
+		return nil
+	}
+	const found = index.FlagDamaged | index.FlagMissing
+	unknown := func(e index.Entry) bool { return e.Item.Flags&(index.FlagUnverified|found) == index.FlagUnverified }
+	for after := ""; ; {
+		batch, err := s.list(ctx, after, unknown)
+		if err != nil || len(batch) == 0 {
+			return err
+		}
+		for _, entry := range batch {
+			if s.exhausted = s.bytes.Load() >= s.budget; s.exhausted {
+				return nil
+			}
+			if err := s.item(ctx, entry, s.r.Verify); err != nil {
+				return err
+			}
+			after = entry.Key
+		}
+	}
+}
+
 // scrubBatch is how many items are listed before they are read: nothing may be changed, such as marked as
 // damaged, while the index is being listed.
 const scrubBatch = 256
@@ -137,7 +171,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 	all := false
 	defer func() { s.round.End(all) }()
 	for {
-		batch, err := s.list(ctx)
+		batch, err := s.list(ctx, s.lastKey, func(index.Entry) bool { return true })
 		if err != nil {
 			return err
 		}
@@ -150,7 +184,7 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 			if s.exhausted = s.budget >= 0 && s.bytes.Load() >= s.budget; s.exhausted {
 				return nil
 			}
-			if err := s.item(ctx, entry); err != nil {
+			if err := s.item(ctx, entry, s.round.Verify); err != nil {
 				return err
 			}
 			s.lastKey = entry.Key
@@ -158,10 +192,13 @@ func (s *scrub) walk(ctx context.Context, after string) error {
 	}
 }
 
-// list returns the items that follow lastKey.
-func (s *scrub) list(ctx context.Context) ([]index.Entry, error) {
+// list returns those of the items that follow a key that are wanted.
+func (s *scrub) list(ctx context.Context, after string, wanted func(index.Entry) bool) ([]index.Entry, error) {
 	var batch []index.Entry
-	err := s.r.Items(ctx, s.lastKey, func(entry index.Entry) error {
+	err := s.r.Items(ctx, after, func(entry index.Entry) error {
+		if !wanted(entry) {
+			return nil
+		}
 		if batch = append(batch, entry); len(batch) == scrubBatch {
 			return io.EOF // enough
 		}
@@ -173,13 +210,14 @@ func (s *scrub) list(ctx context.Context) ([]index.Entry, error) {
 	return batch, err
 }
 
-func (s *scrub) item(ctx context.Context, entry index.Entry) error {
+// item reads one by verify, which is that of the repository or of the round.
+func (s *scrub) item(ctx context.Context, entry index.Entry, verify func(context.Context, index.Entry, func(int64) error) error) error {
 	if err := ctx.Err(); err != nil {
 		return err
 	}
 	before := s.bytes.Load()
 	// Also one that is marked already: what is whole again, is served again.
-	err := s.round.Verify(ctx, entry, func(n int64) error {
+	err := verify(ctx, entry, func(n int64) error {
 		if err := s.e.throttle(ctx, n, true); err != nil {
 			return err
 		}

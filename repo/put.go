@@ -217,7 +217,7 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 	}
 	put := BatchPut{Upload: u, Backup: req.Backup, IfAbsent: damaged == nil && !a.mayReplace(req)}
 	if damaged != nil {
-		if u.item.BLAKE3 != damaged.BLAKE3 {
+		if !mends(u.item, *damaged) {
 			return PutResult{}, &DeniedError{Letters: "W", Key: req.Key, Exists: true}
 		}
 		put.IfRef = damaged.Ref
@@ -230,6 +230,15 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 		return PutResult{}, err
 	}
 	return results[0], nil
+}
+
+// mends tells whether bytes that were just received are those that an item had. Of an item that was adopted and that nobody
+// has found sound, the digest in its name says that, if it has one.
+func mends(received, had index.Item) bool {
+	if had.Flags&index.FlagUnverified == 0 {
+		return received.BLAKE3 == had.BLAKE3
+	}
+	return received.Size == had.Size && had.Algorithm != "" && received.Algorithm == had.Algorithm && bytes.Equal(received.Sum, had.Sum)
 }
 
 // lostRace answers for a new item that somebody else stored first.

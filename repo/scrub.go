@@ -78,7 +78,11 @@ func (r *Repository) unsound(ctx context.Context, entry index.Entry, cause error
 		}
 		return errMissing
 	}
-	r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
+	what := "item is damaged"
+	if DamagedAtAdoption(now.Item) {
+		what = "item was damaged when it was adopted, or is not what its name says"
+	}
+	r.env.Logger.Error(what, "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
 	r.setMarks(context.WithoutCancel(ctx), []marking{{entry: now, set: index.FlagDamaged, clear: index.FlagMissing}})
 	return &damagedError{"stored bytes are damaged"}
 }
@@ -97,5 +101,9 @@ func (r *Repository) recheck(ctx context.Context, entry index.Entry) ([]byte, er
 	}
 	return sums, err
 }
+
+// DamagedAtAdoption tells of a damaged item, or one that is just found to be so, that it was never found sound since it was taken in from another
+// server.
+func DamagedAtAdoption(item index.Item) bool { return item.Flags&index.FlagUnverified != 0 }
 
 var errMissing = Errorf(ErrCorrupt, "its file is missing")

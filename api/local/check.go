@@ -66,6 +66,8 @@ func (c *checker) files(ctx context.Context, verify bool) error {
 		switch {
 		case e.Item.Flags&index.FlagMissing != 0:
 			return c.problem(e.Key + ": its file is missing")
+		case !verify && repo.DamagedAtAdoption(e.Item):
+			return c.problem(e.Key + ": damaged at adoption: the other server's file is not what its name says")
 		case !verify:
 			return c.problem(e.Key + ": its stored bytes are damaged")
 		}
