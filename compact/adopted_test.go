@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"packhouse/compact"
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
@@ -68,5 +69,41 @@ func TestScrubOfAdopted(t *testing.T) {
 	}
 	if job := p.scrub(0); job.Bad != 1 || job.Damaged[0] != wrong {
 		t.Errorf("job: %+v", job)
+	}
+}
+
+// TestPlanOfAdopted: what a plan copies of an adopted item was held against its name before, whole items and parts of them, also where reads
+// are not checked.
+func TestPlanOfAdopted(t *testing.T) {
+	for _, unchecked := range []bool{false, true} {
+		for _, length := range []int64{1000, 10} {
+			t.Run(fmt.Sprintf("unchecked=%v/%d", unchecked, length), func(t *testing.T) {
+				p, wrong := adoptedFixture(t, 4)
+				p.close()
+				p.so.Unchecked = unchecked
+				p.open()
+				var keys []string
+				err := p.repo.Items(t.Context(), "", func(e index.Entry) error {
+					keys = append(keys, e.Key)
+					return nil
+				})
+				if err != nil || len(keys) != 4 {
+					t.Fatalf("items: %q, %v", keys, err)
+				}
+				for i, key := range keys {
+					target := fmt.Sprint("new", i)
+					_, err := p.run(compact.Operation{Ranges: []compact.Range{{Key: key, Length: length}}, Target: target})
+					if bad := key == wrong; bad != errors.Is(err, repo.ErrCorrupt) || !bad && err != nil {
+						t.Errorf("%s: got %v", key, err)
+					}
+					if got, err := p.get(target); key != wrong && (err != nil || int64(len(got)) != length) {
+						t.Errorf("%s: got %d bytes, %v", target, len(got), err)
+					}
+				}
+				if u := p.repo.Usage(); u.UnverifiedItems != 1 || u.DamagedItems != 1 {
+					t.Errorf("usage: %+v", u)
+				}
+			})
+		}
 	}
 }

@@ -181,7 +181,7 @@ func (x *extents) readPart(ctx context.Context, part []byte) error {
 	if err != nil {
 		return x.wrong(x.now.first, err, "")
 	}
-	if x.wholeItem && x.now.start == 0 && !object.Checked() {
+	if x.wholeItem && x.now.start == 0 && !object.Checked() && object.Item.Flags&index.FlagUnverified == 0 {
 		x.whole = blake3.New()
 	}
 	if n, err := object.ReadAt(part, x.now.start); errors.Is(err, repo.ErrDamaged) {
@@ -232,8 +232,10 @@ func (x *extents) object(ctx context.Context, key string) (*repo.Object, error) 
 	if err != nil {
 		return nil, err
 	}
-	if object.Unproven() && !x.wholeItem && object.Item.Flags&index.FlagDamaged == 0 { // one that is damaged is being salvaged
-		// A wrong byte in the range would get checksums that say that it is right. So all of the source is read once, which makes its own.
+	unproven := object.Unproven() && !x.wholeItem || object.Item.Flags&index.FlagUnverified != 0
+	if unproven && object.Item.Flags&index.FlagDamaged == 0 { // one that is damaged is being salvaged
+		// A wrong byte in the range would get checksums that say that it is right. So all of the source is read once, which makes its own; one
+		// that was adopted is held against the digest in its name.
 		entry := index.Entry{Key: key, Item: object.Item}
 		object.Close()
 		pace := func(n int64) error { return x.r.e.throttle(ctx, n, x.r.background) }

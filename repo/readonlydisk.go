@@ -341,11 +341,11 @@ func (r *Repository) copyTo(ctx context.Context, m *Repository, e index.Entry) e
 	if err != nil {
 		return err
 	}
-	if info.BLAKE3 != e.Item.BLAKE3 {
+	if known := infoOf(e.Item); known.Hashed() && info.BLAKE3 != known.BLAKE3 {
 		return errors.Join(fmt.Errorf("%w: its bytes are not those that were stored", ErrCorrupt), m.blobs.Remove(ref))
 	}
 	item := e.Item
-	item.Ref, item.Plan, item.Found, item.Flags = string(ref), 0, time.Time{}, 0
+	item.Ref, item.BLAKE3, item.Plan, item.Found, item.Flags = string(ref), info.BLAKE3, 0, time.Time{}, 0
 	if _, err := m.index.Apply(ctx, index.Put{Key: e.Key, Item: item, Exempt: true, Limit: -1, Now: item.Modified, TrashUntil: item.Modified}); err != nil {
 		return err
 	}

@@ -178,7 +178,7 @@ func prove(ctx context.Context, o *repo.Object, frames io.Writer, algorithm dige
 
 // provable tells whether the item's bytes were once seen to have the digest in its name.
 func provable(item index.Item, algorithm digest.Algorithm, name string) bool {
-	return algorithm.Name != digest.BLAKE3 && item.Algorithm == algorithm.Name && hex.EncodeToString(item.Sum) == name
+	return algorithm.Name != digest.BLAKE3 && item.Flags&index.FlagUnverified == 0 && item.Algorithm == algorithm.Name && hex.EncodeToString(item.Sum) == name
 }
 
 // readBuffers are what verification reads through; their size is what one pack costs in memory.
