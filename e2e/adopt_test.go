@@ -81,6 +81,7 @@ func adopted(t *testing.T, s *server, source, name, first, last string) {
 			wantBusy(t, s, name)
 		}
 	}
+	s.start() // which keeps the name meanwhile
 	if out := run(t, nil, packhouse(), args...); !strings.Contains(out, "adopted as "+name) {
 		t.Errorf("adopt: %s", out)
 	}
@@ -157,7 +158,6 @@ func TestAdoptBorg(t *testing.T) {
 	before := unchanged(t, source)
 
 	adopted(t, s, source, "laptop", filepath.Join(source, "config", "id"), filepath.Join(source, "config", "version"))
-	s.start()
 	b := local.with("BORG_REPO=" + s.url("laptop"))
 	b.run("check", "--verify-data")
 	if got := b.archives(); len(got) != 2 || got[0] != ids[1] {
@@ -220,7 +220,6 @@ func TestAdoptVykar(t *testing.T) {
 	s := startServer(t)
 	s.stop()
 	adopted(t, s, source, "vault", filepath.Join(source, "config"), filepath.Join(source, "index"))
-	s.start()
 	// The same client, with its caches and what it knows of the repository, asks another address.
 	config := strings.TrimPrefix(v.env[0], "VYKAR_CONFIG=")
 	text, err := os.ReadFile(config)
@@ -250,6 +249,10 @@ func TestAdoptVykar(t *testing.T) {
 	v.run("restore", "latest", restored)
 	look(t, restored).same(t, look(t, tr.dir))
 	wantUnchanged(t, source, before)
+
+	if out := run(t, nil, packhouse(), "repo", "info", "vault", "-d", s.data); !strings.Contains(out, "shared with  "+source) {
+		t.Errorf("repo info: %s", out)
+	}
 
 	// The directory is a repository of the other server as before.
 	theirs.start()

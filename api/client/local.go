@@ -10,6 +10,7 @@ import (
 
 	"packhouse/api/local"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 )
 
@@ -86,4 +87,17 @@ func (c *Client) Check(ctx context.Context, name string, verify bool, each func(
 		err = errors.New("the check was interrupted before it was finished; run it again")
 	}
 	return err
+}
+
+// BeginAdoption keeps a name for the repository that is made from the directory source of another server.
+func (c *Client) BeginAdoption(ctx context.Context, name, source string) error {
+	_, err := c.Request(ctx, http.MethodPost, local.PathAdopt, local.Request{Name: name, Source: source}, nil)
+	return err
+}
+
+// Origin returns where a repository was adopted from; nil: it was not. finished: also records that what was adopted has been removed there.
+func (c *Client) Origin(ctx context.Context, name string, finished bool) (*adopt.Origin, error) {
+	var answer local.OriginAnswer
+	_, err := c.Request(ctx, http.MethodPost, local.PathOrigin, local.Request{Name: name, Finished: finished}, &answer)
+	return answer.Origin, err
 }

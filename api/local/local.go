@@ -11,7 +11,9 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // Paths that only the commands of packhouse can use, over a holder's socket. They are for operations that the API of package
@@ -24,6 +26,8 @@ const (
 	PathPurge   = "/-/local/purge"       // answers with a datadir.Removed
 	PathSalvage = "/-/local/salvage"     // answers with a SalvageAnswer
 	PathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
+	PathAdopt   = "/-/local/adopt"       // begins an adoption, which the command carries out
+	PathOrigin  = "/-/local/origin"      // answers with an OriginAnswer
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
@@ -37,6 +41,14 @@ type Request struct {
 	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
 	Now     bool   `json:"now,omitempty"`    // of a removal: without grace time
 	As      string `json:"as,omitempty"`     // of what is restored: its new name; empty: the one that it had
+	Source  string `json:"source,omitempty"` // of an adoption: the directory
+	// Finished, of an origin: the source has been removed.
+	Finished bool `json:"finished,omitempty"`
+}
+
+// OriginAnswer says where a repository was adopted from.
+type OriginAnswer struct {
+	Origin *adopt.Origin `json:"origin"` // null: it was not
 }
 
 // SalvageAnswer says until when damaged items are served.
@@ -64,7 +76,8 @@ type CheckEvent struct {
 }
 
 // operations are the names of the operations of these paths, for the log and the metrics.
-var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss"}
+var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss",
+	PathAdopt: "adopt", PathOrigin: "origin"}
 
 // Repositories is what this API asks of the set of repositories.
 type Repositories interface {
@@ -75,6 +88,7 @@ type Repositories interface {
 	Removed() ([]datadir.Removed, error)
 	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
 	PurgeRemoved(name string) (datadir.Removed, error)
+	BeginAdoption(name, source string) error
 	// Attached returns a repo.ErrDetached if the data directory is missing or not the one that was opened.
 	Attached() error
 }
@@ -88,6 +102,7 @@ func NewHandler(set Repositories, yield func()) http.Handler {
 	mux.HandleFunc("POST "+PathCheck, h.check)
 	for path, do := range map[string]func(context.Context, Request) (any, error){
 		PathCreate: h.create, PathDestroy: h.destroy, PathRemoved: h.removed, PathRestore: h.restore, PathPurge: h.purge, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
+		PathAdopt: h.adopt, PathOrigin: h.origin,
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, path, do) })
 	}
@@ -150,6 +165,32 @@ func (h *handler) acceptLoss(ctx context.Context, q Request) (any, error) {
 		return nil, err
 	}
 	return r.AcceptLoss(ctx, q.Forget, q.Dry)
+}
+
+func (h *handler) adopt(_ context.Context, q Request) (any, error) {
+	return nil, h.set.BeginAdoption(q.Name, q.Source)
+}
+
+func (h *handler) origin(ctx context.Context, q Request) (any, error) {
+	r, err := h.set.Get(ctx, q.Name)
+	if err != nil {
+		return nil, err
+	}
+	text, err := r.Meta(layout.MetaAdopted)
+	if err != nil || text == nil {
+		return OriginAnswer{}, err
+	}
+	var o adopt.Origin
+	if err := json.Unmarshal(text, &o); err != nil {
+		return nil, err
+	}
+	if q.Finished && o.Finished.IsZero() {
+		o.Finished = r.Now().UTC()
+		if text, err = json.Marshal(o); err == nil {
+			err = r.SetMeta(ctx, layout.MetaAdopted, text)
+		}
+	}
+	return OriginAnswer{&o}, err
 }
 
 // answer decodes a request, and writes the result of do as JSON, or its error as text with 409.

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -21,9 +22,9 @@ import (
 func adoptCommand(s streams) *cobra.Command {
 	f := &adminFlags{}
 	o := adopt.Options{}
-	dryRun := false
+	dryRun, move, yes, finish := false, false, false, ""
 	cmd := &cobra.Command{
-		Use:   "adopt DIR --as NAME",
+		Use:   "adopt DIR --as NAME | --finish NAME",
 		Short: "Make a repository of the directory of another server, without copying it",
 		Long: `Makes the repository NAME of a directory of BorgStore's file backend (borg with a file: or ssh: URL,
 borgstore-server-rest) or of vger-server or vykar-server. Each file gets a second name in the new repository
@@ -31,18 +32,30 @@ borgstore-server-rest) or of vger-server or vykar-server. Each file gets a secon
 directory itself stays as it is, and can be removed once the repository has been read by a scrub.
 
 Stop the other server and its clients first: a lock or session that was touched a moment ago is refused unless
---force is given. The server of the data directory must not run either. What cannot be adopted is told before
-anything is changed. If the command is interrupted, there is no repository, and running it again completes it;
-to give up, remove NAME from the data directory.
+--force is given. The server of the data directory may run. What cannot be adopted is told before anything is
+changed. If the command is interrupted, there is no repository, and running it again completes it; to give up,
+remove NAME from the data directory.
+
+With --finish NAME it removes from the directory what was adopted from it, when a scrub has read all items and has
+found no damage. --move does that at once, without a scrub.
 
   packhouse adopt /srv/borg/laptop --as laptop --dry-run
   packhouse adopt /srv/borg/laptop --as laptop -d /var/lib/packhouse
-  packhouse scrub --repo laptop
+  packhouse scrub --repo laptop --wait
+  packhouse adopt --finish laptop
 
 Links need the user to whom the files belong, or root. Until a scrub has read it, an item is unverified: packhouse
 repo info counts these.`,
-		Args: exactly(1, "a DIR"),
+		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			switch {
+			case finish != "" && (len(args) > 0 || o.Name != ""):
+				return usage("--finish takes the name of a repository, and neither DIR nor --as")
+			case finish != "":
+				return finishAdoption(cmd, s, f, finish, yes)
+			case len(args) == 0:
+				return usage("%s needs a DIR; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+			}
 			if err := datadir.CheckName(o.Name); err != nil {
 				return usage("--as: %w", err)
 			}
@@ -53,13 +66,16 @@ repo info counts these.`,
 			if o.Source, err = sourceDir(args[0], filepath.Join(o.Into, o.Name), o.Into); err != nil {
 				return err
 			}
-			return adoptInto(cmd, s, f, o, dryRun)
+			return adoptInto(cmd, s, f, o, dryRun, move)
 		},
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.Name, "as", "", "`name` of the new repository")
 	cmd.Flags().StringVar(&o.Layout, "layout", "", "borgstore or vger, for a directory that does not show which it is")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago")
+	cmd.Flags().BoolVar(&move, "move", false, "remove from DIR what was adopted, as soon as the repository is there")
+	cmd.Flags().StringVar(&finish, "finish", "", "remove what was adopted as `NAME` from the directory that it came from")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish: do not ask for confirmation")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only look, and tell what would be done")
 	return cmd
 }
@@ -93,10 +109,10 @@ func within(path, dir string) bool {
 	return path == dir || strings.HasPrefix(path, strings.TrimSuffix(dir, "/")+"/")
 }
 
-func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dryRun bool) (err error) {
-	bar := terminal.NewProgress(s.err, "")
-	defer bar.End()
-	o.Progress = func(p adopt.Progress) {
+// adoptionBar shows the progress of an adoption.
+func adoptionBar(s streams) (bar *terminal.Progress, show func(adopt.Progress)) {
+	bar = terminal.NewProgress(s.err, "")
+	return bar, func(p adopt.Progress) {
 		if p.FilesTotal == 0 {
 			bar.SetTitle(fmt.Sprintf("%s: %d", p.Step, p.Files))
 		} else {
@@ -104,6 +120,12 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 		}
 		bar.Set(p.Bytes, p.BytesTotal)
 	}
+}
+
+func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dryRun, move bool) error {
+	bar, show := adoptionBar(s)
+	defer bar.End()
+	o.Progress = show
 	if dryRun {
 		survey, err := adopt.Look(cmd.Context(), o)
 		if err != nil {
@@ -118,25 +140,90 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 	if err := holder.CheckOwner(o.Into, os.Geteuid()); err != nil {
 		return err
 	}
-	release, err := claimOffline(cmd.Context(), o.Into, "")
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, release()) }()
 	if err := vacant(filepath.Join(o.Into, o.Name), o.Name); err != nil {
 		return err
 	}
-	began := time.Now()
-	survey, err := adopt.Run(cmd.Context(), o)
-	bar.End()
+	return withAdminClient(cmd, s, f, func(c *adminClient) error {
+		if c.Single {
+			return usage("the directory is a single repository; give the data directory with --data-dir")
+		}
+		o.Mark = func(ctx context.Context) error { return c.BeginAdoption(ctx, o.Name, o.Source) }
+		began := time.Now()
+		survey, err := adopt.Run(cmd.Context(), o)
+		bar.End()
+		if err != nil {
+			return err
+		}
+		if err := showSurvey(s, f, survey, "became"); err != nil {
+			return err
+		}
+		if !f.json {
+			if _, err := fmt.Fprintf(s.out, "adopted as %s in %v; all items are unverified until they have been read: packhouse scrub --repo %s\n",
+				o.Name, time.Since(began).Round(time.Millisecond), o.Name); err != nil {
+				return err
+			}
+		}
+		if !move {
+			return nil
+		}
+		return removeAdopted(cmd, s, c, o)
+	})
+}
+
+// finishAdoption removes the source of a repository whose items have all been read.
+func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, yes bool) error {
+	dir, err := f.dir(cmd)
 	if err != nil {
 		return err
 	}
-	if err := showSurvey(s, f, survey, "became"); err != nil || f.json {
+	return withAdminClient(cmd, s, f, func(c *adminClient) error {
+		if c.Single {
+			return usage("the directory is a single repository; give the data directory with --data-dir")
+		}
+		r, _, err := c.Repository(cmd.Context(), name)
+		if err != nil {
+			return err
+		}
+		origin, err := c.Origin(cmd.Context(), name, false)
+		switch {
+		case err != nil:
+			return err
+		case origin == nil:
+			return fmt.Errorf("%s was not adopted from another server", name)
+		case r.Usage.Unverified > 0 || r.Usage.Damaged > 0 || r.Usage.Missing > 0:
+			return fmt.Errorf("%s has %d items that were not found sound yet, %d damaged and %d missing ones: run packhouse scrub --repo %s --wait, and see packhouse check %s; nothing was removed",
+				name, r.Usage.Unverified, r.Usage.Damaged, r.Usage.Missing, name, name)
+		}
+		if !yes {
+			what := fmt.Sprintf("This removes from %s the files that were adopted as %s: %d items, %s, are in the repository.",
+				origin.Source, name, r.Usage.Items, terminal.Bytes(r.Usage.Bytes))
+			if err := confirm(s, what, name, "--yes removes without asking"); err != nil {
+				return err
+			}
+		}
+		return removeAdopted(cmd, s, c, adopt.Options{Source: origin.Source, Into: dir, Name: name})
+	})
+}
+
+// removeAdopted removes from the source what was adopted, and records that.
+func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Options) error {
+	bar, show := adoptionBar(s)
+	o.Progress = show
+	done, err := adopt.Finish(cmd.Context(), o)
+	bar.End()
+	if err == nil {
+		_, err = c.Origin(cmd.Context(), o.Name, true)
+	}
+	if err != nil {
 		return err
 	}
-	_, err = fmt.Fprintf(s.out, "adopted as %s in %v; all items are unverified until they have been read: packhouse scrub --repo %s\n",
-		o.Name, time.Since(began).Round(time.Millisecond), o.Name)
+	_, err = fmt.Fprintf(s.out, "removed %d files, %s, from %s\n", done.Files, terminal.Bytes(done.Bytes), o.Source)
+	if err == nil && done.Kept > 0 {
+		_, err = fmt.Fprintf(s.out, "kept %d files that have changed since they were adopted; the first is %s\n", done.Kept, terminal.Printable(done.First))
+	}
+	if err == nil && done.Left {
+		_, err = fmt.Fprintln(s.out, "the directory stays: other files are in it")
+	}
 	return err
 }
 

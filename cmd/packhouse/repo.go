@@ -15,6 +15,7 @@ import (
 	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/terminal"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 )
 
@@ -134,13 +135,17 @@ packs that were brought back because a client requested them.`,
 				if f.json {
 					return terminal.JSON(s.out, text)
 				}
-				return showRepository(s, &r)
+				origin, err := c.Origin(cmd.Context(), name, false)
+				if err != nil {
+					origin = nil // a server of an earlier version does not know
+				}
+				return showRepository(s, &r, origin)
 			})
 		},
 	}
 }
 
-func showRepository(s streams, r *client.Repository) error {
+func showRepository(s streams, r *client.Repository, origin *adopt.Origin) error {
 	quota, backup := limitText(r.Usage.Quota), "never"
 	if r.Usage.Quota != nil {
 		quota += fmt.Sprintf(" (%s counted)", terminal.Bytes(r.Usage.Counted))
@@ -158,6 +163,8 @@ func showRepository(s streams, r *client.Repository) error {
 		{"trash", fmt.Sprintf("%d items, %s of %s", r.Usage.TrashItems, terminal.Bytes(r.Usage.TrashBytes), limitText(r.Usage.TrashQuota))},
 		{"grace", plainTime(r.Grace)},
 		{"history", changes(r)},
+		{"adopted", adopted(origin)},
+		{"shared with", sharedWith(origin)},
 		{"unverified", unverified(r)},
 		{"scrubbed", scrubbed(r)},
 		{"last backup", backup},
@@ -185,6 +192,25 @@ func changes(r *client.Repository) string {
 	}
 	return fmt.Sprintf("%d changes since %s; packhouse repo history shows them, packhouse repo rollback undoes them",
 		r.Usage.Changes, r.History.Local().Format(time.RFC3339))
+}
+
+// adopted says where a repository comes from.
+func adopted(o *adopt.Origin) string {
+	if o == nil {
+		return ""
+	}
+	return fmt.Sprintf("%s from %s, a directory of %s", o.At.Local().Format(time.RFC3339), o.Source, o.Layout)
+}
+
+// sharedWith says whose files those of the repository are, too.
+func sharedWith(o *adopt.Origin) string {
+	if o == nil || !o.Shared() {
+		return ""
+	}
+	if _, err := os.Stat(o.Source); errors.Is(err, os.ErrNotExist) {
+		return ""
+	}
+	return o.Source + ": removing items frees nothing as long as it has them; packhouse adopt --finish removes them there"
 }
 
 // unverified says of how many items nothing is known against which their bytes could be held.

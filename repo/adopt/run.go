@@ -35,6 +35,8 @@ type Options struct {
 	Name   string // of the repository's directory in it
 	Layout string // "": as the directory shows
 	Force  bool   // also when a client seems to be at work
+	// Mark calls Mark where nobody can create a repository of that name meanwhile. nil: nobody does.
+	Mark func(ctx context.Context) error
 
 	FS       vfs.FS           // nil means the operating system's
 	Now      func() time.Time // nil means time.Now
@@ -74,17 +76,11 @@ func (o Options) path(key string) string { return filepath.Join(o.Source, filepa
 // dir is the directory of the repository.
 func (o Options) dir() string { return filepath.Join(o.Into, o.Name) }
 
-// mark is what the file that marks an adoption under way says.
-type mark struct {
-	Source string `json:"source"`
-}
-
-// Run makes the repository. The caller has claimed Into, and there is no repository in its directory Name, nor anything that is not of an
-// earlier Run. When it returns nil, the repository is there and durable, with what the source had; after an error, or a crash at any time, there
+// Run makes the repository. There is no repository in the directory Name of Into, nor anything that is not of an earlier Run, and
+// nobody makes one there. When it returns nil, the repository is there and durable, with what the source had; after an error, or a crash at any time, there
 // is none, and Run can be repeated. The source is as it was, but for the number of names of its files.
 //
-// Errors: of Survey.Err, before anything was changed; that another source is being adopted under the name; that the source changes
-// meanwhile; blobstore.ErrNoSpace; ctx.Err(), else I/O.
+// Errors: of Survey.Err, before anything was changed; of Mark; that another process does the same; that the source changes meanwhile; blobstore.ErrNoSpace; ctx.Err(), else I/O.
 func Run(ctx context.Context, o Options) (*Survey, error) {
 	o = o.withDefaults()
 	s, err := Look(ctx, o)
@@ -98,9 +94,19 @@ func Run(ctx context.Context, o Options) (*Survey, error) {
 		return s, err
 	}
 	a := &adoption{Options: o, survey: s}
-	if err := a.mark(); err != nil {
-		return s, vfs.WithoutPath(err)
+	if o.Mark != nil {
+		err = o.Mark(ctx)
+	} else {
+		err = Mark(o.FS, o.dir(), o.Source)
 	}
+	if err != nil {
+		return s, err
+	}
+	unlock, err := lockMark(o.FS, o.dir())
+	if err != nil {
+		return s, err
+	}
+	defer unlock()
 	if err := blobstore.Init(o.FS, o.dir()); err != nil {
 		return s, err
 	}
@@ -119,59 +125,6 @@ type adoption struct {
 	Options
 	survey *Survey
 	store  *blobstore.Store
-}
-
-// mark makes the directory of the repository, and says durably what is being done there.
-func (a *adoption) mark() error {
-	if err := layout.MkdirAll(a.FS, a.dir()); err != nil {
-		return err
-	}
-	path := filepath.Join(a.dir(), layout.AdoptingFile)
-	file, err := a.FS.Open(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return a.writeMark(path)
-	case err != nil:
-		return err
-	}
-	text, err := io.ReadAll(io.LimitReader(file, 1<<20))
-	if err = errors.Join(err, file.Close()); err != nil {
-		return err
-	}
-	var m mark
-	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("the mark of an adoption that was not completed: %w", err)
-	}
-	if m.Source != a.Source {
-		return fmt.Errorf("the adoption of another directory, %s, was not completed under this name: complete it, or remove the directory %s", m.Source, a.dir())
-	}
-	return nil
-}
-
-// writeMark writes under a name first that is in nobody's way.
-func (a *adoption) writeMark(path string) error {
-	text, err := json.Marshal(mark{a.Source})
-	if err != nil {
-		return err
-	}
-	partial := path + ".new"
-	if err := layout.IgnoreMissing(a.FS.Remove(partial)); err != nil {
-		return err
-	}
-	file, err := a.FS.Create(partial)
-	if err != nil {
-		return err
-	}
-	if _, err = file.Write(text); err == nil {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err == nil {
-		err = a.FS.Rename(partial, path)
-	}
-	if err != nil {
-		return errors.Join(err, layout.IgnoreMissing(a.FS.Remove(partial)))
-	}
-	return a.FS.SyncDir(a.dir())
 }
 
 // takeAll writes the list, and takes in its files.
@@ -389,7 +342,12 @@ type Origin struct {
 	Source string    `json:"source"`
 	Method string    `json:"method"` // "link": the files there are those of the repository, too; "copy"
 	At     time.Time `json:"at"`
+	// Finished is when what was adopted was removed from the source; zero: it was not.
+	Finished time.Time `json:"finished,omitzero"`
 }
+
+// Shared tells whether files of the source are those of the repository, too, as far as the repository knows.
+func (o *Origin) Shared() bool { return o.Method == methodLink && o.Finished.IsZero() }
 
 // try links a file of each owner and takes the link back, so that what the kernel refuses is known before anything is done; and looks whether
 // copies fit.

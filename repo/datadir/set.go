@@ -279,18 +279,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repositor
 	if err := s.volumeOf(name, dir); err != nil {
 		return nil, err
 	}
-	switch err := s.inspect(dir); {
-	case err == nil:
-		return nil, repo.ErrExists
-	case s.onReadOnlyDisk(dir):
-		return nil, repo.ErrReadOnlyDisk
-	case errors.Is(err, errDestroyed):
-		if err := s.clear(name, dir); err != nil {
-			return nil, fmt.Errorf("create repository: %w", err)
-		}
-	case errors.Is(err, errRestoring):
-		return nil, repo.ErrExists
-	case !errors.Is(err, repo.ErrNoRepository):
+	if err := s.vacate(name, dir, s.inspect(dir)); err != nil {
 		return nil, err
 	}
 	if err := s.make(dir, dialect); err != nil {
@@ -303,6 +292,25 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repositor
 		return nil, err
 	}
 	return s.getLocked(ctx, name, dir)
+}
+
+// vacate wants no repository to be in dir, of which inspect says found, and removes what is left of a destroyed one. The name is held.
+func (s *Set) vacate(name, dir string, found error) error {
+	switch {
+	case found == nil:
+		return repo.ErrExists
+	case s.onReadOnlyDisk(dir):
+		return repo.ErrReadOnlyDisk
+	case errors.Is(found, errDestroyed):
+		if err := s.clear(name, dir); err != nil {
+			return fmt.Errorf("create repository: %w", err)
+		}
+	case errors.Is(found, errRestoring):
+		return repo.ErrExists
+	case !errors.Is(found, repo.ErrNoRepository):
+		return found
+	}
+	return nil
 }
 
 // make makes the files of a repository.

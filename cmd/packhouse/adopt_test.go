@@ -1,0 +1,99 @@
+package main
+
+import (
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// borgDir makes a directory as borg leaves it, an hour ago, with n packs.
+func borgDir(t *testing.T, n int) string {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "borg")
+	files := map[string]string{"config/manifest": "m", "config/id": "i", "archives/" + strings.Repeat("0", 64): ""}
+	for i := range n {
+		body := fmt.Sprint("pack ", i)
+		files[fmt.Sprintf("packs/ab/%x", sha256.Sum256([]byte(body)))] = body
+	}
+	old := time.Now().Add(-time.Hour)
+	for name, body := range files {
+		path := filepath.Join(dir, name)
+		if err := errors.Join(os.MkdirAll(filepath.Dir(path), 0o755), os.WriteFile(path, []byte(body), 0o600), os.Chtimes(path, old, old)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return dir
+}
+
+// TestAdopt: adopting, what is told of it, and the removal of what was adopted when all of it has been read.
+func TestAdopt(t *testing.T) {
+	data, source := t.TempDir(), borgDir(t, 3)
+	call := func(wantCode int, want string, args ...string) {
+		t.Helper()
+		code, out, errs := runHere(t, args...)
+		if code != wantCode || !match(want, out+errs) {
+			t.Errorf("%v: got exit code %d, %q, %q; want %d and %s", args, code, out, errs, wantCode, want)
+		}
+	}
+	call(2, `needs a DIR`, "adopt", "--as", "r", "-d", data)
+	call(2, `--as: a repository name`, "adopt", source, "-d", data)
+	call(1, `there is no directory`, "adopt", source+"x", "--as", "r", "-d", data)
+	call(2, `in the directory to adopt`, "adopt", filepath.Dir(data), "--as", "r", "-d", data)
+	call(1, `is empty`, "adopt", t.TempDir(), "--as", "r", "-d", data)
+	call(0, `6 files, .* would become items by hard links`, "adopt", source, "--as", "r", "-d", data, "--dry-run")
+	call(1, `no such repository`, "repo", "info", "r", "-d", data)
+	call(0, `adopted as r in`, "adopt", source, "--as", "r", "-d", data)
+	call(1, `there is a repository r already`, "adopt", source, "--as", "r", "-d", data)
+	call(0, `(?s)adopted +20.*borgstore.*shared with +`+source+`.*unverified +6 items`, "repo", "info", "r", "-d", data)
+	call(1, `6 items that were not found sound yet`, "adopt", "--finish", "r", "--yes", "-d", data)
+	call(2, `is not a terminal`, "repo", "destroy", "r", "-d", data)
+	call(0, `done`, "scrub", "--repo", "r", "--wait", "-d", data)
+	if err := os.WriteFile(filepath.Join(source, "config", "new"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	id := filepath.Join(source, "config", "id")
+	if err := errors.Join(os.Remove(id), os.WriteFile(id, []byte("another"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	call(2, `is not a terminal`, "adopt", "--finish", "r", "-d", data)
+	call(0, `(?s)removed 5 files.*kept 1 files.*config/id.*the directory stays`, "adopt", "--finish", "r", "--yes", "-d", data)
+	if left, err := os.ReadDir(source); err != nil || len(left) != 1 || left[0].Name() != "config" {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	call(0, `6 items in the index, .* read, 0 problems`, "check", "r", "--verify", "-d", data)
+	code, out, _ := runHere(t, "repo", "info", "r", "-d", data)
+	if code != 0 || strings.Contains(out, "shared") || !strings.Contains(out, "adopted") {
+		t.Errorf("info: %d, %s", code, out)
+	}
+	call(1, `was not adopted`, "adopt", "--finish", "none", "--yes", "-d", createdRepository(t, "none"))
+}
+
+// createdRepository is a data directory with an empty repository.
+func createdRepository(t *testing.T, name string) string {
+	t.Helper()
+	data := t.TempDir()
+	if code, out, errs := runHere(t, "repo", "create", name, "--dialect", "vger", "-d", data); code != 0 {
+		t.Fatalf("create: %d, %s, %s", code, out, errs)
+	}
+	return data
+}
+
+// TestAdoptMoves: with --move nothing is left where it came from.
+func TestAdoptMoves(t *testing.T) {
+	data, source := t.TempDir(), borgDir(t, 3)
+	code, out, errs := runHere(t, "adopt", source, "--as", "r", "-d", data, "--move")
+	if code != 0 || !match(`removed 6 files`, out) {
+		t.Errorf("got %d, %s, %s", code, out, errs)
+	}
+	if _, err := os.Stat(source); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("the directory: %v", err)
+	}
+	if code, out, errs := runHere(t, "check", "r", "--verify", "-d", data); code != 0 {
+		t.Errorf("check: %d, %s, %s", code, out, errs)
+	}
+}

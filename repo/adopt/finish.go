@@ -1,0 +1,93 @@
+package adopt
+
+import (
+	"context"
+	"errors"
+	"io"
+	"io/fs"
+	"maps"
+	"path"
+	"path/filepath"
+	"slices"
+	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/layout"
+)
+
+// Finished is what Finish has done.
+type Finished struct {
+	Files int64 // removed from the source
+	Bytes int64 // that they had
+	Kept  int64 // files that are not what they were when they were adopted
+	First string
+	// Left tells that something is left in the source, and so its directory.
+	Left bool
+}
+
+// Finish removes from the source what was adopted from it: the files of the list that are there as they were, and then the directories that are
+// empty. What has changed since, or was added, stays. The repository in Into and Name must be complete; whether its items are sound, the caller
+// has looked. After an error or a crash it can be repeated. It needs only Source, Into, Name, FS and Progress of the options.
+func Finish(ctx context.Context, o Options) (done Finished, err error) {
+	o = o.withDefaults()
+	list, err := layout.OpenAdoptionList(o.FS, o.dir())
+	if err != nil {
+		return done, err
+	}
+	defer list.Close() // it is only read
+	if list.Source != o.Source {
+		return done, errors.New("the list of adopted files is of another directory, " + list.Source)
+	}
+	dirs := map[string]bool{".": true}
+	for n := int64(0); ; n++ {
+		a, err := list.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err == nil {
+			err = ctx.Err()
+		}
+		if err == nil {
+			err = done.remove(o, a)
+		}
+		if err != nil {
+			return done, err
+		}
+		for dir := path.Dir(a.Key); !dirs[dir]; dir = path.Dir(dir) {
+			dirs[dir] = true
+		}
+		if n%1024 == 0 {
+			o.Progress(Progress{Step: "removing", Files: done.Files, Bytes: done.Bytes})
+		}
+	}
+	below := slices.SortedFunc(maps.Keys(dirs), func(a, b string) int { return len(b) - len(a) }) // what lies deeper is longer
+	for _, dir := range below {
+		err := o.FS.Remove(o.path(dir)) // fails where something is left
+		done.Left = dir == "." && err != nil && !errors.Is(err, fs.ErrNotExist)
+	}
+	return done, nil
+}
+
+// remove removes one file, if it is what was adopted.
+func (f *Finished) remove(o Options, a layout.Adopted) error {
+	name := o.path(a.Key)
+	info, err := o.FS.Stat(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return vfs.WithoutPath(err)
+	}
+	if !info.Mode().IsRegular() || info.Size() != a.Size || !info.ModTime().Truncate(time.Millisecond).Equal(a.Modified) {
+		if f.Kept++; f.First == "" {
+			f.First = a.Key
+		}
+		return nil
+	}
+	if err := o.FS.Remove(name); err != nil {
+		return &fs.PathError{Op: "remove", Path: filepath.FromSlash(a.Key), Err: vfs.WithoutPath(err)}
+	}
+	f.Files++
+	f.Bytes += a.Size
+	return nil
+}

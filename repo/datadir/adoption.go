@@ -1,0 +1,41 @@
+package datadir
+
+import (
+	"errors"
+
+	"packhouse/repo"
+	"packhouse/repo/adopt"
+)
+
+// BeginAdoption says durably that the repository of that name is being made from source, the directory of another server: from now on
+// requests for it are ErrAdopting, and nobody can create it, until whoever adopts has completed it. It may be repeated for the same
+// source. Errors: repo.ErrExists if there is one, repo.ErrForeign if the directory contains something else, repo.ErrCorrupt if it has blobs
+// whose index is lost, repo.ErrInvalid in a set of one.
+func (s *Set) BeginAdoption(name, source string) error {
+	if s.o.Single {
+		return repo.Errorf(repo.ErrInvalid, "the directory is a single repository; give the data directory")
+	}
+	dir, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	defer s.names.lock(name)()
+	if _, err := s.opened(name); err != nil {
+		return err
+	}
+	if err := s.look(true); err != nil {
+		return err
+	}
+	if err := s.volumeOf(name, dir); err != nil {
+		return err
+	}
+	switch err := s.inspect(dir); {
+	case errors.Is(err, ErrAdopting):
+		return adopt.Mark(s.o.FS, dir, source)
+	default:
+		if err := s.vacate(name, dir, err); err != nil {
+			return err
+		}
+	}
+	return adopt.Mark(s.o.FS, dir, source)
+}
