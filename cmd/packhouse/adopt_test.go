@@ -1,9 +1,11 @@
 package main
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
@@ -95,5 +97,22 @@ func TestAdoptMoves(t *testing.T) {
 	}
 	if code, out, errs := runHere(t, "check", "r", "--verify", "-d", data); code != 0 {
 		t.Errorf("check: %d, %s, %s", code, out, errs)
+	}
+}
+
+// TestServeOfAnotherServersDirectory: a server that is pointed at the directory of another names it and says what to do; beside repositories of
+// its own it only warns.
+func TestServeOfAnotherServersDirectory(t *testing.T) {
+	source := borgDir(t, 1)
+	code, _, errs := runHere(t, "serve", "--listen", "127.0.0.1:0", "-d", source)
+	if code != 1 || !match(`BorgStore's file backend.*packhouse adopt `+source+` --as NAME`, errs) {
+		t.Errorf("got %d, %s", code, errs)
+	}
+	if left, err := os.ReadDir(source); err != nil || len(left) != 3 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	var log bytes.Buffer
+	if err := checkDataDir(filepath.Dir(source), slog.New(slog.NewTextHandler(&log, nil))); err != nil || !match(`packhouse adopt `+source+` --as NAME`, log.String()) {
+		t.Errorf("got %v, %s", err, log.String())
 	}
 }

@@ -3,8 +3,12 @@ package main
 import (
 	"fmt"
 	"log/slog"
+	"os"
 	"path/filepath"
+	"slices"
 
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
@@ -19,12 +23,31 @@ func checkDataDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("%s is one repository, not a data directory; serve the directory above it (%s), or use packhouse %s --backend FILE:%s",
 			dir, filepath.Dir(dir), restName, dir)
 	}
+	if of := otherServer(dir); of != "" && !anyRepository(dir) {
+		return fmt.Errorf("%s is a directory of %s: make a repository of it, without copying, in a new data directory on the same file system: packhouse adopt %s --as NAME -d NEW", dir, of, dir)
+	}
 	strangers, err := datadir.Strangers(dir)
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	for _, name := range strangers {
+		if of := otherServer(filepath.Join(dir, name)); of != "" {
+			log.Warn("ignoring a directory of another server in the data directory: packhouse adopt makes a repository of it", "name", name, "server", of,
+				"command", fmt.Sprintf("packhouse adopt %s --as NAME -d %s", filepath.Join(dir, name), dir))
+			continue
+		}
 		log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)
 	}
 	return nil
+}
+
+// otherServer names the server whose directory it is; "": none that is known.
+func otherServer(dir string) string {
+	return map[string]string{"borgstore": "BorgStore's file backend", "vger": "vger-server or vykar-server"}[adopt.Recognize(vfs.OS(), dir)]
+}
+
+// anyRepository tells whether a data directory has a repository.
+func anyRepository(dir string) bool {
+	entries, err := os.ReadDir(dir)
+	return err != nil || slices.ContainsFunc(entries, func(entry os.DirEntry) bool { return layout.HasIndex(filepath.Join(dir, entry.Name())) })
 }

@@ -32,6 +32,16 @@ const (
 	skipped            // it is the server's own, or was never finished
 )
 
+// Recognize returns the layout that a directory of another server has, or "".
+func Recognize(fsys vfs.FS, dir string) string {
+	l, err := detect(fsys, dir)
+	if err != nil {
+		return ""
+	}
+	name, _ := l.names()
+	return name
+}
+
 // detect finds out which layout a directory has, or says why none.
 func detect(fsys vfs.FS, dir string) (foreign, error) {
 	entries, err := fsys.ReadDir(dir)
