@@ -113,12 +113,10 @@ func within(path, dir string) bool {
 func adoptionBar(s streams) (bar *terminal.Progress, show func(adopt.Progress)) {
 	bar = terminal.NewProgress(s.err, "")
 	return bar, func(p adopt.Progress) {
-		if p.FilesTotal == 0 {
-			bar.SetTitle(fmt.Sprintf("%s: %d", p.Step, p.Files))
-		} else {
+		if p.FilesTotal > 0 { // else nobody knows how long it takes
 			bar.SetTitle(fmt.Sprintf("%s: %d of %d files", p.Step, p.Files, p.FilesTotal))
+			bar.Set(p.Bytes, p.BytesTotal)
 		}
-		bar.Set(p.Bytes, p.BytesTotal)
 	}
 }
 

@@ -322,7 +322,8 @@ func (a *adoption) finish(ctx context.Context) error {
 		RebuildOptions: recovery.RebuildOptions{
 			FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
 			Progress: func(n int64) {
-				a.Progress(Progress{Step: "making the index", Files: n, FilesTotal: a.survey.Files})
+				bytes := int64(float64(a.survey.Bytes) * float64(n) / float64(a.survey.Files))
+				a.Progress(Progress{Step: "indexing", Files: n, Bytes: bytes, FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes})
 			},
 		},
 		Meta: values, Labelled: a.survey.Method == methodCopy,
