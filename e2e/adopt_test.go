@@ -212,8 +212,11 @@ func TestAdoptVykar(t *testing.T) {
 	tr.change(1, 4)
 	v.run("backup")
 	now := look(t, tr.dir)
-	theirs.kill()
 	source := theirs.data
+	if out, code := try(t, nil, packhouse(), "adopt", source, "--as", "vault", "-d", t.TempDir()); code != 1 || !strings.Contains(out, "vykar-server serves the directory") {
+		t.Errorf("adopt while its server runs: exit code %d, %s", code, out)
+	}
+	theirs.kill()
 	writeFile(t, filepath.Join(source, "packs", "00", ".tmp.0123456789abcdef"), "unfinished", 0o600)
 	before := unchanged(t, source)
 

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"maps"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -356,6 +357,36 @@ func TestForce(t *testing.T) {
 	mustAdopt(t, o)
 	_, a := open(t, data)
 	wantItems(t, a, source, items)
+}
+
+// TestServerRuns: a directory that a server was started with is refused, whichever way its command line names it.
+func TestServerRuns(t *testing.T) {
+	all, _ := borgTree()
+	source, data := sides(t)
+	all.write(t, source)
+	for _, c := range []struct{ program, arg string }{
+		{"vykar-server", source}, {"/usr/bin/vger-server", "--data-dir=" + source}, {"borgstore-server-rest", "file://" + source}, {"vykar-server", "."},
+	} {
+		t.Run(c.program+" "+c.arg, func(t *testing.T) {
+			server := exec.Command("/bin/sh")
+			server.Args = []string{c.program, "-c", "read line", c.arg} // it waits for the end of its input
+			server.Dir = source
+			input, err := server.StdinPipe()
+			if err == nil {
+				err = server.Start()
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			_, err = adopt.Run(ctx, options(source, data))
+			if want := fmt.Sprintf("%s serves the directory (process %d)", filepath.Base(c.program), server.Process.Pid); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("got %v, want %s", err, want)
+			}
+			_ = input.Close()
+			_ = server.Wait() // its exit code is that of read
+		})
+	}
+	mustAdopt(t, options(source, data))
 }
 
 // TestLostIndex: an index that is lost is made again from the list and the labels of what was read: before the first scrub, after a

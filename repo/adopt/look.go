@@ -34,6 +34,9 @@ type Survey struct {
 	Refused  int64
 	// Current are the first of the locks and sessions that were touched a moment ago, with their age.
 	Current []Problem
+	// Server is the program that serves the directory now, and Process its number, as far as command lines show it; "": none does.
+	Server  string
+	Process int
 
 	foreign foreign
 	trials  []string // a file of each owner, to be linked before anything else is done
@@ -48,6 +51,8 @@ func (s *Survey) Err(force bool) error {
 		return fmt.Errorf("%d files cannot be adopted; the first is %s: %s", s.Refused, s.Problems[0].Key, s.Problems[0].Why)
 	case s.Files == 0:
 		return fmt.Errorf("there is nothing to adopt in the directory")
+	case s.Server != "" && !force:
+		return fmt.Errorf("%s serves the directory (process %d): stop it first", s.Server, s.Process)
 	case len(s.Current) > 0 && !force:
 		return fmt.Errorf("%s: %s: the directory may be in use: stop its server and its clients, or use --force when none runs", s.Current[0].Key, s.Current[0].Why)
 	}
@@ -82,6 +87,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 	if here != there {
 		s.Method = methodCopy
 	}
+	s.Server, s.Process = running(o.Source)
 	owners := make(map[uint32]bool)
 	now := o.Now()
 	w := &walker{fs: o.FS, root: o.Source, foreign: l}
