@@ -3,6 +3,7 @@ package adopt_test
 import (
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -215,5 +216,75 @@ func TestMarkOfAnotherSource(t *testing.T) {
 	smallTree().write(t, other)
 	if _, err := adopt.Run(ctx, options(other, data)); err == nil || !strings.Contains(err.Error(), source) {
 		t.Errorf("got %v, want it to name %s", err, source)
+	}
+}
+
+// otherMount is a file system on which nothing of the source can be linked, and everything can be cloned.
+type otherMount struct {
+	vfs.FS
+	source string
+	full   bool // as far as it says
+	clones int
+}
+
+func (m *otherMount) Link(from, to string) error {
+	if strings.HasPrefix(from, m.source) {
+		return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EXDEV}
+	}
+	return m.FS.Link(from, to)
+}
+
+func (m *otherMount) Create(name string) (vfs.File, error) {
+	file, err := m.FS.Create(name)
+	return clonable{file, m}, err
+}
+
+func (m *otherMount) Space(name string) (free, total int64, err error) {
+	if m.full {
+		return 10, 1 << 30, nil
+	}
+	return m.FS.Space(name)
+}
+
+type clonable struct {
+	vfs.File
+	m *otherMount
+}
+
+func (c clonable) CloneOf(source vfs.File) error {
+	if c.m.clones < 0 {
+		return errors.ErrUnsupported
+	}
+	b, err := io.ReadAll(source)
+	if err == nil {
+		_, err = c.Write(b)
+	}
+	c.m.clones++
+	return err
+}
+
+// TestClone: where files cannot be linked but cloned, they are, also without free space, and nothing is known of their bytes. Where they cannot be
+// cloned either, and copies do not fit, nothing is begun.
+func TestClone(t *testing.T) {
+	source, data := sides(t)
+	items := smallTree()
+	items.write(t, source)
+	o := options(source, data)
+	mount := &otherMount{FS: vfs.OS(), source: source, full: true, clones: -1}
+	o.FS = mount
+	if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "of which 10 are free") {
+		t.Errorf("copies on a full disk: %v", err)
+	}
+	if left, err := os.ReadDir(data); err != nil || len(left) != 0 {
+		t.Errorf("left: %v, %v", left, err)
+	}
+	mount.clones = 0
+	if s := mustAdopt(t, o); s.Method != "copy" || mount.clones < len(items) {
+		t.Errorf("survey: %+v; %d clones", s, mount.clones)
+	}
+	_, a := open(t, data)
+	wantItems(t, a, source, items)
+	if u := a.Repository().Usage(); u.UnverifiedItems != int64(len(items)) {
+		t.Errorf("usage: %+v", u)
 	}
 }
