@@ -32,11 +32,22 @@ const (
 	skipped            // it is the server's own, or was never finished
 )
 
-// Recognize returns the layout that a directory of another server has, or "".
+// Recognize returns the layout that a directory of another server has, or "" where that is not sure: a repository of V'Ger has a config of a
+// known format, and one of borg a manifest.
 func Recognize(fsys vfs.FS, dir string) string {
 	l, err := detect(fsys, dir)
 	if err != nil {
 		return ""
+	}
+	switch l := l.(type) {
+	case vGer:
+		if l.packs == "" {
+			return ""
+		}
+	case borgStore:
+		if _, err := fsys.Stat(filepath.Join(dir, "config", "manifest")); l.borg && err != nil {
+			return ""
+		}
 	}
 	name, _ := l.names()
 	return name
