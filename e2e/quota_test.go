@@ -74,7 +74,7 @@ func TestHistoryOfBorg(t *testing.T) {
 	var wg sync.WaitGroup
 	for i := range clients {
 		wg.Go(func() {
-			names := [2]string{fmt.Sprintf("packs/%da", i), fmt.Sprintf("packs/%db", i)}
+			names := [2]string{fmt.Sprintf("packs/moved-%d-a", i), fmt.Sprintf("packs/moved-%d-b", i)} // no directory of packs has such a name
 			err := client.store(names[0], nil)
 			for n := 0; err == nil && n < 22_000/clients; n++ { // 16,384, and 4,096 for the quota
 				err = client.move(names[n%2], names[1-n%2])
