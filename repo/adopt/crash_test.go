@@ -17,6 +17,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // smallTree has a few items of each kind.
@@ -217,6 +218,32 @@ func TestMarkOfAnotherSource(t *testing.T) {
 	if _, err := adopt.Run(ctx, options(other, data)); err == nil || !strings.Contains(err.Error(), source) {
 		t.Errorf("got %v, want it to name %s", err, source)
 	}
+}
+
+// opening is a file system on which a server opens the repository as soon as it has its index, and removes the mark.
+type opening struct {
+	vfs.FS
+	t    *testing.T
+	data string
+}
+
+func (o opening) Rename(from, to string) error {
+	err := o.FS.Rename(from, to)
+	if filepath.Base(to) == layout.IndexFile {
+		open(o.t, o.data)
+	}
+	return err
+}
+
+// TestServerOpensAtOnce: a request may come between the index, which makes it a repository, and the end of the adoption.
+func TestServerOpensAtOnce(t *testing.T) {
+	source, data := sides(t)
+	items := smallTree()
+	items.write(t, source)
+	o := options(source, data)
+	o.FS = opening{vfs.OS(), t, data}
+	mustAdopt(t, o)
+	wantBlobs(t, data, len(items))
 }
 
 // otherMount is a file system on which nothing of the source can be linked, and everything can be cloned.

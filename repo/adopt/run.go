@@ -331,7 +331,8 @@ func (a *adoption) finish(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.FS.Remove(filepath.Join(a.dir(), layout.AdoptingFile)); err != nil {
+	// A server that has opened the repository since it has its index has removed the mark as well.
+	if err := layout.IgnoreMissing(a.FS.Remove(filepath.Join(a.dir(), layout.AdoptingFile))); err != nil {
 		return vfs.WithoutPath(err)
 	}
 	return vfs.WithoutPath(a.FS.SyncDir(a.dir()))
