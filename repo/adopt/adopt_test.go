@@ -359,6 +359,50 @@ func TestForce(t *testing.T) {
 	wantItems(t, a, source, items)
 }
 
+// TestTimesInTheFuture: a file that claims to have been stored later than now was stored when it was adopted: also after the index was lost.
+func TestTimesInTheFuture(t *testing.T) {
+	all, _ := borgTree()
+	source, data := sides(t)
+	all.write(t, source)
+	future, before := time.Now().Add(100*24*time.Hour), time.Now().Truncate(time.Millisecond)
+	for _, name := range []string{"archives/" + sha("a"), "config/manifest"} {
+		if err := os.Chtimes(filepath.Join(source, name), future, future); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if s := mustAdopt(t, options(source, data)); s.Backup.After(time.Now()) {
+		t.Errorf("survey: %+v", s)
+	}
+	check := func() {
+		t.Helper()
+		set, a := open(t, data)
+		for _, name := range []string{"archives/" + sha("a"), "config/manifest"} {
+			entry, err := a.Repository().Entry(name)
+			if err != nil || entry.Item.Modified.Before(before) || entry.Item.Modified.After(time.Now()) || !entry.Item.Created.Equal(entry.Item.Modified) {
+				t.Errorf("%s: %+v, %v", name, entry.Item, err)
+			}
+		}
+		if u := a.Repository().Usage(); u.LastBackup.Before(before) || u.LastBackup.After(time.Now()) {
+			t.Errorf("last backup %v", u.LastBackup)
+		}
+		if err := set.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check()
+	dir := filepath.Join(data, "r")
+	if err := errors.Join(os.Remove(filepath.Join(dir, "index.db")), os.RemoveAll(filepath.Join(dir, "log"))); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := recovery.Rebuild(ctx, dir, recovery.RebuildOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if done, err := adopt.Finish(ctx, options(source, data)); err != nil || done.Kept != 0 {
+		t.Errorf("finish: %+v, %v", done, err)
+	}
+}
+
 // TestServerRuns: a directory that a server was started with is refused, whichever way its command line names it.
 func TestServerRuns(t *testing.T) {
 	all, _ := borgTree()

@@ -110,11 +110,15 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 		if age := now.Sub(f.info.ModTime()); l.current(f.key, age) && len(s.Current) < shownProblems {
 			s.Current = append(s.Current, Problem{f.key, fmt.Sprintf("touched %v ago", max(age, 0).Round(time.Second))})
 		}
-		if l.backup(f.key) && f.info.ModTime().After(s.Backup) {
-			s.Newest, s.Backup = f.key, f.info.ModTime()
+		stored := f.info.ModTime()
+		if stored.After(now) { // as layout.Adopted.Item has it
+			stored = now
 		}
-		if s.Files == 0 || f.info.ModTime().Before(s.Oldest) {
-			s.Oldest = f.info.ModTime()
+		if l.backup(f.key) && stored.After(s.Backup) {
+			s.Newest, s.Backup = f.key, stored
+		}
+		if s.Files == 0 || stored.Before(s.Oldest) {
+			s.Oldest = stored
 		}
 		s.Files++
 		s.Bytes += f.info.Size()

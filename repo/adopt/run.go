@@ -264,7 +264,7 @@ func (a *adoption) takeListed(ctx context.Context) error {
 			p.Files++
 			p.Bytes += adopted.Size
 			workers.Go(func() error {
-				if err := a.take(ctx, list.Dialect, adopted); err != nil {
+				if err := a.take(ctx, list.Adoption, adopted); err != nil {
 					return fmt.Errorf("%s: %w", adopted.Key, err)
 				}
 				return nil
@@ -283,10 +283,10 @@ func (a *adoption) takeListed(ctx context.Context) error {
 
 var errChanged = errors.New("the file has changed meanwhile: stop the server of the directory and its clients, and adopt again")
 
-func (a *adoption) take(ctx context.Context, dialect string, f layout.Adopted) error {
+func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopted) error {
 	name := a.path(f.Key)
 	if a.survey.Method == methodCopy {
-		label, err := f.Label(dialect)
+		label, err := f.Label(in)
 		if err != nil {
 			return err
 		}

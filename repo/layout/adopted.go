@@ -66,10 +66,16 @@ type Adopted struct {
 	Flags     uint8
 }
 
-// Item is the item that the file becomes while nothing is known of its bytes.
-func (a Adopted) Item() index.Item {
+// Item is the item that the file, which is in the list of an adoption, becomes while nothing is known of its bytes. One whose time is in the
+// future is taken for one that was stored when the adoption began: else no plan could remove it, a guard would hold it until then, and
+// no backup would ever seem too old.
+func (a Adopted) Item(in Adoption) index.Item {
+	stored := a.Modified
+	if began := time.UnixMilli(in.Began); stored.After(began) {
+		stored = began
+	}
 	item := index.Item{
-		Ref: string(a.Ref), Size: a.Size, Created: a.Modified, Modified: a.Modified, Flags: index.FlagUnverified,
+		Ref: string(a.Ref), Size: a.Size, Created: stored, Modified: stored, Flags: index.FlagUnverified,
 	}
 	if sum, err := hex.DecodeString(path.Base(a.Key)); a.Algorithm != "" && err == nil {
 		item.Algorithm, item.Sum = a.Algorithm, sum
@@ -77,9 +83,9 @@ func (a Adopted) Item() index.Item {
 	return item
 }
 
-// Label is the label of a copy of the file.
-func (a Adopted) Label(dialect string) ([]byte, error) {
-	return EncodeLabel(dialect, a.Key, a.Item(), a.Flags&AdoptedExempt != 0)
+// Label is the label of a copy of the file, which is in the list of an adoption.
+func (a Adopted) Label(in Adoption) ([]byte, error) {
+	return EncodeLabel(in.Dialect, a.Key, a.Item(in), a.Flags&AdoptedExempt != 0)
 }
 
 // AdoptionList is where the list of a repository lies.

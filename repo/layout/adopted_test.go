@@ -84,7 +84,7 @@ func TestAdoptionList(t *testing.T) {
 			}
 		}
 	}
-	item := sample(258)[257].Item()
+	item := sample(258)[257].Item(layout.Adoption{Began: time.Now().UnixMilli()})
 	if len(item.Sum) != 32 || item.Sum[30] != 1 || item.Sum[31] != 1 || item.Flags != index.FlagUnverified {
 		t.Errorf("item: %+v", item)
 	}

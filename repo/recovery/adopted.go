@@ -83,15 +83,15 @@ func fillIndex(ctx context.Context, o FirstIndexOptions, ix *index.Index, store 
 			return err
 		}
 		if !ended {
-			item := a.Item()
+			item := a.Item(list.Adoption)
 			if o.Labelled {
-				if item, err = labelled(store, a); err != nil {
+				if item, err = labelled(store, a.Key, item); err != nil {
 					return err
 				}
 			}
 			batch = append(batch, index.Put{
 				Key: a.Key, Item: item, IfAbsent: true, Limit: -1, Exempt: a.Flags&layout.AdoptedExempt != 0,
-				Backup: a.Flags&layout.AdoptedBackup != 0, Now: a.Modified, TrashUntil: a.Modified,
+				Backup: a.Flags&layout.AdoptedBackup != 0, Now: item.Modified, TrashUntil: item.Modified,
 			})
 		}
 		if len(batch) < adoptionBatch && !ended || len(batch) == 0 {
@@ -111,14 +111,13 @@ func fillIndex(ctx context.Context, o FirstIndexOptions, ix *index.Index, store 
 }
 
 // labelled is the item of an adopted file, with the BLAKE3 that a copy of it has recorded.
-func labelled(store *blobstore.Store, a layout.Adopted) (index.Item, error) {
-	item := a.Item()
-	_, info, err := store.Label(a.Ref)
+func labelled(store *blobstore.Store, key string, item index.Item) (index.Item, error) {
+	_, info, err := store.Label(blobstore.Ref(item.Ref))
 	switch {
 	case err == nil:
 		item.BLAKE3, item.Flags = info.BLAKE3, 0
 	case !errors.Is(err, blobstore.ErrCorrupt): // it has none
-		return item, fmt.Errorf("%s: %w", a.Key, err)
+		return item, fmt.Errorf("%s: %w", key, err)
 	}
 	return item, nil
 }
@@ -158,7 +157,7 @@ func (b *rebuilder) takeListed(list *layout.AdoptionReader) error {
 			return nil
 		}
 		if err == nil {
-			err = b.takeOne(a)
+			err = b.takeOne(a, list.Adoption)
 		}
 		if err == nil {
 			err = b.ctx.Err()
@@ -173,13 +172,13 @@ func (b *rebuilder) takeListed(list *layout.AdoptionReader) error {
 }
 
 // takeOne takes in a file that is there, and has no label with which unknown finds it.
-func (b *rebuilder) takeOne(a layout.Adopted) error {
+func (b *rebuilder) takeOne(a layout.Adopted, in layout.Adoption) error {
 	if _, known, err := b.index.HasRef(string(a.Ref)); err != nil || known {
 		return err
 	}
 	_, _, err := b.store.Label(a.Ref)
 	if errors.Is(err, blobstore.ErrCorrupt) {
-		return b.take(a.Key, a.Item(), a.Flags&layout.AdoptedExempt != 0, a.Flags&layout.AdoptedBackup != 0)
+		return b.take(a.Key, a.Item(in), a.Flags&layout.AdoptedExempt != 0, a.Flags&layout.AdoptedBackup != 0)
 	}
 	if errors.Is(err, blobstore.ErrNotFound) || errors.Is(err, blobstore.ErrNewer) {
 		return nil // it was removed; or its label is a newer version's
