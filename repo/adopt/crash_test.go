@@ -315,3 +315,27 @@ func TestClone(t *testing.T) {
 		t.Errorf("usage: %+v", u)
 	}
 }
+
+// TestMountInSource: files of the source on another file system than the rest of it are copied, the rest is linked; also when the first try was
+// interrupted.
+func TestMountInSource(t *testing.T) {
+	source, data := sides(t)
+	items := smallTree()
+	items.write(t, source)
+	o := options(source, data)
+	fsys := vfstest.NewFailing(&otherMount{FS: vfs.OS(), source: filepath.Join(source, "packs"), clones: -1})
+	fsys.FailOp(vfstest.Rename, 3, vfstest.Before, syscall.EIO) // the index
+	o.FS = fsys
+	if _, err := adopt.Run(ctx, o); err == nil {
+		t.Fatal("adopt: no error")
+	}
+	if s := mustAdopt(t, o); s.Method != "link" {
+		t.Errorf("survey: %+v", s)
+	}
+	wantBlobs(t, data, len(items)+6) // with their checksums
+	_, a := open(t, data)
+	wantItems(t, a, source, items)
+	if u := a.Repository().Usage(); u.UnverifiedItems != int64(len(items)-6) {
+		t.Errorf("usage: %+v", u)
+	}
+}

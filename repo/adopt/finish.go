@@ -38,7 +38,7 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 	if list.Source != o.Source {
 		return done, errors.New("the list of adopted files is of another directory, " + list.Source)
 	}
-	dirs := map[string]bool{".": true}
+	dirs := make(map[string]bool) // below the source
 	for n := int64(0); ; n++ {
 		a, err := list.Next()
 		if errors.Is(err, io.EOF) {
@@ -53,7 +53,7 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 		if err != nil {
 			return done, err
 		}
-		for dir := path.Dir(a.Key); !dirs[dir]; dir = path.Dir(dir) {
+		for dir := path.Dir(a.Key); dir != "." && !dirs[dir]; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}
 		if n%1024 == 0 {
@@ -62,9 +62,10 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 	}
 	below := slices.SortedFunc(maps.Keys(dirs), func(a, b string) int { return len(b) - len(a) }) // what lies deeper is longer
 	for _, dir := range below {
-		err := o.FS.Remove(o.path(dir)) // fails where something is left
-		done.Left = dir == "." && err != nil && !errors.Is(err, fs.ErrNotExist)
+		_ = o.FS.Remove(o.path(dir)) // fails where something is left
 	}
+	err = o.FS.Remove(o.Source)
+	done.Left = err != nil && !errors.Is(err, fs.ErrNotExist)
 	return done, nil
 }
 
@@ -75,13 +76,17 @@ func (f *Finished) remove(o Options, a layout.Adopted) error {
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
+	if err == nil {
+		if err = o.plain(a.Key); errors.Is(err, errChanged) { // what a link leads to is not the source's
+			f.keep(a.Key)
+			return nil
+		}
+	}
 	if err != nil {
 		return vfs.WithoutPath(err)
 	}
 	if !info.Mode().IsRegular() || info.Size() != a.Size || !info.ModTime().Truncate(time.Millisecond).Equal(a.Modified) {
-		if f.Kept++; f.First == "" {
-			f.First = a.Key
-		}
+		f.keep(a.Key)
 		return nil
 	}
 	if err := o.FS.Remove(name); err != nil {
@@ -90,4 +95,10 @@ func (f *Finished) remove(o Options, a layout.Adopted) error {
 	f.Files++
 	f.Bytes += a.Size
 	return nil
+}
+
+func (f *Finished) keep(key string) {
+	if f.Kept++; f.First == "" {
+		f.First = key
+	}
 }

@@ -39,7 +39,8 @@ type Survey struct {
 	Process int
 
 	foreign foreign
-	trials  []string // a file of each owner, to be linked before anything else is done
+	owners  map[uint32]bool // of the files
+	trials  []string        // a file of each owner, to be linked before anything else is done
 }
 
 // Err says in one line why the source cannot be adopted; nil: it can.
@@ -88,7 +89,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 		s.Method = methodCopy
 	}
 	s.Server, s.Process = running(o.Source)
-	owners := make(map[uint32]bool)
+	s.owners = make(map[uint32]bool)
 	now := o.Now()
 	w := &walker{fs: o.FS, root: o.Source, foreign: l}
 	w.refuse = func(key, why string) {
@@ -102,8 +103,8 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 			if why := rights.refusal(o.path(f.key), st, s.Method == methodLink); why != "" {
 				w.refuse(f.key, why)
 			}
-			if !owners[st.Uid] {
-				owners[st.Uid] = true
+			if !s.owners[st.Uid] {
+				s.owners[st.Uid] = true
 				s.trials = append(s.trials, f.key)
 			}
 		}

@@ -8,9 +8,12 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"path"
 	"path/filepath"
 	"runtime"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -125,6 +128,7 @@ type adoption struct {
 	Options
 	survey *Survey
 	store  *blobstore.Store
+	copied atomic.Bool // a file was, or that was tried
 }
 
 // takeAll writes the list, and takes in its files.
@@ -284,19 +288,30 @@ func (a *adoption) takeListed(ctx context.Context) error {
 var errChanged = errors.New("the file has changed meanwhile: stop the server of the directory and its clients, and adopt again")
 
 func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopted) error {
-	name := a.path(f.Key)
-	if a.survey.Method == methodCopy {
-		label, err := f.Label(in)
-		if err != nil {
-			return err
-		}
-		err = a.store.CopyForeign(ctx, f.Ref, name, f.Size, label)
-		if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobstore.ErrCorrupt) {
-			return errChanged
-		}
+	if err := a.plain(f.Key); err != nil {
 		return err
 	}
-	info, err := a.store.LinkForeign(f.Ref, name)
+	if a.survey.Method == methodLink {
+		err := a.link(f)
+		if !errors.Is(err, blobstore.ErrOtherFileSystem) {
+			return err
+		}
+		// Something is mounted in the source.
+	}
+	a.copied.Store(true)
+	label, err := f.Label(in)
+	if err != nil {
+		return err
+	}
+	err = a.store.CopyForeign(ctx, f.Ref, a.path(f.Key), f.Size, label)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobstore.ErrCorrupt) {
+		return errChanged
+	}
+	return err
+}
+
+func (a *adoption) link(f layout.Adopted) error {
+	info, err := a.store.LinkForeign(f.Ref, a.path(f.Key))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errChanged
@@ -306,6 +321,29 @@ func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopte
 		return err
 	case info.Size() != f.Size || !info.ModTime().Truncate(time.Millisecond).Equal(f.Modified):
 		return errChanged
+	}
+	// Who may write to the source could have put a link to another directory in the place of one of its own meanwhile, for this process to
+	// take in a file that only it may read.
+	st, ok := info.Sys().(*syscall.Stat_t)
+	if err = a.plain(f.Key); err == nil && ok && !a.survey.owners[st.Uid] {
+		err = errChanged
+	}
+	if err != nil {
+		return errors.Join(err, a.store.RemoveForeign(f.Ref))
+	}
+	return nil
+}
+
+// plain wants no directory above a file of the source to have become something else, such as a symbolic link.
+func (o Options) plain(key string) error {
+	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
+		info, err := o.FS.Stat(o.path(dir))
+		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
+			return errChanged
+		}
+		if err != nil {
+			return vfs.WithoutPath(err)
+		}
 	}
 	return nil
 }
@@ -326,7 +364,7 @@ func (a *adoption) finish(ctx context.Context) error {
 				a.Progress(Progress{Step: "indexing", Files: n, Bytes: bytes, FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes})
 			},
 		},
-		Meta: values, Labelled: a.survey.Method == methodCopy,
+		Meta: values, Labelled: a.copied.Load(),
 	})
 	if err != nil {
 		return err

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/repo/layout"
 )
 
 // found is a file of the source that becomes an item.
@@ -45,7 +46,7 @@ func (w *walker) dir(ctx context.Context, below string, depth int) error {
 		}
 		key := strings.TrimPrefix(below+"/"+entry.Name(), "/")
 		switch mode := entry.Type(); {
-		case entry.IsDir() && key == "lost+found": // the file system's
+		case entry.IsDir() && (key == "lost+found" || key == layout.OwnDir): // the file system's, or of a server of ours that was pointed at it
 		case entry.IsDir() && depth == maxDepth:
 			err = w.refused(key+"/", "directories lie too deep")
 		case entry.IsDir():

@@ -1,0 +1,104 @@
+package adopt_test
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/repo/adopt"
+)
+
+// swapping is a file system on which somebody else gives the name of a directory to a symbolic link just before a file in it is linked.
+type swapping struct {
+	vfs.FS
+	dir, to string
+	after   int // links of files in it
+}
+
+func (s *swapping) Link(from, to string) error {
+	if filepath.Dir(from) == s.dir {
+		if s.after--; s.after == 0 {
+			if err := swap(s.dir, s.to); err != nil {
+				return err
+			}
+		}
+	}
+	return s.FS.Link(from, to)
+}
+
+// swap puts a symbolic link in the place of a directory.
+func swap(dir, to string) error {
+	return errors.Join(os.Rename(dir, dir+".away"), os.Symlink(to, dir))
+}
+
+// TestDirectoryBecomesLink: a directory of the source that becomes a symbolic link under way does not bring files from elsewhere into the
+// repository, although they have the names, sizes and times of those that were looked at.
+func TestDirectoryBecomesLink(t *testing.T) {
+	source, data := sides(t)
+	smallTree().write(t, source)
+	elsewhere := filepath.Join(filepath.Dir(source), "elsewhere")
+	smallTree().write(t, elsewhere)
+	before := inodes(t, elsewhere)
+	for after := range 2 {
+		config := filepath.Join(source, "config")
+		o := options(source, data)
+		o.FS = &swapping{FS: vfs.OS(), dir: config, to: filepath.Join(elsewhere, "config"), after: after + 1}
+		if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "has changed meanwhile") {
+			t.Errorf("after %d: got %v", after, err)
+		}
+		if err := errors.Join(os.Remove(config), os.Rename(config+".away", config)); err != nil {
+			t.Fatal(err)
+		}
+		for path := range before {
+			if info := stat(t, path); info.Mode&syscall.S_IFMT == syscall.S_IFREG && info.Nlink != 1 {
+				t.Errorf("after %d: %s has %d names", after, path, info.Nlink)
+			}
+		}
+		if err := os.RemoveAll(filepath.Join(data, "r")); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestFinishFollowsNoLink: what lies where a symbolic link leads is not removed.
+func TestFinishFollowsNoLink(t *testing.T) {
+	source, data := sides(t)
+	smallTree().write(t, source)
+	elsewhere := filepath.Join(filepath.Dir(source), "elsewhere")
+	smallTree().write(t, elsewhere)
+	before := inodes(t, elsewhere)
+	mustAdopt(t, options(source, data))
+	if err := swap(filepath.Join(source, "config"), filepath.Join(elsewhere, "config")); err != nil {
+		t.Fatal(err)
+	}
+	done, err := adopt.Finish(ctx, options(source, data))
+	if err != nil || done.Kept != 2 || done.First != "config/id" || !done.Left {
+		t.Errorf("got %+v, %v", done, err)
+	}
+	wantSame(t, "elsewhere", inodes(t, elsewhere), before)
+}
+
+// TestFinishTellsWhatIsLeft: also beside directories whose names are as short as that of the source's root.
+func TestFinishTellsWhatIsLeft(t *testing.T) {
+	for range 20 { // the order is that of a map
+		source, data := sides(t)
+		tree{"a/1": "1", "b/2": "2", "c/3": "3", "quota.hid": "3"}.write(t, source)
+		mustAdopt(t, options(source, data))
+		if done, err := adopt.Finish(ctx, options(source, data)); err != nil || done.Files != 3 || !done.Left {
+			t.Fatalf("got %+v, %v", done, err)
+		}
+		if err := os.Remove(filepath.Join(source, "quota.hid")); err != nil {
+			t.Fatal(err)
+		}
+		if done, err := adopt.Finish(ctx, options(source, data)); err != nil || done.Left {
+			t.Fatalf("again: got %+v, %v", done, err)
+		}
+		if _, err := os.Stat(source); !errors.Is(err, os.ErrNotExist) {
+			t.Fatalf("the source: %v", err)
+		}
+	}
+}
