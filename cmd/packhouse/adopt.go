@@ -17,6 +17,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 func adoptCommand(s streams) *cobra.Command {
@@ -101,7 +102,31 @@ func sourceDir(path, dir, data string) (string, error) {
 	case datadir.Inspect(real) == nil:
 		return "", fmt.Errorf("%s is a repository of Packhouse already: move it into the data directory", path)
 	}
-	return real, nil
+	own, err := ownedBy(real)
+	if err == nil && own != "" {
+		err = fmt.Errorf("%s: its files are those of the repository of Packhouse in %s", path, own)
+	}
+	return real, err
+}
+
+// ownedBy is the repository of Packhouse that a directory lies in, or one that lies right below it; "": there is none. Its files look like
+// items of BorgStore, where the layout is not to be recognized.
+func ownedBy(dir string) (string, error) {
+	for above := filepath.Dir(dir); above != filepath.Dir(above); above = filepath.Dir(above) {
+		if layout.HasIndex(above) && layout.HasBlobs(above) {
+			return above, nil
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return "", err
+	}
+	for _, entry := range entries {
+		if below := filepath.Join(dir, entry.Name()); entry.IsDir() && layout.HasIndex(below) && layout.HasBlobs(below) {
+			return below, nil
+		}
+	}
+	return "", nil
 }
 
 // within tells whether a path is a directory or lies in it.
@@ -152,19 +177,25 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 		if err != nil {
 			return err
 		}
+		if f.json { // one value, also with --move
+			var done *adopt.Finished
+			if move {
+				done, err = removeAdopted(cmd, s, c, o)
+			}
+			return errors.Join(err, showJSON(s, survey, done))
+		}
 		if err := showSurvey(s, f, survey, "became"); err != nil {
 			return err
 		}
-		if !f.json {
-			if _, err := fmt.Fprintf(s.out, "adopted as %s in %v; all items are unverified until they have been read: packhouse scrub --repo %s\n",
-				o.Name, time.Since(began).Round(time.Millisecond), o.Name); err != nil {
-				return err
-			}
+		if _, err := fmt.Fprintf(s.out, "adopted as %s in %v; items that were not copied are unverified until they have been read: packhouse scrub --repo %s --wait\n",
+			o.Name, time.Since(began).Round(time.Millisecond), o.Name); err != nil || !move {
+			return err
 		}
-		if !move {
-			return nil
+		done, err := removeAdopted(cmd, s, c, o)
+		if err != nil {
+			return err
 		}
-		return removeAdopted(cmd, s, c, o)
+		return showFinished(s, o.Source, done)
 	})
 }
 
@@ -199,12 +230,19 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 				return err
 			}
 		}
-		return removeAdopted(cmd, s, c, adopt.Options{Source: origin.Source, Into: dir, Name: name})
+		done, err := removeAdopted(cmd, s, c, adopt.Options{Source: origin.Source, Into: dir, Name: name})
+		switch {
+		case err != nil:
+			return err
+		case f.json:
+			return showJSON(s, nil, done)
+		}
+		return showFinished(s, origin.Source, done)
 	})
 }
 
 // removeAdopted removes from the source what was adopted, and records that.
-func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Options) error {
+func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Options) (*adopt.Finished, error) {
 	bar, show := adoptionBar(s)
 	o.Progress = show
 	done, err := adopt.Finish(cmd.Context(), o)
@@ -213,9 +251,13 @@ func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Option
 		_, err = c.Origin(cmd.Context(), o.Name, true)
 	}
 	if err != nil {
-		return err
+		return nil, err
 	}
-	_, err = fmt.Fprintf(s.out, "removed %d files, %s, from %s\n", done.Files, terminal.Bytes(done.Bytes), o.Source)
+	return &done, nil
+}
+
+func showFinished(s streams, source string, done *adopt.Finished) error {
+	_, err := fmt.Fprintf(s.out, "removed %d files, %s, from %s\n", done.Files, terminal.Bytes(done.Bytes), source)
 	if err == nil && done.Kept > 0 {
 		_, err = fmt.Fprintf(s.out, "kept %d files that have changed since they were adopted; the first is %s\n", done.Kept, terminal.Printable(done.First))
 	}
@@ -241,14 +283,7 @@ func vacant(dir, name string) error {
 
 func showSurvey(s streams, f *adminFlags, survey *adopt.Survey, became string) error {
 	if f.json {
-		text, err := json.Marshal(map[string]any{
-			"layout": survey.Layout, "dialect": survey.Dialect, "files": survey.Files, "bytes": survey.Bytes, "skipped": survey.Skipped,
-			"method": survey.Method, "refused": survey.Refused, "problems": survey.Problems, "current": survey.Current,
-		})
-		if err != nil {
-			return err
-		}
-		return terminal.JSON(s.out, text)
+		return showJSON(s, survey, nil)
 	}
 	backup := "never"
 	if !survey.Backup.IsZero() {
@@ -265,4 +300,23 @@ func showSurvey(s streams, f *adminFlags, survey *adopt.Survey, became string) e
 		}
 	}
 	return nil
+}
+
+// showJSON shows what a look or an adoption has found, and what was removed from the source; nil: nothing of that is to be shown.
+func showJSON(s streams, survey *adopt.Survey, done *adopt.Finished) error {
+	shown := make(map[string]any)
+	if survey != nil {
+		shown = map[string]any{
+			"layout": survey.Layout, "dialect": survey.Dialect, "files": survey.Files, "bytes": survey.Bytes, "skipped": survey.Skipped,
+			"method": survey.Method, "refused": survey.Refused, "problems": survey.Problems, "current": survey.Current,
+		}
+	}
+	if done != nil {
+		shown["removed"] = map[string]any{"files": done.Files, "bytes": done.Bytes, "kept": done.Kept, "left": done.Left}
+	}
+	text, err := json.Marshal(shown)
+	if err != nil {
+		return err
+	}
+	return terminal.JSON(s.out, text)
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -50,6 +51,8 @@ func TestAdopt(t *testing.T) {
 	call(0, `6 files, .* would become items by hard links`, "adopt", source, "--as", "r", "-d", data, "--dry-run")
 	call(1, `no such repository`, "repo", "info", "r", "-d", data)
 	call(0, `adopted as r in`, "adopt", source, "--as", "r", "-d", data)
+	call(1, `its files are those of the repository of Packhouse in `+filepath.Join(data, "r"), "adopt", filepath.Join(data, "r", "blobs"), "--as", "q", "--layout", "borgstore", "-d", data)
+	call(1, `its files are those of the repository of Packhouse in `+filepath.Join(data, "r"), "adopt", data, "--as", "q", "--layout", "borgstore", "-d", t.TempDir())
 	call(1, `there is a repository r already`, "adopt", source, "--as", "r", "-d", data)
 	call(0, `(?s)adopted +20.*borgstore.*shared with +`+source+`.*unverified +6 items`, "repo", "info", "r", "-d", data)
 	call(1, `6 items that were not found sound yet`, "adopt", "--finish", "r", "--yes", "-d", data)
@@ -97,6 +100,21 @@ func TestAdoptMoves(t *testing.T) {
 	}
 	if code, out, errs := runHere(t, "check", "r", "--verify", "-d", data); code != 0 {
 		t.Errorf("check: %d, %s, %s", code, out, errs)
+	}
+}
+
+// TestAdoptMovesJSON: what scripts read is one value.
+func TestAdoptMovesJSON(t *testing.T) {
+	code, out, errs := runHere(t, "adopt", borgDir(t, 3), "--as", "r", "-d", t.TempDir(), "--move", "--json")
+	var shown struct {
+		Files   int
+		Removed struct {
+			Files int
+			Left  bool
+		}
+	}
+	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || shown.Files != 6 || shown.Removed.Files != 6 || shown.Removed.Left {
+		t.Errorf("got %d, %s, %s, %v", code, out, errs, err)
 	}
 }
 
