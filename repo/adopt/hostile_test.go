@@ -102,3 +102,14 @@ func TestFinishTellsWhatIsLeft(t *testing.T) {
 		}
 	}
 }
+
+// TestOwnDirectoryIsNoItem: what a server of ours made when it was pointed at the source stays there.
+func TestOwnDirectoryIsNoItem(t *testing.T) {
+	source, data := sides(t)
+	items := smallTree()
+	items.write(t, source)
+	tree{".packhouse/token": "secret"}.write(t, source)
+	mustAdopt(t, options(source, data))
+	_, a := open(t, data)
+	wantItems(t, a, source, items)
+}
