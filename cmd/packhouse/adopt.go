@@ -32,8 +32,8 @@ borgstore-server-rest) or of vger-server or vykar-server. Each file gets a secon
 (a hard link), so nothing is copied and no space is needed; from another file system files are copied. The
 directory itself stays as it is, and can be removed once the repository has been read by a scrub.
 
-Stop the other server and its clients first: a lock or session that was touched a moment ago is refused unless
---force is given. The server of the data directory may run. What cannot be adopted is told before anything is
+Stop the other server and its clients first: a directory that a running server has on its command line, or with a
+lock or session that was touched a moment ago, is refused unless --force is given. The server of the data directory may run. What cannot be adopted is told before anything is
 changed. If the command is interrupted, there is no repository, and running it again completes it; to give up,
 remove NAME from the data directory.
 
@@ -73,7 +73,7 @@ repo info counts these.`,
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.Name, "as", "", "`name` of the new repository")
 	cmd.Flags().StringVar(&o.Layout, "layout", "", "borgstore or vger, for a directory that does not show which it is")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago, or a running server has DIR on its command line")
 	cmd.Flags().BoolVar(&move, "move", false, "remove from DIR what was adopted, as soon as the repository is there")
 	cmd.Flags().StringVar(&finish, "finish", "", "remove what was adopted as `NAME` from the directory that it came from")
 	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish: do not ask for confirmation")
@@ -219,6 +219,8 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 			return err
 		case origin == nil:
 			return fmt.Errorf("%s was not adopted from another server", name)
+		case !origin.Finished.IsZero():
+			return fmt.Errorf("what was adopted as %s was removed from %s on %s", name, origin.Source, origin.Finished.Local().Format(time.RFC3339))
 		case r.Usage.Unverified > 0 || r.Usage.Damaged > 0 || r.Usage.Missing > 0:
 			return fmt.Errorf("%s has %d items that were not found sound yet, %d damaged and %d missing ones: run packhouse scrub --repo %s --wait, and see packhouse check %s; nothing was removed",
 				name, r.Usage.Unverified, r.Usage.Damaged, r.Usage.Missing, name, name)

@@ -70,6 +70,7 @@ func TestAdopt(t *testing.T) {
 	if left, err := os.ReadDir(source); err != nil || len(left) != 1 || left[0].Name() != "config" {
 		t.Errorf("left: %v, %v", left, err)
 	}
+	call(1, `what was adopted as r was removed from `+source, "adopt", "--finish", "r", "--yes", "-d", data)
 	call(0, `6 items in the index, .* read, 0 problems`, "check", "r", "--verify", "-d", data)
 	code, out, _ := runHere(t, "repo", "info", "r", "-d", data)
 	if code != 0 || strings.Contains(out, "shared") || !strings.Contains(out, "adopted") {

@@ -53,7 +53,7 @@ func (s *Survey) Err(force bool) error {
 	case s.Files == 0:
 		return fmt.Errorf("there is nothing to adopt in the directory")
 	case s.Server != "" && !force:
-		return fmt.Errorf("%s serves the directory (process %d): stop it first", s.Server, s.Process)
+		return fmt.Errorf("%s serves the directory (process %d): stop it first, or use --force when it does not use it", s.Server, s.Process)
 	case len(s.Current) > 0 && !force:
 		return fmt.Errorf("%s: %s: the directory may be in use: stop its server and its clients, or use --force when none runs", s.Current[0].Key, s.Current[0].Why)
 	}

@@ -37,7 +37,7 @@ type Options struct {
 	Into   string // the directory above that of the repository: it exists
 	Name   string // of the repository's directory in it
 	Layout string // "": as the directory shows
-	Force  bool   // also when a client seems to be at work
+	Force  bool   // also when a client or a server seems to be at work
 	// Mark calls Mark where nobody can create a repository of that name meanwhile. nil: nobody does.
 	Mark func(ctx context.Context) error
 
