@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -296,7 +297,7 @@ func showSurvey(s streams, f *adminFlags, survey *adopt.Survey, became string) e
 		survey.Layout, survey.Files, terminal.Bytes(survey.Bytes), became, how, survey.Skipped, backup); err != nil {
 		return err
 	}
-	for _, p := range append(survey.Problems, survey.Current...) {
+	for _, p := range slices.Concat(survey.Problems, survey.Current) {
 		if _, err := fmt.Fprintf(s.out, "  %s: %s\n", terminal.Printable(p.Key), p.Why); err != nil {
 			return err
 		}

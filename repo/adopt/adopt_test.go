@@ -303,6 +303,9 @@ func TestRefused(t *testing.T) {
 		{name: "mixture", change: func(t tree) { clear(t); t["config"], t["keys/x"], t["archives/y"] = "\x98\x01", "x", "y" }, want: "archives/y: no name of V'Ger"},
 		{name: "no name", change: func(t tree) { t["packs/Ab"] = "x" }, want: "packs/Ab: no name of BorgStore: name must be lowercase"},
 		{name: "several files", change: func(t tree) { t["packs/Ab"], t["packs/a b"] = "x", "y" }, want: "2 files cannot be adopted; the first is packs/Ab"},
+		{name: "escapes", change: func(t tree) { t["config/a\x1b[31m\nb"] = "x" }, want: `"config/a\x1b[31m\nb": name must not`},
+		{name: "not UTF-8", change: func(t tree) { t["config/a\xff"] = "x" }, want: `"config/a\xff": no name of BorgStore: name must encode to plain ascii`},
+		{name: "several with escapes", change: func(t tree) { clear(t); t["a\x1b/config"] = "\x98\x01" }, want: `each: "a\x1b"`},
 		{name: "V'Ger", change: func(t tree) { clear(t); t["config"], t["packs/ab/zz"] = "\x98\x01", "x" }, want: "packs/ab/zz: no name of V'Ger"},
 		{name: "link", after: func(t *testing.T, source string) {
 			if err := os.Symlink("manifest", filepath.Join(source, "config", "other")); err != nil {

@@ -26,7 +26,8 @@ func (b borgStore) file(name string) (use use, algorithm string, err error) {
 		return skipped, "", nil
 	}
 	if rule := keys.BorgStoreRule(name); rule != "" {
-		return 0, "", fmt.Errorf("no name of BorgStore: %s", strings.TrimSuffix(rule, ", but got"))
+		rule, _, _ = strings.Cut(rule, ", but ") // what a client sent follows there
+		return 0, "", fmt.Errorf("no name of BorgStore: %s", rule)
 	}
 	if err := keys.Check(name); err != nil {
 		return 0, "", err

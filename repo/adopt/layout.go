@@ -101,7 +101,7 @@ func repositories(fsys vfs.FS, dir string, below []string) (found []string) {
 		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
 			continue
 		}
-		if found = append(found, name); len(found) > shownNames {
+		if found = append(found, oneLine(name)); len(found) > shownNames {
 			return append(found[:shownNames], "…")
 		}
 	}

@@ -2,10 +2,14 @@ package adopt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
+	"strconv"
+	"strings"
 	"syscall"
 	"time"
+	"unicode/utf8"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo/keys"
@@ -13,8 +17,18 @@ import (
 
 // Problem is a file that is in the way of an adoption.
 type Problem struct {
-	Key string // or the path of a directory, with a slash at its end
-	Why string
+	Key string `json:"key"` // or the path of a directory, with a slash at its end
+	Why string `json:"why"`
+}
+
+func (p Problem) String() string { return oneLine(p.Key) + ": " + p.Why }
+
+// oneLine is a name for an error: quoted if it has what a terminal would obey, as names of a foreign directory may.
+func oneLine(name string) string {
+	if strings.ContainsFunc(name, func(c rune) bool { return !strconv.IsPrint(c) || c == utf8.RuneError }) {
+		return strconv.Quote(name)
+	}
+	return name
 }
 
 // Survey is what a look at the source found.
@@ -47,15 +61,15 @@ type Survey struct {
 func (s *Survey) Err(force bool) error {
 	switch {
 	case s.Refused == 1:
-		return fmt.Errorf("%s: %s", s.Problems[0].Key, s.Problems[0].Why)
+		return errors.New(s.Problems[0].String())
 	case s.Refused > 1:
-		return fmt.Errorf("%d files cannot be adopted; the first is %s: %s", s.Refused, s.Problems[0].Key, s.Problems[0].Why)
+		return fmt.Errorf("%d files cannot be adopted; the first is %v", s.Refused, s.Problems[0])
 	case s.Files == 0:
 		return fmt.Errorf("there is nothing to adopt in the directory")
 	case s.Server != "" && !force:
 		return fmt.Errorf("%s serves the directory (process %d): stop it first, or use --force when it does not use it", s.Server, s.Process)
 	case len(s.Current) > 0 && !force:
-		return fmt.Errorf("%s: %s: the directory may be in use: stop its server and its clients, or use --force when none runs", s.Current[0].Key, s.Current[0].Why)
+		return fmt.Errorf("%v: the directory may be in use: stop its server and its clients, or use --force when none runs", s.Current[0])
 	}
 	return nil
 }

@@ -2,6 +2,7 @@ package adopt
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
@@ -88,7 +89,7 @@ func (w *walker) refused(key, why string) error {
 		w.refuse(key, why)
 		return nil
 	}
-	return fmt.Errorf("%s: %s", key, why)
+	return errors.New(Problem{key, why}.String())
 }
 
 // before tells whether key a comes before b on a walk.
