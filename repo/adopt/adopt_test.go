@@ -529,6 +529,33 @@ func TestCopy(t *testing.T) {
 	}
 }
 
+// TestRepositoryOnAnotherDisk: what counts is where the directory of the repository leads, if it is there, and not where its data directory lies.
+func TestRepositoryOnAnotherDisk(t *testing.T) {
+	here, there := repotest.MemoryDir(t), t.TempDir()
+	if stat(t, here).Dev == stat(t, there).Dev {
+		t.Skip("both are on one file system")
+	}
+	for _, c := range []struct{ source, data, disk, want string }{{here, here, there, "copy"}, {here, there, here, "link"}} {
+		source, data, disk := filepath.Join(c.source, "source-"+c.want), filepath.Join(c.data, "data-"+c.want), filepath.Join(c.disk, "disk-"+c.want)
+		items := smallTree()
+		items.write(t, source)
+		if err := errors.Join(os.Mkdir(data, 0o700), os.Mkdir(disk, 0o700), os.Symlink(disk, filepath.Join(data, "r"))); err != nil {
+			t.Fatal(err)
+		}
+		if s := mustAdopt(t, options(source, data)); s.Method != c.want {
+			t.Errorf("got %+v, want %s", s, c.want)
+		}
+		set, a := open(t, data)
+		wantItems(t, a, source, items)
+		if err := set.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left, err := filepath.Glob(filepath.Join(disk, "*adopting*")); err != nil || len(left) > 0 {
+			t.Errorf("left: %q, %v", left, err)
+		}
+	}
+}
+
 func stat(t testing.TB, path string) *syscall.Stat_t {
 	t.Helper()
 	info, err := os.Stat(path)

@@ -91,7 +91,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	here, err := deviceOf(o.FS, o.Into)
+	here, err := deviceOf(o.FS, o.target()+"/.")
 	if err != nil {
 		return nil, err
 	}

@@ -79,6 +79,15 @@ func (o Options) path(key string) string { return filepath.Join(o.Source, filepa
 // dir is the directory of the repository.
 func (o Options) dir() string { return filepath.Join(o.Into, o.Name) }
 
+// target is where files are taken in: the directory of the repository, which may be there already as a symbolic link to another file system, or
+// that above it.
+func (o Options) target() string {
+	if info, err := o.FS.Stat(o.dir() + "/."); err == nil && info.IsDir() { // where it leads
+		return o.dir()
+	}
+	return o.Into
+}
+
 // Run makes the repository. There is no repository in the directory Name of Into, nor anything that is not of an earlier Run, and
 // nobody makes one there. When it returns nil, the repository is there and durable, with what the source had; after an error, or a crash at any time, there
 // is none, and Run can be repeated. The source is as it was, but for the number of names of its files.
@@ -396,7 +405,7 @@ func (s *Survey) try(o Options) error {
 		if s.Method != methodLink {
 			break
 		}
-		trial := trialName(o.Into)
+		trial := o.trialName()
 		err := o.FS.Link(o.path(key), trial)
 		if err == nil {
 			err = o.FS.Remove(trial)
@@ -413,7 +422,7 @@ func (s *Survey) try(o Options) error {
 	if s.Method == methodLink || len(s.trials) == 0 || layout.IsAdopting(o.FS, o.dir()) {
 		return nil // what an earlier run copied is there
 	}
-	free, _, err := o.FS.Space(o.Into)
+	free, _, err := o.FS.Space(o.target())
 	if err != nil || free >= s.Bytes+spareSpace || clones(o, s.trials[0]) {
 		return vfs.WithoutPath(err)
 	}
@@ -430,7 +439,7 @@ func clones(o Options, key string) (yes bool) {
 		return false
 	}
 	defer source.Close() // it is only read
-	name := trialName(o.Into)
+	name := o.trialName()
 	trial, err := o.FS.Create(name)
 	if err != nil {
 		return false
@@ -440,5 +449,10 @@ func clones(o Options, key string) (yes bool) {
 	return errors.Join(trial.Close(), o.FS.Remove(name)) == nil && yes
 }
 
-// trialName is free, and that of no repository.
-func trialName(dir string) string { return filepath.Join(dir, ".adopt-"+strings.ToLower(rand.Text())) }
+// trialName is free, and in nobody's way where a crash leaves it.
+func (o Options) trialName() string {
+	if target := o.target(); target != o.Into {
+		return filepath.Join(target, layout.AdoptingFile+"-"+rand.Text())
+	}
+	return filepath.Join(o.Into, ".adopt-"+strings.ToLower(rand.Text())) // no repository has such a name
+}
