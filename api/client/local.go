@@ -10,8 +10,8 @@ import (
 
 	"packhouse/api/local"
 	"packhouse/repo"
-	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // Create creates an empty repository for clients of dialect.
@@ -96,7 +96,7 @@ func (c *Client) BeginAdoption(ctx context.Context, name, source string) error {
 }
 
 // Origin returns where a repository was adopted from; nil: it was not. finished: also records that what was adopted has been removed there.
-func (c *Client) Origin(ctx context.Context, name string, finished bool) (*adopt.Origin, error) {
+func (c *Client) Origin(ctx context.Context, name string, finished bool) (*layout.Origin, error) {
 	var answer local.OriginAnswer
 	_, err := c.Request(ctx, http.MethodPost, local.PathOrigin, local.Request{Name: name, Finished: finished}, &answer)
 	return answer.Origin, err

@@ -11,7 +11,6 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/repo"
-	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
@@ -48,7 +47,7 @@ type Request struct {
 
 // OriginAnswer says where a repository was adopted from.
 type OriginAnswer struct {
-	Origin *adopt.Origin `json:"origin"` // null: it was not
+	Origin *layout.Origin `json:"origin"` // null: it was not
 }
 
 // SalvageAnswer says until when damaged items are served.
@@ -180,7 +179,7 @@ func (h *handler) origin(ctx context.Context, q Request) (any, error) {
 	if err != nil || text == nil {
 		return OriginAnswer{}, err
 	}
-	var o adopt.Origin
+	var o layout.Origin
 	if err := json.Unmarshal(text, &o); err != nil {
 		return nil, err
 	}

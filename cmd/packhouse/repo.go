@@ -15,8 +15,8 @@ import (
 	"packhouse/api/client"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/terminal"
-	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // stateOf describes whether a repository can be used, and if not, why.
@@ -145,7 +145,7 @@ packs that were brought back because a client requested them.`,
 	}
 }
 
-func showRepository(s streams, r *client.Repository, origin *adopt.Origin) error {
+func showRepository(s streams, r *client.Repository, origin *layout.Origin) error {
 	quota, backup := limitText(r.Usage.Quota), "never"
 	if r.Usage.Quota != nil {
 		quota += fmt.Sprintf(" (%s counted)", terminal.Bytes(r.Usage.Counted))
@@ -195,7 +195,7 @@ func changes(r *client.Repository) string {
 }
 
 // adopted says where a repository comes from.
-func adopted(o *adopt.Origin) string {
+func adopted(o *layout.Origin) string {
 	if o == nil {
 		return ""
 	}
@@ -203,7 +203,7 @@ func adopted(o *adopt.Origin) string {
 }
 
 // sharedWith says whose files those of the repository are, too.
-func sharedWith(o *adopt.Origin) string {
+func sharedWith(o *layout.Origin) string {
 	if o == nil || !o.Shared() {
 		return ""
 	}

@@ -487,6 +487,9 @@ func TestLostIndex(t *testing.T) {
 				t.Errorf("rebuild: %+v, %v; want %d items", report, err, len(items))
 			}
 			_, a = open(t, data)
+			if origin, err := a.Repository().Meta(layout.MetaAdopted); err != nil || !strings.Contains(string(origin), `"source":"`+source) {
+				t.Errorf("origin: %s, %v", origin, err)
+			}
 			if u := a.Repository().Usage(); u.UnverifiedItems != unverified || a.Repository().Dialect() != "borgstore" {
 				t.Errorf("dialect %s, usage %+v, want %d unverified", a.Repository().Dialect(), u, unverified)
 			}

@@ -13,6 +13,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo/keys"
+	"packhouse/repo/layout"
 )
 
 // Problem is a file that is in the way of an adoption.
@@ -85,7 +86,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Survey{foreign: l, Method: methodLink}
+	s := &Survey{foreign: l, Method: layout.MethodLink}
 	s.Layout, s.Dialect = l.names()
 	rights, err := ownRights()
 	if err != nil {
@@ -100,7 +101,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 		return nil, err
 	}
 	if here != there {
-		s.Method = methodCopy
+		s.Method = layout.MethodCopy
 	}
 	s.Server, s.Process = running(o.Source)
 	s.owners = make(map[uint32]bool)
@@ -114,7 +115,7 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 	w.skip = func(string, fs.FileInfo) { s.Skipped++ }
 	w.take = func(f found) error {
 		if st, ok := f.info.Sys().(*syscall.Stat_t); ok {
-			if why := rights.refusal(o.path(f.key), st, s.Method == methodLink); why != "" {
+			if why := rights.refusal(o.path(f.key), st, s.Method == layout.MethodLink); why != "" {
 				w.refuse(f.key, why)
 			}
 			if !s.owners[st.Uid] {

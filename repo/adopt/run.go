@@ -3,7 +3,6 @@ package adopt
 import (
 	"context"
 	"crypto/rand"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -23,12 +22,6 @@ import (
 	"packhouse/index"
 	"packhouse/repo/layout"
 	"packhouse/repo/recovery"
-)
-
-// How files are taken in.
-const (
-	methodLink = "link"
-	methodCopy = "copy" // as a clone where the file system can
 )
 
 // Options of an adoption. Source and Into are required.
@@ -175,7 +168,7 @@ func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err 
 	}
 	earlier := &earlierList{list: old}
 	list, err := layout.NewAdoptionList(a.FS, a.dir(), layout.Adoption{
-		Dialect: a.survey.Dialect, Layout: a.survey.Layout, Source: a.Source, Began: a.Now().UnixMilli(),
+		Dialect: a.survey.Dialect, Layout: a.survey.Layout, Source: a.Source, Method: a.survey.Method, Began: a.Now().UnixMilli(),
 	})
 	if err != nil {
 		return nil, vfs.WithoutPath(err)
@@ -258,7 +251,7 @@ func (a *adoption) takeListed(ctx context.Context) error {
 		return err
 	}
 	defer list.Close() // it is only read
-	p := Progress{Step: map[string]string{methodLink: "linking", methodCopy: "copying"}[a.survey.Method], FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes}
+	p := Progress{Step: map[string]string{layout.MethodLink: "linking", layout.MethodCopy: "copying"}[a.survey.Method], FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes}
 	for ended := false; !ended; {
 		a.Progress(p)
 		var workers errgroup.Group
@@ -282,7 +275,7 @@ func (a *adoption) takeListed(ctx context.Context) error {
 				}
 				return nil
 			})
-			if a.survey.Method == methodCopy && n%16 == 0 {
+			if a.survey.Method == layout.MethodCopy && n%16 == 0 {
 				a.Progress(p)
 			}
 		}
@@ -300,7 +293,7 @@ func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopte
 	if err := a.plain(f.Key); err != nil {
 		return err
 	}
-	if a.survey.Method == methodLink {
+	if a.survey.Method == layout.MethodLink {
 		err := a.link(f)
 		if !errors.Is(err, blobstore.ErrOtherFileSystem) {
 			return err
@@ -359,13 +352,9 @@ func (o Options) plain(key string) error {
 
 // finish makes the index, which makes the directory a repository, and removes the mark.
 func (a *adoption) finish(ctx context.Context) error {
-	meta, err := json.Marshal(Origin{Layout: a.survey.Layout, Source: a.Source, Method: a.survey.Method, At: a.Now().UTC()})
-	if err != nil {
-		return err
-	}
 	// The repository is as old as the oldest file: no byte that no scrub has read is older than that.
-	values := map[string][]byte{layout.MetaAdopted: meta, layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)}
-	err = recovery.FirstIndex(ctx, a.dir(), recovery.FirstIndexOptions{
+	values := map[string][]byte{layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)}
+	err := recovery.FirstIndex(ctx, a.dir(), recovery.FirstIndexOptions{
 		RebuildOptions: recovery.RebuildOptions{
 			FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
 			Progress: func(n int64) {
@@ -385,24 +374,11 @@ func (a *adoption) finish(ctx context.Context) error {
 	return vfs.WithoutPath(a.FS.SyncDir(a.dir()))
 }
 
-// Origin is what the meta value layout.MetaAdopted says, in JSON: where the repository was taken in from.
-type Origin struct {
-	Layout string    `json:"layout"`
-	Source string    `json:"source"`
-	Method string    `json:"method"` // "link": the files there are those of the repository, too; "copy"
-	At     time.Time `json:"at"`
-	// Finished is when what was adopted was removed from the source; zero: it was not.
-	Finished time.Time `json:"finished,omitzero"`
-}
-
-// Shared tells whether files of the source are those of the repository, too, as far as the repository knows.
-func (o *Origin) Shared() bool { return o.Method == methodLink && o.Finished.IsZero() }
-
 // try links a file of each owner and takes the link back, so that what the kernel refuses is known before anything is done; and looks whether
 // copies fit.
 func (s *Survey) try(o Options) error {
 	for _, key := range s.trials {
-		if s.Method != methodLink {
+		if s.Method != layout.MethodLink {
 			break
 		}
 		trial := o.trialName()
@@ -412,14 +388,14 @@ func (s *Survey) try(o Options) error {
 		}
 		switch {
 		case vfs.OtherFileSystem(err): // another mount of the same file system
-			s.Method = methodCopy
+			s.Method = layout.MethodCopy
 		case errors.Is(err, fs.ErrPermission):
 			return fmt.Errorf("%s: the kernel refuses to link it: run this, and the server, as the user whom the directory belongs to (sudo -u), or as root", key)
 		case err != nil:
 			return fmt.Errorf("%s: %w", key, vfs.WithoutPath(err))
 		}
 	}
-	if s.Method == methodLink || len(s.trials) == 0 || layout.IsAdopting(o.FS, o.dir()) {
+	if s.Method == layout.MethodLink || len(s.trials) == 0 || layout.IsAdopting(o.FS, o.dir()) {
 		return nil // what an earlier run copied is there
 	}
 	free, _, err := o.FS.Space(o.target())

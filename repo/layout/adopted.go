@@ -2,6 +2,7 @@ package layout
 
 import (
 	"bufio"
+	"cmp"
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
@@ -47,8 +48,33 @@ type Adoption struct {
 	Dialect string `json:"dialect"`
 	Layout  string `json:"layout"` // of which server
 	Source  string `json:"source"` // the directory, absolute
+	Method  string `json:"method"` // as in Origin; "" of the first lists: MethodLink
 	Began   int64  `json:"began"`  // Unix ms
 }
+
+// How files are taken in.
+const (
+	MethodLink = "link" // the files there are those of the repository, too
+	MethodCopy = "copy" // as a clone where the file system can
+)
+
+// Origin is what the meta value MetaAdopted says, in JSON: where the repository was taken in from.
+type Origin struct {
+	Layout string    `json:"layout"`
+	Source string    `json:"source"`
+	Method string    `json:"method"`
+	At     time.Time `json:"at"`
+	// Finished is when what was adopted was removed from the source; zero: it was not.
+	Finished time.Time `json:"finished,omitzero"`
+}
+
+// Origin is that of the list's files.
+func (a Adoption) Origin() Origin {
+	return Origin{Layout: a.Layout, Source: a.Source, Method: cmp.Or(a.Method, MethodLink), At: time.UnixMilli(a.Began).UTC()}
+}
+
+// Shared tells whether files of the source are those of the repository, too, as far as the repository knows.
+func (o *Origin) Shared() bool { return o.Method == MethodLink && o.Finished.IsZero() }
 
 // Flags of an adopted file.
 const (

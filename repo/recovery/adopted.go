@@ -2,10 +2,12 @@ package recovery
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"path/filepath"
 
 	"packhouse/blobstore"
@@ -56,7 +58,12 @@ func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error
 		return err
 	}
 	defer list.Close() // it is only read
-	if err := firstIndex(o.RebuildOptions, path, list.Dialect, o.Meta); err != nil {
+	meta, err := originMeta(list.Adoption)
+	if err != nil {
+		return err
+	}
+	maps.Copy(meta, o.Meta)
+	if err := firstIndex(o.RebuildOptions, path, list.Dialect, meta); err != nil {
 		return err
 	}
 	o.Index.Use = index.Rebuild
@@ -122,15 +129,20 @@ func labelled(store *blobstore.Store, key string, item index.Item) (index.Item, 
 	return item, nil
 }
 
+// originMeta is the value of MetaAdopted.
+func originMeta(a layout.Adoption) (map[string][]byte, error) {
+	text, err := json.Marshal(a.Origin())
+	return map[string][]byte{layout.MetaAdopted: text}, err
+}
+
+// firstIndex makes an index without items, with the values that every one has, and those of meta.
 func firstIndex(o RebuildOptions, path, dialect string, meta map[string][]byte) error {
 	id := make([]byte, 16)
 	if _, err := io.ReadFull(o.Rand, id); err != nil {
 		return fmt.Errorf("draw an identity: %w", err)
 	}
 	first := layout.FirstMeta(dialect, id, o.Now())
-	for name, value := range meta {
-		first[name] = value
-	}
+	maps.Copy(first, meta)
 	return index.CreateWith(path, first, o.Index)
 }
 

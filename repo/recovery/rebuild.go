@@ -183,7 +183,14 @@ func startIndex(ctx context.Context, o RebuildOptions, store *blobstore.Store, d
 	if err != nil {
 		return "", err
 	}
-	return "", firstIndex(o, path, dialect, nil)
+	var meta map[string][]byte
+	if list, err := layout.OpenAdoptionList(o.FS, dir); err == nil { // where it was adopted from; not whether that was finished
+		meta, err = originMeta(list.Adoption)
+		if err = errors.Join(err, list.Close()); err != nil {
+			return "", err
+		}
+	}
+	return "", firstIndex(o, path, dialect, meta)
 }
 
 // checkIndex reads an index whole, and wants no fault in it.
