@@ -5,6 +5,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -16,12 +17,12 @@ import (
 type swapping struct {
 	vfs.FS
 	dir, to string
-	after   int // links of files in it
+	after   atomic.Int32 // links of files in it
 }
 
 func (s *swapping) Link(from, to string) error {
 	if filepath.Dir(from) == s.dir {
-		if s.after--; s.after == 0 {
+		if s.after.Add(-1) == 0 {
 			if err := swap(s.dir, s.to); err != nil {
 				return err
 			}
@@ -43,10 +44,12 @@ func TestDirectoryBecomesLink(t *testing.T) {
 	elsewhere := filepath.Join(filepath.Dir(source), "elsewhere")
 	smallTree().write(t, elsewhere)
 	before := inodes(t, elsewhere)
-	for after := range 2 {
+	for after := range int32(2) {
 		config := filepath.Join(source, "config")
 		o := options(source, data)
-		o.FS = &swapping{FS: vfs.OS(), dir: config, to: filepath.Join(elsewhere, "config"), after: after + 1}
+		swapper := &swapping{FS: vfs.OS(), dir: config, to: filepath.Join(elsewhere, "config")}
+		swapper.after.Store(after + 1)
+		o.FS = swapper
 		if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "has changed meanwhile") {
 			t.Errorf("after %d: got %v", after, err)
 		}
