@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 
@@ -116,7 +117,7 @@ func taking(fsys vfs.FS, source, method string) vfs.FS {
 	if method == "link" {
 		return fsys
 	}
-	return &otherMount{FS: fsys, source: source, clones: -1}
+	return &otherMount{FS: fsys, source: source, never: true}
 }
 
 // wantNoneOrAll wants no repository, in whose place none can be created once something was taken in, or all of it.
@@ -280,7 +281,8 @@ type otherMount struct {
 	vfs.FS
 	source string
 	full   bool // as far as it says
-	clones int
+	never  bool // cannot be cloned either
+	clones atomic.Int32
 }
 
 func (m *otherMount) Link(from, to string) error {
@@ -308,14 +310,14 @@ type clonable struct {
 }
 
 func (c clonable) CloneOf(source vfs.File) error {
-	if c.m.clones < 0 {
+	if c.m.never {
 		return errors.ErrUnsupported
 	}
 	b, err := io.ReadAll(source)
 	if err == nil {
 		_, err = c.Write(b)
 	}
-	c.m.clones++
+	c.m.clones.Add(1)
 	return err
 }
 
@@ -326,7 +328,7 @@ func TestClone(t *testing.T) {
 	items := smallTree()
 	items.write(t, source)
 	o := options(source, data)
-	mount := &otherMount{FS: vfs.OS(), source: source, full: true, clones: -1}
+	mount := &otherMount{FS: vfs.OS(), source: source, full: true, never: true}
 	o.FS = mount
 	if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "of which 10 are free") {
 		t.Errorf("copies on a full disk: %v", err)
@@ -334,9 +336,9 @@ func TestClone(t *testing.T) {
 	if left, err := os.ReadDir(data); err != nil || len(left) != 0 {
 		t.Errorf("left: %v, %v", left, err)
 	}
-	mount.clones = 0
-	if s := mustAdopt(t, o); s.Method != "copy" || mount.clones < len(items) {
-		t.Errorf("survey: %+v; %d clones", s, mount.clones)
+	mount.never = false
+	if s := mustAdopt(t, o); s.Method != "copy" || int(mount.clones.Load()) < len(items) {
+		t.Errorf("survey: %+v; %d clones", s, mount.clones.Load())
 	}
 	_, a := open(t, data)
 	wantItems(t, a, source, items)
@@ -352,7 +354,7 @@ func TestMountInSource(t *testing.T) {
 	items := smallTree()
 	items.write(t, source)
 	o := options(source, data)
-	fsys := vfstest.NewFailing(&otherMount{FS: vfs.OS(), source: filepath.Join(source, "packs"), clones: -1})
+	fsys := vfstest.NewFailing(&otherMount{FS: vfs.OS(), source: filepath.Join(source, "packs"), never: true})
 	fsys.FailOp(vfstest.Rename, 3, vfstest.Before, syscall.EIO) // the index
 	o.FS = fsys
 	if _, err := adopt.Run(ctx, o); err == nil {
