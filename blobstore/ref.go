@@ -65,6 +65,12 @@ func (r Ref) id() (id blobID, err error) {
 // trailed tells of a reference to a file of format 1.
 func (r Ref) trailed() bool { return r[0] == kindTrailed }
 
+// Whole tells of a reference to a file that is the payload and nothing else.
+func (r Ref) Whole() bool {
+	_, err := r.id()
+	return err == nil && !r.inLog() && !r.trailed()
+}
+
 // ByAge compares references to files by the time at which the blobs were begun.
 func ByAge(a, b Ref) int { return cmp.Compare(a[1:], b[1:]) }
 

@@ -13,6 +13,9 @@ type ListOptions struct {
 	Recursive bool   // all items below Dir (directories themselves are left out); else one level with its sub-directories
 	After     string // continue after this full key ("" = from the start)
 	Present   bool   // leave out items with FlagMissing
+	Dirs      bool   // with Recursive: directories, too, each before what is in it
+	// Whole: all of the walk sees one snapshot, however long it takes. fn must be quick: pages that changes free are not used again meanwhile.
+	Whole bool
 }
 
 // Rows calls fn for each entry in order: by name, level by level (a directory's
@@ -34,9 +37,11 @@ func (x *Index) Rows(ctx context.Context, o ListOptions, fn func(*Row) error) er
 	if err := x.isDir(o.Dir); err != nil {
 		return err
 	}
-	l := lister{prefix: dirRow(o.Dir), recursive: o.Recursive, present: o.Present, fn: callback(fn)}
+	l := lister{prefix: dirRow(o.Dir), recursive: o.Recursive, dirs: o.Dirs || !o.Recursive, present: o.Present, fn: callback(fn)}
 	l.row.below = len(l.prefix)
-	return x.scan(ctx, l.walk(o.After), l.visit)
+	w := l.walk(o.After)
+	w.whole = o.Whole
+	return x.scan(ctx, w, l.visit)
 }
 
 // List is Rows with everything that the index has of each entry.
@@ -62,6 +67,7 @@ func (x *Index) isDir(key string) error {
 type lister struct {
 	prefix    []byte // what the rows below the directory begin with
 	recursive bool
+	dirs      bool // directories are visited
 	present   bool
 	fn        func(*Row) error
 	row       Row    // reused
@@ -93,17 +99,17 @@ func (l *lister) visit(row, value []byte) (skip []byte, err error) {
 		return nil, errEnd
 	}
 	dir := isDirRow(row)
-	if dir && l.recursive {
+	if dir && !l.dirs {
 		return nil, nil
 	}
 	if err := l.row.set(row, value); err != nil {
 		return nil, err
 	}
-	if dir {
+	if dir && !l.recursive {
 		l.skip = append(append(l.skip[:0], row[:len(row)-1]...), afterTree)
 		return l.skip, l.fn(&l.row)
 	}
-	if l.present && l.row.Flags&FlagMissing != 0 {
+	if !dir && l.present && l.row.Flags&FlagMissing != 0 {
 		return nil, nil
 	}
 	return nil, l.fn(&l.row)
@@ -117,6 +123,7 @@ type walk struct {
 	bucket bucketID
 	from   []byte
 	gap    byte // a new snapshot begins at the last row and this byte
+	whole  bool // there is no new one
 }
 
 // checkEvery is the number of rows between two looks at ctx and the clock.
@@ -161,7 +168,7 @@ func (x *Index) scanTree(ctx context.Context, t *table, w walk, visit func(row, 
 			if err := ctx.Err(); err != nil {
 				return nil, err
 			}
-			if time.Since(begin) >= x.renewAfter {
+			if !w.whole && time.Since(begin) >= x.renewAfter {
 				if skip != nil {
 					return bytes.Clone(skip), nil
 				}

@@ -56,6 +56,9 @@ func TestList(t *testing.T) {
 		{"recursive below, after", index.ListOptions{Dir: "a/b", Recursive: true, After: "a/b/c"}, all[1:2]},
 		{"recursive below, after what comes behind it", index.ListOptions{Dir: "a/b", Recursive: true, After: "a/b0"}, nil},
 		{"recursive empty directory", index.ListOptions{Dir: "y", Recursive: true}, nil},
+		{"recursive with directories", index.ListOptions{Recursive: true, Dirs: true}, []string{
+			"a/", "a/b/", "a/b/c", "a/b/d/", "a/b/d/e", "a/b!", "a/b0", "a/empty/", "a!", "a0", "b", "y/", "y!/", "z/", "z/y/", "z/y/x/", "z/y/x/w", "é/", "é/ü",
+		}},
 	}
 	// A snapshot may change after every few rows: the walk must not show it.
 	for _, renew := range []time.Duration{time.Hour, 0} {
@@ -250,5 +253,26 @@ func TestWalksPassPanicsOn(t *testing.T) {
 			}()
 			t.Errorf("%s: returned %v", name, walk())
 		}()
+	}
+}
+
+// TestListWhole: a walk that is to see one state sees it, however long it takes; another one goes on in a newer state.
+func TestListWhole(t *testing.T) {
+	for _, whole := range []bool{true, false} {
+		x := create(t)
+		for i := range 100 {
+			fill(t, x, fmt.Sprintf("a/%03d", i))
+		}
+		x.SetRenewAfter(0)
+		n := 0
+		err := x.List(background, index.ListOptions{Recursive: true, Whole: whole}, func(index.Entry) error {
+			if n++; n == 1 {
+				fill(t, x, "b/later")
+			}
+			return nil
+		})
+		if want := map[bool]int{true: 100, false: 101}[whole]; err != nil || n != want {
+			t.Errorf("whole %v: %d items, %v, want %d", whole, n, err, want)
+		}
 	}
 }

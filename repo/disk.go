@@ -89,11 +89,13 @@ func (l *diskLedger) oldestKept() (owner *Repository) {
 	return owner
 }
 
-// vacuumSoon has the logs of all repositories emptied of what is not needed, in the background.
+// vacuumSoon has the logs of all repositories emptied of what is not needed, in the background, and what waits for
+// the end of a pinned state not wait any more.
 func (l *diskLedger) vacuumSoon() {
 	l.members.Lock()
 	defer l.members.Unlock()
 	for r := range l.open {
+		r.unpin("the disk is short")
 		r.vacuum.soon()
 	}
 }

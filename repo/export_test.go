@@ -160,3 +160,6 @@ func LeaveRollback(r *Repository, before bool) bool {
 	}
 	return free
 }
+
+// Unpin is unpin.
+func Unpin(r *Repository, why string) bool { return r.unpin(why) }

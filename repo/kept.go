@@ -142,6 +142,9 @@ func (r *Repository) spareDisk(bytes int64) bool {
 		freed += released.Bytes
 		for {
 			gone, _, err := owner.reclaimOnce(ctx)
+			if errors.Is(err, errPinned) && owner.unpin("the disk is short") {
+				continue
+			}
 			if err != nil {
 				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "repository", filepath.Base(owner.dir), "error", err)
 			}

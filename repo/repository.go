@@ -163,6 +163,8 @@ type Repository struct {
 	// item whose blob is being unlinked must not come back.
 	trashMu sync.Mutex
 
+	pinned atomic.Pointer[Pinned] // nil: no state is; set while trashMu is held
+
 	tables atomic.Int64 // counts the tables that were made, for the names of their files
 
 	snapshotMu sync.Mutex // held over one Snapshot

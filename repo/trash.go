@@ -46,6 +46,8 @@ func (r *Repository) reclaim(ctx context.Context) {
 			case err == nil && gone < reclaimBatch && held: // for long: nobody who removes something wakes it for another look at all of them
 				r.trimTrash()
 				wait, wake = time.Minute, nil
+			case errors.Is(err, errPinned):
+				wait, wake = time.Minute, r.unpinned()
 			case err != nil:
 				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "error", err)
 				wait = time.Minute
@@ -170,8 +172,12 @@ func (r *Repository) reclaimOnce(ctx context.Context) (gone int, held bool, err 
 }
 
 // purge unlinks the blobs of rows and then forgets them, but those whose blob cannot be unlinked. trashMu is
-// held. It returns the rows that are gone.
+// held. It returns the rows that are gone. ErrBusy while a state is pinned.
 func (r *Repository) purge(ctx context.Context, rows []index.Removed) ([]index.Removed, error) {
+	if p := r.pinned.Load(); p != nil && len(rows) > 0 {
+		p.waited.Store(true)
+		return nil, errPinned
+	}
 	refs := make([]blobstore.Ref, len(rows))
 	for i, row := range rows {
 		refs[i] = refOf(row.Item)

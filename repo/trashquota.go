@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -125,6 +126,9 @@ func (a *Access) trashBound(admitted bool, now time.Time) *index.TrashBound {
 
 // trimTrash has go of the trash what it holds beyond its bound and may go.
 func (r *Repository) trimTrash() {
+	if r.pinned.Load() != nil {
+		return // nobody waits for it
+	}
 	if beyond, _ := r.As(Principal{}).beyondTrash(); beyond != (Emptied{}) {
 		r.shrinkTrash(beyond, nil)
 	}
@@ -151,6 +155,9 @@ func (r *Repository) shrinkTrash(want Emptied, writer *string) bool {
 	defer s.mu.Unlock()
 	var emptied Emptied
 	err := r.shrinkLocked(context.Background(), want, writer, &emptied)
+	if errors.Is(err, errPinned) && r.unpin("the trash is full") { // and a client would be refused
+		err = r.shrinkLocked(context.Background(), want, writer, &emptied)
+	}
 	if err != nil {
 		r.env.Logger.Warn("the trash holds more than it may, and nothing could be removed from it", "repository", r.Name(), "error", err)
 	}

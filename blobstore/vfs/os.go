@@ -3,6 +3,7 @@ package vfs
 import (
 	"io/fs"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -18,6 +19,7 @@ var (
 	_ FS               = osFS{}
 	_ ReadOnlyTeller   = osFS{}
 	_ FileSystemSyncer = osFS{}
+	_ AttributeSetter  = osFS{}
 	_ File             = osFile{}
 	_ OSFiler          = osFile{}
 	_ Cloner           = osFile{}
@@ -68,6 +70,13 @@ func (osFS) SyncDir(name string) error {
 		err = closeErr
 	}
 	return err
+}
+
+func (osFS) SetAttributes(name string, mode fs.FileMode, modified time.Time) error {
+	if err := os.Chmod(name, mode); err != nil || modified.IsZero() {
+		return err
+	}
+	return os.Chtimes(name, modified, modified)
 }
 
 // SyncFileSystem is syncfs.

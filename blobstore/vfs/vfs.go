@@ -10,6 +10,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"time"
 )
 
 // FS is the part of a file system that Packhouse needs. Names are ordinary paths.
@@ -99,6 +100,13 @@ type FileSystemSyncer interface {
 	// SyncFileSystem writes what the file system that name lies on has not written yet, of all programs. name is a directory or a file
 	// that can be read.
 	SyncFileSystem(name string) error
+}
+
+// AttributeSetter is an FS that can give what this process has made the attributes that another program gives its files.
+type AttributeSetter interface {
+	// SetAttributes sets the permissions of a file or directory, which is no symbolic link, whatever the umask is; and, unless modified
+	// is zero, the time at which its bytes were written.
+	SetAttributes(name string, mode fs.FileMode, modified time.Time) error
 }
 
 // WithoutPath returns the cause of a file system's error, without the path and

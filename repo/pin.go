@@ -1,0 +1,236 @@
+package repo
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"packhouse/blobstore"
+	"packhouse/index"
+	"packhouse/repo/spill"
+)
+
+// MaxPin is how long a state can be pinned: what is removed meanwhile takes its space until then.
+const MaxPin = 48 * time.Hour
+
+// A Pinned is a state of the repository that stays readable while clients go on: from its beginning to Release no blob is removed. What
+// expires in the trash waits, and so does who empties it (ErrBusy). It ends early when space is wanted that waits for it, and after
+// MaxPin: then every method returns an error that says so, and none of what it gave before counts as one state. It is safe for concurrent use
+// but for Each, which is called once at a time.
+type Pinned struct {
+	r      *Repository
+	table  *spill.Table // entries by sortKey: the index must not be held for as long as they are read
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	timer  context.CancelFunc
+	done   chan struct{} // closed when blobs may be removed again
+	waited atomic.Bool   // a removal was put off
+
+	began       time.Time
+	items, size int64
+}
+
+var errPinned = Errorf(ErrBusy, "nothing is removed for good while the repository is being exported: try again when that has ended")
+
+// Pin pins the state that the repository has now; ctx ends that. The caller must call Release. Errors: ErrBusy when a state is pinned already, or
+// a rollback is under way, a *LossError when files are missing for now, those of the index, ErrNoSpace for the temporary file that a large
+// repository needs.
+func (r *Repository) Pin(ctx context.Context) (*Pinned, error) {
+	p := &Pinned{r: r, done: make(chan struct{}), began: r.env.Now(), table: r.newTable(nil)}
+	ctx, p.timer = context.WithTimeoutCause(ctx, MaxPin, Errorf(ErrBusy, "it took longer than %v", MaxPin))
+	p.ctx, p.cancel = context.WithCancelCause(ctx)
+	if !p.begin() {
+		p.timer()
+		return nil, Errorf(ErrBusy, "the repository is being exported already")
+	}
+	err := errors.Join(r.Available(), r.lost())
+	if err == nil {
+		err = p.read()
+	}
+	if err == nil {
+		err = r.Available() // a rollback may have begun before the state
+	}
+	if err != nil {
+		p.Release()
+		return nil, r.translate(err)
+	}
+	r.env.Logger.Info("an export begins: nothing is removed for good until it ends", "repository", r.Name(), "items", p.items, "bytes", p.size)
+	return p, nil
+}
+
+// begin waits for the end of a removal that is under way; the next ones see that a state is pinned.
+func (p *Pinned) begin() bool {
+	p.r.trashMu.Lock()
+	defer p.r.trashMu.Unlock()
+	return p.r.pinned.CompareAndSwap(nil, p)
+}
+
+// read takes what Each gives from one state of the index.
+func (p *Pinned) read() error {
+	return p.r.index.List(p.ctx, index.ListOptions{Recursive: true, Dirs: true, Whole: true}, func(e index.Entry) error {
+		if !e.Dir {
+			p.items++
+			p.size += e.Item.Size
+		}
+		value, err := json.Marshal(rowOf(e))
+		if err != nil {
+			return err
+		}
+		return p.table.Put(sortKey(e.Key), value)
+	})
+}
+
+// pinnedRow is an entry in the table.
+type pinnedRow struct {
+	Dir       bool        `json:"d,omitempty"`
+	Ref       []byte      `json:"r,omitempty"` // which is no text
+	Size      int64       `json:"s,omitempty"`
+	Created   time.Time   `json:"c,omitzero"`
+	Modified  time.Time   `json:"m,omitzero"`
+	BLAKE3    []byte      `json:"b,omitempty"`
+	Algorithm string      `json:"a,omitempty"`
+	Sum       []byte      `json:"h,omitempty"`
+	Writer    string      `json:"w,omitempty"`
+	Flags     index.Flags `json:"f,omitempty"`
+}
+
+func rowOf(e index.Entry) pinnedRow {
+	i := e.Item
+	if e.Dir {
+		return pinnedRow{Dir: true, Created: i.Created}
+	}
+	return pinnedRow{false, []byte(i.Ref), i.Size, i.Created, i.Modified, i.BLAKE3[:], i.Algorithm, i.Sum, i.Writer, i.Flags}
+}
+
+func (w *pinnedRow) entry(key string) index.Entry {
+	e := index.Entry{Key: key, Dir: w.Dir, Item: index.Item{
+		Ref: string(w.Ref), Size: w.Size, Created: w.Created, Modified: w.Modified, Algorithm: w.Algorithm, Sum: w.Sum, Writer: w.Writer, Flags: w.Flags,
+	}}
+	copy(e.Item.BLAKE3[:], w.BLAKE3)
+	return e
+}
+
+// Release ends it. What has waited for that goes on.
+func (p *Pinned) Release() {
+	p.cancel(context.Canceled)
+	p.timer()
+	if p.r.pinned.CompareAndSwap(p, nil) {
+		close(p.done)
+		p.r.env.Logger.Info("an export has ended: what has expired is removed again", "repository", p.r.Name(), "after", p.r.env.Now().Sub(p.began).Round(time.Second))
+	}
+	_ = p.table.Close() // a file that has no name any more
+}
+
+// unpin ends a state that is pinned, if a removal waits for it, and tells whether it did. why is for the log and for the error of who has pinned it.
+func (r *Repository) unpin(why string) bool {
+	p := r.pinned.Load()
+	if p == nil || !p.waited.Load() || !r.pinned.CompareAndSwap(p, nil) {
+		return false
+	}
+	p.cancel(Errorf(ErrBusy, "%s, and what was removed meanwhile had to go: try again later", why))
+	close(p.done)
+	r.env.Logger.Warn("an export is ended, because what it keeps from being removed must go", "repository", r.Name(), "why", why)
+	return true
+}
+
+// unpinned is closed when no state is pinned.
+func (r *Repository) unpinned() chan struct{} {
+	if p := r.pinned.Load(); p != nil {
+		return p.done
+	}
+	closed := make(chan struct{})
+	close(closed)
+	return closed
+}
+
+// Err says why the state is not pinned any more; nil: it is.
+func (p *Pinned) Err() error {
+	if p.ctx.Err() == nil {
+		return nil
+	}
+	return context.Cause(p.ctx)
+}
+
+// Total is how many items there are, and their sizes.
+func (p *Pinned) Total() (items, bytes int64) { return p.items, p.size }
+
+// Each calls fn for the directories and items of the state, each directory before what is in it.
+func (p *Pinned) Each(fn func(index.Entry) error) error {
+	return p.table.Each(func(key string, value []byte) error {
+		if err := p.Err(); err != nil {
+			return err
+		}
+		var row pinnedRow
+		if err := json.Unmarshal(value, &row); err != nil {
+			return err
+		}
+		return fn(row.entry(keyOfSorted(key)))
+	})
+}
+
+// Link gives the file of an item the name that is a path outside of the repository, if the file is the item and nothing else, and has its size; linked
+// false: it is not, or cannot have that name, which must be free. The name is not durable yet. Errors: as Open.
+func (p *Pinned) Link(e index.Entry, name string) (linked bool, err error) {
+	linked, err = p.r.blobs.LinkTo(refOf(e.Item), e.Item.Size, name)
+	return linked, p.explain(err)
+}
+
+// Open opens an item of the state, and nothing that is known to be damaged, or has not been read since it was adopted and is not what its name
+// says: ErrDamaged. ErrNotFound: its file is missing.
+func (p *Pinned) Open(e index.Entry) (*blobstore.Blob, error) {
+	if e.Item.Flags&index.FlagDamaged != 0 {
+		return nil, errDamaged
+	}
+	if e.Item.Flags&index.FlagUnverified != 0 {
+		if _, err := p.r.recheck(p.ctx, e); err != nil {
+			return nil, p.explain(err)
+		}
+	}
+	blob, err := p.r.blobs.Open(refOf(e.Item), infoOf(e.Item))
+	if err != nil {
+		return nil, p.explain(err)
+	}
+	blob.OnDoubt(func() ([]byte, error) { return p.r.recheck(p.ctx, e) })
+	return blob, nil
+}
+
+// explain translates an error of a blob: it says nothing of the item when the state is not pinned any more, or the repository is not where it was.
+func (p *Pinned) explain(err error) error {
+	if err == nil {
+		return nil
+	}
+	if ended := p.Err(); ended != nil {
+		return ended
+	}
+	if errors.Is(err, blobstore.ErrNotFound) {
+		if _, _, gone := p.r.index.HasRef(""); gone != nil {
+			return p.r.translate(gone)
+		}
+		if away := p.r.Attached(); away != nil {
+			return away
+		}
+	}
+	return p.r.translate(err)
+}
+
+// SameFileSystem tells whether files of the repository can have other names in dir, as far as that can be seen: it is on the same file system.
+func (p *Pinned) SameFileSystem(dir string) bool {
+	here, err := p.r.env.FS.Stat(p.r.dir)
+	if err != nil {
+		return false
+	}
+	there, err := os.Stat(dir)
+	if err != nil {
+		return false
+	}
+	a, ok := here.Sys().(*syscall.Stat_t)
+	b, both := there.Sys().(*syscall.Stat_t)
+	return ok && both && a.Dev == b.Dev
+}
+
+// InFile tells whether the bytes of an item are a file, and nothing else.
+func InFile(item index.Item) bool { return refOf(item).Whole() }
