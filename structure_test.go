@@ -29,6 +29,7 @@ var layers = [][]string{
 	{"api/tokens"},
 	{"compact"},
 	{"repo/datadir"},
+	{"repo/export"},
 	{"repo"},
 	{"repo/adopt"},
 	{"repo/recovery"},

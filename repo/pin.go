@@ -4,10 +4,10 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"sync/atomic"
-	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -173,7 +173,7 @@ func (p *Pinned) Each(fn func(index.Entry) error) error {
 }
 
 // Link gives the file of an item the name that is a path outside of the repository, if the file is the item and nothing else, and has its size; linked
-// false: it is not, or cannot have that name, which must be free. The name is not durable yet. Errors: as Open.
+// false: it is not, or cannot have that name, which must be free. The name is not durable yet. Errors: ErrNotFound: its file is missing; else I/O.
 func (p *Pinned) Link(e index.Entry, name string) (linked bool, err error) {
 	linked, err = p.r.blobs.LinkTo(refOf(e.Item), e.Item.Size, name)
 	return linked, p.explain(err)
@@ -213,23 +213,29 @@ func (p *Pinned) explain(err error) error {
 		if away := p.r.Attached(); away != nil {
 			return away
 		}
+		return ErrNotFound
 	}
 	return p.r.translate(err)
 }
 
-// SameFileSystem tells whether files of the repository can have other names in dir, as far as that can be seen: it is on the same file system.
-func (p *Pinned) SameFileSystem(dir string) bool {
-	here, err := p.r.env.FS.Stat(p.r.dir)
-	if err != nil {
-		return false
+// CanLink tells whether files of the repository can have other names in dir, as far as that can be seen: both are on one mount of one file system. Two
+// mounts of the same, as the sandbox of a service makes them, do not do.
+func (p *Pinned) CanLink(dir string) bool {
+	here, err := mountOf(p.r.dir)
+	there, thereErr := mountOf(dir)
+	return err == nil && thereErr == nil && here == there
+}
+
+// mountOf is the file system and the mount that a directory lies on; the mount is 0 where the kernel does not tell (before Linux 5.8).
+func mountOf(dir string) (m [3]uint64, err error) {
+	var st unix.Statx_t
+	if err := unix.Statx(unix.AT_FDCWD, dir, 0, unix.STATX_MNT_ID, &st); err != nil {
+		return m, err
 	}
-	there, err := os.Stat(dir)
-	if err != nil {
-		return false
+	if m = [3]uint64{uint64(st.Dev_major), uint64(st.Dev_minor)}; st.Mask&unix.STATX_MNT_ID != 0 {
+		m[2] = st.Mnt_id
 	}
-	a, ok := here.Sys().(*syscall.Stat_t)
-	b, both := there.Sys().(*syscall.Stat_t)
-	return ok && both && a.Dev == b.Dev
+	return m, nil
 }
 
 // InFile tells whether the bytes of an item are a file, and nothing else.

@@ -91,6 +91,44 @@ func detect(fsys vfs.FS, dir string) (foreign, error) {
 	return nil, errors.New("neither the layout of BorgStore's file backend nor that of vger-server and vykar-server was recognized")
 }
 
+// Layouts, by the names under which a directory can be written in them.
+const (
+	LayoutBorgStore = layoutBorgStore
+	LayoutVykar     = "vykar" // layoutVGer, as the newest of its servers writes it
+)
+
+// Dialect is that of the clients of a layout; "": there is no such layout.
+func Dialect(layout string) string {
+	if l := written(layout); l != nil {
+		_, dialect := l.names()
+		return dialect
+	}
+	return ""
+}
+
+func written(layout string) foreign {
+	switch layout {
+	case LayoutBorgStore:
+		return borgStore{}
+	case LayoutVykar:
+		return vGer{}
+	}
+	return nil
+}
+
+// Unfit says why an item cannot be a file of a layout under its key; nil: it can. The path of the file is the key then.
+func Unfit(layout, key string) error {
+	l := written(layout)
+	if l == nil {
+		return errors.New("unknown layout")
+	}
+	use, _, err := l.file(key)
+	if err == nil && use == skipped {
+		err = errors.New("that server takes a file of this name for an unfinished one, or for its own")
+	}
+	return err
+}
+
 // shownNames is how many names an error lists.
 const shownNames = 5
 

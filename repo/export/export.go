@@ -1,0 +1,350 @@
+package export
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/adopt"
+)
+
+// Options of an export. Repository, Layout and Dir are required.
+type Options struct {
+	Repository *repo.Repository
+	Layout     string // one of package adopt
+	Dir        string // absolute; nothing, or an empty directory, in one that exists, and on the same file system
+	Copy       bool   // also what could be linked
+
+	FS       vfs.FS         // of Dir; nil means the operating system's
+	Progress func(Progress) // called now and then, by one goroutine at a time; nil: by nobody
+	Problem  func(Problem)  // called for each item that is not exported, likewise
+}
+
+// Progress is how far an export is.
+type Progress struct {
+	Step  string `json:"step"`
+	Items int64  `json:"items"`
+	Bytes int64  `json:"bytes"`
+	// Of what there is in all.
+	ItemsTotal int64 `json:"items_total"`
+	BytesTotal int64 `json:"bytes_total"`
+}
+
+// Problem is an item that was not exported.
+type Problem struct {
+	Key string `json:"key"`
+	Why string `json:"why"`
+}
+
+// Report is what was exported, or would be.
+type Report struct {
+	Layout   string `json:"layout"`
+	Dir      string `json:"dir"`
+	Linked   Amount `json:"linked"`
+	Copied   Amount `json:"copied"`
+	LeftOut  int64  `json:"left_out"` // locks and sessions
+	Problems int64  `json:"problems"` // items that were not exported
+}
+
+// Amount is items and bytes.
+type Amount struct {
+	Items int64 `json:"items"`
+	Bytes int64 `json:"bytes"`
+}
+
+func (a *Amount) add(bytes int64) { a.Items++; a.Bytes += bytes }
+
+func (o Options) withDefaults() Options {
+	if o.FS == nil {
+		o.FS = vfs.OS()
+	}
+	if o.Progress == nil {
+		o.Progress = func(Progress) {}
+	}
+	if o.Problem == nil {
+		o.Problem = func(Problem) {}
+	}
+	return o
+}
+
+// modes are the permissions that the server of a layout gives its files and directories, with the usual umask.
+func modes(layout string) (file, dir fs.FileMode) {
+	if layout == adopt.LayoutBorgStore {
+		return 0o600, 0o755 // it makes files by mkstemp
+	}
+	return 0o644, 0o755
+}
+
+// check looks at what was asked for.
+func (o Options) check() error {
+	switch dialect := adopt.Dialect(o.Layout); {
+	case dialect == "":
+		return repo.Errorf(repo.ErrInvalid, "unknown layout %q: %s and %s are known", o.Layout, adopt.LayoutBorgStore, adopt.LayoutVykar)
+	case dialect != o.Repository.Dialect():
+		return repo.Errorf(repo.ErrInvalid, "the repository is one of %s: its items cannot be served by a server of the layout %s", o.Repository.Dialect(), o.Layout)
+	case !filepath.IsAbs(o.Dir):
+		return repo.Errorf(repo.ErrInvalid, "the directory has no absolute path")
+	}
+	return vacant(o.FS, o.Dir)
+}
+
+// Run exports the repository. When it returns nil, Dir is there with all items but those that Problem was told, and durable. After an error, or a crash at
+// any time, there is no Dir, and Run can be repeated; unless the sync of the directory above it has failed, or the removal of Dir.partial: Dir is complete then.
+//
+// Errors: repo.ErrInvalid for a layout that does not fit; of a Dir that is not empty; that another process exports into it; of Repository.Pin, and that the
+// state is not pinned any more; repo.ErrNoSpace; ctx.Err(), else I/O.
+func Run(ctx context.Context, o Options) (Report, error) {
+	o = o.withDefaults()
+	x := newRun(o)
+	if err := o.check(); err != nil {
+		return x.report, err
+	}
+	unlock, err := begin(o.FS, o.Dir)
+	if err != nil {
+		return x.report, err
+	}
+	defer unlock()
+	if err = x.write(ctx); err == nil {
+		err = x.publish()
+	}
+	if err != nil {
+		return x.report, errors.Join(err, abandon(o.FS, o.Dir))
+	}
+	return x.report, finish(o.FS, o.Dir)
+}
+
+// run is one export.
+type run struct {
+	Options
+	file, dir fs.FileMode
+	pinned    *repo.Pinned
+	links     bool            // files can be linked, as far as is known
+	dirs      map[string]bool // that were made
+
+	mu       sync.Mutex // held for a look at the following, and over Progress and Problem
+	report   Report
+	progress Progress
+}
+
+func newRun(o Options) *run {
+	x := &run{Options: o, report: Report{Layout: o.Layout, Dir: o.Dir}, dirs: make(map[string]bool)}
+	x.file, x.dir = modes(o.Layout)
+	return x
+}
+
+func (x *run) pin(ctx context.Context) (err error) {
+	if x.pinned, err = x.Repository.Pin(ctx); err != nil {
+		return err
+	}
+	x.links = !x.Copy && x.pinned.CanLink(filepath.Dir(x.Dir))
+	return nil
+}
+
+// write fills the tree with one state, and makes it durable.
+func (x *run) write(ctx context.Context) (err error) {
+	if err := x.pin(ctx); err != nil {
+		return err
+	}
+	defer x.pinned.Release()
+	x.progress.Step = "exporting"
+	x.progress.ItemsTotal, x.progress.BytesTotal = x.pinned.Total()
+	if err := x.fits(); err != nil {
+		return err
+	}
+	if err := x.mkdir(tree(x.Dir)); err != nil {
+		return err
+	}
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	err = x.pinned.Each(func(e index.Entry) error {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		path := filepath.Join(tree(x.Dir), filepath.FromSlash(e.Key))
+		switch becomes, err := x.foresee(e); {
+		case becomes == directory:
+			return x.mkdir(path)
+		case becomes == leftOut:
+			x.leaveOut(e)
+			return nil
+		case becomes == problem:
+			x.tell(e, err)
+			return nil
+		}
+		if err := x.mkdir(filepath.Dir(path)); err != nil {
+			return err
+		}
+		workers.Go(func() error { return x.item(ctx, e, path) })
+		return nil
+	})
+	if workErr := workers.Wait(); workErr != nil {
+		err = workErr // which has ended the other
+	}
+	if err != nil {
+		return err
+	}
+	x.progress.Step = "writing what the file system has not written yet"
+	x.Progress(x.progress)
+	syncer, ok := x.FS.(vfs.FileSystemSyncer)
+	if !ok {
+		return errors.New("sync the file system: not possible")
+	}
+	if err := syncer.SyncFileSystem(tree(x.Dir)); err != nil {
+		return fmt.Errorf("sync the file system: %w", vfs.WithoutPath(err))
+	}
+	return x.pinned.Err() // while it was, all of this was one state
+}
+
+// mkdir makes a directory, and those above it.
+func (x *run) mkdir(path string) error {
+	if x.dirs[path] {
+		return nil
+	}
+	if path != tree(x.Dir) {
+		if err := x.mkdir(filepath.Dir(path)); err != nil {
+			return err
+		}
+	}
+	if err := x.FS.Mkdir(path); err != nil {
+		return failed(err)
+	}
+	x.dirs[path] = true
+	return x.setAttributes(path, x.dir, time.Time{})
+}
+
+// setAttributes gives what was made the attributes that the other server would have given it.
+func (x *run) setAttributes(path string, mode fs.FileMode, modified time.Time) error {
+	setter, ok := x.FS.(vfs.AttributeSetter)
+	if !ok {
+		return nil // tests
+	}
+	return failed(setter.SetAttributes(path, mode, modified))
+}
+
+// item makes the file of one item, or tells why not.
+func (x *run) item(ctx context.Context, e index.Entry, path string) error {
+	if x.links {
+		linked, err := x.pinned.Link(e, path)
+		switch {
+		case linked:
+			x.done(&x.report.Linked, e)
+			return nil
+		case errors.Is(err, repo.ErrNotFound):
+			x.tell(e, errMissing)
+			return nil
+		case err != nil:
+			return failed(err)
+		}
+	}
+	err := x.copy(ctx, e, path)
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		x.tell(e, errMissing)
+	case errors.Is(err, repo.ErrCorrupt):
+		x.tell(e, err)
+	case err != nil:
+		return err
+	default:
+		x.done(&x.report.Copied, e)
+	}
+	return nil
+}
+
+// copy copies an item while it is checked. What is damaged leaves no file.
+func (x *run) copy(ctx context.Context, e index.Entry, path string) error {
+	blob, err := x.pinned.Open(e)
+	if err != nil {
+		return err
+	}
+	defer blob.Close() // it is only read
+	section, err := blob.Section(0, blob.Size())
+	if err != nil {
+		return err
+	}
+	file, err := x.FS.Create(path)
+	if err != nil {
+		return failed(err)
+	}
+	n, err := io.Copy(&ending{ctx, file}, section)
+	if err == nil && n != e.Item.Size {
+		err = repo.Errorf(repo.ErrCorrupt, "%d bytes of %d are there", n, e.Item.Size)
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(failed(err), failed(x.FS.Remove(path)))
+	}
+	return x.setAttributes(path, x.file, e.Item.Modified)
+}
+
+// ending is a writer that ends with ctx.
+type ending struct {
+	ctx context.Context
+	w   io.Writer
+}
+
+func (e *ending) Write(p []byte) (int, error) {
+	if err := e.ctx.Err(); err != nil {
+		return 0, err
+	}
+	return e.w.Write(p)
+}
+
+// failed is an error without the path, and told as one of a full disk where it is.
+func failed(err error) error {
+	switch {
+	case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, repo.ErrNoSpace):
+		return err
+	case vfs.NoSpace(err):
+		return fmt.Errorf("%w: %w", repo.ErrNoSpace, vfs.WithoutPath(err))
+	}
+	return vfs.WithoutPath(err)
+}
+
+func (x *run) done(amount *Amount, e index.Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	amount.add(e.Item.Size)
+	x.passed(e.Item.Size)
+}
+
+func (x *run) leaveOut(e index.Entry) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.report.LeftOut++
+	x.passed(e.Item.Size)
+}
+
+// tell counts an item that is not exported, and says why.
+func (x *run) tell(e index.Entry, why error) {
+	x.mu.Lock()
+	defer x.mu.Unlock()
+	x.report.Problems++
+	x.Problem(Problem{e.Key, why.Error()})
+	x.passed(e.Item.Size)
+}
+
+// Progress is told after so many items, or bytes.
+const (
+	tellItems = 1024
+	tellBytes = 64 << 20
+)
+
+// passed counts an item that is done with. mu is held.
+func (x *run) passed(bytes int64) {
+	before := x.progress
+	x.progress.Items++
+	x.progress.Bytes += bytes
+	if before.Items/tellItems != x.progress.Items/tellItems || before.Bytes/tellBytes != x.progress.Bytes/tellBytes {
+		x.Progress(x.progress)
+	}
+}
