@@ -11,6 +11,7 @@ import (
 	"packhouse/api/local"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/export"
 	"packhouse/repo/layout"
 )
 
@@ -100,4 +101,36 @@ func (c *Client) Origin(ctx context.Context, name string, finished bool) (*layou
 	var answer local.OriginAnswer
 	_, err := c.Request(ctx, http.MethodPost, local.PathOrigin, local.Request{Name: name, Finished: finished}, &answer)
 	return answer.Origin, err
+}
+
+// ExportOptions of Export. Layout and Dir are required.
+type ExportOptions struct {
+	Layout string // one of package adopt
+	Dir    string // absolute, as the process that holds the repository sees it
+	Copy   bool   // no links
+	DryRun bool   // only tell what would be done
+}
+
+// Export writes a repository into a directory as another server keeps it, and calls each with what is told meanwhile.
+func (c *Client) Export(ctx context.Context, name string, o ExportOptions, each func(local.ExportEvent) error) (export.Report, error) {
+	var done *export.Report
+	q := local.Request{Name: name, Layout: o.Layout, Dir: o.Dir, Copy: o.Copy, Dry: o.DryRun}
+	err := c.Lines(ctx, http.MethodPost, local.PathExport, q, func(line json.RawMessage) error {
+		var event local.ExportEvent
+		if err := json.Unmarshal(line, &event); err != nil {
+			return err
+		}
+		if event.Broken != "" {
+			return fmt.Errorf("the export was given up, and there is no directory: %s", event.Broken)
+		}
+		done = event.Done
+		return each(event)
+	})
+	if err != nil {
+		return export.Report{}, err
+	}
+	if done == nil {
+		return export.Report{}, errors.New("the export was interrupted before it was finished; run it again")
+	}
+	return *done, nil
 }

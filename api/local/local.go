@@ -27,6 +27,7 @@ const (
 	PathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
 	PathAdopt   = "/-/local/adopt"       // begins an adoption, which the command carries out
 	PathOrigin  = "/-/local/origin"      // answers with an OriginAnswer
+	PathExport  = "/-/local/export"      // answers with ExportEvents, one a line
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
@@ -37,12 +38,15 @@ type Request struct {
 	Verify  bool   `json:"verify,omitempty"`
 	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
 	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
-	Dry     bool   `json:"dry,omitempty"`    // of a loss: say what would be
+	Dry     bool   `json:"dry,omitempty"`    // of a loss, or an export: say what would be
 	Now     bool   `json:"now,omitempty"`    // of a removal: without grace time
 	As      string `json:"as,omitempty"`     // of what is restored: its new name; empty: the one that it had
 	Source  string `json:"source,omitempty"` // of an adoption: the directory
 	// Finished, of an origin: the source has been removed.
-	Finished bool `json:"finished,omitempty"`
+	Finished bool   `json:"finished,omitempty"`
+	Layout   string `json:"layout,omitempty"` // of an export
+	Dir      string `json:"dir,omitempty"`    // of an export: absolute
+	Copy     bool   `json:"copy,omitempty"`   // of an export: no links
 }
 
 // OriginAnswer says where a repository was adopted from.
@@ -75,7 +79,7 @@ type CheckEvent struct {
 }
 
 // operations are the names of the operations of these paths, for the log and the metrics.
-var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathSalvage: "salvage", PathLoss: "accept-loss",
+var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathExport: "export", PathSalvage: "salvage", PathLoss: "accept-loss",
 	PathAdopt: "adopt", PathOrigin: "origin"}
 
 // Repositories is what this API asks of the set of repositories.
@@ -99,6 +103,7 @@ func NewHandler(set Repositories, yield func()) http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
 	mux.HandleFunc("POST "+PathCheck, h.check)
+	mux.HandleFunc("POST "+PathExport, h.export)
 	for path, do := range map[string]func(context.Context, Request) (any, error){
 		PathCreate: h.create, PathDestroy: h.destroy, PathRemoved: h.removed, PathRestore: h.restore, PathPurge: h.purge, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
 		PathAdopt: h.adopt, PathOrigin: h.origin,

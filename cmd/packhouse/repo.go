@@ -60,7 +60,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoCreate(s, f), repoDestroy(s, f), repoRestore(s, f), repoPurge(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoExport(s, f), repoCreate(s, f), repoDestroy(s, f), repoRestore(s, f), repoPurge(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 

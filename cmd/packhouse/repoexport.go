@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"packhouse/api/client"
+	"packhouse/api/local"
+	"packhouse/internal/terminal"
+	"packhouse/repo/adopt"
+	"packhouse/repo/datadir"
+	"packhouse/repo/export"
+)
+
+func repoExport(s streams, f *adminFlags) *cobra.Command {
+	var o client.ExportOptions
+	cmd := &cobra.Command{
+		Use:   "export NAME DIR --as borgstore|vykar",
+		Short: "Write a repository into a directory that another server can serve",
+		Long: `Writes all items of a repository, but locks and sessions, into the directory DIR: in the layout of BorgStore's
+file backend (borg with a file: or ssh: URL, borgstore-server-rest), or of vykar-server. Items that are files of
+their own get a second name there (a hard link), if DIR is on the same file system; others are copied and
+checked. Clients may go on meanwhile: what is written is one state, that of the beginning.
+
+DIR must not exist, or be empty. It appears when all of it is written and synced; until then the files are in
+DIR.partial. If the command is interrupted, running it again begins anew. An item that is damaged is not
+exported, but named, and the exit code is 3.
+
+  packhouse repo export laptop /srv/borg/laptop --as borgstore --dry-run
+  packhouse repo export laptop /srv/borg/laptop --as borgstore
+
+The process that has the data directory writes DIR, so a running server needs the permission to do so. A linked
+file is that of the repository, too: do not change its owner or mode; with --copy there are no links.`,
+		Args: cobra.RangeArgs(1, 2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if adopt.Dialect(o.Layout) == "" {
+				return usage("--as is %s or %s: the server that is to serve the directory", adopt.LayoutBorgStore, adopt.LayoutVykar)
+			}
+			data, err := f.dir(cmd)
+			if err != nil {
+				return err
+			}
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
+				name, rest, err := c.nameAndRest(args)
+				if err != nil {
+					return err
+				}
+				if len(rest) != 1 {
+					return usage("%s needs a NAME and a DIR; see %s --help", cmd.CommandPath(), cmd.CommandPath())
+				}
+				if o.Dir, err = targetDir(rest[0], data); err != nil {
+					return err
+				}
+				return exportInto(cmd, s, f, c, name, o)
+			})
+		},
+	}
+	cmd.Flags().StringVar(&o.Layout, "as", "", "the `layout`: borgstore or vykar")
+	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
+	cmd.Flags().BoolVar(&o.Copy, "copy", false, "copy everything, so that the two have no files in common")
+	return cmd
+}
+
+// targetDir is the directory to export into, absolute. It lies outside of the data directory, in a directory that exists.
+func targetDir(path, data string) (string, error) {
+	real, err := datadir.ResolveDir(path)
+	if err != nil {
+		return "", err
+	}
+	if within(real, data) {
+		return "", usage("%s is in the data directory: choose a directory outside of it, on the same file system", path)
+	}
+	if _, err := os.Stat(filepath.Dir(real)); errors.Is(err, os.ErrNotExist) {
+		return "", fmt.Errorf("there is no directory %s to make %s in", filepath.Dir(real), filepath.Base(real))
+	}
+	return real, nil
+}
+
+func exportInto(cmd *cobra.Command, s streams, f *adminFlags, c *adminClient, name string, o client.ExportOptions) error {
+	bar := terminal.NewProgress(s.err, "")
+	defer bar.End()
+	report, err := c.Export(cmd.Context(), name, o, func(event local.ExportEvent) error {
+		if p := event.Progress; p != nil {
+			bar.SetTitle(fmt.Sprintf("%s: %d of %d items", p.Step, p.Items, p.ItemsTotal))
+			bar.Set(p.Bytes, p.BytesTotal)
+			return nil
+		}
+		bar.End()
+		if f.json {
+			return json.NewEncoder(s.out).Encode(event)
+		}
+		if p := event.Problem; p != nil {
+			_, err := fmt.Fprintf(s.out, "%s: %s\n", terminal.Printable(p.Key), p.Why)
+			return err
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	if !f.json {
+		if _, err := fmt.Fprintln(s.out, describeExport(report, o.DryRun)); err != nil {
+			return err
+		}
+	}
+	if report.Problems > 0 {
+		return &exitError{exitFound, fmt.Errorf("%d items are not in it", report.Problems)}
+	}
+	return nil
+}
+
+// describeExport says what was done, or would be, in a line.
+func describeExport(r export.Report, dryRun bool) string {
+	done := "exported as"
+	if dryRun {
+		done = "would be exported as"
+	}
+	text := fmt.Sprintf("%s %s to %s: %d items, %s, by hard links, and %d, %s, by copies", done, r.Layout, terminal.Printable(r.Dir),
+		r.Linked.Items, terminal.Bytes(r.Linked.Bytes), r.Copied.Items, terminal.Bytes(r.Copied.Bytes))
+	if r.LeftOut > 0 {
+		text += fmt.Sprintf("; %d locks and sessions left out", r.LeftOut)
+	}
+	return text
+}
