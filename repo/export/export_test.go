@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,12 +43,17 @@ func borgItems() map[string]string {
 	return items
 }
 
-// newRepository makes the repository "r" of a data directory beside which there is a place for exports. Items up to small bytes are in the log.
+// newRepository makes the repository "r" of borg in a data directory beside which exports can be made. Items up to small bytes are in the log.
 func newRepository(t testing.TB, small int64, items map[string]string) (a *repo.Access, top string) {
+	t.Helper()
+	return newRepositoryOf(t, "borgstore", small, items)
+}
+
+func newRepositoryOf(t testing.TB, dialect string, small int64, items map[string]string) (a *repo.Access, top string) {
 	t.Helper()
 	top = repotest.MemoryDir(t)
 	set := repotest.NewSet(t, func(o *datadir.Options) { o.Dir, o.Small, o.TableMemory = filepath.Join(top, "data"), small, 1000 })
-	r, err := set.Create(t.Context(), "r", "borgstore")
+	r, err := set.Create(t.Context(), "r", dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -63,7 +69,7 @@ func files(t testing.TB, dir string) map[string]string {
 	t.Helper()
 	found := make(map[string]string)
 	err := filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
+		if err != nil || !entry.Type().IsRegular() {
 			return err
 		}
 		body, err := os.ReadFile(path)
@@ -233,6 +239,27 @@ func TestLinksOfAdopted(t *testing.T) {
 	}
 }
 
+// TestVykar: of the items of vykar the copies have the mode that its server gives its files, and the time at which they were stored.
+func TestVykar(t *testing.T) {
+	items := map[string]string{"config": "\x98\x03", "index": "i", "keys/repokey": "k", "packs/ab/ab" + sha("p")[2:]: strings.Repeat("p", 2000), "snapshots/" + sha("s"): "s"}
+	a, top := newRepositoryOf(t, "vger", 1<<10, items)
+	repotest.MustPut(t, a, "locks/00.json", "{}")
+	repotest.MustPut(t, a, "sessions/a.json", "{}")
+	dir := filepath.Join(top, "out")
+	report, err := export.Run(t.Context(), export.Options{Repository: a.Repository(), Layout: adopt.LayoutVykar, Dir: dir})
+	if err != nil || report.Linked.Items != 1 || report.Copied.Items != 4 || report.LeftOut != 2 || report.Problems != 0 {
+		t.Errorf("got %+v, %v", report, err)
+	}
+	wantFiles(t, dir, items)
+	entry, err := a.Repository().Entry("config")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(filepath.Join(dir, "config")); err != nil || info.Mode() != 0o644 || !info.ModTime().Equal(entry.Item.Modified) {
+		t.Errorf("got %v, %v; want 0644, %v", info, err, entry.Item.Modified)
+	}
+}
+
 // TestDamage: what is damaged, missing, or has a name that the other server does not know is told and not exported; all else is.
 func TestDamage(t *testing.T) {
 	for _, copies := range []bool{false, true} {
@@ -282,7 +309,8 @@ func TestRefused(t *testing.T) {
 	a, top := newRepository(t, 0, map[string]string{"config/id": "i"})
 	full := filepath.Join(top, "full")
 	if err := errors.Join(os.Mkdir(full, 0o700), os.WriteFile(filepath.Join(full, "x"), nil, 0o600), os.Mkdir(filepath.Join(top, "taken.partial"), 0o700),
-		os.WriteFile(filepath.Join(top, "taken.partial", "x"), nil, 0o600)); err != nil {
+		os.WriteFile(filepath.Join(top, "taken.partial", "x"), nil, 0o600), os.Mkdir(filepath.Join(top, "elsewhere"), 0o700),
+		os.Symlink(filepath.Join(top, "elsewhere"), filepath.Join(top, "linked.partial"))); err != nil {
 		t.Fatal(err)
 	}
 	for _, c := range []struct{ layout, dir, want string }{
@@ -291,14 +319,20 @@ func TestRefused(t *testing.T) {
 		{adopt.LayoutBorgStore, "out", "absolute"},
 		{adopt.LayoutBorgStore, full, "not empty"},
 		{adopt.LayoutBorgStore, filepath.Join(top, "taken"), "taken.partial is in the way"},
+		{adopt.LayoutBorgStore, filepath.Join(top, "linked"), "linked.partial is in the way"},
 		{adopt.LayoutBorgStore, filepath.Join(top, "none", "out"), "no such file"},
 	} {
-		before := fmt.Sprint(files(t, top))
+		outside := func() string {
+			found := files(t, top)
+			maps.DeleteFunc(found, func(path, _ string) bool { return strings.HasPrefix(path, "data/") }) // the server writes there meanwhile
+			return fmt.Sprint(found)
+		}
+		before := outside()
 		_, err := export.Run(t.Context(), export.Options{Repository: a.Repository(), Layout: c.layout, Dir: c.dir})
 		if err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s to %s: got %v, want %s", c.layout, c.dir, err, c.want)
 		}
-		if after := fmt.Sprint(files(t, top)); after != before {
+		if outside() != before {
 			t.Errorf("%s to %s has changed something", c.layout, c.dir)
 		}
 	}

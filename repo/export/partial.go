@@ -40,6 +40,9 @@ func begin(fsys vfs.FS, dir string) (unlock func(), err error) {
 	if err := fsys.Mkdir(partial(dir)); err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, failed(err)
 	}
+	if info, err := fsys.Stat(partial(dir)); err != nil || !info.IsDir() { // nor a symbolic link
+		return nil, errors.Join(failed(err), inTheWay(dir))
+	}
 	file, err := fsys.Open(mark(dir))
 	if errors.Is(err, fs.ErrNotExist) {
 		if file, err = writeMark(fsys, dir); err != nil {
@@ -69,6 +72,10 @@ func begin(fsys vfs.FS, dir string) (unlock func(), err error) {
 	return unlock, nil
 }
 
+func inTheWay(dir string) error {
+	return repo.Errorf(repo.ErrExists, "%s is in the way, and not of an earlier export: move it away", filepath.Base(partial(dir)))
+}
+
 // isMark tells whether the mark is the file that was locked.
 func isMark(fsys vfs.FS, dir string, file *os.File) bool {
 	locked, err := file.Stat()
@@ -86,7 +93,7 @@ func writeMark(fsys vfs.FS, dir string) (vfs.File, error) {
 		return nil, failed(err)
 	}
 	if len(entries) > 0 {
-		return nil, repo.Errorf(repo.ErrExists, "%s is in the way, and not of an earlier export: move it away", filepath.Base(partial(dir)))
+		return nil, inTheWay(dir)
 	}
 	file, err := fsys.Create(mark(dir))
 	if err != nil {
