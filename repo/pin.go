@@ -185,12 +185,20 @@ func (p *Pinned) Open(e index.Entry) (*blobstore.Blob, error) {
 	if e.Item.Flags&index.FlagDamaged != 0 {
 		return nil, errDamaged
 	}
+	want := infoOf(e.Item)
 	if e.Item.Flags&index.FlagUnverified != 0 {
-		if _, err := p.r.recheck(p.ctx, e); err != nil {
+		found, err := p.r.blobs.Verify(p.ctx, refOf(e.Item), checkOf(e.Item)) // which leaves it to a scrub to record what was found: that takes a sync
+		switch {
+		case err == nil:
+			want = found.Info
+		case errors.Is(err, ErrCorrupt):
+			_, err = p.r.recheck(p.ctx, e) // which marks it, or finds it sound and gives it checksums
+		}
+		if err != nil {
 			return nil, p.explain(err)
 		}
 	}
-	blob, err := p.r.blobs.Open(refOf(e.Item), infoOf(e.Item))
+	blob, err := p.r.blobs.Open(refOf(e.Item), want)
 	if err != nil {
 		return nil, p.explain(err)
 	}

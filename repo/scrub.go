@@ -27,10 +27,8 @@ func (r *Repository) Verify(ctx context.Context, entry index.Entry, pace func(n 
 
 // verify is Verify. It returns the checksums of the blocks of a file that is sound.
 func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n int64) error) (sums []byte, err error) {
-	check := blobstore.Check{Want: infoOf(entry.Item), Pace: pace}
-	if algorithm, err := digest.Lookup(entry.Item.Algorithm); err == nil && !check.Want.Hashed() {
-		check.Digest, check.Sum = algorithm.New(), entry.Item.Sum
-	}
+	check := checkOf(entry.Item)
+	check.Pace = pace
 	if !r.readOnlyDisk {
 		check.Label = func() ([]byte, error) {
 			return layout.EncodeLabel(r.dialect, entry.Key, entry.Item, entry.Item.Flags&index.FlagExempt != 0)
@@ -52,6 +50,15 @@ func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n 
 		r.setMarks(context.WithoutCancel(ctx), []marking{m})
 	}
 	return found.Sums, nil
+}
+
+// checkOf is what the bytes of an item are compared with.
+func checkOf(item index.Item) blobstore.Check {
+	check := blobstore.Check{Want: infoOf(item)}
+	if algorithm, err := digest.Lookup(item.Algorithm); err == nil && !check.Want.Hashed() {
+		check.Digest, check.Sum = algorithm.New(), item.Sum
+	}
+	return check
 }
 
 // unsound marks an item that verify has not found sound, and says what to tell of it. cause is why.

@@ -86,7 +86,11 @@ func exportInto(cmd *cobra.Command, s streams, f *adminFlags, c *adminClient, na
 	defer bar.End()
 	report, err := c.Export(cmd.Context(), name, o, func(event local.ExportEvent) error {
 		if p := event.Progress; p != nil {
-			bar.SetTitle(fmt.Sprintf("%s: %d of %d items", p.Step, p.Items, p.ItemsTotal))
+			title := p.Step
+			if terminal.Is(s.err) { // else each title is a line
+				title = fmt.Sprintf("%s: %d of %d items", p.Step, p.Items, p.ItemsTotal)
+			}
+			bar.SetTitle(title)
 			bar.Set(p.Bytes, p.BytesTotal)
 			return nil
 		}

@@ -147,6 +147,8 @@ func (x *run) pin(ctx context.Context) (err error) {
 	if x.pinned, err = x.Repository.Pin(ctx); err != nil {
 		return err
 	}
+	x.progress.Step = "looking at the items"
+	x.progress.ItemsTotal, x.progress.BytesTotal = x.pinned.Total()
 	x.links = !x.Copy && x.pinned.CanLink(filepath.Dir(x.Dir))
 	return nil
 }
@@ -158,7 +160,6 @@ func (x *run) write(ctx context.Context) (err error) {
 	}
 	defer x.pinned.Release()
 	x.progress.Step = "exporting"
-	x.progress.ItemsTotal, x.progress.BytesTotal = x.pinned.Total()
 	if err := x.fits(); err != nil {
 		return err
 	}
