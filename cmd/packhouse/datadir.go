@@ -31,6 +31,10 @@ func checkDataDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	for _, name := range strangers {
+		if datadir.CheckName(name) != nil {
+			log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)
+			continue // it was not looked into: it may be on a disk that does not answer
+		}
 		if of := otherServer(filepath.Join(dir, name)); of != "" {
 			log.Warn("ignoring a directory of another server in the data directory: packhouse adopt makes a repository of it", "name", name, "server", of,
 				"command", fmt.Sprintf("packhouse adopt %s --as NAME -d %s", filepath.Join(dir, name), dir))

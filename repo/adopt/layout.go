@@ -33,10 +33,10 @@ const (
 )
 
 // Recognize returns the layout that a directory of another server has, or "" where that is not sure: a repository of V'Ger has a config of a
-// known format, and one of borg a manifest.
+// known format, and one of borg a manifest. It looks into no other directory below: that may be on a disk that does not answer.
 func Recognize(fsys vfs.FS, dir string) string {
-	l, err := detect(fsys, dir)
-	if err != nil {
+	l, _, err := layoutOf(fsys, dir)
+	if err != nil || l == nil {
 		return ""
 	}
 	switch l := l.(type) {
@@ -55,40 +55,48 @@ func Recognize(fsys vfs.FS, dir string) string {
 
 // detect finds out which layout a directory has, or says why none.
 func detect(fsys vfs.FS, dir string) (foreign, error) {
-	entries, err := fsys.ReadDir(dir)
-	if err != nil {
-		return nil, err
+	l, entries, err := layoutOf(fsys, dir)
+	if err != nil || l != nil {
+		return l, err
 	}
-	isDir, isFile := make(map[string]bool), make(map[string]bool)
-	var below []string
-	for _, entry := range entries {
-		switch {
-		case entry.IsDir():
-			isDir[entry.Name()] = true
-			below = append(below, entry.Name())
-		case entry.Type().IsRegular():
-			isFile[entry.Name()] = true
-		}
-	}
-	switch {
-	case isFile["README"] && isFile["config"] && isDir["data"]:
-		return nil, errors.New("this is a repository of BorgBackup 1, which works without a server: transfer it to a new one with borg 2 (borg transfer)")
-	case isFile["config"] && isDir["data"] && isDir["keys"]:
-		return nil, errors.New("this looks like a repository of restic, whose protocol is not served")
-	case isFile["config"] && (isDir["packs"] || isDir["snapshots"] || isDir["keys"]):
-		return newVGer(fsys, dir)
-	case isDir["config"] && (isDir["packs"] || isDir["data"] || isDir["archives"] || isDir["keys"]):
-		return borgStore{borg: true}, nil
-	case isFile["quota.hid"]:
-		return borgStore{}, nil
-	}
-	if several := repositories(fsys, dir, below); len(several) > 0 {
+	if several := repositories(fsys, dir, entries); len(several) > 0 {
 		return nil, fmt.Errorf("each of its directories is a repository: adopt them one by one, under a name each: %s", strings.Join(several, ", "))
 	}
 	if len(entries) == 0 {
 		return nil, errors.New("the directory is empty")
 	}
 	return nil, errors.New("neither the layout of BorgStore's file backend nor that of vger-server and vykar-server was recognized")
+}
+
+// layoutOf is the layout of a directory by the names in it; nil: none that is known.
+func layoutOf(fsys vfs.FS, dir string) (foreign, []fs.DirEntry, error) {
+	entries, err := fsys.ReadDir(dir)
+	if err != nil {
+		return nil, nil, err
+	}
+	isDir, isFile := make(map[string]bool), make(map[string]bool)
+	for _, entry := range entries {
+		switch {
+		case entry.IsDir():
+			isDir[entry.Name()] = true
+		case entry.Type().IsRegular():
+			isFile[entry.Name()] = true
+		}
+	}
+	switch {
+	case isFile["README"] && isFile["config"] && isDir["data"]:
+		return nil, nil, errors.New("this is a repository of BorgBackup 1, which works without a server: transfer it to a new one with borg 2 (borg transfer)")
+	case isFile["config"] && isDir["data"] && isDir["keys"]:
+		return nil, nil, errors.New("this looks like a repository of restic, whose protocol is not served")
+	case isFile["config"] && (isDir["packs"] || isDir["snapshots"] || isDir["keys"]):
+		l, err := newVGer(fsys, dir)
+		return l, entries, err
+	case isDir["config"] && (isDir["packs"] || isDir["data"] || isDir["archives"] || isDir["keys"]):
+		return borgStore{borg: true}, entries, nil
+	case isFile["quota.hid"]:
+		return borgStore{}, entries, nil
+	}
+	return nil, entries, nil
 }
 
 // Layouts, by the names under which a directory can be written in them.
@@ -133,8 +141,12 @@ func Unfit(layout, key string) error {
 const shownNames = 5
 
 // repositories are those of the directories that have a layout: the servers of the first generations of V'Ger had many in one.
-func repositories(fsys vfs.FS, dir string, below []string) (found []string) {
-	for _, name := range below {
+func repositories(fsys vfs.FS, dir string, entries []fs.DirEntry) (found []string) {
+	for _, entry := range entries {
+		if !entry.IsDir() {
+			continue
+		}
+		name := entry.Name()
 		info, err := fsys.Stat(filepath.Join(dir, name, "config"))
 		if err != nil || !info.Mode().IsRegular() && !info.IsDir() {
 			continue
