@@ -58,7 +58,10 @@ func TestRepositoriesDoNotWaitForEachOther(t *testing.T) {
 	}
 	first := make(chan error, 1)
 	go func() {
-		_, err := submit(p.repo, "x")
+		job, err := submit(p.repo, "x")
+		if err == nil {
+			_, err = p.engine.Await(ctx, p.repo, job.ID) // what it does must not go on when the test ends
+		}
 		first <- err
 	}()
 	for _, what := range []string{"resume", "submit"} {
