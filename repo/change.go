@@ -119,6 +119,7 @@ func (a *Access) move(ctx context.Context, from, to string) error {
 	if err != nil {
 		return err
 	}
+	defer guarded(errAsked) // a panic must not keep it
 	results, err := a.r.apply(ctx, append([]index.Mutation{index.Move{
 		From: from, To: to, IfAbsent: !mayReplace, Exempt: ephemeral(to), Limit: a.limit(), MaxCharges: a.maxCharges(), Commit: a.r.commit.of(),
 		TrashUntil: a.r.trashUntil(now), TrashBound: a.trashBound(admitted, now), Now: now, Cause: a.addingCause("", true),

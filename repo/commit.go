@@ -125,6 +125,7 @@ func (a *Access) commitThen(ctx context.Context, b Batch, bears bool) (committed
 	if err != nil {
 		return committed{}, err
 	}
+	defer guarded(errAsked) // a panic must not keep it
 	others := len(muts)
 	muts = append(muts, more...)
 	results, err := a.r.apply(context.WithoutCancel(ctx), muts...)

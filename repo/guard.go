@@ -216,7 +216,8 @@ type removal struct {
 }
 
 // guarded asks the guard for a request that removes items. The caller applies more with its own mutations, and then calls done with what
-// came of them, in any case unless there is an error. No other request removes snapshots in between.
+// came of them, in any case unless there is an error; only its first call counts, so that it can be deferred with errAsked as well. No other
+// request removes snapshots in between.
 func (a *Access) guarded(removals func() []removal) (more []index.Mutation, done func(error), err error) {
 	r, rules := a.r, a.r.Guard()
 	none := func(error) {}
@@ -239,7 +240,12 @@ func (a *Access) guarded(removals func() []removal) (more []index.Mutation, done
 		g.mu.Unlock()
 		return nil, nil, err
 	}
+	ended := false
 	return more, func(err error) {
+		if ended {
+			return
+		}
+		ended = true
 		defer g.mu.Unlock()
 		if err == nil && more != nil {
 			g.removals = count
@@ -249,7 +255,7 @@ func (a *Access) guarded(removals func() []removal) (more []index.Mutation, done
 	}, nil
 }
 
-// errAsked ends what guarded began for who only asks.
+// errAsked ends what guarded began for who only asks, or did not come to an end.
 var errAsked = errors.New("not carried out")
 
 // mayRemove asks the guard for the deletion of items in several transactions, the first of which is not to be carried out if a later one is refused.
