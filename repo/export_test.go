@@ -163,3 +163,6 @@ func LeaveRollback(r *Repository, before bool) bool {
 
 // Unpin is unpin.
 func Unpin(r *Repository, why string) bool { return r.unpin(why) }
+
+// GivesUpKept is givesUpKept, which a short disk asks.
+func GivesUpKept(r *Repository) bool { return r.givesUpKept() }

@@ -644,3 +644,37 @@ func TestHeldRowsDoNotKeepOthers(t *testing.T) {
 		}
 	})
 }
+
+// For how long nothing gives way to the bound of the trash is a setting.
+func TestProtect(t *testing.T) {
+	for _, tt := range []struct {
+		protect time.Duration
+		goes    bool
+	}{{0, true}, {2 * day, true}, {5 * day, false}} {
+		synctest.Test(t, func(t *testing.T) {
+			a := newGuarded(t, repo.Settings{Quota: 10_000, TrashQuota: 1000, Grace: 30 * day, Protect: tt.protect})
+			mustPut(t, a, "config/x", body("a", 600))
+			mustPut(t, a, "config/x", body("b", 600))
+			time.Sleep(3 * day)
+			_, err := put(a, "config/x", body("c", 600))
+			if tt.goes && err != nil {
+				t.Errorf("%v: what was removed 3 days ago does not give way: %v", tt.protect, err)
+			} else if !tt.goes {
+				refusedForTrash(t, tt.protect.String(), err)
+			}
+		})
+	}
+}
+
+// What is kept after compactions gives way to a short disk, but not before min_age is over.
+func TestGuardKeepsForAShortDisk(t *testing.T) {
+	for _, tt := range []struct {
+		minAge time.Duration
+		gives  bool
+	}{{0, true}, {7 * day, false}} {
+		a := newGuarded(t, repo.Settings{Guard: repo.Guard{MinAge: tt.minAge}})
+		if got := repo.GivesUpKept(a.Repository()); got != tt.gives {
+			t.Errorf("min_age %v: what is kept gives way: %v, want %v", tt.minAge, got, tt.gives)
+		}
+	}
+}

@@ -32,6 +32,9 @@ func TestDataID(t *testing.T) {
 			t.Fatalf("the first start does not print the data_id:\n%s", s.out)
 		}
 		ids[dir] = m[1]
+		if !strings.Contains(s.out.String(), "--grace 30d") {
+			t.Errorf("the first start recommends no grace time:\n%s", s.out)
+		}
 		s.stop(t, syscall.SIGTERM)
 		s = startServer(t, top, "--data-dir", dir)
 		if strings.Contains(s.out.String(), "data_id") {

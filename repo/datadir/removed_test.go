@@ -307,3 +307,34 @@ func TestRemovedWithinQuota(t *testing.T) {
 	destroyed(700)
 	want(800, 300, 700)
 }
+
+// TestGuardedRemovals: where everything is kept for a time, a repository that could not be kept is not destroyed, and none gives way to it before
+// that time is over.
+func TestGuardedRemovals(t *testing.T) {
+	clock := newClock()
+	s := newSet(t, func(o *datadir.Options) {
+		o.Now = clock.Now
+		o.Settings = func(string) repo.Settings {
+			return repo.Settings{Quota: 1000, TrashQuota: 1000, Guard: repo.Guard{MinAge: 10 * 24 * time.Hour}}
+		}
+	})
+	for range 2 {
+		mustPut(t, create(t, s, "r").As(repo.Principal{}), "x", strings.Repeat("x", 900))
+		if err := s.Destroy(ctx, "r"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock.Advance(3 * 24 * time.Hour)
+	a := create(t, s, "r").As(repo.Principal{})
+	mustPut(t, a, "x", strings.Repeat("y", 900))
+	if err := s.Destroy(ctx, "r"); !errors.Is(err, repo.ErrDenied) || !strings.Contains(err.Error(), "refused by min_age") {
+		t.Errorf("destroy of one that cannot be kept: got %v", err)
+	}
+	wantContent(t, a, "x", strings.Repeat("y", 900))
+	if all, err := s.Removed(); err != nil || len(all) != 2 {
+		t.Errorf("removed: %+v, %v; want both", all, err)
+	}
+	if err := s.DestroyNow(ctx, "r"); err != nil {
+		t.Errorf("an administrator: %v", err)
+	}
+}
