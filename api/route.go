@@ -2,6 +2,7 @@ package api
 
 import (
 	"net/http"
+	"net/url"
 	"strings"
 
 	"packhouse/repo/keys"
@@ -44,6 +45,41 @@ func Reserved(segment string) bool {
 		return true
 	}
 	return keys.VGerTemporary(segment)
+}
+
+// AdminPath is the path of the administration API for a repository, "" for the server as a whole or its only repository.
+func AdminPath(name, rest string) string {
+	if name == "" {
+		return "/-/" + rest
+	}
+	parts := strings.Split(name, "/")
+	for i, part := range parts {
+		parts[i] = url.PathEscape(part)
+	}
+	return "/" + strings.Join(parts, "/") + "/-/" + rest
+}
+
+// SplitAdminPath splits the path of a request to the administration API: "/NAME/-/rest", or "/-/rest" of the server as a whole (name ""). The
+// name may have two parts, and be escaped as in URLs. What follows needs no escapes, and may have none.
+func SplitAdminPath(path string) (name, rest string, ok bool) {
+	if rest, ok := strings.CutPrefix(path, "/-/"); ok {
+		return "", rest, !strings.Contains(rest, "%")
+	}
+	raw, rest, ok := strings.Cut(strings.TrimPrefix(path, "/"), "/-/")
+	if !ok || strings.Count(raw, "/") > 1 || strings.Contains(rest, "%") {
+		return "", "", false
+	}
+	name, err := url.PathUnescape(raw)
+	return name, rest, err == nil
+}
+
+// administers tells of which repository a path asks the administration API.
+func (s *Server) administers(path string) (name string, ok bool) {
+	name, _, ok = SplitAdminPath(path)
+	if first, _, _ := strings.Cut(name, "/"); !ok || name == "" || s.o.Set.Single() || s.o.Root != "" && Reserved(first) {
+		return "", false
+	}
+	return name, true
 }
 
 // locate finds the repository of a path and what follows it.

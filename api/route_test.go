@@ -237,3 +237,18 @@ func FuzzSplitPath(f *testing.F) {
 		}
 	})
 }
+
+// TestAdminPaths: a name that is escaped in a path is found again, and nothing else is taken for a path of the administration API.
+func TestAdminPaths(t *testing.T) {
+	for _, name := range []string{"", "a", "alice/laptop", "mein büro/ß", "x@y"} {
+		path := api.AdminPath(name, "trash/x")
+		if got, rest, ok := api.SplitAdminPath(path); !ok || got != name || rest != "trash/x" {
+			t.Errorf("%q: path %q is of %q, %q, %v", name, path, got, rest, ok)
+		}
+	}
+	for _, path := range []string{"/", "/a", "/a/b", "/a/b/c/-/x", "/a/-", "/a/-/%2e", "/-/a%20b", "/%zz/-/x"} {
+		if name, rest, ok := api.SplitAdminPath(path); ok {
+			t.Errorf("%q is of %q, %q", path, name, rest)
+		}
+	}
+}

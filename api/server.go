@@ -264,14 +264,17 @@ func (s *Server) newPace() pace { return pace{now: s.o.Now, least: s.o.Limits.Mi
 
 // route sends a request to the server's own pages or to a repository.
 func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, path string) {
-	own := serverPath(x.dialect, r) && !(x.trusted && r.Header.Get(headerRepository) != "")
+	named := x.trusted && r.Header.Get(headerRepository) != "" // by a header
+	own := serverPath(x.dialect, r) && !named
+	repository, administers := s.administers(path)
 	switch {
 	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
 		x.name = "" // the first segment is not a repository's name
 		s.router.ServeHTTP(w, r)
 	case own && x.rest == "/health" && readOnly(r):
 		s.serveHealth(w, r)
-	case own && strings.HasPrefix(x.rest, "/-/"):
+	case administers && !named && !ownsPath(x.dialect, r):
+		x.name = repository
 		s.serveAdmin(w, r)
 	default:
 		s.serveRepository(w, r)

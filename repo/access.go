@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path/filepath"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -252,7 +251,7 @@ func (r *Repository) open(ctx context.Context, key string) (*Object, error) {
 	if err != nil {
 		return nil, r.translate(err)
 	}
-	r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", filepath.Base(r.dir), "key", key)
+	r.env.Logger.Warn("damaged item is served with wrong bytes", "repository", r.Name(), "key", key)
 	object.Blob = blob
 	return object, nil
 }
@@ -318,7 +317,7 @@ func (r *Repository) openCut(ctx context.Context, entry index.Entry, cause error
 		return nil, r.translate(err)
 	}
 	if entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) != index.FlagDamaged {
-		r.env.Logger.Error("item is damaged", "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
+		r.env.Logger.Error("item is damaged", "repository", r.Name(), "key", entry.Key, "error", cause)
 		r.setMarks(context.WithoutCancel(ctx), []marking{{entry: entry, set: index.FlagDamaged, clear: index.FlagMissing}})
 	}
 	if err != nil {

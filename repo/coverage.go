@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"path/filepath"
 	"slices"
 	"sync"
 	"time"
@@ -145,7 +144,7 @@ func (r *Repository) loadCoverage() error {
 	}
 	record, err := decodeCoverage(value)
 	if err != nil {
-		r.env.Logger.Warn("when the items were verified is not known any more", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Warn("when the items were verified is not known any more", "repository", r.Name(), "error", err)
 	}
 	r.coverage.record = record
 	return nil
@@ -254,7 +253,7 @@ func (v *Round) save(ctx context.Context, all bool) {
 		last = ""
 	}
 	if err := v.r.Covered(context.WithoutCancel(ctx), v.from, last, v.began, v.items, v.bytes); err != nil {
-		v.r.env.Logger.Warn("what was verified could not be recorded", "repository", filepath.Base(v.r.dir), "error", err)
+		v.r.env.Logger.Warn("what was verified could not be recorded", "repository", v.r.Name(), "error", err)
 	}
 	v.from, v.items, v.bytes = v.last, 0, 0
 }

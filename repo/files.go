@@ -59,7 +59,7 @@ func (r *Repository) WriteFile(folder Folder, name string, write func(io.Writer)
 	}
 	if err != nil {
 		if removeErr := r.fs().Remove(partial); removeErr != nil && !errors.Is(removeErr, fs.ErrNotExist) {
-			r.env.Logger.Warn("could not remove a temporary file", "repository", filepath.Base(r.dir), "file", name, "error", removeErr)
+			r.env.Logger.Warn("could not remove a temporary file", "repository", r.Name(), "file", name, "error", removeErr)
 		}
 		return r.fileError("write", name, err)
 	}
@@ -141,7 +141,7 @@ func (r *Repository) fileError(verb, name string, err error) error {
 	if errors.Is(err, fs.ErrClosed) { // of a repository that was given up, or of a server that stops
 		return fmt.Errorf("%s %s: %w", verb, name, r.translate(err))
 	}
-	r.env.Logger.Error(verb+" file", "repository", filepath.Base(r.dir), "file", name, "error", err)
+	r.env.Logger.Error(verb+" file", "repository", r.Name(), "file", name, "error", err)
 	if errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) {
 		return fmt.Errorf("%s %s: %w", verb, name, ErrNoSpace)
 	}

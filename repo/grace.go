@@ -1,7 +1,6 @@
 package repo
 
 import (
-	"path/filepath"
 	"time"
 )
 
@@ -23,7 +22,7 @@ func (r *Repository) graceOf(settings Settings) (grace time.Duration, implies bo
 	if grace < 0 {
 		stored, err := r.index.Meta(metaImpliedGrace)
 		if err != nil {
-			r.env.Logger.Warn("whether the grace time is implied is not known", "repository", filepath.Base(r.dir), "error", err)
+			r.env.Logger.Warn("whether the grace time is implied is not known", "repository", r.Name(), "error", err)
 		}
 		grace = 0
 		if settings.Restricted || stored != nil || err != nil {

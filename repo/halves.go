@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"path/filepath"
 	"strings"
 	"sync"
 	"time"
@@ -467,13 +466,13 @@ func (c *compactions) afterIndex(r *Repository, ic *indexCommit, now time.Time, 
 	if ic.doubt {
 		if n := results[0]; n.Items > 0 {
 			r.env.Logger.Warn("packs that a compaction had removed are back: the client that stored an index had not read the one that removed them",
-				"repository", filepath.Base(r.dir), "principal", ic.by.name, "packs", n.Items, "bytes", n.Bytes)
+				"repository", r.Name(), "principal", ic.by.name, "packs", n.Items, "bytes", n.Bytes)
 		}
 		results = results[1:]
 	}
 	for i, k := range ic.proves {
 		c.proof = now
-		r.env.Logger.Info("compaction complete: its client has stored the index", "repository", filepath.Base(r.dir),
+		r.env.Logger.Info("compaction complete: its client has stored the index", "repository", r.Name(),
 			"plan", k.plan, "principal", ic.by.name, "packs", results[i].Items, "bytes", results[i].Bytes)
 		k.plan = 0
 	}

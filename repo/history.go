@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"fmt"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -76,7 +75,7 @@ func (r *Repository) setGrace(settings Settings) {
 	grace, implies := r.graceOf(settings)
 	since, err := r.HistorySince()
 	if err != nil {
-		r.env.Logger.Warn("since when changes are recorded is not known", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Warn("since when changes are recorded is not known", "repository", r.Name(), "error", err)
 	}
 	now := r.env.Now()
 	mark := historyMark{stored: true, since: since, implied: implies}

@@ -41,7 +41,7 @@ func (r *Repository) recall(ctx context.Context, key string) (index.Entry, error
 	results, err := r.apply(ctx, index.ReturnKept{Key: key, Now: r.env.Now(), Cause: r.ownCause()})
 	switch {
 	case err == nil:
-		r.env.Logger.Info("a pack that a compaction had removed is back: a client requested it", "repository", filepath.Base(r.dir), "key", key)
+		r.env.Logger.Info("a pack that a compaction had removed is back: a client requested it", "repository", r.Name(), "key", key)
 		return index.Entry{Key: key, Item: *results[0].Moved}, nil
 	case errors.Is(err, ErrNotFound):
 		entry, err := r.index.Get(key) // another request was faster

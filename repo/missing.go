@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"strings"
 
 	"packhouse/blobstore"
@@ -62,7 +61,7 @@ func (r *Repository) lost() error {
 // suspend lets a LossError hold.
 func (r *Repository) suspend(l *LossError) error {
 	if old := r.loss.Swap(l); old == nil || old.Items != l.Items || len(old.Shards) != len(l.Shards) {
-		r.env.Logger.Error("too many files are missing at once: lists and writes are refused; check the disk, or run packhouse repo accept-loss if they are lost", "repository", filepath.Base(r.dir), "error", l)
+		r.env.Logger.Error("too many files are missing at once: lists and writes are refused; check the disk, or run packhouse repo accept-loss if they are lost", "repository", r.Name(), "error", l)
 	}
 	return l
 }
@@ -176,7 +175,7 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 		}
 		if err != nil {
 			if !refused(err) && !errors.Is(err, ErrReadOnly) {
-				r.env.Logger.Warn("could not mark items as missing", "repository", filepath.Base(r.dir), "error", err)
+				r.env.Logger.Warn("could not mark items as missing", "repository", r.Name(), "error", err)
 			}
 			continue
 		}
@@ -193,7 +192,7 @@ func (r *Repository) setMarks(ctx context.Context, all []marking) (n int) {
 }
 
 func (r *Repository) logMark(m marking) {
-	log, key := r.env.Logger.With("repository", filepath.Base(r.dir)), m.entry.Key
+	log, key := r.env.Logger.With("repository", r.Name()), m.entry.Key
 	if m.set&index.FlagMissing != 0 && m.entry.Item.Flags&index.FlagMissing == 0 {
 		log.Error("the file of an item is missing", "key", key, "bytes", m.entry.Item.Size)
 	}

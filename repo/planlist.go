@@ -2,13 +2,13 @@ package repo
 
 import (
 	"errors"
-	"path/filepath"
 
 	"packhouse/index"
+	"packhouse/repo/layout"
 )
 
 // Name is the repository's name in the log: the last part of its directory.
-func (r *Repository) Name() string { return filepath.Base(r.dir) }
+func (r *Repository) Name() string { return layout.NameIn(r.dir) }
 
 // OldestPlans returns the oldest open plans, at most n.
 func (r *Repository) OldestPlans(most int) (plans []index.Plan, err error) {

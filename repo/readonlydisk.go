@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"hash/maphash"
 	"io"
-	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
@@ -293,7 +292,7 @@ func (r *Repository) fillOverlay(ctx context.Context, m *Repository) error {
 		for _, e := range entries {
 			if err := r.copyTo(ctx, m, e); err != nil {
 				// One that cannot be read holds up nobody; nor could it be read from the disk.
-				r.env.Logger.Warn("could not read a lock or session on the read-only file system; it is ignored", "repository", filepath.Base(r.dir), "key", e.Key, "error", err)
+				r.env.Logger.Warn("could not read a lock or session on the read-only file system; it is ignored", "repository", r.Name(), "key", e.Key, "error", err)
 			}
 		}
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -134,7 +133,7 @@ func (r *Repository) repairAll(ctx context.Context, items map[string]index.Entry
 // repairFrom repairs items, all of the same bytes, from those of what was removed. It returns how many need no repair any more.
 func (r *Repository) repairFrom(ctx context.Context, items []index.Entry, from index.Removed, where string) (done int) {
 	for _, e := range items {
-		log := r.env.Logger.With("repository", filepath.Base(r.dir), "key", e.Key, "from", where)
+		log := r.env.Logger.With("repository", r.Name(), "key", e.Key, "from", where)
 		entry, err := r.index.Get(e.Key)
 		if err == nil && entry.Item.Flags&(index.FlagDamaged|index.FlagMissing) == 0 || errors.Is(err, ErrNotFound) {
 			done++

@@ -384,7 +384,7 @@ func (r *Repository) loadCounters() (err error) {
 // it has.
 func (r *Repository) settleIncoming(ctx context.Context) error {
 	if damage := r.index.Damage(); damage != nil {
-		r.env.Logger.Error("the index is damaged; unfinished uploads are not removed", "repository", filepath.Base(r.dir), "error", damage)
+		r.env.Logger.Error("the index is damaged; unfinished uploads are not removed", "repository", r.Name(), "error", damage)
 		return nil
 	}
 	removed, err := r.blobs.Sweep(ctx, func(ref blobstore.Ref) (bool, error) {
@@ -392,7 +392,7 @@ func (r *Repository) settleIncoming(ctx context.Context) error {
 		return ok, err
 	})
 	if removed > 0 {
-		r.env.Logger.Info("removed unfinished uploads", "repository", filepath.Base(r.dir), "count", removed)
+		r.env.Logger.Info("removed unfinished uploads", "repository", r.Name(), "count", removed)
 	}
 	return err
 }
@@ -407,7 +407,7 @@ func (r *Repository) sweepIndex() {
 		}
 	}
 	if err != nil {
-		r.env.Logger.Warn("could not remove an unfinished index; the next start removes it", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Warn("could not remove an unfinished index; the next start removes it", "repository", r.Name(), "error", err)
 	}
 }
 
@@ -419,7 +419,7 @@ func (r *Repository) Configure(settings Settings) {
 	r.settings = settings
 	r.configured = limits{settings.Quota, settings.TrashQuota}
 	if err := r.useLimits(); err != nil { // the limits stay as they are: none would be a guess
-		r.env.Logger.Error("could not read the quota from the index", "repository", filepath.Base(r.dir), "error", err)
+		r.env.Logger.Error("could not read the quota from the index", "repository", r.Name(), "error", err)
 	}
 	r.guard.rules.Store(&settings.Guard)
 	r.guard.last.forget()
@@ -465,7 +465,7 @@ func (r *Repository) Destroy() error {
 	// Before the file lock is given up: another process that waits for it then finds no index.
 	err := r.env.FS.Rename(filepath.Join(r.dir, layout.IndexFile), filepath.Join(r.dir, layout.DestroyedFile))
 	if closeErr := r.Close(); closeErr != nil {
-		r.env.Logger.Warn("could not close a repository that is being destroyed", "repository", filepath.Base(r.dir), "error", closeErr)
+		r.env.Logger.Warn("could not close a repository that is being destroyed", "repository", r.Name(), "error", closeErr)
 	}
 	return err
 }

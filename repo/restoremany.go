@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
-	"path/filepath"
 	"slices"
 	"strings"
 	"time"
@@ -68,7 +67,7 @@ func (r *Repository) RestoreMany(ctx context.Context, sel RestoreSelection) (don
 	if err != nil {
 		return done, r.translate(err)
 	}
-	r.env.Logger.Warn("removed items were restored", "repository", filepath.Base(r.dir), "items", done.Items, "skipped", done.Skipped, "failed", len(done.Failed))
+	r.env.Logger.Warn("removed items were restored", "repository", r.Name(), "items", done.Items, "skipped", done.Skipped, "failed", len(done.Failed))
 	return done, nil
 }
 

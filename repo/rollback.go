@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"path/filepath"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -201,7 +200,7 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 		return plan, errors.Join(err, &LostError{plan})
 	}
 	record := rollbackRecord{To: req.To, Principal: req.Principal, Last: plan.Last, By: by.Name, Address: by.Address}
-	r.env.Logger.Warn("rollback begins", "repository", filepath.Base(r.dir), "to", req.To, "returns", plan.Returns.Items,
+	r.env.Logger.Warn("rollback begins", "repository", r.Name(), "to", req.To, "returns", plan.Returns.Items,
 		"replaces", plan.Replaces.Items, "removes", plan.Removes.Items, "by", by.Name)
 	if err := r.carryOutRollback(context.WithoutCancel(ctx), record, plan, progress); err != nil {
 		if _, left, leftErr := r.rollbackLeft(); left || leftErr != nil {
@@ -211,7 +210,7 @@ func (r *Repository) Rollback(ctx context.Context, req RollbackRequest, by Princ
 		}
 		return plan, err
 	}
-	r.env.Logger.Warn("rollback is complete", "repository", filepath.Base(r.dir), "to", req.To)
+	r.env.Logger.Warn("rollback is complete", "repository", r.Name(), "to", req.To)
 	return plan, nil
 }
 
@@ -326,7 +325,7 @@ func (r *Repository) rollBackPart(ctx context.Context, muts []index.Mutation) er
 		}
 		return nil
 	case refused(err):
-		r.env.Logger.Error("a change of a rollback is not possible; it is left out", "repository", filepath.Base(r.dir), "change", fmt.Sprintf("%+v", muts[0]), "error", err)
+		r.env.Logger.Error("a change of a rollback is not possible; it is left out", "repository", r.Name(), "change", fmt.Sprintf("%+v", muts[0]), "error", err)
 		return nil
 	case err != nil:
 		return err
@@ -388,11 +387,11 @@ func (r *Repository) finishRollback(ctx context.Context, record rollbackRecord) 
 			_, err = r.record(context.WithoutCancel(ctx), index.SetMeta{Name: metaRollback}) // what was left may have been one part
 		}
 		if err == nil {
-			r.env.Logger.Warn("a rollback that was interrupted is complete", "repository", filepath.Base(r.dir), "to", record.To)
+			r.env.Logger.Warn("a rollback that was interrupted is complete", "repository", r.Name(), "to", record.To)
 			return true
 		}
 		if ctx.Err() == nil {
-			r.env.Logger.Error("a rollback that was interrupted cannot go on; retried later", "repository", filepath.Base(r.dir), "error", err)
+			r.env.Logger.Error("a rollback that was interrupted cannot go on; retried later", "repository", r.Name(), "error", err)
 		}
 		if rest(ctx, rollbackRetry) != nil {
 			return false // the next start goes on

@@ -2,7 +2,6 @@ package repo
 
 import (
 	"context"
-	"path/filepath"
 	"strconv"
 	"time"
 
@@ -33,9 +32,9 @@ func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.T
 	}
 	r.setSalvage(value)
 	if d > 0 {
-		r.env.Logger.Warn("damaged items are served with wrong bytes", "repository", filepath.Base(r.dir), "until", until)
+		r.env.Logger.Warn("damaged items are served with wrong bytes", "repository", r.Name(), "until", until)
 	} else {
-		r.env.Logger.Info("damaged items are no longer served", "repository", filepath.Base(r.dir))
+		r.env.Logger.Info("damaged items are no longer served", "repository", r.Name())
 	}
 	return until, nil
 }

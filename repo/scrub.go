@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"path/filepath"
 
 	"packhouse/blobstore"
 	"packhouse/index"
@@ -36,7 +35,7 @@ func (r *Repository) verify(ctx context.Context, entry index.Entry, pace func(n 
 	}
 	found, err := r.blobs.Verify(ctx, refOf(entry.Item), check)
 	if err != nil && found.Sums != nil {
-		r.env.Logger.Warn("could not write the checksums of an item", "repository", filepath.Base(r.dir), "key", entry.Key, "error", err)
+		r.env.Logger.Warn("could not write the checksums of an item", "repository", r.Name(), "key", entry.Key, "error", err)
 		err = nil
 	}
 	if err != nil {
@@ -89,7 +88,7 @@ func (r *Repository) unsound(ctx context.Context, entry index.Entry, cause error
 	if DamagedAtAdoption(now.Item) {
 		what = "item was damaged when it was adopted, or is not what its name says"
 	}
-	r.env.Logger.Error(what, "repository", filepath.Base(r.dir), "key", entry.Key, "error", cause)
+	r.env.Logger.Error(what, "repository", r.Name(), "key", entry.Key, "error", cause)
 	r.setMarks(context.WithoutCancel(ctx), []marking{{entry: now, set: index.FlagDamaged, clear: index.FlagMissing}})
 	return &damagedError{"stored bytes are damaged"}
 }

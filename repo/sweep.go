@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -147,7 +146,7 @@ func (r *Repository) resume(ctx context.Context) error {
 		r.sweeps.unsettled = false
 	}
 	if r.loss.Swap(nil) != nil {
-		r.env.Logger.Warn("missing files are back or were accepted as lost: the repository is served again", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("missing files are back or were accepted as lost: the repository is served again", "repository", r.Name())
 		r.kick()
 	}
 	return nil
@@ -289,7 +288,7 @@ func (r *Repository) sweepAgain(ctx context.Context, due time.Time) {
 		if err != nil {
 			interval = min(interval, lossInterval)
 			if !errors.Is(err, ErrLoss) {
-				r.env.Logger.Warn("could not compare the names of files with the index", "repository", filepath.Base(r.dir), "error", err)
+				r.env.Logger.Warn("could not compare the names of files with the index", "repository", r.Name(), "error", err)
 			}
 		}
 		due = r.env.Now().Add(interval)
@@ -320,10 +319,10 @@ func (r *Repository) sweepNoted(ctx context.Context) error {
 		return err
 	}
 	if report.Missing+report.Returned > 0 {
-		r.env.Logger.Warn("files are missing or back: the index was updated", "repository", filepath.Base(r.dir), "items", report.Items,
+		r.env.Logger.Warn("files are missing or back: the index was updated", "repository", r.Name(), "items", report.Items,
 			"missing", report.Missing, "returned", report.Returned)
 	}
-	r.env.Logger.Debug("names of files compared with the index", "repository", filepath.Base(r.dir), "items", report.Items, "seconds", time.Since(began).Seconds())
+	r.env.Logger.Debug("names of files compared with the index", "repository", r.Name(), "items", report.Items, "seconds", time.Since(began).Seconds())
 	select {
 	case <-r.sweeps.first:
 	default:
@@ -391,7 +390,7 @@ func (r *Repository) awaitNames(ctx context.Context, dir string) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	case <-timer.C:
-		r.env.Logger.Warn("a listing was served before all names of files were compared with the index", "repository", filepath.Base(r.dir))
+		r.env.Logger.Warn("a listing was served before all names of files were compared with the index", "repository", r.Name())
 	}
 	return r.lost()
 }

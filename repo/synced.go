@@ -61,7 +61,7 @@ func (r *Repository) fail(what string, err error) error {
 	if r.displaced.Load() {
 		return errDisplaced
 	}
-	r.env.Logger.Error(what, "repository", filepath.Base(r.dir), "error", err)
+	r.env.Logger.Error(what, "repository", r.Name(), "error", err)
 	cause := fmt.Errorf("%w: %s: %w", ErrReadOnly, what, vfs.WithoutPath(err))
 	r.failed.CompareAndSwap(nil, &cause)
 	return cause

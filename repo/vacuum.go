@@ -58,10 +58,10 @@ func (r *Repository) vacuumWhenShort(ctx context.Context) {
 		}
 		report, err := r.Vacuum(ctx, nil, nil)
 		if report.Segments > 0 {
-			r.env.Logger.Info("the disk was short: segments of the log were emptied", "repository", filepath.Base(r.dir), "segments", report.Segments, "freed", report.Freed, "written", report.Moved)
+			r.env.Logger.Info("the disk was short: segments of the log were emptied", "repository", r.Name(), "segments", report.Segments, "freed", report.Freed, "written", report.Moved)
 		}
 		if err != nil && ctx.Err() == nil && !errors.Is(err, ErrReadOnly) {
-			r.env.Logger.Warn("the disk is short, and the log could not be emptied of what is not needed", "repository", filepath.Base(r.dir), "error", err)
+			r.env.Logger.Warn("the disk is short, and the log could not be emptied of what is not needed", "repository", r.Name(), "error", err)
 		}
 		if rest(ctx, shortAgain) != nil {
 			return
@@ -296,7 +296,7 @@ func (r *Repository) payload(ctx context.Context, ref string) ([]byte, error) {
 	if err := r.Attached(); err != nil {
 		return nil, err
 	}
-	r.env.Logger.Error("an item in the log cannot be read", "repository", filepath.Base(r.dir), "key", key, "error", bad)
+	r.env.Logger.Error("an item in the log cannot be read", "repository", r.Name(), "key", key, "error", bad)
 	if entry, err := r.index.Get(key); err == nil && entry.Item.Ref == ref { // else it is in the trash, or kept
 		if err := r.Verify(ctx, entry, nil); err != nil && ctx.Err() != nil {
 			return nil, err

@@ -147,7 +147,7 @@ func (q *request) route() error {
 	if q.principal, ok = api.PrincipalFrom(q.Context()); !ok {
 		return &statusError{http.StatusUnauthorized, "not authenticated"}
 	}
-	name, rest, found := split(q.URL)
+	name, rest, found := api.SplitAdminPath(q.URL.EscapedPath())
 	if !found {
 		return errNoPath
 	}
@@ -175,17 +175,6 @@ func (q *request) route() error {
 // authorized is who asks with what it may do in a repository; r is nil before that is opened.
 func (q *request) authorized(r *repo.Repository, name string) repo.Principal {
 	return q.h.o.Authorize(r, name, q.principal, api.IsTrusted(q.Context()))
-}
-
-// split takes the repository's name and what follows "/-/" from a path. Paths of this API need no
-// percent-encoding, and the server in front hands on none that have it.
-func split(u *url.URL) (name, rest string, ok bool) {
-	path := strings.TrimPrefix(u.Path, "/")
-	if rest, ok := strings.CutPrefix(path, "-/"); ok {
-		return "", rest, true
-	}
-	name, rest, ok = strings.Cut(path, "/-/")
-	return name, rest, ok && !strings.Contains(name, "/")
 }
 
 // try serves the request by the route that matches.

@@ -60,11 +60,7 @@ func (q *request) submitPlan(string) error {
 
 func (q *request) accepted(job compact.Job, collection string) error {
 	q.log.Key = job.ID
-	base := "/-/"
-	if q.name != "" {
-		base = "/" + q.name + "/-/"
-	}
-	q.w.Header().Set("Location", base+collection+"/"+job.ID)
+	q.w.Header().Set("Location", api.AdminPath(q.name, collection+"/"+job.ID))
 	return q.reply(http.StatusAccepted, job)
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"packhouse/api"
@@ -34,10 +35,7 @@ func (e *SilentError) Error() string { return e.Held.Error() + ", which does not
 
 // Path returns the path of the administration API for a repository.
 func Path(name, rest string) string {
-	if name == "" {
-		return "/-/" + rest
-	}
-	return "/" + name + "/-/" + rest
+	return api.AdminPath(name, rest)
 }
 
 // send sends a request and returns the response if it is a success, else an error with its text.

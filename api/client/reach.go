@@ -77,7 +77,7 @@ const maxFree = 20
 func open(ctx context.Context, dir string, single bool, hold Hold) (*Session, error) {
 	switch above := filepath.Dir(dir); {
 	case single && holder.Held(above):
-		return &Session{Client: of(above), Single: true, Only: filepath.Base(dir)}, nil
+		return &Session{Client: of(above), Single: true, Only: layout.NameIn(dir)}, nil
 	case holder.Held(dir):
 		return &Session{Client: of(dir), Single: single}, nil
 	}

@@ -7,6 +7,8 @@ import (
 	"net"
 	"path/filepath"
 	"time"
+
+	"packhouse/repo/layout"
 )
 
 // Found is a connection to the process that holds a repository.
@@ -24,7 +26,7 @@ func Find(ctx context.Context, dir string, start func(context.Context) error) (*
 		if Held(above) {
 			conn, err := Dial(ctx, above)
 			if err == nil {
-				return &Found{conn, filepath.Base(dir)}, nil
+				return &Found{conn, layout.NameIn(dir)}, nil
 			}
 			if errors.Is(err, errStranger) {
 				return nil, fmt.Errorf("%w; that process runs as another user", &HeldError{What: "repository", PID: pidOf(above), Up: true})

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 	"packhouse/repo/policy"
 )
 
@@ -50,7 +51,7 @@ func (t *Token) check(now time.Time) error {
 		return err
 	}
 	switch {
-	case len(t.Name) > maxName || strings.HasPrefix(t.Name, "-") || datadir.CheckName(t.Name) != nil:
+	case len(t.Name) > maxName || strings.HasPrefix(t.Name, "-") || !plain(t.Name):
 		return repo.Errorf(repo.ErrInvalid, "the name of a token has 1 to %d letters, digits, '.', '_' and '-', and does not begin with '.' or '-': %q", maxName, shorten(t.Name))
 	case slices.Contains(reserved, t.Name):
 		return repo.Errorf(repo.ErrInvalid, "%q is the name of a principal of the server; choose another name", t.Name)
@@ -59,6 +60,9 @@ func (t *Token) check(now time.Time) error {
 	}
 	return nil
 }
+
+// plain tells whether a name is that of a repository, and one that needs no escape in a path or a file.
+func plain(name string) bool { return datadir.CheckName(name) == nil && layout.DirName(name) == name }
 
 func (t *Token) checkRole() error {
 	_, err := policy.ParseRole(string(t.Role))

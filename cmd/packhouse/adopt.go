@@ -65,7 +65,7 @@ repo info counts these.`,
 			if o.Into, err = f.dir(cmd); err != nil {
 				return err
 			}
-			if o.Source, err = sourceDir(args[0], filepath.Join(o.Into, o.Name), o.Into); err != nil {
+			if o.Source, err = sourceDir(args[0], filepath.Join(o.Into, layout.DirName(o.Name)), o.Into); err != nil {
 				return err
 			}
 			return adoptInto(cmd, s, f, o, dryRun, move)
@@ -159,12 +159,12 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 		if err := showSurvey(s, f, survey, "would become"); err != nil {
 			return err
 		}
-		return errors.Join(survey.Err(o.Force), vacant(filepath.Join(o.Into, o.Name), o.Name))
+		return errors.Join(survey.Err(o.Force), vacant(filepath.Join(o.Into, layout.DirName(o.Name)), o.Name))
 	}
 	if err := holder.CheckOwner(o.Into, os.Geteuid()); err != nil {
 		return err
 	}
-	if err := vacant(filepath.Join(o.Into, o.Name), o.Name); err != nil {
+	if err := vacant(filepath.Join(o.Into, layout.DirName(o.Name)), o.Name); err != nil {
 		return err
 	}
 	return withAdminClient(cmd, s, f, func(c *adminClient) error {

@@ -31,7 +31,7 @@ func checkDataDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	for _, name := range strangers {
-		if datadir.CheckName(name) != nil {
+		if _, ok := datadir.NameOf(name); !ok {
 			log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)
 			continue // it was not looked into: it may be on a disk that does not answer
 		}

@@ -17,6 +17,7 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // idleVariable sets how long a background holder stays without requests.
@@ -174,7 +175,7 @@ func policyAbove(dir string) (config.Policy, error) {
 	if errors.Is(err, os.ErrPermission) {
 		return config.DefaultPolicy(), nil // the directory of another user's server
 	}
-	return p.Of(filepath.Base(dir)), err
+	return p.Of(layout.NameIn(dir)), err
 }
 
 // empty tells whether a single server has no repository: there is nothing, or something that is not ours.

@@ -46,7 +46,7 @@ not be read.`,
 				if err := datadir.CheckName(args[0]); err != nil {
 					return usage("%w", err)
 				}
-				dir = filepath.Join(dir, args[0])
+				dir = filepath.Join(dir, layout.DirName(args[0]))
 			}
 			if !layout.HasBlobs(dir) {
 				return usage("there is no repository in %s; give the name of a repository, or its directory with -d", dir)

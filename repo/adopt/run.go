@@ -70,7 +70,7 @@ func (o Options) withDefaults() Options {
 func (o Options) path(key string) string { return filepath.Join(o.Source, filepath.FromSlash(key)) }
 
 // dir is the directory of the repository.
-func (o Options) dir() string { return filepath.Join(o.Into, o.Name) }
+func (o Options) dir() string { return filepath.Join(o.Into, layout.DirName(o.Name)) }
 
 // target is where files are taken in: the directory of the repository, which may be there already as a symbolic link to another file system, or
 // that above it.

@@ -55,8 +55,9 @@ func LostIndexes(data string, names ...string) []string {
 	}
 	var lost []string
 	for _, entry := range entries {
-		name, dir := entry.Name(), filepath.Join(data, entry.Name())
-		if CheckName(name) != nil || len(names) > 0 && !slices.Contains(names, name) {
+		name, ok := NameOf(entry.Name())
+		dir := filepath.Join(data, entry.Name())
+		if !ok || len(names) > 0 && !slices.Contains(names, name) {
 			continue
 		}
 		if absent(dir, layout.IndexFile) && absent(dir, layout.DestroyedFile) && absent(dir, layout.AdoptingFile) && anyBlob(dir) {

@@ -309,7 +309,7 @@ func (s *Set) nameIn(dir string) string {
 	if dir == s.o.Dir {
 		return ""
 	}
-	return filepath.Base(dir)
+	return layout.NameIn(dir)
 }
 
 // findRemoved finds the one that a name means: an ID, or the name of a repository of which only one was removed.

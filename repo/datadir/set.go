@@ -134,7 +134,7 @@ func (s *Set) path(name string) (string, error) {
 }
 
 // dir is the directory of a repository of the set.
-func (s *Set) dir(name string) string { return filepath.Join(s.o.Dir, name) }
+func (s *Set) dir(name string) string { return filepath.Join(s.o.Dir, layout.DirName(name)) }
 
 // opened returns the repository if it is open and its directory is the one that was opened, otherwise nil.
 func (s *Set) opened(name string) (*repo.Repository, error) {
@@ -378,15 +378,15 @@ func (s *Set) Names() ([]string, error) {
 // namesOf are the entries of the data directory that can be repositories, its file system, and theirs.
 func (s *Set) namesOf(entries []fs.DirEntry) (names []string, own string, on func(name string) string) {
 	for _, entry := range entries {
-		if CheckName(entry.Name()) == nil {
-			names = append(names, entry.Name())
+		if name, ok := NameOf(entry.Name()); ok {
+			names = append(names, name)
 		}
 	}
 	if s.o.FileSystem != nil {
 		return names, s.ownFileSystem(), s.FileSystem
 	}
 	own, places := fileSystemsOf(s.o.Dir, entries)
-	return names, own, func(name string) string { return places[name] }
+	return names, own, func(name string) string { return places[layout.DirName(name)] }
 }
 
 // Opened returns the repositories in use now, by name.

@@ -495,7 +495,7 @@ func TestSetLifeCycle(t *testing.T) {
 			t.Errorf("destroy twice: got %v", err)
 		}
 	}
-	for _, name := range []string{"", ".", "..", ".hidden", "a/b", "-", strings.Repeat("x", 129), "ü"} {
+	for _, name := range []string{"", ".", "..", ".hidden", "a/", "/a", "a/b/c", "a/.b", "a/..", "a/-", "a b ", "a%2Fb", "a\\b", "a\x00", "a\u202e", "a\xff", "-", strings.Repeat("x", 129), strings.Repeat("ü", 64)} {
 		if _, err := s.Create(ctx, name, "test"); !errors.Is(err, repo.ErrInvalid) {
 			t.Errorf("create %q: got %v, want ErrInvalid", name, err)
 		}

@@ -23,7 +23,7 @@ func Strangers(data string) (names []string, err error) {
 	for _, entry := range entries {
 		name := entry.Name()
 		byName[name] = entry
-		if name != layout.OwnDir && CheckName(name) == nil {
+		if _, ok := NameOf(name); ok && name != layout.OwnDir {
 			all = append(all, name)
 		}
 	}
@@ -32,7 +32,8 @@ func Strangers(data string) (names []string, err error) {
 	})
 	for _, entry := range entries {
 		name := entry.Name()
-		if answer, answered := may[name]; name != layout.OwnDir && (CheckName(name) != nil || answered && !answer) {
+		_, ok := NameOf(name)
+		if answer, answered := may[name]; name != layout.OwnDir && (!ok || answered && !answer) {
 			names = append(names, name)
 		}
 	}
@@ -52,7 +53,7 @@ func Absent(data string, names []string) (missing []string) {
 		return nil
 	}
 	for _, name := range names {
-		if !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == name }) {
+		if !slices.ContainsFunc(entries, func(entry fs.DirEntry) bool { return entry.Name() == layout.DirName(name) }) {
 			missing = append(missing, name)
 		}
 	}
