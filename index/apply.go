@@ -52,6 +52,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		return r, t.relocate(m)
 	case SetMeta:
 		t.setMeta(m)
+	case TakeBackBackup:
+		t.takeBackBackup(m)
 	case MarkCommit:
 		_, mark, err := t.commitTotal(&m.Class)
 		if err != nil {

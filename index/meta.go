@@ -1,6 +1,7 @@
 package index
 
 import (
+	"bytes"
 	"context"
 	"time"
 )
@@ -38,6 +39,21 @@ func (t *tx) recordBackup(writer string, now time.Time) {
 	t.put(t.writers, lastBackupRow, encodeWriter(now))
 }
 
+func (t *tx) takeBackBackup(m TakeBackBackup) {
+	for _, row := range []struct {
+		key    []byte
+		before time.Time
+	}{{append(writerPrefix[:1:1], m.Writer...), m.Before}, {lastBackupRow, m.All}} {
+		switch {
+		case !bytes.Equal(t.writers.Get(row.key), encodeWriter(m.At)):
+		case row.before.IsZero():
+			t.remove(t.writers, row.key)
+		default:
+			t.put(t.writers, row.key, encodeWriter(row.before))
+		}
+	}
+}
+
 // readLastBackup takes a record that does not decode for none: Check reports it,
 // and the next backup replaces it.
 func readLastBackup(writers getter) *time.Time {
@@ -54,6 +70,18 @@ func (x *Index) LastBackup() (time.Time, bool) {
 		return *at, true
 	}
 	return time.Time{}, false
+}
+
+// LastBackupBy is when a writer last completed a backup; false: never.
+func (x *Index) LastBackupBy(writer string) (at time.Time, ok bool, err error) {
+	err = x.view(func(b *view) error {
+		row := b.Bucket(bucketWriters).Get(append(writerPrefix[:1:1], writer...))
+		if ok = row != nil; ok {
+			at, err = decodeWriter(row)
+		}
+		return err
+	})
+	return at, ok, err
 }
 
 // Writers calls fn for each writer that completed a backup, by name. The rules of List apply to fn.

@@ -243,6 +243,13 @@ type SetMeta struct {
 	Value []byte
 }
 
+// TakeBackBackup undoes the record that Writer completed a backup at At, as if it had not: Writer's last one becomes that of Before, and the
+// repository's that of All; zero times: none. A record that is not of At any more stays.
+type TakeBackBackup struct {
+	Writer          string
+	At, Before, All time.Time
+}
+
 // AcquireLock takes or renews a TTL lock: ErrLocked, with Result.Lock, if another holder has it and Now is not past its TTL. The same
 // holder always gets it, with new Data and TTL; Since does not change while it is held. ErrQuota if the index has 1,000 locks that
 // have not expired. Times have microsecond precision.
@@ -282,6 +289,7 @@ func (Restore) mutation()     {}
 func (PurgeTrash) mutation()  {}
 func (SetFlags) mutation()    {}
 func (SetMeta) mutation()     {}
+func (TakeBackBackup) mutation() {}
 func (AcquireLock) mutation() {}
 func (ReleaseLock) mutation() {}
 func (ExpireLocks) mutation() {}

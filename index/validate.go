@@ -53,6 +53,8 @@ func validate(m Mutation) error {
 		return firstError(bounded("ref", len(m.Ref), 1, maxRef), bounded("payload", len(m.Payload), 0, MaxPayload))
 	case SetMeta:
 		return validateMeta(m.Name, m.Value)
+	case TakeBackBackup:
+		return nil
 	case MarkCommit:
 		return validateClass(&m.Class)
 	case AcquireLock:

@@ -123,6 +123,12 @@ func (a *Access) mayStat(key string) error {
 // Rows calls fn for the entries of a directory; see index.Rows and index.ListOptions for order and consistency. Items whose file is
 // missing are left out. The first listing of packs waits for a sweep; see sweep.go.
 func (a *Access) Rows(ctx context.Context, o index.ListOptions, fn func(*index.Row) error) error {
+	o.Present = true
+	return a.AllRows(ctx, o, fn)
+}
+
+// AllRows is Rows with the items whose file is missing, unless o says Present: for clients that would remove what only a lost item refers to.
+func (a *Access) AllRows(ctx context.Context, o index.ListOptions, fn func(*index.Row) error) error {
 	if o.Dir != "" {
 		if err := keys.Check(o.Dir); err != nil {
 			return err
@@ -134,7 +140,6 @@ func (a *Access) Rows(ctx context.Context, o index.ListOptions, fn func(*index.R
 	if err := a.r.awaitNames(ctx, o.Dir); err != nil {
 		return err
 	}
-	o.Present = true
 	every := fn
 	fn = func(row *index.Row) error {
 		if a.r.rollback.active.Load() != nil {

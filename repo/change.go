@@ -20,8 +20,11 @@ func (a *Access) Delete(ctx context.Context, key string) error {
 	if done, err := a.uncache(ctx, key); done {
 		return err
 	}
-	_, err := a.Commit(ctx, Batch{Deletes: []BatchDelete{{Key: key}}})
-	return err
+	if _, err := a.Commit(ctx, Batch{Deletes: []BatchDelete{{Key: key}}}); err != nil {
+		return err
+	}
+	a.itemChanged(ctx, key, true)
+	return nil
 }
 
 // deletePart is how many items DeleteAll removes in one transaction: other writers wait for one part only, and memory is needed for one.

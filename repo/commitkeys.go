@@ -21,13 +21,19 @@ type commitKeys struct {
 // commitKeysOf returns those of a dialect; nil when it is not known what its clients store last.
 //
 // Exempt items are below locks and sessions whatever the dialect, so that both are in each class: see index.CommitClass.
-// Sources: vger-rest 11.3; borg archiver/compact_cmd.py and cache.py.
+// Sources: vger-rest 11.3; restic-rest 4.3 (prune), Q7; borg archiver/compact_cmd.py and cache.py.
 func commitKeysOf(dialect string) *commitKeys {
 	switch dialect {
 	case "vger":
 		return &commitKeys{
 			class: index.CommitClass{Keys: []string{"index", "index.gen", "manifest"}, Dirs: []string{"locks", "sessions"}},
 			small: []string{"locks/", "sessions/"},
+			index: "index",
+		}
+	case "restic":
+		return &commitKeys{
+			class: index.CommitClass{Dirs: []string{"index", "locks", "sessions"}},
+			small: []string{"sessions/"},
 			index: "index",
 		}
 	case "borgstore":

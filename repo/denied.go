@@ -34,7 +34,7 @@ func (p Principal) MayBatchDelete(key string) error {
 
 // mayReplace tells whether the request may overwrite an item at its key.
 func (a *Access) mayReplace(req PutRequest) bool {
-	return a.May(req.Key, "W") == nil && (!req.Final || a.p.Permissions.AllowsReplacingFinal())
+	return a.May(req.Key, "W") == nil && !req.Immutable && (!req.Final || a.p.Permissions.AllowsReplacingFinal())
 }
 
 // DeniedError is an ErrDenied: none of Letters is granted on Key.

@@ -30,7 +30,10 @@ type PutRequest struct {
 	MaxSize int64 // ErrTooLarge beyond; 0: no limit
 	Expect  []Expectation
 	Backup  bool // storing this key completes a backup
-	Final   bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
+	// Immutable: what is stored under this key never changes, so that an item there is not replaced, whoever stores it. The same bytes
+	// succeed, and other ones are a DeniedError with Exists.
+	Immutable bool
+	Final     bool // clients store this key once at most: see policy.Permissions.AllowsReplacingFinal
 }
 
 // Vacant returns ErrIsDir if the directory at a key has items, so that none can be stored there, and ErrNotDir if a parent is an
@@ -222,6 +225,13 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 		}
 		put.IfRef = damaged.Ref
 	}
+	var record index.TakeBackBackup
+	recorded := req.Backup && a.r.snapshots.rewrites
+	if recorded {
+		if record, err = a.backupBefore(); err != nil {
+			return PutResult{}, err
+		}
+	}
 	results, err := a.Commit(ctx, Batch{Puts: []BatchPut{put}})
 	if errors.Is(err, ErrExists) {
 		return a.lostRace(ctx, u)
@@ -229,6 +239,10 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 	if err != nil {
 		return PutResult{}, err
 	}
+	if recorded {
+		a.backupRecorded(record, results[0].Item.Modified)
+	}
+	a.itemChanged(ctx, req.Key, false)
 	return results[0], nil
 }
 

@@ -125,6 +125,7 @@ type Repository struct {
 
 	compactions compactions
 	exempt      exemptShares
+	recorded    recordedBackups
 	changes     changeClock
 
 	compactGrace atomic.Int64 // nanoseconds

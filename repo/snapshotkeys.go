@@ -6,21 +6,25 @@ import (
 	"packhouse/index"
 )
 
-// snapshotKeys are the keys of the objects that stand for one backup each: borg calls them archives, V'Ger snapshots.
+// snapshotKeys are the keys of the objects that stand for one backup each: borg calls them archives, the others snapshots.
 type snapshotKeys struct {
 	dir     string // a top-level directory
 	deleted string // what the key of one ends in that its client can undelete; empty: there is no such thing
+	// rewrites: to change what a snapshot says its client stores another one, and deletes the first, under the same lock.
+	rewrites bool
 }
 
 // snapshotsOf are those of a dialect; the zero value: it is not known what its snapshots are.
 //
-// Sources: borgstore-rest 2.6 (soft deletion); vger-rest 2.
+// Sources: borgstore-rest 2.6 (soft deletion); vger-rest 2; restic-rest 1.1, 4.3.
 func snapshotsOf(dialect string) snapshotKeys {
 	switch dialect {
 	case "borgstore":
 		return snapshotKeys{dir: "archives", deleted: ".del"}
 	case "vger":
 		return snapshotKeys{dir: "snapshots"}
+	case "restic":
+		return snapshotKeys{dir: "snapshots", rewrites: true}
 	}
 	return snapshotKeys{}
 }

@@ -373,7 +373,7 @@ func listPatience(items int64) time.Duration {
 
 // awaitNames is called before the items of a directory are listed for a client: from a list of packs clients conclude what is lost.
 func (r *Repository) awaitNames(ctx context.Context, dir string) error {
-	if top, _, _ := strings.Cut(dir, "/"); top != "" && top != "packs" && top != "index" {
+	if top, _, _ := strings.Cut(dir, "/"); top != "" && top != "packs" && top != "index" && top != "data" {
 		return nil
 	}
 	select {

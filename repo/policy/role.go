@@ -47,8 +47,11 @@ func (r Role) Purpose() string { return purposes[r] }
 // have those of borg's. What is no role grants nothing.
 func (r Role) Permissions(dialect string) *Permissions {
 	tables := borgRoles
-	if dialect == "vger" {
+	switch dialect {
+	case "vger":
 		tables = vgerRoles
+	case "restic":
+		tables = resticRoles
 	}
 	if p, ok := tables[r]; ok {
 		return p
