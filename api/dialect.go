@@ -9,9 +9,9 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// Dialect serves one wire protocol. Optional abilities are the interfaces Prechecker, Challenger and PathOwner below.
+// Dialect serves one wire protocol. Optional abilities are the interfaces Prechecker, Challenger, PathOwner and Namer below.
 type Dialect interface {
-	// Name is what a repository remembers: "borgstore", "vger".
+	// Name is what a repository remembers: "borgstore", "restic", "vger".
 	Name() string
 	// Claims tells whether a request is in this dialect's protocol by its headers alone. The first
 	// of Options.Dialects that claims a request serves it, the last serves what none claims. A
@@ -37,6 +37,14 @@ type Challenger interface {
 // "health", "metrics" and "-/x".
 type PathOwner interface {
 	OwnsPath(r *http.Request) bool
+}
+
+// Namer is a dialect in which the name of a repository is not just the first segment of the path. Some requests of its clients do not say which
+// protocol they are in: those that no dialect claims are its own if the repository that it finds in their path was created by its clients.
+type Namer interface {
+	// Locate splits the raw path of a request to a server of many repositories into the name of one, "" for that at the root, and the rest.
+	// ok is false if it can be no request of the dialect.
+	Locate(path string) (name, rest string, ok bool)
 }
 
 // Repositories is what dialects ask of the set of repositories that a server has. Errors are those of package repo.

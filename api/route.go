@@ -1,6 +1,7 @@
 package api
 
 import (
+	"cmp"
 	"net/http"
 	"net/url"
 	"strings"
@@ -87,6 +88,10 @@ func (s *Server) locate(d Dialect, r *http.Request, path, query string) (name, r
 	if s.o.Set.Single() {
 		return "", path
 	}
+	if namer, ok := d.(Namer); ok {
+		name, rest, _ = namer.Locate(path)
+		return cmp.Or(name, s.o.Root), rest
+	}
 	name, rest = SplitPath(path)
 	switch {
 	case s.o.Root == "":
@@ -120,6 +125,28 @@ func (s *Server) dialect(r *http.Request) Dialect {
 		}
 	}
 	return s.o.Dialects[len(s.o.Dialects)-1]
+}
+
+// remembered looks who serves an authenticated request that no dialect has claimed: the dialect whose clients created the repository.
+func (s *Server) remembered(r *http.Request, x *requestState) {
+	if x.trusted || s.o.Set.Single() || x.dialect != s.o.Dialects[len(s.o.Dialects)-1] {
+		return
+	}
+	path, _ := splitTarget(r.RequestURI)
+	for _, d := range s.o.Dialects {
+		namer, ok := d.(Namer)
+		if !ok {
+			continue
+		}
+		name, rest, ok := namer.Locate(path)
+		if name = cmp.Or(name, s.o.Root); !ok || name == "" || s.authorized(r, x, name).MayEnter() != nil {
+			continue
+		}
+		if repository, err := s.o.Set.Get(r.Context(), name); err == nil && repository.Dialect() == d.Name() {
+			x.dialect, x.name, x.rest = d, name, rest
+			return
+		}
+	}
 }
 
 // serverPath tells whether a path is the server's own rather than a repository's. Only paths without

@@ -293,7 +293,11 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r, ok := s.admit(w, r, x)
-	if !ok || !s.enter(w, r, x) {
+	if !ok {
+		return
+	}
+	s.remembered(r, x)
+	if !s.enter(w, r, x) {
 		return
 	}
 	defer x.leave()

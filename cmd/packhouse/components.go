@@ -11,6 +11,7 @@ import (
 	"packhouse/api/admin"
 	"packhouse/api/borgstore"
 	"packhouse/api/holder"
+	"packhouse/api/restic"
 	"packhouse/api/vger"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact"
@@ -70,6 +71,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 			return authorize(repository, name, p, trusted)
 		},
 	})
+	o.restic = restic.New(restic.Options{Object: o.Limits.ItemBytes})
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
@@ -98,6 +100,7 @@ func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		Destroyed: func(repository *repo.Repository) {
 			engine.Abandon(repository)
+			o.restic.Forget(repository.Name())
 			if o.Destroyed != nil {
 				o.Destroyed()
 			}
@@ -121,10 +124,10 @@ func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 // dialects are the protocols by which clients reach the repositories. temporary is a directory for what does not fit into memory.
 func (o *serverOptions) dialects(engine *compact.Engine, temporary string) []api.Dialect {
 	all := []api.Dialect{borgstore.New(borgstore.Options{Engine: engine, TempDir: temporary})}
-	if o.Single { // V'Ger's clients come over the network only
+	if o.Single { // other clients come over the network only
 		return all
 	}
-	return append(all, vger.New(vger.Options{
+	return append(all, o.restic, vger.New(vger.Options{
 		Engine: engine, LockTTL: func(name string) time.Duration { return o.Policy(name).LockTTL },
 		Limits: vger.Limits{
 			Pack: o.Limits.ItemBytes, Object: o.Limits.ItemBytes,
@@ -185,15 +188,18 @@ func (r components) close() error {
 
 // inspectLocks shows what clients hold in a repository, by the rules of its dialect.
 func inspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
-	if a.Repository().Dialect() == "vger" {
+	switch a.Repository().Dialect() {
+	case vger.Name:
 		return vger.InspectLocks(ctx, a)
+	case restic.Name:
+		return restic.InspectLocks(ctx, a)
 	}
 	return borgstore.InspectLocks(ctx, a)
 }
 
 // endLock breaks one of them.
 func endLock(ctx context.Context, a *repo.Access, l api.LockInfo) error {
-	if a.Repository().Dialect() == "vger" {
+	if a.Repository().Dialect() == vger.Name {
 		return vger.BreakLock(ctx, a, l)
 	}
 	return borgstore.BreakLock(ctx, a, l)

@@ -7,6 +7,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/borgstore"
+	"packhouse/api/restic"
 	"packhouse/api/vger"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/terminal"
@@ -61,7 +62,7 @@ func roleList(s streams, asJSON *bool) *cobra.Command {
 func roleShow(s streams, asJSON *bool) *cobra.Command {
 	dialect := ""
 	cmd := &cobra.Command{
-		Use:   "show ROLE --dialect borgstore|vger",
+		Use:   "show ROLE --dialect borgstore|restic|vger",
 		Short: "Show the permissions of a role",
 		Long: `Shows the table of a role for the clients of one protocol: for each key prefix the letters l (list names
 and sizes), r (read), w (store new items), W (overwrite items) and D (delete items). Only the longest
@@ -92,14 +93,16 @@ prefix that matches a key counts; "" is for all other keys.
 			return t.End()
 		},
 	}
-	cmd.Flags().StringVar(&dialect, "dialect", "", "protocol of the clients: borgstore or vger")
+	cmd.Flags().StringVar(&dialect, "dialect", "", "protocol of the clients: borgstore, restic or vger")
 	return cmd
 }
 
 // errDialect is about a --dialect that is missing or unknown.
-var errDialect = &exitError{exitUsage, errors.New("--dialect must be borgstore (for borg) or vger (for V'Ger and vykar)")}
+var errDialect = &exitError{exitUsage, errors.New("--dialect must be borgstore (for borg), restic (for restic and rustic) or vger (for V'Ger and vykar)")}
 
-func knownDialect(name string) bool { return name == borgstore.Name || name == vger.Name }
+func knownDialect(name string) bool {
+	return name == borgstore.Name || name == restic.Name || name == vger.Name
+}
 
 // printJSON prints a value as a JSON document.
 func printJSON(s streams, v any) error {

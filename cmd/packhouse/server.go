@@ -16,6 +16,7 @@ import (
 	"packhouse/api"
 	"packhouse/api/holder"
 	"packhouse/api/local"
+	"packhouse/api/restic"
 	"packhouse/api/tokens"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
@@ -60,6 +61,7 @@ type serverOptions struct {
 	// Destroyed is called after a repository was destroyed. It may be nil.
 	Destroyed func()
 
+	restic   *restic.Dialect
 	detached func() // of the server, like reattach; nil: with Moved
 	reattach func() error
 }

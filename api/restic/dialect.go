@@ -1,0 +1,197 @@
+package restic
+
+import (
+	"errors"
+	"net/http"
+	"strings"
+	"sync"
+
+	"packhouse/api"
+	"packhouse/repo"
+)
+
+// Name is stored in repositories of this dialect.
+const Name = "restic"
+
+// Media types of listings; clients compare them byte for byte.
+const (
+	mediaPrefix = "application/vnd.x.restic.rest."
+	mediaV1     = mediaPrefix + "v1"
+	mediaV2     = mediaPrefix + "v2"
+)
+
+// Options of New. The zero value works.
+type Options struct {
+	Object int64 // bytes of an object; 0: 8 GiB, as clients have packs of up to 4 GiB
+}
+
+// Dialect serves restic and rustic. It is safe for concurrent use.
+type Dialect struct {
+	o      Options
+	served sync.Map // names of the repositories that were there: what answers 404 now may be back
+}
+
+var (
+	_ api.Dialect   = (*Dialect)(nil)
+	_ api.PathOwner = (*Dialect)(nil)
+	_ api.Namer     = (*Dialect)(nil)
+)
+
+// New creates the dialect.
+func New(o Options) *Dialect {
+	if o.Object == 0 {
+		o.Object = 8 << 30
+	}
+	return &Dialect{o: o}
+}
+
+// Name implements api.Dialect.
+func (d *Dialect) Name() string { return Name }
+
+// Claims implements api.Dialect: a request has one of the dialect's media types, or creates a repository as only its clients do, without one.
+func (d *Dialect) Claims(r *http.Request) bool {
+	accept := r.Header["Accept"]
+	return len(accept) > 0 && strings.HasPrefix(accept[0], mediaPrefix) || r.Method == http.MethodPost && creates(r.URL.RawQuery)
+}
+
+// creates tells whether a query asks to create a repository.
+func creates(query string) bool {
+	for parameter := range strings.SplitSeq(query, "&") {
+		if parameter == "create=true" {
+			return true
+		}
+	}
+	return false
+}
+
+// OwnsPath implements api.PathOwner: a repository may have any name.
+func (d *Dialect) OwnsPath(r *http.Request) bool { return d.Claims(r) }
+
+// Locate implements api.Namer.
+func (d *Dialect) Locate(path string) (name, rest string, ok bool) {
+	name, rest, ok = split(path)
+	return name, rest, ok && parse(rest).shape != invalid
+}
+
+// Forget is told that a repository was destroyed on purpose: from now on it is missing like one that never was.
+func (d *Dialect) Forget(repository string) { d.served.Delete(repository) }
+
+// request is one request.
+type request struct {
+	*http.Request
+	resource
+	d *Dialect
+	w http.ResponseWriter
+	t api.Target
+}
+
+// Serve implements api.Dialect.
+func (d *Dialect) Serve(w http.ResponseWriter, r *http.Request, t api.Target) {
+	q := &request{Request: r, resource: parse(t.Path), d: d, w: w, t: t}
+	t.Log.Key = q.key
+	operation, serve := q.operation()
+	t.Log.Operation = operation
+	switch err := serve(q).(type) {
+	case nil:
+	case *statusError:
+		t.Log.Reason = err.text
+		api.WriteText(w, r, err.status, err.text)
+	default:
+		table.WriteError(w, r, t.Log, err)
+	}
+}
+
+// operation finds what is asked for.
+func (q *request) operation() (name string, serve func(*request) error) {
+	switch q.shape {
+	case repository:
+		if q.Method == http.MethodPost {
+			return "create", (*request).create
+		}
+		return "none", notAllowed("POST")
+	case list:
+		if q.Method == http.MethodGet {
+			return "list", (*request).list
+		}
+		return "none", notAllowed("GET")
+	case config, object:
+		switch q.Method {
+		case http.MethodHead:
+			return "stat", (*request).stat
+		case http.MethodGet:
+			return "load", (*request).load
+		case http.MethodPost:
+			return "store", (*request).store
+		case http.MethodDelete:
+			return "delete", (*request).remove
+		}
+		return "none", notAllowed("HEAD, GET, POST, DELETE")
+	}
+	return "none", func(*request) error { return errPath }
+}
+
+// notAllowed answers a method that a path does not have.
+func notAllowed(methods string) func(*request) error {
+	return func(q *request) error {
+		q.w.Header().Set("Allow", methods)
+		return &statusError{http.StatusMethodNotAllowed, "this path does not know the method"}
+	}
+}
+
+// access opens the repository. One that this process has served and that is not there any more is errVanished: for a client it would be an empty
+// one.
+func (q *request) access() (*repo.Access, error) {
+	if q.nameless() {
+		return nil, q.namelessError()
+	}
+	r, err := api.OpenRepository(q.Context(), q.t, Name)
+	switch {
+	case err == nil:
+		if _, known := q.d.served.Load(q.t.Name); !known {
+			q.d.served.Store(q.t.Name, nil)
+		}
+		return r.As(q.t.Principal), nil
+	case errors.Is(err, repo.ErrNoRepository):
+		if _, served := q.d.served.Load(q.t.Name); served {
+			return nil, errVanished
+		}
+	}
+	return nil, err
+}
+
+// nameless tells whether the URL of the client names no repository, and none is at the root.
+func (q *request) nameless() bool { return q.t.Name == "" && !q.t.Set.Single() }
+
+// namelessError is 403 to a client that would change something: of other statuses it would try for a quarter of an hour whether they pass.
+func (q *request) namelessError() error {
+	status := http.StatusForbidden
+	if q.Method == http.MethodGet || q.Method == http.MethodHead {
+		status = http.StatusNotFound
+	}
+	return &statusError{status, api.Nameless(q.Request).Error()}
+}
+
+// create answers POST of "/".
+func (q *request) create() error {
+	if !creates(q.t.Query) {
+		return &statusError{http.StatusBadRequest, "a POST here creates a repository, with ?create=true"}
+	}
+	_, err := q.access()
+	if errors.Is(err, repo.ErrNoRepository) || errors.Is(err, errVanished) {
+		_, err = api.CreateRepository(q.Context(), q.t, Name, "")
+		if errors.Is(err, repo.ErrExists) { // another client has created it this moment
+			_, err = q.access()
+		}
+	}
+	if err != nil {
+		return err
+	}
+	q.d.served.Store(q.t.Name, nil)
+	return q.done()
+}
+
+// done answers 200 with no body.
+func (q *request) done() error {
+	api.WriteText(q.w, q.Request, http.StatusOK, "")
+	return nil
+}
