@@ -129,7 +129,7 @@ func (s *Server) dialect(r *http.Request) Dialect {
 
 // remembered looks who serves an authenticated request that no dialect has claimed: the dialect whose clients created the repository.
 func (s *Server) remembered(r *http.Request, x *requestState) {
-	if x.trusted || s.o.Set.Single() || x.dialect != s.o.Dialects[len(s.o.Dialects)-1] {
+	if x.trusted || s.o.Set.Single() || x.dialect.Name() != s.o.Dialects[len(s.o.Dialects)-1].Name() {
 		return
 	}
 	path, _ := splitTarget(r.RequestURI)

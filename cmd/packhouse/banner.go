@@ -63,6 +63,12 @@ BorgBackup 2:
   borg repo-create --encryption aes256-ocb
   borg create first ~/Documents
 
+restic:
+
+  export RESTIC_REPOSITORY=rest:%s/myrestic
+  restic init
+  restic backup ~/Documents
+
 V'Ger and vykar, in the client's configuration:
 
   repositories:
@@ -70,7 +76,7 @@ V'Ger and vykar, in the client's configuration:
       access_token: %s
       allow_insecure_http: %v
 
-`, login, first, shown, sv.cert == nil)
+`, login, login, first, shown, sv.cert == nil)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err

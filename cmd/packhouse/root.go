@@ -12,9 +12,9 @@ func rootCommand(s streams) *cobra.Command {
 	showVersion := false
 	root := &cobra.Command{
 		Use:   "packhouse",
-		Short: "Backup storage server for BorgBackup 2, V'Ger and vykar",
+		Short: "Backup storage server for BorgBackup 2, V'Ger, vykar and restic",
 		Long: `Packhouse stores the repositories of backup clients: BorgBackup 2 and other programs built on
-BorgStore, V'Ger and vykar. Clients encrypt their data; the server never has a key.
+BorgStore, V'Ger, vykar and restic. Clients encrypt their data; the server never has a key.
 
 Start a server on this machine, with a new token and the data in ./packhouse-data:
 
