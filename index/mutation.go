@@ -278,23 +278,23 @@ type PutJob struct {
 // DeleteJob deletes a job row. It is no error if it is missing.
 type DeleteJob struct{ ID string }
 
-func (Put) mutation()         {}
-func (Delete) mutation()      {}
-func (Move) mutation()        {}
-func (Require) mutation()     {}
-func (MakeDir) mutation()     {}
-func (RemoveDir) mutation()   {}
-func (ClearDirs) mutation()   {}
-func (Restore) mutation()     {}
-func (PurgeTrash) mutation()  {}
-func (SetFlags) mutation()    {}
-func (SetMeta) mutation()     {}
+func (Put) mutation()            {}
+func (Delete) mutation()         {}
+func (Move) mutation()           {}
+func (Require) mutation()        {}
+func (MakeDir) mutation()        {}
+func (RemoveDir) mutation()      {}
+func (ClearDirs) mutation()      {}
+func (Restore) mutation()        {}
+func (PurgeTrash) mutation()     {}
+func (SetFlags) mutation()       {}
+func (SetMeta) mutation()        {}
 func (TakeBackBackup) mutation() {}
-func (AcquireLock) mutation() {}
-func (ReleaseLock) mutation() {}
-func (ExpireLocks) mutation() {}
-func (PutJob) mutation()      {}
-func (DeleteJob) mutation()   {}
+func (AcquireLock) mutation()    {}
+func (ReleaseLock) mutation()    {}
+func (ExpireLocks) mutation()    {}
+func (PutJob) mutation()         {}
+func (DeleteJob) mutation()      {}
 
 func (OpenPlan) mutation()    {}
 func (ProvePlan) mutation()   {}

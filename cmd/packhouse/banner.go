@@ -51,12 +51,22 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 		first = "" // with the token alone they are refused
 	}
 	if first != "" {
-		login, err := url.Parse(first)
-		if err != nil {
-			return fmt.Errorf("address of the server: %w", err)
+		if err := printClients(&b, first, shown, sv.cert != nil); err != nil {
+			return err
 		}
-		login.User = url.UserPassword("packhouse", shown)
-		fmt.Fprintf(&b, `
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}
+
+// printClients prints what each client needs to use the server at an address with a token.
+func printClients(w io.Writer, address, token string, tls bool) error {
+	login, err := url.Parse(address)
+	if err != nil {
+		return fmt.Errorf("address of the server: %w", err)
+	}
+	login.User = url.UserPassword("packhouse", token)
+	_, err = fmt.Fprintf(w, `
 BorgBackup 2:
 
   export BORG_REPO=%s/myrepo
@@ -76,8 +86,6 @@ V'Ger and vykar, in the client's configuration:
       access_token: %s
       allow_insecure_http: %v
 
-`, login, login, first, shown, sv.cert == nil)
-	}
-	_, err := io.WriteString(w, b.String())
+`, login, login, address, token, !tls)
 	return err
 }
