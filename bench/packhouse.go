@@ -31,14 +31,18 @@ func Packhouse(path, version string) []Server {
 		Hash: digest.SHA256, Driver: NewBorgStore, Path: "/" + repository, TLS: true, Profiles: true,
 		Command: func(s Start) (Command, error) { return packhouseCommand(path, s, "") },
 		Header:  basic(),
-		Seed:    seedPackhouse, Snapshots: packhouseSnapshots, Scrub: scrubPackhouse,
+		Seed:    seedPackhouse(borgStoreKey), Snapshots: packhouseSnapshots, Scrub: scrubPackhouse,
 	}
 	v := s
 	v.Info.Name, v.Info.Dialect = "packhouse-vger", "vger"
 	v.Info.Notes = "the same over V'Ger's protocol; packs are named by BLAKE3, as clients of format 3 do"
 	v.Header = http.Header{"Authorization": {"Bearer " + secret}}
 	v.Hash, v.Driver = digest.BLAKE3, NewVGer(digest.BLAKE3)
-	return []Server{s, v}
+	r := s
+	r.Info.Name, r.Info.Dialect = "packhouse-restic", "restic"
+	r.Info.Notes = "the same over restic's protocol; packs are named by SHA-256"
+	r.Driver, r.Seed = NewRestic, seedPackhouse(resticKey)
+	return []Server{s, v, r}
 }
 
 // packhouseCommand starts the program with a configuration for measurements, and more of it.
@@ -63,9 +67,13 @@ func packhouseCommand(path string, s Start, more string) (Command, error) {
 	return Command{Args: args, Env: []string{"PACKHOUSE_TOKEN=" + secret}}, nil
 }
 
-// seedPackhouse puts the items into the index, with an empty file for each: the server looks whether there is one,
+// seedPackhouse puts the items into the index under their keys, with an empty file for each: the server looks whether there is one,
 // but not into it.
-func seedPackhouse(ctx context.Context, dir string, names []string) (err error) {
+func seedPackhouse(key func(name string) string) func(ctx context.Context, dir string, names []string) error {
+	return func(ctx context.Context, dir string, names []string) error { return seedItems(ctx, dir, names, key) }
+}
+
+func seedItems(ctx context.Context, dir string, names []string, key func(name string) string) (err error) {
 	dir = filepath.Join(dir, repository)
 	x, err := index.Open(filepath.Join(dir, layout.IndexFile), index.Options{})
 	if err != nil {
@@ -90,7 +98,7 @@ func seedPackhouse(ctx context.Context, dir string, names []string) (err error) 
 			if err := files.make(filepath.Join(dir, blobstore.BlobsDir, file[len(file)-2:], file)); err != nil {
 				return fmt.Errorf("seed: %w", err)
 			}
-			group = append(group, index.Put{Key: borgStoreKey(name), Limit: -1, Now: now, Item: index.Item{Ref: "\x01" + string(id[:])}})
+			group = append(group, index.Put{Key: key(name), Limit: -1, Now: now, Item: index.Item{Ref: "\x01" + string(id[:])}})
 		}
 		if _, err := x.Apply(ctx, group...); err != nil {
 			return fmt.Errorf("seed: %w", err)

@@ -22,23 +22,26 @@ func NewRestic(c *Client) Driver {
 	return restic{c}
 }
 
+// resticKey is where an item stands.
+func resticKey(name string) string { return "data/" + name }
+
 func (d restic) Create(ctx context.Context) error {
 	_, err := d.do(ctx, request{method: http.MethodPost, target: "/?create=true"})
 	return err
 }
 
 func (d restic) Put(ctx context.Context, name string, body []byte) error {
-	_, err := d.do(ctx, request{method: http.MethodPost, target: "/data/" + name, body: body,
+	_, err := d.do(ctx, request{method: http.MethodPost, target: "/" + resticKey(name), body: body,
 		header: http.Header{"Content-Type": {"application/octet-stream"}}})
 	return err
 }
 
 func (d restic) Get(ctx context.Context, name string, offset, length int64, w io.Writer) (int64, error) {
-	return d.do(ctx, request{method: http.MethodGet, target: "/data/" + name, header: span(offset, length), into: w})
+	return d.do(ctx, request{method: http.MethodGet, target: "/" + resticKey(name), header: span(offset, length), into: w})
 }
 
 func (d restic) Delete(ctx context.Context, name string) error {
-	_, err := d.do(ctx, request{method: http.MethodDelete, target: "/data/" + name})
+	_, err := d.do(ctx, request{method: http.MethodDelete, target: "/" + resticKey(name)})
 	return err
 }
 

@@ -27,7 +27,7 @@ var hues = []hue{
 }
 
 // known are the servers that have the same hue in every report; others take what is left in their order.
-var known = []string{"packhouse", "packhouse-vger", "floor", "borgstore", "rest-server", "vykar"}
+var known = []string{"packhouse", "packhouse-vger", "floor", "borgstore", "rest-server", "vykar", "packhouse-restic"}
 
 // palette is the number of the hue of each server.
 type palette map[string]int

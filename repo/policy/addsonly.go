@@ -1,18 +1,23 @@
 package policy
 
-// packs are keys of what backups consist of, one in each dialect.
-var packs = [...]string{"packs/00/0", "data/0"}
+// packs are the directories of what backups consist of, in the dialects.
+var packs = [...]string{"packs", "data"}
 
 // AddsOnly tells whether p lets backups be added and none be removed or replaced: so do the roles Backup and WriteOnly, AppendOnly, and borg's presets
-// no-delete and write-only. nil is everything.
+// no-delete and write-only. nil is everything. Of the directories of packs those count that p names; where it names none, all other keys.
 func AddsOnly(p *Permissions) bool {
 	if p == nil {
 		return false
 	}
-	for _, key := range packs {
-		if !p.Allows(key, "w") || p.Allows(key, "WD") {
-			return false
+	adds := func(dir string) bool { return p.Allows(dir+"/00/0", "w") && !p.Allows(dir+"/00/0", "WD") }
+	named := false
+	for _, dir := range packs {
+		if _, ok := p.letters[dir]; ok {
+			if !adds(dir) {
+				return false
+			}
+			named = true
 		}
 	}
-	return true
+	return named || adds(packs[0])
 }
