@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"crypto/sha256"
 	"fmt"
 	"math/rand/v2"
 	"net/http"
@@ -172,12 +173,13 @@ func whole(n int64, err error) error {
 // lock does what clients do with a lock: three requests.
 func (w *honestWorker) lock(ctx context.Context) error {
 	s := w.side
-	put, list, target := http.MethodPost, "/locks/", fmt.Sprintf("/locks/%064x", w.number)
+	body := fmt.Appendf(nil, `{"hostname":"bench-%d"}`, w.number)
+	put, list, target := http.MethodPost, "/locks/", fmt.Sprintf("/locks/%x", sha256.Sum256(body))
 	if s.vger {
 		put, list, target = http.MethodPut, "/locks?list", fmt.Sprintf("/locks/%020d-%032x.json", time.Now().UnixMicro(), w.number)
 	}
 	for _, r := range []request{
-		{method: put, target: target, body: []byte(`{"hostname":"bench"}`)},
+		{method: put, target: target, body: body},
 		{method: http.MethodGet, target: list},
 		{method: http.MethodDelete, target: target},
 	} {
