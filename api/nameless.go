@@ -4,8 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"regexp"
+	"strings"
 
 	"packhouse/repo"
+	"packhouse/repo/datadir"
 )
 
 // NamelessError is an ErrInvalid: the path of a client's URL contains no repository name, and the server has many repositories.
@@ -18,7 +20,29 @@ func (e *NamelessError) Error() string {
 func (e *NamelessError) Is(target error) bool { return target == repo.ErrInvalid }
 
 // Nameless returns the error for a request, with the scheme and the host that its client uses.
-func Nameless(r *http.Request) *NamelessError {
+func Nameless(r *http.Request) *NamelessError { return &NamelessError{serverURL(r) + "/NAME"} }
+
+// NestedError is an ErrInvalid: the path of a client's URL has more than the name of a repository. What the client stored would become
+// items of another repository, under keys that are not those of its protocol.
+type NestedError struct{ URL string } // as it could be
+
+func (e *NestedError) Error() string {
+	return fmt.Sprintf("a repository's URL has one name, without further slashes: it should look like %s", e.URL)
+}
+
+func (e *NestedError) Is(target error) bool { return target == repo.ErrInvalid }
+
+// Nested returns the error for a request whose client has a URL with this path.
+func Nested(r *http.Request, path string) *NestedError {
+	name := strings.Join(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }), "-")
+	if datadir.CheckName(name) != nil {
+		name = "NAME"
+	}
+	return &NestedError{serverURL(r) + "/" + name}
+}
+
+// serverURL is that of the server as the client of a request has it, without a slash at its end.
+func serverURL(r *http.Request) string {
 	scheme, host := "http", r.Host
 	if x := stateOf(r); r.TLS != nil || x != nil && x.secure {
 		scheme = "https"
@@ -26,7 +50,7 @@ func Nameless(r *http.Request) *NamelessError {
 	if len(host) > 255 || !plainHost.MatchString(host) {
 		host = "HOST"
 	}
-	return &NamelessError{scheme + "://" + host + "/NAME"}
+	return scheme + "://" + host
 }
 
 // plainHost is a name or an address, with or without a port.

@@ -45,6 +45,37 @@ func TestNamelessURL(t *testing.T) {
 	})
 }
 
+// TestNestedURL: real clients with a URL of several names create no repository, and are told, at least by the server's log, what would be right.
+func TestNestedURL(t *testing.T) {
+	t.Parallel()
+	s := startServer(t)
+	hint := "a repository's URL has one name, without further slashes: it should look like http://" + s.addr + "/pc-home"
+	told := func(t *testing.T, command string) {
+		t.Helper()
+		requests := s.requests()
+		if last := requests[len(requests)-1]; last.Status != 400 || last.Reason != hint {
+			t.Errorf("%s: the log ends with %s", command, last.raw)
+		}
+		if entries, err := os.ReadDir(s.data); err != nil || len(entries) > 1 {
+			t.Errorf("%s: the data directory has %v, %v", command, entries, err)
+		}
+	}
+	t.Run("borg", func(t *testing.T) {
+		out, code := newBorg(t, s.url("pc/home")).try("repo-create", "--encryption", "aes256-ocb")
+		if code == 0 || !strings.Contains(out, hint) {
+			t.Errorf("repo-create: exit code %d\n%s", code, lastLines(out, 20))
+		}
+		told(t, "borg repo-create")
+	})
+	t.Run("vykar", func(t *testing.T) {
+		out, code := newVykar(t, vykarProgram(t), "http://"+s.addr+"/pc/home", t.TempDir()).try("init")
+		if code == 0 || !strings.Contains(out, "HTTP 400") {
+			t.Errorf("init: exit code %d\n%s", code, lastLines(out, 20))
+		}
+		told(t, "vykar init")
+	})
+}
+
 // TestDeleteOfNothing: vykar's delete of a repository that was never created says that there is none.
 func TestDeleteOfNothing(t *testing.T) {
 	t.Parallel()

@@ -9,8 +9,12 @@ import (
 	"packhouse/repo"
 )
 
-// create answers ?cmd=create: it may be repeated while the repository is empty.
+// create answers ?cmd=create: it may be repeated while the repository is empty. With more than a name in the path it is refused: what is stored
+// below would be items of another repository, of which nothing knows whether they are locks or archives.
 func (q *request) create() error {
+	if q.raw != "" && q.t.Name != "" { // a server of one repository ignores the path
+		return api.Nested(q.Request, q.t.Name+"/"+q.raw)
+	}
 	_, err := api.CreateRepository(q.Context(), q.t, Name, "")
 	switch {
 	case errors.Is(err, repo.ErrDenied):

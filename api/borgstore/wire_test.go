@@ -370,6 +370,30 @@ func TestOtherDialect(t *testing.T) {
 	}
 }
 
+// TestNestedURL: a store by a URL with more than a name is refused when it is created, so that it does not become keys of another one. What was
+// made so by an earlier version, that is the repository of the first name, goes on.
+func TestNestedURL(t *testing.T) {
+	f := start(t, options{many: true})
+	c := client{t: t, url: "http://" + f.Addr}
+	want := func(name string) string {
+		return "a repository's URL has one name, without further slashes: it should look like " + c.url + "/" + name
+	}
+	for path, name := range map[string]string{"/a/b/": "a-b", "/a//b/c": "a-b-c", "/a/%41/": "NAME", "/.x/b/": "NAME"} {
+		c.want("POST", path+"?cmd=create", "", 400, want(name))
+	}
+	if names, err := f.Set.Names(); err != nil || len(names) > 0 {
+		t.Errorf("there are %q, %v", names, err)
+	}
+	c.want("POST", "/a/?cmd=create", "", 200, "")
+	c.want("POST", "/a/b/?cmd=create", "", 400, want("a-b")) // also while it is empty
+	c.want("POST", "/a/b/config/id", "x", 200, "")
+	c.want("GET", "/a/b/config/id", "", 200, "x")
+	one := start(t, options{}) // which takes all paths
+	c = client{t: t, url: "http://" + one.Addr}
+	c.want("POST", "/b/?cmd=create", "", 200, "")
+	c.want("POST", "/b/config/id", "x", 200, "")
+}
+
 // A gathering whose object is replaced on the way is cut: it never mixes old and new bytes.
 func TestGatherReplaced(t *testing.T) {
 	f := start(t, options{})

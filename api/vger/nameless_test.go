@@ -85,3 +85,34 @@ func TestRepositoryNamedAsKey(t *testing.T) {
 		}
 	}
 }
+
+// TestNestedURL: a client of any generation whose URL has more than a name gets as far as the request whose answer it shows, which says what the
+// URL should look like; nothing is left behind. A repository that is there under such a key goes on.
+func TestNestedURL(t *testing.T) {
+	t.Parallel()
+	s := newServer(t, nil)
+	want := func(name string) string {
+		return "a repository's URL has one name, without further slashes: it should look like " + s.base + "/" + name
+	}
+	for _, there := range []bool{false, true} { // the repository of the first name
+		for _, c := range []struct{ path, name string }{{"/a/b", "a-b"}, {"/a/b/c", "a-b-c"}, {"/a/keys", "a-keys"}, {"/a/b%20c", "NAME"}} {
+			s.want(404, s.do("HEAD", c.path+"/config", ""))
+			if r := s.do("POST", c.path+"?init", ""); r.status != 400 || r.body != want(c.name) {
+				t.Errorf("%s?init: got %d %q, want 400 %q", c.path, r.status, r.body, want(c.name))
+			}
+			if r := s.do("PUT", c.path+"/config", "x"); (!there || c.name != "a-keys") && (r.status != 400 || r.body != want(c.name)) {
+				t.Errorf("PUT %s/config: got %d %q, want 400 %q", c.path, r.status, r.body, want(c.name))
+			}
+		}
+		names, err := s.set.Names()
+		if err != nil || !there && len(names) > 0 {
+			t.Errorf("there are %q, %v", names, err)
+		}
+		if !there {
+			s.want(201, s.do("POST", "/a?init", ""))
+		}
+	}
+	s.put("/a/keys/config", "x")
+	s.want(200, s.do("HEAD", "/a/keys/config", ""))
+	s.want(201, s.do("POST", "/b/?init", ""))
+}

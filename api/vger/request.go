@@ -5,9 +5,11 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"strings"
 
 	"packhouse/api"
 	"packhouse/repo"
+	"packhouse/repo/keys"
 )
 
 // request is what came from a client, and where the answer goes.
@@ -56,6 +58,9 @@ func (x *request) serve() error {
 	case (errors.Is(err, repo.ErrNoRepository) || errors.Is(err, repo.ErrDenied)) && x.nameless():
 		return badRequest("%v", api.Nameless(x.r))
 	}
+	if err := x.nested(errors.Is(err, repo.ErrNoRepository)); err != nil {
+		return err
+	}
 	if x.reads() || x.r.Method == http.MethodDelete {
 		x.opened = a // no body is read in between, for as long as which the repository might not stay the one under its name
 	}
@@ -92,6 +97,24 @@ func (x *request) nameless() bool {
 		return x.key.slash || x.query.first(readRequests...) == "" && x.query.first(postRequests...) == ""
 	}
 	return x.key.shape == invalidKey
+}
+
+// nested is the error of a request that makes a repository under a URL whose path has more than a name; nil: it makes none. Clients begin with
+// HEAD config, and end unless it is missing; what they show to the user is the answer to POST ?init, or that to PUT config of the first
+// generations. A repository that is there, although it was made so, goes on: its config has the key "keys/config" or the like.
+func (x *request) nested(missing bool) error {
+	path, config := strings.CutSuffix(x.key.text, "/config")
+	config = config && (missing || x.key.shape == invalidKey)
+	switch {
+	case x.t.Set.Single(), x.key.shape == rootKey, keys.Check(x.key.text) != nil:
+	case config && x.r.Method == http.MethodHead:
+		return &statusError{code: http.StatusNotFound}
+	case config && x.r.Method == http.MethodPut:
+		return badRequest("%v", api.Nested(x.r, x.t.Name+"/"+path))
+	case x.r.Method == http.MethodPost && x.query["init"]:
+		return badRequest("%v", api.Nested(x.r, x.t.Name+"/"+x.key.text))
+	}
+	return nil
 }
 
 // The requests to a repository as a whole, by precedence (contract, 2.1).
