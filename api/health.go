@@ -23,6 +23,7 @@ type health struct {
 	DiskFreeWithKept int64    `json:"disk_free_with_kept_bytes"`
 	DiskFreeInodes   *int64   `json:"disk_free_inodes"` // null: the file system has no number of them
 	Repos            int      `json:"repos"`
+	AdoptingRepos    int      `json:"adopting_repos"` // of these: not complete yet
 	ProtocolVersion  int      `json:"protocol_version"`
 	Hashes           []string `json:"hashes"`
 	ReadOnlyRepos    int      `json:"read_only_repos"`
@@ -44,6 +45,8 @@ type healthCache struct {
 	mu    sync.Mutex // held over one count
 	at    time.Time
 	repos int
+	// adopting is how many of them are being made from directories of other servers.
+	adopting int
 }
 
 // serveHealth answers for the server, also under the prefix of a repository, whether it exists or not. The status
@@ -53,10 +56,11 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 	x.dialect, x.log.Operation = nil, "health"
 	h := health{
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
-		Short: []string{}, Repos: s.countRepositories(), ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
+		Short: []string{}, ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
+	h.Repos, h.AdoptingRepos = s.countRepositories()
 	if err := s.o.Set.Attached(); err != nil {
-		h.Status, h.Detached, h.Repos = "degraded", true, 0
+		h.Status, h.Detached, h.Repos, h.AdoptingRepos = "degraded", true, 0, 0
 		h.Reason = "the data directory is missing or not the one that was opened: mount its volume again, and the server continues without a restart; its log says what it found"
 	}
 	kept, own := int64(0), s.o.Set.FileSystem("")
@@ -142,16 +146,17 @@ func (h *health) addShort(short []repo.Shortage) {
 	}
 }
 
-func (s *Server) countRepositories() int {
+// countRepositories is how many repositories there are, and how many of them are being adopted; 0 when the data directory is not there.
+func (s *Server) countRepositories() (all, adopting int) {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	now := s.o.Now()
 	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
-		names, err := s.o.Set.Names()
+		all, adopting, err := s.o.Set.Adopting()
 		if err != nil {
-			return 0 // and the next to ask looks again
+			return 0, 0 // and the next to ask looks again
 		}
-		s.health.at, s.health.repos = now, len(names)
+		s.health.at, s.health.repos, s.health.adopting = now, all, adopting
 	}
-	return s.health.repos
+	return s.health.repos, s.health.adopting
 }

@@ -40,7 +40,8 @@ type answerSeries struct {
 	duration                 prometheus.Observer
 }
 
-func newMetrics(o Options, active func() int) (*metrics, error) {
+// newMetrics makes the metrics of a server: active is how many requests are being answered, adopting how many repositories are being adopted.
+func newMetrics(o Options, active, adopting func() int) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "packhouse_requests_total", Help: "Requests answered.",
@@ -59,6 +60,9 @@ func newMetrics(o Options, active func() int) (*metrics, error) {
 	running := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "packhouse_requests_running", Help: "Requests being answered.",
 	}, func() float64 { return float64(active()) })
+	adoptions := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "packhouse_repositories_adopting", Help: "Repositories that are being made from directories of other servers, or wait for that to be continued.",
+	}, func() float64 { return float64(adopting()) })
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "packhouse_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "go": runtime.Version()},
@@ -66,7 +70,7 @@ func newMetrics(o Options, active func() int) (*metrics, error) {
 	build.Set(1)
 	registry := prometheus.NewRegistry()
 	all := append([]prometheus.Collector{
-		m.requests, m.duration, m.received, m.sent, running, build, &repositories{set: o.Set},
+		m.requests, m.duration, m.received, m.sent, running, adoptions, build, &repositories{set: o.Set},
 	}, o.Collectors...)
 	for _, collector := range all {
 		if err := registry.Register(collector); err != nil {

@@ -104,6 +104,32 @@ func TestHealthNamesWhatIsShort(t *testing.T) {
 	refused(`"short":["quota","disk"]`)
 }
 
+// TestAdoptionShows: repositories that are being adopted are counted, for whoever watches.
+func TestAdoptionShows(t *testing.T) {
+	clock := time.Now()
+	set := datadir.Open(datadir.Options{Dir: t.TempDir()})
+	t.Cleanup(func() { set.Close() })
+	if _, err := set.Create(t.Context(), "ours", "plain"); err != nil {
+		t.Fatal(err)
+	}
+	f := startEcho(t, api.Options{Set: set, OpenMetrics: true, Now: func() time.Time { return clock }})
+	want := func(repos, adopting int) {
+		t.Helper()
+		clock = clock.Add(time.Minute) // the count is kept for a while
+		if _, body := get(t, f.Addr, "GET", "/health"); !strings.Contains(body, `"status":"ok"`) || !strings.Contains(body, fmt.Sprintf(`"repos":%d,"adopting_repos":%d,`, repos, adopting)) {
+			t.Errorf("health: got %s, want %d repositories of which %d are being adopted", body, repos, adopting)
+		}
+		if _, body := get(t, f.Addr, "GET", "/metrics"); !strings.Contains(body, fmt.Sprintf("packhouse_repositories_adopting %d\n", adopting)) {
+			t.Errorf("metrics: got %s, want %d that are being adopted", body, adopting)
+		}
+	}
+	want(1, 0)
+	if err := set.BeginAdoption("theirs", "/somewhere"); err != nil {
+		t.Fatal(err)
+	}
+	want(2, 1)
+}
+
 // A repository that cannot be opened is seen by whoever watches, without its name where anyone may look.
 func TestUnusableRepository(t *testing.T) {
 	dir := t.TempDir()

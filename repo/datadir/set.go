@@ -331,8 +331,21 @@ func (s *Set) make(dir, dialect string) error {
 // Names lists the repositories, sorted, including those whose index is lost, for which Get returns repo.ErrCorrupt. repo.ErrDetached if
 // the data directory is missing or not the one that was opened.
 func (s *Set) Names() ([]string, error) {
+	names, _, err := s.list()
+	return names, err
+}
+
+// Adopting is how many repositories there are, and how many of them are being made from directories of other servers, or wait for that to be
+// continued. Errors: as of Names.
+func (s *Set) Adopting() (all, adopting int, err error) {
+	names, adopting, err := s.list()
+	return len(names), adopting, err
+}
+
+// list is Names, and how many of them are being adopted.
+func (s *Set) list() (names []string, adopting int, err error) {
 	if err := s.look(false); err != nil {
-		return nil, err
+		return nil, 0, err
 	}
 	due := s.expiryDue()
 	if s.o.Single {
@@ -340,19 +353,18 @@ func (s *Set) Names() ([]string, error) {
 			s.expireIn(s.o.Dir)
 		}
 		if err := s.inspect(s.o.Dir); err != nil {
-			return nil, err
+			return nil, 0, err
 		}
-		return []string{""}, nil
+		return []string{""}, 0, nil
 	}
 	entries, err := s.o.FS.ReadDir(s.o.Dir)
 	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
+		return nil, 0, nil
 	}
 	if err != nil {
-		return nil, fmt.Errorf("list repositories: %w", err)
+		return nil, 0, fmt.Errorf("list repositories: %w", err)
 	}
 	all, own, on := s.namesOf(entries)
-	var names []string
 	found := answers(&s.naming, silentAfter, own, all, on, func(name string) error {
 		if due {
 			s.expireIn(s.dir(name))
@@ -367,12 +379,15 @@ func (s *Set) Names() ([]string, error) {
 		switch {
 		case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, errRestoring), errors.Is(err, ErrAdopting):
 			names = append(names, name)
+			if errors.Is(err, ErrAdopting) {
+				adopting++
+			}
 		case errors.Is(err, errDestroyed):
 			s.clearLater(name, s.dir(name))
 		}
 	}
 	sort.Strings(names)
-	return names, nil
+	return names, adopting, nil
 }
 
 // namesOf are the entries of the data directory that can be repositories, its file system, and theirs.
