@@ -18,7 +18,7 @@ import (
 
 // changes says what an operation is to the audit log. Others are there only when they were refused.
 var changes = map[string]string{
-	"delete": "delete", "batch-delete": "delete", "destroy": "delete", "purge": "delete", "empty-trash": "delete", "empty-kept": "delete",
+	"delete": "delete", "batch-delete": "delete", "destroy": "delete", "purge": "delete", "abandon": "delete", "empty-trash": "delete", "empty-kept": "delete",
 	"move":   "rename",
 	"defrag": "plan", "repack": "plan", "compact": "plan", "cancel-job": "plan",
 	"break-lock":   "lock-break",

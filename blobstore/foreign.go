@@ -176,6 +176,18 @@ func (s *Store) removeIncoming(id blobID) error {
 	return nil
 }
 
+// StatForeign tells what the file of a blob that was taken in is, also in a store of which a part is missing. dir is the store's. fs.ErrNotExist: it was
+// not taken in, or was taken back.
+func StatForeign(fsys vfs.FS, dir string, ref Ref) (os.FileInfo, error) {
+	id, err := ref.id()
+	if err != nil {
+		return nil, err
+	}
+	s := Store{dir: dir}
+	info, err := fsys.Stat(s.blobPath(id))
+	return info, vfs.WithoutPath(err)
+}
+
 // RemoveForeign takes a blob back that was taken in and that nothing refers to. It may be missing.
 func (s *Store) RemoveForeign(ref Ref) error {
 	id, err := ref.id()

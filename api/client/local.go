@@ -96,6 +96,12 @@ func (c *Client) BeginAdoption(ctx context.Context, name, source string) error {
 	return err
 }
 
+// EndAdoption frees the name of an adoption that was given up.
+func (c *Client) EndAdoption(ctx context.Context, name string) error {
+	_, err := c.Request(ctx, http.MethodPost, local.PathAbandon, local.Request{Name: name}, nil)
+	return err
+}
+
 // Origin returns where a repository was adopted from; nil: it was not. finished: also records that what was adopted has been removed there.
 func (c *Client) Origin(ctx context.Context, name string, finished bool) (*layout.Origin, error) {
 	var answer local.OriginAnswer

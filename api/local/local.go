@@ -26,6 +26,7 @@ const (
 	PathSalvage = "/-/local/salvage"     // answers with a SalvageAnswer
 	PathLoss    = "/-/local/accept-loss" // answers with a repo.LossReport
 	PathAdopt   = "/-/local/adopt"       // begins an adoption, which the command carries out
+	PathAbandon = "/-/local/abandon"     // frees the name of one that the command has given up
 	PathOrigin  = "/-/local/origin"      // answers with an OriginAnswer
 	PathExport  = "/-/local/export"      // answers with ExportEvents, one a line
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
@@ -80,7 +81,7 @@ type CheckEvent struct {
 
 // operations are the names of the operations of these paths, for the log and the metrics.
 var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathExport: "export", PathSalvage: "salvage", PathLoss: "accept-loss",
-	PathAdopt: "adopt", PathOrigin: "origin"}
+	PathAdopt: "adopt", PathAbandon: "abandon", PathOrigin: "origin"}
 
 // Repositories is what this API asks of the set of repositories.
 type Repositories interface {
@@ -92,6 +93,7 @@ type Repositories interface {
 	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
 	PurgeRemoved(name string) (datadir.Removed, error)
 	BeginAdoption(name, source string) error
+	EndAdoption(name string) error
 	// Attached returns a repo.ErrDetached if the data directory is missing or not the one that was opened.
 	Attached() error
 }
@@ -106,7 +108,7 @@ func NewHandler(set Repositories, yield func()) http.Handler {
 	mux.HandleFunc("POST "+PathExport, h.export)
 	for path, do := range map[string]func(context.Context, Request) (any, error){
 		PathCreate: h.create, PathDestroy: h.destroy, PathRemoved: h.removed, PathRestore: h.restore, PathPurge: h.purge, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
-		PathAdopt: h.adopt, PathOrigin: h.origin,
+		PathAdopt: h.adopt, PathAbandon: h.endAdoption, PathOrigin: h.origin,
 	} {
 		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { answer(w, r, path, do) })
 	}
@@ -173,6 +175,10 @@ func (h *handler) acceptLoss(ctx context.Context, q Request) (any, error) {
 
 func (h *handler) adopt(_ context.Context, q Request) (any, error) {
 	return nil, h.set.BeginAdoption(q.Name, q.Source)
+}
+
+func (h *handler) endAdoption(_ context.Context, q Request) (any, error) {
+	return nil, h.set.EndAdoption(q.Name)
 }
 
 func (h *handler) origin(ctx context.Context, q Request) (any, error) {

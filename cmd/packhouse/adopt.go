@@ -24,9 +24,9 @@ import (
 func adoptCommand(s streams) *cobra.Command {
 	f := &adminFlags{}
 	o := adopt.Options{}
-	dryRun, move, yes, finish := false, false, false, ""
+	dryRun, move, yes, finish, abandon := false, false, false, "", ""
 	cmd := &cobra.Command{
-		Use:   "adopt DIR --as NAME | --finish NAME",
+		Use:   "adopt DIR --as NAME | --finish NAME | --abandon NAME",
 		Short: "Make a repository of the directory of another server, without copying it",
 		Long: `Makes the repository NAME of a directory of BorgStore's file backend (borg with a file: or ssh: URL,
 borgstore-server-rest) or of vger-server or vykar-server. Each file gets a second name in the new repository
@@ -35,8 +35,9 @@ directory itself stays as it is, and can be removed once the repository has been
 
 Stop the other server and its clients first: a directory that a running server has on its command line, or with a
 lock or session that was touched a moment ago, is refused unless --force is given. The server of the data directory may run. What cannot be adopted is told before anything is
-changed. If the command is interrupted, there is no repository, and running it again completes it; to give up,
-remove NAME from the data directory.
+changed. If the command is interrupted, there is no repository, and running it again completes it. --abandon NAME
+gives it up instead: what was taken in is taken back, and the name is free. It refuses to remove files that are
+not in the directory any more, unless --force is given.
 
 With --finish NAME it removes from the directory what was adopted from it, when a scrub has read all items and has
 found no damage. --move does that at once, without a scrub.
@@ -45,14 +46,20 @@ found no damage. --move does that at once, without a scrub.
   packhouse adopt /srv/borg/laptop --as laptop -d /var/lib/packhouse
   packhouse scrub --repo laptop --wait
   packhouse adopt --finish laptop
+  packhouse adopt --abandon laptop
 
 Links need the user to whom the files belong, or root. Until a scrub has read it, an item is unverified: packhouse
 repo info counts these.`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			switch {
-			case finish != "" && (len(args) > 0 || o.Name != ""):
-				return usage("--finish takes the name of a repository, and neither DIR nor --as")
+			case finish != "" && abandon != "":
+				return usage("--finish is for an adoption that is complete, and --abandon for one that is not: give one of them")
+			case (finish != "" || abandon != "") && (len(args) > 0 || o.Name != ""):
+				return usage("--finish and --abandon take the name of a repository, and neither DIR nor --as")
+			case abandon != "":
+				o.Name = abandon
+				return abandonAdoption(cmd, s, f, o, yes)
 			case finish != "":
 				return finishAdoption(cmd, s, f, finish, yes)
 			case len(args) == 0:
@@ -74,10 +81,11 @@ repo info counts these.`,
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.Name, "as", "", "`name` of the new repository")
 	cmd.Flags().StringVar(&o.Layout, "layout", "", "borgstore or vger, for a directory that does not show which it is")
-	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago, or a running server has DIR on its command line")
+	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago, or a running server has DIR on its command line; with --abandon: also files that DIR does not have any more")
 	cmd.Flags().BoolVar(&move, "move", false, "remove from DIR what was adopted, as soon as the repository is there")
 	cmd.Flags().StringVar(&finish, "finish", "", "remove what was adopted as `NAME` from the directory that it came from")
-	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish: do not ask for confirmation")
+	cmd.Flags().StringVar(&abandon, "abandon", "", "give up the adoption as `NAME`, which was not completed")
+	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish, or --abandon --force: do not ask for confirmation")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only look, and tell what would be done")
 	return cmd
 }
@@ -241,6 +249,49 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 			return showJSON(s, nil, done)
 		}
 		return showFinished(s, origin.Source, done)
+	})
+}
+
+// abandonAdoption takes back what was taken in under a name, if its adoption was not completed.
+func abandonAdoption(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, yes bool) (err error) {
+	if err := datadir.CheckName(o.Name); err != nil {
+		return usage("--abandon: %w", err)
+	}
+	if o.Into, err = f.dir(cmd); err != nil {
+		return err
+	}
+	if err := holder.CheckOwner(o.Into, os.Geteuid()); err != nil {
+		return err
+	}
+	switch err := datadir.Inspect(filepath.Join(o.Into, o.Name)); {
+	case err == nil:
+		return fmt.Errorf("%s is complete: packhouse repo destroy removes it, and the directory that it came from stays", o.Name)
+	case !errors.Is(err, datadir.ErrAdopting):
+		return fmt.Errorf("%s: %w", o.Name, adopt.ErrNotAdopting)
+	}
+	if o.Force && !yes {
+		what := fmt.Sprintf("This gives up the adoption as %s, also of files that the directory which it comes from does not have any more.", o.Name)
+		if err := confirm(s, what, o.Name, "--yes removes without asking"); err != nil {
+			return err
+		}
+	}
+	return withAdminClient(cmd, s, f, func(c *adminClient) error {
+		if c.Single {
+			return usage("the directory is a single repository; give the data directory with --data-dir")
+		}
+		done, err := adopt.Abandon(cmd.Context(), o, func(ctx context.Context) error { return c.EndAdoption(ctx, o.Name) })
+		switch {
+		case err != nil:
+			return err
+		case f.json:
+			text, err := json.Marshal(map[string]any{"source": done.Source, "files": done.Files})
+			if err != nil {
+				return err
+			}
+			return terminal.JSON(s.out, text)
+		}
+		_, err = fmt.Fprintf(s.out, "the adoption as %s was given up: %d files were taken back; %s is as it was\n", o.Name, done.Files, terminal.Printable(done.Source))
+		return err
 	})
 }
 

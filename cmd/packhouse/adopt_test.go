@@ -10,8 +10,13 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
+	"packhouse/repo/adopt"
 )
 
 // borgDir makes a directory as borg leaves it, an hour ago, with n packs.
@@ -116,6 +121,47 @@ func TestAdoptMovesJSON(t *testing.T) {
 	}
 	if err := json.Unmarshal([]byte(out), &shown); code != 0 || err != nil || shown.Files != 6 || shown.Removed.Files != 6 || shown.Removed.Left {
 		t.Errorf("got %d, %s, %s, %v", code, out, errs, err)
+	}
+}
+
+// TestAdoptAbandons: an adoption that was interrupted is given up, offline and while a server runs, and its name is free.
+func TestAdoptAbandons(t *testing.T) {
+	data, source := t.TempDir(), borgDir(t, 3)
+	call := func(wantCode int, want string, args ...string) {
+		t.Helper()
+		code, out, errs := runHere(t, append(args, "-d", data)...)
+		if code != wantCode || !match(want, out+errs) {
+			t.Errorf("%v: got exit code %d, %q, %q; want %d and %s", args, code, out, errs, wantCode, want)
+		}
+	}
+	interrupt := func() {
+		t.Helper()
+		o := adopt.Options{Source: source, Into: data, Name: "r", FS: vfstest.NewFailing(vfs.OS())}
+		o.FS.(*vfstest.Failing).FailOp(vfstest.Rename, 3, vfstest.Before, syscall.EIO) // the mark, the list, the index
+		if _, err := adopt.Run(t.Context(), o); err == nil {
+			t.Fatal("adopt: no error")
+		}
+	}
+	call(2, `neither DIR nor --as`, "adopt", source, "--abandon", "r")
+	call(2, `give one of them`, "adopt", "--finish", "r", "--abandon", "r")
+	call(1, `r: no adoption of that name waits`, "adopt", "--abandon", "r")
+	interrupt()
+	call(1, `gives it up with --abandon`, "repo", "info", "r")
+	call(0, `the adoption as r was given up: 6 files were taken back; `+source+` is as it was`, "adopt", "--abandon", "r")
+	call(1, `r: no adoption of that name waits`, "adopt", "--abandon", "r")
+	interrupt()
+	server := startServer(t, t.TempDir(), "-d", data)
+	if err := os.Remove(filepath.Join(source, "config", "id")); err != nil {
+		t.Fatal(err)
+	}
+	call(1, `1 files that were taken in are not in `+source+` any more, such as config/id: nothing was removed`, "adopt", "--abandon", "r")
+	call(2, `not a terminal`, "adopt", "--abandon", "r", "--force")
+	call(0, `"files": 6`, "adopt", "--abandon", "r", "--force", "--yes", "--json")
+	call(0, `created`, "repo", "create", "r", "--dialect", "borgstore")
+	call(1, `r is complete: packhouse repo destroy`, "adopt", "--abandon", "r")
+	server.stop(t, syscall.SIGTERM)
+	if _, err := os.Stat(filepath.Join(source, "config", "manifest")); err != nil {
+		t.Error(err)
 	}
 }
 

@@ -28,25 +28,33 @@ func Mark(fsys vfs.FS, dir, source string) error {
 		return vfs.WithoutPath(err)
 	}
 	path := filepath.Join(dir, layout.AdoptingFile)
-	file, err := fsys.Open(path)
+	marked, err := readMark(fsys, path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return vfs.WithoutPath(writeMark(fsys, path, source))
 	case err != nil:
-		return vfs.WithoutPath(err)
+		return err
+	case marked != source:
+		return fmt.Errorf("the adoption of another directory, %s, was not completed under this name: complete it, or give it up (packhouse adopt --abandon %s)", marked, filepath.Base(dir))
+	}
+	return vfs.WithoutPath(fsys.SyncDir(dir)) // who was killed may not have done it
+}
+
+// readMark returns the source that a mark names; fs.ErrNotExist: there is none.
+func readMark(fsys vfs.FS, path string) (source string, err error) {
+	file, err := fsys.Open(path)
+	if err != nil {
+		return "", vfs.WithoutPath(err)
 	}
 	text, err := io.ReadAll(io.LimitReader(file, 1<<20))
 	if err = errors.Join(err, file.Close()); err != nil {
-		return vfs.WithoutPath(err)
+		return "", vfs.WithoutPath(err)
 	}
 	var m marked
 	if err := json.Unmarshal(text, &m); err != nil {
-		return fmt.Errorf("the mark of an adoption that was not completed: %w", err)
+		return "", fmt.Errorf("the mark of an adoption that was not completed: %w", err)
 	}
-	if m.Source != source {
-		return fmt.Errorf("the adoption of another directory, %s, was not completed under this name: complete it, or remove the directory %s", m.Source, dir)
-	}
-	return vfs.WithoutPath(fsys.SyncDir(dir)) // who was killed may not have done it
+	return m.Source, nil
 }
 
 // writeMark writes under a name first that is in nobody's way.

@@ -161,7 +161,7 @@ func (a *adoption) takeAll(ctx context.Context) error {
 func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err error) {
 	old, err := layout.OpenAdoptionList(a.FS, a.dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: remove the directory %s and adopt again", err, a.dir())
+		return nil, fmt.Errorf("%w: give this adoption up (packhouse adopt --abandon %s --force), and adopt again", err, a.Name)
 	}
 	if old != nil {
 		defer old.Close() // it is only read

@@ -39,3 +39,26 @@ func (s *Set) BeginAdoption(name, source string) error {
 	}
 	return adopt.Mark(s.o.FS, dir, source)
 }
+
+// EndAdoption ends an adoption that was begun under that name and given up, of which nothing but the mark is left: the name is free then, durably.
+// Errors: repo.ErrExists if the repository is complete, repo.ErrNoRepository if nothing is being adopted, or in a set of one.
+func (s *Set) EndAdoption(name string) error {
+	dir, err := s.path(name)
+	if err != nil {
+		return err
+	}
+	defer s.names.lock(name)()
+	if _, err := s.opened(name); err != nil {
+		return err
+	}
+	if err := s.look(true); err != nil {
+		return err
+	}
+	switch err := s.inspect(dir); {
+	case err == nil:
+		return repo.ErrExists
+	case !errors.Is(err, ErrAdopting):
+		return err
+	}
+	return adopt.Unmark(s.o.FS, dir)
+}

@@ -20,7 +20,7 @@ var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 var errRestoring = fmt.Errorf("%w yet", repo.ErrNoRepository)
 
 // ErrAdopting is of a directory in which a repository is being made from the directory of another server: it is not whole.
-var ErrAdopting = fmt.Errorf("%w: the repository is being adopted; packhouse adopt completes it", repo.ErrBusy)
+var ErrAdopting = fmt.Errorf("%w: the repository is being adopted; packhouse adopt completes it, or gives it up with --abandon", repo.ErrBusy)
 
 // HasRest tells of an error of Inspect that the directory has the rest of a repository.
 func HasRest(err error) bool { return errors.Is(err, errDestroyed) }
