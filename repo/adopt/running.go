@@ -12,13 +12,17 @@ import (
 var servers = map[string]bool{"vger-server": true, "vykar-server": true, "borgstore-server-rest": true}
 
 // running finds the process of a server that was started with the directory, or with one around or below it, on its command line; pid is 0 if
-// there is none, or none that this process may see. A server that has the directory from a file or a variable is not found.
+// there is none but this process, or none that it may see. A server that has the directory from a file or a variable is not found.
 func running(dir string) (program string, pid int) {
 	processes, err := filepath.Glob("/proc/[0-9]*/cmdline")
 	if err != nil {
 		return "", 0
 	}
+	self := strconv.Itoa(os.Getpid()) // which may have been called by the name of one
 	for _, path := range processes {
+		if filepath.Base(filepath.Dir(path)) == self {
+			continue
+		}
 		text, err := os.ReadFile(path)
 		if err != nil {
 			continue // it has ended, or is another user's
