@@ -57,25 +57,15 @@ repo info counts these.`,
 				return usage("--finish is for an adoption that is complete, and --abandon for one that is not: give one of them")
 			case (finish != "" || abandon != "") && (len(args) > 0 || o.Name != ""):
 				return usage("--finish and --abandon take the name of a repository, and neither DIR nor --as")
+			case finish != "":
+				return finishAdoption(cmd, s, f, finish, yes)
 			case abandon != "":
 				o.Name = abandon
 				return abandonAdoption(cmd, s, f, o, yes)
-			case finish != "":
-				return finishAdoption(cmd, s, f, finish, yes)
 			case len(args) == 0:
 				return usage("%s needs a DIR; see %s --help", cmd.CommandPath(), cmd.CommandPath())
 			}
-			if err := datadir.CheckName(o.Name); err != nil {
-				return usage("--as: %w", err)
-			}
-			var err error
-			if o.Into, err = f.dir(cmd); err != nil {
-				return err
-			}
-			if o.Source, err = sourceDir(args[0], filepath.Join(o.Into, layout.DirName(o.Name)), o.Into); err != nil {
-				return err
-			}
-			return adoptInto(cmd, s, f, o, dryRun, move)
+			return adoptDir(cmd, s, f, args[0], o, dryRun, move)
 		},
 	}
 	f.add(cmd)
@@ -88,6 +78,20 @@ repo info counts these.`,
 	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish, or --abandon --force: do not ask for confirmation")
 	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only look, and tell what would be done")
 	return cmd
+}
+
+// adoptDir makes the repository o.Name of a directory, or looks at it.
+func adoptDir(cmd *cobra.Command, s streams, f *adminFlags, dir string, o adopt.Options, dryRun, move bool) (err error) {
+	if err := datadir.CheckName(o.Name); err != nil {
+		return usage("--as: %w", err)
+	}
+	if o.Into, err = f.dir(cmd); err != nil {
+		return err
+	}
+	if o.Source, err = sourceDir(dir, filepath.Join(o.Into, layout.DirName(o.Name)), o.Into); err != nil {
+		return err
+	}
+	return adoptInto(cmd, s, f, o, dryRun, move)
 }
 
 // sourceDir is the directory to adopt, absolute. It may neither be in the new repository nor have the data directory in it.
@@ -263,7 +267,7 @@ func abandonAdoption(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Optio
 	if err := holder.CheckOwner(o.Into, os.Geteuid()); err != nil {
 		return err
 	}
-	switch err := datadir.Inspect(filepath.Join(o.Into, o.Name)); {
+	switch err := datadir.Inspect(filepath.Join(o.Into, layout.DirName(o.Name))); {
 	case err == nil:
 		return fmt.Errorf("%s is complete: packhouse repo destroy removes it, and the directory that it came from stays", o.Name)
 	case !errors.Is(err, datadir.ErrAdopting):

@@ -3,9 +3,7 @@ package main
 import (
 	"fmt"
 	"log/slog"
-	"os"
 	"path/filepath"
-	"slices"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo/adopt"
@@ -23,8 +21,8 @@ func checkDataDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("%s is one repository, not a data directory; serve the directory above it (%s), or use packhouse %s --backend FILE:%s",
 			dir, filepath.Dir(dir), restName, dir)
 	}
-	if of := otherServer(dir); of != "" && !anyRepository(dir) {
-		return fmt.Errorf("%s is a directory of %s: make a repository of it, without copying, in a new data directory on the same file system: packhouse adopt %s --as NAME -d NEW", dir, of, dir)
+	if err := notOurs(dir); err != nil && !datadir.AnyRepository(dir) {
+		return err
 	}
 	strangers, err := datadir.Strangers(dir)
 	if err != nil {
@@ -36,7 +34,7 @@ func checkDataDir(dir string, log *slog.Logger) error {
 			continue // it was not looked into: it may be on a disk that does not answer
 		}
 		if of := otherServer(filepath.Join(dir, name)); of != "" {
-			log.Warn("ignoring a directory of another server in the data directory: packhouse adopt makes a repository of it", "name", name, "server", of,
+			log.Warn("ignoring a directory of another server in the data directory: packhouse adopt makes a repository of it; where there are only such, a start with --adopt does", "name", name, "server", of,
 				"command", fmt.Sprintf("packhouse adopt %s --as NAME -d %s", filepath.Join(dir, name), dir))
 			continue
 		}
@@ -45,13 +43,8 @@ func checkDataDir(dir string, log *slog.Logger) error {
 	return nil
 }
 
-// otherServer names the server whose directory it is; "": none that is known.
-func otherServer(dir string) string {
-	return map[string]string{"borgstore": "BorgStore's file backend", "vger": "vger-server or vykar-server"}[adopt.Recognize(vfs.OS(), dir)]
-}
+// serverOf names the servers of a layout.
+var serverOf = map[string]string{"borgstore": "BorgStore's file backend", "vger": "vger-server or vykar-server"}
 
-// anyRepository tells whether a data directory has a repository.
-func anyRepository(dir string) bool {
-	entries, err := os.ReadDir(dir)
-	return err != nil || slices.ContainsFunc(entries, func(entry os.DirEntry) bool { return layout.HasIndex(filepath.Join(dir, entry.Name())) })
-}
+// otherServer names the server whose directory it is; "": none that is known.
+func otherServer(dir string) string { return serverOf[adopt.Recognize(vfs.OS(), dir)] }

@@ -8,6 +8,7 @@ import (
 	"net"
 	"os"
 	"os/user"
+	"path/filepath"
 	"slices"
 	"strconv"
 
@@ -20,6 +21,7 @@ import (
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 	"packhouse/repo/policy"
 )
@@ -39,6 +41,7 @@ type restFlags struct {
 	password         string
 	socketActivation bool
 	stdio            bool
+	adopt            bool
 
 	rest        bool // serve only, like the rest
 	appendOnly  bool
@@ -51,11 +54,15 @@ func restCommand(s streams) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   restName,
 		Short: "Serve one repository, with the options of borgstore's own server",
-		Long: `Serves one repository at / for BorgStore clients, with exactly the options of
-borgstore-server-rest. A symbolic link of that name to packhouse does the same.
+		Long: `Serves one repository at / for BorgStore clients, with the options of borgstore-server-rest, and
+--adopt. A symbolic link of that name to packhouse does the same.
 
   packhouse borgstore-server-rest --backend file:///srv/backup/laptop --username u --password p
   packhouse borgstore-server-rest --stdio --backend FILE:backup/laptop
+
+The directory that borgstore's own server has served becomes a repository, without copying, and is served at once:
+
+  packhouse borgstore-server-rest --backend file:///srv/backup/laptop --adopt
 
 Any number of --stdio processes can use one repository at the same time, also while packhouse
 serve runs on the directory that contains it: all of them use the one process that has it open.
@@ -75,6 +82,7 @@ Exit codes: 0 end of input or stopped by a signal, 1 invalid option value or an 
 	flags.StringVar(&f.quota, "quota", "", "maximum size of the repository, `bytes` or a size such as 10G")
 	flags.BoolVar(&f.socketActivation, "socket-activation", false, "listen on the socket that systemd passes")
 	flags.BoolVar(&f.stdio, "stdio", false, "serve one client on stdin and stdout")
+	addAdopt(flags, &f.adopt, "--backend")
 	return cmd
 }
 
@@ -122,6 +130,7 @@ func (f *restFlags) refuseWithoutRest(flags *pflag.FlagSet) error {
 // parsed is what the options come to.
 type parsed struct {
 	dir         string // absolute, symbolic links resolved
+	source      string // the directory of another server of which the repository is to be made first; "": none
 	permissions *policy.Permissions
 	quota       *int64 // bytes, negative for none; nil: not given
 }
@@ -169,9 +178,17 @@ func borgstoreServer(cmd *cobra.Command, s streams, f *restFlags) error {
 	if flags := cmd.Flags(); (flags.Changed("username") || flags.Changed("password")) && (f.username == "" || f.password == "") {
 		return errors.New("--username and --password must be given together and must not be empty, or the server would be open to everyone")
 	}
+	if f.adopt && f.stdio {
+		return usage("--adopt cannot be used with --stdio: packhouse adopt makes the repository")
+	}
 	p, err := f.parse()
 	if err == nil {
 		err = datadir.CheckApart(p.dir)
+	}
+	if err == nil && f.adopt {
+		p.dir, p.source, err = placeOneBeside(p.dir)
+	} else if err == nil && !f.stdio {
+		err = notOurs(p.dir)
 	}
 	if err != nil {
 		return err
@@ -199,6 +216,12 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 		}
 		err = errors.Join(err, claim.Release())
 	}()
+	if p.source != "" {
+		o := adopt.Options{Source: p.source, Into: filepath.Dir(p.dir), Name: filepath.Base(p.dir)}
+		if stopped, err := takeIn(ctx, log, nil, o); stopped || err != nil {
+			return err
+		}
+	}
 	o := api.AuthOptions{NoAuth: true, Permissions: p.permissions}
 	if f.username != "" {
 		o = api.AuthOptions{Users: []api.User{{Name: f.username, Password: f.password, Permissions: p.permissions}}}

@@ -20,6 +20,7 @@ import (
 	"packhouse/bench/profile"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 	"packhouse/repo/policy"
 )
@@ -47,6 +48,11 @@ Use a configuration file (docs/configuration.md lists its keys; flags override t
 environment, and the environment overrides the file):
 
   packhouse serve --config /etc/packhouse.toml
+
+Take over the directory of vger-server, vykar-server or borg, without copying: its repositories are made in
+DIR.packhouse before the first client is answered, and clients keep their URL. DIR stays as it is.
+
+  packhouse serve --data-dir /var/lib/vykar --adopt
 
 The token comes from --token-file, else from PACKHOUSE_TOKEN, VYKAR_TOKEN or VGER_TOKEN, else
 from the configuration file, else from .packhouse/token in the data directory.
@@ -88,6 +94,16 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	if err != nil {
 		return err
 	}
+	var place placement
+	if f.adopt {
+		if place, err = placeBeside(c.DataDir, c.Mounted()); err != nil {
+			return err
+		}
+		overrides = place.over(overrides)
+		if c, err = config.Load(f.config, overrides); err != nil {
+			return err
+		}
+	}
 	level := new(slog.LevelVar)
 	setLevel(level, c.LogLevel)
 	log, flush := queuedLogger(s.err, c.LogFormat, level)
@@ -98,7 +114,7 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	ctx, stop := untilSignal(cmd.Context(), log, flush)
 	defer stop()
 	defer profile.OnSignal(f.profile, log)()
-	sv := &service{c: c, file: f.config, overrides: overrides, level: level, log: log}
+	sv := &service{c: c, file: f.config, overrides: overrides, place: place, level: level, log: log}
 	return sv.run(ctx, s)
 }
 
@@ -107,6 +123,7 @@ type service struct {
 	c         config.Config // as it was at the start
 	file      string
 	overrides func(*config.Config)
+	place     placement // with --adopt
 	level     *slog.LevelVar
 	log       *slog.Logger
 
@@ -128,10 +145,8 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
-	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
-	claim, err := holder.ClaimData(claimCtx, dir)
-	cancel()
-	if err != nil {
+	claim, err := sv.claim(ctx, dir)
+	if claim == nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
@@ -183,6 +198,35 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	defer stopReloading()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
+}
+
+// claim takes the data directory for this process, and makes the repositories that are to be made of directories of another server. A claim of nil without an
+// error: ctx has ended meanwhile.
+func (sv *service) claim(ctx context.Context, dir string) (*holder.Claim, error) {
+	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
+	claim, err := holder.ClaimData(claimCtx, dir)
+	cancel()
+	if err != nil {
+		return nil, hintOfBeside(err, sv.place)
+	}
+	if stopped, err := sv.takeInAll(ctx, claim); stopped || err != nil {
+		return nil, errors.Join(err, claim.Release())
+	}
+	return claim, nil
+}
+
+// takeInAll makes the repositories that are to be made of directories of another server. stopped: ctx has ended.
+func (sv *service) takeInAll(ctx context.Context, claim *holder.Claim) (stopped bool, err error) {
+	for _, source := range sv.place.sources {
+		o := adopt.Options{Source: source.dir, Into: claim.Dir, Name: source.name}
+		if stopped, err = takeIn(ctx, sv.log, sv.notify, o); stopped || err != nil {
+			break
+		}
+	}
+	if err != nil && claim.Fresh() {
+		claim.Tidy(false) // what was refused leaves nothing
+	}
+	return stopped, err
 }
 
 // options are those of the server that the configuration decides alone.

@@ -17,6 +17,7 @@ type serveFlags struct {
 	config     string
 	listen     []string
 	dataDir    string
+	adopt      bool
 	tokenFile  string
 	logFormat  string
 	logLevel   string
@@ -54,6 +55,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVarP(&f.config, "config", "c", "", "configuration `file` (TOML)")
 	flags.StringArrayVarP(&f.listen, "listen", "l", d.Listen, "`address` to listen on, host:port or unix:PATH; may be repeated")
 	flags.StringVarP(&f.dataDir, "data-dir", "d", d.DataDir, "`directory` of the repositories; created if missing")
+	addAdopt(flags, &f.adopt, "the directory")
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` that contains the token; created if missing (default DATA-DIR/.packhouse/token)")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
@@ -101,7 +103,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)

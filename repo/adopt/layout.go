@@ -53,6 +53,16 @@ func Recognize(fsys vfs.FS, dir string) string {
 	return name
 }
 
+// Detect returns the layout that a directory of another server has by the names in it, and the dialect of its clients, or says why none.
+func Detect(fsys vfs.FS, dir string) (layout, dialect string, err error) {
+	l, err := detect(fsys, dir)
+	if err != nil {
+		return "", "", err
+	}
+	layout, dialect = l.names()
+	return layout, dialect, nil
+}
+
 // detect finds out which layout a directory has, or says why none.
 func detect(fsys vfs.FS, dir string) (foreign, error) {
 	l, entries, err := layoutOf(fsys, dir)

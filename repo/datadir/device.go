@@ -13,3 +13,10 @@ func deviceOf(info fs.FileInfo) (device uint64, ok bool) {
 	}
 	return uint64(st.Dev), true
 }
+
+// SameDevice tells whether two files lie on one device, as far as the system says.
+func SameDevice(a, b fs.FileInfo) bool {
+	one, ok := deviceOf(a)
+	other, both := deviceOf(b)
+	return ok && both && one == other
+}

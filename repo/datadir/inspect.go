@@ -10,6 +10,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/layout"
 )
 
@@ -79,7 +80,7 @@ func (s *Set) inspect(dir string) error {
 	case there:
 		return nil
 	case len(foreign) > 0:
-		return &repo.ForeignError{Found: describe(foreign)}
+		return &repo.ForeignError{Found: describe(foreign, adopt.Recognize(s.o.FS, dir))}
 	case adopting:
 		return ErrAdopting
 	case destroyed:
@@ -130,8 +131,8 @@ func (s *Set) inspectRest(dir string) error {
 	return repo.ErrNoRepository
 }
 
-// describe names what was found, and whose it probably is.
-func describe(found []string) string {
+// describe names what was found, and whose it probably is: layout is that of another server, as far as it is recognized.
+func describe(found []string, layout string) string {
 	has := make(map[string]bool)
 	for _, name := range found {
 		has[name] = true
@@ -142,9 +143,9 @@ func describe(found []string) string {
 	}
 	list := "found " + strings.Join(shown, ", ")
 	switch {
-	case has["quota.hid"], has["config"] && has["keys"] && (has["packs"] || has["data"] || has["archives"]):
+	case layout == adopt.LayoutBorgStore, has["quota.hid"], has["config"] && has["keys"] && (has["packs"] || has["data"] || has["archives"]):
 		return list + ": this looks like a store of BorgStore's file backend: packhouse adopt makes a repository of it without copying"
-	case has["config"] && has["snapshots"], has["config"] && has["index"]:
+	case layout != "", has["config"] && has["snapshots"], has["config"] && has["index"]:
 		return list + ": this looks like a repository of vger-server or vykar-server: packhouse adopt makes a repository of it without copying"
 	}
 	return list + "; choose an empty or a new directory"

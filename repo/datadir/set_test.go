@@ -548,6 +548,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		files []string
 		want  string
 	}{
+		"a store of borg":     {[]string{"config/manifest", "packs/x"}, "packhouse adopt"},
 		"a python-made store": {[]string{"config/readme", "keys/x", "packs/x"}, "packhouse adopt"},
 		"vykar's":             {[]string{"config", "index", "snapshots/x"}, "vykar-server"},
 		"anything":            {[]string{"thesis.tex"}, "thesis.tex"},

@@ -40,6 +40,26 @@ func Strangers(data string) (names []string, err error) {
 	return names, nil
 }
 
+// AnyRepository tells whether a data directory has a repository on a disk that answers. One that does not exist has none.
+func AnyRepository(data string) bool {
+	entries, err := os.ReadDir(data)
+	if err != nil {
+		return !errors.Is(err, fs.ErrNotExist)
+	}
+	var names []string
+	for _, entry := range entries {
+		if CheckName(entry.Name()) == nil {
+			names = append(names, entry.Name())
+		}
+	}
+	for _, is := range lookInto(data, entries, names, func(name string) bool { return layout.HasIndex(filepath.Join(data, name)) }) {
+		if is {
+			return true
+		}
+	}
+	return false
+}
+
 // lookInto calls fn for entries of a data directory. Those whose disk does not answer are missing in what is returned.
 func lookInto(data string, entries []fs.DirEntry, names []string, fn func(name string) bool) map[string]bool {
 	own, on := fileSystemsOf(data, entries)

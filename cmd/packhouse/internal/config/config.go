@@ -38,6 +38,8 @@ type Config struct {
 	Repositories []Repository
 	Users        []User
 	Maintenance  Maintenance
+	// Root is the name of the repository at "/" where no [[repository]] is mounted there. No file says it.
+	Root string
 
 	// Empty tells that there is a file, and no setting in it.
 	Empty bool
@@ -157,5 +159,5 @@ func (c *Config) Mounted() string {
 			return r.Name
 		}
 	}
-	return ""
+	return c.Root
 }
