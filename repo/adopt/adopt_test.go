@@ -287,6 +287,47 @@ func TestVGer(t *testing.T) {
 	}
 }
 
+// TestNamesOfBorg: by which hash borg has named its files, the files say, and some of them may be damaged.
+func TestNamesOfBorg(t *testing.T) {
+	b3 := func(body string) string { sum := blake3.Sum256([]byte(body)); return hex.EncodeToString(sum[:]) }
+	for _, c := range []struct {
+		name  string
+		named func(string) string
+		first string // what the first index is
+		want  string
+	}{
+		{"SHA-256", sha, "index", "sha256"},
+		{"BLAKE3", b3, "index", "blake3"},
+		{"BLAKE3, of which one is damaged", b3, "damaged", "blake3"},
+		{"another", func(body string) string { return sha(b3(body)) }, "index", ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			for _, layout := range []string{"", "borgstore"} {
+				items := tree{"config/config": "version = 5", "archives/" + sha("a"): "", "index/" + c.named("index"): c.first, "keys/" + sha("k"): "k"}
+				for i := range 20 {
+					body := fmt.Sprint("pack ", i)
+					items["packs/"+c.named(body)[:2]+"/"+c.named(body)] = body
+				}
+				source, data := sides(t)
+				items.write(t, source)
+				o := options(source, data)
+				o.Layout = layout
+				mustAdopt(t, o)
+				_, a := open(t, data)
+				for key := range items {
+					want := ""
+					if strings.HasPrefix(key, "packs/") || strings.HasPrefix(key, "index/") {
+						want = c.want
+					}
+					if entry, err := a.Repository().Entry(key); err != nil || entry.Item.Algorithm != want {
+						t.Errorf("%s: named by %q, %v; want %q", key, entry.Item.Algorithm, err, want)
+					}
+				}
+			}
+		})
+	}
+}
+
 // TestRefused: what cannot be adopted is told in one line, and neither side is changed.
 func TestRefused(t *testing.T) {
 	for _, c := range []struct {

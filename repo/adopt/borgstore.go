@@ -1,11 +1,18 @@
 package adopt
 
 import (
+	"crypto/sha256"
+	"encoding/hex"
 	"fmt"
+	"io"
 	"path"
+	"path/filepath"
 	"strings"
 	"time"
 
+	"github.com/zeebo/blake3"
+
+	"packhouse/blobstore/vfs"
 	"packhouse/repo/digest"
 	"packhouse/repo/keys"
 )
@@ -16,7 +23,59 @@ const layoutBorgStore = "borgstore"
 // knows, with the directories of nesting and the suffix ".del" of what borg has deleted. A file is written under another name that ends with
 // ".tmp", is not synced, and is never changed after its rename. Source: borgstore-rest 3.1 to 3.3, 3.9.
 type borgStore struct {
-	borg bool // its items are those of BorgBackup 2
+	borg  bool   // its items are those of BorgBackup 2
+	packs string // the algorithm that names packs and indexes of borg; "": not known
+}
+
+// sampledFiles is how many files of borg are held against their names at most, to find out by which hash they are named.
+const sampledFiles = 8
+
+// sampled finds out by which hash borg has named its packs and indexes: up to 2.0.0b23 by SHA-256, in 2.0.0b25 by BLAKE3, and nothing but the files says
+// it. Some may be damaged or not be readable, which is told elsewhere.
+func (b borgStore) sampled(fsys vfs.FS, dir string) borgStore {
+	tried := 0
+	var look func(below string, depth int)
+	look = func(below string, depth int) {
+		entries, err := fsys.ReadDir(filepath.Join(dir, below))
+		if err != nil {
+			return
+		}
+		for _, entry := range entries {
+			name := filepath.Join(below, entry.Name())
+			switch {
+			case b.packs != "" || tried >= sampledFiles:
+				return
+			case entry.IsDir() && depth < maxDepth:
+				look(name, depth+1)
+			case entry.Type().IsRegular() && keys.IsHex(entry.Name(), 64):
+				tried++
+				b.packs = namedBy(fsys, filepath.Join(dir, name))
+			}
+		}
+	}
+	look("index", 0)
+	look("packs", 0)
+	return b
+}
+
+// namedBy is the algorithm whose digest of a file is the file's name; "": none that borg has used.
+func namedBy(fsys vfs.FS, path string) string {
+	file, err := fsys.Open(path)
+	if err != nil {
+		return ""
+	}
+	defer file.Close() // it is only read
+	sha, blake := sha256.New(), blake3.New()
+	if _, err := io.Copy(io.MultiWriter(sha, blake), file); err != nil {
+		return ""
+	}
+	switch filepath.Base(path) {
+	case hex.EncodeToString(sha.Sum(nil)):
+		return digest.SHA256
+	case hex.EncodeToString(blake.Sum(nil)):
+		return digest.BLAKE3
+	}
+	return ""
 }
 
 func (borgStore) names() (layout, dialect string) { return layoutBorgStore, "borgstore" }
@@ -33,7 +92,7 @@ func (b borgStore) file(name string) (use use, algorithm string, err error) {
 		return 0, "", err
 	}
 	if dir, _, _ := strings.Cut(name, "/"); b.borg && (dir == "packs" || dir == "index") && keys.IsHex(path.Base(name), 64) {
-		algorithm = digest.SHA256
+		algorithm = b.packs
 	}
 	return item, algorithm, nil
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // Recognize returns the layout that a directory of another server has, or "" where that is not sure: a repository of V'Ger has a config of a
-// known format, and one of borg a manifest. It looks into no other directory below: that may be on a disk that does not answer.
+// known format, and one of borg a manifest or, since 2.0.0b25, a config. It looks into no other directory below: that may be on a disk that does not answer.
 func Recognize(fsys vfs.FS, dir string) string {
 	l, _, err := layoutOf(fsys, dir)
 	if err != nil || l == nil {
@@ -45,12 +45,22 @@ func Recognize(fsys vfs.FS, dir string) string {
 			return ""
 		}
 	case borgStore:
-		if _, err := fsys.Stat(filepath.Join(dir, "config", "manifest")); l.borg && err != nil {
+		if l.borg && !ofBorg(fsys, dir) {
 			return ""
 		}
 	}
 	name, _ := l.names()
 	return name
+}
+
+// ofBorg tells whether a directory of BorgStore's file backend has what borg stores first.
+func ofBorg(fsys vfs.FS, dir string) bool {
+	for _, name := range []string{"manifest", "config"} {
+		if info, err := fsys.Stat(filepath.Join(dir, "config", name)); err == nil && info.Mode().IsRegular() {
+			return true
+		}
+	}
+	return false
 }
 
 // Detect returns the layout that a directory of another server has by the names in it, and the dialect of its clients, or says why none.
@@ -168,14 +178,21 @@ func repositories(fsys vfs.FS, dir string, entries []fs.DirEntry) (found []strin
 	return found
 }
 
-// byName is the layout of that name, for a directory that does not show which it has.
+// byName is the layout of that name, for a directory that does not show which it has, with what its files say of it.
 func byName(fsys vfs.FS, dir, name string) (foreign, error) {
 	switch name {
 	case "":
-		return detect(fsys, dir)
+		l, err := detect(fsys, dir)
+		if b, ok := l.(borgStore); ok && b.borg {
+			return b.sampled(fsys, dir), err
+		}
+		return l, err
 	case layoutBorgStore:
-		_, err := fsys.Stat(filepath.Join(dir, "config", "manifest"))
-		return borgStore{borg: !errors.Is(err, fs.ErrNotExist)}, nil
+		b := borgStore{borg: ofBorg(fsys, dir)}
+		if b.borg {
+			b = b.sampled(fsys, dir)
+		}
+		return b, nil
 	case layoutVGer:
 		return newVGer(fsys, dir)
 	}
