@@ -87,6 +87,22 @@ func adopted(t *testing.T, s *server, source, name, first, last string) {
 	}
 }
 
+// killAt starts a server that is killed at its first call of a kind about a path. killed: strace can do that here.
+func killAt(t *testing.T, s *server, call, path string) (killed bool) {
+	t.Helper()
+	strace, err := exec.LookPath("strace")
+	if err != nil || traceless(strace) {
+		note(t, "strace cannot run: starts are not killed")
+		return false
+	}
+	cmd := exec.Command(strace, append([]string{"-f", "-o", "/dev/null", "-P", path, "-e", "trace=" + call, "-e", "inject=" + call + ":signal=KILL", s.program}, s.args...)...)
+	cmd.Env = append(os.Environ(), s.env...)
+	if out, err := cmd.CombinedOutput(); err == nil {
+		t.Errorf("the server was not killed at %s of %s: %s", call, path, out)
+	}
+	return true
+}
+
 // traceless tells whether strace cannot trace here.
 func traceless(strace string) bool {
 	return exec.Command(strace, "-o", "/dev/null", "true").Run() != nil
