@@ -14,7 +14,6 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
-	"packhouse/internal/terminal"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
@@ -185,7 +184,7 @@ func takeIn(ctx context.Context, log *slog.Logger, notify func(string), o adopt.
 		return false, fmt.Errorf("adopt %s: %w. The command by itself has more options: packhouse adopt %s --as %s -d %s", o.Source, err, o.Source, o.Name, o.Into)
 	}
 	log.Info("adopted; its items are unverified until a scrub has read them", "repository", o.Name, "source", o.Source, "layout", survey.Layout,
-		"files", survey.Files, "bytes", terminal.Bytes(survey.Bytes))
+		"files", survey.Files, "bytes", survey.Bytes)
 	return false, nil
 }
 
@@ -222,7 +221,7 @@ func progressLog(log *slog.Logger, notify func(string)) func(adopt.Progress) {
 			log.Info("adopting: "+p.Step, "files", p.Files)
 			return
 		}
-		log.Info("adopting: "+p.Step, "files", p.Files, "of", p.FilesTotal, "bytes", terminal.Bytes(p.Bytes), "of bytes", terminal.Bytes(p.BytesTotal))
+		log.Info("adopting: "+p.Step, "files", p.Files, "total_files", p.FilesTotal, "bytes", p.Bytes, "total_bytes", p.BytesTotal)
 	}
 }
 
