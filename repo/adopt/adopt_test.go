@@ -342,6 +342,8 @@ func TestRefused(t *testing.T) {
 		{name: "borg 1", change: func(t tree) { clear(t); t["README"], t["config"], t["data/0/1"] = "", "", "" }, want: "BorgBackup 1"},
 		{name: "restic", change: func(t tree) { clear(t); t["config"], t["data/00/1"], t["keys/1"] = "", "", "" }, want: "restic"},
 		{name: "mixture", change: func(t tree) { clear(t); t["config"], t["keys/x"], t["archives/y"] = "\x98\x01", "x", "y" }, want: "archives/y: no name of V'Ger"},
+		{name: "mixture with borg", change: func(t tree) { t["manifest"], t["snapshots/x"] = "x", "y" }, want: "2 files cannot be adopted; the first is manifest: no name of borg"},
+		{name: "mixture of two repositories", change: func(t tree) { clear(t); t["config"], t["keys/x"], t["laptop/config"] = "\x98\x01", "x", "y" }, want: "laptop/config: no name of V'Ger"},
 		{name: "no name", change: func(t tree) { t["packs/Ab"] = "x" }, want: "packs/Ab: no name of BorgStore: name must be lowercase"},
 		{name: "several files", change: func(t tree) { t["packs/Ab"], t["packs/a b"] = "x", "y" }, want: "2 files cannot be adopted; the first is packs/Ab"},
 		{name: "escapes", change: func(t tree) { t["config/a\x1b[31m\nb"] = "x" }, want: `"config/a\x1b[31m\nb": name must not`},

@@ -3,6 +3,7 @@ package adopt
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"path"
@@ -91,7 +92,15 @@ func (b borgStore) file(name string) (use use, algorithm string, err error) {
 	if err := keys.Check(name); err != nil {
 		return 0, "", err
 	}
-	if dir, _, _ := strings.Cut(name, "/"); b.borg && (dir == "packs" || dir == "index") && keys.IsHex(path.Base(name), 64) {
+	if !b.borg {
+		return item, "", nil
+	}
+	dir, _, below := strings.Cut(name, "/")
+	switch {
+	case !below, dir == "snapshots", dir == "sessions":
+		// BorgStore would take it, but then two repositories would become one.
+		return 0, "", errors.New("no name of borg, but one of V'Ger or of another program: the directory has more in it than a repository of borg")
+	case (dir == "packs" || dir == "index") && keys.IsHex(path.Base(name), 64):
 		algorithm = b.packs
 	}
 	return item, algorithm, nil
