@@ -193,7 +193,7 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 		if f.json { // one value, also with --move
 			var done *adopt.Finished
 			if move {
-				done, err = removeAdopted(cmd, s, c, o)
+				done, err = removeAdopted(cmd, s, c, o, o.Name)
 			}
 			return errors.Join(err, showJSON(s, survey, done))
 		}
@@ -204,7 +204,7 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 			o.Name, time.Since(began).Round(time.Millisecond), o.Name); err != nil || !move {
 			return err
 		}
-		done, err := removeAdopted(cmd, s, c, o)
+		done, err := removeAdopted(cmd, s, c, o, o.Name)
 		if err != nil {
 			return err
 		}
@@ -219,14 +219,18 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 		return err
 	}
 	return withAdminClient(cmd, s, f, func(c *adminClient) error {
-		if c.Single {
-			return usage("the directory is a single repository; give the data directory with --data-dir")
+		o, known := adopt.Options{Into: dir, Name: name}, name
+		if c.Single { // as borgstore-server-rest --adopt has made it
+			if name != filepath.Base(dir) {
+				return usage("the directory is a single repository: --finish %s, or give the data directory with --data-dir", filepath.Base(dir))
+			}
+			o.Into, known = filepath.Dir(dir), c.Only
 		}
-		r, _, err := c.Repository(cmd.Context(), name)
+		r, _, err := c.Repository(cmd.Context(), known)
 		if err != nil {
 			return err
 		}
-		origin, err := c.Origin(cmd.Context(), name, false)
+		origin, err := c.Origin(cmd.Context(), known, false)
 		switch {
 		case err != nil:
 			return err
@@ -245,7 +249,8 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 				return err
 			}
 		}
-		done, err := removeAdopted(cmd, s, c, adopt.Options{Source: origin.Source, Into: dir, Name: name})
+		o.Source = origin.Source
+		done, err := removeAdopted(cmd, s, c, o, known)
 		switch {
 		case err != nil:
 			return err
@@ -299,14 +304,14 @@ func abandonAdoption(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Optio
 	})
 }
 
-// removeAdopted removes from the source what was adopted, and records that.
-func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Options) (*adopt.Finished, error) {
+// removeAdopted removes from the source what was adopted, and records that. known is the name that the server has for the repository.
+func removeAdopted(cmd *cobra.Command, s streams, c *adminClient, o adopt.Options, known string) (*adopt.Finished, error) {
 	bar, show := adoptionBar(s)
 	o.Progress = show
 	done, err := adopt.Finish(cmd.Context(), o)
 	bar.End()
 	if err == nil {
-		_, err = c.Origin(cmd.Context(), o.Name, true)
+		_, err = c.Origin(cmd.Context(), known, true)
 	}
 	if err != nil {
 		return nil, err

@@ -266,8 +266,22 @@ func TestRestServerAdopts(t *testing.T) {
 		case 0:
 			wantSameFiles(t, source, before)
 		case 1:
-			if err := os.RemoveAll(source); err != nil {
-				t.Fatal(err)
+			made := source + ".packhouse"
+			for _, c := range []struct {
+				code int
+				want string
+				args []string
+			}{
+				{0, `done`, []string{"scrub", "--wait"}},
+				{2, `--finish borg\.packhouse`, []string{"adopt", "--finish", "other", "--yes"}},
+				{0, `removed 6 files`, []string{"adopt", "--finish", "borg.packhouse", "--yes"}},
+			} {
+				if code, out, errs := runHere(t, append(c.args, "-d", made)...); code != c.code || !match(c.want, out+errs) {
+					t.Errorf("%v: got %d, %s, %s", c.args, code, out, errs)
+				}
+			}
+			if _, err := os.Stat(source); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("the directory: %v", err)
 			}
 		}
 	}
@@ -303,5 +317,33 @@ func TestAdoptsByLinks(t *testing.T) {
 	}
 	if err := sameFileSystem(source, "/proc"); err == nil || !strings.Contains(err.Error(), "by links only") {
 		t.Errorf("got %v", err)
+	}
+}
+
+// TestProgressLog: the log says each step, and the service manager that the start goes on.
+func TestProgressLog(t *testing.T) {
+	var out buffer
+	var told []string
+	show := progressLog(slog.New(slog.NewTextHandler(&out, nil)), func(state string) { told = append(told, state) })
+	for _, p := range []adopt.Progress{{Step: "looking", Files: 1}, {Step: "looking", Files: 2}, {Step: "linking", Files: 3, FilesTotal: 9, Bytes: 10, BytesTotal: 20}} {
+		show(p)
+	}
+	if n := strings.Count(out.String(), "adopting: "); n != 2 || !strings.Contains(out.String(), "files=3 total_files=9 bytes=10 total_bytes=20") {
+		t.Errorf("got %s", out.String())
+	}
+	if len(told) != 2 || told[1] != "STATUS=adopting: linking, 3 of 9 files\nEXTEND_TIMEOUT_USEC=60000000" {
+		t.Errorf("told %q", told)
+	}
+}
+
+// TestHintOfBeside: who may not make the directory beside the other server's is told how it is made.
+func TestHintOfBeside(t *testing.T) {
+	place := placement{data: "/var/lib/vykar.packhouse", sources: []source{{"/var/lib/vykar", "vykar"}}}
+	refused := &fs.PathError{Op: "mkdir", Path: place.data, Err: syscall.EACCES}
+	if err := hintOfBeside(refused, place); !strings.Contains(err.Error(), "install -d -m 700 -o USER /var/lib/vykar.packhouse") {
+		t.Errorf("got %v", err)
+	}
+	if err := hintOfBeside(refused, placement{}); err != error(refused) {
+		t.Errorf("without --adopt: got %v", err)
 	}
 }
