@@ -8,6 +8,7 @@ import (
 
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // NamelessError is an ErrInvalid: the path of a client's URL contains no repository name, and the server has many repositories.
@@ -35,7 +36,7 @@ func (e *NestedError) Is(target error) bool { return target == repo.ErrInvalid }
 // Nested returns the error for a request whose client has a URL with this path.
 func Nested(r *http.Request, path string) *NestedError {
 	name := strings.Join(strings.FieldsFunc(path, func(c rune) bool { return c == '/' }), "-")
-	if datadir.CheckName(name) != nil {
+	if datadir.CheckName(name) != nil || layout.DirName(name) != name { // else it would have to be escaped
 		name = "NAME"
 	}
 	return &NestedError{serverURL(r) + "/" + name}

@@ -221,10 +221,10 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 	return withAdminClient(cmd, s, f, func(c *adminClient) error {
 		o, known := adopt.Options{Into: dir, Name: name}, name
 		if c.Single { // as borgstore-server-rest --adopt has made it
-			if name != filepath.Base(dir) {
-				return usage("the directory is a single repository: --finish %s, or give the data directory with --data-dir", filepath.Base(dir))
+			if name != layout.NameIn(dir) {
+				return usage("the directory is a single repository: --finish %s, or give the data directory with --data-dir", layout.NameIn(dir))
 			}
-			o.Into, known = filepath.Dir(dir), c.Only
+			o.Into, o.Dir, known = filepath.Dir(dir), dir, c.Only
 		}
 		r, _, err := c.Repository(cmd.Context(), known)
 		if err != nil {

@@ -62,15 +62,15 @@ func placeBeside(dir, mounted string) (placement, error) {
 		if _, err := datadir.Identity(vfs.OS(), there.data); err != nil {
 			return here, nil
 		}
-		if adoptedFrom(filepath.Join(there.data, there.root)) != dir {
+		if adoptedFrom(filepath.Join(there.data, layout.DirName(there.root))) != dir {
 			there.root = "" // there were several
 		}
 		return there, nil
 	}
 	if adopt.Recognize(vfs.OS(), dir) == "" {
-		for _, name := range strangers {
-			if datadir.CheckName(name) == nil && otherServer(filepath.Join(dir, name)) != "" {
-				there.sources = append(there.sources, source{filepath.Join(dir, name), name})
+		for _, entry := range strangers {
+			if name, ok := datadir.NameOf(entry); ok && otherServer(filepath.Join(dir, entry)) != "" {
+				there.sources = append(there.sources, source{filepath.Join(dir, entry), name})
 			}
 		}
 	}
@@ -134,7 +134,7 @@ func notOurs(dir string) error {
 		return nil
 	}
 	beside, base := dir+besideSuffix, nameFor(dir, "")
-	for _, made := range []string{beside, filepath.Join(beside, base)} {
+	for _, made := range []string{beside, filepath.Join(beside, layout.DirName(base))} {
 		if layout.HasIndex(made) && adoptedFrom(made) == dir {
 			return fmt.Errorf("%s is a directory of %s, and was adopted as %s: serve that one, by its path or with --adopt", dir, of, made)
 		}
@@ -156,7 +156,10 @@ func adoptedFrom(dir string) string {
 // takeIn makes a repository of the directory of another server, unless that was done, for a server that has claimed the data directory and answers
 // nobody yet. stopped: ctx has ended, and the next start continues. notify tells the service manager.
 func takeIn(ctx context.Context, log *slog.Logger, notify func(string), o adopt.Options) (stopped bool, err error) {
-	made := filepath.Join(o.Into, o.Name)
+	made := o.Dir
+	if made == "" {
+		made = filepath.Join(o.Into, layout.DirName(o.Name))
+	}
 	if datadir.Inspect(made) == nil {
 		if from := adoptedFrom(made); from != "" && from != o.Source {
 			return false, fmt.Errorf("%s is a repository that was adopted from %s, not from %s: move it away, or serve %s", made, from, o.Source, o.Into)

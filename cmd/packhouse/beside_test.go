@@ -292,6 +292,33 @@ func TestRestServerAdopts(t *testing.T) {
 	}
 }
 
+// TestAdoptsAnyName: the directory may have a name that a data directory has to escape, or that no repository has.
+func TestAdoptsAnyName(t *testing.T) {
+	for _, name := range []string{"büro+1", "=(1)="} {
+		source := filepath.Join(t.TempDir(), name)
+		if err := os.Rename(borgDir(t, 1), source); err != nil {
+			t.Fatal(err)
+		}
+		for range 2 {
+			s := startServer(t, t.TempDir(), "-d", source, "--adopt")
+			s.expect(t, http.StatusOK, "GET", "/config/manifest", "")
+			s.stop(t, syscall.SIGTERM)
+		}
+		if err := os.RemoveAll(source + ".packhouse"); err != nil {
+			t.Fatal(err)
+		}
+		interruptAdoption(t, source, filepath.Dir(source), "other") // which is nobody's
+		for range 2 {
+			s := startRest(t, source, "--adopt")
+			s.expect(t, http.StatusOK, "GET", "/config/manifest", "")
+			s.stop(t, syscall.SIGTERM)
+		}
+		if _, err := os.Stat(filepath.Join(source+".packhouse", "index.db")); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 // TestStopWhileAdopting: a stop in between is none of the adoption's faults.
 func TestStopWhileAdopting(t *testing.T) {
 	source := borgDir(t, 3)

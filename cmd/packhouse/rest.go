@@ -23,6 +23,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 	"packhouse/repo/policy"
 )
 
@@ -217,7 +218,7 @@ func serveOne(ctx context.Context, s streams, f *restFlags, p parsed, log *slog.
 		err = errors.Join(err, claim.Release())
 	}()
 	if p.source != "" {
-		o := adopt.Options{Source: p.source, Into: filepath.Dir(p.dir), Name: filepath.Base(p.dir)}
+		o := adopt.Options{Source: p.source, Into: filepath.Dir(p.dir), Name: layout.NameIn(p.dir), Dir: p.dir}
 		if stopped, err := takeIn(ctx, log, nil, o); stopped || err != nil {
 			return err
 		}

@@ -107,7 +107,7 @@ func layoutOf(fsys vfs.FS, dir string) (foreign, []fs.DirEntry, error) {
 	case isFile["README"] && isFile["config"] && isDir["data"]:
 		return nil, nil, errors.New("this is a repository of BorgBackup 1, which works without a server: transfer it to a new one with borg 2 (borg transfer)")
 	case isFile["config"] && isDir["data"] && isDir["keys"]:
-		return nil, nil, errors.New("this looks like a repository of restic, whose protocol is not served")
+		return nil, nil, errors.New("this looks like a repository of restic, whose directories cannot be adopted: copy its snapshots with restic copy")
 	case isFile["config"] && (isDir["packs"] || isDir["snapshots"] || isDir["keys"]):
 		l, err := newVGer(fsys, dir)
 		return l, entries, err

@@ -28,7 +28,8 @@ import (
 type Options struct {
 	Source string // the directory of the other server, absolute and without symbolic links
 	Into   string // the directory above that of the repository: it exists
-	Name   string // of the repository's directory in it
+	Name   string // of the repository
+	Dir    string // of the repository; "": as a data directory Into has it
 	Layout string // "": as the directory shows
 	Force  bool   // also when a client or a server seems to be at work
 	// Mark calls Mark where nobody can create a repository of that name meanwhile. nil: nobody does.
@@ -70,7 +71,12 @@ func (o Options) withDefaults() Options {
 func (o Options) path(key string) string { return filepath.Join(o.Source, filepath.FromSlash(key)) }
 
 // dir is the directory of the repository.
-func (o Options) dir() string { return filepath.Join(o.Into, layout.DirName(o.Name)) }
+func (o Options) dir() string {
+	if o.Dir != "" {
+		return o.Dir
+	}
+	return filepath.Join(o.Into, layout.DirName(o.Name))
+}
 
 // target is where files are taken in: the directory of the repository, which may be there already as a symbolic link to another file system, or
 // that above it.

@@ -48,7 +48,7 @@ func AnyRepository(data string) bool {
 	}
 	var names []string
 	for _, entry := range entries {
-		if CheckName(entry.Name()) == nil {
+		if _, ok := NameOf(entry.Name()); ok {
 			names = append(names, entry.Name())
 		}
 	}
