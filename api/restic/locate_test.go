@@ -67,7 +67,7 @@ func FuzzLocate(f *testing.F) {
 
 // TestDialectsAtOneAddress: restic's requests without its media type reach the repositories that its clients created, and no others.
 func TestDialectsAtOneAddress(t *testing.T) {
-	w := start(t, api.Options{Root: "root"}, datadir.Options{})
+	w := start(t, api.Options{Root: "top"}, datadir.Options{})
 	w.create("r")
 	w.create("alice/laptop")
 	path := w.store("all", "alice/laptop", "keys", "key")
@@ -110,5 +110,5 @@ func TestDialectsAtOneAddress(t *testing.T) {
 	if a := w.send("all", "GET", "/config", nil); a.StatusCode != 200 || a.body != "at the root" {
 		t.Errorf("at the root, without Accept: %s %q", a.Status, a.body)
 	}
-	w.want(200, "all", "GET", "/root/config", "")
+	w.want(200, "all", "GET", "/top/config", "")
 }
