@@ -1,4 +1,4 @@
-// Package e2e tests the packhouse program from outside, with the clients that people use: BorgBackup 2, the
+// Package e2e tests the packhouse program from outside, with the clients that people use: BorgBackup 2, restic, the
 // borgstore library, nginx, Caddy, and kill -9. It has no code of its own; the tests are behind the build tag
 // e2e because they need those programs (scripts/install-clients.sh) and minutes.
 //

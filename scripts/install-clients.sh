@@ -35,6 +35,7 @@ thrice() {
 # --- Debian packages: package, and the file or command that shows it is there
 packages=(
   gcc:gcc make:make perl:pod2man pkg-config:pkg-config strace:strace nginx:nginx caddy:caddy curl:curl stunnel4:stunnel
+  restic:/usr/bin/restic
   chromium:chromium fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
   libacl1-dev:/usr/include/sys/acl.h liblz4-dev:/usr/include/lz4.h libzstd-dev:/usr/include/zstd.h
   libxxhash-dev:/usr/include/xxhash.h libssl-dev:/usr/include/openssl/evp.h
@@ -138,6 +139,15 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$newest" ] || ! "$venv/newest/bin/borg" -
   fi
 fi
 
+# --- restic: the newest, beside Debian's, which is older and repeats more of what is refused
+restic=0.19.1 # in $venv/bin
+if ! "$venv/bin/restic" version 2>/dev/null | grep -qF "restic $restic "; then
+  echo "compiling restic $restic (some two minutes)"
+  (cd "$scratch" && GOBIN=$scratch/bin CGO_ENABLED=0 thrice go install "github.com/restic/restic/cmd/restic@v$restic") &&
+    mv -f "$scratch/bin/restic" "$venv/bin/restic" || lack "restic $restic in $venv"
+fi
+
+[ $missing = 1 ] || for program in "$venv/bin/restic" /usr/bin/restic; do echo "client: $("$program" version)"; done
 [ $missing = 1 ] || for program in "$venv/bin/borg" "$venv/newest/bin/borg"; do
   [ ! -x "$program" ] || echo "client: $("$program" --version), borgstore $("${program%borg}python" -c 'import borgstore; print(borgstore.__version__)')"
 done
