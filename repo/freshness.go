@@ -2,6 +2,7 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"sync"
 	"time"
@@ -13,7 +14,8 @@ import (
 // the same lock. That is no backup, and must not make one look younger than it is: the record of it is taken back with the deletion.
 //
 // What is needed for that is remembered in memory, from the snapshot until the next change of a lock by the same principal. A crash in between
-// leaves the record.
+// leaves the record. Nothing is remembered of a client that has no lock: rustic takes none, and a deletion by it says nothing about the
+// snapshot before it.
 
 // maxRecorded is of how many principals the last record of a backup can be taken back.
 const maxRecorded = 4096
@@ -39,11 +41,32 @@ func (b *recordedBackups) take(principal string) (record index.TakeBackBackup, o
 	return record, ok
 }
 
-// backupBefore is what the record of a backup that is about to be stored replaces.
-func (a *Access) backupBefore() (record index.TakeBackBackup, err error) {
-	record.Writer = a.p.Name
+// holdsLock tells whether the principal has stored a lock that is still there.
+func (a *Access) holdsLock(ctx context.Context) (bool, error) {
+	found := errors.New("found")
+	err := a.r.index.List(ctx, index.ListOptions{Dir: "locks"}, func(e index.Entry) error {
+		if !e.Dir && e.Item.Writer == a.p.Name {
+			return found
+		}
+		return nil
+	})
+	switch {
+	case errors.Is(err, found):
+		return true, nil
+	case errors.Is(err, index.ErrNotFound):
+		return false, nil
+	}
+	return false, a.r.translate(err)
+}
+
+// backupBefore is what the record of a backup that is about to be stored replaces, if it can be taken back.
+func (a *Access) backupBefore(ctx context.Context) (record *index.TakeBackBackup, err error) {
+	if locks, err := a.holdsLock(ctx); err != nil || !locks {
+		return nil, err
+	}
+	record = &index.TakeBackBackup{Writer: a.p.Name}
 	if record.Before, _, err = a.r.index.LastBackupBy(a.p.Name); err != nil {
-		return record, a.r.translate(err)
+		return nil, a.r.translate(err)
 	}
 	record.All, _ = a.r.index.LastBackup()
 	return record, nil

@@ -225,10 +225,9 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 		}
 		put.IfRef = damaged.Ref
 	}
-	var record index.TakeBackBackup
-	recorded := req.Backup && a.r.snapshots.rewrites
-	if recorded {
-		if record, err = a.backupBefore(); err != nil {
+	var record *index.TakeBackBackup
+	if req.Backup && a.r.snapshots.rewrites {
+		if record, err = a.backupBefore(ctx); err != nil {
 			return PutResult{}, err
 		}
 	}
@@ -239,8 +238,8 @@ func (a *Access) store(ctx context.Context, req PutRequest, before, damaged *ind
 	if err != nil {
 		return PutResult{}, err
 	}
-	if recorded {
-		a.backupRecorded(record, results[0].Item.Modified)
+	if record != nil {
+		a.backupRecorded(*record, results[0].Item.Modified)
 	}
 	a.itemChanged(ctx, req.Key, false)
 	return results[0], nil
