@@ -17,6 +17,7 @@ type harmed struct {
 	t    testing.TB
 	dir  string
 	path string // of the pack
+	at   int64  // of the byte in it that flip inverts; 0: that in the middle
 }
 
 // pick chooses a pack with data of several files: the largest.
@@ -49,15 +50,28 @@ func (h *harmed) aside() string { return filepath.Join(filepath.Dir(filepath.Dir
 func (h *harmed) takeAway()     { h.t.Helper(); h.move(h.path, h.aside()) }
 func (h *harmed) bringBack()    { h.t.Helper(); h.move(h.aside(), h.path) }
 
-// flip inverts a byte in the middle of the pack.
+// flip inverts a byte of the file, which stays the same one.
 func (h *harmed) flip() {
 	h.t.Helper()
-	bytes, err := os.ReadFile(h.path)
+	f, err := os.OpenFile(h.path, os.O_RDWR, 0)
 	if err != nil {
 		h.t.Fatal(err)
 	}
-	bytes[len(bytes)/2] ^= 0xff
-	if err := os.WriteFile(h.path, bytes, 0o600); err != nil {
+	defer f.Close()
+	at := h.at
+	if at == 0 {
+		info, err := f.Stat()
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		at = info.Size() / 2
+	}
+	b := make([]byte, 1)
+	if _, err := f.ReadAt(b, at); err != nil {
+		h.t.Fatal(err)
+	}
+	b[0] ^= 0xff
+	if _, err := f.WriteAt(b, at); err != nil {
 		h.t.Fatal(err)
 	}
 }
