@@ -281,12 +281,13 @@ func resticOn(t testing.TB, s *server, repository string, env ...string) *restic
 	return newRestic(t, program, s.url(repository), env...)
 }
 
-// usage is what `packhouse repo info` says of a repository.
+// resticInfo is what `packhouse repo info` says of a repository.
 type resticInfo struct {
 	Usage struct {
 		Items        int64
 		Bytes        int64
 		Counted      int64     `json:"bytes_counted"`
+		Exempt       int64     `json:"bytes_exempt"`
 		LastBackup   time.Time `json:"last_backup"`
 		MissingItems int64     `json:"missing_items"`
 		DamagedItems int64     `json:"damaged_items"`
