@@ -34,7 +34,11 @@ func TestResticQuota(t *testing.T) {
 		t.Errorf("%d uploads were refused: want some, and none repeated", refused)
 	}
 	r.run("check", "--read-data")
-	fillRepository(t, newResticHTTP(s, "laptop"))
+	r.run("prune", "--max-repack-size", "0") // what the refused backup has left
+	run(t, nil, packhouse(), "repo", "quota", "laptop", fmt.Sprint(s.info("laptop").Usage.Counted), "-d", s.data)
+	if _, err := newResticHTTP(s, "laptop").do("POST", "/data/"+sha256Name([]byte("x")), []byte("x")); err == nil {
+		t.Error("a repository that is full takes a pack")
+	}
 	r.run("forget", id)
 	if out := r.run("prune", "--max-repack-size", "0"); !strings.Contains(out, "done") {
 		t.Errorf("prune:\n%s", out)
@@ -42,29 +46,12 @@ func TestResticQuota(t *testing.T) {
 	if used := s.info("laptop").Usage.Counted; used > 12<<20 {
 		t.Errorf("%d bytes are counted after prune", used)
 	}
+	run(t, nil, packhouse(), "repo", "quota", "laptop", "20M", "-d", s.data)
 	again := r.backup(newTree(t, 89, 20, 6<<20))
 	r.run("prune") // has room to repack now
 	r.sound(map[string]picture{kept: look(t, second.dir)})
 	r.run("ls", again)
 	s.onlyStatuses(200, 206, 507)
-}
-
-// fillRepository stores packs until not even a small one fits.
-func fillRepository(t *testing.T, c *resticHTTP) {
-	t.Helper()
-	for size := int64(1 << 20); size > 0; {
-		pack := noise(uint64(size)<<8|7, size)
-		_, err := c.do("POST", "/data/"+sha256Name(pack), pack)
-		status, full := err.(*statusError)
-		switch {
-		case err == nil:
-			size-- // another one
-		case full && status.status == 507:
-			size /= 4
-		default:
-			t.Fatal(err)
-		}
-	}
 }
 
 // TestResticTrashQuota: what is pruned again and again is kept for a while, until a backup is refused, and the log says why. To forget and prune works
