@@ -26,7 +26,7 @@ import (
 const large = 512 << 20
 
 // TestProxies puts the server behind nginx and Caddy, with the configuration files that deploy/ has for people,
-// and behind its own TLS. A pack of 512 MiB must stream through each, up and down in both protocols, and borg must work.
+// and behind its own TLS. A pack of 512 MiB must stream through each, up and down in both protocols, and borg and restic must work.
 func TestProxies(t *testing.T) {
 	t.Parallel()
 	for _, proxy := range []struct {
@@ -113,6 +113,17 @@ func (s *server) throughFront(addr, certificate string) {
 	dir := b.extract(b.archives()[0])
 	look(t, filepath.Join(dir, "tree")).same(t, look(t, tr.dir))
 	b.run("repo-delete")
+
+	r := newRestic(t, newestRestic(t), "https://packhouse:"+token+"@"+addr+"/alice/my laptop")
+	r.flags = []string{"--cacert", certificate}
+	through := newResticHTTP(s, "alice/my%20laptop")
+	through.base, through.http = "https://"+addr+"/alice/my%20laptop", client
+	through.initialize(t)
+	r.backup(tr)
+	tr.change(0, 4)
+	id := r.backup(tr)
+	r.run("forget", "--keep-last", "1", "--prune", "--max-unused", "0")
+	r.sound(map[string]picture{id: look(t, tr.dir)})
 	s.onlyStatuses(200, 201, 206, 404)
 }
 

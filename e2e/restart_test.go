@@ -72,6 +72,21 @@ func TestBackupsSurviveRestarts(t *testing.T) {
 			}
 		})
 	})
+	t.Run("restic", func(t *testing.T) {
+		survive(t, func(s *server, name string, seed uint64) backupClient {
+			tr := newTree(t, seed, 200, 60<<20)
+			r := resticOn(t, s, name)
+			return backupClient{
+				name: name,
+				backup: func(n int) (string, int) {
+					tr.change(n%2, 2)
+					return r.try("backup", tr.dir)
+				},
+				check:  func() { r.run("check", "--read-data") },
+				broken: ") failed: ",
+			}
+		})
+	})
 	t.Run("vykar", func(t *testing.T) {
 		program := vykarProgram(t)
 		survive(t, func(s *server, name string, seed uint64) backupClient {

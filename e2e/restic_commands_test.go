@@ -17,7 +17,7 @@ import (
 // resticTrees is a client with some snapshots of a small tree that changes, and what is in each.
 func resticTrees(t testing.TB, r *restic, seed uint64, snapshots int) (tr *tree, ids []string, want map[string]picture) {
 	t.Helper()
-	tr = newTree(t, seed, 60, 12<<20)
+	tr = newTree(t, seed, 40, 6<<20)
 	want = make(map[string]picture)
 	for i := range snapshots {
 		if i > 0 {

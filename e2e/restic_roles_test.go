@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -132,5 +133,63 @@ func TestResticMaintained(t *testing.T) {
 	maintainer.run("check", "--read-data")
 	if got := s.info("alice/laptop").Usage.LastBackup; got.IsZero() {
 		t.Error("no backup is known")
+	}
+}
+
+// TestResticAppendOnly: each command that would remove something ends as it does with rest-server's --append-only, and what it would have removed stays.
+// Source: restic-rest 3.4.
+func TestResticAppendOnly(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--append-only")
+	r := resticOn(t, s, "laptop")
+	_, ids, want := resticTrees(t, r, 97, 2)
+	second := filepath.Join(t.TempDir(), "second")
+	writeFile(t, second, "second\n", 0o600)
+	for _, c := range []struct {
+		args string
+		code int
+	}{
+		{"ls " + ids[0], 0},
+		{"check --read-data", 0},
+		{"unlock", 0},
+		{"key add --new-password-file " + second, 0},
+		{"forget " + ids[0], 3},
+		{"prune", 0}, // has nothing to do
+		{"tag --add x " + ids[0], 0},
+		{"rewrite --forget --new-host another " + ids[1], 1},
+		{"key passwd --new-password-file " + second, 1},
+		{"repair snapshots --forget", 0},
+		{"check --read-data", 0},
+	} {
+		if out, code := r.try(strings.Fields(c.args)...); code != c.code {
+			t.Errorf("%s: exit code %d, want %d\n%s", c.args, code, c.code, lastLines(out, 20))
+		}
+	}
+	other := newRestic(t, r.program, s.url("laptop"), "RESTIC_PASSWORD=second")
+	other.sound(want)
+	r.sound(want) // with the old password
+}
+
+// TestResticRefused: a client with a wrong password, and one for whom a repository is not there, are told at once.
+func TestResticRefused(t *testing.T) {
+	t.Parallel()
+	s := serverOfRoles(t, "backup")
+	program := newestRestic(t)
+	newResticHTTP(s, "laptop").initialize(t)
+	for url, code := range map[string]int{
+		"http://backup:wrong@" + s.addr + "/laptop":      1,
+		"http://nobody:secret@" + s.addr + "/laptop":     1,
+		"http://" + s.addr + "/laptop":                   1,
+		"http://backup:secret@" + s.addr + "/another":    10,
+		"http://backup:secret@" + s.addr + "/laptop/sub": 10,
+		"http://backup:secret@" + s.addr + "/a/b/c":      10,
+	} {
+		before := len(s.requests())
+		if out, got := newRestic(t, program, url).try("snapshots"); got != code {
+			t.Errorf("%s: exit code %d, want %d\n%s", url, got, code, out)
+		}
+		if n := len(s.requests()) - before; n > 2 {
+			t.Errorf("%s: %d requests, want none to be repeated", url, n)
+		}
 	}
 }

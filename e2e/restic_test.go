@@ -119,3 +119,17 @@ func resticLife(t *testing.T, r *restic) {
 	id := r.backup(tr)
 	r.restored(id, look(t, tr.dir))
 }
+
+// TestResticSocket: restic finds the server by a Unix socket, with a name and a password from its environment.
+func TestResticSocket(t *testing.T) {
+	t.Parallel()
+	socket := filepath.Join(shortDir(t), "http.sock")
+	s := startServer(t)
+	s.stop()
+	s.args = append(s.args, "--listen", "unix:"+socket)
+	s.start()
+	s.initialized("alice/laptop")
+	r := newRestic(t, newestRestic(t), "http+unix://"+socket+":/alice/laptop", "RESTIC_REST_USERNAME=alice", "RESTIC_REST_PASSWORD="+token)
+	tr := newTree(t, 69, 10, 1<<20)
+	r.sound(map[string]picture{r.backup(tr): look(t, tr.dir)})
+}
