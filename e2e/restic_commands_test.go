@@ -5,6 +5,7 @@ package e2e
 import (
 	"bytes"
 	"fmt"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -166,7 +167,7 @@ func TestResticRepairIndex(t *testing.T) {
 	r.sound(want)
 }
 
-// TestResticRewrite: what is done to snapshots counts as no backup, whether it is seen in the commands of the server or in its metrics; a backup does.
+// TestResticRewrite: what is done to snapshots counts as no backup, a backup does.
 func TestResticRewrite(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
@@ -305,4 +306,52 @@ func TestResticTogether(t *testing.T) {
 		want[got.id] = look(t, trees[i].dir)
 	}
 	first.sound(want)
+}
+
+// TestResticNames: repositories of one user and of others, one below the name of another one, with names that have to be escaped; and the server's
+// commands for each.
+func TestResticNames(t *testing.T) {
+	t.Parallel()
+	s := startServer(t, "--grace", "7d")
+	type repository struct {
+		*restic
+		want map[string]picture
+	}
+	all := make(map[string]repository)
+	for i, name := range []string{"alice", "alice/laptop", "alice/desk top", "bob@example.org/b\u00fcro", "keys2/data2"} {
+		path := (&url.URL{Path: name}).EscapedPath()
+		r := resticOn(t, s, path)
+		tr := newTree(t, uint64(760+i), 5, 1<<20)
+		all[name] = repository{r, map[string]picture{r.backup(tr): look(t, tr.dir)}}
+	}
+	list := run(t, nil, packhouse(), "repo", "list", "-d", s.data)
+	for name, r := range all {
+		if !strings.Contains(list, name) {
+			t.Errorf("repo list lacks %q:\n%s", name, list)
+		}
+		if s.info(name).Usage.LastBackup.IsZero() {
+			t.Errorf("%q: no backup is known", name)
+		}
+		for _, args := range [][]string{
+			{"check", name, "--verify"}, {"scrub", "--wait", "--repo", name}, {"lock", "list", name}, {"trash", "list", name}, {"guard", "show", name},
+			{"repo", "history", name}, {"repo", "quota", name, "1G"},
+		} {
+			run(t, nil, packhouse(), append(args, "-d", s.data)...)
+		}
+		id := r.snapshots()[0]
+		to := moment()
+		r.run("forget", id)
+		run(t, nil, packhouse(), "repo", "rollback", name, "--to", to, "--yes", "-d", s.data)
+		r.sound(r.want)
+	}
+	run(t, nil, packhouse(), "repo", "destroy", "alice", "--yes", "-d", s.data)
+	if out, code := all["alice"].try("snapshots"); code != 10 {
+		t.Errorf("a repository that was destroyed: exit code %d, want 10\n%s", code, out)
+	}
+	delete(all, "alice")
+	s.stop()
+	s.start()
+	for _, r := range all {
+		r.sound(r.want)
+	}
 }

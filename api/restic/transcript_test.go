@@ -7,13 +7,15 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/apitest"
+	"packhouse/api/borgstore"
 	"packhouse/api/restic"
+	"packhouse/api/vger"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
 
-// TestTranscripts replays what restic sends for each command, as it was recorded between the programs and rest-server, and what it must get; and
-// section 2 of the contract (wire). The end-to-end tests replay them to rest-server.
+// TestTranscripts replays what restic sends for each command, as it was recorded between the programs and rest-server, and what it must get; what
+// rustic sends; and section 2 of the contract (wire). The end-to-end tests replay them to rest-server.
 func TestTranscripts(t *testing.T) {
 	t.Parallel()
 	apitest.ReplayDir(t, "testdata", func(t *testing.T) *apitest.Fixture {
@@ -24,7 +26,9 @@ func TestTranscripts(t *testing.T) {
 				t.Errorf("close repositories: %v", err)
 			}
 		})
-		return apitest.Start(t, api.Options{Set: set, Dialects: []api.Dialect{restic.New(restic.Options{})}})
+		return apitest.Start(t, api.Options{Set: set, Dialects: []api.Dialect{
+			borgstore.New(borgstore.Options{}), restic.New(restic.Options{}), vger.New(vger.Options{}),
+		}})
 	})
 }
 
@@ -34,7 +38,7 @@ func TestTranscriptsOfAll(t *testing.T) {
 	for _, command := range []string{
 		"newest-init", "newest-backup", "newest-backup-again", "newest-restore", "newest-restore-no-lock", "newest-check", "newest-tag", "newest-rewrite",
 		"newest-key-add", "newest-key-passwd", "newest-key-remove", "newest-forget", "newest-prune", "newest-unlock", "newest-repair-index",
-		"newest-v1-migrate", "old-init", "old-backup", "old-restore", "old-check", "old-prune", "wire",
+		"newest-v1-migrate", "old-init", "old-backup", "old-restore", "old-check", "old-prune", "rustic", "wire",
 	} {
 		if _, err := os.Stat(filepath.Join("testdata", command+".txt")); err != nil {
 			t.Error(err)
