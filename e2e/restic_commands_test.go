@@ -318,7 +318,7 @@ func TestResticNames(t *testing.T) {
 		want map[string]picture
 	}
 	all := make(map[string]repository)
-	for i, name := range []string{"alice", "alice/laptop", "alice/desk top", "bob@example.org/b\u00fcro", "keys2/data2"} {
+	for i, name := range []string{"alice", "alice/laptop", "alice/my pc", "bob@example.org/b\u00fcro", "keys2/data2"} {
 		path := (&url.URL{Path: name}).EscapedPath()
 		r := resticOn(t, s, path)
 		tr := newTree(t, uint64(760+i), 5, 1<<20)

@@ -111,8 +111,8 @@ func TestResticLostSnapshot(t *testing.T) {
 			for range 2 { // before the server has noticed it, and when it has
 				fresh := newRestic(t, r.program, s.url("laptop")) // has no cache
 				for _, args := range [][]string{{"prune", "--max-unused", "0"}, {"check"}} {
-					if out, code := fresh.try(args...); code == 0 {
-						t.Errorf("%v: exit code 0\n%s", args, lastLines(out, 20))
+					if out, code := fresh.try(args...); code == 0 || !strings.Contains(out, first) {
+						t.Errorf("%v: exit code %d, want 1 and snapshot %s\n%s", args, code, first, lastLines(out, 20))
 					}
 				}
 				fresh.try("forget", "--keep-last", "1", "--prune", "--max-unused", "0") // keeps the one that it can read

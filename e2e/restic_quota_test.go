@@ -48,7 +48,7 @@ func TestResticQuota(t *testing.T) {
 	}
 	run(t, nil, packhouse(), "repo", "quota", "laptop", "20M", "-d", s.data)
 	again := r.backup(newTree(t, 89, 20, 6<<20))
-	r.run("prune") // has room to repack now
+	r.run("prune") // can repack now
 	r.sound(map[string]picture{kept: look(t, second.dir)})
 	r.run("ls", again)
 	s.onlyStatuses(200, 206, 507)
