@@ -4,9 +4,15 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
+	"golang.org/x/sys/unix"
+
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 )
 
@@ -63,5 +69,69 @@ func TestCloseDuringEverything(t *testing.T) {
 		}
 		checkWhole(t, x)
 		mustClose(t, x)
+	}
+}
+
+// whileLocked is a file system that wants the index's lock to be held whenever the log is cut off, or a file of it removed.
+type whileLocked struct {
+	vfs.FS
+	t     *testing.T
+	index string
+	calls atomic.Int32
+}
+
+func (w *whileLocked) want(what string) {
+	w.calls.Add(1)
+	file, err := os.Open(w.index)
+	if err != nil {
+		w.t.Error(err)
+		return
+	}
+	defer file.Close()
+	if err := unix.Flock(int(file.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
+		w.t.Errorf("%s: the lock: got %v, want it to be held", what, err)
+	}
+}
+
+func (w *whileLocked) Remove(name string) error {
+	w.want("remove " + filepath.Base(name))
+	return w.FS.Remove(name)
+}
+
+func (w *whileLocked) Create(name string) (vfs.File, error) {
+	file, err := w.FS.Create(name)
+	return watchedFile{file, w}, err
+}
+
+func (w *whileLocked) OpenWrite(name string) (vfs.File, error) {
+	file, err := w.FS.OpenWrite(name)
+	return watchedFile{file, w}, err
+}
+
+type watchedFile struct {
+	vfs.File
+	w *whileLocked
+}
+
+func (f watchedFile) Allocate(off, n int64) error { return f.File.(vfs.Allocator).Allocate(off, n) }
+
+func (f watchedFile) Truncate(size int64) error {
+	f.w.want("truncate")
+	return f.File.Truncate(size)
+}
+
+// TestLogEndsBeforeTheLock: the log is given its end while nobody else can have the index: who has it next appends where it ends, and that would be
+// cut off again, and a segment that was made ahead would be removed with what is in it.
+func TestLogEndsBeforeTheLock(t *testing.T) {
+	path := newIndex(t)
+	w := &whileLocked{FS: vfs.OS(), t: t, index: path}
+	x := mustOpen(t, path, index.Options{FS: w, SegmentSize: 64 << 10})
+	for i := range 100 {
+		apply(t, x, put(fmt.Sprint("item/", i), 1))
+	}
+	before := w.calls.Load()
+	mustClose(t, x)
+	if w.calls.Load() == before {
+		t.Error("nothing was cut off or removed: the test tests nothing")
 	}
 }

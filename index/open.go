@@ -219,7 +219,7 @@ func (x *Index) upgrade(from uint32) error {
 	return nil
 }
 
-// Close waits for queued groups, makes a checkpoint, waits for readers at most ten seconds, and closes the files. Closing again returns
+// Close waits for queued groups, makes a checkpoint, ends the log, waits for readers at most ten seconds, and closes the files. Closing again returns
 // the same error.
 func (x *Index) Close() error {
 	x.closeOnce.Do(func() {
@@ -233,10 +233,7 @@ func (x *Index) Close() error {
 		<-x.pending.stopped
 		err := x.lastCheckpoint()
 		if x.payloads != nil {
-			// Of a directory that was moved or removed there is nothing to give back.
-			if logErr := x.payloads.Close(); !errors.Is(logErr, fs.ErrNotExist) {
-				err = errors.Join(err, logErr)
-			}
+			err = errors.Join(err, x.payloads.Close())
 		}
 		if err != nil {
 			x.closeErr = withoutPath(fmt.Errorf("close index: %w", err), x.dir)
@@ -246,15 +243,20 @@ func (x *Index) Close() error {
 }
 
 // lastCheckpoint makes a checkpoint, and gives the file back before anyone can make another.
-func (x *Index) lastCheckpoint() error {
+func (x *Index) lastCheckpoint() (err error) {
 	x.pending.checkpointing.Lock()
 	defer x.pending.checkpointing.Unlock()
 	if x.log != nil {
 		// What cannot go into the file now is in the log, and read from there when the index is opened again.
 		_ = x.checkpoint()
+		// Before the lock goes with the file: what the next holder appends lies where this cuts off. Of a directory that was moved or
+		// removed there is nothing to give back.
+		if logErr := x.log.EndAppends(); !errors.Is(logErr, fs.ErrNotExist) {
+			err = logErr
+		}
 	}
 	x.pending.ended = true
-	return x.end()
+	return errors.Join(err, x.end())
 }
 
 // end lets nobody read any more, and gives the file back.

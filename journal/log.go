@@ -61,9 +61,9 @@ type Log struct {
 
 	leftovers []string // names of files that were being made segments when the log stopped; Replay removes them
 
-	turn chan struct{} // holds a token over Replay, Append and Close: they take turns
+	turn chan struct{} // holds a token over Replay, Append, EndAppends and Close: they take turns
 
-	removing sync.Mutex // held over Remove, and by Close, which takes it when it has the turn
+	removing sync.Mutex // held over Remove, and by EndAppends and Close, which take it when they have the turn
 	unsynced bool       // entries were unlinked, and the directory was not synced yet; guarded by removing
 
 	// segments are those with records, and while Replay has not returned all that there are; sorted, replaced (under mu) and
@@ -78,7 +78,8 @@ type Log struct {
 	progress   *sync.Cond // on mu: a step of the work ahead of the end is done, or has failed
 	generation uint64     // grows when groups that were begun lose their places
 	replayed   bool
-	closed     bool
+	ended      bool  // it takes no more changes
+	closed     bool  // ended, and nobody reads
 	failed     error // the first error after which nothing may be appended; sticky
 	identity   uint64
 	dropped    *DamageError
@@ -251,7 +252,7 @@ func (l *Log) Failed() error {
 // readyLocked refuses changes of a log that takes none.
 func (l *Log) readyLocked() error {
 	switch {
-	case l.closed:
+	case l.ended:
 		return ErrClosed
 	case l.failed != nil:
 		return fmt.Errorf("%w: %w", ErrFailed, l.failed)
@@ -271,7 +272,7 @@ func (l *Log) fail(op string, err error) error {
 }
 
 func (l *Log) failLocked(op string, err error) error {
-	if l.closed && errors.Is(err, fs.ErrClosed) {
+	if l.ended && errors.Is(err, fs.ErrClosed) {
 		return fmt.Errorf("%w: %s", ErrClosed, op) // the directory was let go of; the disk is not to blame
 	}
 	cause := wrap(op, err)
@@ -299,10 +300,35 @@ func (l *Log) changeError(op string, err error) error {
 
 func (l *Log) path(name string) string { return filepath.Join(l.o.Dir, name) }
 
-// Close ends the log: what is called about changes after it is refused with ErrClosed, and so is reading. It waits for what
+// EndAppends ends all changes of the log: what is called about them after it is refused with ErrClosed. It waits for what
 // is under way, and gives back the space that was set aside: the last segment's file ends where its records do, so that the
-// next Replay has nothing to search behind them. What was appended is durable without it.
+// next Replay has nothing to search behind them. What was appended is durable without it. Reading goes on until Close.
+//
+// Who has the log for itself by a lock calls it before the lock is given up: the next one who has it appends where this cuts off.
+func (l *Log) EndAppends() error {
+	l.turn <- struct{}{}
+	defer func() { <-l.turn }()
+	l.removing.Lock()
+	defer l.removing.Unlock()
+	l.mu.Lock()
+	if l.ended {
+		l.mu.Unlock()
+		return nil
+	}
+	l.pauseLocked()
+	l.ended = true
+	trim := l.replayed && l.failed == nil && !l.o.ReadOnly
+	l.progress.Broadcast()
+	l.mu.Unlock()
+	if trim {
+		return l.trim()
+	}
+	return nil
+}
+
+// Close is EndAppends, and ends reading, which is refused with ErrClosed.
 func (l *Log) Close() error {
+	err := l.EndAppends()
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	l.removing.Lock()
@@ -312,16 +338,7 @@ func (l *Log) Close() error {
 		l.mu.Unlock()
 		return nil
 	}
-	l.pauseLocked()
 	l.closed = true
-	trim := l.replayed && l.failed == nil && !l.o.ReadOnly
-	l.progress.Broadcast()
-	l.mu.Unlock()
-	var err error
-	if trim {
-		err = l.trim()
-	}
-	l.mu.Lock()
 	for _, t := range l.tails {
 		t.closeFiles()
 	}

@@ -465,3 +465,53 @@ func TestOrderOfCalls(t *testing.T) {
 		}
 	}
 }
+
+// TestEndAppends: a log that takes no changes any more ends where its records do, and is read until it is closed.
+func TestEndAppends(t *testing.T) {
+	o := options(newDir(t), quick())
+	l := newLog(t, o)
+	records := []record{{kind: journal.KindRows, body: []byte("rows"), payloads: [][]byte{[]byte("payload")}}}
+	g, places, err := add(l, records)
+	if err != nil {
+		t.Fatal(err)
+	}
+	end := l.End()
+	if err := errors.Join(l.EndAppends(), l.EndAppends()); err != nil {
+		t.Fatal(err)
+	}
+	files, err := filepath.Glob(filepath.Join(o.Dir, "*"))
+	if err != nil || len(files) != 1 {
+		t.Fatalf("files of the log: %q, %v, want one segment", files, err)
+	}
+	if info, err := os.Stat(files[0]); err != nil || journal.Position(info.Size()) != end {
+		t.Errorf("the segment: %v, %v, want %d bytes", info, err, end)
+	}
+	if got, err := l.ReadPayload(places[0], 7, nil); err != nil || string(got) != "payload" {
+		t.Errorf("read: got %q, %v", got, err)
+	}
+	var more journal.Group
+	for name, err := range map[string]error{"begin": l.Begin(&more, nil), "remove": l.Remove(0)} {
+		if !errors.Is(err, journal.ErrClosed) {
+			t.Errorf("%s: got %v, want ErrClosed", name, err)
+		}
+	}
+	// What another has appended meanwhile is not cut off.
+	other := mustReplayBeside(t, o, []group{g})
+	next := mustAdd(t, other, records)
+	if err := errors.Join(l.Close(), other.Close()); err != nil {
+		t.Fatal(err)
+	}
+	mustReplayBeside(t, o, []group{g, next})
+}
+
+// mustReplayBeside opens a log as another process does, whatever this one has open there.
+func mustReplayBeside(t *testing.T, o journal.Options, want []group) *journal.Log {
+	t.Helper()
+	l, got, err := replay(o, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	wantGroups(t, got, want)
+	return l
+}
