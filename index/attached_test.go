@@ -3,6 +3,7 @@ package index_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -103,6 +104,54 @@ func TestDisplacedBetweenCommitAndAcknowledgement(t *testing.T) {
 	}
 	if _, err := open(t, path+".away", index.Options{}).Get("before"); err != nil {
 		t.Errorf("what was acknowledged before: %v", err)
+	}
+}
+
+// TestDisplacedIndexLeavesTheOther: the end of an index whose directory was replaced by another one, in which a repository went on, removes and cuts off
+// nothing there.
+func TestDisplacedIndexLeavesTheOther(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "r")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "index.db")
+	if err := index.Create(path, nil); err != nil {
+		t.Fatal(err)
+	}
+	x := mustOpen(t, path, index.Options{SegmentSize: 64 << 10})
+	segments := func() []string {
+		names, err := filepath.Glob(filepath.Join(dir, "log", "*"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return names
+	}
+	for i := 0; len(segments()) <= x.LogStatus().Segments; i++ { // until one is made ahead
+		if i == 2000 {
+			t.Fatalf("segments: %q, %+v; want one made ahead", segments(), x.LogStatus())
+		}
+		apply(t, x, put(fmt.Sprint("item/", i), 1))
+	}
+	copied := filepath.Join(filepath.Dir(dir), "copy")
+	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+		t.Fatal(err)
+	}
+	want := make(map[string]int64) // the other may have records in each of them
+	for _, segment := range segments() {
+		name := filepath.Join(copied, "log", filepath.Base(segment))
+		if err := os.Truncate(name, 64<<10); err != nil {
+			t.Fatal(err)
+		}
+		want[filepath.Base(segment)] = 64 << 10
+	}
+	if err := errors.Join(os.Rename(dir, dir+".away"), os.Rename(copied, dir)); err != nil {
+		t.Fatal(err)
+	}
+	mustClose(t, x)
+	for name, size := range want {
+		if info, err := os.Stat(filepath.Join(dir, "log", name)); err != nil || info.Size() != size {
+			t.Errorf("segment %s of the other: %v, %v; want %d bytes", name, info, err, size)
+		}
 	}
 }
 

@@ -250,8 +250,10 @@ func (x *Index) lastCheckpoint() (err error) {
 		// What cannot go into the file now is in the log, and read from there when the index is opened again.
 		_ = x.checkpoint()
 		// Before the lock goes with the file: what the next holder appends lies where this cuts off. Of a directory that was moved or
-		// removed there is nothing to give back.
-		if logErr := x.log.EndAppends(); !errors.Is(logErr, fs.ErrNotExist) {
+		// removed there is nothing to give back, and in one that took its place files of these names are another's.
+		if moved := x.Attached(); moved != nil && !errors.Is(moved, fs.ErrNotExist) {
+			x.log.Leave()
+		} else if logErr := x.log.EndAppends(); !errors.Is(logErr, fs.ErrNotExist) {
 			err = logErr
 		}
 	}

@@ -305,7 +305,14 @@ func (l *Log) path(name string) string { return filepath.Join(l.o.Dir, name) }
 // next Replay has nothing to search behind them. What was appended is durable without it. Reading goes on until Close.
 //
 // Who has the log for itself by a lock calls it before the lock is given up: the next one who has it appends where this cuts off.
-func (l *Log) EndAppends() error {
+func (l *Log) EndAppends() error { return l.endAppends(true) }
+
+// Leave is EndAppends without any change in the directory: for a log of which the directory was taken away, and in whose place
+// another one lies now.
+func (l *Log) Leave() { _ = l.endAppends(false) } // it does nothing that could fail
+
+// endAppends is EndAppends; giveBack: also the space that was set aside.
+func (l *Log) endAppends(giveBack bool) error {
 	l.turn <- struct{}{}
 	defer func() { <-l.turn }()
 	l.removing.Lock()
@@ -317,7 +324,7 @@ func (l *Log) EndAppends() error {
 	}
 	l.pauseLocked()
 	l.ended = true
-	trim := l.replayed && l.failed == nil && !l.o.ReadOnly
+	trim := giveBack && l.replayed && l.failed == nil && !l.o.ReadOnly
 	l.progress.Broadcast()
 	l.mu.Unlock()
 	if trim {
