@@ -15,8 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"golang.org/x/crypto/bcrypt"
-
 	"packhouse/api/tokens"
 	"packhouse/repo"
 	"packhouse/repo/policy"
@@ -34,7 +32,7 @@ type Token struct {
 type User struct {
 	Name        string
 	Password    string              // plain
-	Hash        string              // bcrypt
+	Hash        string              // bcrypt, or "{SHA}" and the base64 of the password's SHA-1
 	Permissions *policy.Permissions // nil: everything
 }
 
@@ -48,6 +46,9 @@ type AuthOptions struct {
 	Issued *tokens.Store
 	// Clients are the authorities whose certificates prove the names of users; nil: no certificate does.
 	Clients *ClientCAs
+	// ProxyHeader is the header in which trusted proxies name the user that they have authenticated; "": they do not. Then the
+	// name must be one of Users; without any Users each name is that of a user with all permissions. The name of a token is none.
+	ProxyHeader string
 	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
 	// pipes whose other end is known.
 	NoAuth      bool
@@ -76,12 +77,13 @@ type Auth struct {
 	clients  *ClientCAs                // nil: certificates say nothing
 	named    map[string]repo.Principal // the users, for certificates
 	now      func() time.Time
-	users    []knownUser
+	users    []knownUser // with a plain password
+	hashes   hashedUsers
+	proxied  string // the header of AuthOptions.ProxyHeader
 	noAuth   bool
 	open     repo.Principal
 	throttle *throttle
 	verified *expiringSet // secrets that were right, with the address they came from
-	dummy    []byte       // a bcrypt hash that costs what the dearest configured one does; nil: there is none
 	hashing  *fairQueue   // of tries that may take a comparison with a bcrypt hash: strangers get at most half of the processors
 }
 
@@ -94,7 +96,6 @@ type knownToken struct {
 type knownUser struct {
 	name      [sha256.Size]byte
 	password  [sha256.Size]byte
-	hash      []byte // nil: password counts
 	strong    bool
 	principal repo.Principal
 }
@@ -106,7 +107,7 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 	}
 	a := &Auth{
 		key: make([]byte, 32), issued: o.Issued, clients: o.Clients, named: make(map[string]repo.Principal), now: o.Now, noAuth: o.NoAuth, open: repo.Principal{Name: "anonymous", Permissions: o.Permissions},
-		throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now),
+		proxied: o.ProxyHeader, throttle: newThrottle(o.Now), verified: newExpiringSet(o.Now), hashes: newHashedUsers(),
 	}
 	a.hashing = newFairQueue(max(1, runtime.GOMAXPROCS(0)/2), hashingWait, hashingEach, a.throttle.suspect)
 	if _, err := rand.Read(a.key); err != nil {
@@ -120,7 +121,9 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with issued tokens"))
 	case o.NoAuth && o.Clients != nil:
 		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with certificates of clients"))
-	case !o.NoAuth && !some:
+	case o.NoAuth && o.ProxyHeader != "":
+		faults = append(faults, errors.New("authentication: NoAuth cannot be combined with a header of proxies"))
+	case !o.NoAuth && !some && o.ProxyHeader == "":
 		faults = append(faults, errors.New("authentication: no user and no token is configured"))
 	}
 	for i, token := range o.Tokens {
@@ -133,7 +136,6 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 			principal: repo.Principal{Name: token.Name, Permissions: token.Permissions},
 		})
 	}
-	cost := 0
 	for _, user := range o.Users {
 		known := knownUser{
 			name: a.sum(user.Name), password: a.sum(user.Password), strong: len(user.Password) >= strongSecret,
@@ -147,25 +149,17 @@ func NewAuth(o AuthOptions) (*Auth, error) {
 		case user.Password != "" && user.Hash != "":
 			faults = append(faults, fmt.Errorf("authentication: user %q has both a password and a hash", user.Name))
 		case user.Hash != "":
-			n, err := bcrypt.Cost([]byte(user.Hash))
-			if err != nil {
-				faults = append(faults, fmt.Errorf("authentication: the hash of user %q is not a bcrypt hash", user.Name))
+			if err := a.hashes.add(known.name, user.Hash, known.principal); err != nil {
+				faults = append(faults, fmt.Errorf("authentication: the hash of user %q is %w", user.Name, err))
 			}
-			known.hash, cost = []byte(user.Hash), max(cost, n)
 		}
 		a.named[user.Name] = known.principal
-		if user.Password != "" || user.Hash != "" {
+		if user.Password != "" {
 			a.users = append(a.users, known)
 		}
 	}
 	if err := errors.Join(faults...); err != nil {
 		return nil, err
-	}
-	if cost > 0 {
-		var err error
-		if a.dummy, err = bcrypt.GenerateFromPassword([]byte("nobody"), cost); err != nil {
-			return nil, fmt.Errorf("authentication: %w", err)
-		}
 	}
 	return a, nil
 }
@@ -196,10 +190,16 @@ type identity struct {
 }
 
 // authenticate returns the sender of a request from address. One that comes with a client certificate is its user, and
-// must not have the credentials of anyone else.
-func (a *Auth) authenticate(r *http.Request, address string) (identity, error) {
+// must not have the credentials of anyone else. byProxy: the peer is a proxy that is trusted; whom it names that is, whatever
+// credentials it passes on.
+func (a *Auth) authenticate(r *http.Request, address string, byProxy bool) (identity, error) {
 	if a.noAuth {
 		return identity{Principal: a.open}, nil
+	}
+	if byProxy && a.proxied != "" {
+		if user, ok, err := a.proxyUser(r); ok || err != nil {
+			return identity{Principal: user}, err
+		}
 	}
 	holder, certified, err := a.holder(r)
 	if err != nil || certified && r.Header.Get("Authorization") == "" {
@@ -247,7 +247,7 @@ func (a *Auth) configured(r *http.Request, user, secret string, basic bool, addr
 		return p, nil
 	}
 	wasted := time.Duration(0) // on a wrong secret
-	if basic && a.dummy != nil {
+	if basic && a.hashes.slow() {
 		// Wait for a slot before the attempt is counted against the address: a client whose right passwords come all at once would
 		// else use up its attempts before the first of them is found to be right.
 		if err := a.hashing.enter(r.Context(), address); err != nil {
@@ -279,7 +279,7 @@ func (a *Auth) guess(c *claim, secret, address string) (p repo.Principal, token 
 	if c.basic {
 		p, ok := a.matchUser(c, true)
 		if !ok {
-			p, ok = a.matchHash(c, secret)
+			p, ok = a.hashes.match(c.name, secret)
 		}
 		if ok {
 			return p, false, nil
@@ -322,7 +322,7 @@ func (a *Auth) matchKnown(c *claim, address string) (repo.Principal, bool) {
 	if p, ok := a.match(c, true); ok || !c.basic {
 		return p, ok
 	}
-	return a.hashed(c)
+	return a.hashes.named(c.name)
 }
 
 // match compares with the tokens and plain passwords, all or only those that cannot be guessed.
@@ -344,42 +344,18 @@ func (a *Auth) matchToken(c *claim, guessable bool) (p repo.Principal, ok bool) 
 	return p, ok
 }
 
-// matchUser does the same with the users that have a plain password.
+// matchUser does the same with the users that have a plain password; there are few.
 func (a *Auth) matchUser(c *claim, guessable bool) (p repo.Principal, ok bool) {
 	if !c.basic {
 		return p, false
 	}
 	both := append(c.name[:len(c.name):len(c.name)], c.secret[:]...)
 	for _, u := range a.users {
-		if hmac.Equal(append(u.name[:], u.password[:]...), both) && u.hash == nil && (u.strong || guessable) {
+		if hmac.Equal(append(u.name[:], u.password[:]...), both) && (u.strong || guessable) {
 			p, ok = u.principal, true
 		}
 	}
 	return p, ok
-}
-
-// hashed returns the user with a bcrypt hash whose password was verified.
-func (a *Auth) hashed(c *claim) (p repo.Principal, ok bool) {
-	for _, u := range a.users {
-		if hmac.Equal(u.name[:], c.name[:]) && u.hash != nil {
-			p, ok = u.principal, true
-		}
-	}
-	return p, ok
-}
-
-// matchHash compares with bcrypt hashes; the caller has a slot for hashing. Its cost does not reveal whether the user exists.
-func (a *Auth) matchHash(c *claim, secret string) (p repo.Principal, ok bool) {
-	hash, known := a.dummy, false
-	for _, u := range a.users {
-		if u.hash != nil && hmac.Equal(u.name[:], c.name[:]) {
-			hash, known, p = u.hash, true, u.principal
-		}
-	}
-	if hash == nil || bcrypt.CompareHashAndPassword(hash, []byte(secret)) != nil || !known {
-		return repo.Principal{}, false
-	}
-	return p, true
 }
 
 // credentials reads an Authorization header: Bearer gives the secret alone, Basic a user too.

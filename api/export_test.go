@@ -6,9 +6,13 @@ import (
 	"net/http"
 	"slices"
 	"strconv"
+	"sync/atomic"
 	"time"
 
+	"golang.org/x/crypto/bcrypt"
+
 	"packhouse/internal/logwriter"
+	"packhouse/repo"
 )
 
 // ThrottleEntries counts what is kept of so many addresses.
@@ -108,3 +112,38 @@ func Follow(pieces ...[]byte) (last int64) {
 
 // Suspect tells whether tries from an address wait for others.
 func (a *Auth) Suspect(address string) bool { return a.throttle.suspect(address) }
+
+// CountComparisons counts those with bcrypt hashes from now on. No request may be under way.
+func (a *Auth) CountComparisons() *atomic.Int64 {
+	n, compare := new(atomic.Int64), a.hashes.compare
+	a.hashes.compare = func(hash, password []byte) error { n.Add(1); return compare(hash, password) }
+	return n
+}
+
+// Hashes are users by their names, with their hashes.
+type Hashes struct{ h hashedUsers }
+
+// NewHashes makes some that have these hashes. It panics on one that cannot be used.
+func NewHashes(users map[string]string) *Hashes {
+	h := newHashedUsers()
+	for name, hash := range users {
+		if err := h.add(nameSum{name[0]}, hash, repo.Principal{}); err != nil {
+			panic(err)
+		}
+	}
+	return &Hashes{h}
+}
+
+// CostOfWrong is how many rounds of bcrypt a wrong password of a user takes.
+func (h *Hashes) CostOfWrong(user string) (rounds int) {
+	h.h.compare = func(hash, _ []byte) error {
+		cost, err := bcrypt.Cost(hash)
+		if err != nil {
+			panic(err)
+		}
+		rounds += 1 << cost
+		return bcrypt.ErrMismatchedHashAndPassword
+	}
+	h.h.match(nameSum{user[0]}, "wrong")
+	return rounds
+}

@@ -50,14 +50,20 @@ func get(t testing.TB, address, method, target string, headers ...string) (*http
 	for i := 0; i+1 < len(headers); i += 2 {
 		r.Header.Set(headers[i], headers[i+1])
 	}
+	return roundTrip(t, r)
+}
+
+// roundTrip sends a request and reads the answer.
+func roundTrip(t testing.TB, r *http.Request) (*http.Response, string) {
+	t.Helper()
 	response, err := http.DefaultTransport.RoundTrip(r)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, target, err)
+		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
 	if err != nil {
-		t.Fatalf("%s %s: %v", method, target, err)
+		t.Fatalf("%s %s: %v", r.Method, r.URL, err)
 	}
 	return response, string(body)
 }

@@ -356,7 +356,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 	if x.trusted {
 		return r, s.admitTrusted(w, r, x)
 	}
-	p, err := s.auth.Load().authenticate(r, x.address)
+	p, err := s.auth.Load().authenticate(r, x.address, s.proxies.Load().trusts(peerAddress(r)))
 	if err == nil {
 		x.principal = p.Principal
 		x.principal.Address = x.address
