@@ -11,6 +11,9 @@ import (
 type Certificate struct {
 	certFile, keyFile string
 
+	// MinVersion is the least version of TLS that clients may speak; 0: TLS 1.2. It is set before Wrap.
+	MinVersion uint16
+
 	mu   sync.RWMutex // held for a look only
 	cert *tls.Certificate
 }
@@ -40,7 +43,7 @@ func (c *Certificate) Wrap(l net.Listener, clients *ClientCAs) net.Listener {
 		return l
 	}
 	config := &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: max(c.MinVersion, tls.VersionTLS12),
 		NextProtos: []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			c.mu.RLock()

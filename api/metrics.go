@@ -112,7 +112,8 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 		if r, ok = s.admit(w, r, x); !ok {
 			return
 		}
-		if !s.authorized(r, x, "").Permissions.Allows("", "l") {
+		admitted := s.o.Metrics != nil && !x.trusted && s.o.Metrics(x.principal)
+		if !admitted && !s.authorized(r, x, "").Permissions.Allows("", "l") {
 			x.log.Reason = "needs the token, or a user of all repositories"
 			WriteText(w, r, http.StatusForbidden, "Forbidden")
 			return

@@ -65,8 +65,14 @@ func (f *PasswordFile) Users() []User {
 	return f.known.users
 }
 
-// Has tells whether a user of that name can log in.
+// Path is that of the file.
+func (f *PasswordFile) Path() string { return f.path }
+
+// Has tells whether a user of that name can log in. A nil file has none.
 func (f *PasswordFile) Has(name string) bool {
+	if f == nil {
+		return false
+	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.known.names[name]

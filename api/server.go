@@ -48,6 +48,11 @@ type Options struct {
 	Now         func() time.Time       // nil means time.Now
 	Collectors  []prometheus.Collector // besides the server's own
 	OpenMetrics bool                   // GET /metrics without authentication
+	NoMetrics   bool                   // GET /metrics is a request to a repository of that name
+	// Metrics admits a user to /metrics who may not list what the server has. nil: nobody.
+	Metrics func(p repo.Principal) bool
+	// LocalAdmin leaves Admin to the trusted side; elsewhere its paths are 404.
+	LocalAdmin bool
 }
 
 // Server serves the repositories of a set. It is an http.Handler, safe for concurrent use.
@@ -268,7 +273,7 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, 
 	own := serverPath(x.dialect, r) && !named
 	repository, administers := s.administers(path)
 	switch {
-	case own && (path == "/health" || path == "/metrics" || strings.HasPrefix(path, "/-/")):
+	case own && (path == "/health" || path == "/metrics" && !s.o.NoMetrics || strings.HasPrefix(path, "/-/")):
 		x.name = "" // the first segment is not a repository's name
 		s.router.ServeHTTP(w, r)
 	case own && x.rest == "/health" && readOnly(r):
@@ -325,6 +330,9 @@ func (s *Server) serveAdmin(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	handler := s.o.Admin
+	if s.o.LocalAdmin && !x.trusted {
+		handler = nil
+	}
 	local := strings.HasPrefix(r.URL.Path, "/-/local/")
 	if local {
 		if handler = s.o.Local; !x.trusted {

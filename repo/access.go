@@ -21,6 +21,8 @@ type Principal struct {
 	Ceiling *int64
 	// Unguarded: the rules of Settings.Guard that refuse something do not hold for this principal.
 	Unguarded bool
+	// ClientOnly: administration is refused, whatever Permissions allow.
+	ClientOnly bool
 }
 
 // Access is a repository as one principal may use it. Every method first checks that the key is valid, then the permission, and

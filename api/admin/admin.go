@@ -90,6 +90,9 @@ var (
 	errLiftOnServer = &statusError{http.StatusForbidden, "the guard is lifted only on the server itself, by packhouse guard lift"}
 )
 
+var errClientOnly = &statusError{http.StatusForbidden,
+	"users of a password file, and those that only a proxy names, do not administrate: use the server's token, or a user of the configuration"}
+
 // administrator are the letters of one who may do everything.
 const administrator = policy.All
 
@@ -190,6 +193,9 @@ func (q *request) try(routes []route, rest string) error {
 			continue
 		}
 		q.log.Operation, q.log.Key = route.name, argument
+		if route.right == administrator && q.sender().ClientOnly {
+			return errClientOnly
+		}
 		for _, letter := range route.right {
 			if err := q.may(string(letter)); err != nil {
 				return err
@@ -229,8 +235,19 @@ func match(pattern, path string) (argument string, ok bool) {
 	return argument, ok && argument != "" && !strings.Contains(argument, "/")
 }
 
+// sender is who asks, with what it may do in the repository, or in the server as a whole.
+func (q *request) sender() *repo.Principal {
+	if q.access == nil {
+		return &q.whole
+	}
+	return &q.principal
+}
+
 // mayAll tells whether the principal is an administrator of the repository.
 func (q *request) mayAll() bool {
+	if q.sender().ClientOnly {
+		return false
+	}
 	for _, letter := range administrator {
 		if q.may(string(letter)) != nil {
 			return false

@@ -47,6 +47,12 @@ data_id; if the file has a data_id that differs, this is reported as an error.
 			if err == nil {
 				err = checkAuditOf(&c)
 			}
+			if err == nil {
+				lines, err = describePasswords(&c)
+			}
+			for _, line := range lines {
+				fmt.Fprintf(s.out, "%s: %s\n", args[0], line)
+			}
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}

@@ -20,14 +20,16 @@ func openTokens(claim *holder.Claim, record bool, log *slog.Logger) (*tokens.Sto
 	return tokens.Open(o)
 }
 
-// isUser tells whether a user of the configuration has a name.
-func (sv *service) isUser(name string) bool { return sv.current.Load().HasUser(name) }
+// isUser tells whether a user of the configuration, or of the password file, has a name.
+func (sv *service) isUser(name string) bool {
+	return sv.current.Load().HasUser(name) || sv.passwords.Load().Has(name)
+}
 
 // warnOfNames logs tokens that have the name of a user: the log cannot tell them apart, and each may do only what both may.
 func (sv *service) warnOfNames() {
 	for _, t := range sv.tokens.List() {
 		if sv.isUser(t.Name) {
-			sv.log.Warn("a user of the configuration has the name of a token: each may do only what both may; rename the user, or revoke the token", "name", t.Name)
+			sv.log.Warn("a user has the name of a token: each may do only what both may; rename the user, or revoke the token", "name", t.Name)
 		}
 	}
 }

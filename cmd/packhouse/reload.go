@@ -40,6 +40,8 @@ func (sv *service) reloadOnHangup() (stop func()) {
 // reload applies the settings that can change while the server runs, and warns of changes that need a restart. If the file has
 // errors, or is suddenly empty, nothing is changed.
 func (sv *service) reload() {
+	sv.reloading.Lock()
+	defer sv.reloading.Unlock()
 	c, err := config.Load(sv.file, sv.overrides)
 	if err != nil {
 		sv.log.Error("reload: the configuration has errors; nothing was changed", "error", err)
@@ -62,6 +64,8 @@ func (sv *service) reload() {
 		}
 	}
 	sv.current.Store(&c)
+	sv.reloadPasswords(&c)
+	sv.keepPolicies(&c)
 	sv.renewAuth(&c)
 	sv.warnOfNames()
 	if proxies, err := api.ParseProxies(c.Proxies); err == nil { // config has checked them
@@ -90,6 +94,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
 		{"tls_client_ca", old.TLSClientCA, c.TLSClientCA, func() { c.TLSClientCA = old.TLSClientCA }},
+		{"tls_min_version", old.TLSMinVersion, c.TLSMinVersion, func() { c.TLSMinVersion = old.TLSMinVersion }},
 		{"tls_client_auth", old.TLSClientAuth, c.TLSClientAuth, func() { c.TLSClientAuth = old.TLSClientAuth }},
 		{"audit_log", old.AuditLog, c.AuditLog, func() { c.AuditLog = old.AuditLog }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
@@ -107,18 +112,23 @@ func (sv *service) keepFixed(c *config.Config) {
 	}
 }
 
-// renewAuth applies the tokens and users of a configuration, and stores its policies for the processes that hold a repository while
-// no server runs.
-func (sv *service) renewAuth(c *config.Config) {
+// keepPolicies stores those of a configuration for the processes that hold a repository while no server runs.
+func (sv *service) keepPolicies(c *config.Config) {
 	// Nothing is created in a directory that is not the one that was opened.
-	err := sv.server.components.set.Attached()
-	if err == nil && !sv.server.o.Claim.ReadOnly {
-		if err := c.Policies().Keep(sv.server.o.Claim.Dir); err != nil {
-			sv.log.Error("reload: could not store the policies for stdio processes; without a server they use the old ones", "error", err)
-		}
+	if sv.server.components.set.Attached() != nil || sv.server.o.Claim.ReadOnly {
+		return
 	}
+	if err := c.Policies().Keep(sv.server.o.Claim.Dir); err != nil {
+		sv.log.Error("reload: could not store the policies for stdio processes; without a server they use the old ones", "error", err)
+	}
+}
+
+// renewAuth applies the tokens and users of a configuration, and those of the password file.
+func (sv *service) renewAuth(c *config.Config) {
 	var token string
 	var source tokenSource
+	// Nothing is created in a directory that is not the one that was opened.
+	err := sv.server.components.set.Attached()
 	if err == nil || c.Token != "" {
 		token, source, err = sv.token()
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -127,11 +129,14 @@ type service struct {
 	level     *slog.LevelVar
 	log       *slog.Logger
 
-	current atomic.Pointer[config.Config] // replaced by a reload, never modified
-	cert    *api.Certificate              // nil: no TLS
-	clients *api.ClientCAs                // nil: clients are not asked for certificates
-	server  *server
-	tokens  *tokens.Store
+	reloading sync.Mutex // held over a reload of the configuration, or of the password file
+
+	current   atomic.Pointer[config.Config]    // replaced by a reload, never modified
+	passwords atomic.Pointer[api.PasswordFile] // nil: there is none
+	cert      *api.Certificate                 // nil: no TLS
+	clients   *api.ClientCAs                   // nil: clients are not asked for certificates
+	server    *server
+	tokens    *tokens.Store
 
 	readOnly bool   // the data directory's file system was, at the start
 	unkept   string // the token of this run, which could not be kept; "": there is none
@@ -196,6 +201,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	stopReloading := sv.reloadOnHangup()
 	defer stopReloading()
+	defer sv.watchPasswords()()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
@@ -232,7 +238,7 @@ func (sv *service) takeInAll(ctx context.Context, claim *holder.Claim) (stopped 
 // options are those of the server that the configuration decides alone.
 func (sv *service) options() serverOptions {
 	return serverOptions{
-		Policy: sv.policy, Authorize: sv.authorize, Tokens: sv.tokens, UserName: sv.isUser,
+		Policy: sv.policy, Authorize: sv.authorize, Metrics: sv.mayScrape, Tokens: sv.tokens, UserName: sv.isUser,
 		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never", Limits: sv.limits(), Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(),
@@ -257,6 +263,12 @@ func (sv *service) examine() (dir string, err error) {
 		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
 			return "", err
 		}
+	}
+	if sv.cert != nil && sv.c.TLSMinVersion == "1.3" {
+		sv.cert.MinVersion = tls.VersionTLS13
+	}
+	if err := sv.loadPasswords(&sv.c); err != nil {
+		return "", err
 	}
 	if sv.c.TLSClientCA != "" {
 		if sv.clients, err = api.LoadClientCAs(sv.c.TLSClientCA, sv.c.TLSClientAuth == config.CertificateRequired); err != nil {
@@ -335,7 +347,10 @@ func (sv *service) firstAuth(claim *holder.Claim, token string) (*api.Auth, erro
 
 // auth is who may use the server.
 func (sv *service) auth(c *config.Config, token string) (*api.Auth, error) {
-	o := api.AuthOptions{Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens, Clients: sv.clients}
+	o := api.AuthOptions{
+		Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens, Clients: sv.clients, ProxyHeader: c.ProxyUserHeader,
+		Users: sv.passwordUsers(c),
+	}
 	for _, u := range c.Users {
 		o.Users = append(o.Users, api.User{Name: u.Name, Hash: u.PasswordHash, Permissions: u.Permissions})
 	}
@@ -359,11 +374,12 @@ func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.
 		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(repository, dialect))
 		p.Unguarded = token.Role == policy.Admin
 	}
-	if issued && !c.HasUser(p.Name) {
+	if issued && !sv.isUser(p.Name) {
 		return p
 	}
+	p.ClientOnly = !issued && !c.HasUser(p.Name)
 	p.Unguarded = p.Unguarded && c.RoleOf(p.Name) == policy.Admin
-	if now := c.Grants(p.Name, repository, dialect); now != p.Permissions {
+	if now := sv.grants(c, p.Name, repository, dialect); now != p.Permissions {
 		p.Permissions = policy.Intersect(p.Permissions, now)
 	}
 	return p

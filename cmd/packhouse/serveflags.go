@@ -25,6 +25,8 @@ type serveFlags struct {
 	tlsKey     string
 	clientCA   string
 	clientAuth string
+	htpasswd   string
+	totalQuota string
 	quota      string
 	trashQuota string
 	protect    string
@@ -61,9 +63,11 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
 	flags.StringVar(&f.clientCA, "tls-client-ca", "", "`file` of the certificate authorities (PEM) whose certificates log clients in, as the user of the name in the certificate")
 	flags.StringVar(&f.clientAuth, "tls-client-auth", "", "optional (default), or required: whether each client must have such a certificate")
+	flags.StringVar(&f.htpasswd, "htpasswd-file", "", "`file` of further users, as htpasswd writes it; read again when it changes")
 	flags.BoolVar(&f.appendOnly, "append-only", false, "do not allow clients to delete or overwrite backups")
 	flags.StringVar(&f.permissions, "permissions", "", "upper limit of what clients may do: all, no-delete, write-only, read-only or a JSON `table` from key prefixes to letters")
 	flags.StringVar(&f.quota, "quota", "", "maximum `size` of a repository, such as 500M or 10G (indexes of clients may exceed it up to a bound); 0: no limit (default)")
+	flags.StringVar(&f.totalQuota, "total-quota", "", "maximum `size` of all repositories together; 0: no limit (default)")
 	flags.StringVar(&f.trashQuota, "trash-quota", "", "maximum `size` of what can be restored of a repository when clients add to it; none: no limit (default: as much as the quota)")
 	flags.StringVar(&f.reserve, "reserve", "", "disk space that uploads must leave free, `size` (default 64M)")
 	flags.StringVar(&f.grace, "grace", "", "`time` for which removed items can be restored, such as 36h or 14d (default 30d where clients may only add backups, else 0)")
@@ -103,7 +107,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "htpasswd-file", "total-quota", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -151,6 +155,7 @@ func (f *serveFlags) overrideAddresses(o *overrides) {
 	o.on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
 	o.on("tls-client-ca", notEmpty(f.clientCA), func(c *config.Config) { c.TLSClientCA = f.clientCA })
 	o.on("tls-client-auth", func() error { return config.CheckClientAuth(f.clientAuth) }, func(c *config.Config) { c.TLSClientAuth = f.clientAuth })
+	o.on("htpasswd-file", notEmpty(f.htpasswd), func(c *config.Config) { c.HtpasswdFile = f.htpasswd })
 }
 
 // overridePolicy is about what clients may do and store.
@@ -164,6 +169,7 @@ func (f *serveFlags) overridePolicy(o *overrides) {
 	}, func(c *config.Config) { c.Permissions = permissions })
 	o.on("append-only", nil, func(c *config.Config) { c.AppendOnly = f.appendOnly })
 	o.size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
+	o.size("total-quota", f.totalQuota, config.ParseQuota, func(c *config.Config) *int64 { return &c.TotalQuota })
 	o.size("trash-quota", f.trashQuota, config.ParseQuota, func(c *config.Config) *int64 { return &c.TrashQuota })
 	o.size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
 	o.size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })

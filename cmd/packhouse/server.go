@@ -33,8 +33,10 @@ type serverOptions struct {
 	// Authorize narrows a principal that came with credentials, before the policy; nil: as it is.
 	Authorize func(repository, dialect string, p repo.Principal) repo.Principal
 	// Tokens are those that are issued, and UserName tells which names they cannot have. nil: there are none.
-	Tokens    *tokens.Store
-	UserName  func(name string) bool
+	Tokens   *tokens.Store
+	UserName func(name string) bool
+	// Metrics admits users to the metrics, see api.Options.
+	Metrics   func(p repo.Principal) bool
 	Root      string
 	Unchecked bool // items are read from files without checks
 	Limits    api.Limits
@@ -138,7 +140,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	}
 	srv.api, err = api.New(api.Options{
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
-		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies,
+		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Audit: o.Audit, Version: version(),
 	})

@@ -22,17 +22,24 @@ type Config struct {
 	TokenFile     string // empty: .packhouse/token in DataDir
 	TLSCert       string
 	TLSKey        string
-	TLSClientCA   string        // file of the authorities of clients' certificates; empty: clients are not asked for one
-	TLSClientAuth string        // CertificateOptional, also if empty, or CertificateRequired
-	LogFormat     string        // pretty or json
-	LogLevel      string        // debug, info, warn or error
-	AuditLog      string        // AuditToLog, AuditOff, or the path of a file
-	Drain         time.Duration // how long running requests may take at a stop
-	MaxBody       int64         // bytes of one request's body; 0: the server's own limit
-	MinRate       int64         // bytes a second that a client must send or read on average; 0: any
-	Proxies       []string      // peers that are believed for whom they ask, see api.ParseProxies
-	VerifyReads   string        // always or never
-	ObjectLockTTL time.Duration // 0: lock objects never expire; else vger.LockStale or more
+	TLSClientCA   string // file of the authorities of clients' certificates; empty: clients are not asked for one
+	TLSClientAuth string // CertificateOptional, also if empty, or CertificateRequired
+	TLSMinVersion string // "1.2", also if empty, or "1.3"
+	HtpasswdFile  string // file of further users, see api.PasswordFile; empty: there is none
+	// ProxyUserHeader is the header in which trusted proxies name the user, see api.AuthOptions.ProxyHeader; empty: they do not.
+	ProxyUserHeader string
+	// PrivateRepositories keeps each user out of repositories that it does not own, see Owns, unless it has a list of them.
+	PrivateRepositories bool
+	TotalQuota          int64         // bytes of all repositories together; negative: any number
+	LogFormat           string        // pretty or json
+	LogLevel            string        // debug, info, warn or error
+	AuditLog            string        // AuditToLog, AuditOff, or the path of a file
+	Drain               time.Duration // how long running requests may take at a stop
+	MaxBody             int64         // bytes of one request's body; 0: the server's own limit
+	MinRate             int64         // bytes a second that a client must send or read on average; 0: any
+	Proxies             []string      // peers that are believed for whom they ask, see api.ParseProxies
+	VerifyReads         string        // always or never
+	ObjectLockTTL       time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
 	Policy       // of repositories that have no [[repository]] of their own
 	Repositories []Repository
@@ -120,7 +127,7 @@ type User struct {
 	PasswordHash string // bcrypt; empty: the user has only a certificate
 	Permissions  *policy.Permissions
 	Role         policy.Role // empty: none, so that Permissions alone count
-	Repositories []string    // empty: all
+	Repositories []string    // empty: all, or with private repositories those that the user owns
 }
 
 // Defaults are the settings of a server that nobody configured.
@@ -135,6 +142,7 @@ func Defaults() Config {
 		MinRate:     16 << 10,
 		Proxies:     api.DefaultProxies,
 		VerifyReads: "always",
+		TotalQuota:  -1,
 		Policy: Policy{
 			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour, Grace: -1, Protect: repo.DefaultProtect,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"strings"
 
 	"packhouse/repo/policy"
 )
@@ -24,12 +25,26 @@ func (c *Config) RoleOf(user string) policy.Role {
 	return ""
 }
 
+// Owns tells whether a repository is a user's own: it has the user's name, or begins with that and a slash.
+func Owns(user, repository string) bool {
+	first, _, _ := strings.Cut(repository, "/")
+	return user != "" && first == user
+}
+
+// mayUse tells whether a repository is one of those that a user is for; "" is the server as a whole.
+func (c *Config) mayUse(u User, repository string) bool {
+	if len(u.Repositories) > 0 {
+		return slices.Contains(u.Repositories, repository)
+	}
+	return !c.PrivateRepositories || Owns(u.Name, repository)
+}
+
 // Grants are the permissions of a user in a repository whose clients are of dialect: nothing when there is no such user, or it
 // is not meant to use the repository at all; nil is everything.
 func (c *Config) Grants(user, repository, dialect string) *policy.Permissions {
 	for _, u := range c.Users {
 		switch {
-		case u.Name != user || len(u.Repositories) > 0 && !slices.Contains(u.Repositories, repository):
+		case u.Name != user || !c.mayUse(u, repository):
 		case u.Role != "":
 			return policy.Intersect(u.Permissions, u.Role.Permissions(dialect))
 		default:

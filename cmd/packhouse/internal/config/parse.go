@@ -156,6 +156,9 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		p.add(key, "unknown key %q%s", key, hint)
 	}
 	p.tls(c)
+	if c.ProxyUserHeader != "" && len(c.Proxies) == 1 && c.Proxies[0] == "none" {
+		p.add("server.proxy_user_header", "proxy_user_header has no effect without trusted_proxies, of which there are none")
+	}
 }
 
 // tls checks settings that need each other.
@@ -165,6 +168,8 @@ func (p *parser) tls(c *Config) {
 		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
 	case c.TLSClientCA != "" && c.TLSCert == "":
 		p.add("server.tls_client_ca", "tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS")
+	case c.TLSMinVersion != "" && c.TLSCert == "":
+		p.add("server.tls_min_version", "tls_min_version needs tls_cert and tls_key")
 	case c.TLSClientAuth != "" && c.TLSClientCA == "":
 		p.add("server.tls_client_auth", "tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted")
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"net"
+	"net/http"
 	"strconv"
 	"strings"
 	"time"
@@ -122,6 +123,21 @@ func CheckLogLevel(text string) error { return oneOf(text, "debug", "info", "war
 
 // CheckClientAuth tells whether clients can be asked so for a certificate.
 func CheckClientAuth(text string) error { return oneOf(text, CertificateOptional, CertificateRequired) }
+
+// CheckTLSVersion tells whether text is a version of TLS that can be the least.
+func CheckTLSVersion(text string) error { return oneOf(text, "1.2", "1.3") }
+
+// CheckUserHeader tells whether a proxy can name a user in a header of that name: one that is not for something else.
+func CheckUserHeader(name string) error {
+	if name == "" || strings.Trim(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") != "" {
+		return fmt.Errorf("%q is not the name of a header, such as X-Remote-User", name)
+	}
+	switch http.CanonicalHeaderKey(name) {
+	case "Accept", "Authorization", "Connection", "Content-Length", "Cookie", "Forwarded", "Host", "Range", "X-Forwarded-For", "X-Forwarded-Proto":
+		return fmt.Errorf("the header %s is for something else; choose one that only the proxy sets, such as X-Remote-User", http.CanonicalHeaderKey(name))
+	}
+	return nil
+}
 
 // checkVerifyReads tells whether items can be checked so when they are read.
 func checkVerifyReads(text string) error { return oneOf(text, "always", "never") }
