@@ -47,7 +47,7 @@ type AuthOptions struct {
 	// Clients are the authorities whose certificates prove the names of users; nil: no certificate does.
 	Clients *ClientCAs
 	// ProxyHeader is the header in which trusted proxies name the user that they have authenticated; "": they do not. Then the
-	// name must be one of Users; without any Users each name is that of a user with all permissions. The name of a token is none.
+	// name must be one of Users; without any Users each name is that of a user with all permissions who administrates nothing. The name of a token is none.
 	ProxyHeader string
 	// NoAuth lets everyone in with Permissions, under the name "anonymous"; for sockets and
 	// pipes whose other end is known.

@@ -33,7 +33,7 @@ type health struct {
 	MissingItems     int64    `json:"missing_items"`   // whose file is gone
 	DamagedItems     int64    `json:"damaged_items"`   // whose bytes are wrong
 	Detached         bool     `json:"detached"`        // the data directory is missing or not the one that was opened: every request is refused
-	Short            []string `json:"short"`           // for what clients were refused within the last hour: "quota", "trash quota", "disk", "inodes"
+	Short            []string `json:"short"`           // for what clients were refused within the last hour: "quota", "total quota", "trash quota", "disk", "inodes"
 	Reason           string   `json:"reason,omitempty"`
 }
 

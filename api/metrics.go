@@ -127,7 +127,7 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *datadir.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes *prometheus.Desc
+	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes, all, allLimit *prometheus.Desc
 
 	scrubbed, unverified, grace, lifted *prometheus.Desc
 
@@ -154,6 +154,8 @@ var repositoryMetrics = struct {
 	damagedIndex: describe("index_damaged", "1 if the index is damaged; requests that do not need the damaged part are served."),
 	size:         prometheus.NewDesc("packhouse_disk_size_bytes", "Bytes of the data directory's file system.", nil, nil),
 	inodes:       prometheus.NewDesc("packhouse_disk_free_inodes", "Inodes that are free in the data directory's file system, if it has a number of them.", nil, nil),
+	all:          prometheus.NewDesc("packhouse_used_bytes", "Bytes that count in the total quota, of all repositories that were opened.", nil, nil),
+	allLimit:     prometheus.NewDesc("packhouse_total_quota_bytes", "Quota of all repositories together; -1 for none.", nil, nil),
 	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
 
 	scrubbed:   describe("scrubbed_bytes", "Bytes that scrubs have read and compared, of those that are there."),
@@ -183,7 +185,7 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes,
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes, m.all, m.allLimit,
 		m.scrubbed, m.unverified, m.grace, m.lifted, m.refusals, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
@@ -196,6 +198,9 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		attached = 0
 	}
 	out <- prometheus.MustNewConstMetric(m.attached, prometheus.GaugeValue, attached)
+	together := c.set.TotalUsage()
+	out <- prometheus.MustNewConstMetric(m.all, prometheus.GaugeValue, float64(together.Used))
+	out <- prometheus.MustNewConstMetric(m.allLimit, prometheus.GaugeValue, float64(together.Limit))
 	unusable := c.set.Unusable()
 	figures, silent := datadir.AskOpened(c.set, figuresOf)
 	kept, own := int64(0), c.set.FileSystem("")

@@ -37,5 +37,5 @@ func (a *Auth) proxyUser(r *http.Request) (user repo.Principal, ok bool, err err
 	if len(a.named) > 0 {
 		return user, false, forbidden("the proxy names %.100q, who is no user of this server", name)
 	}
-	return repo.Principal{Name: name}, true, nil
+	return repo.Principal{Name: name, ClientOnly: true}, true, nil
 }

@@ -5,12 +5,13 @@ import (
 	"time"
 )
 
-// Disk is shared by the repositories of one data directory: a ledger for each file system that they lie on, and the memory for what
-// clients store on one that is read-only. Its zero value is ready for use; it must not be copied.
+// Disk is shared by the repositories of one data directory: a ledger for each file system that they lie on, the memory for what
+// clients store on one that is read-only, and what all of them use together. Its zero value is ready for use; it must not be copied.
 type Disk struct {
 	mu      sync.Mutex             // held for a look at the map only
 	ledgers map[string]*diskLedger // by file system; guarded by mu
 	memory  memoryDisk
+	total   total
 }
 
 // ledger is that of a file system. Nothing of one waits for another: a directory may be the mount point of a disk that does not answer.

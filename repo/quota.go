@@ -17,6 +17,7 @@ type quota struct {
 	trash    int64      // bytes that the trash may hold; negative: any number, asQuota: as many as limit
 	used     int64      // bytes of items that count, as of the last settled commit
 	reserved int64      // by uploads and plans under way
+	total    *total     // of all repositories, where it counts as well; nil: nowhere
 
 	// Of these two, what belongs to commit keys; see commitKeys.
 	commitUsed     int64
@@ -79,6 +80,9 @@ func (q *quota) refusal(n int64) *QuotaError {
 // grow adds n bytes to the reservation, or refuses and leaves it as it was. What adds nothing is never refused: so items can be made
 // smaller above a limit that was lowered. Before it refuses because of the trash, what may go of that gives way.
 func (r *quotaReservation) grow(n int64) error {
+	if err := r.ready(n); err != nil {
+		return err
+	}
 	err := r.growWithin(n, 0)
 	for again := true; again; {
 		full, ok := errors.AsType[*TrashError](err)
@@ -97,6 +101,17 @@ func (r *quotaReservation) grow(n int64) error {
 		return boundErr
 	}
 	return r.growWithin(n, bound)
+}
+
+// ready waits until it is known whether n bytes more fit into the total.
+func (r *quotaReservation) ready(n int64) error {
+	r.q.mu.Lock()
+	t := r.q.total
+	r.q.mu.Unlock()
+	if n <= 0 || t == nil {
+		return nil
+	}
+	return t.ready()
 }
 
 // growWithin is grow with the bytes that all commit keys may hold beyond the limit.
@@ -122,6 +137,11 @@ func (r *quotaReservation) growWithin(n, bound int64) error {
 		short := min(q.used, c.Counted()) + q.reserved + n + c.TrashBytes - most - limit
 		if short > 0 {
 			return &TrashError{Trash: c.TrashBytes, Limit: most, short: Emptied{Bytes: short}}
+		}
+	}
+	if q.total != nil {
+		if err := q.total.reserve(n, r.bound != nil); err != nil {
+			return err
 		}
 	}
 	q.reserved += n
@@ -150,8 +170,7 @@ func (r *quotaReservation) commit(delta, commits int64) {
 	q := r.q
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.used += delta
-	q.commitUsed += commits
+	q.addLocked(delta, commits)
 	r.endLocked()
 }
 
@@ -169,6 +188,9 @@ func (r *quotaReservation) endLocked() {
 	}
 	r.ended = true
 	r.q.reserved -= r.bytes
+	if r.q.total != nil {
+		r.q.total.add(0, -r.bytes)
+	}
 	if r.bound != nil {
 		r.q.commitReserved -= r.bytes
 	}
@@ -178,6 +200,5 @@ func (r *quotaReservation) endLocked() {
 func (q *quota) add(delta, commits int64) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	q.used += delta
-	q.commitUsed += commits
+	q.addLocked(delta, commits)
 }

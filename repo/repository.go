@@ -278,6 +278,7 @@ func open(ctx context.Context, o OpenOptions) (*Repository, error) {
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("open repository: %w", err), ix.Close(), letGo())
 	}
+	r.quota.join(&o.Disk.total)
 	r.Configure(o.Settings)
 	if readOnly {
 		r.stop = func() {}
@@ -478,6 +479,7 @@ func (r *Repository) Close() error {
 	r.rechecks.close()
 	r.background.Wait()
 	r.disk.dismiss(r)
+	r.quota.leave()
 	err := errors.Join(r.index.Close(), r.blobs.Close(), r.letGo())
 	if r.overlay != nil {
 		err = errors.Join(err, r.overlay.Close())

@@ -10,12 +10,13 @@ import (
 // The kinds of Shortage.Of.
 const (
 	ShortQuota  = "quota"
+	ShortTotal  = "total quota"
 	ShortTrash  = "trash quota"
 	ShortDisk   = "disk"
 	ShortInodes = "inodes"
 )
 
-var shortKinds = [...]string{ShortQuota, ShortTrash, ShortDisk, ShortInodes}
+var shortKinds = [...]string{ShortQuota, ShortTotal, ShortTrash, ShortDisk, ShortInodes}
 
 // Shortage says of what a repository has too little, and what would help.
 type Shortage struct {
@@ -39,6 +40,8 @@ func (r *Repository) refuse(err error) error {
 		of = space.Of
 	} else if short, ok := errors.AsType[*ShortError](err); ok && short.Kind == ErrQuota {
 		of = ShortQuota
+	} else if errors.As(err, new(*TotalError)) {
+		of = ShortTotal
 	} else if errors.As(err, new(*TrashError)) {
 		of = ShortTrash
 	} else if errors.As(err, new(*QuotaError)) || errors.As(err, new(*ChargesError)) || errors.As(err, new(*HistoryError)) {
@@ -69,6 +72,8 @@ func (r *Repository) helpFor(kind string) string {
 	switch kind {
 	case ShortQuota:
 		return `prune and compact with the client, or raise the quota ("packhouse repo quota")`
+	case ShortTotal:
+		return "prune and compact with the clients, or raise total_quota"
 	case ShortTrash:
 		return `"packhouse trash empty" removes what can be restored, with a shorter grace less is kept, with a larger trash_quota more`
 	}

@@ -107,6 +107,7 @@ func repackError(err error, output int64) error {
 	var trash *repo.TrashError
 	var charges *repo.ChargesError
 	var history *repo.HistoryError
+	var total *repo.TotalError
 	// None of them is a 5xx: clients would send the plan five times more.
 	switch {
 	case errors.As(err, &pending):
@@ -115,6 +116,8 @@ func repackError(err error, output int64) error {
 		return status(http.StatusRequestEntityTooLarge, "%v", short)
 	case errors.As(err, &trash):
 		return status(http.StatusRequestEntityTooLarge, "%v", trash)
+	case errors.As(err, &total):
+		return status(http.StatusRequestEntityTooLarge, "%v", total)
 	case errors.As(err, &charges):
 		return status(http.StatusRequestEntityTooLarge, "%v", charges)
 	case errors.As(err, &history):

@@ -238,9 +238,12 @@ func (x *request) answer(err error) (int, string) {
 	var quota *repo.QuotaError
 	var history *repo.HistoryError
 	trash, full := errors.AsType[*repo.TrashError](err)
+	total, all := errors.AsType[*repo.TotalError](err)
 	switch charges, many := errors.AsType[*repo.ChargesError](err); {
 	case full:
 		return code, trash.Error()
+	case all:
+		return code, total.Error()
 	case many:
 		return code, charges.Error()
 	case errors.As(err, &history):

@@ -14,11 +14,12 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 )
 
-// reloadOnHangup reads the configuration again at each SIGHUP, until stop.
+// reloadOnHangup reads the configuration again at each SIGHUP, and the password file whenever it has changed, until stop.
 func (sv *service) reloadOnHangup() (stop func()) {
 	hangups := make(chan os.Signal, 1)
 	signal.Notify(hangups, syscall.SIGHUP)
 	done := make(chan struct{})
+	stopWatching := sv.watchPasswords()
 	go func() {
 		for {
 			select {
@@ -32,6 +33,7 @@ func (sv *service) reloadOnHangup() (stop func()) {
 		}
 	}()
 	return func() {
+		stopWatching()
 		signal.Stop(hangups)
 		close(done)
 	}
@@ -73,6 +75,7 @@ func (sv *service) reload() {
 	}
 	setLevel(sv.level, c.LogLevel)
 	sv.server.components.set.Reconfigure()
+	sv.server.components.set.SetTotalQuota(c.TotalQuota)
 	for _, warning := range c.Warnings {
 		sv.log.Warn(warning)
 	}

@@ -183,7 +183,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	o := sv.options()
 	o.Claim, o.Auth, o.Proxies, o.Audit, o.Identity = claim, auth, &proxies, audit, id
-	if sv.server, err = openServer(ctx, o); err != nil {
+	if err := sv.open(ctx, o); err != nil {
 		return errors.Join(err, api.CloseAll(listeners))
 	}
 	newID := ""
@@ -201,7 +201,6 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	}
 	stopReloading := sv.reloadOnHangup()
 	defer stopReloading()
-	defer sv.watchPasswords()()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
@@ -233,6 +232,14 @@ func (sv *service) takeInAll(ctx context.Context, claim *holder.Claim) (stopped 
 		claim.Tidy(false) // what was refused leaves nothing
 	}
 	return stopped, err
+}
+
+// open opens the server with the settings that a reload can change.
+func (sv *service) open(ctx context.Context, o serverOptions) (err error) {
+	if sv.server, err = openServer(ctx, o); err == nil {
+		sv.server.components.set.SetTotalQuota(sv.c.TotalQuota)
+	}
+	return err
 }
 
 // options are those of the server that the configuration decides alone.
@@ -374,10 +381,10 @@ func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.
 		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(repository, dialect))
 		p.Unguarded = token.Role == policy.Admin
 	}
-	if issued && !sv.isUser(p.Name) {
+	if issued && !sv.isUser(p.Name) && !p.ClientOnly {
 		return p
 	}
-	p.ClientOnly = !issued && !c.HasUser(p.Name)
+	p.ClientOnly = p.ClientOnly || !c.HasUser(p.Name)
 	p.Unguarded = p.Unguarded && c.RoleOf(p.Name) == policy.Admin
 	if now := sv.grants(c, p.Name, repository, dialect); now != p.Permissions {
 		p.Permissions = policy.Intersect(p.Permissions, now)

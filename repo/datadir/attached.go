@@ -99,6 +99,7 @@ func (s *Set) reattach() error {
 		err = s.Attach()
 	}
 	if err == nil {
+		s.countLater(s.disk.CountAgain())
 		return nil
 	}
 	if !errors.Is(err, repo.ErrDetached) {

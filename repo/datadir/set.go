@@ -67,8 +67,8 @@ type Set struct {
 	unusable unusable
 	attached attachment
 
-	naming, refreshing, displacing, asking, opening, telling, missing, removing looks                           // one for each kind of look at several repositories
-	silent                                                                      atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
+	naming, refreshing, displacing, asking, opening, telling, missing, removing, counting looks                           // one for each kind of look at several repositories
+	silent                                                                                atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
 
 	mu      sync.RWMutex                       // held for a look at the maps only
 	open    map[string]*repo.Repository        // guarded by mu
@@ -78,11 +78,13 @@ type Set struct {
 	failed  map[string]bool                    // repositories whose disk failed before its file system became read-only. Guarded by mu
 
 	leavings sync.WaitGroup // the goroutines of leaving
+	counts   sync.WaitGroup // those that count what all repositories use
 
 	expiring time.Time               // when removed repositories were last looked at. Guarded by mu
 	sweeping map[string]*atomic.Bool // directories whose graves are being emptied; true: look again. Guarded by mu
 	sweeps   sync.WaitGroup          // the goroutines of sweeping
 	stopping chan struct{}           // closed when Close waits no longer
+	ending   chan struct{}           // closed when Close begins
 }
 
 // Open makes a set of what is in o.Dir, which need not exist yet. It opens no repository.
@@ -95,7 +97,7 @@ func Open(o Options) *Set {
 		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1} }
 	}
 	s := &Set{
-		o: o, open: make(map[string]*repo.Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}),
+		o: o, open: make(map[string]*repo.Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}), ending: make(chan struct{}),
 		leaving: make(map[*repo.Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
 	}
 	if info, err := o.FS.Stat(o.Dir); err == nil {
@@ -446,6 +448,9 @@ func (s *Set) Close() error {
 	s.mu.Lock()
 	again := s.closed
 	s.closed = true
+	if !again {
+		close(s.ending)
+	}
 	open := s.open
 	s.open = nil
 	s.mu.Unlock()
@@ -469,6 +474,7 @@ func (s *Set) Close() error {
 	}
 	go func() {
 		s.leavings.Wait()
+		s.counts.Wait()
 		close(left)
 	}()
 	late := time.NewTimer(s.o.Patience)

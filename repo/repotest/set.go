@@ -34,7 +34,16 @@ func NewSet(t testing.TB, change func(*datadir.Options)) *datadir.Set {
 // Check compares counters, references and records of all open repositories.
 func Check(t testing.TB, s *datadir.Set) {
 	t.Helper()
-	for name, r := range s.Opened() {
+	opened := s.Opened()
+	var used, reserved int64
+	for _, r := range opened {
+		u := r.Usage()
+		used, reserved = used+u.Used, reserved+u.Reserved
+	}
+	if u := s.TotalUsage(); u.Used != used || u.Reserved != reserved {
+		t.Errorf("total usage: used %d, reserved %d; the repositories %d, %d", u.Used, u.Reserved, used, reserved)
+	}
+	for name, r := range opened {
 		if r.Health().ReadOnly {
 			continue
 		}
