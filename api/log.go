@@ -57,13 +57,14 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	}
 	s.metrics.count(dialect, operation, status, took, received, out.n)
 	s.audit.request(r, x, status, dialect, operation)
+	s.logAccess(r, x, status, out.n)
 	level := slog.LevelInfo
 	switch {
 	case status >= 500 && status != http.StatusServiceUnavailable && status != http.StatusInsufficientStorage:
 		level = slog.LevelError
 	case out.cut != nil, status >= 500:
 		level = slog.LevelWarn
-	case operation == "health", operation == "metrics":
+	case operation == "health", operation == "metrics", s.o.Quiet:
 		level = slog.LevelDebug
 	}
 	if !s.o.Logger.Enabled(r.Context(), level) {

@@ -56,9 +56,14 @@ func (p *Proxies) trusts(peer netip.Addr) bool {
 // client returns the address of a request's client: the peer, or whom trusted proxies name, the last one that is none of them.
 // secure tells that a trusted proxy was asked by TLS.
 func (p *Proxies) client(r *http.Request) (address string, secure bool) {
+	secure = p.trusts(peerAddress(r)) && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
+	return shownAddress(p.clientAddress(r)), secure
+}
+
+// clientAddress is the whole address of client; invalid: there is none.
+func (p *Proxies) clientAddress(r *http.Request) netip.Addr {
 	client := peerAddress(r)
 	trusted := p.trusts(client)
-	secure = trusted && strings.EqualFold(r.Header.Get("X-Forwarded-Proto"), "https")
 	if named := r.Header.Values("X-Forwarded-For"); trusted && len(named) > 0 {
 		hops := strings.Split(strings.Join(named, ","), ",")
 		for i := len(hops) - 1; i >= 0 && p.trusts(client); i-- {
@@ -69,7 +74,7 @@ func (p *Proxies) client(r *http.Request) (address string, secure bool) {
 			client = plainAddress(hop)
 		}
 	}
-	return shownAddress(client), secure
+	return client
 }
 
 // plainAddress gives an address one spelling: a zone may be any text, and an address of IPv4 may be written as one of IPv6.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -51,6 +52,11 @@ type Options struct {
 	NoMetrics   bool                   // GET /metrics is a request to a repository of that name
 	// Metrics admits a user to /metrics who may not list what the server has. nil: nobody.
 	Metrics func(p repo.Principal) bool
+	// Quiet logs requests that have not failed at the level debug.
+	Quiet bool
+	// AccessLog gets a line for each request in the combined format of Apache, in one Write. It must not wait: see package logwriter. nil: there is
+	// none.
+	AccessLog io.Writer
 	// LocalAdmin leaves Admin to the trusted side; elsewhere its paths are 404.
 	LocalAdmin bool
 }

@@ -13,7 +13,26 @@ import (
 // OS returns the operating system's file system.
 func OS() FS { return osFS{} }
 
-type osFS struct{}
+// OSForGroup is OS whose new files and directories the group of the process may read and write as well, but for what the umask takes away: modes
+// 0660 and 0770.
+func OSForGroup() FS { return osFS{group: true} }
+
+type osFS struct{ group bool }
+
+// fileMode and dirMode are those of what is made.
+func (f osFS) fileMode() uint32 {
+	if f.group {
+		return 0o660
+	}
+	return 0o600
+}
+
+func (f osFS) dirMode() uint32 {
+	if f.group {
+		return 0o770
+	}
+	return 0o700
+}
 
 var (
 	_ FS               = osFS{}
@@ -25,8 +44,8 @@ var (
 	_ Cloner           = osFile{}
 )
 
-func (osFS) Create(name string) (File, error) {
-	return wrap(open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600))
+func (f osFS) Create(name string) (File, error) {
+	return wrap(open(name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, f.fileMode()))
 }
 
 func (osFS) Open(name string) (File, error) {
@@ -56,7 +75,7 @@ func (osFS) Link(oldname, newname string) error         { return os.Link(oldname
 func (osFS) Rename(oldname, newname string) error       { return os.Rename(oldname, newname) }
 func (osFS) Remove(name string) error                   { return os.Remove(name) }
 func (osFS) RemoveAll(name string) error                { return os.RemoveAll(name) }
-func (osFS) Mkdir(name string) error                    { return os.Mkdir(name, 0o700) }
+func (f osFS) Mkdir(name string) error                  { return os.Mkdir(name, fs.FileMode(f.dirMode())) }
 func (osFS) ReadDir(name string) ([]fs.DirEntry, error) { return os.ReadDir(name) }
 func (osFS) Stat(name string) (fs.FileInfo, error)      { return os.Lstat(name) }
 

@@ -19,7 +19,7 @@ var (
 )
 
 // OpenDir implements DirOpener.
-func (osFS) OpenDir(name string) (Dir, error) {
+func (f osFS) OpenDir(name string) (Dir, error) {
 	name = filepath.Clean(name)
 	file, err := os.OpenFile(name, os.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -29,12 +29,13 @@ func (osFS) OpenDir(name string) (Dir, error) {
 	if err != nil {
 		return nil, errors.Join(err, file.Close())
 	}
-	return &dirFS{name: name, file: file, conn: conn}, nil
+	return &dirFS{os: f, name: name, file: file, conn: conn}, nil
 }
 
 // dirFS looks names up from an open directory. The descriptor is used through conn only, which keeps it from being
 // closed, and its number from being another file's, while a call is under way.
 type dirFS struct {
+	os   osFS // for what lies elsewhere, and the modes
 	name string
 	file *os.File
 	conn syscall.RawConn
@@ -99,15 +100,15 @@ func (d *dirFS) open(name, rel string, flags int, mode uint32) (*os.File, error)
 func (d *dirFS) Create(name string) (File, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Create(name)
+		return d.os.Create(name)
 	}
-	return wrap(d.open(name, rel, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, 0o600))
+	return wrap(d.open(name, rel, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, d.os.fileMode()))
 }
 
 func (d *dirFS) Open(name string) (File, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Open(name)
+		return d.os.Open(name)
 	}
 	return wrap(d.open(name, rel, unix.O_RDONLY|unix.O_NOFOLLOW, 0))
 }
@@ -115,7 +116,7 @@ func (d *dirFS) Open(name string) (File, error) {
 func (d *dirFS) OpenWrite(name string) (File, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.OpenWrite(name)
+		return d.os.OpenWrite(name)
 	}
 	return wrap(d.open(name, rel, unix.O_RDWR|unix.O_NOFOLLOW, 0))
 }
@@ -124,7 +125,7 @@ func (d *dirFS) Link(oldname, newname string) error {
 	from, ok := d.below(oldname)
 	to, both := d.below(newname)
 	if !ok || !both {
-		return osFS{}.Link(oldname, newname)
+		return d.os.Link(oldname, newname)
 	}
 	return d.two("link", oldname, newname, func(fd int) error { return unix.Linkat(fd, from, fd, to, 0) })
 }
@@ -133,7 +134,7 @@ func (d *dirFS) Rename(oldname, newname string) error {
 	from, ok := d.below(oldname)
 	to, both := d.below(newname)
 	if !ok || !both {
-		return osFS{}.Rename(oldname, newname)
+		return d.os.Rename(oldname, newname)
 	}
 	return d.two("rename", oldname, newname, func(fd int) error { return unix.Renameat(fd, from, fd, to) })
 }
@@ -141,7 +142,7 @@ func (d *dirFS) Rename(oldname, newname string) error {
 func (d *dirFS) Remove(name string) error {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Remove(name)
+		return d.os.Remove(name)
 	}
 	return d.call("remove", name, func(fd int) error {
 		err := unix.Unlinkat(fd, rel, 0)
@@ -158,7 +159,7 @@ func (d *dirFS) Remove(name string) error {
 func (d *dirFS) RemoveAll(name string) error {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.RemoveAll(name)
+		return d.os.RemoveAll(name)
 	}
 	err := d.removeTree(name, rel)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -196,15 +197,15 @@ func (d *dirFS) removeTree(name, rel string) error {
 func (d *dirFS) Mkdir(name string) error {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Mkdir(name)
+		return d.os.Mkdir(name)
 	}
-	return d.call("mkdir", name, func(fd int) error { return unix.Mkdirat(fd, rel, 0o700) })
+	return d.call("mkdir", name, func(fd int) error { return unix.Mkdirat(fd, rel, d.os.dirMode()) })
 }
 
 func (d *dirFS) ReadDir(name string) ([]fs.DirEntry, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.ReadDir(name)
+		return d.os.ReadDir(name)
 	}
 	dir, err := d.open(name, rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -231,7 +232,7 @@ func (e dirEntry) Info() (fs.FileInfo, error) { return e.d.Stat(e.name) }
 func (d *dirFS) Stat(name string) (fs.FileInfo, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Stat(name)
+		return d.os.Stat(name)
 	}
 	// Through a descriptor, so that it is a FileInfo of package os: os.SameFile compares no other.
 	file, err := d.open(name, rel, unix.O_PATH|unix.O_NOFOLLOW, 0)
@@ -248,7 +249,7 @@ func (d *dirFS) Stat(name string) (fs.FileInfo, error) {
 func (d *dirFS) SyncDir(name string) error {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.SyncDir(name)
+		return d.os.SyncDir(name)
 	}
 	dir, err := d.open(name, rel, unix.O_RDONLY|unix.O_DIRECTORY, 0)
 	if err != nil {
@@ -264,7 +265,7 @@ func (d *dirFS) SyncDir(name string) error {
 func (d *dirFS) Space(name string) (free, total int64, err error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Space(name)
+		return d.os.Space(name)
 	}
 	st, err := d.statfs(name, rel)
 	if err != nil {
@@ -277,7 +278,7 @@ func (d *dirFS) Space(name string) (free, total int64, err error) {
 func (d *dirFS) Inodes(name string) (free, total int64, err error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.Inodes(name)
+		return d.os.Inodes(name)
 	}
 	st, err := d.statfs(name, rel)
 	return int64(st.Ffree), int64(st.Files), err
@@ -286,7 +287,7 @@ func (d *dirFS) Inodes(name string) (free, total int64, err error) {
 func (d *dirFS) ReadOnly(name string) (bool, error) {
 	rel, ok := d.below(name)
 	if !ok {
-		return osFS{}.ReadOnly(name)
+		return d.os.ReadOnly(name)
 	}
 	st, err := d.statfs(name, rel)
 	return readOnly(&st), err

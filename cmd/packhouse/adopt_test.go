@@ -177,7 +177,7 @@ func TestServeOfAnotherServersDirectory(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 	var log bytes.Buffer
-	if err := checkDataDir(filepath.Dir(source), slog.New(slog.NewTextHandler(&log, nil))); err != nil || !match(`packhouse adopt `+source+` --as NAME`, log.String()) {
+	if err := checkDataDir(filepath.Dir(source), slog.New(slog.NewTextHandler(&log, nil)), (*resticServer)(nil).ignores); err != nil || !match(`packhouse adopt `+source+` --as NAME`, log.String()) {
 		t.Errorf("got %v, %s", err, log.String())
 	}
 }

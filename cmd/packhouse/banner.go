@@ -12,6 +12,14 @@ import (
 	"packhouse/cmd/packhouse/internal/config"
 )
 
+// banner says where the server is, as the program does whose name it was started by.
+func (sv *service) banner(s streams, listeners []net.Listener, token string, source tokenSource, newID string) error {
+	if sv.rest != nil {
+		return sv.rest.banner(s.err, &sv.c, listeners)
+	}
+	return printBanner(s.out, sv, listeners, token, source, newID)
+}
+
 // printBanner prints where the server is and how to use it. The token is shown only if the server made it or
 // keeps it in a file of its own, and not to a journal that others read.
 // newID is the identity of the data directory, if this start gave it one.

@@ -96,7 +96,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 // setOptions are those of the repositories, whose jobs are the engine's.
 func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 	options := datadir.Options{
-		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{Logger: o.Log, Small: smallItems, Unchecked: o.Unchecked},
+		Dir: o.Claim.Dir, Single: o.Single, Settings: o.settings, Environment: repo.Environment{FS: o.FS, Logger: o.Log, Small: smallItems, Unchecked: o.Unchecked},
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		Destroyed: func(repository *repo.Repository) {
 			engine.Abandon(repository)
@@ -123,6 +123,9 @@ func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 
 // dialects are the protocols by which clients reach the repositories. temporary is a directory for what does not fit into memory.
 func (o *serverOptions) dialects(engine *compact.Engine, temporary string) []api.Dialect {
+	if o.ResticOnly {
+		return []api.Dialect{o.restic}
+	}
 	all := []api.Dialect{borgstore.New(borgstore.Options{Engine: engine, TempDir: temporary})}
 	if o.Single { // other clients come over the network only
 		return all

@@ -13,7 +13,8 @@ import (
 
 // checkDataDir returns an error if a data directory is a single repository or is inside of one, and logs a warning for each entry
 // that is not a repository.
-func checkDataDir(dir string, log *slog.Logger) error {
+// ignores tells of an entry by its name that it is nothing to warn of.
+func checkDataDir(dir string, log *slog.Logger, ignores func(name string) bool) error {
 	if err := datadir.CheckApart(dir); err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
@@ -29,6 +30,9 @@ func checkDataDir(dir string, log *slog.Logger) error {
 		return fmt.Errorf("data directory: %w", err)
 	}
 	for _, name := range strangers {
+		if ignores(name) {
+			continue
+		}
 		if _, ok := datadir.NameOf(name); !ok {
 			log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)
 			continue // it was not looked into: it may be on a disk that does not answer

@@ -41,11 +41,14 @@ func queuedLogger(w io.Writer, format string, level slog.Leveler) (log *slog.Log
 		log.Warn("lines of the log were lost: it was read too slowly, or not at all", "lines", lines)
 	})
 	log = loggerTo(queue, format, level, terminal.Is(w))
-	return log, func() {
-		ctx, cancel := context.WithTimeout(context.Background(), flushTime)
-		defer cancel()
-		_ = queue.Flush(ctx) // whoever reads the log does not read it
-	}
+	return log, func() { flushLog(queue) }
+}
+
+// flushLog waits for the lines of a log, for a second at most.
+func flushLog(queue *logwriter.Writer) {
+	ctx, cancel := context.WithTimeout(context.Background(), flushTime)
+	defer cancel()
+	_ = queue.Flush(ctx) // whoever reads the log does not read it
 }
 
 // setLevel sets a level by its name in the configuration.

@@ -52,8 +52,8 @@ type streams struct {
 
 // run carries out one command line, args[0] being the name it was called by, and returns the exit code.
 func run(ctx context.Context, args []string, in io.Reader, out, errs io.Writer) int {
-	if filepath.Base(args[0]) == restName {
-		args = append([]string{args[0], restName}, args[1:]...)
+	if name := filepath.Base(args[0]); name == restName || name == resticServerName {
+		args = append([]string{args[0], name}, args[1:]...)
 	}
 	root := rootCommand(streams{in, out, errs})
 	root.SetArgs(args[1:])

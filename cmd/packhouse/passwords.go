@@ -44,7 +44,7 @@ func (sv *service) warnOfPasswords(c *config.Config, f *api.PasswordFile) {
 // notOfFile says why a user of the password file does not count; "": it does.
 func notOfFile(c *config.Config, name string) string {
 	switch {
-	case name == config.TokenName:
+	case name == config.TokenName && !c.NoToken:
 		return "the name is reserved for the server's token"
 	case c.HasUser(name):
 		return "the configuration has a user of this name"
@@ -152,7 +152,7 @@ func (sv *service) grants(c *config.Config, user, repository, dialect string) *p
 		return c.Grants(user, repository, dialect)
 	case !sv.passwords.Load().Has(user) && !sv.anyUser(c):
 		return policy.Nothing()
-	case c.PrivateRepositories && !config.Owns(user, repository):
+	case c.PrivateRepositories && (!config.Owns(user, repository) || sv.rest.isRoot(repository)):
 		return policy.Nothing()
 	}
 	return nil

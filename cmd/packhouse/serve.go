@@ -128,6 +128,7 @@ type service struct {
 	place     placement // with --adopt
 	level     *slog.LevelVar
 	log       *slog.Logger
+	rest      *resticServer // nil: it is not started as rest-server
 
 	reloading sync.Mutex // held over a reload of the configuration, or of the password file
 
@@ -190,7 +191,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if made {
 		newID = id
 	}
-	if err := printBanner(s.out, sv, listeners, token, where, newID); err != nil {
+	if err := sv.banner(s, listeners, token, where, newID); err != nil {
 		return errors.Join(err, api.CloseAll(listeners), sv.server.close(0))
 	}
 	for i, l := range listeners {
@@ -208,6 +209,9 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 // claim takes the data directory for this process, and makes the repositories that are to be made of directories of another server. A claim of nil without an
 // error: ctx has ended meanwhile.
 func (sv *service) claim(ctx context.Context, dir string) (*holder.Claim, error) {
+	if err := sv.rest.prepare(dir); err != nil {
+		return nil, err
+	}
 	claimCtx, cancel := context.WithTimeout(ctx, claimPatience)
 	claim, err := holder.ClaimData(claimCtx, dir)
 	cancel()
@@ -244,12 +248,14 @@ func (sv *service) open(ctx context.Context, o serverOptions) (err error) {
 
 // options are those of the server that the configuration decides alone.
 func (sv *service) options() serverOptions {
-	return serverOptions{
+	o := serverOptions{
 		Policy: sv.policy, Authorize: sv.authorize, Metrics: sv.mayScrape, Tokens: sv.tokens, UserName: sv.isUser,
 		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never", Limits: sv.limits(), Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(),
 	}
+	sv.rest.options(&o)
+	return o
 }
 
 // examine makes the checks that need no claim on the data directory, which need not exist, and returns its path.
@@ -260,7 +266,10 @@ func (sv *service) examine() (dir string, err error) {
 	if err := checkDataID(dir, sv.c.DataID); err != nil {
 		return "", err
 	}
-	if err := checkDataDir(dir, sv.log); err != nil {
+	if err := sv.rest.examine(dir); err != nil {
+		return "", err
+	}
+	if err := checkDataDir(dir, sv.log, sv.rest.ignores); err != nil {
 		return "", err
 	}
 	if err := checkAuditFile(sv.c.AuditFile(), dir); err != nil {
@@ -315,9 +324,12 @@ type tokenSource struct {
 	made bool   // just now
 }
 
-// token returns the server's token.
+// token returns the server's token; "": rest-server has none.
 func (sv *service) token() (string, tokenSource, error) {
 	c := sv.current.Load()
+	if sv.rest != nil {
+		return "", tokenSource{}, nil
+	}
 	if c.Token != "" {
 		return c.Token, tokenSource{}, nil
 	}
@@ -354,9 +366,15 @@ func (sv *service) firstAuth(claim *holder.Claim, token string) (*api.Auth, erro
 
 // auth is who may use the server.
 func (sv *service) auth(c *config.Config, token string) (*api.Auth, error) {
+	if sv.rest.open() {
+		return api.NewAuth(api.AuthOptions{NoAuth: true})
+	}
 	o := api.AuthOptions{
-		Tokens: []api.Token{{Name: config.TokenName, Secret: token}}, Issued: sv.tokens, Clients: sv.clients, ProxyHeader: c.ProxyUserHeader,
+		Issued: sv.tokens, Clients: sv.clients, ProxyHeader: c.ProxyUserHeader,
 		Users: sv.passwordUsers(c),
+	}
+	if token != "" {
+		o.Tokens = []api.Token{{Name: config.TokenName, Secret: token}}
 	}
 	for _, u := range c.Users {
 		o.Users = append(o.Users, api.User{Name: u.Name, Hash: u.PasswordHash, Permissions: u.Permissions})
@@ -371,7 +389,7 @@ func (sv *service) policy(name string) config.Policy { return sv.current.Load().
 // them any more: the configuration is replaced a moment before the users are, or without them when the token cannot be read;
 // and their queued jobs have the permissions of when they were submitted. A name of both has what both grant.
 func (sv *service) authorize(repository, dialect string, p repo.Principal) repo.Principal {
-	if p.Name == config.TokenName {
+	if p.Name == config.TokenName && sv.rest == nil || sv.rest.open() {
 		return p
 	}
 	c := sv.current.Load()

@@ -18,6 +18,7 @@ import (
 	"packhouse/api/local"
 	"packhouse/api/restic"
 	"packhouse/api/tokens"
+	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
@@ -36,13 +37,18 @@ type serverOptions struct {
 	Tokens   *tokens.Store
 	UserName func(name string) bool
 	// Metrics admits users to the metrics, see api.Options.
-	Metrics   func(p repo.Principal) bool
-	Root      string
-	Unchecked bool // items are read from files without checks
-	Limits    api.Limits
-	Proxies   *api.Proxies // nil: those on this machine
-	Log       *slog.Logger
-	Audit     slog.Handler // nil: no audit log
+	Metrics func(p repo.Principal) bool
+	Root    string
+	// Front changes what the server shows over the network; nil: nothing.
+	Front func(*api.Options)
+	// ResticOnly leaves out the protocols of all other clients.
+	ResticOnly bool
+	FS         vfs.FS // of the repositories; nil: the operating system's
+	Unchecked  bool   // items are read from files without checks
+	Limits     api.Limits
+	Proxies    *api.Proxies // nil: those on this machine
+	Log        *slog.Logger
+	Audit      slog.Handler // nil: no audit log
 	// Maintenance are the settings of jobs. With Maintain the server also does its own maintenance, and Tasks with it.
 	Maintenance config.Maintenance
 	Maintain    bool
@@ -138,13 +144,16 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	if srv.components, err = openComponents(srv.o, busy, activity); err != nil {
 		return nil, err
 	}
-	srv.api, err = api.New(api.Options{
+	options := api.Options{
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
 		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Audit: o.Audit, Version: version(),
-	})
-	if err != nil {
+	}
+	if o.Front != nil {
+		o.Front(&options)
+	}
+	if srv.api, err = api.New(options); err != nil {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	answers.Store(srv.api)

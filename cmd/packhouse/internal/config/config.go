@@ -20,6 +20,7 @@ type Config struct {
 	DataID        string // the identity that DataDir must have; empty: any, or none yet
 	Token         string // the server's token; empty: from TokenFile
 	TokenFile     string // empty: .packhouse/token in DataDir
+	NoToken       bool   // there is none, and its name is a user's like any other; no file can say so
 	TLSCert       string
 	TLSKey        string
 	TLSClientCA   string // file of the authorities of clients' certificates; empty: clients are not asked for one
