@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -303,6 +304,14 @@ func (rs *resticServer) examine(dir string) error {
 	}
 	return fmt.Errorf("--path: %s has repositories of rest-server, which are laid out otherwise (%s%s): give another directory, and copy them with restic copy",
 		dir, strings.Join(shown, ", "), more)
+}
+
+// explain adds to the error of a missing password file how to do without.
+func (rs *resticServer) explain(err error) error {
+	if rs == nil || !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return fmt.Errorf("%w; --no-auth serves without users", err)
 }
 
 // ignores tells of an entry of the data directory that belongs to rest-server, and is nothing to warn of.

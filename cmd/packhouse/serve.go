@@ -284,7 +284,7 @@ func (sv *service) examine() (dir string, err error) {
 		sv.cert.MinVersion = tls.VersionTLS13
 	}
 	if err := sv.loadPasswords(&sv.c); err != nil {
-		return "", err
+		return "", sv.rest.explain(err)
 	}
 	if sv.c.TLSClientCA != "" {
 		if sv.clients, err = api.LoadClientCAs(sv.c.TLSClientCA, sv.c.TLSClientAuth == config.CertificateRequired); err != nil {
