@@ -22,7 +22,8 @@ const (
 
 // Options of New. The zero value works.
 type Options struct {
-	Object int64 // bytes of an object; 0: 8 GiB, as clients have packs of up to 4 GiB
+	Metrics *Metrics // of rest-server; nil: they are not kept
+	Object  int64    // bytes of an object; 0: 8 GiB, as clients have packs of up to 4 GiB
 }
 
 // Dialect serves restic and rustic. It is safe for concurrent use.

@@ -66,8 +66,10 @@ func (q *request) load() error {
 	if err = api.SendObject(q.w, q.Request, status, o, offset, length); err != nil {
 		header.Del("Content-Range")
 		header.Del("Accept-Ranges")
+		return err
 	}
-	return err
+	q.d.o.Metrics.count(loaded, &q.t, q.resource, length)
+	return nil
 }
 
 // store answers POST of an object, which must have the SHA-256 that is its name, or of config.
@@ -93,8 +95,12 @@ func (q *request) store() error {
 		}
 		put.Expect = []repo.Expectation{{Algorithm: sha256, Sum: sum}}
 	}
-	if _, err := a.Put(q.Context(), put); err != nil {
+	result, err := a.Put(q.Context(), put)
+	if err != nil {
 		return err
+	}
+	if result.Created {
+		q.d.o.Metrics.count(stored, &q.t, q.resource, result.Item.Size)
 	}
 	return q.done()
 }
@@ -105,8 +111,18 @@ func (q *request) remove() error {
 	if err != nil {
 		return err
 	}
-	if err := a.Delete(q.Context(), q.key); err != nil && !errors.Is(err, repo.ErrNotFound) {
+	var size int64
+	if q.d.o.Metrics != nil {
+		if entry, err := a.Repository().Entry(q.key); err == nil {
+			size = entry.Item.Size
+		}
+	}
+	switch err := a.Delete(q.Context(), q.key); {
+	case errors.Is(err, repo.ErrNotFound):
+	case err != nil:
 		return err
+	default:
+		q.d.o.Metrics.count(removed, &q.t, q.resource, size)
 	}
 	return q.done()
 }

@@ -71,7 +71,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 			return authorize(repository, name, p, trusted)
 		},
 	})
-	o.restic = restic.New(restic.Options{Object: o.Limits.ItemBytes})
+	o.restic = restic.New(restic.Options{Metrics: o.ResticMetrics, Object: o.Limits.ItemBytes})
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{

@@ -12,10 +12,13 @@ import (
 	"runtime"
 	"strings"
 
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
 	"packhouse/api"
+	"packhouse/api/restic"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/logwriter"
@@ -265,8 +268,14 @@ func (rs *resticServer) options(o *serverOptions) {
 		o.FS = vfs.OSForGroup()
 	}
 	o.Root, o.ResticOnly = resticRoot, true
+	var metrics []prometheus.Collector
+	if rs.f.prometheus {
+		o.ResticMetrics = restic.NewMetrics(resticRoot, !rs.f.noAuth)
+		metrics = append(metrics, o.ResticMetrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	}
 	o.Front = func(front *api.Options) {
 		front.NoMetrics, front.OpenMetrics = !rs.f.prometheus, rs.f.openPage
+		front.Collectors = append(front.Collectors, metrics...)
 		front.Quiet, front.AccessLog, front.LocalAdmin = !rs.f.debug, rs.access, true
 	}
 }

@@ -77,6 +77,20 @@ func TestResticServerPrivate(t *testing.T) {
 		{"metrics", "GET", "/metrics", "", 200}, {"alice", "GET", "/metrics", "", 403}, {"", "GET", "/metrics", "", 401},
 		{"alice", "GET", "/-/repositories", "", 404}, {"token", "POST", "/-/tokens", "{}", 404},
 	})
+	_, page := s.as(t, "metrics", "m", "GET", "/metrics", "")
+	for _, want := range []string{
+		`rest_server_blob_write_total{repo="alice/laptop",type="data",user="alice"} 1`, `rest_server_blob_write_bytes_total{repo="alice/laptop",type="data",user="alice"} 6`,
+		`rest_server_blob_read_total{repo="alice/laptop",type="data",user="alice"} 1`, `rest_server_blob_read_bytes_total{repo="alice/laptop",type="data",user="alice"} 6`,
+		`rest_server_blob_delete_total{repo="alice/laptop",type="locks",user="alice"} 1`, `rest_server_blob_delete_bytes_total{repo="alice/laptop",type="locks",user="alice"} 6`,
+		"go_goroutines", "process_open_fds", "packhouse_total_quota_bytes 100000",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("metrics: want %s", want)
+		}
+	}
+	if strings.Contains(page, `type="config"`) || strings.Contains(page, `user="bob"`) {
+		t.Errorf("metrics: got %s", page)
+	}
 	for _, want := range []string{
 		"Data directory: " + dir, "Authentication enabled", "Append only mode enabled", "Private repositories enabled", "Group accessible repos disabled",
 		"--no-verify-upload has no effect",

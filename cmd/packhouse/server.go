@@ -42,13 +42,14 @@ type serverOptions struct {
 	// Front changes what the server shows over the network; nil: nothing.
 	Front func(*api.Options)
 	// ResticOnly leaves out the protocols of all other clients.
-	ResticOnly bool
-	FS         vfs.FS // of the repositories; nil: the operating system's
-	Unchecked  bool   // items are read from files without checks
-	Limits     api.Limits
-	Proxies    *api.Proxies // nil: those on this machine
-	Log        *slog.Logger
-	Audit      slog.Handler // nil: no audit log
+	ResticOnly    bool
+	ResticMetrics *restic.Metrics // nil: they are not kept
+	FS            vfs.FS          // of the repositories; nil: the operating system's
+	Unchecked     bool            // items are read from files without checks
+	Limits        api.Limits
+	Proxies       *api.Proxies // nil: those on this machine
+	Log           *slog.Logger
+	Audit         slog.Handler // nil: no audit log
 	// Maintenance are the settings of jobs. With Maintain the server also does its own maintenance, and Tasks with it.
 	Maintenance config.Maintenance
 	Maintain    bool
