@@ -17,7 +17,7 @@ var (
 	crashSeed   = flag.Int64("crash.seed", 0, "seed of TestCrash; 0: from the clock, and printed")
 )
 
-// programs is a directory with the server as packhouse and, by a symbolic link, as borgstore-server-rest.
+// programs is a directory with the server as packhouse and, by symbolic links, as borgstore-server-rest and rest-server.
 var programs string
 
 func TestMain(m *testing.M) {
@@ -47,7 +47,12 @@ func build(dir string) error {
 	if err != nil {
 		return fmt.Errorf("build the server: %w\n%s", err, out)
 	}
-	return os.Symlink("packhouse", filepath.Join(dir, "borgstore-server-rest"))
+	for _, name := range []string{"borgstore-server-rest", "rest-server"} {
+		if err := os.Symlink("packhouse", filepath.Join(dir, name)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func packhouse() string { return filepath.Join(programs, "packhouse") }
