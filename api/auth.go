@@ -201,6 +201,15 @@ func (a *Auth) authenticate(r *http.Request, address string, byProxy bool) (iden
 			return identity{Principal: user}, err
 		}
 	}
+	sender, err := a.withoutProxy(r, address)
+	if errors.Is(err, errNoCredentials) && a.proxied != "" && r.Header.Get(a.proxied) != "" {
+		err = fmt.Errorf("%w: the header %s is believed only of trusted proxies", err, a.proxied)
+	}
+	return sender, err
+}
+
+// withoutProxy is authenticate for what no proxy says.
+func (a *Auth) withoutProxy(r *http.Request, address string) (identity, error) {
 	holder, certified, err := a.holder(r)
 	if err != nil || certified && r.Header.Get("Authorization") == "" {
 		return identity{Principal: holder}, err

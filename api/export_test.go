@@ -120,6 +120,12 @@ func (a *Auth) CountComparisons() *atomic.Int64 {
 	return n
 }
 
+// ParsePasswords reads the text of a password file.
+func ParsePasswords(text []byte) (users []User, remarks []string) {
+	known := parsePasswords(text)
+	return known.users, known.remarks
+}
+
 // Hashes are users by their names, with their hashes.
 type Hashes struct{ h hashedUsers }
 

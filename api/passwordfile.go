@@ -10,6 +10,7 @@ import (
 	"regexp"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -19,13 +20,13 @@ import (
 // A line that cannot be used is left out, and a remark says so: it must not lock out the users of the others. A file without any
 // user that can log in is an error.
 type PasswordFile struct {
-	path string
+	path  string
+	known atomic.Pointer[passwords] // replaced, never modified: who asks for a user does not wait for the disk
 
-	mu      sync.Mutex
-	known   passwords // guarded by mu
-	applied fileState // that known was read in; guarded by mu
-	seen    fileState // by the last look; guarded by mu
-	fault   string    // of the last look that failed; guarded by mu
+	mu      sync.Mutex // held over a look at the file, which may be on a disk that does not answer
+	applied fileState  // that known was read in; guarded by mu
+	seen    fileState  // by the last look; guarded by mu
+	fault   string     // of the last look that failed; guarded by mu
 }
 
 // passwords are what one reading of the file has found.
@@ -55,15 +56,14 @@ var userNameForm = regexp.MustCompile(`^[\p{L}\d@._-]+$`)
 // LoadPasswordFile reads a file. Its error has the path.
 func LoadPasswordFile(path string) (*PasswordFile, error) {
 	f := &PasswordFile{path: path}
-	return f, f.Reload()
+	if err := f.Reload(); err != nil {
+		return nil, err
+	}
+	return f, nil
 }
 
 // Users are those that can log in.
-func (f *PasswordFile) Users() []User {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.known.users
-}
+func (f *PasswordFile) Users() []User { return f.known.Load().users }
 
 // Path is that of the file.
 func (f *PasswordFile) Path() string { return f.path }
@@ -73,17 +73,11 @@ func (f *PasswordFile) Has(name string) bool {
 	if f == nil {
 		return false
 	}
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.known.names[name]
+	return f.known.Load().names[name]
 }
 
 // Remarks are what is wrong with lines that were left out, a text for each, without the path.
-func (f *PasswordFile) Remarks() []string {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return f.known.remarks
-}
+func (f *PasswordFile) Remarks() []string { return f.known.Load().remarks }
 
 // Reload reads the file again. After an error the old users stay.
 func (f *PasswordFile) Reload() error {
@@ -97,7 +91,8 @@ func (f *PasswordFile) reloadLocked() error {
 	if err != nil {
 		return err
 	}
-	f.known, f.applied, f.seen, f.fault = known, state, state, ""
+	f.known.Store(&known)
+	f.applied, f.seen, f.fault = state, state, ""
 	return nil
 }
 

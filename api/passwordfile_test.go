@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -181,6 +182,76 @@ func TestPasswordFileLook(t *testing.T) {
 	if err := f.Reload(); err == nil || !f.Has("fifth") {
 		t.Errorf("Reload of an empty file: got %v, want an error and the old users", err)
 	}
+}
+
+// Who asks for a user does not wait for a look at a file that does not answer.
+func TestPasswordFileThatDoesNotAnswer(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	passwordsIn(t, path, "u:"+bcryptHash(t, "p", bcrypt.MinCost)+"\n", time.Now())
+	f, err := api.LoadPasswordFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := syscall.Mkfifo(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if changed, err := f.Look(); changed || err != nil {
+		t.Fatalf("first look: got %t, %v", changed, err)
+	}
+	looked := make(chan error, 1)
+	go func() { // opening it waits for somebody who writes
+		_, err := f.Look()
+		looked <- err
+	}()
+	for range 100 {
+		if !f.Has("u") || len(f.Users()) != 1 || len(f.Remarks()) != 0 {
+			t.Fatal("the user is gone")
+		}
+		time.Sleep(time.Millisecond)
+	}
+	select {
+	case err := <-looked:
+		t.Fatalf("the look has ended: %v", err)
+	default:
+	}
+	w, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.Close()
+	if err := <-looked; err == nil {
+		t.Error("a file of nobody was accepted")
+	}
+}
+
+// Whatever the bytes are: users have names and hashes that can be used, each once, and nothing that is secret is in a remark.
+func FuzzPasswordFile(f *testing.F) {
+	for _, text := range []string{"", "a:b", "# x\na:{SHA}qUqP5cyxm6YcTAhz05Hph5gvu9M=\na:", "\ufeffa:$2y$05$" + strings.Repeat("a", 53) + ":x\r\n\x00:\n", strings.Repeat("\"", 300) + ":1"} {
+		f.Add([]byte(text))
+	}
+	f.Fuzz(func(t *testing.T, text []byte) {
+		users, remarks := api.ParsePasswords(text)
+		seen := make(map[string]bool)
+		for _, u := range users {
+			if seen[u.Name] || u.Name == "" || strings.ContainsAny(u.Name, ":/ \n") || api.CheckHash(u.Hash) != nil {
+				t.Errorf("got %q", u)
+			}
+			seen[u.Name] = true
+		}
+		if len(users) > 0 {
+			if _, err := api.NewAuth(api.AuthOptions{Users: users}); err != nil {
+				t.Error(err)
+			}
+		}
+		for _, remark := range remarks {
+			if strings.ContainsAny(remark, "\n\x00") {
+				t.Errorf("remark of more than one line: %q", remark)
+			}
+		}
+	})
 }
 
 // Hashes of all kinds that can be used, beside each other.

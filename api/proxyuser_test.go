@@ -56,6 +56,9 @@ func TestProxyUser(t *testing.T) {
 			req.Header[header] = tt.named
 			req.Header.Set("Authorization", tt.authorization)
 			response, body := roundTrip(t, req)
+			if tt.status == 401 && len(tt.named) == 1 && tt.named[0] == "alice" && !strings.Contains(f.Logged(t), "believed only of trusted proxies") {
+				t.Errorf("the log does not say why: %s", f.Logged(t))
+			}
 			if response.StatusCode != tt.status || !strings.Contains(body, tt.want) {
 				t.Errorf("got %d %q, want %d %q", response.StatusCode, body, tt.status, tt.want)
 			}
