@@ -233,3 +233,29 @@ func ofBorg(t *testing.T, s *datadir.Set, name string) *repo.Access {
 	}
 	return r.As(repo.Principal{})
 }
+
+// After the volume of the data directory was away, all of its repositories count again, although nobody has asked for them.
+func TestTotalQuotaAfterDetaching(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s := newSet(t, func(o *datadir.Options) {
+		o.Dir, o.Reattach = dir, func() error { return nil }
+	})
+	s.SetTotalQuota(100)
+	mustPut(t, create(t, s, "a").As(repo.Principal{}), "x", strings.Repeat("x", 100))
+	create(t, s, "b")
+	if err := os.Rename(dir, dir+".away"); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "detached directory", func() bool { _, err := s.Get(ctx, "b"); return errors.Is(err, repo.ErrDetached) })
+	waitFor(t, "end of the repositories", func() bool { return s.TotalUsage().Used == 0 })
+	if err := os.Rename(dir+".away", dir); err != nil {
+		t.Fatal(err)
+	}
+	waitFor(t, "directory that is back", func() bool { _, err := s.Get(ctx, "b"); return err == nil })
+	if _, err := put(access(t, s, "b"), "y", "y"); !isTotal(err) {
+		t.Errorf("beside a repository that nobody has used: got %v", err)
+	}
+}
