@@ -56,8 +56,13 @@ func (d *dirFS) below(name string) (rel string, ok bool) {
 
 // call runs fn with the directory's descriptor, again while it is interrupted.
 func (d *dirFS) call(op, name string, fn func(fd int) error) error {
+	return control(d.conn, op, name, fn)
+}
+
+// control runs fn with the descriptor of an open directory.
+func control(conn syscall.RawConn, op, name string, fn func(fd int) error) error {
 	var fnErr error
-	err := d.conn.Control(func(fd uintptr) {
+	err := conn.Control(func(fd uintptr) {
 		for {
 			if fnErr = fn(int(fd)); fnErr != unix.EINTR {
 				return
@@ -144,16 +149,19 @@ func (d *dirFS) Remove(name string) error {
 	if !ok {
 		return d.os.Remove(name)
 	}
-	return d.call("remove", name, func(fd int) error {
-		err := unix.Unlinkat(fd, rel, 0)
-		if err != unix.EISDIR && err != unix.EPERM { // what it is for a directory
-			return err
-		}
-		if dirErr := unix.Unlinkat(fd, rel, unix.AT_REMOVEDIR); dirErr != unix.ENOTDIR {
-			return dirErr
-		}
+	return d.call("remove", name, func(fd int) error { return removeAt(fd, rel) })
+}
+
+// removeAt removes a file, or an empty directory.
+func removeAt(dir int, name string) error {
+	err := unix.Unlinkat(dir, name, 0)
+	if err != unix.EISDIR && err != unix.EPERM { // what it is for a directory
 		return err
-	})
+	}
+	if dirErr := unix.Unlinkat(dir, name, unix.AT_REMOVEDIR); dirErr != unix.ENOTDIR {
+		return dirErr
+	}
+	return err
 }
 
 func (d *dirFS) RemoveAll(name string) error {
