@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"syscall"
 
 	"github.com/zeebo/blake3"
 	"golang.org/x/sync/errgroup"
@@ -21,7 +22,7 @@ import (
 // The inode of a link belongs to the other program, too. A blob's file is never written, and neither its mode, nor its owner, nor
 // its times are changed: checksums lie beside it, Replace gives the name to another file, and RemoveAll removes the name.
 
-// ErrOtherFileSystem means that a file cannot be linked because it lies on another file system.
+// ErrOtherFileSystem means that a file cannot be linked, because it lies on another file system, or has as many names as a file can have.
 var ErrOtherFileSystem = errors.New("the file is on another file system")
 
 // NewRef draws the ref of a blob that will be taken in under it. It is nobody else's.
@@ -39,10 +40,10 @@ func (r Ref) InFile() Ref {
 	return id.ref()
 }
 
-// LinkForeign gives the file called name, a regular one, a second name as the blob ref. It may be repeated. Another file under that
-// name, which may have been taken in from the same name before, is removed first. It returns what the file is then. Errors: ErrOtherFileSystem, fs.ErrNotExist,
+// LinkForeign gives the file called name in dir, a regular one, a second name as the blob ref. It may be repeated. Another file under that
+// ref, which may have been taken in from the same name before, is removed first. It returns what the file is then. Errors: ErrOtherFileSystem, fs.ErrNotExist,
 // fs.ErrPermission when the kernel refuses to link a file of another user, ErrNoSpace, else I/O.
-func (s *Store) LinkForeign(ref Ref, name string) (os.FileInfo, error) {
+func (s *Store) LinkForeign(ref Ref, dir vfs.Tree, name string) (os.FileInfo, error) {
 	id, err := ref.id()
 	if err == nil {
 		err = s.ready()
@@ -51,16 +52,16 @@ func (s *Store) LinkForeign(ref Ref, name string) (os.FileInfo, error) {
 		return nil, err
 	}
 	path := s.blobPath(id)
-	err = s.fs.Link(name, path)
+	err = dir.Link(name, path)
 	if errors.Is(err, fs.ErrExist) {
-		if s.sameFile(name, path) {
-			return s.fs.Stat(path)
+		if there, err := s.fs.Stat(path); err == nil && isFile(dir, name, there) {
+			return there, nil
 		}
 		if err = s.RemoveForeign(ref); err == nil {
-			err = s.fs.Link(name, path)
+			err = dir.Link(name, path)
 		}
 	}
-	if vfs.OtherFileSystem(err) {
+	if vfs.OtherFileSystem(err) || errors.Is(err, syscall.EMLINK) { // of names, a file of ext4 may have 65,000
 		return nil, ErrOtherFileSystem
 	}
 	if err != nil {
@@ -73,10 +74,21 @@ func (s *Store) LinkForeign(ref Ref, name string) (os.FileInfo, error) {
 	return info, err
 }
 
-// CopyForeign makes the bytes of the file called name the blob ref: as a clone that shares its blocks, where the file system can, and
+// isFile tells whether a name in dir is that of a file.
+func isFile(dir vfs.Tree, name string, file fs.FileInfo) bool {
+	info, err := dir.Stat(name)
+	if err != nil {
+		return false
+	}
+	a, ok := info.Sys().(*syscall.Stat_t)
+	b, both := file.Sys().(*syscall.Stat_t)
+	return ok && both && a.Dev == b.Dev && a.Ino == b.Ino
+}
+
+// CopyForeign makes the bytes of the file called name in dir the blob ref: as a clone that shares its blocks, where the file system can, and
 // then it is as one that was linked, or as a copy with checksums and the label. A blob that is there already stays, if it has size bytes. The
 // file must have size bytes. Errors: ErrCorrupt if it has not, fs.ErrNotExist, fs.ErrPermission, ctx.Err(), ErrNoSpace, else I/O.
-func (s *Store) CopyForeign(ctx context.Context, ref Ref, name string, size int64, label []byte) error {
+func (s *Store) CopyForeign(ctx context.Context, ref Ref, dir vfs.Tree, name string, size int64, label []byte) error {
 	id, err := ref.id()
 	if err != nil {
 		return err
@@ -90,7 +102,7 @@ func (s *Store) CopyForeign(ctx context.Context, ref Ref, name string, size int6
 	if err := s.RemoveForeign(ref); err != nil {
 		return err
 	}
-	source, err := s.fs.Open(name)
+	source, err := dir.Open(name)
 	if err != nil {
 		return vfs.WithoutPath(err)
 	}

@@ -32,6 +32,8 @@ func adoptCommand(s streams) *cobra.Command {
 borgstore-server-rest) or of vger-server or vykar-server. Each file gets a second name in the new repository
 (a hard link), so nothing is copied and no space is needed; from another file system files are copied. The
 directory itself stays as it is, and can be removed once the repository has been read by a scrub.
+With --dry-run it looks at all files, tries what the kernel could refuse (a file of each owner and mount gets a name
+in the data directory for a moment), looks whether the disk suffices, and says what would be done.
 
 Stop the other server and its clients first: a directory that a running server has on its command line, or with a
 lock or session that was touched a moment ago, is refused unless --force is given. The server of the data directory may run. What cannot be adopted is told before anything is
@@ -76,7 +78,7 @@ repo info counts these.`,
 	cmd.Flags().StringVar(&finish, "finish", "", "remove what was adopted as `NAME` from the directory that it came from")
 	cmd.Flags().StringVar(&abandon, "abandon", "", "give up the adoption as `NAME`, which was not completed")
 	cmd.Flags().BoolVar(&yes, "yes", false, "with --finish, or --abandon --force: do not ask for confirmation")
-	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only look, and tell what would be done")
+	cmd.Flags().BoolVar(&dryRun, "dry-run", false, "only look and try, and tell what would be done")
 	return cmd
 }
 
@@ -357,6 +359,15 @@ func showSurvey(s streams, f *adminFlags, survey *adopt.Survey, became string) e
 		survey.Layout, survey.Files, terminal.Bytes(survey.Bytes), became, how, survey.Skipped, backup); err != nil {
 		return err
 	}
+	if survey.Copies.Files > 0 {
+		copied := "copied"
+		if survey.Clones {
+			copied = "cloned, which takes no space"
+		}
+		if _, err := fmt.Fprintf(s.out, "%d of the files, %s, are on another file system or mount, and are %s\n", survey.Copies.Files, terminal.Bytes(survey.Copies.Bytes), copied); err != nil {
+			return err
+		}
+	}
 	for _, p := range slices.Concat(survey.Problems, survey.Current) {
 		if _, err := fmt.Fprintf(s.out, "  %s: %s\n", terminal.Printable(p.Key), p.Why); err != nil {
 			return err
@@ -371,7 +382,7 @@ func showJSON(s streams, survey *adopt.Survey, done *adopt.Finished) error {
 	if survey != nil {
 		shown = map[string]any{
 			"layout": survey.Layout, "dialect": survey.Dialect, "files": survey.Files, "bytes": survey.Bytes, "skipped": survey.Skipped,
-			"method": survey.Method, "refused": survey.Refused, "problems": survey.Problems, "current": survey.Current,
+			"method": survey.Method, "copies": survey.Copies, "clones": survey.Clones, "short": survey.Short, "refused": survey.Refused, "problems": survey.Problems, "current": survey.Current,
 		}
 	}
 	if done != nil {

@@ -8,7 +8,6 @@ import (
 	"io/fs"
 	"path/filepath"
 	"syscall"
-	"time"
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
@@ -85,7 +84,13 @@ func (o Options) hasAll(ctx context.Context) error {
 	}
 	defer list.Close() // it is only read
 	lost := OnlyNameError{Source: list.Source}
-	o.Source = list.Source
+	at := &visitor{}
+	if at.source, err = vfs.OpenTree(o.FS, list.Source); err == nil {
+		defer at.source.Close() // it is only read
+		defer at.leave()
+	} else if !vfs.Replaced(err) {
+		return fmt.Errorf("open the directory %s: %w", oneLine(list.Source), vfs.WithoutPath(err))
+	}
 	for {
 		var a layout.Adopted
 		if a, err = list.Next(); err == nil {
@@ -101,7 +106,7 @@ func (o Options) hasAll(ctx context.Context) error {
 		if err = statErr; err != nil {
 			break
 		}
-		if !o.has(a) {
+		if !at.has(a) {
 			if lost.Files++; lost.First == "" {
 				lost.First = a.Key
 			}
@@ -125,10 +130,12 @@ func names(info fs.FileInfo) uint64 {
 }
 
 // has tells whether the source has a file as it was when it was listed.
-func (o Options) has(a layout.Adopted) bool {
-	info, err := o.FS.Stat(o.path(a.Key))
-	return err == nil && o.plain(a.Key) == nil && info.Mode().IsRegular() &&
-		info.Size() == a.Size && info.ModTime().Truncate(time.Millisecond).Equal(a.Modified)
+func (v *visitor) has(a layout.Adopted) bool {
+	if v.source == nil {
+		return false // it is not there any more
+	}
+	info, err := v.stat(a)
+	return err == nil && unchanged(info, a)
 }
 
 // takeBack removes all but the mark, durably: the blobs first and the list last, by which a repeated call knows what they are.

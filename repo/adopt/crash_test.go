@@ -257,6 +257,8 @@ type opening struct {
 	data string
 }
 
+func (o opening) OpenTree(name string) (vfs.Tree, error) { return vfs.OpenTree(o.FS, name) }
+
 func (o opening) Rename(from, to string) error {
 	err := o.FS.Rename(from, to)
 	if filepath.Base(to) == layout.IndexFile {
@@ -285,11 +287,13 @@ type otherMount struct {
 	clones atomic.Int32
 }
 
-func (m *otherMount) Link(from, to string) error {
-	if strings.HasPrefix(from, m.source) {
-		return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EXDEV}
-	}
-	return m.FS.Link(from, to)
+func (m *otherMount) OpenTree(name string) (vfs.Tree, error) {
+	return vfstest.OpenTree(m.FS, name, vfstest.TreeHooks{Link: func(from, to string, do func() error) error {
+		if strings.HasPrefix(from, m.source) {
+			return &os.LinkError{Op: "link", Old: from, New: to, Err: syscall.EXDEV}
+		}
+		return do()
+	}})
 }
 
 func (m *otherMount) Create(name string) (vfs.File, error) {
@@ -299,7 +303,7 @@ func (m *otherMount) Create(name string) (vfs.File, error) {
 
 func (m *otherMount) Space(name string) (free, total int64, err error) {
 	if m.full {
-		return 10, 1 << 30, nil
+		return 64<<20 + 20<<10, 1 << 30, nil // enough for a list and an index
 	}
 	return m.FS.Space(name)
 }
@@ -330,7 +334,7 @@ func TestClone(t *testing.T) {
 	o := options(source, data)
 	mount := &otherMount{FS: vfs.OS(), source: source, full: true, never: true}
 	o.FS = mount
-	if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "of which 10 are free") {
+	if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "copies of 10 that are on another file system") || !strings.Contains(err.Error(), "choose a data directory") {
 		t.Errorf("copies on a full disk: %v", err)
 	}
 	if left, err := os.ReadDir(data); err != nil || len(left) != 0 {

@@ -7,13 +7,16 @@
 //
 // # Order
 //
-//	look at all of the source; what cannot be taken in is told, and nothing was changed
+//	look at all of the source, and try what only the kernel knows; what cannot be taken in is told, and nothing was changed
 //	make the directory and the mark "index.db.adopting", durably
 //	sync the file system of the source, whose server may not have done so
 //	write the list of adopted files, durably: which file becomes which blob, under which key
-//	link the files to the shards, and sync the shards
-//	make the index from the list and the blobs (package recovery)
+//	link the files to the shards, and sync the shards; meanwhile, make the index of those that are there (package recovery)
+//	give the index its name
 //	remove the mark
+//
+// The source is one open directory from the first look to the last link (vfs.Tree), and no symbolic link in it is followed: who may write to it cannot lead
+// an adoption, which may run as root, to files elsewhere.
 //
 // From the mark on, the directory is neither free nor a repository, and requests to it are refused for now. After a crash Run does all of
 // it again: it looks anew, and the files that are as the list has them keep their refs, so that what was linked or copied stays. Until a scrub

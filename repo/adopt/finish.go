@@ -3,13 +3,13 @@ package adopt
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"io/fs"
 	"maps"
 	"path"
 	"path/filepath"
 	"slices"
-	"time"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo/layout"
@@ -38,6 +38,16 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 	if list.Source != o.Source {
 		return done, errors.New("the list of adopted files is of another directory, " + list.Source)
 	}
+	source, err := vfs.OpenTree(o.FS, o.Source)
+	if errors.Is(err, fs.ErrNotExist) {
+		return done, nil // an earlier one has come to its end
+	}
+	if err != nil {
+		return done, fmt.Errorf("open the directory: %w", vfs.WithoutPath(err))
+	}
+	defer source.Close() // nothing of it needs to be durable
+	r := remover{visitor{source: source}, &done}
+	defer r.leave()
 	dirs := make(map[string]bool) // below the source
 	for n := int64(0); ; n++ {
 		a, err := list.Next()
@@ -48,7 +58,7 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 			err = ctx.Err()
 		}
 		if err == nil {
-			err = done.remove(o, a)
+			err = r.remove(a)
 		}
 		if err != nil {
 			return done, err
@@ -62,38 +72,42 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 	}
 	below := slices.SortedFunc(maps.Keys(dirs), func(a, b string) int { return len(b) - len(a) }) // what lies deeper is longer
 	for _, dir := range below {
-		_ = o.FS.Remove(o.path(dir)) // fails where something is left
+		if r.enter(path.Dir(dir)) == nil {
+			_ = r.tree.Remove(path.Base(dir)) // fails where something is left
+		}
 	}
 	err = o.FS.Remove(o.Source)
 	done.Left = err != nil && !errors.Is(err, fs.ErrNotExist)
 	return done, nil
 }
 
+// remover removes files from a source.
+type remover struct {
+	visitor
+	done *Finished
+}
+
 // remove removes one file, if it is what was adopted.
-func (f *Finished) remove(o Options, a layout.Adopted) error {
-	name := o.path(a.Key)
-	info, err := o.FS.Stat(name)
-	if errors.Is(err, fs.ErrNotExist) {
+func (r *remover) remove(a layout.Adopted) error {
+	info, err := r.stat(a)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil
-	}
-	if err == nil {
-		if err = o.plain(a.Key); errors.Is(err, errChanged) { // what a link leads to is not the source's
-			f.keep(a.Key)
-			return nil
-		}
-	}
-	if err != nil {
+	case vfs.Replaced(err): // what a link leads to is not the source's
+		r.done.keep(a.Key)
+		return nil
+	case err != nil:
 		return vfs.WithoutPath(err)
 	}
-	if !info.Mode().IsRegular() || info.Size() != a.Size || !info.ModTime().Truncate(time.Millisecond).Equal(a.Modified) {
-		f.keep(a.Key)
+	if !unchanged(info, a) {
+		r.done.keep(a.Key)
 		return nil
 	}
-	if err := o.FS.Remove(name); err != nil {
+	if err := r.tree.Remove(path.Base(a.Key)); err != nil {
 		return &fs.PathError{Op: "remove", Path: filepath.FromSlash(a.Key), Err: vfs.WithoutPath(err)}
 	}
-	f.Files++
-	f.Bytes += a.Size
+	r.done.Files++
+	r.done.Bytes += a.Size
 	return nil
 }
 

@@ -10,25 +10,37 @@ import (
 	"testing"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo/adopt"
 )
 
-// swapping is a file system on which somebody else gives the name of a directory to a symbolic link just before a file in it is linked.
+// swapping is a file system on which somebody else gives the name of a directory to a symbolic link at a chosen moment.
 type swapping struct {
 	vfs.FS
 	dir, to string
-	after   atomic.Int32 // links of files in it
+	opens   atomic.Int32 // times that the directory is opened until it is swapped, just before; 0: it never is
+	links   atomic.Int32 // links of files in it, likewise
 }
 
-func (s *swapping) Link(from, to string) error {
-	if filepath.Dir(from) == s.dir {
-		if s.after.Add(-1) == 0 {
-			if err := swap(s.dir, s.to); err != nil {
-				return err
+func (s *swapping) OpenTree(name string) (vfs.Tree, error) {
+	return vfstest.OpenTree(s.FS, name, vfstest.TreeHooks{
+		Dir: func(path string, do func() (vfs.Tree, error)) (vfs.Tree, error) {
+			if path == s.dir && s.opens.Add(-1) == 0 {
+				if err := swap(s.dir, s.to); err != nil {
+					return nil, err
+				}
 			}
-		}
-	}
-	return s.FS.Link(from, to)
+			return do()
+		},
+		Link: func(from, _ string, do func() error) error {
+			if filepath.Dir(from) == s.dir && s.links.Add(-1) == 0 {
+				if err := swap(s.dir, s.to); err != nil {
+					return err
+				}
+			}
+			return do()
+		},
+	})
 }
 
 // swap puts a symbolic link in the place of a directory.
@@ -36,35 +48,61 @@ func swap(dir, to string) error {
 	return errors.Join(os.Rename(dir, dir+".away"), os.Symlink(to, dir))
 }
 
-// TestDirectoryBecomesLink: a directory of the source that becomes a symbolic link under way does not bring files from elsewhere into the
-// repository, although they have the names, sizes and times of those that were looked at.
+// TestDirectoryBecomesLink: a directory of the source that becomes a symbolic link, at any moment of an adoption, does not bring files from elsewhere into the
+// repository, although they have the names, sizes and times of those that were looked at. Either the adoption ends, or it has the files of the directory.
 func TestDirectoryBecomesLink(t *testing.T) {
 	source, data := sides(t)
 	smallTree().write(t, source)
 	elsewhere := filepath.Join(filepath.Dir(source), "elsewhere")
 	smallTree().write(t, elsewhere)
 	before := inodes(t, elsewhere)
-	for after := range int32(2) {
-		config := filepath.Join(source, "config")
+	config := filepath.Join(source, "config")
+	refused := 0
+	for n := range int32(12) {
 		o := options(source, data)
 		swapper := &swapping{FS: vfs.OS(), dir: config, to: filepath.Join(elsewhere, "config")}
-		swapper.after.Store(after + 1)
-		o.FS = swapper
-		if _, err := adopt.Run(ctx, o); err == nil || !strings.Contains(err.Error(), "has changed meanwhile") {
-			t.Errorf("after %d: got %v", after, err)
+		if swapper.opens.Store(n/2 + 1); n%2 == 1 {
+			swapper.opens.Store(0)
+			swapper.links.Store(n/2 + 1)
 		}
-		if err := errors.Join(os.Remove(config), os.Rename(config+".away", config)); err != nil {
-			t.Fatal(err)
+		o.FS = swapper
+		_, err := adopt.Run(ctx, o)
+		swapped := isLink(t, config)
+		switch {
+		case err != nil && !swapped:
+			t.Errorf("%d: %v", n, err)
+		case err != nil:
+			refused++
+			if !strings.Contains(err.Error(), "has changed meanwhile") && !strings.Contains(err.Error(), "cannot be read") {
+				t.Errorf("%d: %v", n, err)
+			}
+		}
+		if swapped {
+			if err := errors.Join(os.Remove(config), os.Rename(config+".away", config)); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for path := range before {
 			if info := stat(t, path); info.Mode&syscall.S_IFMT == syscall.S_IFREG && info.Nlink != 1 {
-				t.Errorf("after %d: %s has %d names", after, path, info.Nlink)
+				t.Errorf("%d: %s has %d names", n, path, info.Nlink)
 			}
 		}
 		if err := os.RemoveAll(filepath.Join(data, "r")); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if refused < 2 {
+		t.Errorf("%d adoptions ended: the directory is opened to look at it, to list it, and to link its files", refused)
+	}
+}
+
+func isLink(t *testing.T, path string) bool {
+	t.Helper()
+	info, err := os.Lstat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return info.Mode()&os.ModeSymlink != 0
 }
 
 // TestFinishFollowsNoLink: what lies where a symbolic link leads is not removed.

@@ -53,9 +53,36 @@ type Survey struct {
 	Server  string
 	Process int
 
+	// Copies are the files that cannot be linked, because they lie on another file system or mount; Clones tells that all of them can be cloned.
+	Copies Copies
+	Clones bool
+	// Short says what the disk of the data directory has too little of; "": nothing.
+	Short string
+
 	foreign foreign
 	owners  map[uint32]bool // of the files
-	trials  []string        // a file of each owner, to be linked before anything else is done
+	kinds   []*kind         // in the order in which they were found
+}
+
+// Copies are files and their bytes.
+type Copies struct {
+	Files int64 `json:"files"`
+	Bytes int64 `json:"bytes"`
+}
+
+// kind are files that the kernel lets one link, or not, alike.
+type kind struct {
+	place   place
+	key     string // of the first
+	largest string // the key of the largest
+	size    int64  // of that
+	Copies
+}
+
+// place is what a link depends on: the mount of a file, and its owner.
+type place struct {
+	device, mount uint64
+	owner         uint32
 }
 
 // Err says in one line why the source cannot be adopted; nil: it can.
@@ -67,6 +94,8 @@ func (s *Survey) Err(force bool) error {
 		return fmt.Errorf("%d files cannot be adopted; the first is %v", s.Refused, s.Problems[0])
 	case s.Files == 0:
 		return fmt.Errorf("there is nothing to adopt in the directory")
+	case s.Short != "":
+		return errors.New(s.Short)
 	case s.Server != "" && !force:
 		return fmt.Errorf("%s serves the directory (process %d): stop it first, or use --force when it does not use it", s.Server, s.Process)
 	case len(s.Current) > 0 && !force:
@@ -78,10 +107,20 @@ func (s *Survey) Err(force bool) error {
 // shownProblems is how many of a kind a survey keeps.
 const shownProblems = 20
 
-// Look looks at all files of the source, and changes nothing. What cannot be taken in is in the survey; an error is one of the directory
+// Look looks at all files of the source, and tries what the kernel could refuse: it gives one file of each owner and each mount a name in the data
+// directory, and takes it back. It changes nothing else. What cannot be taken in is in the survey; an error is one of the directory
 // itself. Errors: of a directory whose layout is not known, ctx.Err(), I/O.
 func Look(ctx context.Context, o Options) (*Survey, error) {
 	o = o.withDefaults()
+	source, err := openSource(o)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close() // it is only read
+	return look(ctx, o, source)
+}
+
+func look(ctx context.Context, o Options, source vfs.Tree) (*Survey, error) {
 	l, err := byName(o.FS, o.Source, o.Layout)
 	if err != nil {
 		return nil, err
@@ -96,32 +135,35 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 	if err != nil {
 		return nil, err
 	}
-	there, err := deviceOf(o.FS, o.Source)
-	if err != nil {
-		return nil, err
-	}
-	if here != there {
-		s.Method = layout.MethodCopy
-	}
 	s.Server, s.Process = running(o.Source)
 	s.owners = make(map[uint32]bool)
 	now := o.Now()
-	w := &walker{fs: o.FS, root: o.Source, foreign: l}
-	w.refuse = func(key, why string) {
-		if s.Refused++; s.Refused <= shownProblems {
-			s.Problems = append(s.Problems, Problem{key, why})
-		}
-	}
+	kinds := make(map[place]*kind)
+	w := &walker{tree: source, foreign: l, refuse: s.refuse}
 	w.skip = func(string, fs.FileInfo) { s.Skipped++ }
 	w.take = func(f found) error {
 		if st, ok := f.info.Sys().(*syscall.Stat_t); ok {
-			if why := rights.refusal(o.path(f.key), st, s.Method == layout.MethodLink); why != "" {
-				w.refuse(f.key, why)
+			link := uint64(st.Dev) == here
+			if why := rights.refusal(o.path(f.key), st, link); why != "" {
+				s.refuse(f.key, why)
+			} else if p, ok := f.info.(vfs.Placed); ok && link && p.Fixed() {
+				s.refuse(f.key, "it has the attribute immutable or append-only, and so it cannot be linked: take that away first (lsattr; chattr -i -a)")
 			}
-			if !s.owners[st.Uid] {
-				s.owners[st.Uid] = true
-				s.trials = append(s.trials, f.key)
+			s.owners[st.Uid] = true
+			at := place{device: uint64(st.Dev), owner: st.Uid}
+			if p, ok := f.info.(vfs.Placed); ok {
+				at.mount = p.Mount()
 			}
+			k := kinds[at]
+			if k == nil {
+				k = &kind{place: at, key: f.key, largest: f.key}
+				kinds[at] = k
+				s.kinds = append(s.kinds, k)
+			}
+			if k.Files++; f.info.Size() > k.size {
+				k.largest, k.size = f.key, f.info.Size()
+			}
+			k.Bytes += f.info.Size()
 		}
 		if age := now.Sub(f.info.ModTime()); l.current(f.key, age) && len(s.Current) < shownProblems {
 			s.Current = append(s.Current, Problem{f.key, fmt.Sprintf("touched %v ago", max(age, 0).Round(time.Second))})
@@ -143,7 +185,17 @@ func Look(ctx context.Context, o Options) (*Survey, error) {
 		}
 		return nil
 	}
-	return s, w.walk(ctx)
+	if err := w.walk(ctx); err != nil {
+		return nil, err
+	}
+	return s, s.try(o, source, here)
+}
+
+// refuse notes what cannot be taken in.
+func (s *Survey) refuse(key, why string) {
+	if s.Refused++; s.Refused <= shownProblems {
+		s.Problems = append(s.Problems, Problem{key, why})
+	}
 }
 
 // deviceOf is the file system of a directory.

@@ -7,10 +7,10 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"math"
 	"path"
 	"path/filepath"
 	"runtime"
-	"strings"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -94,17 +94,19 @@ func (o Options) target() string {
 // Errors: of Survey.Err, before anything was changed; of Mark; that another process does the same; that the source changes meanwhile; blobstore.ErrNoSpace; ctx.Err(), else I/O.
 func Run(ctx context.Context, o Options) (*Survey, error) {
 	o = o.withDefaults()
-	s, err := Look(ctx, o)
+	source, err := openSource(o)
+	if err != nil {
+		return nil, err
+	}
+	defer source.Close() // it is only read
+	s, err := look(ctx, o, source)
 	if err == nil {
 		err = s.Err(o.Force)
-	}
-	if err == nil {
-		err = s.try(o)
 	}
 	if err != nil {
 		return s, err
 	}
-	a := &adoption{Options: o, survey: s}
+	a := &adoption{Options: o, source: source, survey: s, notify: make(chan struct{}, 1)}
 	if o.Mark != nil {
 		err = o.Mark(ctx)
 	} else {
@@ -126,18 +128,33 @@ func Run(ctx context.Context, o Options) (*Survey, error) {
 	}
 	err = errors.Join(a.takeAll(ctx), a.store.Close())
 	if err == nil {
-		err = a.finish(ctx)
+		err = a.finish()
 	}
 	return s, err
+}
+
+// openSource opens the directory, which is that of the source from then on, whatever gets its name.
+func openSource(o Options) (vfs.Tree, error) {
+	source, err := vfs.OpenTree(o.FS, o.Source)
+	if err != nil {
+		return nil, fmt.Errorf("open the directory %s: %w", oneLine(o.Source), vfs.WithoutPath(err))
+	}
+	return source, nil
 }
 
 // adoption is one run.
 type adoption struct {
 	Options
+	source vfs.Tree
 	survey *Survey
 	store  *blobstore.Store
 	copied atomic.Bool // a file was, or that was tried
+
+	taken  atomic.Int64  // of the first files of the list; allTaken: all, durably
+	notify chan struct{} // holds a token when taken has grown
 }
+
+const allTaken = math.MaxInt64
 
 // takeAll writes the list, and takes in its files.
 func (a *adoption) takeAll(ctx context.Context) error {
@@ -156,10 +173,45 @@ func (a *adoption) takeAll(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := a.takeListed(ctx); err != nil {
+	// Two halves that need different things: the one waits for the file system's names, the other computes.
+	halves, ctx := errgroup.WithContext(ctx)
+	halves.Go(func() error {
+		err := a.takeListed(ctx)
+		if err == nil {
+			a.Progress(Progress{Step: "writing the directories", Files: a.survey.Files, Bytes: a.survey.Bytes, FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes})
+			err = a.store.SyncForeign()
+		}
+		if err == nil {
+			a.tookTo(allTaken)
+		}
 		return err
+	})
+	halves.Go(func() error { return a.makeIndex(ctx) })
+	return halves.Wait()
+}
+
+// tookTo says that the first n files of the list are there; allTaken: all, durably.
+func (a *adoption) tookTo(n int64) {
+	a.taken.Store(n)
+	select {
+	case a.notify <- struct{}{}:
+	default: // there is a token
 	}
-	return a.store.SyncForeign()
+}
+
+// wait returns when the first n files of the list are there; n negative: all of them, durably.
+func (a *adoption) wait(ctx context.Context, n int64) error {
+	if n < 0 {
+		n = allTaken
+	}
+	for a.taken.Load() < n {
+		select {
+		case <-a.notify:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
 }
 
 // writeList writes what the source has now. Files that an earlier list has as they are keep their refs; those that are no more are
@@ -179,7 +231,7 @@ func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err 
 	if err != nil {
 		return nil, vfs.WithoutPath(err)
 	}
-	w := &walker{fs: a.FS, root: a.Source, foreign: a.survey.foreign}
+	w := &walker{tree: a.source, foreign: a.survey.foreign}
 	w.take = func(f found) error {
 		adopted := layout.Adopted{Key: f.key, Size: f.info.Size(), Modified: f.modified(), Algorithm: f.algorithm}
 		if exempt(f.key, adopted.Size) {
@@ -247,8 +299,13 @@ func (e *earlierList) rest() error {
 	return err
 }
 
-// atOnce is how many files are taken in between two reports.
-const atOnce = 1024
+// The files of the list are taken in by parts of one directory each, several at once, and those of one round are there before the next begins.
+const (
+	partFiles  = 128
+	partBytes  = 64 << 20 // of copies
+	roundFiles = 10_000
+	roundBytes = 4 << 30 // of copies
+)
 
 // takeListed links or copies the files of the list.
 func (a *adoption) takeListed(ctx context.Context) error {
@@ -258,49 +315,81 @@ func (a *adoption) takeListed(ctx context.Context) error {
 	}
 	defer list.Close() // it is only read
 	p := Progress{Step: map[string]string{layout.MethodLink: "linking", layout.MethodCopy: "copying"}[a.survey.Method], FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes}
+	copies := a.survey.Method == layout.MethodCopy
 	for ended := false; !ended; {
-		a.Progress(p)
-		var workers errgroup.Group
+		workers, ctx := errgroup.WithContext(ctx)
 		workers.SetLimit(runtime.GOMAXPROCS(0))
-		for n := 0; n < atOnce; n++ {
-			adopted, err := list.Next()
+		var part []layout.Adopted
+		begun, size := p, int64(0)
+		take := func() {
+			if len(part) > 0 {
+				p.Files += int64(len(part))
+				p.Bytes += size
+				taken := part
+				workers.Go(func() error { return a.takePart(ctx, list.Adoption, taken) })
+				part, size = nil, 0
+				a.Progress(p)
+			}
+		}
+		for err == nil && !ended && p.Files-begun.Files < roundFiles && (!copies || p.Bytes-begun.Bytes < roundBytes) {
+			var next layout.Adopted
+			next, err = list.Next()
 			if ended = errors.Is(err, io.EOF); ended {
+				err = nil
 				break
 			}
 			if err == nil {
 				err = ctx.Err()
 			}
 			if err != nil {
-				return errors.Join(err, workers.Wait())
+				break
 			}
-			p.Files++
-			p.Bytes += adopted.Size
-			workers.Go(func() error {
-				if err := a.take(ctx, list.Adoption, adopted); err != nil {
-					return fmt.Errorf("%s: %w", adopted.Key, err)
-				}
-				return nil
-			})
-			if a.survey.Method == layout.MethodCopy && n%16 == 0 {
-				a.Progress(p)
+			if len(part) > 0 && path.Dir(next.Key) != path.Dir(part[0].Key) {
+				take()
+			}
+			part, size = append(part, next), size+next.Size
+			if len(part) == partFiles || copies && size >= partBytes {
+				take()
 			}
 		}
-		if err := workers.Wait(); err != nil {
+		take()
+		if workErr := workers.Wait(); workErr != nil {
+			err = workErr // which has ended the other
+		}
+		if err != nil {
 			return err
 		}
+		a.tookTo(p.Files)
 	}
-	a.Progress(p)
 	return nil
 }
 
 var errChanged = errors.New("the file has changed meanwhile: stop the server of the directory and its clients, and adopt again")
 
-func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopted) error {
-	if err := a.plain(f.Key); err != nil {
-		return err
+// takePart takes in files of one directory.
+func (a *adoption) takePart(ctx context.Context, in layout.Adoption, part []layout.Adopted) error {
+	dir, err := a.source.Dir(path.Dir(part[0].Key))
+	if vfs.Replaced(err) {
+		err = errChanged
 	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", part[0].Key, vfs.WithoutPath(err))
+	}
+	defer dir.Close() // it is only read
+	for _, f := range part {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := a.take(ctx, in, dir, f); err != nil {
+			return fmt.Errorf("%s: %w", f.Key, err)
+		}
+	}
+	return nil
+}
+
+func (a *adoption) take(ctx context.Context, in layout.Adoption, dir vfs.Tree, f layout.Adopted) error {
 	if a.survey.Method == layout.MethodLink {
-		err := a.link(f)
+		err := a.link(dir, f)
 		if !errors.Is(err, blobstore.ErrOtherFileSystem) {
 			return err
 		}
@@ -311,15 +400,15 @@ func (a *adoption) take(ctx context.Context, in layout.Adoption, f layout.Adopte
 	if err != nil {
 		return err
 	}
-	err = a.store.CopyForeign(ctx, f.Ref, a.path(f.Key), f.Size, label)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, blobstore.ErrCorrupt) {
+	err = a.store.CopyForeign(ctx, f.Ref, dir, path.Base(f.Key), f.Size, label)
+	if vfs.Replaced(err) || errors.Is(err, blobstore.ErrCorrupt) {
 		return errChanged
 	}
 	return err
 }
 
-func (a *adoption) link(f layout.Adopted) error {
-	info, err := a.store.LinkForeign(f.Ref, a.path(f.Key))
+func (a *adoption) link(dir vfs.Tree, f layout.Adopted) error {
+	info, err := a.store.LinkForeign(f.Ref, dir, path.Base(f.Key))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		return errChanged
@@ -330,111 +419,37 @@ func (a *adoption) link(f layout.Adopted) error {
 	case info.Size() != f.Size || !info.ModTime().Truncate(time.Millisecond).Equal(f.Modified):
 		return errChanged
 	}
-	// Who may write to the source could have put a link to another directory in the place of one of its own meanwhile, for this process to
-	// take in a file that only it may read.
-	st, ok := info.Sys().(*syscall.Stat_t)
-	if err = a.plain(f.Key); err == nil && ok && !a.survey.owners[st.Uid] {
-		err = errChanged
-	}
-	if err != nil {
-		return errors.Join(err, a.store.RemoveForeign(f.Ref))
+	// Who may write to the source could have put a file of another user there meanwhile, for this process to take in what only it may read.
+	if st, ok := info.Sys().(*syscall.Stat_t); ok && !a.survey.owners[st.Uid] {
+		return errors.Join(errChanged, a.store.RemoveForeign(f.Ref))
 	}
 	return nil
 }
 
-// plain wants no directory above a file of the source to have become something else, such as a symbolic link.
-func (o Options) plain(key string) error {
-	for dir := path.Dir(key); dir != "."; dir = path.Dir(dir) {
-		info, err := o.FS.Stat(o.path(dir))
-		if errors.Is(err, fs.ErrNotExist) || err == nil && !info.IsDir() {
-			return errChanged
-		}
-		if err != nil {
-			return vfs.WithoutPath(err)
-		}
-	}
-	return nil
-}
-
-// finish makes the index, which makes the directory a repository, and removes the mark.
-func (a *adoption) finish(ctx context.Context) error {
-	// The repository is as old as the oldest file: no byte that no scrub has read is older than that.
-	values := map[string][]byte{layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)}
-	err := recovery.FirstIndex(ctx, a.dir(), recovery.FirstIndexOptions{
+// makeIndex makes the index, which makes the directory a repository, from the files that are there, while others are taken in.
+func (a *adoption) makeIndex(ctx context.Context) error {
+	return recovery.FirstIndex(ctx, a.dir(), recovery.FirstIndexOptions{
 		RebuildOptions: recovery.RebuildOptions{
 			FS: a.FS, Now: a.Now, Rand: a.Rand, Index: a.Index,
 			Progress: func(n int64) {
+				if a.taken.Load() < allTaken {
+					return // how far the other half is says more
+				}
 				bytes := int64(float64(a.survey.Bytes) * float64(n) / float64(a.survey.Files))
 				a.Progress(Progress{Step: "indexing", Files: n, Bytes: bytes, FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes})
 			},
 		},
-		Meta: values, Labelled: a.copied.Load(),
+		// The repository is as old as the oldest file: no byte that no scrub has read is older than that.
+		Meta: map[string][]byte{layout.MetaCreated: layout.EncodeCreated(a.survey.Oldest)},
+		Wait: a.wait, Labelled: a.copied.Load, Store: a.store,
 	})
-	if err != nil {
-		return err
-	}
+}
+
+// finish removes the mark.
+func (a *adoption) finish() error {
 	// A server that has opened the repository since it has its index has removed the mark as well.
 	if err := layout.IgnoreMissing(a.FS.Remove(filepath.Join(a.dir(), layout.AdoptingFile))); err != nil {
 		return vfs.WithoutPath(err)
 	}
 	return vfs.WithoutPath(a.FS.SyncDir(a.dir()))
-}
-
-// try links a file of each owner and takes the link back, so that what the kernel refuses is known before anything is done; and looks whether
-// copies fit.
-func (s *Survey) try(o Options) error {
-	for _, key := range s.trials {
-		if s.Method != layout.MethodLink {
-			break
-		}
-		trial := o.trialName()
-		err := o.FS.Link(o.path(key), trial)
-		if err == nil {
-			err = o.FS.Remove(trial)
-		}
-		switch {
-		case vfs.OtherFileSystem(err): // another mount of the same file system
-			s.Method = layout.MethodCopy
-		case errors.Is(err, fs.ErrPermission):
-			return fmt.Errorf("%s: the kernel refuses to link it: run this, and the server, as the user whom the directory belongs to (sudo -u), or as root", key)
-		case err != nil:
-			return fmt.Errorf("%s: %w", key, vfs.WithoutPath(err))
-		}
-	}
-	if s.Method == layout.MethodLink || len(s.trials) == 0 || layout.IsAdopting(o.FS, o.dir()) {
-		return nil // what an earlier run copied is there
-	}
-	free, _, err := o.FS.Space(o.target())
-	if err != nil || free >= s.Bytes+spareSpace || clones(o, s.trials[0]) {
-		return vfs.WithoutPath(err)
-	}
-	return fmt.Errorf("the source is on another file system, and copies of it need %d bytes, of which %d are free", s.Bytes, free)
-}
-
-// spareSpace is what copies leave for list, index and checksums.
-const spareSpace = 64 << 20
-
-// clones tells whether files of the source can be cloned, which needs no space.
-func clones(o Options, key string) (yes bool) {
-	source, err := o.FS.Open(o.path(key))
-	if err != nil {
-		return false
-	}
-	defer source.Close() // it is only read
-	name := o.trialName()
-	trial, err := o.FS.Create(name)
-	if err != nil {
-		return false
-	}
-	cloner, ok := trial.(vfs.Cloner)
-	yes = ok && cloner.CloneOf(source) == nil
-	return errors.Join(trial.Close(), o.FS.Remove(name)) == nil && yes
-}
-
-// trialName is free, and in nobody's way where a crash leaves it.
-func (o Options) trialName() string {
-	if target := o.target(); target != o.Into {
-		return filepath.Join(target, layout.AdoptingFile+"-"+rand.Text())
-	}
-	return filepath.Join(o.Into, ".adopt-"+strings.ToLower(rand.Text())) // no repository has such a name
 }

@@ -29,12 +29,18 @@ var errAdopting = errors.New("the repository is being adopted and not complete: 
 type FirstIndexOptions struct {
 	RebuildOptions
 	Meta map[string][]byte // values besides those that every index has, or instead of them
-	// Labelled tells that blobs may have labels, because they were copied: the BLAKE3 of those is known.
-	Labelled bool
+	// Wait returns when the first n files of the list have been taken in; n negative: when all have been, durably. So the index can be made while they
+	// are. nil: they are there.
+	Wait func(ctx context.Context, n int64) error
+	// Labelled tells, of files that Wait was called for, that blobs may have labels, because they were copied: the BLAKE3 of those is known.
+	// nil: none has.
+	Labelled func() bool
+	// Store is the open store of the blobs; nil: FirstIndex opens it.
+	Store *blobstore.Store
 }
 
-// FirstIndex makes the index of a repository in dir that consists of the files of its list of adopted files, durably. All of these blobs must
-// be there and durable. The rename to the index's name is the commit point: after an error or a crash before it there is no index, and
+// FirstIndex makes the index of a repository in dir that consists of the files of its list of adopted files, durably. The index gets its name when all
+// of these blobs are there and durable, as Wait says. That rename is the commit point: after an error or a crash before it there is no index, and
 // FirstIndex can be repeated. An index that is there is fs.ErrExist. Progress is called with the files that are in the index.
 func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error) {
 	o.RebuildOptions = o.withDefaults()
@@ -43,6 +49,9 @@ func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error
 	}
 	if o.Index.FS == nil {
 		o.Index.FS = o.FS
+	}
+	if o.Wait == nil {
+		o.Wait = func(context.Context, int64) error { return nil }
 	}
 	path := filepath.Join(dir, layout.RebuiltFile)
 	if err := layout.IgnoreMissing(o.FS.Remove(path)); err != nil {
@@ -71,11 +80,18 @@ func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error
 	if err != nil {
 		return err
 	}
-	store, err := blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now})
-	if err == nil {
-		err = errors.Join(fillIndex(ctx, o, ix, store, list), store.Close())
+	if o.Store != nil {
+		err = fillIndex(ctx, o, ix, o.Store, list)
+	} else {
+		var store *blobstore.Store
+		if store, err = blobstore.Open(blobstore.Options{Dir: dir, FS: o.FS, Rand: o.Rand, Now: o.Now}); err == nil {
+			err = errors.Join(fillIndex(ctx, o, ix, store, list), store.Close())
+		}
 	}
 	if err := errors.Join(err, ix.Close()); err != nil {
+		return err
+	}
+	if err := o.Wait(ctx, -1); err != nil {
 		return err
 	}
 	return swapIndex(o.FS, dir)
@@ -83,38 +99,56 @@ func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error
 
 // fillIndex stores the items of a list in an index that has none.
 func fillIndex(ctx context.Context, o FirstIndexOptions, ix *index.Index, store *blobstore.Store, list *layout.AdoptionReader) error {
-	var batch []index.Mutation
+	var batch []layout.Adopted
 	for n, ended := int64(0), false; !ended; {
 		a, err := list.Next()
 		if ended = errors.Is(err, io.EOF); err != nil && !ended {
 			return err
 		}
 		if !ended {
-			item := a.Item(list.Adoption)
-			if o.Labelled {
-				if item, err = labelled(store, a.Key, item); err != nil {
-					return err
-				}
-			}
-			batch = append(batch, index.Put{
-				Key: a.Key, Item: item, IfAbsent: true, Limit: -1, Exempt: a.Flags&layout.AdoptedExempt != 0,
-				Backup: a.Flags&layout.AdoptedBackup != 0, Now: item.Modified, TrashUntil: item.Modified,
-			})
+			batch = append(batch, a)
 		}
 		if len(batch) < adoptionBatch && !ended || len(batch) == 0 {
 			continue
 		}
+		n += int64(len(batch))
+		if err := o.Wait(ctx, n); err != nil {
+			return err
+		}
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if _, err := ix.Apply(ctx, batch...); err != nil {
+		puts, err := o.puts(store, list.Adoption, batch)
+		if err != nil {
 			return err
 		}
-		n += int64(len(batch))
+		if _, err := ix.Apply(ctx, puts...); err != nil {
+			return err
+		}
 		batch = batch[:0]
 		o.Progress(n)
 	}
 	return nil
+}
+
+// puts store adopted files that have been taken in.
+func (o *FirstIndexOptions) puts(store *blobstore.Store, in layout.Adoption, batch []layout.Adopted) ([]index.Mutation, error) {
+	labels := o.Labelled != nil && o.Labelled()
+	puts := make([]index.Mutation, 0, len(batch))
+	for _, a := range batch {
+		item := a.Item(in)
+		if labels {
+			var err error
+			if item, err = labelled(store, a.Key, item); err != nil {
+				return nil, err
+			}
+		}
+		puts = append(puts, index.Put{
+			Key: a.Key, Item: item, IfAbsent: true, Limit: -1, Exempt: a.Flags&layout.AdoptedExempt != 0,
+			Backup: a.Flags&layout.AdoptedBackup != 0, Now: item.Modified, TrashUntil: item.Modified,
+		})
+	}
+	return puts, nil
 }
 
 // labelled is the item of an adopted file, with the BLAKE3 that a copy of it has recorded.
