@@ -17,13 +17,14 @@ func benchCommand(s streams) *cobra.Command {
   packhouse bench store --quick --dir /srv/backup
   packhouse bench show today.json --report today.html
   packhouse bench compact --dir /srv/backup --size 4G
+  packhouse bench adopt --dir /srv/backup --files 640000
   packhouse bench fairness --dir /srv/backup
 
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	parent.AddCommand(benchStore(s), benchShow(s), benchCompact(s), benchFairness(s), benchFloor())
+	parent.AddCommand(benchStore(s), benchShow(s), benchCompact(s), benchAdopt(s), benchFairness(s), benchFloor())
 	return parent
 }
 
