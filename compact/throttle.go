@@ -2,6 +2,7 @@ package compact
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/time/rate"
 )
@@ -38,4 +39,11 @@ func take(ctx context.Context, l *rate.Limiter, n int64) error {
 		n -= step
 	}
 	return nil
+}
+
+// Background is for a request that works in the background, as jobs do, and that no client waits for: until end is called, it is none of those for
+// which jobs read slowly. pace waits until n bytes more may be read. It returns context.Canceled when ctx ends before.
+func (e *Engine) Background() (pace func(ctx context.Context, n int64) error, end func()) {
+	e.watching.Add(1)
+	return func(ctx context.Context, n int64) error { return e.throttle(ctx, n, true) }, sync.OnceFunc(func() { e.watching.Add(-1) })
 }

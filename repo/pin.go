@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/blobstore"
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo/spill"
 )
@@ -27,8 +28,9 @@ type Pinned struct {
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  context.CancelFunc
-	done   chan struct{} // closed when blobs may be removed again
-	waited atomic.Bool   // a removal was put off
+	done   chan struct{}       // closed when blobs may be removed again
+	waited atomic.Bool         // a removal was put off
+	pace   func(n int64) error // of what is read to find out what an item is; nil: nobody waits
 
 	began       time.Time
 	items, size int64
@@ -179,6 +181,54 @@ func (p *Pinned) Link(e index.Entry, name string) (linked bool, err error) {
 	return linked, p.explain(err)
 }
 
+// Clone gives a new file outside of the repository, which is empty, the bytes of an item, if the file system can clone its file, and that is the item and
+// nothing else; cloned false: nothing was done. The bytes are not read. Errors: ErrNotFound: its file is missing; else I/O.
+func (p *Pinned) Clone(e index.Entry, file vfs.File) (cloned bool, err error) {
+	cloned, err = p.r.blobs.CloneTo(refOf(e.Item), e.Item.Size, file)
+	return cloned, p.explain(err)
+}
+
+// SetPace lets pace be called, and wait, before each read that finds out what an item is that nobody has read since it was adopted. It must be called
+// before any other method.
+func (p *Pinned) SetPace(pace func(n int64) error) { p.pace = pace }
+
+// BLAKE3 is that of an item of the state. One that nobody has read since it was adopted is read, and held against the digest that its name is.
+// Errors: as Open.
+func (p *Pinned) BLAKE3(e index.Entry) (sum [32]byte, err error) {
+	switch {
+	case e.Item.Flags&index.FlagUnverified == 0:
+		return e.Item.BLAKE3, nil
+	case e.Item.Flags&index.FlagDamaged != 0:
+		return sum, errDamaged
+	}
+	info, err := p.identify(e)
+	return info.BLAKE3, p.explain(err)
+}
+
+// Recheck reads an item that seems to be damaged once more: one that is gets its mark. Errors: ErrDamaged; else as Open.
+func (p *Pinned) Recheck(e index.Entry) error {
+	_, err := p.r.blobs.Verify(p.ctx, refOf(e.Item), checkOf(e.Item))
+	if errors.Is(err, ErrCorrupt) {
+		_, err = p.r.recheck(p.ctx, e)
+	}
+	return p.explain(err)
+}
+
+// identify reads an item whose BLAKE3 is not known.
+func (p *Pinned) identify(e index.Entry) (blobstore.Info, error) {
+	check := checkOf(e.Item)
+	check.Pace = p.pace
+	found, err := p.r.blobs.Verify(p.ctx, refOf(e.Item), check) // which leaves it to a scrub to record what was found: that takes a sync
+	if !errors.Is(err, ErrCorrupt) {
+		return found.Info, err
+	}
+	if _, err := p.r.recheck(p.ctx, e); err != nil { // which marks it, or finds it sound and gives it checksums
+		return blobstore.Info{}, err
+	}
+	found, err = p.r.blobs.Verify(p.ctx, refOf(e.Item), check)
+	return found.Info, err
+}
+
 // Open opens an item of the state, and nothing that is known to be damaged, or has not been read since it was adopted and is not what its name
 // says: ErrDamaged. ErrNotFound: its file is missing.
 func (p *Pinned) Open(e index.Entry) (*blobstore.Blob, error) {
@@ -187,14 +237,8 @@ func (p *Pinned) Open(e index.Entry) (*blobstore.Blob, error) {
 	}
 	want := infoOf(e.Item)
 	if e.Item.Flags&index.FlagUnverified != 0 {
-		found, err := p.r.blobs.Verify(p.ctx, refOf(e.Item), checkOf(e.Item)) // which leaves it to a scrub to record what was found: that takes a sync
-		switch {
-		case err == nil:
-			want = found.Info
-		case errors.Is(err, ErrCorrupt):
-			_, err = p.r.recheck(p.ctx, e) // which marks it, or finds it sound and gives it checksums
-		}
-		if err != nil {
+		var err error
+		if want, err = p.identify(e); err != nil {
 			return nil, p.explain(err)
 		}
 	}
