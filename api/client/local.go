@@ -114,13 +114,14 @@ type ExportOptions struct {
 	Layout string // one of package adopt
 	Dir    string // absolute, as the process that holds the repository sees it
 	Copy   bool   // no links
+	Verify bool   // read what was written
 	DryRun bool   // only tell what would be done
 }
 
 // Export writes a repository into a directory as another server keeps it, and calls each with what is told meanwhile.
 func (c *Client) Export(ctx context.Context, name string, o ExportOptions, each func(local.ExportEvent) error) (export.Report, error) {
 	var done *export.Report
-	q := local.Request{Name: name, Layout: o.Layout, Dir: o.Dir, Copy: o.Copy, Dry: o.DryRun}
+	q := local.Request{Name: name, Layout: o.Layout, Dir: o.Dir, Copy: o.Copy, Verify: o.Verify, Dry: o.DryRun}
 	err := c.Lines(ctx, http.MethodPost, local.PathExport, q, func(line json.RawMessage) error {
 		var event local.ExportEvent
 		if err := json.Unmarshal(line, &event); err != nil {
@@ -136,7 +137,7 @@ func (c *Client) Export(ctx context.Context, name string, o ExportOptions, each 
 		return export.Report{}, err
 	}
 	if done == nil {
-		return export.Report{}, errors.New("the export was interrupted before it was finished; run it again")
+		return export.Report{}, errors.New("the export was interrupted before it was finished: the same command goes on with what it has copied")
 	}
 	return *done, nil
 }

@@ -39,12 +39,14 @@ func (h *handler) export(w http.ResponseWriter, r *http.Request) {
 			_ = http.NewResponseController(w).Flush()
 		}
 	}
+	pace, end := h.background()
+	defer end()
 	run := export.Run
 	if q.Dry {
 		run = export.Look
 	}
 	report, err := run(r.Context(), export.Options{
-		Repository: repository, Layout: q.Layout, Dir: q.Dir, Copy: q.Copy,
+		Repository: repository, Layout: q.Layout, Dir: q.Dir, Copy: q.Copy, Verify: q.Verify, Pace: pace,
 		Progress: func(p export.Progress) { say(ExportEvent{Progress: &p}) },
 		Problem:  func(p export.Problem) { say(ExportEvent{Problem: &p}) },
 	})

@@ -36,7 +36,7 @@ const (
 type Request struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
-	Verify  bool   `json:"verify,omitempty"`
+	Verify  bool   `json:"verify,omitempty"` // of a check: read all bytes; of an export: read what was written
 	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
 	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
 	Dry     bool   `json:"dry,omitempty"`    // of a loss, or an export: say what would be
@@ -99,9 +99,10 @@ type Repositories interface {
 }
 
 // NewHandler creates the handler for requests of the commands on a holder's socket. yield releases the directory after running
-// requests have ended; nil: the holder has its own clients, and cannot be asked to end.
-func NewHandler(set Repositories, yield func()) http.Handler {
-	h := &handler{set, yield}
+// requests have ended; nil: the holder has its own clients, and cannot be asked to end. background is called by a request that works while clients are
+// served: what it reads waits for pace, until it calls end.
+func NewHandler(set Repositories, yield func(), background func() (pace func(ctx context.Context, n int64) error, end func())) http.Handler {
+	h := &handler{set, yield, background}
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
 	mux.HandleFunc("POST "+PathCheck, h.check)
@@ -116,8 +117,9 @@ func NewHandler(set Repositories, yield func()) http.Handler {
 }
 
 type handler struct {
-	set   Repositories
-	yield func()
+	set        Repositories
+	yield      func()
+	background func() (pace func(ctx context.Context, n int64) error, end func())
 }
 
 func (h *handler) letGo(w http.ResponseWriter, r *http.Request) {

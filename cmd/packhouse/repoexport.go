@@ -24,12 +24,14 @@ func repoExport(s streams, f *adminFlags) *cobra.Command {
 		Short: "Write a repository into a directory that another server can serve",
 		Long: `Writes all items of a repository, but locks and sessions, into the directory DIR: in the layout of BorgStore's
 file backend (borg with a file: or ssh: URL, borgstore-server-rest), or of vykar-server. Items that are files of
-their own get a second name there (a hard link), if DIR is on the same file system; others are copied and
-checked. Clients may go on meanwhile: what is written is one state, that of the beginning.
+their own get a second name there (a hard link), if DIR is on the same file system; others are cloned where the
+file system can, or copied and checked. Clients may go on meanwhile: what is written is one state, that of the
+beginning, and it is written as slowly as jobs in the background work while clients are served.
 
 DIR must not exist, or be empty. It appears when all of it is written and synced; until then the files are in
-DIR.partial. If the command is interrupted, running it again begins anew. An item that is damaged is not
-exported, but named, and the exit code is 3.
+DIR.partial. If the command is interrupted, running it again goes on with what it has copied. With --verify all
+files are read from the disk again before DIR appears. An item that is damaged is not exported, but named, and
+the exit code is 3.
 
   packhouse repo export laptop /srv/borg/laptop --as borgstore --dry-run
   packhouse repo export laptop /srv/borg/laptop --as borgstore
@@ -63,6 +65,7 @@ file is that of the repository, too: do not change its owner or mode; with --cop
 	cmd.Flags().StringVar(&o.Layout, "as", "", "the `layout`: borgstore or vykar")
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
 	cmd.Flags().BoolVar(&o.Copy, "copy", false, "copy everything, so that the two have no files in common")
+	cmd.Flags().BoolVar(&o.Verify, "verify", false, "read what was written from the disk, and compare it with the items")
 	return cmd
 }
 
@@ -126,6 +129,15 @@ func describeExport(r export.Report, dryRun bool) string {
 	}
 	text := fmt.Sprintf("%s %s to %s: %d items, %s, by hard links, and %d, %s, by copies", done, r.Layout, terminal.Printable(r.Dir),
 		r.Linked.Items, terminal.Bytes(r.Linked.Bytes), r.Copied.Items, terminal.Bytes(r.Copied.Bytes))
+	if r.Cloned.Items > 0 {
+		text += fmt.Sprintf(", and %d, %s, by clones", r.Cloned.Items, terminal.Bytes(r.Cloned.Bytes))
+	}
+	if r.Resumed.Items > 0 {
+		text += fmt.Sprintf("; %d of the copies, %s, were made before the interruption", r.Resumed.Items, terminal.Bytes(r.Resumed.Bytes))
+	}
+	if r.Verified.Items > 0 {
+		text += fmt.Sprintf("; %d, %s, read again and as they were written", r.Verified.Items, terminal.Bytes(r.Verified.Bytes))
+	}
 	if r.LeftOut > 0 {
 		text += fmt.Sprintf("; %d locks and sessions left out", r.LeftOut)
 	}

@@ -41,6 +41,7 @@ func TestRepoExport(t *testing.T) {
 	if errors.Join(err, isErr) != nil || !os.SameFile(was, is) {
 		t.Errorf("the same file: %v, %v", err, isErr)
 	}
+	call(0, `0 items, .* by hard links, and 6, .* by copies; 6, .*, read again and as they were written`, "repo", "export", "r", dir+"-verified", "--as", "borgstore", "--copy", "--verify")
 	paths := repotest.BlobPaths(t, filepath.Join(data, "r"))
 	for _, path := range paths {
 		if body, err := os.ReadFile(path); err == nil && string(body) == "pack 1" {

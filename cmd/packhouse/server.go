@@ -147,7 +147,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	}
 	options := api.Options{
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
-		Local: local.NewHandler(srv.components.set, o.Yield), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
+		Local: local.NewHandler(srv.components.set, o.Yield, srv.components.engine.Background), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Audit: o.Audit, Version: version(),
 	}

@@ -9,12 +9,15 @@
 //	make the directory and the mark DIR.partial/export, and lock the mark
 //	remove what an earlier run has left in DIR.partial/tree
 //	pin a state of the repository: no blob is removed until the end
-//	make directories and files in DIR.partial/tree: links where a blob is a whole file, copies where it is not, or cannot be linked
+//	make directories and files in DIR.partial/tree: links where a blob is a whole file, clones where it cannot be linked, else copies
 //	sync the file system
+//	read all of it again, where that was asked for
 //	rename DIR.partial/tree to DIR, and sync the directory above it
 //	remove the mark and DIR.partial
 //
-// After a crash before the rename there is no DIR, and Run begins anew; links cost little. A crash after it leaves DIR.partial with the mark alone.
+// After a crash before the rename there is no DIR. Run makes the tree anew, because links and clones cost little; but copies that are worth it are made in
+// DIR.partial/copies, synced, named for the bytes that they have, and linked into the tree: so the next Run finds those that are whole. A crash after the
+// rename leaves DIR.partial with the mark, and with second names of copies.
 //
 // Locks and sessions are of use only to clients that work now, and are left out. Start reading at Run.
 package export

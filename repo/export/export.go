@@ -4,11 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -25,6 +25,10 @@ type Options struct {
 	Layout     string // one of package adopt
 	Dir        string // absolute; nothing, or an empty directory, in one that exists, and on the same file system
 	Copy       bool   // also what could be linked
+	Verify     bool   // reads what was written, and compares it with the items
+
+	// Pace is called before each read and each new name with the bytes that it stands for, and may wait. nil: nobody waits.
+	Pace func(ctx context.Context, n int64) error
 
 	FS       vfs.FS         // of Dir; nil means the operating system's
 	Progress func(Progress) // called now and then, by one goroutine at a time; nil: by nobody
@@ -52,7 +56,10 @@ type Report struct {
 	Layout   string `json:"layout"`
 	Dir      string `json:"dir"`
 	Linked   Amount `json:"linked"`
+	Cloned   Amount `json:"cloned"`
 	Copied   Amount `json:"copied"`
+	Resumed  Amount `json:"resumed"`  // of the copied: what an interrupted export had copied
+	Verified Amount `json:"verified"` // read again, and found to be what was written
 	LeftOut  int64  `json:"left_out"` // locks and sessions
 	Problems int64  `json:"problems"` // items that were not exported
 }
@@ -100,7 +107,7 @@ func (o Options) check() error {
 }
 
 // Run exports the repository. When it returns nil, Dir is there with all items but those that Problem was told, and durable. After an error, or a crash at
-// any time, there is no Dir, and Run can be repeated; unless the sync of the directory above it has failed, or the removal of Dir.partial: Dir is complete then.
+// any time, there is no Dir, and Run can be repeated: it takes what was copied from Dir.partial; unless the sync of the directory above it has failed, or the removal of Dir.partial: Dir is complete then.
 //
 // Errors: repo.ErrInvalid for a layout that does not fit; of a Dir that is not empty; that another process exports into it; of Repository.Pin, and that the
 // state is not pinned any more; repo.ErrNoSpace; ctx.Err(), else I/O.
@@ -115,11 +122,11 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return x.report, err
 	}
 	defer unlock()
-	if err = x.write(ctx); err == nil {
+	if err = x.fill(ctx); err == nil {
 		err = x.publish()
 	}
 	if err != nil {
-		return x.report, errors.Join(err, abandon(o.FS, o.Dir))
+		return x.report, x.abandon(err)
 	}
 	return x.report, finish(o.FS, o.Dir)
 }
@@ -130,6 +137,9 @@ type run struct {
 	file, dir fs.FileMode
 	pinned    *repo.Pinned
 	links     bool            // files can be linked, as far as is known
+	near      bool            // Dir lies on the disk of the repository
+	clones    atomic.Bool     // files can be cloned, as far as is known
+	dropped   atomic.Bool     // verify has removed a file
 	dirs      map[string]bool // that were made
 
 	mu       sync.Mutex // held for a look at the following, and over Progress and Problem
@@ -140,6 +150,7 @@ type run struct {
 func newRun(o Options) *run {
 	x := &run{Options: o, report: Report{Layout: o.Layout, Dir: o.Dir}, dirs: make(map[string]bool)}
 	x.file, x.dir = modes(o.Layout)
+	x.clones.Store(true)
 	return x
 }
 
@@ -147,32 +158,50 @@ func (x *run) pin(ctx context.Context) (err error) {
 	if x.pinned, err = x.Repository.Pin(ctx); err != nil {
 		return err
 	}
+	x.pinned.SetPace(func(n int64) error { return x.pace(ctx, n) })
 	x.progress.Step = "looking at the items"
 	x.progress.ItemsTotal, x.progress.BytesTotal = x.pinned.Total()
-	x.links = !x.Copy && x.pinned.CanLink(filepath.Dir(x.Dir))
+	x.near = x.pinned.CanLink(filepath.Dir(x.Dir))
+	x.links = !x.Copy && x.near
 	return nil
 }
 
-// write fills the tree with one state, and makes it durable.
-func (x *run) write(ctx context.Context) (err error) {
+// pace waits for the turn of n bytes.
+func (x *run) pace(ctx context.Context, n int64) error {
+	if x.Pace != nil {
+		if err := x.Pace(ctx, n); err != nil {
+			return err
+		}
+	}
+	return ctx.Err()
+}
+
+// path is where the file of a key is in the tree.
+func (x *run) path(key string) string { return filepath.Join(tree(x.Dir), filepath.FromSlash(key)) }
+
+// fill fills the tree with one state, and makes it durable.
+func (x *run) fill(ctx context.Context) (err error) {
 	if err := x.pin(ctx); err != nil {
 		return err
 	}
 	defer x.pinned.Release()
 	x.progress.Step = "exporting"
+	if err := x.beginCopies(); err != nil {
+		return err
+	}
 	if err := x.fits(); err != nil {
 		return err
 	}
 	if err := x.mkdir(tree(x.Dir)); err != nil {
 		return err
 	}
-	workers, ctx := errgroup.WithContext(ctx)
+	workers, working := errgroup.WithContext(ctx)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
 	err = x.pinned.Each(func(e index.Entry) error {
-		if err := ctx.Err(); err != nil {
+		if err := working.Err(); err != nil {
 			return err
 		}
-		path := filepath.Join(tree(x.Dir), filepath.FromSlash(e.Key))
+		path := x.path(e.Key)
 		switch becomes, err := x.foresee(e); {
 		case becomes == directory:
 			return x.mkdir(path)
@@ -186,7 +215,7 @@ func (x *run) write(ctx context.Context) (err error) {
 		if err := x.mkdir(filepath.Dir(path)); err != nil {
 			return err
 		}
-		workers.Go(func() error { return x.item(ctx, e, path) })
+		workers.Go(func() error { return x.item(working, e, path) })
 		return nil
 	})
 	if workErr := workers.Wait(); workErr != nil {
@@ -197,6 +226,19 @@ func (x *run) write(ctx context.Context) (err error) {
 	}
 	x.progress.Step = "writing what the file system has not written yet"
 	x.Progress(x.progress)
+	if err := x.sync(); err != nil {
+		return err
+	}
+	if x.Verify {
+		if err := x.verify(ctx); err != nil {
+			return err
+		}
+	}
+	return x.pinned.Err() // while it was, all of this was one state
+}
+
+// sync makes the tree durable.
+func (x *run) sync() error {
 	syncer, ok := x.FS.(vfs.FileSystemSyncer)
 	if !ok {
 		return errors.New("sync the file system: not possible")
@@ -204,7 +246,7 @@ func (x *run) write(ctx context.Context) (err error) {
 	if err := syncer.SyncFileSystem(tree(x.Dir)); err != nil {
 		return fmt.Errorf("sync the file system: %w", vfs.WithoutPath(err))
 	}
-	return x.pinned.Err() // while it was, all of this was one state
+	return nil
 }
 
 // mkdir makes a directory, and those above it.
@@ -233,8 +275,14 @@ func (x *run) setAttributes(path string, mode fs.FileMode, modified time.Time) e
 	return failed(setter.SetAttributes(path, mode, modified))
 }
 
+// perName is the bytes that a new name stands for where work in the background is paced: an export of links makes no more of them than such work reads.
+const perName = 4 << 10
+
 // item makes the file of one item, or tells why not.
 func (x *run) item(ctx context.Context, e index.Entry, path string) error {
+	if err := x.pace(ctx, perName); err != nil {
+		return err
+	}
 	if x.links {
 		linked, err := x.pinned.Link(e, path)
 		switch {
@@ -248,7 +296,7 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 			return failed(err)
 		}
 	}
-	err := x.copy(ctx, e, path)
+	how, err := x.copy(ctx, e, path)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
 		x.tell(e, errMissing)
@@ -256,48 +304,14 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 		x.tell(e, err)
 	case err != nil:
 		return err
+	case how == byClone:
+		x.done(&x.report.Cloned, e)
+	case how == byEarlierCopy:
+		x.done(&x.report.Copied, e, &x.report.Resumed)
 	default:
 		x.done(&x.report.Copied, e)
 	}
 	return nil
-}
-
-// copy copies an item while it is checked. What is damaged leaves no file.
-func (x *run) copy(ctx context.Context, e index.Entry, path string) error {
-	blob, err := x.pinned.Open(e)
-	if err != nil {
-		return err
-	}
-	defer blob.Close() // it is only read
-	section, err := blob.Section(0, blob.Size())
-	if err != nil {
-		return err
-	}
-	file, err := x.FS.Create(path)
-	if err != nil {
-		return failed(err)
-	}
-	n, err := io.Copy(&ending{ctx, file}, section)
-	if err == nil && n != e.Item.Size {
-		err = repo.Errorf(repo.ErrCorrupt, "%d bytes of %d are there", n, e.Item.Size)
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(failed(err), failed(x.FS.Remove(path)))
-	}
-	return x.setAttributes(path, x.file, e.Item.Modified)
-}
-
-// ending is a writer that ends with ctx.
-type ending struct {
-	ctx context.Context
-	w   io.Writer
-}
-
-func (e *ending) Write(p []byte) (int, error) {
-	if err := e.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return e.w.Write(p)
 }
 
 // failed is an error without the path, and told as one of a full disk where it is.
@@ -311,10 +325,12 @@ func failed(err error) error {
 	return vfs.WithoutPath(err)
 }
 
-func (x *run) done(amount *Amount, e index.Entry) {
+func (x *run) done(amount *Amount, e index.Entry, more ...*Amount) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
-	amount.add(e.Item.Size)
+	for _, amount := range append(more, amount) {
+		amount.add(e.Item.Size)
+	}
 	x.passed(e.Item.Size)
 }
 

@@ -52,16 +52,32 @@ func newRepository(t testing.TB, small int64, items map[string]string) (a *repo.
 func newRepositoryOf(t testing.TB, dialect string, small int64, items map[string]string) (a *repo.Access, top string) {
 	t.Helper()
 	top = repotest.MemoryDir(t)
-	set := repotest.NewSet(t, func(o *datadir.Options) { o.Dir, o.Small, o.TableMemory = filepath.Join(top, "data"), small, 1000 })
+	return newRepositoryAt(t, filepath.Join(top, "data"), dialect, small, items), top
+}
+
+// newRepositoryAt makes the repository "r" in a data directory.
+func newRepositoryAt(t testing.TB, data, dialect string, small int64, items map[string]string) *repo.Access {
+	t.Helper()
+	set := repotest.NewSet(t, func(o *datadir.Options) { o.Dir, o.Small, o.TableMemory = data, small, 1000 })
 	r, err := set.Create(t.Context(), "r", dialect)
 	if err != nil {
 		t.Fatal(err)
 	}
-	a = r.As(repo.Principal{Name: "tester"})
+	a := r.As(repo.Principal{Name: "tester"})
 	for key, body := range items {
 		repotest.MustPut(t, a, key, body)
 	}
-	return a, top
+	return a
+}
+
+// opened is the repository "r" of a data directory.
+func opened(t testing.TB, data string) *repo.Repository {
+	t.Helper()
+	r, err := repotest.NewSet(t, func(o *datadir.Options) { o.Dir = data }).Get(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r
 }
 
 // files are what the files of a directory hold, by path.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"path/filepath"
 
 	"packhouse/index"
@@ -82,19 +83,44 @@ func Look(ctx context.Context, o Options) (Report, error) {
 // spareSpace is what an export leaves free, beside the names of its files.
 const spareSpace = 64 << 20
 
-// fits looks whether the copies fit before the first is made.
+// fits looks whether the copies fit before the first is made. What an earlier run has copied takes no more space, and what can be cloned takes none.
 func (x *run) fits() error {
-	var copies Amount
+	var needed, whole Amount
+	var first index.Entry // that may be cloned
 	err := x.pinned.Each(func(e index.Entry) error {
-		if becomes, _ := x.foresee(e); becomes == copied {
-			copies.add(e.Item.Size)
+		becomes, _ := x.foresee(e)
+		switch {
+		case becomes != copied || x.staged(e):
+		case repo.InFile(e.Item):
+			if whole.add(e.Item.Size); e.Item.Size > first.Item.Size {
+				first = e
+			}
+		default:
+			needed.add(e.Item.Size)
 		}
 		return nil
 	})
 	if err != nil {
 		return err
 	}
-	return x.copiesFit(copies)
+	if whole.Items > 0 {
+		cloned, err := x.clone(first, filepath.Join(copies(x.Dir), "trial"+unfinished))
+		if err = errors.Join(err, ignoreMissing(x.FS.Remove(filepath.Join(copies(x.Dir), "trial"+unfinished)))); err != nil && !errors.Is(err, repo.ErrNotFound) {
+			return failed(err)
+		}
+		if !cloned {
+			needed.Items += whole.Items
+			needed.Bytes += whole.Bytes
+		}
+	}
+	return x.copiesFit(needed)
+}
+
+func ignoreMissing(err error) error {
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
 }
 
 // copiesFit wants space for copies.

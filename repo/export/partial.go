@@ -2,6 +2,7 @@ package export
 
 import (
 	"errors"
+	"fmt"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -12,13 +13,15 @@ import (
 	"packhouse/repo"
 )
 
-// What is not complete lies beside the directory, in one that has its name and ".partial": the tree, and the mark that says whose it is.
+// What is not complete lies beside the directory, in one that has its name and ".partial": the tree, the mark that says whose it is, and
+// copies that the next run takes if this one is interrupted.
 
-const markText = "An export of a repository that is not complete. It can be removed; the same command begins it anew.\n"
+const markText = "An export of a repository that is not complete. The same command completes it; it can be removed.\n"
 
 func partial(dir string) string { return dir + ".partial" }
 func mark(dir string) string    { return filepath.Join(partial(dir), "export") }
 func tree(dir string) string    { return filepath.Join(partial(dir), "tree") }
+func copies(dir string) string  { return filepath.Join(partial(dir), "copies") }
 
 // vacant wants nothing to be at dir, or an empty directory.
 func vacant(fsys vfs.FS, dir string) error {
@@ -116,15 +119,21 @@ func (x *run) publish() error {
 	return failed(x.FS.SyncDir(filepath.Dir(x.Dir)))
 }
 
-// abandon removes what an export has made that did not come to its end.
-func abandon(fsys vfs.FS, dir string) error {
-	if err := fsys.RemoveAll(tree(dir)); err != nil {
-		return failed(err)
+// abandon removes what an export has made that did not come to its end because of cause, but for copies: the next run takes these. They go, too, when they take the
+// space that is missing.
+func (x *run) abandon(cause error) error {
+	if err := x.FS.RemoveAll(tree(x.Dir)); err != nil {
+		return errors.Join(cause, failed(err))
 	}
-	return finish(fsys, dir)
+	short := errors.Is(cause, repo.ErrNoSpace) || x.near && errors.Is(cause, repo.ErrBusy)
+	left, err := x.FS.ReadDir(copies(x.Dir))
+	if err == nil && len(left) > 0 && !short {
+		return fmt.Errorf("%w; what was copied is in %s, and the same command goes on with it", cause, filepath.Base(partial(x.Dir)))
+	}
+	return errors.Join(cause, finish(x.FS, x.Dir))
 }
 
-// finish removes the mark and its directory.
+// finish removes the copies, which have another name in the tree that was published, the mark, and the directory of both.
 func finish(fsys vfs.FS, dir string) error {
-	return failed(errors.Join(fsys.Remove(mark(dir)), fsys.Remove(partial(dir))))
+	return failed(errors.Join(fsys.RemoveAll(copies(dir)), fsys.Remove(mark(dir)), fsys.Remove(partial(dir))))
 }

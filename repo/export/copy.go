@@ -1,0 +1,174 @@
+package export
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path/filepath"
+	"strings"
+
+	"packhouse/index"
+	"packhouse/repo"
+)
+
+// A copy of more than resumeFrom bytes, which is as many as an item in the log has, is made in DIR.partial/copies first. It gets a name there when its bytes are on the disk, and the tree gets a second name of
+// it: so what has a name is whole, also after the power was lost, and the next run takes it instead of making it again. The name is a hash of what
+// the bytes depend on: the repository, the key, and the ref, which is that of a file and never has other bytes. Smaller items cost less to copy than to sync one by one.
+const resumeFrom = 128 << 10
+
+const unfinished = ".new" // ends the name of a copy that is being written
+
+// stagedPath is where the copy of an item is that an interrupted run has completed; "": none is made there.
+func (x *run) stagedPath(e index.Entry) string {
+	if e.Item.Size <= resumeFrom {
+		return ""
+	}
+	sum := sha256.Sum256(fmt.Appendf(nil, "%s\x00%s\x00%x\x00%d", x.Repository.ID(), e.Key, e.Item.Ref, e.Item.Size))
+	return filepath.Join(copies(x.Dir), hex.EncodeToString(sum[:]))
+}
+
+// staged tells whether the copy of an item is complete.
+func (x *run) staged(e index.Entry) bool {
+	path := x.stagedPath(e)
+	if path == "" {
+		return false
+	}
+	info, err := x.FS.Stat(path)
+	return err == nil && info.Mode().IsRegular() && info.Size() == e.Item.Size
+}
+
+// made tells how the file of an item was made.
+type made uint8
+
+const (
+	byClone made = iota
+	byCopy
+	byEarlierCopy
+)
+
+// copy makes the file of an item that is not linked. What is damaged leaves no file.
+func (x *run) copy(ctx context.Context, e index.Entry, path string) (how made, err error) {
+	how = byClone
+	cloned, err := x.clone(e, path)
+	if err == nil && !cloned {
+		how, err = x.copyBytes(ctx, e, path)
+	}
+	if err != nil {
+		return how, err
+	}
+	return how, x.setAttributes(path, x.file, e.Item.Modified)
+}
+
+// clone makes the file path as a clone, where the file system can, and else no file.
+func (x *run) clone(e index.Entry, path string) (cloned bool, err error) {
+	if !repo.InFile(e.Item) || !x.clones.Load() {
+		return false, nil
+	}
+	file, err := x.FS.Create(path)
+	if err != nil {
+		return false, failed(err)
+	}
+	cloned, err = x.pinned.Clone(e, file)
+	if err = errors.Join(err, failed(file.Close())); err != nil || !cloned {
+		err = errors.Join(err, failed(x.FS.Remove(path)))
+	}
+	if err == nil && !cloned {
+		x.clones.Store(false) // nor will it be the next time
+	}
+	return cloned && err == nil, err
+}
+
+// copyBytes makes the file path, checked while it is read, or as a second name of one that was made so.
+func (x *run) copyBytes(ctx context.Context, e index.Entry, path string) (how made, err error) {
+	staged := x.stagedPath(e)
+	if staged == "" {
+		return byCopy, x.write(ctx, e, path, false)
+	}
+	how = byEarlierCopy
+	if !x.staged(e) {
+		how = byCopy
+		if err := x.stage(ctx, e, staged); err != nil {
+			return how, err
+		}
+	}
+	return how, failed(x.FS.Link(staged, path))
+}
+
+// stage makes a copy that the next run takes if this one is interrupted.
+func (x *run) stage(ctx context.Context, e index.Entry, staged string) error {
+	if err := x.FS.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has another size
+		return failed(err)
+	}
+	if err := x.write(ctx, e, staged+unfinished, true); err != nil {
+		return err
+	}
+	return failed(x.FS.Rename(staged+unfinished, staged))
+}
+
+// write writes the bytes of an item to a new file, and if durable syncs them. After an error there is no file.
+func (x *run) write(ctx context.Context, e index.Entry, path string, durable bool) error {
+	blob, err := x.pinned.Open(e)
+	if err != nil {
+		return err
+	}
+	defer blob.Close() // it is only read
+	section, err := blob.Section(0, blob.Size())
+	if err != nil {
+		return err
+	}
+	file, err := x.FS.Create(path)
+	if err != nil {
+		return failed(err)
+	}
+	n, err := io.Copy(&paced{ctx, file, x.pace}, section)
+	if err == nil && n != e.Item.Size {
+		err = repo.Errorf(repo.ErrCorrupt, "%d bytes of %d are there", n, e.Item.Size)
+	}
+	if err == nil && durable {
+		err = file.Sync()
+	}
+	if err = errors.Join(err, file.Close()); err != nil {
+		return errors.Join(failed(err), failed(x.FS.Remove(path)))
+	}
+	return nil
+}
+
+// paced is a writer that waits for its turn, and ends with ctx.
+type paced struct {
+	ctx  context.Context
+	w    io.Writer
+	pace func(ctx context.Context, n int64) error
+}
+
+func (p *paced) Write(b []byte) (int, error) {
+	if err := p.pace(p.ctx, int64(len(b))); err != nil {
+		return 0, err
+	}
+	return p.w.Write(b)
+}
+
+// beginCopies makes the directory of copies, or removes from it what an earlier run has not finished.
+func (x *run) beginCopies() error {
+	err := x.FS.Mkdir(copies(x.Dir))
+	if err == nil || !errors.Is(err, fs.ErrExist) {
+		return failed(err)
+	}
+	info, err := x.FS.Stat(copies(x.Dir))
+	if err == nil && !info.IsDir() {
+		err = inTheWay(x.Dir)
+	}
+	if err != nil {
+		return failed(err)
+	}
+	entries, err := x.FS.ReadDir(copies(x.Dir))
+	for _, entry := range entries {
+		if err == nil && strings.HasSuffix(entry.Name(), unfinished) {
+			err = x.FS.Remove(filepath.Join(copies(x.Dir), entry.Name()))
+		}
+	}
+	return failed(err)
+}
