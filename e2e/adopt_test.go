@@ -69,7 +69,7 @@ func adopted(t *testing.T, s *server, source, name, first, last string) {
 	} else {
 		dir := filepath.Join(s.data, name)
 		for _, at := range []struct{ call, path string }{
-			{"renameat", filepath.Join(dir, "index.db.adopting")}, {"renameat", filepath.Join(dir, "adopted", "list")}, {"linkat", first}, {"linkat", last},
+			{"renameat", filepath.Join(dir, "index.db.adopting")}, {"renameat", filepath.Join(dir, "adopted", "list")}, {"linkat", filepath.Dir(first)}, {"linkat", filepath.Dir(last)}, // from the open directory
 			{"fsync", filepath.Join(dir, "blobs", "00")}, {"fdatasync", filepath.Join(dir, "index.db.rebuilt")}, {"renameat", filepath.Join(dir, "index.db")},
 		} {
 			out, err := exec.Command(strace, append([]string{"-f", "-o", "/dev/null", "-P", at.path, "-e", "trace=" + at.call,

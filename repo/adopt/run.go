@@ -305,6 +305,7 @@ const (
 	partBytes  = 64 << 20 // of copies
 	roundFiles = 10_000
 	roundBytes = 4 << 30 // of copies
+	tellFiles  = 1024    // after which progress is told
 )
 
 // takeListed links or copies the files of the list.
@@ -316,6 +317,8 @@ func (a *adoption) takeListed(ctx context.Context) error {
 	defer list.Close() // it is only read
 	p := Progress{Step: map[string]string{layout.MethodLink: "linking", layout.MethodCopy: "copying"}[a.survey.Method], FilesTotal: a.survey.Files, BytesTotal: a.survey.Bytes}
 	copies := a.survey.Method == layout.MethodCopy
+	a.Progress(p)
+	told := p
 	for ended := false; !ended; {
 		workers, ctx := errgroup.WithContext(ctx)
 		workers.SetLimit(runtime.GOMAXPROCS(0))
@@ -328,7 +331,10 @@ func (a *adoption) takeListed(ctx context.Context) error {
 				taken := part
 				workers.Go(func() error { return a.takePart(ctx, list.Adoption, taken) })
 				part, size = nil, 0
-				a.Progress(p)
+				if p.Files-told.Files >= tellFiles || copies && p.Bytes-told.Bytes >= partBytes {
+					a.Progress(p)
+					told = p
+				}
 			}
 		}
 		for err == nil && !ended && p.Files-begun.Files < roundFiles && (!copies || p.Bytes-begun.Bytes < roundBytes) {
@@ -361,6 +367,7 @@ func (a *adoption) takeListed(ctx context.Context) error {
 		}
 		a.tookTo(p.Files)
 	}
+	a.Progress(p)
 	return nil
 }
 
