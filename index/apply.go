@@ -54,6 +54,8 @@ func (t *tx) one(m Mutation) (r Result, err error) {
 		t.setMeta(m)
 	case TakeBackBackup:
 		t.takeBackBackup(m)
+	case RecordBackup:
+		t.recordPastBackup(m)
 	case MarkCommit:
 		_, mark, err := t.commitTotal(&m.Class)
 		if err != nil {

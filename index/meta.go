@@ -54,6 +54,14 @@ func (t *tx) takeBackBackup(m TakeBackBackup) {
 	}
 }
 
+func (t *tx) recordPastBackup(m RecordBackup) {
+	last := readLastBackup(t.writers)
+	t.recordBackup(m.Writer, m.At)
+	if last != nil && last.After(m.At) {
+		t.put(t.writers, lastBackupRow, encodeWriter(*last))
+	}
+}
+
 // readLastBackup takes a record that does not decode for none: Check reports it,
 // and the next backup replaces it.
 func readLastBackup(writers getter) *time.Time {

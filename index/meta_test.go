@@ -3,6 +3,7 @@ package index_test
 import (
 	"errors"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -57,6 +58,24 @@ func TestJobs(t *testing.T) {
 	apply(t, x, index.DeleteJob{ID: "b"})
 	if _, err := x.Job("b"); !errors.Is(err, index.ErrNotFound) {
 		t.Errorf("deleted job: got %v, want %v", err, index.ErrNotFound)
+	}
+}
+
+// TestRecordBackup: in an index that is made anew the last backup is the latest that is recorded, in whatever order.
+func TestRecordBackup(t *testing.T) {
+	x := create(t)
+	later := clock.Add(time.Hour)
+	apply(t, x, index.RecordBackup{Writer: "alice", At: later}, index.RecordBackup{Writer: "bob", At: clock}, index.RecordBackup{At: clock})
+	if at, ok := x.LastBackup(); !ok || !at.Equal(later) {
+		t.Errorf("last backup: got %v, %v, want %v", at, ok, later)
+	}
+	var got []index.Freshness
+	if err := x.Writers(func(f index.Freshness) error { got = append(got, f); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	equal(t, "writers", got, []index.Freshness{{"", clock}, {"alice", later}, {"bob", clock}})
+	if _, err := x.Apply(t.Context(), index.RecordBackup{Writer: strings.Repeat("x", 129), At: clock}); !errors.Is(err, index.ErrInvalid) {
+		t.Errorf("a long name: got %v", err)
 	}
 }
 

@@ -237,6 +237,13 @@ type Relocate struct {
 	Place   journal.Place
 }
 
+// RecordBackup records when Writer last completed a backup, as Put.Backup does; for an index that is made anew. The last backup of the repository
+// is the latest of all.
+type RecordBackup struct {
+	Writer string // at most 128 bytes
+	At     time.Time
+}
+
 // SetMeta stores a small named value (limits, dialect, …), at most 1 MiB; nil deletes it.
 type SetMeta struct {
 	Name  string
@@ -290,6 +297,7 @@ func (PurgeTrash) mutation()     {}
 func (SetFlags) mutation()       {}
 func (SetMeta) mutation()        {}
 func (TakeBackBackup) mutation() {}
+func (RecordBackup) mutation()   {}
 func (AcquireLock) mutation()    {}
 func (ReleaseLock) mutation()    {}
 func (ExpireLocks) mutation()    {}

@@ -55,6 +55,8 @@ func validate(m Mutation) error {
 		return validateMeta(m.Name, m.Value)
 	case TakeBackBackup:
 		return nil
+	case RecordBackup:
+		return bounded("writer", len(m.Writer), 0, maxWriter)
 	case MarkCommit:
 		return validateClass(&m.Class)
 	case AcquireLock:

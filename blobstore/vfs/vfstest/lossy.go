@@ -40,7 +40,10 @@ type Lossy struct {
 	graves  int        // how many names grave has had
 }
 
-var _ vfs.FS = (*Lossy)(nil)
+var (
+	_ vfs.FS               = (*Lossy)(nil)
+	_ vfs.FileSystemSyncer = (*Lossy)(nil)
+)
 
 // change is one entry that differs from what is on disk.
 type change struct {
@@ -379,6 +382,21 @@ func (l *Lossy) SyncDir(name string) error {
 	}
 	clear(l.changes[len(pending):])
 	l.changes = pending
+	return nil
+}
+
+// SyncFileSystem makes all of it durable. Like its other syncs it does not reach the disk.
+func (l *Lossy) SyncFileSystem(string) error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.crashed {
+		return ErrCrashed
+	}
+	clear(l.changes)
+	l.changes = l.changes[:0]
+	for _, file := range l.files {
+		file.synced()
+	}
 	return nil
 }
 

@@ -111,6 +111,12 @@ func TestLossy(t *testing.T) {
 			w.must(w.l.Link(w.path("a"), w.path("d/b")))
 			w.sync("d")
 		}, "d/ d/b=x"},
+		{"file system synced", func(w *world) {
+			w.must(w.l.Mkdir(w.path("d")))
+			w.file("d/a", "x", "y")
+			w.must(w.l.SyncFileSystem(w.dir))
+			w.file("d/b", "x", "")
+		}, "d/ d/a=xy"},
 		{"written over, not synced", func(w *world) {
 			w.file("a", "0123456789", "")
 			w.sync(".")
