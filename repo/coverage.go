@@ -150,6 +150,13 @@ func (r *Repository) loadCoverage() error {
 	return nil
 }
 
+// AllCovered is the meta value of a repository all of whose items were verified by what began at a time: so many, with so many bytes.
+func AllCovered(began time.Time, items, bytes int64) (name string, value []byte, err error) {
+	record := coverageRecord{Parts: []part{{At: began.UnixMilli(), Items: items, Bytes: bytes}}}
+	value, err = json.Marshal(record)
+	return metaCoverage, value, err
+}
+
 // Covered records that all items whose keys follow after, up to last, were verified by what began at a time: so many, with so many bytes.
 // after "" is before all keys, last "" behind all.
 func (r *Repository) Covered(ctx context.Context, after, last string, began time.Time, items, bytes int64) error {

@@ -12,6 +12,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/repo/layout"
 	"packhouse/repo/spill"
 )
 
@@ -25,6 +26,7 @@ const MaxPin = 48 * time.Hour
 type Pinned struct {
 	r      *Repository
 	table  *spill.Table // entries by sortKey: the index must not be held for as long as they are read
+	trash  *spill.Table // rows of the trash, in their order; nil: ReadTrash was not called
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 	timer  context.CancelFunc
@@ -34,9 +36,10 @@ type Pinned struct {
 
 	began       time.Time
 	items, size int64
+	unread      bool // there is an item whose BLAKE3 is not known
 }
 
-var errPinned = Errorf(ErrBusy, "nothing is removed for good while the repository is being exported: try again when that has ended")
+var errPinned = Errorf(ErrBusy, "nothing is removed for good while the repository is being exported or backed up: try again when that has ended")
 
 // Pin pins the state that the repository has now; ctx ends that. The caller must call Release. Errors: ErrBusy when a state is pinned already, or
 // a rollback is under way, a *LossError when files are missing for now, those of the index, ErrNoSpace for the temporary file that a large
@@ -47,7 +50,7 @@ func (r *Repository) Pin(ctx context.Context) (*Pinned, error) {
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	if !p.begin() {
 		p.timer()
-		return nil, Errorf(ErrBusy, "the repository is being exported already")
+		return nil, Errorf(ErrBusy, "the repository is being exported or backed up already")
 	}
 	err := errors.Join(r.Available(), r.lost())
 	if err == nil {
@@ -60,7 +63,7 @@ func (r *Repository) Pin(ctx context.Context) (*Pinned, error) {
 		p.Release()
 		return nil, r.translate(err)
 	}
-	r.env.Logger.Info("an export begins: nothing is removed for good until it ends", "repository", r.Name(), "items", p.items, "bytes", p.size)
+	r.env.Logger.Info("an export or a backup begins: nothing is removed for good until it ends", "repository", r.Name(), "items", p.items, "bytes", p.size)
 	return p, nil
 }
 
@@ -77,6 +80,7 @@ func (p *Pinned) read() error {
 		if !e.Dir {
 			p.items++
 			p.size += e.Item.Size
+			p.unread = p.unread || e.Item.Flags&index.FlagUnverified != 0
 		}
 		value, err := json.Marshal(rowOf(e))
 		if err != nil {
@@ -122,9 +126,12 @@ func (p *Pinned) Release() {
 	p.timer()
 	if p.r.pinned.CompareAndSwap(p, nil) {
 		close(p.done)
-		p.r.env.Logger.Info("an export has ended: what has expired is removed again", "repository", p.r.Name(), "after", p.r.env.Now().Sub(p.began).Round(time.Second))
+		p.r.env.Logger.Info("an export or a backup has ended: what has expired is removed again", "repository", p.r.Name(), "after", p.r.env.Now().Sub(p.began).Round(time.Second))
 	}
 	_ = p.table.Close() // a file that has no name any more
+	if p.trash != nil {
+		_ = p.trash.Close()
+	}
 }
 
 // unpin ends a state that is pinned, if a removal waits for it, and tells whether it did. why is for the log and for the error of who has pinned it.
@@ -135,7 +142,7 @@ func (r *Repository) unpin(why string) bool {
 	}
 	p.cancel(Errorf(ErrBusy, "%s, and what was removed meanwhile had to go: try again later", why))
 	close(p.done)
-	r.env.Logger.Warn("an export is ended, because what it keeps from being removed must go", "repository", r.Name(), "why", why)
+	r.env.Logger.Warn("an export or a backup is ended, because what it keeps from being removed must go", "repository", r.Name(), "why", why)
 	return true
 }
 
@@ -159,6 +166,12 @@ func (p *Pinned) Err() error {
 
 // Total is how many items there are, and their sizes.
 func (p *Pinned) Total() (items, bytes int64) { return p.items, p.size }
+
+// Unread tells whether there is an item whose BLAKE3 is not known, because it was adopted and nobody has read it.
+func (p *Pinned) Unread() bool { return p.unread }
+
+// NewTable makes a table for what is found out of the state; its file, where it needs one, has no name and lies with the repository. It must be closed.
+func (p *Pinned) NewTable() *spill.Table { return p.r.newTable(nil) }
 
 // Each calls fn for the directories and items of the state, each directory before what is in it.
 func (p *Pinned) Each(fn func(index.Entry) error) error {
@@ -248,6 +261,79 @@ func (p *Pinned) Open(e index.Entry) (*blobstore.Blob, error) {
 	}
 	blob.OnDoubt(func() ([]byte, error) { return p.r.recheck(p.ctx, e) })
 	return blob, nil
+}
+
+// carried are the meta values that a copy of the repository has, too: those that say what it is and what its clients have done. Others are about this
+// one: where its files come from, what was read of them, what is under way.
+var carried = []string{layout.MetaCreated, metaQuota, metaTrashQuota, metaImpliedGrace, metaRemovals, metaIndexSender}
+
+// Meta are the meta values that a copy of the repository is to have. They are read now, and so may be newer than the state.
+func (p *Pinned) Meta() (map[string][]byte, error) {
+	meta := make(map[string][]byte)
+	for _, name := range carried {
+		value, err := p.r.Meta(name)
+		if err != nil {
+			return nil, err
+		}
+		if value != nil {
+			meta[name] = value
+		}
+	}
+	return meta, nil
+}
+
+// Writers are the principals that have completed a backup, and when each did last. They are read now, as Meta.
+func (p *Pinned) Writers() (all []index.Freshness, err error) {
+	err = p.r.index.Writers(func(f index.Freshness) error {
+		all = append(all, f)
+		return nil
+	})
+	return all, p.r.translate(err)
+}
+
+// pinnedRemoved is a row of the trash in its table.
+type pinnedRemoved struct {
+	pinnedRow
+	Key     string    `json:"k"`
+	At      time.Time `json:"t"`
+	Expires time.Time `json:"e"`
+}
+
+// ReadTrash makes what can be restored a part of the state: what was removed before the state was pinned and has not expired, but for locks and sessions. It is called once,
+// before EachRemoved.
+func (p *Pinned) ReadTrash() error {
+	p.trash = p.r.newTable(nil)
+	err := p.r.index.Trash(time.Time{}, func(row index.Removed) error {
+		if err := p.Err(); err != nil {
+			return err
+		}
+		// What was removed since is an item of the state.
+		if !row.At.Before(p.began) || !row.Expires.After(p.began) || row.Item.Flags&index.FlagExempt != 0 {
+			return nil
+		}
+		value, err := json.Marshal(pinnedRemoved{rowOf(index.Entry{Item: row.Item}), row.Key, row.At, row.Expires})
+		if err != nil {
+			return err
+		}
+		p.unread = p.unread || row.Item.Flags&index.FlagUnverified != 0
+		return p.trash.Put(row.ID, value)
+	})
+	return p.r.translate(err)
+}
+
+// EachRemoved calls fn for what ReadTrash has found, in the order in which it expires.
+func (p *Pinned) EachRemoved(fn func(index.Removed) error) error {
+	return p.trash.Each(func(id string, value []byte) error {
+		if err := p.Err(); err != nil {
+			return err
+		}
+		var row pinnedRemoved
+		if err := json.Unmarshal(value, &row); err != nil {
+			return err
+		}
+		e := row.entry(row.Key)
+		return fn(index.Removed{ID: id, Key: row.Key, Item: e.Item, At: row.At, Expires: row.Expires})
+	})
 }
 
 // explain translates an error of a blob: it says nothing of the item when the state is not pinned any more, or the repository is not where it was.

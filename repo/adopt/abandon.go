@@ -51,7 +51,7 @@ func Abandon(ctx context.Context, o Options, unmark func(ctx context.Context) er
 	if !layout.IsAdopting(o.FS, o.dir()) {
 		return done, ErrNotAdopting
 	}
-	unlock, err := lockMark(o.FS, o.dir())
+	unlock, err := LockMark(o.FS, o.dir())
 	if err != nil {
 		return done, err
 	}

@@ -15,7 +15,7 @@ import (
 	"packhouse/repo/layout"
 )
 
-// marked is what the file that marks an adoption under way says.
+// marked is what the file that marks an adoption, or the restoring of a backup, says while it is under way.
 type marked struct {
 	Source string `json:"source"`
 }
@@ -35,7 +35,7 @@ func Mark(fsys vfs.FS, dir, source string) error {
 	case err != nil:
 		return err
 	case marked != source:
-		return fmt.Errorf("the adoption of another directory, %s, was not completed under this name: complete it, or give it up (packhouse adopt --abandon %s)", marked, layout.NameIn(dir))
+		return fmt.Errorf("the adoption or restoring of another directory, %s, was not completed under this name: complete it, or give it up (packhouse adopt --abandon %s)", marked, layout.NameIn(dir))
 	}
 	return vfs.WithoutPath(fsys.SyncDir(dir)) // who was killed may not have done it
 }
@@ -83,8 +83,8 @@ func writeMark(fsys vfs.FS, path, source string) error {
 	return fsys.SyncDir(filepath.Dir(path))
 }
 
-// lockMark keeps other processes from filling the same directory until unlock is called, or this process ends.
-func lockMark(fsys vfs.FS, dir string) (unlock func(), err error) {
+// LockMark keeps other processes from filling the same directory until unlock is called, or this process ends.
+func LockMark(fsys vfs.FS, dir string) (unlock func(), err error) {
 	file, err := fsys.Open(filepath.Join(dir, layout.AdoptingFile))
 	if err != nil {
 		return nil, vfs.WithoutPath(err)
@@ -96,10 +96,10 @@ func lockMark(fsys vfs.FS, dir string) (unlock func(), err error) {
 	}
 	err = unix.Flock(int(locked.OSFile().Fd()), unix.LOCK_EX|unix.LOCK_NB)
 	if errors.Is(err, unix.EWOULDBLOCK) {
-		err = errors.New("another process is adopting it")
+		err = errors.New("another process is adopting it, or restoring it")
 	}
 	if err == nil && !stillMarked(fsys, dir, locked.OSFile()) {
-		err = errors.New("another process has just adopted it")
+		err = errors.New("another process has just adopted or restored it")
 	}
 	if err != nil {
 		unlock()

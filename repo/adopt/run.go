@@ -115,7 +115,7 @@ func Run(ctx context.Context, o Options) (*Survey, error) {
 	if err != nil {
 		return s, err
 	}
-	unlock, err := lockMark(o.FS, o.dir())
+	unlock, err := LockMark(o.FS, o.dir())
 	if err != nil {
 		return s, err
 	}

@@ -7,7 +7,7 @@ import (
 	"packhouse/repo/adopt"
 )
 
-// BeginAdoption says durably that the repository of that name is being made from source, the directory of another server: from now on
+// BeginAdoption says durably that the repository of that name is being made from source, the directory of another server or a backup: from now on
 // requests for it are ErrAdopting, and nobody can create it, until whoever adopts has completed it. It may be repeated for the same
 // source. Errors: repo.ErrExists if there is one, repo.ErrForeign if the directory contains something else, repo.ErrCorrupt if it has blobs
 // whose index is lost, repo.ErrInvalid in a set of one.

@@ -20,8 +20,8 @@ var errDestroyed = fmt.Errorf("%w any more", repo.ErrNoRepository)
 // errRestoring is the repo.ErrNoRepository of a directory in which one is being put back.
 var errRestoring = fmt.Errorf("%w yet", repo.ErrNoRepository)
 
-// ErrAdopting is of a directory in which a repository is being made from the directory of another server: it is not whole.
-var ErrAdopting = fmt.Errorf("%w: the repository is being adopted; packhouse adopt completes it, or gives it up with --abandon", repo.ErrBusy)
+// ErrAdopting is of a directory in which a repository is being made from the directory of another server, or from a backup: it is not whole.
+var ErrAdopting = fmt.Errorf("%w: the repository is being adopted or restored; packhouse adopt, or packhouse repo restore, completes it, and packhouse adopt gives it up with --abandon", repo.ErrBusy)
 
 // HasRest tells of an error of Inspect that the directory has the rest of a repository.
 func HasRest(err error) bool { return errors.Is(err, errDestroyed) }

@@ -6,13 +6,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"path/filepath"
 	"strings"
 
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/transfer"
 )
 
 // A copy of more than resumeFrom bytes, which is as many as an item in the log has, is made in DIR.partial/copies first. It gets a name there when its bytes are on the disk, and the tree gets a second name of
@@ -70,11 +70,11 @@ func (x *run) clone(e index.Entry, path string) (cloned bool, err error) {
 	}
 	file, err := x.FS.Create(path)
 	if err != nil {
-		return false, failed(err)
+		return false, transfer.Failed(err)
 	}
 	cloned, err = x.pinned.Clone(e, file)
-	if err = errors.Join(err, failed(file.Close())); err != nil || !cloned {
-		err = errors.Join(err, failed(x.FS.Remove(path)))
+	if err = errors.Join(err, transfer.Failed(file.Close())); err != nil || !cloned {
+		err = errors.Join(err, transfer.Failed(x.FS.Remove(path)))
 	}
 	if err == nil && !cloned {
 		x.clones.Store(false) // nor will it be the next time
@@ -95,74 +95,37 @@ func (x *run) copyBytes(ctx context.Context, e index.Entry, path string) (how ma
 			return how, err
 		}
 	}
-	return how, failed(x.FS.Link(staged, path))
+	return how, transfer.Failed(x.FS.Link(staged, path))
 }
 
 // stage makes a copy that the next run takes if this one is interrupted.
 func (x *run) stage(ctx context.Context, e index.Entry, staged string) error {
 	if err := x.FS.Remove(staged); err != nil && !errors.Is(err, fs.ErrNotExist) { // it has another size
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	if err := x.write(ctx, e, staged+unfinished, true); err != nil {
 		return err
 	}
-	return failed(x.FS.Rename(staged+unfinished, staged))
+	return transfer.Failed(x.FS.Rename(staged+unfinished, staged))
 }
 
 // write writes the bytes of an item to a new file, and if durable syncs them. After an error there is no file.
 func (x *run) write(ctx context.Context, e index.Entry, path string, durable bool) error {
-	blob, err := x.pinned.Open(e)
-	if err != nil {
-		return err
-	}
-	defer blob.Close() // it is only read
-	section, err := blob.Section(0, blob.Size())
-	if err != nil {
-		return err
-	}
-	file, err := x.FS.Create(path)
-	if err != nil {
-		return failed(err)
-	}
-	n, err := io.Copy(&paced{ctx, file, x.pace}, section)
-	if err == nil && n != e.Item.Size {
-		err = repo.Errorf(repo.ErrCorrupt, "%d bytes of %d are there", n, e.Item.Size)
-	}
-	if err == nil && durable {
-		err = file.Sync()
-	}
-	if err = errors.Join(err, file.Close()); err != nil {
-		return errors.Join(failed(err), failed(x.FS.Remove(path)))
-	}
-	return nil
-}
-
-// paced is a writer that waits for its turn, and ends with ctx.
-type paced struct {
-	ctx  context.Context
-	w    io.Writer
-	pace func(ctx context.Context, n int64) error
-}
-
-func (p *paced) Write(b []byte) (int, error) {
-	if err := p.pace(p.ctx, int64(len(b))); err != nil {
-		return 0, err
-	}
-	return p.w.Write(b)
+	return transfer.Copy(ctx, x.FS, x.pinned, e, path, transfer.CopyOptions{Durable: durable, Pace: x.pace})
 }
 
 // beginCopies makes the directory of copies, or removes from it what an earlier run has not finished.
 func (x *run) beginCopies() error {
 	err := x.FS.Mkdir(copies(x.Dir))
 	if err == nil || !errors.Is(err, fs.ErrExist) {
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	info, err := x.FS.Stat(copies(x.Dir))
 	if err == nil && !info.IsDir() {
 		err = inTheWay(x.Dir)
 	}
 	if err != nil {
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	entries, err := x.FS.ReadDir(copies(x.Dir))
 	for _, entry := range entries {
@@ -170,5 +133,5 @@ func (x *run) beginCopies() error {
 			err = x.FS.Remove(filepath.Join(copies(x.Dir), entry.Name()))
 		}
 	}
-	return failed(err)
+	return transfer.Failed(err)
 }

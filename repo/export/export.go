@@ -17,6 +17,7 @@ import (
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
+	"packhouse/repo/transfer"
 )
 
 // Options of an export. Repository, Layout and Dir are required.
@@ -35,21 +36,12 @@ type Options struct {
 	Problem  func(Problem)  // called for each item that is not exported, likewise
 }
 
-// Progress is how far an export is.
-type Progress struct {
-	Step  string `json:"step"`
-	Items int64  `json:"items"`
-	Bytes int64  `json:"bytes"`
-	// Of what there is in all.
-	ItemsTotal int64 `json:"items_total"`
-	BytesTotal int64 `json:"bytes_total"`
-}
-
-// Problem is an item that was not exported.
-type Problem struct {
-	Key string `json:"key"`
-	Why string `json:"why"`
-}
+// What an export tells while it runs.
+type (
+	Progress = transfer.Progress
+	Problem  = transfer.Problem // an item that was not exported
+	Amount   = transfer.Amount
+)
 
 // Report is what was exported, or would be.
 type Report struct {
@@ -63,14 +55,6 @@ type Report struct {
 	LeftOut  int64  `json:"left_out"` // locks and sessions
 	Problems int64  `json:"problems"` // items that were not exported
 }
-
-// Amount is items and bytes.
-type Amount struct {
-	Items int64 `json:"items"`
-	Bytes int64 `json:"bytes"`
-}
-
-func (a *Amount) add(bytes int64) { a.Items++; a.Bytes += bytes }
 
 func (o Options) withDefaults() Options {
 	if o.FS == nil {
@@ -260,7 +244,7 @@ func (x *run) mkdir(path string) error {
 		}
 	}
 	if err := x.FS.Mkdir(path); err != nil {
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	x.dirs[path] = true
 	return x.setAttributes(path, x.dir, time.Time{})
@@ -272,7 +256,7 @@ func (x *run) setAttributes(path string, mode fs.FileMode, modified time.Time) e
 	if !ok {
 		return nil // tests
 	}
-	return failed(setter.SetAttributes(path, mode, modified))
+	return transfer.Failed(setter.SetAttributes(path, mode, modified))
 }
 
 // perName is the bytes that a new name stands for where work in the background is paced: an export of links makes no more of them than such work reads.
@@ -293,7 +277,7 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 			x.tell(e, errMissing)
 			return nil
 		case err != nil:
-			return failed(err)
+			return transfer.Failed(err)
 		}
 	}
 	how, err := x.copy(ctx, e, path)
@@ -314,22 +298,11 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 	return nil
 }
 
-// failed is an error without the path, and told as one of a full disk where it is.
-func failed(err error) error {
-	switch {
-	case err == nil, errors.Is(err, repo.ErrCorrupt), errors.Is(err, repo.ErrNoSpace):
-		return err
-	case vfs.NoSpace(err):
-		return fmt.Errorf("%w: %w", repo.ErrNoSpace, vfs.WithoutPath(err))
-	}
-	return vfs.WithoutPath(err)
-}
-
 func (x *run) done(amount *Amount, e index.Entry, more ...*Amount) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, amount := range append(more, amount) {
-		amount.add(e.Item.Size)
+		amount.Add(e.Item.Size)
 	}
 	x.passed(e.Item.Size)
 }
@@ -346,7 +319,7 @@ func (x *run) tell(e index.Entry, why error) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	x.report.Problems++
-	x.Problem(Problem{e.Key, why.Error()})
+	x.Problem(Problem{Key: e.Key, Why: why.Error()})
 	x.passed(e.Item.Size)
 }
 

@@ -23,6 +23,7 @@ import (
 	"packhouse/repo/datadir"
 	"packhouse/repo/export"
 	"packhouse/repo/repotest"
+	"packhouse/repo/transfer"
 )
 
 func sha(body string) string {
@@ -153,7 +154,7 @@ func TestExport(t *testing.T) {
 			}
 			before := inodes(t, filepath.Join(top, "data", "r"))
 			o := export.Options{Repository: a.Repository(), Layout: adopt.LayoutBorgStore, Dir: filepath.Join(top, "out"), Copy: c.copy}
-			want := export.Report{Layout: o.Layout, Dir: o.Dir, LeftOut: 1, Linked: export.Amount{Items: c.linked}, Copied: export.Amount{Items: c.copied}}
+			want := export.Report{Layout: o.Layout, Dir: o.Dir, LeftOut: 1, Linked: transfer.Amount{Items: c.linked}, Copied: transfer.Amount{Items: c.copied}}
 			same := func(what string, report export.Report, err error) {
 				t.Helper()
 				report.Linked.Bytes, report.Copied.Bytes = 0, 0
@@ -311,7 +312,7 @@ func TestDamage(t *testing.T) {
 		told := make(map[string]bool)
 		report, err := export.Run(t.Context(), export.Options{
 			Repository: r, Layout: adopt.LayoutBorgStore, Dir: filepath.Join(top, "out"), Copy: copies,
-			Problem: func(p export.Problem) { told[p.Key] = p.Why != "" },
+			Problem: func(p transfer.Problem) { told[p.Key] = p.Why != "" },
 		})
 		if err != nil || report.Problems != int64(len(want)) || fmt.Sprint(told) != fmt.Sprint(want) {
 			t.Errorf("copies %v: got %+v, %v, %v; want %v", copies, report, err, told, want)

@@ -11,6 +11,7 @@ import (
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/keys"
+	"packhouse/repo/transfer"
 )
 
 // becomes is what an entry becomes.
@@ -92,11 +93,11 @@ func (x *run) fits() error {
 		switch {
 		case becomes != copied || x.staged(e):
 		case repo.InFile(e.Item):
-			if whole.add(e.Item.Size); e.Item.Size > first.Item.Size {
+			if whole.Add(e.Item.Size); e.Item.Size > first.Item.Size {
 				first = e
 			}
 		default:
-			needed.add(e.Item.Size)
+			needed.Add(e.Item.Size)
 		}
 		return nil
 	})
@@ -106,7 +107,7 @@ func (x *run) fits() error {
 	if whole.Items > 0 {
 		cloned, err := x.clone(first, filepath.Join(copies(x.Dir), "trial"+unfinished))
 		if err = errors.Join(err, ignoreMissing(x.FS.Remove(filepath.Join(copies(x.Dir), "trial"+unfinished)))); err != nil && !errors.Is(err, repo.ErrNotFound) {
-			return failed(err)
+			return transfer.Failed(err)
 		}
 		if !cloned {
 			needed.Items += whole.Items
@@ -127,7 +128,7 @@ func ignoreMissing(err error) error {
 func (x *run) copiesFit(copies Amount) error {
 	free, _, err := x.FS.Space(filepath.Dir(x.Dir))
 	if err != nil {
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	if need := copies.Bytes + copies.Items*perCopy + spareSpace; copies.Items > 0 && free < need {
 		return fmt.Errorf("%w: copies of %d items need %d bytes, of which %d are free", repo.ErrNoSpace, copies.Items, need, free)

@@ -11,6 +11,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/transfer"
 )
 
 // What is not complete lies beside the directory, in one that has its name and ".partial": the tree, the mark that says whose it is, and
@@ -30,7 +31,7 @@ func vacant(fsys vfs.FS, dir string) error {
 	case errors.Is(err, fs.ErrNotExist):
 		return nil
 	case err != nil:
-		return failed(err)
+		return transfer.Failed(err)
 	case len(entries) > 0:
 		return repo.Errorf(repo.ErrExists, "the directory is not empty: choose another, or remove what is in it")
 	}
@@ -41,10 +42,10 @@ func vacant(fsys vfs.FS, dir string) error {
 // has left of a tree. A directory of that name without the mark is somebody else's.
 func begin(fsys vfs.FS, dir string) (unlock func(), err error) {
 	if err := fsys.Mkdir(partial(dir)); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, failed(err)
+		return nil, transfer.Failed(err)
 	}
 	if info, err := fsys.Stat(partial(dir)); err != nil || !info.IsDir() { // nor a symbolic link
-		return nil, errors.Join(failed(err), inTheWay(dir))
+		return nil, errors.Join(transfer.Failed(err), inTheWay(dir))
 	}
 	file, err := fsys.Open(mark(dir))
 	if errors.Is(err, fs.ErrNotExist) {
@@ -53,7 +54,7 @@ func begin(fsys vfs.FS, dir string) (unlock func(), err error) {
 		}
 	}
 	if err != nil {
-		return nil, failed(err)
+		return nil, transfer.Failed(err)
 	}
 	unlock = func() { _ = file.Close() } // nothing of it needs to be durable
 	if locked, ok := file.(vfs.OSFiler); ok {
@@ -66,7 +67,7 @@ func begin(fsys vfs.FS, dir string) (unlock func(), err error) {
 		}
 	}
 	if err == nil {
-		err = failed(fsys.RemoveAll(tree(dir)))
+		err = transfer.Failed(fsys.RemoveAll(tree(dir)))
 	}
 	if err != nil {
 		unlock()
@@ -93,17 +94,17 @@ func isMark(fsys vfs.FS, dir string, file *os.File) bool {
 func writeMark(fsys vfs.FS, dir string) (vfs.File, error) {
 	entries, err := fsys.ReadDir(partial(dir))
 	if err != nil {
-		return nil, failed(err)
+		return nil, transfer.Failed(err)
 	}
 	if len(entries) > 0 {
 		return nil, inTheWay(dir)
 	}
 	file, err := fsys.Create(mark(dir))
 	if err != nil {
-		return nil, failed(err)
+		return nil, transfer.Failed(err)
 	}
 	if _, err := file.Write([]byte(markText)); err != nil {
-		return nil, errors.Join(failed(err), file.Close())
+		return nil, errors.Join(transfer.Failed(err), file.Close())
 	}
 	return file, nil
 }
@@ -111,19 +112,19 @@ func writeMark(fsys vfs.FS, dir string) (vfs.File, error) {
 // publish gives the tree, which is durable, its name. An empty directory there gives way.
 func (x *run) publish() error {
 	if err := x.FS.Remove(x.Dir); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return failed(err)
+		return transfer.Failed(err)
 	}
 	if err := x.FS.Rename(tree(x.Dir), x.Dir); err != nil {
-		return failed(err)
+		return transfer.Failed(err)
 	}
-	return failed(x.FS.SyncDir(filepath.Dir(x.Dir)))
+	return transfer.Failed(x.FS.SyncDir(filepath.Dir(x.Dir)))
 }
 
 // abandon removes what an export has made that did not come to its end because of cause, but for copies: the next run takes these. They go, too, when they take the
 // space that is missing.
 func (x *run) abandon(cause error) error {
 	if err := x.FS.RemoveAll(tree(x.Dir)); err != nil {
-		return errors.Join(cause, failed(err))
+		return errors.Join(cause, transfer.Failed(err))
 	}
 	short := errors.Is(cause, repo.ErrNoSpace) || x.near && errors.Is(cause, repo.ErrBusy)
 	left, err := x.FS.ReadDir(copies(x.Dir))
@@ -135,5 +136,5 @@ func (x *run) abandon(cause error) error {
 
 // finish removes the copies, which have another name in the tree that was published, the mark, and the directory of both.
 func finish(fsys vfs.FS, dir string) error {
-	return failed(errors.Join(fsys.RemoveAll(copies(dir)), fsys.Remove(mark(dir)), fsys.Remove(partial(dir))))
+	return transfer.Failed(errors.Join(fsys.RemoveAll(copies(dir)), fsys.Remove(mark(dir)), fsys.Remove(partial(dir))))
 }

@@ -15,6 +15,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/transfer"
 )
 
 // verify reads all files of the tree, and compares them with the items. The file of an item that is damaged goes, as if that had been known; a copy that is not
@@ -50,7 +51,7 @@ func (x *run) verifyItem(ctx context.Context, e index.Entry) error {
 		return nil // it was told why
 	}
 	if err != nil {
-		return fmt.Errorf("%s: what was written cannot be read: %w", e.Key, failed(err))
+		return fmt.Errorf("%s: what was written cannot be read: %w", e.Key, transfer.Failed(err))
 	}
 	want, err := x.pinned.BLAKE3(e)
 	if err == nil && got != want {
@@ -59,7 +60,7 @@ func (x *run) verifyItem(ctx context.Context, e index.Entry) error {
 	switch {
 	case errors.Is(err, repo.ErrCorrupt), errors.Is(err, repo.ErrNotFound):
 		if err := x.FS.Remove(path); err != nil {
-			return failed(err)
+			return transfer.Failed(err)
 		}
 		x.dropped.Store(true)
 		x.tell(e, err)
@@ -88,7 +89,7 @@ func (x *run) hash(ctx context.Context, path string) (sum [32]byte, err error) {
 		_ = adviser.DontNeed(0, 0) // a hint
 	}
 	hasher := blake3.New()
-	if _, err := io.CopyBuffer(&paced{ctx, hasher, x.pace}, onlyReader{file}, make([]byte, min(max(info.Size(), 1), 256<<10))); err != nil {
+	if _, err := io.CopyBuffer(transfer.Paced(ctx, hasher, x.pace), onlyReader{file}, make([]byte, min(max(info.Size(), 1), 256<<10))); err != nil {
 		return sum, err
 	}
 	return [32]byte(hasher.Sum(nil)), nil

@@ -12,9 +12,20 @@ const (
 	MetaCreated = "created" // Unix ms, decimal
 	MetaID      = "id"      // 32 hex digits
 
+	// MetaRestored says of which backup a repository was made, in JSON; most have none.
+	MetaRestored = "restored"
+
 	// MetaAdopted says where a repository was taken in from, in JSON; most have none.
 	MetaAdopted = "adopted"
 )
+
+// Restored is what the meta value MetaRestored says, in JSON.
+type Restored struct {
+	Repository string    `json:"repository"` // the ID of the one that was backed up
+	Name       string    `json:"name"`       // that it had
+	State      time.Time `json:"state"`      // when the state was taken
+	At         time.Time `json:"at"`         // when it was restored
+}
 
 // FirstMeta are the values every index begins with. id has 16 bytes.
 func FirstMeta(dialect string, id []byte, now time.Time) map[string][]byte {

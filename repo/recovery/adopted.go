@@ -23,7 +23,7 @@ import (
 const adoptionBatch = 10_000
 
 // errAdopting is of a repository whose files have not all been taken in.
-var errAdopting = errors.New("the repository is being adopted and not complete: run packhouse adopt again")
+var errAdopting = errors.New("the repository is being adopted or restored and not complete: run packhouse adopt or packhouse repo restore again")
 
 // FirstIndexOptions of FirstIndex.
 type FirstIndexOptions struct {
@@ -94,7 +94,7 @@ func FirstIndex(ctx context.Context, dir string, o FirstIndexOptions) (err error
 	if err := o.Wait(ctx, -1); err != nil {
 		return err
 	}
-	return swapIndex(o.FS, dir)
+	return PutInPlace(o.FS, dir)
 }
 
 // fillIndex stores the items of a list in an index that has none.

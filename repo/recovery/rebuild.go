@@ -135,26 +135,29 @@ func Rebuild(ctx context.Context, dir string, o RebuildOptions) (report RebuildR
 	if err := errors.Join(err, ix.Close()); err != nil {
 		return report, fmt.Errorf("rebuild: %w", err)
 	}
-	return report, swapIndex(o.FS, dir)
+	if err := PutInPlace(o.FS, dir); err != nil {
+		return report, fmt.Errorf("rebuild: %w", err)
+	}
+	return report, nil
 }
 
-// swapIndex puts the rebuilt index in its place, and the old one, if any, beside it.
-func swapIndex(fsys vfs.FS, dir string) error {
+// PutInPlace gives the index that was made as layout.RebuiltFile, and is closed, its name, durably. An index that is there gets another name beside it.
+func PutInPlace(fsys vfs.FS, dir string) error {
 	current := filepath.Join(dir, layout.IndexFile)
 	if _, err := fsys.Stat(current); err == nil {
 		if err := layout.IgnoreMissing(fsys.Remove(filepath.Join(dir, layout.LostFile))); err != nil {
-			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
+			return vfs.WithoutPath(err)
 		}
 		// A second name first: there is no moment without an index under one of them.
 		if err := fsys.Link(current, filepath.Join(dir, layout.LostFile)); err != nil {
-			return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
+			return vfs.WithoutPath(err)
 		}
 	}
 	if err := fsys.Rename(filepath.Join(dir, layout.RebuiltFile), current); err != nil {
-		return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
+		return vfs.WithoutPath(err)
 	}
 	if err := fsys.SyncDir(dir); err != nil {
-		return fmt.Errorf("rebuild: %w", vfs.WithoutPath(err))
+		return vfs.WithoutPath(err)
 	}
 	return nil
 }

@@ -1,0 +1,247 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"path/filepath"
+	"runtime"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"packhouse/index"
+	"packhouse/repo"
+	"packhouse/repo/layout"
+	"packhouse/repo/transfer"
+)
+
+// A batch is so many files or bytes, about: when they are copied, the file system is synced and they get their names. An interrupted Run loses no more.
+const (
+	batchFiles = 8192
+	batchBytes = 8 << 30
+)
+
+// batch is what is being transferred.
+type batch struct {
+	begun map[string]bool // hashes, by the run's goroutine alone: two items may have the same bytes
+	bytes int64
+
+	mu     sync.Mutex       // of what follows, while workers are at it
+	copied []string         // hashes of files in newDir
+	failed map[string]error // hashes of which nothing was had, and why
+}
+
+// transfer links or copies what the backup does not have.
+func (x *run) transfer(ctx context.Context) error {
+	items, bytes := x.pinned.Total()
+	x.meter.Begin("transferring", items+x.report.Trash.Items, bytes+x.report.Trash.Bytes)
+	workers, workCtx := x.workers(ctx)
+	b := &batch{}
+	err := x.eachItem(func(e index.Entry, _ *index.Removed, hash string) error {
+		if err := workCtx.Err(); err != nil {
+			return err
+		}
+		if hash == "" || transfer.Unfit(e.Item) != nil {
+			x.meter.Pass(e.Item.Size, nil) // the list tells of it
+			return nil
+		}
+		there, err := x.has(hash, e.Item.Size)
+		if err != nil {
+			return err
+		}
+		if there || b.begun[hash] {
+			x.count(&x.report.Kept, e)
+			return nil
+		}
+		if err := x.makeShard(hash); err != nil {
+			return err
+		}
+		b.begin(hash, e.Item.Size)
+		workers.Go(func() error { return x.item(workCtx, b, e, hash) })
+		if len(b.begun) < batchFiles && b.bytes < batchBytes {
+			return nil
+		}
+		if err := workers.Wait(); err != nil {
+			return err
+		}
+		if err := x.finish(b, true); err != nil {
+			return err
+		}
+		b = &batch{}
+		workers, workCtx = x.workers(ctx)
+		return nil
+	})
+	if workErr := workers.Wait(); workErr != nil {
+		err = workErr // which has ended the other
+	}
+	if err != nil {
+		return err
+	}
+	return x.finish(b, len(b.copied) > 0)
+}
+
+func (x *run) workers(ctx context.Context) (*errgroup.Group, context.Context) {
+	workers, ctx := errgroup.WithContext(ctx)
+	workers.SetLimit(runtime.GOMAXPROCS(0))
+	return workers, ctx
+}
+
+func (b *batch) begin(hash string, size int64) {
+	if b.begun == nil {
+		b.begun = make(map[string]bool)
+	}
+	b.begun[hash] = true
+	b.bytes += size
+}
+
+// makeShard makes the directory in which the file of a hash lies.
+func (x *run) makeShard(hash string) error {
+	shard := shardOf(hash)
+	if x.shards[shard] {
+		return nil
+	}
+	x.shards[shard] = true
+	return transfer.Failed(layout.IgnoreExisting(x.FS.Mkdir(filepath.Dir(filePath(x.Dir, hash)))))
+}
+
+// item links an item, or copies it to newDir.
+func (x *run) item(ctx context.Context, b *batch, e index.Entry, hash string) error {
+	linked, err := x.link(e, hash)
+	if err == nil && !linked {
+		err = transfer.Copy(ctx, x.FS, x.pinned, e, filepath.Join(x.Dir, newDir, hash), transfer.CopyOptions{Pace: x.Pace})
+	}
+	switch {
+	case errors.Is(err, repo.ErrNotFound):
+		err = transfer.ErrMissing
+	case errors.Is(err, repo.ErrCorrupt):
+	case err != nil:
+		return err
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case err != nil:
+		if b.failed == nil {
+			b.failed = make(map[string]error)
+		}
+		b.failed[hash] = err
+		x.meter.Pass(e.Item.Size, nil) // the list tells of it
+	case linked:
+		x.count(&x.report.Linked, e)
+	default:
+		b.copied = append(b.copied, hash)
+		x.count(&x.report.Copied, e)
+	}
+	return nil
+}
+
+// link gives the blob of an item the name of its file in the backup. Not one that was found damaged there before: nobody reads what is linked.
+func (x *run) link(e index.Entry, hash string) (linked bool, err error) {
+	if !x.links {
+		return false, nil
+	}
+	if _, err := x.FS.Stat(filepath.Join(x.Dir, damagedDir, hash)); !errors.Is(err, fs.ErrNotExist) {
+		return false, transfer.Failed(err)
+	}
+	path := filePath(x.Dir, hash)
+	linked, err = x.pinned.Link(e, path)
+	if errors.Is(err, fs.ErrExist) { // of another size: it is not what its name says
+		if err = layout.IgnoreMissing(x.FS.Remove(path)); err == nil {
+			linked, err = x.pinned.Link(e, path)
+		}
+	}
+	return linked, transfer.Failed(err)
+}
+
+// finish gives the files of a batch, of which nothing is under way, their names. sync: their bytes are not durable yet.
+func (x *run) finish(b *batch, sync bool) error {
+	for hash, err := range b.failed {
+		x.failed[hash] = err
+	}
+	if sync {
+		if err := transfer.SyncFileSystem(x.FS, x.Dir); err != nil {
+			return err
+		}
+	}
+	for _, hash := range b.copied {
+		if err := x.FS.Rename(filepath.Join(x.Dir, newDir, hash), filePath(x.Dir, hash)); err != nil {
+			return transfer.Failed(err)
+		}
+	}
+	return x.pinned.Err()
+}
+
+// writeList makes the state that of the backup, durably. What is to be in it is durable.
+func (x *run) writeList() error {
+	meta, err := x.pinned.Meta()
+	if err != nil {
+		return err
+	}
+	r := x.Repository
+	list, err := newList(x.FS, x.Dir, header{Format: format, Repository: r.ID(), Name: r.Name(), Dialect: r.Dialect(), At: x.report.At, Meta: meta})
+	if err != nil {
+		return transfer.Failed(err)
+	}
+	if err := x.fill(list); err != nil {
+		return transfer.Failed(errors.Join(err, list.abort()))
+	}
+	return transfer.Failed(list.commit())
+}
+
+// fill writes all lines but the end, and tells of the items that are not in the backup.
+func (x *run) fill(list *listWriter) error {
+	writers, err := x.pinned.Writers()
+	if err != nil {
+		return err
+	}
+	for _, w := range writers {
+		if err := list.write(line{Kind: kindWriter, Key: w.Writer, Modified: w.At.UnixMilli()}); err != nil {
+			return err
+		}
+	}
+	return x.each(func(e index.Entry, removed *index.Removed) error {
+		if e.Dir {
+			return list.write(line{Kind: kindDir, Key: e.Key, Created: e.Item.Created.UnixMilli()})
+		}
+		l := lineOf(e.Key, e.Item)
+		l.Kind = kindItem
+		if removed != nil {
+			l.Kind, l.Removed, l.Expires = kindRemoved, removed.At.UnixMilli(), removed.Expires.UnixMilli()
+		}
+		if l.BLAKE3, err = x.hash(e); err != nil {
+			return err
+		}
+		there, err := x.has(l.BLAKE3, e.Item.Size)
+		if err != nil {
+			return err
+		}
+		if why := x.whyNot(e, l.BLAKE3, there); why != nil && removed == nil {
+			x.tell(e, there, why)
+			if l.State = stateDamaged; errors.Is(why, transfer.ErrMissing) {
+				l.State = stateMissing
+			}
+		}
+		switch {
+		case there:
+			l.State = ""
+		case removed != nil:
+			return nil // nobody can restore it
+		}
+		return list.write(l)
+	})
+}
+
+// whyNot says what is wrong with an item in the repository; nil: nothing is.
+func (x *run) whyNot(e index.Entry, hash string, there bool) error {
+	if err := transfer.Unfit(e.Item); err != nil {
+		return err
+	}
+	if err := x.failed[hash]; err != nil {
+		return err
+	}
+	if !there {
+		return transfer.ErrDamaged // it could not be read when its hash was to be found out, or is not what its name says
+	}
+	return nil
+}
