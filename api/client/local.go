@@ -10,6 +10,7 @@ import (
 
 	"packhouse/api/local"
 	"packhouse/repo"
+	"packhouse/repo/backup"
 	"packhouse/repo/datadir"
 	"packhouse/repo/export"
 	"packhouse/repo/layout"
@@ -120,24 +121,57 @@ type ExportOptions struct {
 
 // Export writes a repository into a directory as another server keeps it, and calls each with what is told meanwhile.
 func (c *Client) Export(ctx context.Context, name string, o ExportOptions, each func(local.ExportEvent) error) (export.Report, error) {
-	var done *export.Report
 	q := local.Request{Name: name, Layout: o.Layout, Dir: o.Dir, Copy: o.Copy, Verify: o.Verify, Dry: o.DryRun}
-	err := c.Lines(ctx, http.MethodPost, local.PathExport, q, func(line json.RawMessage) error {
-		var event local.ExportEvent
-		if err := json.Unmarshal(line, &event); err != nil {
+	report, err := transferred(ctx, c, local.PathExport, q, each)
+	if broken := (*brokenError)(nil); errors.As(err, &broken) {
+		err = fmt.Errorf("the export was given up, and there is no directory: %s", broken.why)
+	}
+	return report, err
+}
+
+// BackupOptions of Backup. Dir is required.
+type BackupOptions struct {
+	Dir      string // absolute, as the process that holds the repository sees it
+	Copy     bool   // no links
+	Verify   bool   // read the files of the backup first
+	TakeOver bool   // make it the backup of this repository, which was restored from it
+	DryRun   bool   // only tell what would be done
+}
+
+// Backup brings a backup of a repository up to date, and calls each with what is told meanwhile.
+func (c *Client) Backup(ctx context.Context, name string, o BackupOptions, each func(local.BackupEvent) error) (backup.Report, error) {
+	q := local.Request{Name: name, Dir: o.Dir, Copy: o.Copy, Verify: o.Verify, TakeOver: o.TakeOver, Dry: o.DryRun}
+	report, err := transferred(ctx, c, local.PathBackup, q, each)
+	if broken := (*brokenError)(nil); errors.As(err, &broken) {
+		err = fmt.Errorf("the backup did not come to its end; a state that was complete is still there: %s", broken.why)
+	}
+	return report, err
+}
+
+// brokenError says why a transfer was given up after it had begun.
+type brokenError struct{ why string }
+
+func (e *brokenError) Error() string { return e.why }
+
+// transferred asks for a transfer, calls each with its events, and returns its report.
+func transferred[R any](ctx context.Context, c *Client, path string, q local.Request, each func(local.TransferEvent[R]) error) (report R, err error) {
+	var done *R
+	err = c.Lines(ctx, http.MethodPost, path, q, func(text json.RawMessage) error {
+		var event local.TransferEvent[R]
+		if err := json.Unmarshal(text, &event); err != nil {
 			return err
 		}
 		if event.Broken != "" {
-			return fmt.Errorf("the export was given up, and there is no directory: %s", event.Broken)
+			return &brokenError{event.Broken}
 		}
 		done = event.Done
 		return each(event)
 	})
-	if err != nil {
-		return export.Report{}, err
+	if err == nil && done == nil {
+		err = errors.New("it was interrupted before it was finished: the same command goes on with what it has copied")
 	}
-	if done == nil {
-		return export.Report{}, errors.New("the export was interrupted before it was finished: the same command goes on with what it has copied")
+	if err != nil {
+		return report, err
 	}
 	return *done, nil
 }

@@ -29,6 +29,7 @@ const (
 	PathAbandon = "/-/local/abandon"     // frees the name of one that the command has given up
 	PathOrigin  = "/-/local/origin"      // answers with an OriginAnswer
 	PathExport  = "/-/local/export"      // answers with ExportEvents, one a line
+	PathBackup  = "/-/local/backup"      // answers with BackupEvents, one a line
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
@@ -36,18 +37,19 @@ const (
 type Request struct {
 	Name    string `json:"name"` // of the repository
 	Dialect string `json:"dialect,omitempty"`
-	Verify  bool   `json:"verify,omitempty"` // of a check: read all bytes; of an export: read what was written
+	Verify  bool   `json:"verify,omitempty"` // of a check: read all bytes; of an export: read what was written; of a backup: all its files
 	For     string `json:"for,omitempty"`    // a time to salvage; "0s" ends it
 	Forget  bool   `json:"forget,omitempty"` // of a loss: the rows, too
-	Dry     bool   `json:"dry,omitempty"`    // of a loss, or an export: say what would be
+	Dry     bool   `json:"dry,omitempty"`    // of a loss, an export or a backup: say what would be
 	Now     bool   `json:"now,omitempty"`    // of a removal: without grace time
 	As      string `json:"as,omitempty"`     // of what is restored: its new name; empty: the one that it had
 	Source  string `json:"source,omitempty"` // of an adoption: the directory
 	// Finished, of an origin: the source has been removed.
 	Finished bool   `json:"finished,omitempty"`
-	Layout   string `json:"layout,omitempty"` // of an export
-	Dir      string `json:"dir,omitempty"`    // of an export: absolute
-	Copy     bool   `json:"copy,omitempty"`   // of an export: no links
+	Layout   string `json:"layout,omitempty"`    // of an export
+	Dir      string `json:"dir,omitempty"`       // of an export or a backup: absolute
+	Copy     bool   `json:"copy,omitempty"`      // of an export or a backup: no links
+	TakeOver bool   `json:"take_over,omitempty"` // of a backup: it becomes one of this repository
 }
 
 // OriginAnswer says where a repository was adopted from.
@@ -80,7 +82,7 @@ type CheckEvent struct {
 }
 
 // operations are the names of the operations of these paths, for the log and the metrics.
-var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathExport: "export", PathSalvage: "salvage", PathLoss: "accept-loss",
+var operations = map[string]string{PathCreate: "create", PathDestroy: "destroy", PathRemoved: "removed", PathRestore: "restore-repository", PathPurge: "purge", PathCheck: "check", PathExport: "export", PathBackup: "backup", PathSalvage: "salvage", PathLoss: "accept-loss",
 	PathAdopt: "adopt", PathAbandon: "abandon", PathOrigin: "origin"}
 
 // Repositories is what this API asks of the set of repositories.
@@ -107,6 +109,7 @@ func NewHandler(set Repositories, yield func(), background func() (pace func(ctx
 	mux.HandleFunc("POST "+holder.PathYield, h.letGo)
 	mux.HandleFunc("POST "+PathCheck, h.check)
 	mux.HandleFunc("POST "+PathExport, h.export)
+	mux.HandleFunc("POST "+PathBackup, h.backup)
 	for path, do := range map[string]func(context.Context, Request) (any, error){
 		PathCreate: h.create, PathDestroy: h.destroy, PathRemoved: h.removed, PathRestore: h.restore, PathPurge: h.purge, PathSalvage: h.salvage, PathLoss: h.acceptLoss,
 		PathAdopt: h.adopt, PathAbandon: h.endAdoption, PathOrigin: h.origin,

@@ -3,10 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/internal/terminal"
+	"packhouse/repo/backup"
 	"packhouse/repo/datadir"
 )
 
@@ -31,28 +34,46 @@ func listRemoved(ctx context.Context, s streams, f *adminFlags, c *adminClient) 
 }
 
 func repoRestore(s streams, f *adminFlags) *cobra.Command {
-	as := ""
+	var flags restoreFlags
 	cmd := &cobra.Command{
-		Use:   "restore NAME|ID",
-		Short: "Restore a repository that was destroyed",
+		Use:   "restore NAME|ID | DIR --as NAME",
+		Short: "Restore a repository that was destroyed, or from a backup",
 		Long: `Restores a repository that was destroyed within its grace time, whole, with its trash and history: by its
 former name, or by its ID if several had that name (packhouse repo list --removed). It gets its former
 name, or another one with --as. Fails if there is a repository of that name.
 
+With the directory of a backup (packhouse repo backup), which is written with a slash, it makes the repository --as NAME of
+that. Each item is copied, and compared with its hash; one whose bytes are missing or damaged is named, is in the
+repository as missing, and the exit code is 3. If the command is interrupted, there is no repository, and running it again
+begins anew. --dry-run only looks for the files of the backup; --verify reads them all, and restores nothing.
+
   packhouse repo restore laptop
-  packhouse repo restore 3f0a11c2d4e5b697 --as laptop-before`,
-		Args: exactly(1, "a NAME or an ID"),
+  packhouse repo restore 3f0a11c2d4e5b697 --as laptop-before
+  packhouse repo restore /mnt/usb/laptop --as laptop2
+  packhouse repo restore /mnt/usb/laptop --verify`,
+		Args: exactly(1, "a NAME, an ID or the DIR of a backup"),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if strings.Contains(args[0], "/") {
+				return restoreBackup(cmd, s, f, args[0], flags)
+			}
+			if flags.dryRun || flags.verify {
+				return usage("--dry-run and --verify are for backups; write the directory of one with a slash: ./%s", args[0])
+			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
-				r, text, err := c.RestoreRemoved(cmd.Context(), args[0], as)
+				r, text, err := c.RestoreRemoved(cmd.Context(), args[0], flags.as)
 				if err != nil {
+					if backup.IsBackup(vfs.OS(), args[0]) {
+						err = fmt.Errorf("%w; for the backup in the directory of that name, write ./%s", err, args[0])
+					}
 					return err
 				}
 				return sayRemoved(s, f, "restored", r, text)
 			})
 		},
 	}
-	cmd.Flags().StringVar(&as, "as", "", "`name` that it gets")
+	cmd.Flags().StringVar(&flags.as, "as", "", "`name` that it gets")
+	cmd.Flags().BoolVar(&flags.dryRun, "dry-run", false, "of a backup: only say what would be restored")
+	cmd.Flags().BoolVar(&flags.verify, "verify", false, "of a backup: only read it, and compare it with its list")
 	return cmd
 }
 

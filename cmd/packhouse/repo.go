@@ -51,6 +51,8 @@ the directory itself.
   packhouse repo history laptop --since 24h
   packhouse repo rollback laptop --to '2026-11-27 03:00'
   packhouse repo quota laptop 500G
+  packhouse repo backup laptop /mnt/usb/laptop
+  packhouse repo restore /mnt/usb/laptop --as laptop2
   packhouse repo info -d /srv/backup/laptop
   packhouse repo salvage laptop --for 2h
   packhouse repo accept-loss laptop
@@ -60,7 +62,7 @@ Exit codes: 0 success, 1 failure (also: no such repository), 2 wrong command lin
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	f.add(parent)
-	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoExport(s, f), repoCreate(s, f), repoDestroy(s, f), repoRestore(s, f), repoPurge(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
+	parent.AddCommand(repoList(s, f), repoInfo(s, f), repoPlans(s, f), repoHistory(s, f), repoRollback(s, f), repoExport(s, f), repoBackup(s, f), repoCreate(s, f), repoDestroy(s, f), repoRestore(s, f), repoPurge(s, f), repoQuota(s, f), repoRebuild(s, f), repoSalvage(s, f), repoAcceptLoss(s, f))
 	return parent
 }
 

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/client"
-	"packhouse/api/local"
 	"packhouse/internal/terminal"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
@@ -69,7 +67,7 @@ file is that of the repository, too: do not change its owner or mode; with --cop
 	return cmd
 }
 
-// targetDir is the directory to export into, absolute. It lies outside of the data directory, in a directory that exists.
+// targetDir is the directory to write an export or a backup into, absolute. It lies outside of the data directory, in a directory that exists.
 func targetDir(path, data string) (string, error) {
 	real, err := datadir.ResolveDir(path)
 	if err != nil {
@@ -85,28 +83,9 @@ func targetDir(path, data string) (string, error) {
 }
 
 func exportInto(cmd *cobra.Command, s streams, f *adminFlags, c *adminClient, name string, o client.ExportOptions) error {
-	bar := terminal.NewProgress(s.err, "")
-	defer bar.End()
-	report, err := c.Export(cmd.Context(), name, o, func(event local.ExportEvent) error {
-		if p := event.Progress; p != nil {
-			title := p.Step
-			if terminal.Is(s.err) { // else each title is a line
-				title = fmt.Sprintf("%s: %d of %d items", p.Step, p.Items, p.ItemsTotal)
-			}
-			bar.SetTitle(title)
-			bar.Set(p.Bytes, p.BytesTotal)
-			return nil
-		}
-		bar.End()
-		if f.json {
-			return json.NewEncoder(s.out).Encode(event)
-		}
-		if p := event.Problem; p != nil {
-			_, err := fmt.Fprintf(s.out, "%s: %s\n", terminal.Printable(p.Key), p.Why)
-			return err
-		}
-		return nil
-	})
+	show := newTransferView[export.Report](s, f)
+	defer show.end()
+	report, err := c.Export(cmd.Context(), name, o, show.event)
 	if err != nil {
 		return err
 	}
