@@ -36,6 +36,8 @@ type Pinned struct {
 
 	began       time.Time
 	items, size int64
+	removed     int64 // rows of the trash
+	removedSize int64
 	unread      bool // there is an item whose BLAKE3 is not known
 }
 
@@ -102,6 +104,7 @@ type pinnedRow struct {
 	Sum       []byte      `json:"h,omitempty"`
 	Writer    string      `json:"w,omitempty"`
 	Flags     index.Flags `json:"f,omitempty"`
+	Plan      uint64      `json:"p,omitempty"`
 }
 
 func rowOf(e index.Entry) pinnedRow {
@@ -109,12 +112,12 @@ func rowOf(e index.Entry) pinnedRow {
 	if e.Dir {
 		return pinnedRow{Dir: true, Created: i.Created}
 	}
-	return pinnedRow{false, []byte(i.Ref), i.Size, i.Created, i.Modified, i.BLAKE3[:], i.Algorithm, i.Sum, i.Writer, i.Flags}
+	return pinnedRow{false, []byte(i.Ref), i.Size, i.Created, i.Modified, i.BLAKE3[:], i.Algorithm, i.Sum, i.Writer, i.Flags, i.Plan}
 }
 
 func (w *pinnedRow) entry(key string) index.Entry {
 	e := index.Entry{Key: key, Dir: w.Dir, Item: index.Item{
-		Ref: string(w.Ref), Size: w.Size, Created: w.Created, Modified: w.Modified, Algorithm: w.Algorithm, Sum: w.Sum, Writer: w.Writer, Flags: w.Flags,
+		Ref: string(w.Ref), Size: w.Size, Created: w.Created, Modified: w.Modified, Algorithm: w.Algorithm, Sum: w.Sum, Writer: w.Writer, Flags: w.Flags, Plan: w.Plan,
 	}}
 	copy(e.Item.BLAKE3[:], w.BLAKE3)
 	return e
@@ -316,10 +319,15 @@ func (p *Pinned) ReadTrash() error {
 			return err
 		}
 		p.unread = p.unread || row.Item.Flags&index.FlagUnverified != 0
+		p.removed++
+		p.removedSize += row.Item.Size
 		return p.trash.Put(row.ID, value)
 	})
 	return p.r.translate(err)
 }
+
+// TotalRemoved is how much ReadTrash has found, and its bytes.
+func (p *Pinned) TotalRemoved() (items, bytes int64) { return p.removed, p.removedSize }
 
 // EachRemoved calls fn for what ReadTrash has found, in the order in which it expires.
 func (p *Pinned) EachRemoved(fn func(index.Removed) error) error {

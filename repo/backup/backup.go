@@ -13,6 +13,7 @@ import (
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/keys"
+	"packhouse/repo/spill"
 	"packhouse/repo/transfer"
 )
 
@@ -78,6 +79,7 @@ func Run(ctx context.Context, o Options) (Report, error) {
 		return x.report, err
 	}
 	defer unlock()
+	defer x.close()
 	if o.Verify {
 		err = x.verify(ctx)
 	}
@@ -107,12 +109,25 @@ func Look(ctx context.Context, o Options) (Report, error) {
 		return x.report, err
 	}
 	defer x.pinned.Release()
+	defer x.close()
 	x.dry = true
 	err := x.survey(ctx)
 	if err == nil {
+		x.report.Kept = transfer.Amount{} // and all is looked at in its order, also what is damaged
 		err = x.eachItem(x.foretell)
 	}
 	return x.report, err
+}
+
+// close gives up the tables; their files have no names any more.
+func (x *run) close() {
+	if x.hashes != nil {
+		_ = x.hashes.table.Close()
+		_ = x.todo.table.Close()
+	}
+	if x.needed != nil {
+		_ = x.needed.Close()
+	}
 }
 
 // run is one backup.
@@ -123,8 +138,10 @@ type run struct {
 	dry    bool // nothing is changed, nor read to find out what it is
 
 	hashes *hashes          // of items that are not known by the index
+	todo   *todo            // what is to be transferred
+	needed *spill.Table     // the hashes that the list names; its values are empty
 	shards [256]bool        // directories below files that are there
-	failed map[string]error // hashes whose bytes could not be had, and why; for the run's goroutine between two batches
+	failed map[string]error // refs whose bytes could not be had, and why
 
 	meter  transfer.Meter
 	report Report // its numbers change while meter counts
@@ -229,12 +246,16 @@ func (x *run) foretell(e index.Entry, removed *index.Removed, hash string) error
 	case unfit != nil && removed != nil:
 	case unfit != nil:
 		x.tell(e, there, unfit)
+		return nil
 	case there:
 		x.count(&x.report.Kept, e)
 	case x.links && repo.InFile(e.Item):
 		x.count(&x.report.Linked, e)
 	default:
 		x.count(&x.report.Copied, e)
+	}
+	if removed != nil && unfit == nil {
+		x.report.Trash.Add(e.Item.Size)
 	}
 	return nil
 }

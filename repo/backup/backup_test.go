@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/zeebo/blake3"
 	"golang.org/x/sys/unix"
 
 	"packhouse/blobstore/vfs"
@@ -392,6 +393,54 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestSameBytes: of two items with the same bytes, one of which is damaged, the backup has the bytes of the other one.
+func TestSameBytes(t *testing.T) {
+	for _, damaged := range []int{0, 1} {
+		body := strings.Repeat("same", 500)
+		items := map[string]string{"packs/a": body, "packs/b": body}
+		w := newWorld(t, nil)
+		repotest.MustPut(t, w.a, "packs/a", body)
+		first := repotest.BlobPaths(t, w.path("data/r"))
+		repotest.MustPut(t, w.a, "packs/b", body)
+		path := first[0]
+		if damaged == 1 {
+			path = slices.DeleteFunc(repotest.BlobPaths(t, w.path("data/r")), func(path string) bool { return path == first[0] })[0]
+		}
+		if err := flip(path); err != nil {
+			t.Fatal(err)
+		}
+		o := w.options()
+		o.Copy = true
+		if report := w.backup(o, 1-damaged); report.Problems != 0 || report.Saved != int64(1-damaged) {
+			t.Errorf("got %+v", report)
+		}
+		wantContents(t, w.restore("other", 0), items)
+	}
+}
+
+// TestCompactionUnderWay: the sources of a compaction that its client has not finished come back as items that limits do not count.
+func TestCompactionUnderWay(t *testing.T) {
+	w := &world{t: t, top: repotest.MemoryDir(t)}
+	item := func(key, body string) index.Put {
+		return index.Put{Key: key, Payload: []byte(body), Item: index.Item{Size: int64(len(body)), BLAKE3: blake3.Sum256([]byte(body))}, Limit: -1, Now: time.Now()}
+	}
+	repotest.Seed(t, datadir.Options{Dir: w.path("data")}, "r", "borgstore", slices.Values([][]index.Mutation{
+		{item("packs/source", "source"), item("packs/output", "output")},
+		{index.OpenPlan{Plan: index.Plan{At: time.Now()}, Sources: []string{"packs/source"}, Limit: -1}},
+	}))
+	r, err := repotest.NewSet(t, func(o *datadir.Options) { o.Dir = w.path("data") }).Get(t.Context(), "r")
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.a = r.As(repo.Principal{Name: "tester"})
+	w.backup(w.options(), 0)
+	again := w.restore("other", 0)
+	was, is := r.Usage(), again.Repository().Usage()
+	if is.Used != was.Used || is.Used != int64(len("output")) || is.ReturnedBytes != was.OpenBytes || is.Items != 2 {
+		t.Errorf("got %+v, it was %+v", is, was)
+	}
+}
+
 // TestVerify: a file of the backup with a wrong byte is found, set aside, and transferred again, not linked to the blob that may be damaged, too; so is one that is missing, and a list that is damaged.
 func TestVerify(t *testing.T) {
 	for _, copies := range []bool{true, false} {
@@ -669,9 +718,23 @@ func TestAdopted(t *testing.T) {
 	}
 	w.a = r.As(repo.Principal{Name: "tester"})
 	o := w.options()
-	if report := w.backup(o, 1); report.Linked.Items != int64(len(items)) || report.Problems != 1 {
-		t.Errorf("got %+v", report)
+	lost := repotest.BlobPaths(t, filepath.Join(data, "r"))
+	for _, path := range lost {
+		if body, err := os.ReadFile(path); err == nil && string(body) == "0123" { // config/id
+			if err := os.Remove(path); err != nil {
+				t.Fatal(err)
+			}
+		}
 	}
+	var told []string
+	o.Problem = func(p transfer.Problem) { told = append(told, p.Key+": "+p.Why) }
+	report, err := backup.Run(t.Context(), o)
+	if err != nil || report.Linked.Items != int64(len(items)-1) || report.Problems != 2 {
+		t.Errorf("got %+v, %v", report, err)
+	}
+	want(t, "problems", told, []string{"config/id: its file is missing", wrong + ": its stored bytes are damaged"})
+	repotest.MustPut(t, w.a, "config/id", "0123")
+	w.backup(o, 1)
 	// Nobody reads them again: they cannot be read.
 	for _, path := range repotest.BlobPaths(t, filepath.Join(data, "r")) {
 		if body, err := os.ReadFile(path); err != nil || len(body) == 0 || string(body) == "wrong" {

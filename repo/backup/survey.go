@@ -3,14 +3,12 @@ package backup
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"io"
 	"io/fs"
 	"path/filepath"
-	"runtime"
 	"sync"
-
-	"golang.org/x/sync/errgroup"
 
 	"packhouse/index"
 	"packhouse/repo"
@@ -21,7 +19,8 @@ import (
 // hashes are those of items whose BLAKE3 the index does not know, by their refs: what was adopted from another server and that no scrub has read.
 type hashes struct {
 	mu    sync.Mutex
-	table *spill.Table // guarded by mu
+	table *spill.Table    // guarded by mu
+	lost  map[string]bool // refs whose files are missing; guarded by mu
 }
 
 // put records a hash.
@@ -39,39 +38,86 @@ func (h *hashes) of(ref string) (string, error) {
 	return string(value), err
 }
 
-// survey finds out the hashes that the index does not know: from the list of the state before, or by reading. It counts what is in the trash, and wants
-// space for what is to be copied.
+// lose records that the file of a ref is missing.
+func (h *hashes) lose(ref string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.lost[ref] = true
+}
+
+func (h *hashes) isLost(ref string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.lost[ref]
+}
+
+// todo are the items that have to be transferred, in the order of their refs, in which their bytes lie.
+type todo struct {
+	mu     sync.Mutex
+	table  *spill.Table    // guarded by mu
+	all    transfer.Amount // guarded by mu, as the next
+	copies transfer.Amount // of these, what cannot be linked, as far as is known
+}
+
+func (x *run) plan(e index.Entry, hash string) error {
+	l := lineOf(e.Key, e.Item)
+	l.Kind, l.BLAKE3 = kindItem, hash
+	value, err := json.Marshal(l)
+	if err != nil {
+		return err
+	}
+	x.todo.mu.Lock()
+	defer x.todo.mu.Unlock()
+	x.todo.all.Add(e.Item.Size)
+	if !x.links || !repo.InFile(e.Item) {
+		x.todo.copies.Add(e.Item.Size)
+	}
+	return x.todo.table.Put(e.Item.Ref, value)
+}
+
+// each calls fn for the items to be transferred, with their hashes.
+func (t *todo) each(fn func(e index.Entry, hash string) error) error {
+	return t.table.Each(func(ref string, value []byte) error {
+		var l line
+		if err := json.Unmarshal(value, &l); err != nil {
+			return err
+		}
+		item, err := l.item()
+		if err != nil {
+			return err
+		}
+		item.Ref = ref
+		return fn(index.Entry{Key: l.Key, Item: item}, l.BLAKE3)
+	})
+}
+
+// survey finds out what has to be transferred, and the hashes that the index does not know: from the list of the state before, or by reading. It counts
+// what the backup has, and wants space for what is to be copied.
 func (x *run) survey(ctx context.Context) error {
 	items, bytes := x.pinned.Total()
-	x.meter.Begin("looking at the items", items, bytes)
-	x.hashes = &hashes{table: x.pinned.NewTable()}
+	removed, removedBytes := x.pinned.TotalRemoved()
+	x.meter.Begin("looking at the items", items+removed, bytes+removedBytes)
+	x.hashes = &hashes{table: x.pinned.NewTable(), lost: make(map[string]bool)}
+	x.todo = &todo{table: x.pinned.NewTable()}
 	if x.pinned.Unread() {
 		if err := x.readHashes(); err != nil {
 			return err
 		}
 	}
-	var copies transfer.Amount
-	workers, ctx := errgroup.WithContext(ctx)
-	workers.SetLimit(runtime.GOMAXPROCS(0))
-	err := x.each(func(e index.Entry, removed *index.Removed) error {
-		if err := ctx.Err(); err != nil || e.Dir {
+	workers, ctx := x.workers(ctx)
+	err := x.eachItem(func(e index.Entry, _ *index.Removed, hash string) error {
+		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if removed != nil && transfer.Unfit(e.Item) == nil {
-			x.report.Trash.Add(e.Item.Size)
-		}
-		hash, err := x.hash(e)
-		if err != nil || transfer.Unfit(e.Item) != nil {
-			return err
-		}
-		if hash == "" && !x.dry {
+		switch {
+		case transfer.Unfit(e.Item) != nil:
+			x.meter.Pass(e.Item.Size, nil) // the list tells of it
+		case hash == "" && !x.dry:
 			workers.Go(func() error { return x.read(e) })
+		default:
+			return x.lookAt(e, hash)
 		}
-		there, err := x.has(hash, e.Item.Size)
-		if !there && !(x.links && repo.InFile(e.Item)) {
-			copies.Add(e.Item.Size)
-		}
-		return err
+		return nil
 	})
 	if workErr := workers.Wait(); workErr != nil {
 		err = workErr // which has ended the other
@@ -79,7 +125,21 @@ func (x *run) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return transfer.Fits(x.FS, x.existing(), copies)
+	return transfer.Fits(x.FS, x.existing(), x.todo.copies)
+}
+
+// lookAt counts an item that the backup has; others are to be transferred.
+func (x *run) lookAt(e index.Entry, hash string) error {
+	there, err := x.has(hash, e.Item.Size)
+	switch {
+	case err != nil:
+		return err
+	case there:
+		x.count(&x.report.Kept, e)
+		return nil
+	}
+	x.meter.Pass(e.Item.Size, nil)
+	return x.plan(e, hash)
 }
 
 // existing is the directory of the backup, or that in which it would be made.
@@ -123,14 +183,22 @@ func (x *run) readHashes() error {
 	}
 }
 
-// read finds out the hash of an item by reading it. One that is not what its name says, or is gone, has none.
+// read finds out the hash of an item by reading it, and looks at it then. One that is not what its name says, or is gone, has none.
 func (x *run) read(e index.Entry) error {
 	sum, err := x.pinned.BLAKE3(e)
 	switch {
-	case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrCorrupt), errors.Is(err, repo.ErrDamaged):
+	case errors.Is(err, repo.ErrNotFound), errors.Is(err, repo.ErrCorrupt):
+		if errors.Is(err, repo.ErrNotFound) {
+			x.hashes.lose(e.Item.Ref)
+		}
+		x.meter.Pass(e.Item.Size, nil) // the list tells of it
 		return nil
 	case err != nil:
 		return err
 	}
-	return x.hashes.put(e.Item.Ref, hex.EncodeToString(sum[:]))
+	hash := hex.EncodeToString(sum[:])
+	if err := x.hashes.put(e.Item.Ref, hash); err != nil {
+		return err
+	}
+	return x.lookAt(e, hash)
 }

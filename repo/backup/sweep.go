@@ -15,23 +15,7 @@ func (x *run) sweep(ctx context.Context) error {
 	if err := x.FS.RemoveAll(filepath.Join(x.Dir, newDir)); err != nil {
 		return transfer.Failed(err)
 	}
-	needed := x.pinned.NewTable()
-	defer needed.Close() // a file that has no name any more
-	list, err := openList(x.FS, x.Dir)
-	if err != nil {
-		return err
-	}
-	defer list.Close() // it is only read
-	err = list.each(func(l line) error {
-		if !l.here() {
-			return nil
-		}
-		return needed.Put(l.BLAKE3, nil)
-	})
-	if err != nil {
-		return err
-	}
-	return errors.Join(x.sweepFiles(ctx, needed.Each), x.sweepDamaged())
+	return errors.Join(x.sweepFiles(ctx, x.needed.Each), x.sweepDamaged())
 }
 
 // sweepFiles removes the files that are not among the hashes that each gives, in their order.

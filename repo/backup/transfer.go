@@ -1,9 +1,11 @@
 package backup
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"runtime"
 	"sync"
@@ -24,40 +26,46 @@ const (
 
 // batch is what is being transferred.
 type batch struct {
-	begun map[string]bool // hashes, by the run's goroutine alone: two items may have the same bytes
+	begun map[string]bool // hashes, by the run's goroutine alone, as the next two
 	bytes int64
+	same  []index.Entry // whose bytes another one of the batch has, too
 
 	mu     sync.Mutex       // of what follows, while workers are at it
 	copied []string         // hashes of files in newDir
-	failed map[string]error // hashes of which nothing was had, and why
+	had    map[string]bool  // hashes that the backup has now
+	failed map[string]error // refs whose bytes could not be had, and why
+}
+
+func newBatch() *batch {
+	return &batch{begun: make(map[string]bool), had: make(map[string]bool), failed: make(map[string]error)}
 }
 
 // transfer links or copies what the backup does not have.
 func (x *run) transfer(ctx context.Context) error {
-	items, bytes := x.pinned.Total()
-	x.meter.Begin("transferring", items+x.report.Trash.Items, bytes+x.report.Trash.Bytes)
+	x.meter.Begin("transferring", x.todo.all.Items, x.todo.all.Bytes)
 	workers, workCtx := x.workers(ctx)
-	b := &batch{}
-	err := x.eachItem(func(e index.Entry, _ *index.Removed, hash string) error {
-		if err := workCtx.Err(); err != nil {
+	b := newBatch()
+	err := x.todo.each(func(e index.Entry, hash string) error {
+		if err := cmp.Or(workCtx.Err(), x.pinned.Err()); err != nil {
 			return err
-		}
-		if hash == "" || transfer.Unfit(e.Item) != nil {
-			x.meter.Pass(e.Item.Size, nil) // the list tells of it
-			return nil
 		}
 		there, err := x.has(hash, e.Item.Size)
 		if err != nil {
 			return err
 		}
-		if there || b.begun[hash] {
+		switch {
+		case there: // another item has the same bytes
 			x.count(&x.report.Kept, e)
+			return nil
+		case b.begun[hash]:
+			b.same = append(b.same, e)
 			return nil
 		}
 		if err := x.makeShard(hash); err != nil {
 			return err
 		}
-		b.begin(hash, e.Item.Size)
+		b.begun[hash] = true
+		b.bytes += e.Item.Size
 		workers.Go(func() error { return x.item(workCtx, b, e, hash) })
 		if len(b.begun) < batchFiles && b.bytes < batchBytes {
 			return nil
@@ -65,10 +73,10 @@ func (x *run) transfer(ctx context.Context) error {
 		if err := workers.Wait(); err != nil {
 			return err
 		}
-		if err := x.finish(b, true); err != nil {
+		if err := x.finish(ctx, b); err != nil {
 			return err
 		}
-		b = &batch{}
+		b = newBatch()
 		workers, workCtx = x.workers(ctx)
 		return nil
 	})
@@ -78,21 +86,13 @@ func (x *run) transfer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return x.finish(b, len(b.copied) > 0)
+	return x.finish(ctx, b)
 }
 
 func (x *run) workers(ctx context.Context) (*errgroup.Group, context.Context) {
 	workers, ctx := errgroup.WithContext(ctx)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
 	return workers, ctx
-}
-
-func (b *batch) begin(hash string, size int64) {
-	if b.begun == nil {
-		b.begun = make(map[string]bool)
-	}
-	b.begun[hash] = true
-	b.bytes += size
 }
 
 // makeShard makes the directory in which the file of a hash lies.
@@ -120,19 +120,18 @@ func (x *run) item(ctx context.Context, b *batch, e index.Entry, hash string) er
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	switch {
-	case err != nil:
-		if b.failed == nil {
-			b.failed = make(map[string]error)
-		}
-		b.failed[hash] = err
+	if err != nil {
+		b.failed[e.Item.Ref] = err
 		x.meter.Pass(e.Item.Size, nil) // the list tells of it
-	case linked:
-		x.count(&x.report.Linked, e)
-	default:
-		b.copied = append(b.copied, hash)
-		x.count(&x.report.Copied, e)
+		return nil
 	}
+	b.had[hash] = true
+	if linked {
+		x.count(&x.report.Linked, e)
+		return nil
+	}
+	b.copied = append(b.copied, hash)
+	x.count(&x.report.Copied, e)
 	return nil
 }
 
@@ -154,12 +153,23 @@ func (x *run) link(e index.Entry, hash string) (linked bool, err error) {
 	return linked, transfer.Failed(err)
 }
 
-// finish gives the files of a batch, of which nothing is under way, their names. sync: their bytes are not durable yet.
-func (x *run) finish(b *batch, sync bool) error {
-	for hash, err := range b.failed {
-		x.failed[hash] = err
+// finish gives the files of a batch, of which nothing is under way, their names, when their bytes are durable.
+func (x *run) finish(ctx context.Context, b *batch) error {
+	for _, e := range b.same {
+		hash, err := x.hash(e)
+		switch {
+		case err != nil:
+			return err
+		case b.had[hash]:
+			x.count(&x.report.Kept, e)
+		default: // what the other one has is damaged
+			if err := x.item(ctx, b, e, hash); err != nil {
+				return err
+			}
+		}
 	}
-	if sync {
+	maps.Copy(x.failed, b.failed)
+	if len(b.copied) > 0 {
 		if err := transfer.SyncFileSystem(x.FS, x.Dir); err != nil {
 			return err
 		}
@@ -189,7 +199,7 @@ func (x *run) writeList() error {
 	return transfer.Failed(list.commit())
 }
 
-// fill writes all lines but the end, and tells of the items that are not in the backup.
+// fill writes all lines but the end, gathers the hashes that they name, and tells of the items that are not in the backup.
 func (x *run) fill(list *listWriter) error {
 	writers, err := x.pinned.Writers()
 	if err != nil {
@@ -200,6 +210,7 @@ func (x *run) fill(list *listWriter) error {
 			return err
 		}
 	}
+	x.needed = x.pinned.NewTable()
 	return x.each(func(e index.Entry, removed *index.Removed) error {
 		if e.Dir {
 			return list.write(line{Kind: kindDir, Key: e.Key, Created: e.Item.Created.UnixMilli()})
@@ -216,7 +227,7 @@ func (x *run) fill(list *listWriter) error {
 		if err != nil {
 			return err
 		}
-		if why := x.whyNot(e, l.BLAKE3, there); why != nil && removed == nil {
+		if why := x.whyNot(e, there); why != nil && removed == nil {
 			x.tell(e, there, why)
 			if l.State = stateDamaged; errors.Is(why, transfer.ErrMissing) {
 				l.State = stateMissing
@@ -225,22 +236,31 @@ func (x *run) fill(list *listWriter) error {
 		switch {
 		case there:
 			l.State = ""
+			if err := x.needed.Put(l.BLAKE3, nil); err != nil {
+				return err
+			}
 		case removed != nil:
 			return nil // nobody can restore it
+		}
+		if removed != nil {
+			x.report.Trash.Add(e.Item.Size)
 		}
 		return list.write(l)
 	})
 }
 
 // whyNot says what is wrong with an item in the repository; nil: nothing is.
-func (x *run) whyNot(e index.Entry, hash string, there bool) error {
+func (x *run) whyNot(e index.Entry, there bool) error {
 	if err := transfer.Unfit(e.Item); err != nil {
 		return err
 	}
-	if err := x.failed[hash]; err != nil {
+	if err := x.failed[e.Item.Ref]; err != nil {
 		return err
 	}
-	if !there {
+	switch {
+	case !there && x.hashes.isLost(e.Item.Ref):
+		return transfer.ErrMissing
+	case !there:
 		return transfer.ErrDamaged // it could not be read when its hash was to be found out, or is not what its name says
 	}
 	return nil
