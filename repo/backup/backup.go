@@ -260,9 +260,9 @@ func (x *run) foretell(e index.Entry, removed *index.Removed, hash string) error
 	return nil
 }
 
-// has tells whether the backup has the file of a hash, with that size; of "" it has none.
+// has tells whether the backup has the file of a hash, with that size; of "" it has none. What was set aside is not there any more, and may be again.
 func (x *run) has(hash string, size int64) (bool, error) {
-	if hash == "" {
+	if hash == "" || x.hashes.isWrong(hash) && x.dry {
 		return false, nil
 	}
 	return has(x.FS, x.Dir, hash, size)

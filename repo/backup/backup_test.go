@@ -393,6 +393,52 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// damage changes a byte of a blob in place, and lets the repository find that.
+func (w *world) damage(key string) {
+	w.t.Helper()
+	w.spoil(key, func(path string) error {
+		body, err := os.ReadFile(path)
+		if err == nil {
+			body[0] ^= 1
+			err = os.WriteFile(path, body, 0o600)
+		}
+		return err
+	})
+	entry, err := w.a.Repository().Entry(key)
+	if err == nil {
+		err = w.a.Repository().Verify(w.t.Context(), entry, nil)
+	}
+	if !errors.Is(err, repo.ErrDamaged) {
+		w.t.Fatalf("%s is not damaged: %v", key, err)
+	}
+}
+
+// TestLinkedDamage: what the backup has of a damaged item is not taken for its bytes where it is the same file; once the item was mended, it is transferred again.
+func TestLinkedDamage(t *testing.T) {
+	items := fewItems()
+	w := newWorld(t, items)
+	o := w.options()
+	w.backup(o, 0)
+	w.damage("packs/1")
+	foreseen, err := backup.Look(t.Context(), o)
+	if err != nil || foreseen.Problems != 1 || foreseen.Saved != 0 {
+		t.Errorf("look: got %+v, %v", foreseen, err)
+	}
+	if report := w.backup(o, 1); report.Problems != 1 || report.Saved != 0 {
+		t.Errorf("got %+v", report)
+	}
+	again := w.restore("other", 1)
+	if u := again.Repository().Usage(); u.MissingItems != 1 {
+		t.Errorf("got %+v", u)
+	}
+	repotest.MustPut(t, w.a, "packs/1", items["packs/1"])
+	if report := w.backup(o, 0); report.Copied.Items != 1 {
+		t.Errorf("mended: got %+v", report)
+	}
+	wantContents(t, w.restore("third", 0), items)
+	wantNoRest(t, o.Dir)
+}
+
 // TestSameBytes: of two items with the same bytes, one of which is damaged, the backup has the bytes of the other one.
 func TestSameBytes(t *testing.T) {
 	for _, damaged := range []int{0, 1} {

@@ -21,6 +21,8 @@ type hashes struct {
 	mu    sync.Mutex
 	table *spill.Table    // guarded by mu
 	lost  map[string]bool // refs whose files are missing; guarded by mu
+
+	wrong map[string]bool // hashes of files of the backup that are not what their names say; guarded by mu
 }
 
 // put records a hash.
@@ -49,6 +51,12 @@ func (h *hashes) isLost(ref string) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return h.lost[ref]
+}
+
+func (h *hashes) isWrong(hash string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.wrong[hash]
 }
 
 // todo are the items that have to be transferred, in the order of their refs, in which their bytes lie.
@@ -97,7 +105,7 @@ func (x *run) survey(ctx context.Context) error {
 	items, bytes := x.pinned.Total()
 	removed, removedBytes := x.pinned.TotalRemoved()
 	x.meter.Begin("looking at the items", items+removed, bytes+removedBytes)
-	x.hashes = &hashes{table: x.pinned.NewTable(), lost: make(map[string]bool)}
+	x.hashes = &hashes{table: x.pinned.NewTable(), lost: make(map[string]bool), wrong: make(map[string]bool)}
 	x.todo = &todo{table: x.pinned.NewTable()}
 	if x.pinned.Unread() {
 		if err := x.readHashes(); err != nil {
@@ -112,6 +120,7 @@ func (x *run) survey(ctx context.Context) error {
 		switch {
 		case transfer.Unfit(e.Item) != nil:
 			x.meter.Pass(e.Item.Size, nil) // the list tells of it
+			workers.Go(func() error { return x.lookTwice(ctx, e, hash) })
 		case hash == "" && !x.dry:
 			workers.Go(func() error { return x.read(e) })
 		default:
@@ -126,6 +135,25 @@ func (x *run) survey(ctx context.Context) error {
 		return err
 	}
 	return transfer.Fits(x.FS, x.existing(), x.todo.copies)
+}
+
+// lookTwice reads what the backup has of an item that is damaged in the repository: where it is linked, it is the same file. What is wrong is set aside.
+func (x *run) lookTwice(ctx context.Context, e index.Entry, hash string) error {
+	there, err := x.has(hash, e.Item.Size)
+	if err != nil || !there {
+		return err
+	}
+	found, err := hashFile(ctx, x.FS, filePath(x.Dir, hash))
+	if ctx.Err() != nil || err == nil && found == hash {
+		return ctx.Err()
+	}
+	x.hashes.mu.Lock()
+	x.hashes.wrong[hash] = true
+	x.hashes.mu.Unlock()
+	if x.dry {
+		return nil
+	}
+	return x.setAside(hash)
 }
 
 // lookAt counts an item that the backup has; others are to be transferred.
