@@ -42,8 +42,8 @@ func repoRestore(s streams, f *adminFlags) *cobra.Command {
 former name, or by its ID if several had that name (packhouse repo list --removed). It gets its former
 name, or another one with --as. Fails if there is a repository of that name.
 
-With the directory of a backup (packhouse repo backup), which is written with a slash, it makes the repository --as NAME of
-that. Each item is copied, and compared with its hash; one whose bytes are missing or damaged is named, is in the
+With the directory of a backup (packhouse repo backup), which is written with / or ./ at its begin, it makes the repository
+--as NAME of that. Each item is copied, and compared with its hash; one whose bytes are missing or damaged is named, is in the
 repository as missing, and the exit code is 3. If the command is interrupted, there is no repository, and running it again
 begins anew. --dry-run only looks for the files of the backup; --verify reads them all, and restores nothing.
 
@@ -53,11 +53,11 @@ begins anew. --dry-run only looks for the files of the backup; --verify reads th
   packhouse repo restore /mnt/usb/laptop --verify`,
 		Args: exactly(1, "a NAME, an ID or the DIR of a backup"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if strings.Contains(args[0], "/") {
+			if strings.HasPrefix(args[0], "/") || strings.HasPrefix(args[0], ".") { // no name begins so
 				return restoreBackup(cmd, s, f, args[0], flags)
 			}
 			if flags.dryRun || flags.verify {
-				return usage("--dry-run and --verify are for backups; write the directory of one with a slash: ./%s", args[0])
+				return usage("--dry-run and --verify are for backups; write the directory of one as ./%s", args[0])
 			}
 			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				r, text, err := c.RestoreRemoved(cmd.Context(), args[0], flags.as)

@@ -17,6 +17,7 @@ import (
 	"packhouse/internal/terminal"
 	"packhouse/repo/backup"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 	"packhouse/repo/transfer"
 )
 
@@ -153,7 +154,7 @@ func restoreBackup(cmd *cobra.Command, s streams, f *adminFlags, path string, fl
 	if o.Into, err = f.dir(cmd); err != nil {
 		return err
 	}
-	if err := vacant(filepath.Join(o.Into, o.Name), o.Name); err != nil {
+	if err := vacant(filepath.Join(o.Into, layout.DirName(o.Name)), o.Name); err != nil {
 		return err
 	}
 	if flags.dryRun {

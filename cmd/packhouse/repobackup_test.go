@@ -41,7 +41,7 @@ func TestRepoBackup(t *testing.T) {
 	call(0, `read: the state of r of .*: 6 items`, "repo", "restore", dest, "--verify")
 	call(2, `--as: `, "repo", "restore", dest)
 	call(2, `leave --as out`, "repo", "restore", dest, "--verify", "--as", "again")
-	call(2, `are for backups; write the directory of one with a slash: ./dest`, "repo", "restore", "dest", "--dry-run")
+	call(2, `are for backups; write the directory of one as ./dest`, "repo", "restore", "dest", "--dry-run")
 	call(1, `there is a repository r already`, "repo", "restore", dest, "--as", "r")
 	call(0, `would be restored as again: the state of r of .*: 6 items`, "repo", "restore", dest, "--as", "again", "--dry-run")
 	call(0, `restored as again: the state of r of .*: 6 items`, "repo", "restore", dest, "--as", "again")
@@ -80,4 +80,8 @@ func TestRepoBackup(t *testing.T) {
 	call(3, `its file is missing`, "check", "r")
 	t.Chdir(filepath.Dir(dest))
 	call(1, `no .*; for the backup in the directory of that name, write ./dest`, "repo", "restore", "dest")
+	call(0, `restored as alice/laptop: `, "repo", "restore", "./dest", "--as", "alice/laptop")
+	call(0, ``, "check", "alice/laptop", "--verify")
+	call(0, `were there`, "repo", "backup", "alice/laptop", "dest", "--take-over")
+	call(0, `the state of alice/laptop of`, "repo", "restore", "./dest", "--verify")
 }

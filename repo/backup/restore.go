@@ -29,7 +29,7 @@ import (
 type RestoreOptions struct {
 	Source string // the directory of the backup, absolute
 	Into   string // the directory above that of the repository: it exists
-	Name   string // of the repository's directory in it
+	Name   string // of the repository
 	// Small is the most bytes of an item that is stored in the log, as in repo.Environment.
 	Small int64
 	// Mark calls adopt.Mark where nobody can create a repository of that name meanwhile. nil: nobody does.
@@ -61,7 +61,7 @@ func (o RestoreOptions) withDefaults() RestoreOptions {
 }
 
 // dir is the directory of the repository.
-func (o RestoreOptions) dir() string { return filepath.Join(o.Into, o.Name) }
+func (o RestoreOptions) dir() string { return filepath.Join(o.Into, layout.DirName(o.Name)) }
 
 // LookRestore says what Restore would find in the backup, as far as the names and sizes of its files show, and changes nothing. Errors: as Verify, and
 // repo.ErrNoSpace.
