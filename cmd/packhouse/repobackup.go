@@ -169,6 +169,7 @@ func restoreBackup(cmd *cobra.Command, s streams, f *adminFlags, path string, fl
 			return usage("the directory is a single repository; give the data directory with --data-dir")
 		}
 		o.Mark = func(ctx context.Context) error { return c.BeginAdoption(ctx, o.Name, o.Source) }
+		o.Unmark = func(ctx context.Context) error { return c.EndAdoption(ctx, o.Name) }
 		v, err := backup.Restore(cmd.Context(), o)
 		return showVerified(s, show, v, "restored as "+o.Name, err)
 	})

@@ -16,6 +16,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
 	"packhouse/repo"
+	"packhouse/repo/adopt"
 	"packhouse/repo/backup"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
@@ -293,6 +294,18 @@ func TestRestoreGivesUp(t *testing.T) {
 	_, err := backup.Restore(t.Context(), o)
 	if _, statErr := os.Stat(filepath.Join(into, "again")); !errors.Is(err, repo.ErrNoSpace) || !errors.Is(statErr, fs.ErrNotExist) {
 		t.Errorf("got %v, and then %v", err, statErr)
+	}
+	fsys = stopping(vfs.OS())
+	fsys.StopAt(290, vfstest.Before, syscall.EIO) // the directories of the shards are there
+	o.FS = fsys
+	if _, err := backup.Restore(t.Context(), o); err == nil || !errors.Is(datadir.Inspect(filepath.Join(into, "again")), datadir.ErrAdopting) {
+		t.Errorf("interrupted: %v, and then %v", err, datadir.Inspect(filepath.Join(into, "again")))
+	}
+	if _, err := adopt.Abandon(t.Context(), adopt.Options{Into: into, Name: "again"}, nil); err != nil {
+		t.Errorf("give up what was interrupted: %v", err)
+	}
+	if _, err := os.Stat(filepath.Join(into, "again")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("given up: %v", err)
 	}
 	o.FS = nil
 	if err := os.MkdirAll(filepath.Join(into, "again", layout.AdoptedDir), 0o700); err != nil {

@@ -34,6 +34,8 @@ type RestoreOptions struct {
 	Small int64
 	// Mark calls adopt.Mark where nobody can create a repository of that name meanwhile. nil: nobody does.
 	Mark func(ctx context.Context) error
+	// Unmark calls adopt.Unmark, likewise.
+	Unmark func(ctx context.Context) error
 
 	FS       vfs.FS                  // nil means the operating system's
 	Now      func() time.Time        // nil means time.Now
@@ -120,21 +122,20 @@ func Restore(ctx context.Context, o RestoreOptions) (Verified, error) {
 	}
 	s := &restoring{RestoreOptions: o, began: o.Now(), meter: transfer.Meter{Report: o.Progress, Problem: o.Problem}}
 	if err := s.make(ctx, v); err != nil {
-		return s.report, errors.Join(transfer.Failed(err), o.abandon())
+		return s.report, errors.Join(transfer.Failed(err), o.abandon(context.WithoutCancel(ctx)))
 	}
 	return s.report, transfer.Failed(o.finish())
 }
 
 // abandon removes what was made, so that it does not fill the disk, and frees the name.
-func (o RestoreOptions) abandon() error {
+func (o RestoreOptions) abandon(ctx context.Context) error {
 	if err := o.removeMade(); err != nil {
 		return err
 	}
-	if err := o.FS.Remove(filepath.Join(o.dir(), layout.AdoptingFile)); err != nil {
-		return transfer.Failed(err)
+	if o.Unmark != nil {
+		return o.Unmark(ctx)
 	}
-	_ = o.FS.Remove(o.dir()) // it may be the mount point of a file system
-	return nil
+	return adopt.Unmark(o.FS, o.dir())
 }
 
 // clear removes what an earlier Restore has made, and makes the directories for blobs.
