@@ -310,7 +310,7 @@ func (p *Pinned) ReadTrash() error {
 		if err := p.Err(); err != nil {
 			return err
 		}
-		// What was removed since is an item of the state.
+		// What was removed since is an item of the state. Rows have whole milliseconds: what was removed within the first one may be both.
 		if !row.At.Before(p.began) || !row.Expires.After(p.began) || row.Item.Flags&index.FlagExempt != 0 {
 			return nil
 		}

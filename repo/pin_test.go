@@ -3,6 +3,7 @@ package repo_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"path/filepath"
 	"strings"
@@ -12,6 +13,7 @@ import (
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/repotest"
 )
 
 // contents is what a pinned state holds.
@@ -90,6 +92,55 @@ func TestPinned(t *testing.T) {
 		if p.Err() == nil {
 			t.Error("it can be used after its end")
 		}
+	}
+}
+
+// TestPinnedTrash: what can be restored is a part of the state, and not what was removed since, which is an item of it, nor what has expired.
+func TestPinnedTrash(t *testing.T) {
+	clock := repotest.FixedClock(time.Now())
+	a := newAccess(t, func(o *datadir.Options) {
+		o.Now = clock.Now
+		o.Settings = func(string) repo.Settings { return repo.Settings{Quota: -1, Grace: time.Hour} }
+	})
+	r := a.Repository()
+	for _, key := range []string{"packs/early", "packs/before", "packs/since"} {
+		mustPut(t, a, key, key)
+	}
+	remove := func(key string) {
+		t.Helper()
+		if err := a.Delete(t.Context(), key); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p, err := r.Pin(t.Context()) // so that nothing goes
+	if err != nil {
+		t.Fatal(err)
+	}
+	remove("packs/early")
+	p.Release()
+	clock.Advance(30 * time.Minute)
+	remove("packs/before")
+	mustPut(t, a, "locks/"+strings.Repeat("0", 64), "lock")
+	remove("locks/" + strings.Repeat("0", 64))
+	clock.Advance(31 * time.Minute)
+	if p, err = r.Pin(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	defer p.Release()
+	clock.Advance(time.Millisecond)
+	remove("packs/since")
+	if err := p.ReadTrash(); err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	if err := p.EachRemoved(func(row index.Removed) error { got = append(got, row.Key); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	if items, bytes := p.TotalRemoved(); fmt.Sprint(got) != "[packs/before]" || items != 1 || bytes != 12 {
+		t.Errorf("got %v, %d items, %d bytes", got, items, bytes)
+	}
+	if items, _ := p.Total(); items != 1 {
+		t.Errorf("%d items, want the one that was removed since", items)
 	}
 }
 

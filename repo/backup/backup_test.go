@@ -393,6 +393,34 @@ func TestDamage(t *testing.T) {
 	}
 }
 
+// TestWrongSize: a file of the backup that is shorter than its item is not taken for it, and replaced.
+func TestWrongSize(t *testing.T) {
+	for _, copies := range []bool{true, false} {
+		items := borgItems()
+		w := newWorld(t, items)
+		o := w.options()
+		o.Copy = copies
+		w.backup(o, 0)
+		short := 0
+		for _, file := range destFiles(t, o.Dir) {
+			name, _, _ := strings.Cut(file, " ")
+			path := filepath.Join(o.Dir, "files", name[:2], name)
+			body, err := os.ReadFile(path)
+			if err != nil || len(body) < 2 || short == 5 {
+				continue
+			}
+			if err := errors.Join(os.Remove(path), os.WriteFile(path, body[:1], 0o600)); err != nil {
+				t.Fatal(err)
+			}
+			short++
+		}
+		if report := w.backup(o, 0); report.Copied.Items+report.Linked.Items != 5 || report.Linked.Items > 0 == copies {
+			t.Errorf("got %+v, want five items that are transferred again", report)
+		}
+		wantContents(t, w.restore("other", 0), items)
+	}
+}
+
 // damage changes a byte of a blob in place, and lets the repository find that.
 func (w *world) damage(key string) {
 	w.t.Helper()
