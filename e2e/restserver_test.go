@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/http"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -19,21 +18,6 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 )
-
-// restServerReference is restic's own server.
-func restServerReference(t testing.TB) string {
-	t.Helper()
-	if path, err := exec.LookPath(filepath.Join("..", "bin", "rest-server")); err == nil {
-		if path, err = filepath.Abs(path); err == nil {
-			return path
-		}
-	}
-	path, err := exec.LookPath("rest-server")
-	if err != nil {
-		lack(t, "rest-server is not installed; scripts/install-peers.sh installs it")
-	}
-	return path
-}
 
 // newRestServer prepares a server with the command line of rest-server; "": ours under that name. Its data directory has the users.
 func newRestServer(t testing.TB, program string, users string, args ...string) *server {
@@ -100,7 +84,7 @@ func objectOf(prefix, kind, content string) string {
 
 // TestRestServerCommandLines: with the same command line ours answers as rest-server does, but for what is meant to differ.
 func TestRestServerCommandLines(t *testing.T) {
-	reference := restServerReference(t)
+	reference := restServer(t)
 	users := passwordLine(t, "alice", "alice-password") + passwordLine(t, "bob", "bob-password") + passwordLine(t, "metrics", "metrics-password") + passwordLine(t, "Jürgen", "Jürgen-password")
 	pack, large := objectOf("/alice", "data", "pack"), strings.Repeat("x", 80_000)
 	for _, tt := range []struct {
@@ -175,7 +159,7 @@ func TestRestServerCommandLines(t *testing.T) {
 
 // TestRestServerStarts: what does not start rest-server does not start ours, with the same exit code.
 func TestRestServerStarts(t *testing.T) {
-	reference := restServerReference(t)
+	reference := restServer(t)
 	for _, args := range [][]string{
 		{}, {"--bogus"}, {"argument"}, {"--no-auth", "--tls-cert", "x"}, {"--no-auth", "--tls"}, {"--no-auth", "--tls", "--tls-min-ver", "1.1"}, {"--no-auth", "--listen", "nonsense"}, {"--no-auth", "--max-size", "5x"}, {"--no-auth", "--log", "/nonexistent/log"},
 	} {
@@ -322,7 +306,7 @@ func TestRestServerRestic(t *testing.T) {
 
 // TestRestServerRefusesItsDirectory: the data of the real rest-server are not taken for ours, nor changed.
 func TestRestServerRefusesItsDirectory(t *testing.T) {
-	s := newRestServer(t, restServerReference(t), "", "--no-auth")
+	s := newRestServer(t, restServer(t), "", "--no-auth")
 	s.start()
 	for _, path := range []string{"/?create=true", "/alice/?create=true", "/alice/laptop/?create=true"} {
 		if got := (restRequest{method: "POST", path: path}).send(t, s); got != 200 {

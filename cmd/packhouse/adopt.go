@@ -72,7 +72,7 @@ repo info counts these.`,
 	}
 	f.add(cmd)
 	cmd.Flags().StringVar(&o.Name, "as", "", "`name` of the new repository")
-	cmd.Flags().StringVar(&o.Layout, "layout", "", "borgstore or vger, for a directory that does not show which it is")
+	cmd.Flags().StringVar(&o.Layout, "layout", "", "borgstore, restic or vger, for a directory that does not show which it is")
 	cmd.Flags().BoolVar(&o.Force, "force", false, "also when a lock or session was touched a moment ago, or a running server has DIR on its command line; with --abandon: also files that DIR does not have any more")
 	cmd.Flags().BoolVar(&move, "move", false, "remove from DIR what was adopted, as soon as the repository is there")
 	cmd.Flags().StringVar(&finish, "finish", "", "remove what was adopted as `NAME` from the directory that it came from")

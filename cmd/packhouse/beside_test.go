@@ -200,7 +200,7 @@ func TestServeAdoptsNothing(t *testing.T) {
 	}
 	for dir, want := range map[string]string{
 		fresh:   `may be in use.*packhouse adopt ` + fresh + ` --as borg\S* -d \S+`,
-		unknown: `neither the layout of BorgStore's file backend`,
+		unknown: `none of the layouts of BorgStore's file backend`,
 	} {
 		before := sourceFiles(t, dir)
 		for _, args := range [][]string{{"serve", "--listen", "127.0.0.1:0", "-d", dir, "--adopt"}, {restName, "--port", "0", "--backend", "file://" + dir, "--adopt"}} {

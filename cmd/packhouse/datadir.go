@@ -48,7 +48,7 @@ func checkDataDir(dir string, log *slog.Logger, ignores func(name string) bool) 
 }
 
 // serverOf names the servers of a layout.
-var serverOf = map[string]string{"borgstore": "BorgStore's file backend", "vger": "vger-server or vykar-server"}
+var serverOf = map[string]string{"borgstore": "BorgStore's file backend", "restic": "rest-server or restic itself", "vger": "vger-server or vykar-server"}
 
 // otherServer names the server whose directory it is; "": none that is known.
 func otherServer(dir string) string { return serverOf[adopt.Recognize(vfs.OS(), dir)] }

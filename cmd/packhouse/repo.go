@@ -266,7 +266,7 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
 			})
 		},
 	}
-	cmd.Flags().StringVar(&dialect, "dialect", "", "protocol of the repository: borgstore or vger")
+	cmd.Flags().StringVar(&dialect, "dialect", "", "protocol of the repository: borgstore, restic or vger")
 	return cmd
 }
 

@@ -39,7 +39,7 @@ file is that of the repository, too: do not change its owner or mode; with --cop
 		Args: cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			if adopt.Dialect(o.Layout) == "" {
-				return usage("--as is %s or %s: the server that is to serve the directory", adopt.LayoutBorgStore, adopt.LayoutVykar)
+				return usage("--as is %s: the server that is to serve the directory", adopt.Written)
 			}
 			data, err := f.dir(cmd)
 			if err != nil {
@@ -60,7 +60,7 @@ file is that of the repository, too: do not change its owner or mode; with --cop
 			})
 		},
 	}
-	cmd.Flags().StringVar(&o.Layout, "as", "", "the `layout`: borgstore or vykar")
+	cmd.Flags().StringVar(&o.Layout, "as", "", "the `layout`: "+adopt.Written)
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
 	cmd.Flags().BoolVar(&o.Copy, "copy", false, "copy everything, so that the two have no files in common")
 	cmd.Flags().BoolVar(&o.Verify, "verify", false, "read what was written from the disk, and compare it with the items")

@@ -304,6 +304,8 @@ func (rs *resticServer) examine(dir string) error {
 		return nil
 	}
 	const most = 5
+	first := cmp.Or(found[0], "NAME")
+	example := fmt.Sprintf("packhouse adopt %s --as %s -d NEW", filepath.Join(dir, found[0]), first)
 	shown, more := found, ""
 	if len(found) > most {
 		shown, more = found[:most], fmt.Sprintf(" and %d more", len(found)-most)
@@ -311,8 +313,8 @@ func (rs *resticServer) examine(dir string) error {
 	for i, name := range shown {
 		shown[i] = cmp.Or(name, "one at its top")
 	}
-	return fmt.Errorf("--path: %s has repositories of rest-server, which are laid out otherwise (%s%s): give another directory, and copy them with restic copy",
-		dir, strings.Join(shown, ", "), more)
+	return fmt.Errorf("--path: %s has repositories of rest-server (%s%s): make ours of them, without copying, in a new directory on the same file system, each as in %s, and serve that with --path NEW",
+		dir, strings.Join(shown, ", "), more, example)
 }
 
 // explain adds to the error of a missing password file how to do without.

@@ -84,7 +84,7 @@ func (o Options) hasAll(ctx context.Context) error {
 	}
 	defer list.Close() // it is only read
 	lost := OnlyNameError{Source: list.Source}
-	at := &visitor{}
+	at := &visitor{layout: list.Layout}
 	if at.source, err = vfs.OpenTree(o.FS, list.Source); err == nil {
 		defer at.source.Close() // it is only read
 		defer at.leave()

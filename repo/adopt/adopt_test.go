@@ -20,6 +20,7 @@ import (
 	"github.com/zeebo/blake3"
 	"golang.org/x/crypto/blake2b"
 
+	"packhouse/blobstore/vfs"
 	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
@@ -141,15 +142,20 @@ func wantItems(t testing.TB, a *repo.Access, source string, want tree) {
 		t.Fatal(err)
 	}
 	times := make(map[string]string)
-	for key := range want {
-		info, err := os.Stat(filepath.Join(source, key))
+	layout, _, err := adopt.Detect(vfs.OS(), source)
+	if err != nil {
+		layout = "borgstore" // what shows nothing
+	}
+	for name := range want {
+		info, err := os.Stat(filepath.Join(source, name))
 		if err != nil {
 			t.Fatal(err)
 		}
-		times[key] = info.ModTime().Truncate(time.Millisecond).String()
+		times[adopt.Key(layout, name)] = info.ModTime().Truncate(time.Millisecond).String()
 	}
 	wantSame(t, "items and their times", got, times)
-	for key, body := range want {
+	for name, body := range want {
+		key := adopt.Key(layout, name)
 		if got, err := repotest.Get(a, key); err != nil || got != body {
 			t.Errorf("%s: got %.40q, %v; want %.40q", key, got, err, body)
 		}

@@ -24,6 +24,7 @@ const layoutBorgStore = "borgstore"
 // knows, with the directories of nesting and the suffix ".del" of what borg has deleted. A file is written under another name that ends with
 // ".tmp", is not synced, and is never changed after its rename. Source: borgstore-rest 3.1 to 3.3, 3.9.
 type borgStore struct {
+	samePaths
 	borg  bool   // its items are those of BorgBackup 2
 	packs string // the algorithm that names packs and indexes of borg; "": not known
 }

@@ -46,7 +46,7 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 		return done, fmt.Errorf("open the directory: %w", vfs.WithoutPath(err))
 	}
 	defer source.Close() // nothing of it needs to be durable
-	r := remover{visitor{source: source}, &done}
+	r := remover{visitor{layout: list.Layout, source: source}, &done}
 	defer r.leave()
 	dirs := make(map[string]bool) // below the source
 	for n := int64(0); ; n++ {
@@ -63,7 +63,7 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 		if err != nil {
 			return done, err
 		}
-		for dir := path.Dir(a.Key); dir != "." && !dirs[dir]; dir = path.Dir(dir) {
+		for dir := path.Dir(Path(list.Layout, a.Key)); dir != "." && !dirs[dir]; dir = path.Dir(dir) {
 			dirs[dir] = true
 		}
 		if n%1024 == 0 {

@@ -80,6 +80,7 @@ func TestGolden(t *testing.T) {
 		{archive: "vger-g2", below: "laptop", layout: "vger", algorithm: "blake2b-256", named: 4, backup: "manifest", skipped: []string{".tmp.index.4", "packs/00/.repack_tmp.0"}},
 		{archive: "vger-0.10.2", layout: "vger", algorithm: "blake2b-256", named: 6, backup: "manifest", skipped: []string{".tmp.index.4", "packs/00/.repack_tmp.0"}},
 		{archive: "vykar-0.19.1", layout: "vger", algorithm: "blake2b-256", named: 6, backup: "snapshots/", skipped: []string{"packs/00/.tmp.repack.0", "snapshots/.tmp.x.7"}},
+		{archive: "rest-server-0.14.0", below: "laptop", layout: "restic", algorithm: "sha256", named: 9, backup: "snapshots/", skipped: []string{"data/00/" + strings.Repeat("ab", 32) + ".rest-server-temp4711"}},
 		{archive: "vykar-g4", layout: "vger", algorithm: "blake3", named: 4, backup: "snapshots/", skipped: []string{"packs/00/.tmp.Ab3dE6gH9jK2mN5p"}},
 	} {
 		t.Run(c.archive, func(t *testing.T) {
@@ -104,7 +105,8 @@ func TestGolden(t *testing.T) {
 			set, a := open(t, data)
 			wantItems(t, a, source, items)
 			named := 0
-			for key := range items {
+			for name := range items {
+				key := adopt.Key(c.layout, name)
 				entry, err := a.Repository().Entry(key)
 				if err == nil {
 					err = a.Repository().Verify(ctx, entry, nil)

@@ -18,11 +18,20 @@ type foreign interface {
 	// file tells what a file is, by its path below the root with slashes. algorithm is that of the digest which the last part of
 	// the path is in hexadecimal, "" if it is none. The error says why it can be no item.
 	file(path string) (use use, algorithm string, err error)
+	// key is that of the item which a file becomes, and path where the file of a key lies.
+	key(path string) string
+	path(key string) string
 	// backup tells whether storing the file completed a backup.
 	backup(path string) bool
 	// current tells whether a lock or a session was touched a moment ago, so that a client, and its server, are at work.
 	current(path string, age time.Duration) bool
 }
+
+// samePaths is for a layout whose files lie under their keys.
+type samePaths struct{}
+
+func (samePaths) key(path string) string { return path }
+func (samePaths) path(key string) string { return key }
 
 // use is what becomes of a file.
 type use uint8
@@ -85,7 +94,7 @@ func detect(fsys vfs.FS, dir string) (foreign, error) {
 	if len(entries) == 0 {
 		return nil, errors.New("the directory is empty")
 	}
-	return nil, errors.New("neither the layout of BorgStore's file backend nor that of vger-server and vykar-server was recognized")
+	return nil, errors.New("none of the layouts of BorgStore's file backend, of vger-server and vykar-server, and of rest-server was recognized")
 }
 
 // layoutOf is the layout of a directory by the names in it; nil: none that is known.
@@ -107,7 +116,7 @@ func layoutOf(fsys vfs.FS, dir string) (foreign, []fs.DirEntry, error) {
 	case isFile["README"] && isFile["config"] && isDir["data"]:
 		return nil, nil, errors.New("this is a repository of BorgBackup 1, which works without a server: transfer it to a new one with borg 2 (borg transfer)")
 	case isFile["config"] && isDir["data"] && isDir["keys"]:
-		return nil, nil, errors.New("this looks like a repository of restic, whose directories cannot be adopted: copy its snapshots with restic copy")
+		return restic{}, entries, nil
 	case isFile["config"] && (isDir["packs"] || isDir["snapshots"] || isDir["keys"]):
 		l, err := newVGer(fsys, dir)
 		return l, entries, err
@@ -123,7 +132,11 @@ func layoutOf(fsys vfs.FS, dir string) (foreign, []fs.DirEntry, error) {
 const (
 	LayoutBorgStore = layoutBorgStore
 	LayoutVykar     = "vykar" // layoutVGer, as the newest of its servers writes it
+	LayoutRestic    = layoutRestic
 )
+
+// Written are the names of the layouts that a directory can be written in, for people.
+const Written = LayoutBorgStore + ", " + LayoutRestic + " or " + LayoutVykar
 
 // Dialect is that of the clients of a layout; "": there is no such layout.
 func Dialect(layout string) string {
@@ -140,17 +153,35 @@ func written(layout string) foreign {
 		return borgStore{}
 	case LayoutVykar:
 		return vGer{}
+	case LayoutRestic:
+		return restic{}
 	}
 	return nil
 }
 
-// Unfit says why an item cannot be a file of a layout under its key; nil: it can. The path of the file is the key then.
+// Path is where a layout, also one that directories are adopted in, has the file of a key: its path below the directory, with slashes.
+func Path(layout, key string) string {
+	if layout == layoutRestic {
+		return restic{}.path(key)
+	}
+	return key
+}
+
+// Directories are those that the server of a layout expects to be there, by their paths below the directory, each after the one that it lies in. Others it makes.
+func Directories(layout string) []string {
+	if layout == layoutRestic {
+		return restic{}.directories()
+	}
+	return nil
+}
+
+// Unfit says why an item cannot be a file of a layout under its key; nil: it can.
 func Unfit(layout, key string) error {
 	l := written(layout)
 	if l == nil {
 		return errors.New("unknown layout")
 	}
-	use, _, err := l.file(key)
+	use, _, err := l.file(l.path(key))
 	if err == nil && use == skipped {
 		err = errors.New("that server takes a file of this name for an unfinished one, or for its own")
 	}
@@ -195,6 +226,8 @@ func byName(fsys vfs.FS, dir, name string) (foreign, error) {
 		return b, nil
 	case layoutVGer:
 		return newVGer(fsys, dir)
+	case layoutRestic:
+		return restic{}, nil
 	}
-	return nil, fmt.Errorf("unknown layout %q: %s and %s are known", name, layoutBorgStore, layoutVGer)
+	return nil, fmt.Errorf("unknown layout %q: %s, %s and %s are known", name, layoutBorgStore, layoutRestic, layoutVGer)
 }

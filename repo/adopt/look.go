@@ -18,7 +18,7 @@ import (
 
 // Problem is a file that is in the way of an adoption.
 type Problem struct {
-	Key string `json:"key"` // or the path of a directory, with a slash at its end
+	Key string `json:"key"` // the path of the file below the source, or of a directory, with a slash at its end
 	Why string `json:"why"`
 }
 
@@ -40,7 +40,7 @@ type Survey struct {
 	Bytes   int64
 	Skipped int64     // unfinished uploads, and the server's own files
 	Oldest  time.Time // when the oldest was stored
-	Newest  string    // the key of the newest that completed a backup
+	Newest  string    // the path of the newest that completed a backup
 	Backup  time.Time // when that was stored; zero: there is none
 	// Method is how files are taken in: "link", or where the source is on another file system "copy".
 	Method string
@@ -73,8 +73,8 @@ type Copies struct {
 // kind are files that the kernel lets one link, or not, alike.
 type kind struct {
 	place   place
-	key     string // of the first
-	largest string // the key of the largest
+	first   string // the path of one, below the source
+	largest string // that of the largest
 	size    int64  // of that
 	Copies
 }
@@ -144,10 +144,10 @@ func look(ctx context.Context, o Options, source vfs.Tree) (*Survey, error) {
 	w.take = func(f found) error {
 		if st, ok := f.info.Sys().(*syscall.Stat_t); ok {
 			link := uint64(st.Dev) == here
-			if why := rights.refusal(o.path(f.key), st, link); why != "" {
-				s.refuse(f.key, why)
+			if why := rights.refusal(o.path(f.path), st, link); why != "" {
+				s.refuse(f.path, why)
 			} else if p, ok := f.info.(vfs.Placed); ok && link && p.Fixed() {
-				s.refuse(f.key, "it has the attribute immutable or append-only, and so it cannot be linked: take that away first (lsattr; chattr -i -a)")
+				s.refuse(f.path, "it has the attribute immutable or append-only, and so it cannot be linked: take that away first (lsattr; chattr -i -a)")
 			}
 			s.owners[st.Uid] = true
 			at := place{device: uint64(st.Dev), owner: st.Uid}
@@ -156,24 +156,24 @@ func look(ctx context.Context, o Options, source vfs.Tree) (*Survey, error) {
 			}
 			k := kinds[at]
 			if k == nil {
-				k = &kind{place: at, key: f.key, largest: f.key}
+				k = &kind{place: at, first: f.path, largest: f.path}
 				kinds[at] = k
 				s.kinds = append(s.kinds, k)
 			}
 			if k.Files++; f.info.Size() > k.size {
-				k.largest, k.size = f.key, f.info.Size()
+				k.largest, k.size = f.path, f.info.Size()
 			}
 			k.Bytes += f.info.Size()
 		}
-		if age := now.Sub(f.info.ModTime()); l.current(f.key, age) && len(s.Current) < shownProblems {
-			s.Current = append(s.Current, Problem{f.key, fmt.Sprintf("touched %v ago", max(age, 0).Round(time.Second))})
+		if age := now.Sub(f.info.ModTime()); l.current(f.path, age) && len(s.Current) < shownProblems {
+			s.Current = append(s.Current, Problem{f.path, fmt.Sprintf("touched %v ago", max(age, 0).Round(time.Second))})
 		}
 		stored := f.info.ModTime()
 		if stored.After(now) { // as layout.Adopted.Item has it
 			stored = now
 		}
-		if l.backup(f.key) && stored.After(s.Backup) {
-			s.Newest, s.Backup = f.key, stored
+		if l.backup(f.path) && stored.After(s.Backup) {
+			s.Newest, s.Backup = f.path, stored
 		}
 		if s.Files == 0 || stored.Before(s.Oldest) {
 			s.Oldest = stored

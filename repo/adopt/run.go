@@ -67,8 +67,8 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// path is where the source has the file of a key.
-func (o Options) path(key string) string { return filepath.Join(o.Source, filepath.FromSlash(key)) }
+// path is a file of the source, by its path below that.
+func (o Options) path(below string) string { return filepath.Join(o.Source, filepath.FromSlash(below)) }
 
 // dir is the directory of the repository.
 func (o Options) dir() string {
@@ -233,11 +233,11 @@ func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err 
 	}
 	w := &walker{tree: a.source, foreign: a.survey.foreign}
 	w.take = func(f found) error {
-		adopted := layout.Adopted{Key: f.key, Size: f.info.Size(), Modified: f.modified(), Algorithm: f.algorithm}
-		if exempt(f.key, adopted.Size) {
+		adopted := layout.Adopted{Key: a.survey.foreign.key(f.path), Size: f.info.Size(), Modified: f.modified(), Algorithm: f.algorithm}
+		if exempt(adopted.Key, adopted.Size) {
 			adopted.Flags |= layout.AdoptedExempt
 		}
-		if f.key == a.survey.Newest {
+		if f.path == a.survey.Newest {
 			adopted.Flags |= layout.AdoptedBackup
 		}
 		var err error
@@ -350,7 +350,7 @@ func (a *adoption) takeListed(ctx context.Context) error {
 			if err != nil {
 				break
 			}
-			if len(part) > 0 && path.Dir(next.Key) != path.Dir(part[0].Key) {
+			if len(part) > 0 && path.Dir(a.lies(next)) != path.Dir(a.lies(part[0])) {
 				take()
 			}
 			part, size = append(part, next), size+next.Size
@@ -373,9 +373,12 @@ func (a *adoption) takeListed(ctx context.Context) error {
 
 var errChanged = errors.New("the file has changed meanwhile: stop the server of the directory and its clients, and adopt again")
 
+// lies is the path of a file below the source.
+func (a *adoption) lies(f layout.Adopted) string { return Path(a.survey.Layout, f.Key) }
+
 // takePart takes in files of one directory.
 func (a *adoption) takePart(ctx context.Context, in layout.Adoption, part []layout.Adopted) error {
-	dir, err := a.source.Dir(path.Dir(part[0].Key))
+	dir, err := a.source.Dir(path.Dir(a.lies(part[0])))
 	if vfs.Replaced(err) {
 		err = errChanged
 	}

@@ -9,7 +9,7 @@ import (
 )
 
 // servers are the programs that keep one of the layouts.
-var servers = map[string]bool{"vger-server": true, "vykar-server": true, "borgstore-server-rest": true}
+var servers = map[string]bool{"vger-server": true, "vykar-server": true, "borgstore-server-rest": true, "rest-server": true}
 
 // running finds the process of a server that was started with the directory, or with one around or below it, on its command line; pid is 0 if
 // there is none but this process, or none that it may see. A server that has the directory from a file or a variable is not found.

@@ -26,17 +26,17 @@ func (s *Survey) try(o Options, source vfs.Tree, device uint64) error {
 	for _, k := range s.kinds {
 		why, err := "", errOther
 		if k.place.device == device {
-			why, err = tryLink(o, source, k.key)
+			why, err = tryLink(o, source, k.first)
 		}
 		switch {
 		case err == nil && why == "":
 			linked = true
 			continue
 		case err == nil:
-			s.refuse(k.key, why)
+			s.refuse(k.first, why)
 			continue
 		case !errors.Is(err, errOther):
-			return fmt.Errorf("%s: %w", oneLine(k.key), vfs.WithoutPath(err))
+			return fmt.Errorf("%s: %w", oneLine(k.first), vfs.WithoutPath(err))
 		}
 		s.Copies.Files += k.Files
 		s.Copies.Bytes += k.Bytes

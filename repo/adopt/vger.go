@@ -20,6 +20,7 @@ const layoutVGer = "vger"
 // that begins with ".tmp." or ".repack_tmp.", and are never changed after their rename. In the first generations a directory like this
 // is one of several below the server's own. Source: vger-rest 1.1, 3.1 to 3.3, 4.3, 10.1.
 type vGer struct {
+	samePaths
 	packs string // the algorithm that names packs; "": not known
 }
 

@@ -11,6 +11,7 @@ import (
 
 // visitor looks files of a list up in a source, one directory after the other.
 type visitor struct {
+	layout string // of the source
 	source vfs.Tree
 	dir    string   // that tree is
 	tree   vfs.Tree // nil: none is open
@@ -38,10 +39,11 @@ func (v *visitor) leave() {
 
 // stat looks at a file; v.tree is its directory then. Errors for which vfs.Replaced is true: it is not there, or not as a file of the source.
 func (v *visitor) stat(a layout.Adopted) (fs.FileInfo, error) {
-	if err := v.enter(path.Dir(a.Key)); err != nil {
+	at := Path(v.layout, a.Key)
+	if err := v.enter(path.Dir(at)); err != nil {
 		return nil, err
 	}
-	return v.tree.Stat(path.Base(a.Key))
+	return v.tree.Stat(path.Base(at))
 }
 
 // unchanged tells whether a file is as it was when it was listed.

@@ -17,7 +17,7 @@ import (
 
 // found is a file of the source that becomes an item.
 type found struct {
-	key       string
+	path      string // below the source, with slashes
 	info      fs.FileInfo
 	algorithm string
 }

@@ -71,8 +71,11 @@ func (o Options) withDefaults() Options {
 
 // modes are the permissions that the server of a layout gives its files and directories, with the usual umask.
 func modes(layout string) (file, dir fs.FileMode) {
-	if layout == adopt.LayoutBorgStore {
+	switch layout {
+	case adopt.LayoutBorgStore:
 		return 0o600, 0o755 // it makes files by mkstemp
+	case adopt.LayoutRestic:
+		return 0o600, 0o700
 	}
 	return 0o644, 0o755
 }
@@ -81,7 +84,7 @@ func modes(layout string) (file, dir fs.FileMode) {
 func (o Options) check() error {
 	switch dialect := adopt.Dialect(o.Layout); {
 	case dialect == "":
-		return repo.Errorf(repo.ErrInvalid, "unknown layout %q: %s and %s are known", o.Layout, adopt.LayoutBorgStore, adopt.LayoutVykar)
+		return repo.Errorf(repo.ErrInvalid, "unknown layout %q: %s is known", o.Layout, adopt.Written)
 	case dialect != o.Repository.Dialect():
 		return repo.Errorf(repo.ErrInvalid, "the repository is one of %s: its items cannot be served by a server of the layout %s", o.Repository.Dialect(), o.Layout)
 	case !filepath.IsAbs(o.Dir):
@@ -161,7 +164,9 @@ func (x *run) pace(ctx context.Context, n int64) error {
 }
 
 // path is where the file of a key is in the tree.
-func (x *run) path(key string) string { return filepath.Join(tree(x.Dir), filepath.FromSlash(key)) }
+func (x *run) path(key string) string {
+	return filepath.Join(tree(x.Dir), filepath.FromSlash(adopt.Path(x.Layout, key)))
+}
 
 // fill fills the tree with one state, and makes it durable.
 func (x *run) fill(ctx context.Context) (err error) {
@@ -178,6 +183,11 @@ func (x *run) fill(ctx context.Context) (err error) {
 	}
 	if err := x.mkdir(tree(x.Dir)); err != nil {
 		return err
+	}
+	for _, dir := range adopt.Directories(x.Layout) {
+		if err := x.mkdir(x.path(dir)); err != nil {
+			return err
+		}
 	}
 	workers, working := errgroup.WithContext(ctx)
 	workers.SetLimit(runtime.GOMAXPROCS(0))
