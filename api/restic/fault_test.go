@@ -8,7 +8,9 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -20,6 +22,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/index"
+	"packhouse/internal/sampling"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -37,11 +40,14 @@ type faulty struct {
 	set  *datadir.Set
 }
 
-func newFaulty(t *testing.T, dir string, small int64, failing *vfstest.Failing) *faulty {
+// newFaulty serves dir by a file system; nil: the operating system's.
+func newFaulty(t *testing.T, dir string, small int64, fsys vfs.FS) *faulty {
 	t.Helper()
-	o := datadir.Options{Dir: dir, Environment: repo.Environment{Small: small}, Settings: func(string) repo.Settings { return repo.Settings{Quota: -1} }}
-	if failing != nil {
-		o.FS, o.Index.Database = failing, vfstest.Bolt(t, failing)
+	o := datadir.Options{
+		Dir: dir, Environment: repo.Environment{FS: fsys, Small: small}, Settings: func(string) repo.Settings { return repo.Settings{Quota: -1} },
+	}
+	if failing, ok := fsys.(*vfstest.Failing); ok {
+		o.Index.Database = vfstest.Bolt(t, failing)
 	}
 	set := datadir.Open(o)
 	t.Cleanup(func() { _ = set.Close() })
@@ -210,5 +216,54 @@ func TestEveryFileCall(t *testing.T) {
 				})
 			}
 		}
+	}
+}
+
+// TestPowerLoss: what was answered with 200 is on the disk, what was deleted is not, when the power fails at once after it and all that was not synced is
+// lost, or some of it.
+func TestPowerLoss(t *testing.T) {
+	t.Parallel()
+	for seed := range sampling.Seeds(t, 12, 200) {
+		dir, random := t.TempDir(), rand.New(rand.NewPCG(seed, 0))
+		small := int64(random.IntN(2)) * index.MaxPayload
+		acknowledged := make(map[string]string)
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			lossy := vfstest.NewLossy(t, dir)
+			f := newFaulty(t, dir, small, lossy)
+			f.want(200, "POST", "?create=true", "")
+			for n := range 1 + random.IntN(40) {
+				kind := []string{"data", "data", "index", "keys", "locks", "snapshots"}[random.IntN(6)]
+				content := strings.Repeat(fmt.Sprint(n, " of ", seed, "\n"), 1+random.IntN(2000))
+				key := named(kind, content)
+				if old := slices.Sorted(maps.Keys(acknowledged)); len(old) > 3 && random.IntN(4) == 0 {
+					key = old[random.IntN(len(old))]
+					f.want(200, "DELETE", key, "")
+					delete(acknowledged, key)
+					continue
+				}
+				if _, there := acknowledged["config"]; !there && random.IntN(8) == 0 {
+					key = "config"
+				}
+				f.want(200, "POST", key, content)
+				acknowledged[key] = content
+			}
+			kept := random
+			if random.IntN(2) == 0 {
+				kept = nil
+			}
+			if err := lossy.Crash(kept); err != nil {
+				t.Fatal(err)
+			}
+		})
+		t.Run(fmt.Sprint(seed, " again"), func(t *testing.T) {
+			if got := newFaulty(t, dir, small, nil).contents(); !maps.Equal(got, acknowledged) {
+				for key := range acknowledged {
+					if got[key] != acknowledged[key] {
+						t.Errorf("%s was acknowledged and has %d bytes, want %d", key, len(got[key]), len(acknowledged[key]))
+					}
+				}
+				t.Errorf("there are %d objects, want %d", len(got), len(acknowledged))
+			}
+		})
 	}
 }
