@@ -193,3 +193,24 @@ func TestResticRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestResticMigrate: the config of a repository is replaced by an administrator alone. Who may not keeps the repository usable when the command fails.
+func TestResticMigrate(t *testing.T) {
+	t.Parallel()
+	s := serverOfRoles(t, "backup", "admin")
+	client := newRestic(t, newestRestic(t), "").of(s, "backup", "laptop")
+	admin := client.of(s, "admin", "laptop")
+	client.run("init", "--repository-version", "1")
+	tr := newTree(t, 98, 10, 1<<20)
+	id := client.backup(tr)
+	want := map[string]picture{id: look(t, tr.dir)}
+	version := func() string { return strings.Join(strings.Fields(client.run("cat", "config")), "") }
+	if out, code := client.try("migrate", "upgrade_repo_v2"); code == 0 || !strings.Contains(version(), `"version":1`) {
+		t.Errorf("migrate of who may not: exit code %d, then %s\n%s", code, version(), lastLines(out, 20))
+	}
+	admin.run("migrate", "upgrade_repo_v2")
+	if !strings.Contains(version(), `"version":2`) {
+		t.Errorf("after migrate: %s", version())
+	}
+	client.sound(want)
+}
