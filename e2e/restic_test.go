@@ -33,9 +33,9 @@ func TestRestic(t *testing.T) {
 			} else {
 				s = startServer(t)
 			}
-			fresh := newRestic(t, c.program(t), s.url("alice/fresh"))
-			fresh.flags = flags
-			resticInit(t, fresh)
+			if !c.tls {
+				resticInit(t, newRestic(t, c.program(t), s.url("alice/fresh")))
+			}
 			raw := newResticHTTP(s, "alice/laptop")
 			raw.http.Transport = &http.Transport{TLSClientConfig: trusted}
 			raw.initialize(t)
