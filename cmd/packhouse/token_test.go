@@ -188,7 +188,7 @@ func TestTokens(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.errs.await(t, "reloaded the configuration")
-	s.errs.await(t, "a user of the configuration has the name of a token")
+	s.errs.await(t, "a user has the name of a token")
 	as(backup).expect(t, http.StatusForbidden, "GET", "/phone/packs/b", "")
 	as(backup).expect(t, http.StatusOK, "GET", "/laptop?cmd=quota", "")
 }
