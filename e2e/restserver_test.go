@@ -180,7 +180,7 @@ func TestRestServerStarts(t *testing.T) {
 // TestRestServerRestic: restic with ours in place of rest-server, as a user of the password file: over TCP, TLS and a Unix socket, in one's own
 // repositories and the one at the root.
 func TestRestServerRestic(t *testing.T) {
-	program := need(t, "restic")
+	program := newestRestic(t)
 	tree := t.TempDir()
 	for i := range 30 {
 		writeFile(t, filepath.Join(tree, fmt.Sprint(i)), strings.Repeat(fmt.Sprintf("line %d\n", i), 5000), 0o600)
