@@ -24,7 +24,7 @@ func TestRepoExport(t *testing.T) {
 	}
 	call(0, `adopted as r`, "adopt", source, "--as", "r")
 	dir := filepath.Join(t.TempDir(), "out")
-	call(2, `--as is borgstore or vykar`, "repo", "export", "r", dir)
+	call(2, `--as is borgstore, restic or vykar`, "repo", "export", "r", dir)
 	call(2, `needs a NAME and a DIR`, "repo", "export", "r", "--as", "borgstore")
 	call(2, `in the data directory`, "repo", "export", "r", filepath.Join(data, "out"), "--as", "borgstore")
 	call(1, `there is no directory`, "repo", "export", "r", filepath.Join(dir, "a", "b"), "--as", "borgstore")
