@@ -43,7 +43,7 @@ type PathOwner interface {
 // protocol they are in: those that no dialect claims are its own if the repository that it finds in their path was created by its clients.
 type Namer interface {
 	// Locate splits the raw path of a request to a server of many repositories into the name of one, "" for that at the root, and the rest.
-	// ok is false if it can be no request of the dialect.
+	// ok is false if it can be no request of the dialect, but one that Claims knows.
 	Locate(path string) (name, rest string, ok bool)
 }
 

@@ -68,10 +68,11 @@ func creates(query string) bool {
 // OwnsPath implements api.PathOwner: a repository may have any name.
 func (d *Dialect) OwnsPath(r *http.Request) bool { return d.Claims(r) }
 
-// Locate implements api.Namer.
+// Locate implements api.Namer. A request for a repository as a whole is never ok: the only one that clients send says what it is.
 func (d *Dialect) Locate(path string) (name, rest string, ok bool) {
 	name, rest, ok = split(path)
-	return name, rest, ok && parse(rest).shape != invalid
+	shape := parse(rest).shape
+	return name, rest, ok && shape != invalid && shape != repository
 }
 
 // Forget is told that a repository was destroyed on purpose: from now on it is missing like one that never was.

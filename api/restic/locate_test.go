@@ -17,14 +17,14 @@ func TestLocate(t *testing.T) {
 		path, name, rest string
 		ok               bool
 	}{
-		{"/", "", "/", true},
+		{"/", "", "/", false},
 		{"/config", "", "/config", true},
 		{"/data/", "", "/data/", true},
 		{"/data/" + hex, "", "/data/" + hex, true},
-		{"/a/", "a", "/", true},
+		{"/a/", "a", "/", false},
 		{"/a", "a", "", false},
 		{"/a/config", "a", "/config", true},
-		{"/a/b/", "a/b", "/", true},
+		{"/a/b/", "a/b", "/", false},
 		{"/a/b/keys/" + hex, "a/b", "/keys/" + hex, true},
 		{"/a%2Fb/keys/", "a/b", "/keys/", true},
 		{"/a/data/", "a", "/data/", true},
@@ -111,4 +111,33 @@ func TestDialectsAtOneAddress(t *testing.T) {
 		t.Errorf("at the root, without Accept: %s %q", a.Status, a.body)
 	}
 	w.want(200, "all", "GET", "/top/config", "")
+}
+
+// TestRequestsOfOthers: repositories of restic take nothing from V'Ger's clients at the same address: neither one at the root the list of all, nor one
+// of two parts a directory of the repository that has the name of the first.
+func TestRequestsOfOthers(t *testing.T) {
+	w := start(t, api.Options{Root: "top"}, datadir.Options{})
+	w.create("top")
+	if a := w.send("all", "PUT", "/v/config", strings.NewReader("x")); a.StatusCode != 201 {
+		t.Fatalf("create a repository of V'Ger: %s %q", a.Status, a.body)
+	}
+	paths := []string{"/", "/v/?list", "/v/packs/?list", "/v/sessions/?list"}
+	before := make(map[string]string)
+	for _, path := range paths {
+		if a := w.send("all", "GET", path, nil); a.StatusCode == 200 {
+			before[path] = a.body
+		} else {
+			t.Errorf("%s: %s %q", path, a.Status, a.body)
+		}
+	}
+	w.create("v/packs")
+	w.create("v/sessions")
+	for _, path := range paths[1:] {
+		if a := w.send("all", "GET", path, nil); a.StatusCode != 200 || a.body != before[path] {
+			t.Errorf("%s beside a repository of restic: %s %q, want %q", path, a.Status, a.body, before[path])
+		}
+	}
+	if a := w.send("all", "GET", "/top/", nil); a.StatusCode != 403 && a.StatusCode != 409 || !strings.Contains(a.body, "restic") {
+		t.Errorf("a repository of restic as a whole, for V'Ger: %s %q", a.Status, a.body)
+	}
 }
