@@ -22,7 +22,7 @@ var layers = [][]string{
 	{"cmd"},
 	{"bench"},
 	{"api/client"},
-	{"api/borgstore", "api/vger", "api/admin", "api/local"},
+	{"api/borgstore", "api/vger", "api/restic", "api/admin", "api/local"},
 	{"api/holder"},
 	{"api/stdio"},
 	{"api"},
@@ -39,7 +39,7 @@ var layers = [][]string{
 	{"index", "blobstore"},
 	{"journal"},
 	{"blobstore/vfs"},
-	{"internal/platform", "internal/terminal", "internal/logwriter"},
+	{"internal/platform", "internal/terminal", "internal/logwriter", "internal/shell"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.

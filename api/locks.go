@@ -1,9 +1,10 @@
 package api
 
 import (
-	"regexp"
 	"strings"
 	"time"
+
+	"packhouse/internal/shell"
 )
 
 // Kinds of locks.
@@ -53,12 +54,7 @@ func BreakCommand(repository, id string, options ...string) string {
 	}
 	words = append(words, id)
 	for i, word := range words {
-		if !plainWord.MatchString(word) {
-			words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-		}
+		words[i] = shell.Word(word)
 	}
 	return strings.Join(words, " ")
 }
-
-// plainWord is what a shell takes as it is.
-var plainWord = regexp.MustCompile(`^[A-Za-z0-9_./:@%+=,-]+$`)

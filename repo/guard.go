@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"packhouse/index"
+	"packhouse/internal/shell"
 )
 
 // Guard limits what clients can do to the snapshots of a repository, and how soon what they removed is gone for good. Its zero value limits
@@ -70,7 +71,7 @@ type GuardError struct {
 }
 
 func (e *GuardError) Error() string {
-	lift := fmt.Sprintf("an administrator can lift this on the server: packhouse guard lift %s --for 1h", e.Repository)
+	lift := fmt.Sprintf("an administrator can lift this on the server: packhouse guard lift %s --for 1h", shell.Word(e.Repository))
 	until := "until " + e.Until.UTC().Format(time.RFC3339)
 	if e.Until.IsZero() {
 		until = "in one request with so many others"

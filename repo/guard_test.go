@@ -678,3 +678,11 @@ func TestGuardKeepsForAShortDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestGuardNamesTheCommand: as a shell reads it, whatever the name of the repository.
+func TestGuardNamesTheCommand(t *testing.T) {
+	err := &repo.GuardError{Rule: repo.RuleKeepLast, Repository: "alice/mein büro"}
+	if want := "packhouse guard lift 'alice/mein büro' --for 1h"; !strings.Contains(err.Error(), want) {
+		t.Errorf("got %q, want %q in it", err, want)
+	}
+}

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"time"
 
 	"packhouse/index"
@@ -146,7 +145,7 @@ func (r *Repository) spareDisk(bytes int64) bool {
 				continue
 			}
 			if err != nil {
-				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "repository", filepath.Base(owner.dir), "error", err)
+				r.env.Logger.Warn("expired items in the trash could not be deleted; retried later", "repository", owner.Name(), "error", err)
 			}
 			if gone == 0 || err != nil {
 				break

@@ -3,7 +3,6 @@ package repo
 import (
 	"context"
 	"errors"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -200,7 +199,7 @@ func (w *emptying) run(ctx context.Context) error {
 	if len(w.stays) > 0 {
 		w.r.vacuum.passOver(w.segment.First)
 		w.r.env.Logger.Warn("a segment of the log stays, as items in it cannot be read",
-			"repository", filepath.Base(w.r.dir), "segment", w.segment.First, "items", len(w.stays))
+			"repository", w.r.Name(), "segment", w.segment.First, "items", len(w.stays))
 		return nil
 	}
 	w.report.Segments++

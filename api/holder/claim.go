@@ -164,7 +164,7 @@ func (c *Claim) takeAround(ctx context.Context) error {
 		case <-ctx.Done():
 			held := &HeldError{What: "data directory"}
 			if len(holders) > 0 {
-				held.What, held.PID = "repository "+filepath.Base(holders[0]), pidOf(holders[0])
+				held.What, held.PID = "repository "+layout.NameIn(holders[0]), pidOf(holders[0])
 			}
 			return errors.Join(held, dir.Close())
 		case <-time.After(pause):

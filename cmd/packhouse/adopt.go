@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/holder"
+	"packhouse/internal/shell"
 	"packhouse/internal/terminal"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
@@ -203,7 +204,7 @@ func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dr
 			return err
 		}
 		if _, err := fmt.Fprintf(s.out, "adopted as %s in %v; items that were not copied are unverified until they have been read: packhouse scrub --repo %s --wait\n",
-			o.Name, time.Since(began).Round(time.Millisecond), o.Name); err != nil || !move {
+			o.Name, time.Since(began).Round(time.Millisecond), shell.Word(o.Name)); err != nil || !move {
 			return err
 		}
 		done, err := removeAdopted(cmd, s, c, o, o.Name)
@@ -224,7 +225,7 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 		o, known := adopt.Options{Into: dir, Name: name}, name
 		if c.Single { // as borgstore-server-rest --adopt has made it
 			if name != layout.NameIn(dir) {
-				return usage("the directory is a single repository: --finish %s, or give the data directory with --data-dir", layout.NameIn(dir))
+				return usage("the directory is a single repository: --finish %s, or give the data directory with --data-dir", shell.Word(layout.NameIn(dir)))
 			}
 			o.Into, o.Dir, known = filepath.Dir(dir), dir, c.Only
 		}
@@ -242,7 +243,7 @@ func finishAdoption(cmd *cobra.Command, s streams, f *adminFlags, name string, y
 			return fmt.Errorf("what was adopted as %s was removed from %s on %s", name, origin.Source, origin.Finished.Local().Format(time.RFC3339))
 		case r.Usage.Unverified > 0 || r.Usage.Damaged > 0 || r.Usage.Missing > 0:
 			return fmt.Errorf("%s has %d items that were not found sound yet, %d damaged and %d missing ones: run packhouse scrub --repo %s --wait, and see packhouse check %s; nothing was removed",
-				name, r.Usage.Unverified, r.Usage.Damaged, r.Usage.Missing, name, name)
+				name, r.Usage.Unverified, r.Usage.Damaged, r.Usage.Missing, shell.Word(name), shell.Word(name))
 		}
 		if !yes {
 			what := fmt.Sprintf("This removes from %s the files that were adopted as %s: %d items, %s, are in the repository.",

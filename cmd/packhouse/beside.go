@@ -14,6 +14,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/shell"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
@@ -122,7 +123,7 @@ func placeOneBeside(dir string) (at, source string, err error) {
 	case err != nil:
 		return "", "", fmt.Errorf("--adopt: %s: %w", dir, err)
 	case dialect != "borgstore":
-		return "", "", fmt.Errorf("--adopt: %s is a directory of %s, whose clients %s does not serve: use packhouse serve --adopt -d %s", dir, serverOf[of], restName, dir)
+		return "", "", fmt.Errorf("--adopt: %s is a directory of %s, whose clients %s does not serve: use packhouse serve --adopt -d %s", dir, serverOf[of], restName, shell.Word(dir))
 	}
 	return beside, dir, nil
 }
@@ -140,7 +141,7 @@ func notOurs(dir string) error {
 		}
 	}
 	return fmt.Errorf("%s is a directory of %s. To make a repository of it without copying, in a data directory NEW on the same file system: packhouse adopt %s --as NAME -d NEW. "+
-		"Or start this server with --adopt, which makes it in %s and serves it", dir, of, dir, beside)
+		"Or start this server with --adopt, which makes it in %s and serves it", dir, of, shell.Word(dir), beside)
 }
 
 // adoptedFrom is the directory of which the repository in dir was made, or is being made; "": none, or its list is not there.
@@ -184,7 +185,7 @@ func takeIn(ctx context.Context, log *slog.Logger, notify func(string), o adopt.
 		log.Info("the adoption was interrupted; the next start continues it", "repository", o.Name, "source", o.Source)
 		return true, nil
 	case err != nil:
-		return false, fmt.Errorf("adopt %s: %w. The command by itself has more options: packhouse adopt %s --as %s -d %s", o.Source, err, o.Source, o.Name, o.Into)
+		return false, fmt.Errorf("adopt %s: %w. The command by itself has more options: packhouse adopt %s --as %s -d %s", o.Source, err, shell.Word(o.Source), shell.Word(o.Name), shell.Word(o.Into))
 	}
 	log.Info("adopted; its items are unverified until a scrub has read them", "repository", o.Name, "source", o.Source, "layout", survey.Layout,
 		"files", survey.Files, "bytes", survey.Bytes)
@@ -200,7 +201,7 @@ func sameFileSystem(source, into string) error {
 	around, err := os.Stat(into)
 	if err == nil && !datadir.SameDevice(info, around) {
 		err = fmt.Errorf("--adopt takes files in by links only, and %s is on another file system than %s. If a file system is mounted at the latter, move its files into a directory there; to copy them: packhouse adopt %s --as NAME -d NEW",
-			into, source, source)
+			into, source, shell.Word(source))
 	}
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/internal/shell"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
@@ -39,7 +40,7 @@ func checkDataDir(dir string, log *slog.Logger, ignores func(name string) bool) 
 		}
 		if of := otherServer(filepath.Join(dir, name)); of != "" {
 			log.Warn("ignoring a directory of another server in the data directory: packhouse adopt makes a repository of it; where there are only such, a start with --adopt does", "name", name, "server", of,
-				"command", fmt.Sprintf("packhouse adopt %s --as NAME -d %s", filepath.Join(dir, name), dir))
+				"command", fmt.Sprintf("packhouse adopt %s --as NAME -d %s", shell.Word(filepath.Join(dir, name)), shell.Word(dir)))
 			continue
 		}
 		log.Warn("ignoring an entry of the data directory that is not a repository", "name", name)

@@ -240,7 +240,7 @@ func scrubbed(r *client.Repository) string {
 func repoCreate(s streams, f *adminFlags) *cobra.Command {
 	dialect := ""
 	cmd := &cobra.Command{
-		Use:   "create NAME --dialect borgstore|vger",
+		Use:   "create NAME --dialect borgstore|restic|vger",
 		Short: "Create a repository",
 		Long: `Creates an empty repository for clients of one protocol. Clients with write permission create
 repositories themselves (borg repo-create, vykar init); this command is for clients without.

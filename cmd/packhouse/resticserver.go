@@ -22,6 +22,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/internal/logwriter"
+	"packhouse/internal/shell"
 	"packhouse/repo/datadir"
 	"packhouse/repo/layout"
 )
@@ -305,7 +306,7 @@ func (rs *resticServer) examine(dir string) error {
 	}
 	const most = 5
 	first := cmp.Or(found[0], "NAME")
-	example := fmt.Sprintf("packhouse adopt %s --as %s -d NEW", filepath.Join(dir, found[0]), first)
+	example := fmt.Sprintf("packhouse adopt %s --as %s -d NEW", shell.Word(filepath.Join(dir, found[0])), shell.Word(first))
 	shown, more := found, ""
 	if len(found) > most {
 		shown, more = found[:most], fmt.Sprintf(" and %d more", len(found)-most)

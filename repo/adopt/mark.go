@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/internal/shell"
 	"packhouse/repo/layout"
 )
 
@@ -35,7 +36,7 @@ func Mark(fsys vfs.FS, dir, source string) error {
 	case err != nil:
 		return err
 	case marked != source:
-		return fmt.Errorf("the adoption or restoring of another directory, %s, was not completed under this name: complete it, or give it up (packhouse adopt --abandon %s)", marked, layout.NameIn(dir))
+		return fmt.Errorf("the adoption or restoring of another directory, %s, was not completed under this name: complete it, or give it up (packhouse adopt --abandon %s)", marked, shell.Word(layout.NameIn(dir)))
 	}
 	return vfs.WithoutPath(fsys.SyncDir(dir)) // who was killed may not have done it
 }

@@ -20,6 +20,7 @@ import (
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
+	"packhouse/internal/shell"
 	"packhouse/repo/layout"
 	"packhouse/repo/recovery"
 )
@@ -219,7 +220,7 @@ func (a *adoption) wait(ctx context.Context, n int64) error {
 func (a *adoption) writeList(ctx context.Context) (dropped []blobstore.Ref, err error) {
 	old, err := layout.OpenAdoptionList(a.FS, a.dir())
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("%w: give this adoption up (packhouse adopt --abandon %s --force), and adopt again", err, a.Name)
+		return nil, fmt.Errorf("%w: give this adoption up (packhouse adopt --abandon %s --force), and adopt again", err, shell.Word(a.Name))
 	}
 	if old != nil {
 		defer old.Close() // it is only read

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/blobstore"
 	"packhouse/blobstore/vfs"
+	"packhouse/internal/shell"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/layout"
@@ -97,15 +98,7 @@ func (s *Set) rebuildCommand(dir string) string {
 	if s.o.Single {
 		return "packhouse repo rebuild"
 	}
-	return "packhouse repo rebuild " + shellWord(layout.NameIn(dir))
-}
-
-// shellWord is a name as it is typed in a shell: only blanks need quotes, of what a name can have.
-func shellWord(name string) string {
-	if strings.Contains(name, " ") {
-		return "'" + name + "'"
-	}
-	return name
+	return "packhouse repo rebuild " + shell.Word(layout.NameIn(dir))
 }
 
 // inspectRest looks whether a directory without an index has something that a rebuild could make a repository
