@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/pflag"
@@ -75,7 +76,15 @@ func placeBeside(dir, mounted string) (placement, error) {
 			}
 		}
 	}
-	if len(there.sources) > 0 {
+	nested, err := nestedRestic(dir)
+	switch {
+	case err != nil:
+		return placement{}, err
+	case len(nested) > 0 && adopt.Recognize(vfs.OS(), dir) != "":
+		return placement{}, fmt.Errorf("--adopt: %s is a repository of rest-server, and so is %s in it: adopt each by itself, as in packhouse adopt %s --as %s -d NEW",
+			dir, nested[0].name, shell.Word(nested[0].dir), shell.Word(nested[0].name))
+	}
+	if there.sources = append(there.sources, nested...); len(there.sources) > 0 {
 		there.root = ""
 		return there, nil
 	}
@@ -84,6 +93,20 @@ func placeBeside(dir, mounted string) (placement, error) {
 	}
 	there.sources = []source{{dir, there.root}}
 	return there, nil
+}
+
+// nestedRestic are the repositories of rest-server whose names have two parts.
+func nestedRestic(dir string) (sources []source, err error) {
+	for _, name := range datadir.ResticIn(dir) {
+		if !strings.Contains(name, "/") {
+			continue
+		}
+		if err := datadir.CheckName(name); err != nil {
+			return nil, fmt.Errorf("--adopt: %s: %w; adopt each repository by itself, under another name", filepath.Join(dir, name), err)
+		}
+		sources = append(sources, source{filepath.Join(dir, name), name})
+	}
+	return sources, nil
 }
 
 // nameFor is the name of the repository that is made of a directory.

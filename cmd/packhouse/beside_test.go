@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -372,5 +373,52 @@ func TestHintOfBeside(t *testing.T) {
 	}
 	if err := hintOfBeside(refused, placement{}); err != error(refused) {
 		t.Errorf("without --adopt: got %v", err)
+	}
+}
+
+// resticDir makes a directory as rest-server leaves it.
+func resticDir(t *testing.T, dir string) {
+	t.Helper()
+	for _, kind := range []string{"data", "index", "keys", "locks", "snapshots"} {
+		if err := os.MkdirAll(filepath.Join(dir, kind), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.WriteFile(filepath.Join(dir, "config"), []byte("config"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestPlaceBesideRestServer: of the directory of rest-server each repository is taken, also those whose names have two parts; one with others in it is
+// refused rather than taken without them.
+func TestPlaceBesideRestServer(t *testing.T) {
+	dir, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir = filepath.Join(dir, "restic")
+	for _, name := range []string{"alice", "alice/laptop", "bob/mein büro"} {
+		resticDir(t, filepath.Join(dir, name))
+	}
+	p, err := placeBeside(dir, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var names []string
+	for _, source := range p.sources {
+		if names = append(names, source.name); source.dir != filepath.Join(dir, source.name) {
+			t.Errorf("%s is made of %s", source.name, source.dir)
+		}
+	}
+	if want := []string{"alice", "alice/laptop", "bob/mein büro"}; !slices.Equal(names, want) || p.root != "" {
+		t.Errorf("got %q, with %q at the root, want %q", names, p.root, want)
+	}
+	resticDir(t, dir)
+	if _, err := placeBeside(dir, ""); err == nil || !strings.Contains(err.Error(), "alice/laptop in it") {
+		t.Errorf("one in the other: got %v", err)
+	}
+	resticDir(t, filepath.Join(dir, "carol", "a$b"))
+	if _, err := placeBeside(dir, ""); err == nil || !strings.Contains(err.Error(), "carol/a$b") {
+		t.Errorf("a name that cannot be: got %v", err)
 	}
 }
