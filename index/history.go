@@ -223,3 +223,13 @@ func (x *Index) OldestChange() (c Change, ok bool, err error) {
 	})
 	return c, ok && err == nil, err
 }
+
+// NextChange is an ID that is larger than that of each row of the history.
+func (x *Index) NextChange() (id uint64, err error) {
+	err = x.view(func(v *view) error {
+		id, err = decodeSequence(v.Bucket(bucketMeta).Get(sequenceRow(bucketHistory)))
+		id++
+		return err
+	})
+	return id, err
+}

@@ -365,6 +365,9 @@ func (a *Access) settle(b Batch, now time.Time, results []index.Result) (done co
 		}
 		done.puts[i] = out
 		u.ended = true
+		if b.Reservation == nil && !u.exempt { // else a compaction made it of what was there, or it is a lock
+			a.r.growth.added.Add(stored.Size)
+		}
 		u.disk.end()
 		u.inodes.end()
 		if u.res != nil {

@@ -2,7 +2,9 @@ package repo
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -44,6 +46,46 @@ func (r *Repository) Changes(ctx context.Context, fn func(index.Change) error) e
 		}
 		return r.translate(r.index.Changes(ctx, after, fn))
 	}, fn)
+}
+
+// LatestChanges calls fn for changes of items, the latest first, from the one before an ID on (0: from the last), until fn returns an error,
+// which is returned, or the history ends. No transaction is held while fn runs. Memory does not depend on the length of the history.
+func (r *Repository) LatestChanges(ctx context.Context, before uint64, fn func(index.Change) error) error {
+	oldest, ok, err := r.index.OldestChange()
+	if err != nil || !ok {
+		return r.translate(err)
+	}
+	next, err := r.index.NextChange()
+	if err != nil {
+		return r.translate(err)
+	}
+	if before == 0 || before > next {
+		before = next
+	}
+	// Rows are only read forwards, so that the last ones are found by their IDs, of which no row takes more than MaxChangeCharge. Most take one or
+	// two, and most callers want few.
+	const widest = pageSize * index.MaxChangeCharge
+	for window := uint64(256); before > oldest.ID && ctx.Err() == nil; window = min(2*window, widest) {
+		from := max(oldest.ID, before-min(before, window))
+		var page []index.Change
+		err := r.index.Changes(ctx, from-1, func(c index.Change) error {
+			if c.ID >= before {
+				return errFull
+			}
+			page = append(page, c)
+			return nil
+		})
+		if err != nil && !errors.Is(err, errFull) {
+			return r.translate(err)
+		}
+		for _, c := range slices.Backward(page) {
+			if err := fn(c); err != nil {
+				return err
+			}
+		}
+		before = from
+	}
+	return ctx.Err()
 }
 
 // metaHistorySince is the name of the meta value that says since when each change is recorded, and none was forgotten; Unix ms, decimal. Where

@@ -146,6 +146,7 @@ type Repository struct {
 	repairs      repairs
 	rollback     rollback
 	coverage     coverage
+	growth       growth
 	history      atomic.Pointer[historyMark] // nil: what is stored holds
 	historyMu    sync.Mutex                  // held while rows of the history are forgotten, so that it begins never earlier than it did; before rollback.gate
 	guard        guard

@@ -306,9 +306,12 @@ func (r *Repository) kick() {
 }
 
 // Trash calls fn for every item that can be restored, in order of expiry. No transaction is held while fn runs.
-func (r *Repository) Trash(fn func(index.Removed) error) error {
+func (r *Repository) Trash(fn func(index.Removed) error) error { return r.TrashAfter("", fn) }
+
+// TrashAfter is Trash behind the row of an ID, which need not be there any more; "": from the first on. ErrInvalid if it is no ID.
+func (r *Repository) TrashAfter(id string, fn func(index.Removed) error) error {
 	return inPages(func(last *index.Removed, fn func(index.Removed) error) error {
-		after := ""
+		after := id
 		if last != nil {
 			after = last.ID
 		}

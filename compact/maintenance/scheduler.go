@@ -24,7 +24,7 @@ type Config struct {
 	Snapshots  string         // of indexes; "" means daily, as Scrub
 	Keep       int            // snapshots kept for each repository; 0 means 3
 	Vacuum     string         // of logs; "" means daily, as Scrub
-	Expiry     string         // of locks and of old jobs; "" means every hour
+	Expiry     string         // of locks and of old jobs, and the record of the growth; "" means every hour
 }
 
 // Task is a maintenance task of a repository with its own schedule.
@@ -165,7 +165,7 @@ func (s *Scheduler) ownTasks() ([]Task, error) {
 	}
 	return []Task{
 		{"expiry", or(c.Expiry, "@hourly"), func(ctx context.Context, _ string, r *repo.Repository) error {
-			return errors.Join(r.ExpireLocks(ctx), s.o.Engine.Prune(ctx, r))
+			return errors.Join(r.ExpireLocks(ctx), s.o.Engine.Prune(ctx, r), r.RecordGrowth(ctx))
 		}},
 		{"snapshot", or(c.Snapshots, daily), func(ctx context.Context, _ string, r *repo.Repository) error {
 			_, err := r.Snapshot(ctx, keep)
