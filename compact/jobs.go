@@ -26,31 +26,65 @@ func (e *Engine) Jobs(ctx context.Context, r *repo.Repository) ([]Job, error) {
 // EachJob is Jobs for lists of any length: fn is called for each job, and only the order of the others is in memory. (borg
 // creates a job for every pack that it rewrites.) An error of fn ends the listing and is returned.
 func (e *Engine) EachJob(ctx context.Context, r *repo.Repository, fn func(Job) error) error {
-	if err := e.Resume(ctx, r); err != nil {
+	order, live, err := e.order(ctx, r, nil)
+	if err != nil {
 		return err
 	}
-	type position struct {
-		created time.Time
-		id      string
+	return visit(ctx, r, order, live, fn)
+}
+
+// RecentJobs returns a page of the jobs that want accepts (nil: all): at most `most`, the latest first, behind the first `skip`.
+// total is how many there are.
+func (e *Engine) RecentJobs(ctx context.Context, r *repo.Repository, want func(Job) bool, skip, most int) (page []Job, total int, err error) {
+	order, live, err := e.order(ctx, r, want)
+	if err != nil {
+		return nil, 0, err
 	}
-	var order []position
-	live := e.live(r)
-	err := r.Jobs(func(row index.Job) error {
+	total = len(order)
+	slices.Reverse(order)
+	order = order[min(skip, total):]
+	err = visit(ctx, r, order[:min(most, len(order))], live, func(job Job) error {
+		page = append(page, job)
+		return nil
+	})
+	return page, total, err
+}
+
+// position is the place of a job in the order of their creation.
+type position struct {
+	created time.Time
+	id      string
+}
+
+// order returns the places of the jobs that want accepts (nil: all), and the jobs whose rows are not up to date.
+func (e *Engine) order(ctx context.Context, r *repo.Repository, want func(Job) bool) (order []position, live map[string]Job, err error) {
+	if err := e.Resume(ctx, r); err != nil {
+		return nil, nil, err
+	}
+	live = e.live(r)
+	err = r.Jobs(func(row index.Job) error {
 		job, _, err := decodeJob(row.Record)
-		if _, now := live[row.ID]; err == nil && !now {
+		if _, now := live[row.ID]; err == nil && !now && (want == nil || want(job)) {
 			order = append(order, position{job.Created, row.ID})
 		}
 		return ctx.Err()
 	})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
 	for id, job := range live {
-		order = append(order, position{job.Created, id})
+		if want == nil || want(job) {
+			order = append(order, position{job.Created, id})
+		}
 	}
 	slices.SortFunc(order, func(a, b position) int {
 		return cmp.Or(a.created.Compare(b.created), strings.Compare(a.id, b.id))
 	})
+	return order, live, nil
+}
+
+// visit calls fn for the jobs at these places.
+func visit(ctx context.Context, r *repo.Repository, order []position, live map[string]Job, fn func(Job) error) (err error) {
 	for _, p := range order {
 		job, ok := live[p.id]
 		if !ok {

@@ -495,6 +495,27 @@ func TestEachJob(t *testing.T) {
 	if err := p.engine.EachJob(context.Background(), p.repo, func(compact.Job) error { return enough }); !errors.Is(err, enough) {
 		t.Errorf("got %v, want the error of the caller", err)
 	}
+
+	// Pages of it go from the latest back.
+	var back []compact.Job
+	for skip := 0; ; skip += 70 {
+		page, total, err := p.engine.RecentJobs(context.Background(), p.repo, nil, skip, 70)
+		if err != nil || total != n {
+			t.Fatalf("page from %d on: got %d in all, %v", skip, total, err)
+		}
+		if back = append(back, page...); len(page) < 70 {
+			break
+		}
+	}
+	for i, job := range back {
+		if i > 0 && job.Created.After(back[i-1].Created) || want[n-1-i] != "" && job.ID != want[n-1-i] {
+			t.Errorf("job %d from the end: got %s", i, job.ID)
+		}
+	}
+	queued, total, err := p.engine.RecentJobs(context.Background(), p.repo, func(job compact.Job) bool { return job.State == compact.Queued }, 1, 10)
+	if err != nil || len(back) != n || total != 3 || len(queued) != 2 || queued[0].ID != want[150] {
+		t.Errorf("got %d jobs, %d of %d queued ones, %v", len(back), len(queued), total, err)
+	}
 }
 
 func TestStopWatching(t *testing.T) {
