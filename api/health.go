@@ -14,10 +14,11 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status        string `json:"status"` // "ok", or "degraded" when a repository takes no writes, the disk has no space for them, it has lost something or cannot be opened, or none is served
-	Version       string `json:"version"`
-	UptimeSeconds int64  `json:"uptime_seconds"`
-	DiskFreeBytes int64  `json:"disk_free_bytes"`
+	Status         string `json:"status"` // "ok", or "degraded" when a repository takes no writes, the disk has no space for them, it has lost something or cannot be opened, or none is served
+	Version        string `json:"version"`
+	UptimeSeconds  int64  `json:"uptime_seconds"`
+	DiskFreeBytes  int64  `json:"disk_free_bytes"`
+	DiskTotalBytes int64  `json:"disk_total_bytes"`
 	// DiskFreeWithKept adds what repositories in use keep after compactions: that goes before anything is refused for
 	// want of space.
 	DiskFreeWithKept int64    `json:"disk_free_with_kept_bytes"`
@@ -87,8 +88,8 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 			h.SilentRepos++
 		}
 	}
-	if free, _, err := s.o.Set.Space(); err == nil {
-		h.DiskFreeBytes, h.DiskFreeWithKept = free, free+kept
+	if free, total, err := s.o.Set.Space(); err == nil {
+		h.DiskFreeBytes, h.DiskTotalBytes, h.DiskFreeWithKept = free, total, free+kept
 	}
 	if h.SilentRepos += len(silent); len(silent) > 0 {
 		h.Status = "degraded"

@@ -98,6 +98,7 @@ const administrator = policy.All
 
 var serverRoutes = []route{
 	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
+	{http.MethodGet, "self", "", "self", (*request).showSelf},
 	{http.MethodGet, "tokens", administrator, "tokens", (*request).listTokens},
 	{http.MethodPost, "tokens", administrator, "create-token", (*request).createToken},
 	{http.MethodDelete, "tokens/*", administrator, "revoke-token", (*request).revokeToken},
@@ -111,6 +112,7 @@ var repositoryRoutes = []route{
 	{http.MethodPut, "quota", administrator, "set-quota", (*request).setQuota},
 	{http.MethodGet, "guard", "l", "guard", (*request).showGuard},
 	{http.MethodPut, "guard/lift", administrator, "lift-guard", (*request).liftGuard},
+	{http.MethodGet, "growth", "l", "growth", (*request).showGrowth},
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
 	{http.MethodGet, "history", administrator, "history", (*request).listHistory},

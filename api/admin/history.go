@@ -21,9 +21,15 @@ type Change struct {
 
 // listHistory streams the changes of items that are still recorded, one JSON document each.
 func (q *request) listHistory(string) error {
-	values, err := q.query("key", "principal", "since")
+	values, err := q.query("key", "principal", "since", "limit", "before")
 	if err != nil {
 		return err
+	}
+	if _, ok := values["limit"]; ok {
+		return q.pageOfHistory(values)
+	}
+	if _, ok := values["before"]; ok {
+		return invalid("before is for a page, and needs limit")
 	}
 	var since time.Time
 	if text, ok := values["since"]; ok {
@@ -38,10 +44,14 @@ func (q *request) listHistory(string) error {
 			if c.At.Before(since) || byKey && c.Key != key && c.From != key || byPrincipal && c.Cause.Principal != principal {
 				return nil
 			}
-			return say(Change{
-				ID: c.ID, Time: c.At, Kind: c.Kind.String(), Key: c.Key, From: c.From, Replaced: c.Before != "",
-				Principal: c.Cause.Principal, Address: c.Cause.Address, Job: c.Cause.Job,
-			})
+			return say(describeChange(c))
 		})
 	})
+}
+
+func describeChange(c index.Change) Change {
+	return Change{
+		ID: c.ID, Time: c.At, Kind: c.Kind.String(), Key: c.Key, From: c.From, Replaced: c.Before != "",
+		Principal: c.Cause.Principal, Address: c.Cause.Address, Job: c.Cause.Job,
+	}
 }

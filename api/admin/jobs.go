@@ -98,6 +98,16 @@ func (q *request) listCompactions(string) error {
 
 // list streams {"jobs": […]}: there may be one for every pack that a client has rewritten within a week.
 func (q *request) list(want func(compact.Kind) bool) error {
+	values, err := q.query("limit", "skip")
+	if err != nil {
+		return err
+	}
+	if _, ok := values["limit"]; ok {
+		return q.pageOfJobs(values, want)
+	}
+	if len(values) > 0 {
+		return invalid("skip is for a page, and needs limit")
+	}
 	if err := q.h.o.Engine.Resume(q.Context(), q.repo); err != nil {
 		return err
 	}
@@ -110,7 +120,7 @@ func (q *request) list(want func(compact.Kind) bool) error {
 	out := bufio.NewWriterSize(q.w, 32<<10)
 	out.WriteString(`{"jobs":[`) // an error sticks, and is seen below
 	separator := ""
-	err := q.h.o.Engine.EachJob(q.Context(), q.repo, func(job compact.Job) error {
+	err = q.h.o.Engine.EachJob(q.Context(), q.repo, func(job compact.Job) error {
 		if !q.mine(job) || want != nil && !want(job.Kind) {
 			return nil
 		}

@@ -26,10 +26,24 @@ type Repository struct {
 	Scrubs  Scrubs    `json:"scrubs"`
 	// History is the moment since which each change is recorded, and to which a rollback can go back; null: none is.
 	History *time.Time `json:"history_since"`
-	Grace   string     `json:"grace"` // for which removed items can be restored; a duration
+	Grace   string     `json:"grace"`  // for which removed items can be restored; a duration
+	Rights  string     `json:"rights"` // letters that who asks has for all keys
+	// Writers are the principals that have completed backups, those with the latest first, at most writersShown of WritersTotal.
+	Writers      []Writer `json:"writers"`
+	WritersTotal int      `json:"writers_total"`
+	Grown        *Grown   `json:"grown,omitempty"` // absent: not recorded yet
 	// Plans are the oldest open plans, in the answer for one repository only.
 	Plans []OpenPlan `json:"plans,omitempty"`
 }
+
+// Writer is a principal that has completed backups.
+type Writer struct {
+	Name       string    `json:"name"`
+	LastBackup time.Time `json:"last_backup"`
+}
+
+// writersShown is how many there are of a repository.
+const writersShown = 10
 
 // Usage is in items and bytes.
 type Usage struct {
@@ -85,7 +99,7 @@ type Health struct {
 	Short []repo.Shortage `json:"short,omitempty"`
 }
 
-func describeRepository(name string, r *repo.Repository) Repository {
+func describeRepository(name string, r *repo.Repository, a *repo.Access) Repository {
 	u, h, l := r.Usage(), r.Health(), r.LogStatus()
 	d := Repository{
 		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(), Grace: r.Grace().String(),
@@ -99,6 +113,17 @@ func describeRepository(name string, r *repo.Repository) Repository {
 		Health: Health{Writable: !h.ReadOnly, Damaged: h.IndexDamaged, Reason: h.Reason, Short: r.Short()},
 	}
 	d.Scrubs = describeScrubs(r.Coverage())
+	d.Rights = rights(a.May)
+	d.Writers = []Writer{}
+	if writers, total, err := r.Writers(writersShown); err == nil { // else health says it
+		for _, w := range writers {
+			d.Writers = append(d.Writers, Writer{w.Name, w.Last})
+		}
+		d.WritersTotal = total
+	}
+	if days, err := r.Growth(); err == nil {
+		d.Grown = grown(days)
+	}
 	if since, err := r.HistorySince(); err == nil && !since.IsZero() {
 		d.History = &since
 	}
@@ -129,6 +154,26 @@ func describeScrubs(c repo.Coverage) Scrubs {
 		s.Oldest = &c.Oldest
 	}
 	return s
+}
+
+// rights are the letters that may grants for all keys.
+func rights(may func(key, letters string) error) (letters string) {
+	for _, letter := range administrator {
+		if may("", string(letter)) == nil {
+			letters += string(letter)
+		}
+	}
+	return letters
+}
+
+// Self is who sends a request.
+type Self struct {
+	Name   string `json:"name"`
+	Rights string `json:"rights"` // letters, in the server as a whole
+}
+
+func (q *request) showSelf(string) error {
+	return q.reply(http.StatusOK, Self{q.principal.Name, rights(q.whole.May)})
 }
 
 // unopened is a repository that is there and cannot be used now.
@@ -174,10 +219,12 @@ func (q *request) listed(name string) any {
 		return nil
 	case err != nil:
 		return unopened{name, describe(err)}
-	case r.As(q.authorized(r, name)).May("", "l") != nil:
+	}
+	a := r.As(q.authorized(r, name))
+	if a.May("", "l") != nil {
 		return nil
 	}
-	return describeRepository(name, r)
+	return describeRepository(name, r, a)
 }
 
 func (q *request) showRepository(string) error {
@@ -185,7 +232,7 @@ func (q *request) showRepository(string) error {
 	if err != nil {
 		return err
 	}
-	d := describeRepository(q.name, q.repo)
+	d := describeRepository(q.name, q.repo, q.access)
 	for _, p := range plans {
 		d.Plans = append(d.Plans, describePlan(p))
 	}
@@ -332,8 +379,18 @@ type Removed struct {
 	Expires  time.Time `json:"expires"`
 }
 
-// listTrash streams the items that can be restored, one JSON document each.
+// listTrash streams the items that can be restored, one JSON document each; or answers with a page of them.
 func (q *request) listTrash(string) error {
+	values, err := q.query("limit", "after", "prefix")
+	if err != nil {
+		return err
+	}
+	if _, ok := values["limit"]; ok {
+		return q.pageOfTrash(values)
+	}
+	if len(values) > 0 {
+		return invalid("after and prefix are for a page, and need limit")
+	}
 	return q.lines(func(say func(any) error) error {
 		return q.repo.Trash(func(row index.Removed) error {
 			return say(Removed{row.ID, row.Key, row.Item.Size, row.Item.Modified, row.At, row.Expires})

@@ -1,0 +1,132 @@
+package admin_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"strings"
+	"testing"
+
+	"packhouse/api/admin"
+)
+
+// page asks for a page and decodes it.
+func page[T any](w *world, as, path string) (p T) {
+	w.t.Helper()
+	resp, text := w.call(as, http.MethodGet, path, "")
+	if resp.StatusCode != http.StatusOK {
+		w.t.Fatalf("%s: got %d %s", path, resp.StatusCode, text)
+	}
+	if err := json.Unmarshal([]byte(text), &p); err != nil {
+		w.t.Fatalf("%s: %v in %s", path, err, text)
+	}
+	return p
+}
+
+// TestPages: lists that may be long come in pages, each once, also filtered, and whatever is asked for.
+func TestPages(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 7 {
+		w.put(fmt.Sprintf("packs/%d", i), "x")
+	}
+	for i := range 5 {
+		if err := w.access().Delete(context.Background(), fmt.Sprintf("packs/%d", i)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var keys []string
+	for after, n := "", 0; ; n++ {
+		p := page[admin.TrashPage](w, "root", "/r/-/trash?limit=2&after="+after)
+		for _, row := range p.Removed {
+			keys = append(keys, row.Key)
+		}
+		if after = p.Next; after == "" {
+			if n != 2 {
+				t.Errorf("got %d pages of the trash, want 3", n+1)
+			}
+			break
+		}
+	}
+	if got := strings.Join(keys, " "); got != "packs/0 packs/1 packs/2 packs/3 packs/4" {
+		t.Errorf("trash: got %s", got)
+	}
+	if p := page[admin.TrashPage](w, "root", "/r/-/trash?limit=10&prefix=packs/3"); len(p.Removed) != 1 || p.Removed[0].Key != "packs/3" || p.Next != "" {
+		t.Errorf("filtered trash: got %+v", p)
+	}
+
+	keys = nil
+	for before := ""; ; {
+		p := page[admin.HistoryPage](w, "root", "/r/-/history?limit=5"+before)
+		for _, c := range p.Changes {
+			keys = append(keys, c.Kind+" "+c.Key)
+		}
+		if p.Next == 0 {
+			break
+		}
+		before = fmt.Sprint("&before=", p.Next)
+	}
+	if got := strings.Join(keys, ","); !strings.HasPrefix(got, "delete packs/4,delete packs/3") || !strings.HasSuffix(got, "store packs/1,store packs/0") || len(keys) != 12 {
+		t.Errorf("history: got %s", got)
+	}
+	if p := page[admin.HistoryPage](w, "root", "/r/-/history?limit=1&key=packs/2&principal=test"); len(p.Changes) != 1 || p.Changes[0].Kind != "delete" || p.Next == 0 {
+		t.Errorf("filtered history: got %+v", p)
+	}
+	if p := page[admin.HistoryPage](w, "root", "/r/-/history?limit=1&before=4611686018427387904"); len(p.Changes) != 1 {
+		t.Errorf("history before what there is not: got %+v", p)
+	}
+
+	w.document("root", http.MethodPost, "/r/-/scrubs", "", http.StatusAccepted)
+	for i := range 2 {
+		w.document("root", http.MethodPost, "/r/-/compactions", fmt.Sprintf(`{"operations":[{"ranges":[["packs/5",0,1]],"target":"t%d"}]}`, i), http.StatusAccepted)
+	}
+	first, second := page[admin.JobsPage](w, "reader", "/r/-/jobs?limit=2"), page[admin.JobsPage](w, "reader", "/r/-/jobs?limit=2&skip=2")
+	if len(first.Jobs) != 2 || len(second.Jobs) != 1 || first.Total != 3 || first.Jobs[0].Created.Before(second.Jobs[0].Created) {
+		t.Errorf("jobs: got %+v and %+v", first, second)
+	}
+	if p := page[admin.JobsPage](w, "writer", "/r/-/jobs?limit=2"); p.Total != 0 || len(p.Jobs) != 0 {
+		t.Errorf("jobs of others, for who may not list: got %+v", p)
+	}
+	if p := page[admin.JobsPage](w, "reader", "/r/-/compactions?limit=2"); p.Total != 2 || len(p.Jobs) != 2 {
+		t.Errorf("compactions: got %+v", p)
+	}
+
+	for _, path := range []string{
+		"trash?limit=0", "trash?limit=1001", "trash?limit=x", "trash?after=00", "trash?prefix=a", "trash?limit=1&after=xyz", "history?before=3", "history?limit=1&before=0",
+		"history?limit=1&since=2026-01-01T00:00:00Z", "jobs?skip=1", "jobs?limit=1&skip=-1", "jobs?limit=1&limit=2", "jobs?other=1",
+	} {
+		if resp, text := w.call("root", http.MethodGet, "/r/-/"+path, ""); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %d %s, want 400", path, resp.StatusCode, text)
+		}
+	}
+	for _, path := range []string{"trash?limit=1", "history?limit=1"} {
+		if resp, _ := w.call("reader", http.MethodGet, "/r/-/"+path, ""); resp.StatusCode != http.StatusForbidden {
+			t.Errorf("%s of who may only read: got %d, want 403", path, resp.StatusCode)
+		}
+	}
+}
+
+// TestDescription: a repository says what who asks may do there, who has completed backups, and how it has grown.
+func TestDescription(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("packs/0", "12345")
+	for as, want := range map[string]string{"root": "lrwWD", "reader": "lr"} {
+		if got := page[admin.Repository](w, as, "/r/-/").Rights; got != want {
+			t.Errorf("rights of %s: got %q, want %q", as, got, want)
+		}
+		if got := page[admin.Self](w, as, "/-/self"); got != (admin.Self{Name: as, Rights: want}) {
+			t.Errorf("%s is %+v", as, got)
+		}
+		list := page[struct{ Repositories []admin.Repository }](w, as, "/-/repositories")
+		if got := list.Repositories[0].Rights; got != want {
+			t.Errorf("rights of %s in the list: got %q, want %q", as, got, want)
+		}
+	}
+	got := page[struct{ Days []admin.GrowthDay }](w, "reader", "/r/-/growth")
+	if len(got.Days) != 1 || got.Days[0].Bytes != 5 || got.Days[0].Added != 5 {
+		t.Errorf("growth: got %+v", got)
+	}
+	if resp, _ := w.call("writer", http.MethodGet, "/r/-/growth", ""); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("growth for who may not list: got %d, want 403", resp.StatusCode)
+	}
+}
