@@ -64,7 +64,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 		level = slog.LevelError
 	case out.cut != nil, status >= 500:
 		level = slog.LevelWarn
-	case operation == "health", operation == "metrics", s.o.Quiet:
+	case operation == "health", operation == "metrics", operation == "ui" && status < 400, s.o.Quiet: // what a page asks the API for has its own lines
 		level = slog.LevelDebug
 	}
 	if !s.o.Logger.Enabled(r.Context(), level) {

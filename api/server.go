@@ -34,6 +34,9 @@ type Options struct {
 	// Local serves paths "/-/local/…" of the trusted side: what the program's own commands ask of
 	// the process that holds the repositories. Elsewhere these paths are 404. nil: 404.
 	Local http.Handler
+	// UI serves the pages for people: paths "/-/ui/…", and "/" where a browser asks for it without credentials. It gets requests that are
+	// not authenticated. nil: there are none.
+	UI http.Handler
 	// Root is the repository mounted at "/" of a set of many; see Reserved. "": none.
 	Root string
 	// Authorize gives what a principal may do in one repository ("": in the server as a whole), e.g. less when
@@ -279,6 +282,9 @@ func (s *Server) route(w http.ResponseWriter, r *http.Request, x *requestState, 
 	own := serverPath(x.dialect, r) && !named
 	repository, administers := s.administers(path)
 	switch {
+	case own && !x.trusted && s.o.UI != nil && (isUI(path) || asksWho(r, path, x.query)):
+		x.name = ""
+		s.serveUI(w, r, x)
 	case own && (path == "/health" || path == "/metrics" && !s.o.NoMetrics || strings.HasPrefix(path, "/-/")):
 		x.name = "" // the first segment is not a repository's name
 		s.router.ServeHTTP(w, r)
