@@ -21,6 +21,7 @@ import (
 var layers = [][]string{
 	{"cmd"},
 	{"bench"},
+	{"api/ui"},
 	{"api/client"},
 	{"api/borgstore", "api/vger", "api/restic", "api/admin", "api/local"},
 	{"api/holder"},
