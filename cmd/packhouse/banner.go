@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"packhouse/api"
+	"packhouse/api/ui"
 	"packhouse/cmd/packhouse/internal/config"
 )
 
@@ -47,6 +48,9 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 		fmt.Fprintf(&b, "\n  token   stored in %s\n", source.path)
 	default:
 		fmt.Fprintf(&b, "\n  token   %s\n          stored in %s\n", token, source.path)
+	}
+	if first != "" && sv.c.UI {
+		fmt.Fprintf(&b, "  pages   %s%s\n          for a browser: log in with the token\n", first, ui.Root)
 	}
 	if newID != "" {
 		if sv.c.Grace <= 0 && sv.c.Guard.MinAge == 0 {

@@ -102,6 +102,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"audit_log", old.AuditLog, c.AuditLog, func() { c.AuditLog = old.AuditLog }},
 		{"log_format", old.LogFormat, c.LogFormat, func() { c.LogFormat = old.LogFormat }},
 		{"max_body", old.MaxBody, c.MaxBody, func() { c.MaxBody = old.MaxBody }},
+		{"ui", old.UI, c.UI, func() { c.UI = old.UI }},
 		{"verify_reads", old.VerifyReads, c.VerifyReads, func() { c.VerifyReads = old.VerifyReads }},
 		{"min_rate", old.MinRate, c.MinRate, func() { c.MinRate = old.MinRate }},
 		{"drain", old.Drain, c.Drain, func() { c.Drain = old.Drain }},

@@ -250,7 +250,8 @@ func (sv *service) open(ctx context.Context, o serverOptions) (err error) {
 func (sv *service) options() serverOptions {
 	o := serverOptions{
 		Policy: sv.policy, Authorize: sv.authorize, Metrics: sv.mayScrape, Tokens: sv.tokens, UserName: sv.isUser,
-		Root: sv.c.Mounted(), Unchecked: sv.c.VerifyReads == "never", Limits: sv.limits(), Log: sv.log,
+		Root: sv.c.Mounted(), UI: sv.c.UI && sv.rest == nil, ProxyHeader: func() string { return sv.current.Load().ProxyUserHeader },
+		Unchecked: sv.c.VerifyReads == "never", Limits: sv.limits(), Log: sv.log,
 		Stopping:    func() { sv.notify(daemon.SdNotifyStopping) },
 		Maintenance: sv.c.Maintenance, Maintain: true, Tasks: sv.tasks(),
 	}

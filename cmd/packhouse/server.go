@@ -18,6 +18,7 @@ import (
 	"packhouse/api/local"
 	"packhouse/api/restic"
 	"packhouse/api/tokens"
+	"packhouse/api/ui"
 	"packhouse/blobstore/vfs"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/compact/maintenance"
@@ -39,6 +40,9 @@ type serverOptions struct {
 	// Metrics admits users to the metrics, see api.Options.
 	Metrics func(p repo.Principal) bool
 	Root    string
+	UI      bool // pages for people are served
+	// ProxyHeader is the header in which trusted proxies name users; nil: they do not.
+	ProxyHeader func() string
 	// Front changes what the server shows over the network; nil: nothing.
 	Front func(*api.Options)
 	// ResticOnly leaves out the protocols of all other clients.
@@ -114,6 +118,7 @@ type server struct {
 	components components
 	api        *api.Server
 	local      *holder.Server
+	ui         *ui.Handler // nil: there are none
 
 	mu        sync.Mutex         // held while the claim is given up or taken again
 	socket    net.Listener       // of local; nil: the directory was never there. Guarded by mu
@@ -145,8 +150,16 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	if srv.components, err = openComponents(srv.o, busy, activity); err != nil {
 		return nil, err
 	}
+	var pages http.Handler
+	if o.UI {
+		// It asks by requests, which come through the server that is made below.
+		if srv.ui, err = ui.New(ui.Options{Server: func() http.Handler { return answers.Load() }, Logger: o.Log, ProxyHeader: o.ProxyHeader}); err != nil {
+			return nil, errors.Join(err, srv.components.close())
+		}
+		pages = srv.ui
+	}
 	options := api.Options{
-		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin,
+		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin, UI: pages,
 		Local: local.NewHandler(srv.components.set, o.Yield, srv.components.engine.Background), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
 		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
 		Logger:     o.Log, Audit: o.Audit, Version: version(),
@@ -319,6 +332,9 @@ func (srv *server) close(drain time.Duration) error {
 	go func() { left <- srv.local.Leave(ctx) }()
 	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
 		srv.o.Log.Warn("stopping: some requests did not finish in time", "error", err)
+	}
+	if srv.ui != nil {
+		srv.ui.Close()
 	}
 	lines, stop := context.WithTimeout(context.Background(), lastLines)
 	defer stop()

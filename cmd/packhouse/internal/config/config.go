@@ -40,6 +40,7 @@ type Config struct {
 	MinRate             int64         // bytes a second that a client must send or read on average; 0: any
 	Proxies             []string      // peers that are believed for whom they ask, see api.ParseProxies
 	VerifyReads         string        // always or never
+	UI                  bool          // the pages for people are served
 	ObjectLockTTL       time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
 	Policy       // of repositories that have no [[repository]] of their own
@@ -144,6 +145,7 @@ func Defaults() Config {
 		Proxies:     api.DefaultProxies,
 		VerifyReads: "always",
 		TotalQuota:  -1,
+		UI:          true,
 		Policy: Policy{
 			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour, Grace: -1, Protect: repo.DefaultProtect,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,

@@ -271,6 +271,7 @@ func serverKeys() table[Config] {
 		_, err := api.ParseProxies([]string{s})
 		return err
 	})
+	keys["ui"] = truth(func(c *Config) *bool { return &c.UI })
 	keys["verify_reads"] = text(func(c *Config) *string { return &c.VerifyReads }, checkVerifyReads)
 	keys["object_lock_ttl"] = func(c *Config, value any) error {
 		if err := duration(func(c *Config) *time.Duration { return &c.ObjectLockTTL }, 0)(c, value); err != nil {
