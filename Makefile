@@ -12,10 +12,10 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile fuzz crash trials changelog clean
+.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile screenshots fuzz crash trials changelog clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 build: ## compile ./bin/packhouse
 	CGO_ENABLED=0 go build -trimpath -ldflags '-X main.release=$(VERSION)' -o bin/packhouse ./cmd/packhouse
@@ -86,6 +86,9 @@ crash: ## many rounds of kill -9 under load, CRASHROUNDS of them
 
 trials: ## interrupted compactions drawn by seed, TRIALS of them
 	$(MEMORY) go test -timeout 24h -run 'TestCompactionCutAnywhere$$' -v ./api/vger/vykartest -args -trials $(TRIALS)
+
+screenshots: ## make the pictures in docs/ of the pages for people anew, in a real browser
+	PACKHOUSE_SCREENSHOTS=$(CURDIR)/docs go test -tags e2e -count=1 -run 'TestScreenshots$$' ./e2e
 
 changelog: ## show what the next release will say; VERSION=1.0.0 writes it into CHANGELOG.md
 	@command -v towncrier >/dev/null || { echo "towncrier is missing: pip install towncrier" >&2; exit 1; }
