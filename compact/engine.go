@@ -35,8 +35,10 @@ type Options struct {
 	// Authorize gives what the principal of a queued plan may do now that the job begins: what p, which is as it was when
 	// the job was submitted, still has. trusted: it was submitted so, see Submit. nil: all of it.
 	Authorize func(r *repo.Repository, p repo.Principal, trusted bool) repo.Principal
-	Now       func() time.Time // nil means time.Now
-	Logger    *slog.Logger     // nil means silence
+	// Ended is called when a background job has ended that nobody has cancelled. nil: nobody wants to know.
+	Ended  func(r *repo.Repository, job Job)
+	Now    func() time.Time // nil means time.Now
+	Logger *slog.Logger     // nil means silence
 }
 
 func (o Options) withDefaults() Options {

@@ -352,6 +352,9 @@ func (e *Engine) perform(t *task) {
 			e.mu.Unlock()
 		}
 	}
+	if e.o.Ended != nil && job.State != Cancelled {
+		e.o.Ended(t.repo, job)
+	}
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.dropLocked(t)

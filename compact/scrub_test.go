@@ -236,3 +236,43 @@ func TestScrubIsPacedInsideItems(t *testing.T) {
 		})
 	}
 }
+
+// TestEndsAreTold: the end of each background job is told, with its fault, unless somebody has cancelled it.
+func TestEndsAreTold(t *testing.T) {
+	var bad sync.Map
+	ended := make(chan string, 9)
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
+		so.FS = badSectors{vfs.OS(), &bad}
+		o.Ended = func(r *repo.Repository, job compact.Job) {
+			ended <- fmt.Sprintf("%s %s %s %v", r.Name(), job.Kind, job.State, job.Fault != nil)
+		}
+	})
+	for i := range 150 {
+		p.put(fmt.Sprintf("k%03d", i), []byte("content"))
+	}
+	p.scrub(1)
+	later, err := p.engine.SubmitScrub(t.Context(), p.repo, "tester", 1, time.Now().Add(time.Hour).UTC().Format(time.RFC3339))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.engine.Cancel(t.Context(), p.repo, later.ID); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, _ fs.DirEntry, err error) error {
+		bad.Store(path, true)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.scrub(1)
+	bad.Clear()
+	for _, want := range []string{"r scrub done false", "r scrub failed true"} {
+		if got := <-ended; got != want {
+			t.Errorf("got %q, want %q", got, want)
+		}
+	}
+	if len(ended) > 0 {
+		t.Errorf("one more: %q", <-ended)
+	}
+}

@@ -189,8 +189,8 @@ func (r *Repository) GuardRefusals() map[string]int64 {
 	return counts
 }
 
-// refusedByGuard is when the guard last refused something, within refusedFor; zero: it did not.
-func (r *Repository) refusedByGuard() time.Time {
+// GuardRefused is when the guard last refused something, within refusedFor; zero: it did not.
+func (r *Repository) GuardRefused() time.Time {
 	at := r.guard.refused.Load()
 	if at == 0 || r.env.Now().Sub(time.UnixMilli(at)) >= refusedFor {
 		return time.Time{}

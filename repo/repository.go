@@ -628,7 +628,7 @@ func (r *Repository) Health() Health {
 	case h.Missing > 0 || h.Damaged > 0:
 		h.Reason = fmt.Sprintf(`stored items are lost: %d missing, %d damaged; "packhouse check" names them`, h.Missing, h.Damaged)
 	}
-	if at := r.refusedByGuard(); !at.IsZero() {
+	if at := r.GuardRefused(); !at.IsZero() {
 		h.Reason = strings.TrimPrefix(h.Reason+fmt.Sprintf("; the guard of a repository has refused the removal of snapshots, at %s last: packhouse guard show NAME",
 			at.UTC().Format(time.RFC3339)), "; ")
 	}
@@ -660,11 +660,23 @@ func (r *Repository) Usage() Usage {
 	return u
 }
 
+// Writers are when each principal completed its last backup, by name.
+func (r *Repository) Writers() (all []index.Freshness, err error) {
+	err = r.index.Writers(func(w index.Freshness) error {
+		all = append(all, w)
+		return nil
+	})
+	return all, r.translate(err)
+}
+
 // Now is the repository's clock, for dialects that store times.
 func (r *Repository) Now() time.Time { return r.env.Now() }
 
 // Space returns the free and total bytes of the file system below.
 func (r *Repository) Space() (free, total int64, err error) { return r.blobs.Space() }
+
+// Inodes returns the free and total inodes of the file system below; total is 0 where it does not count them.
+func (r *Repository) Inodes() (free, total int64, err error) { return r.blobs.Inodes() }
 
 // ephemeral tells whether key is a coordination object: it is exempt from quota while small, and
 // removed without grace.

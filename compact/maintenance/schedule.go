@@ -45,6 +45,15 @@ func CheckSchedule(text string) error {
 	return err
 }
 
+// NextTime returns when a run is due that follows one at last; the zero time: never, as the schedule is Off.
+func NextTime(text string, zone *time.Location, last time.Time) (time.Time, error) {
+	s, err := parseSchedule(text, zone, 0)
+	if s == nil || err != nil {
+		return time.Time{}, err
+	}
+	return s.after(last, ""), nil
+}
+
 // after returns when a run is due that follows one at last. what distinguishes runs with the same schedule.
 //
 // The expression is evaluated in local time: what is due at 02:30 is due once a day, also on the day when 02:30 occurs twice, and an

@@ -58,7 +58,9 @@ type Options struct {
 	Set    Repositories
 	Engine Jobs
 	Config Config
-	Tasks  []Task           // besides our own
+	Tasks  []Task // besides our own
+	// Ended is called when a task has run, with its error. nil: nobody wants to know.
+	Ended  func(repository, task string, err error)
 	Now    func() time.Time // nil means time.Now
 	Logger *slog.Logger     // nil means silence
 }
@@ -94,6 +96,9 @@ func Start(o Options) (*Scheduler, error) {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Ended == nil {
+		o.Ended = func(string, string, error) {}
 	}
 	s := &Scheduler{o: o, slots: make(map[string]chan struct{}), attended: make(map[string]bool)}
 	tasks, err := s.ownTasks()
@@ -297,10 +302,12 @@ func (w *worker) perform(ctx context.Context, r *repo.Repository, t task) time.T
 	if at.After(now) || ctx.Err() != nil {
 		return at
 	}
-	if err := t.Run(ctx, w.name, r); err != nil {
-		if ctx.Err() != nil {
-			return at // it runs again after the restart
-		}
+	err := t.Run(ctx, w.name, r)
+	if err != nil && ctx.Err() != nil {
+		return at // it runs again after the restart
+	}
+	w.o.Ended(w.name, t.Name, err)
+	if err != nil {
 		w.o.Logger.Error("maintenance task failed; it runs again at its next scheduled time", "task", t.Name, "repository", w.name, "error", err)
 	} else {
 		w.o.Logger.Debug("maintenance task done", "task", t.Name, "repository", w.name)

@@ -3,6 +3,7 @@ package maintenance_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"os"
@@ -419,5 +420,32 @@ func TestClockThatWasAhead(t *testing.T) {
 		time.Sleep(24 * time.Hour)
 		s.stop()
 		wantRuns(t, &r, "a 1 03:30", "a 2 03:30")
+	})
+}
+
+// TestEndsAreTold: the end of each run of a task is told, with its error.
+func TestEndsAreTold(t *testing.T) {
+	dir := directory(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &server{t: t, dir: dir}
+		var told []string
+		broken := errors.New("broken")
+		fails := true
+		task := maintenance.Task{Name: "test", Schedule: "30 3 * * *", Run: func(context.Context, string, *repo.Repository) error {
+			if fails {
+				return broken
+			}
+			return nil
+		}}
+		s.start(maintenance.Options{Config: quiet, Tasks: []maintenance.Task{task}, Ended: func(repository, task string, err error) {
+			told = append(told, fmt.Sprint(repository, " ", task, " ", err))
+			fails = false
+		}})
+		s.create("a")
+		time.Sleep(30 * time.Hour)
+		s.stop()
+		if want := []string{"a test broken", "a test <nil>"}; !slices.Equal(told, want) {
+			t.Errorf("got %q, want %q", told, want)
+		}
 	})
 }
