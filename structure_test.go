@@ -27,7 +27,7 @@ var layers = [][]string{
 	{"api/holder"},
 	{"api/stdio"},
 	{"api"},
-	{"api/tokens"},
+	{"api/tokens", "api/alert"},
 	{"compact"},
 	{"repo/datadir"},
 	{"repo/export", "repo/backup"},
