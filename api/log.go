@@ -88,6 +88,9 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	if x.log.Reason != "" {
 		line.AddAttrs(slog.String("reason", shown(x.log.Reason)))
 	}
+	if x.login != "" {
+		line.AddAttrs(slog.String("login", x.login))
+	}
 	s.lines.Add(line)
 }
 

@@ -40,8 +40,9 @@ type answerSeries struct {
 	duration                 prometheus.Observer
 }
 
-// newMetrics makes the metrics of a server: active is how many requests are being answered, adopting how many repositories are being adopted.
-func newMetrics(o Options, active, adopting func() int) (*metrics, error) {
+// newMetrics makes the metrics of a server: active is how many requests are being answered, adopting how many repositories are being adopted, and
+// failedLogins how many logins have failed.
+func newMetrics(o Options, active, adopting func() int, failedLogins func() int64) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "packhouse_requests_total", Help: "Requests answered.",
@@ -63,6 +64,9 @@ func newMetrics(o Options, active, adopting func() int) (*metrics, error) {
 	adoptions := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "packhouse_repositories_adopting", Help: "Repositories that are being made from directories of other servers, or wait for that to be continued.",
 	}, func() float64 { return float64(adopting()) })
+	logins := prometheus.NewCounterFunc(prometheus.CounterOpts{
+		Name: "packhouse_failed_logins_total", Help: "Logins that failed, with wrong or expired credentials, or after too many attempts. The log has the names.",
+	}, func() float64 { return float64(failedLogins()) })
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "packhouse_build_info", Help: "Always 1.",
 		ConstLabels: prometheus.Labels{"version": o.Version, "go": runtime.Version()},
@@ -70,7 +74,7 @@ func newMetrics(o Options, active, adopting func() int) (*metrics, error) {
 	build.Set(1)
 	registry := prometheus.NewRegistry()
 	all := append([]prometheus.Collector{
-		m.requests, m.duration, m.received, m.sent, running, adoptions, build, &repositories{set: o.Set},
+		m.requests, m.duration, m.received, m.sent, running, adoptions, logins, build, &repositories{set: o.Set},
 	}, o.Collectors...)
 	for _, collector := range all {
 		if err := registry.Register(collector); err != nil {

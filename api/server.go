@@ -80,6 +80,8 @@ type Server struct {
 	lines   *logwriter.Queue[slog.Record] // of the request log
 	audit   *audit                        // nil: there is none
 
+	failedLogins atomic.Int64
+
 	active     atomic.Int64 // requests being answered
 	lastActive atomic.Int64 // Unix ns
 
@@ -137,7 +139,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.SetProxies(*s.o.Proxies)
 	s.lastActive.Store(s.started.UnixNano())
-	if s.metrics, err = newMetrics(s.o, s.Active, func() int { _, n := s.countRepositories(); return n }); err != nil {
+	if s.metrics, err = newMetrics(s.o, s.Active, func() int { _, n := s.countRepositories(); return n }, s.FailedLogins); err != nil {
 		return nil, err
 	}
 	s.router = s.routes()
@@ -185,7 +187,8 @@ type requestState struct {
 	streams    chan struct{}   // the server's
 	log        Record
 
-	refusedLogin bool // in spite of a client certificate
+	refusedLogin bool   // in spite of a client certificate
+	login        string // the name of a login that failed, as the log has it; "": none was given
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
@@ -387,6 +390,7 @@ func (s *Server) admit(w http.ResponseWriter, r *http.Request, x *requestState) 
 		return r, true
 	}
 	x.log.Reason = err.Error()
+	s.failedLogin(r, x, err)
 	if refused := new(loginError); errors.As(err, &refused) {
 		x.refusedLogin = true
 		if refused.status == http.StatusUnauthorized {
