@@ -23,7 +23,7 @@ var changes = map[string]string{
 	"defrag": "plan", "repack": "plan", "compact": "plan", "cancel-job": "plan",
 	"break-lock":   "lock-break",
 	"create-token": "token", "revoke-token": "token",
-	"set-quota": "setting", "lift-guard": "setting", "salvage": "setting", "accept-loss": "setting",
+	"test-alerts": "setting", "set-quota": "setting", "lift-guard": "setting", "salvage": "setting", "accept-loss": "setting",
 	"restore": "restore", "restore-repository": "restore", "rollback": "restore",
 }
 

@@ -2,9 +2,11 @@ package api
 
 import (
 	"crypto/tls"
+	"crypto/x509"
 	"fmt"
 	"net"
 	"sync"
+	"time"
 )
 
 // Certificate is a TLS certificate that can be reloaded.
@@ -34,6 +36,19 @@ func (c *Certificate) Reload() error {
 	defer c.mu.Unlock()
 	c.cert = &cert
 	return nil
+}
+
+// Expires is when the certificate, or one of its chain, ends first.
+func (c *Certificate) Expires() (end time.Time) {
+	c.mu.RLock()
+	chain := c.cert.Certificate
+	c.mu.RUnlock()
+	for _, der := range chain {
+		if cert, err := x509.ParseCertificate(der); err == nil && (end.IsZero() || cert.NotAfter.Before(end)) {
+			end = cert.NotAfter
+		}
+	}
+	return end
 }
 
 // Wrap adds TLS to a TCP listener; Unix sockets are served without TLS. Clients are asked for a certificate of the authorities;

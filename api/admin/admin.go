@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/alert"
 	"packhouse/api/tokens"
 	"packhouse/compact"
 	"packhouse/repo"
@@ -37,6 +38,8 @@ type Options struct {
 	// Activity is what was seen of the clients of a repository, by principal and address; an empty one means any. nil: nothing
 	// is known.
 	Activity func(repository, principal, address string) api.Activity
+	// Alerts tells what is wrong. nil: there are no such paths.
+	Alerts *alert.Monitor
 	// Limits of plans; zero fields mean the defaults of package compact.
 	Limits compact.Limits
 	// Heartbeat is how often a stream of events says something; 0 means 15 s.
@@ -102,6 +105,8 @@ var serverRoutes = []route{
 	{http.MethodGet, "tokens", administrator, "tokens", (*request).listTokens},
 	{http.MethodPost, "tokens", administrator, "create-token", (*request).createToken},
 	{http.MethodDelete, "tokens/*", administrator, "revoke-token", (*request).revokeToken},
+	{http.MethodGet, "alerts", administrator, "alerts", (*request).showAlerts},
+	{http.MethodPost, "alerts/test", administrator, "test-alerts", (*request).testAlerts},
 }
 
 var repositoryRoutes = []route{

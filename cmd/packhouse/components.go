@@ -9,6 +9,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/admin"
+	"packhouse/api/alert"
 	"packhouse/api/borgstore"
 	"packhouse/api/holder"
 	"packhouse/api/restic"
@@ -29,6 +30,7 @@ type components struct {
 	dialects  []api.Dialect
 	admin     http.Handler
 	scheduler *maintenance.Scheduler // nil: this process does no maintenance
+	alerts    *alert.Monitor         // nil: this process sends none
 }
 
 // openComponents puts together what a server is made of. Repositories are opened when first asked for. busy
@@ -59,9 +61,12 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		}
 		return o.narrow(name, dialect, p, false)
 	}
+	if o.Alerts != nil {
+		r.alerts = alert.New(*o.Alerts)
+	}
 	r.engine = compact.New(compact.Options{
 		Workers: int(o.Maintenance.Workers), Rate: o.Maintenance.Rate, Keep: o.Maintenance.KeepResults,
-		Window: next, Busy: busy, TempDir: temporary, Logger: o.Log,
+		Window: next, Busy: busy, TempDir: temporary, Logger: o.Log, Ended: r.jobEnded(),
 		Authorize: func(repository *repo.Repository, p repo.Principal, trusted bool) repo.Principal {
 			name, err := r.set.NameOf(repository)
 			if err != nil {
@@ -75,22 +80,65 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName,
-		Limits: compact.Limits{
-			Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
-			Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,
-		},
-		Authorize: authorize,
+		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName, Alerts: r.alerts,
+		Limits: o.planLimits(), Authorize: authorize,
 	})
 	if o.Maintain {
 		r.scheduler, err = maintenance.Start(maintenance.Options{
-			Set: r.set, Engine: r.engine, Config: tasks, Logger: o.Log, Tasks: o.Tasks,
+			Set: r.set, Engine: r.engine, Config: tasks, Logger: o.Log, Tasks: o.Tasks, Ended: r.taskEnded(),
 		})
 	}
 	if err != nil {
 		return components{}, errors.Join(err, r.close())
 	}
+	if r.alerts != nil {
+		r.alerts.Start(r.set)
+	}
 	return r, nil
+}
+
+// planLimits are those of our own API.
+func (o *serverOptions) planLimits() compact.Limits {
+	return compact.Limits{
+		Operations: int(o.Maintenance.PlanOperations), Ranges: int(o.Maintenance.PlanRanges),
+		Output: o.Maintenance.PlanOutput, PlanBytes: o.Maintenance.PlanBytes,
+	}
+}
+
+// jobEnded has jobs that have failed told.
+func (r *components) jobEnded() func(*repo.Repository, compact.Job) {
+	if r.alerts == nil {
+		return nil
+	}
+	alerts, set := r.alerts, &r.set
+	return func(repository *repo.Repository, job compact.Job) {
+		name, err := (*set).NameOf(repository)
+		if err != nil {
+			return // it was taken away this moment
+		}
+		fault := ""
+		if job.State != compact.Done {
+			fault = "it is not known how it ended"
+			if job.Fault != nil {
+				fault = job.Fault.Message
+			}
+		}
+		alerts.JobEnded(name, string(job.Kind), fault)
+	}
+}
+
+// taskEnded does the same with tasks of maintenance.
+func (r *components) taskEnded() func(repository, task string, err error) {
+	if r.alerts == nil {
+		return nil
+	}
+	return func(repository, task string, err error) {
+		fault := ""
+		if err != nil {
+			fault = "the server's log says why"
+		}
+		r.alerts.JobEnded(repository, "task "+task, fault)
+	}
 }
 
 // setOptions are those of the repositories, whose jobs are the engine's.
@@ -172,6 +220,9 @@ const jobsPatience = 10 * time.Second
 // close ends maintenance and plans under way, then closes the repositories. A disk that does not answer holds it up for a limited time: what
 // was acknowledged is durable, and a job that has not ended has changed nothing that the next start does not find.
 func (r components) close() error {
+	if r.alerts != nil {
+		r.alerts.Close()
+	}
 	ended := make(chan error, 1)
 	go func() {
 		var err error

@@ -26,7 +26,7 @@ func TestDeployedConfiguration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(c.Users) != 1 || len(c.Repositories) != 1 || c.Token != "t" || c.DataID == "" {
+	if len(c.Users) != 1 || len(c.Repositories) != 1 || len(c.Alerts) != 1 || c.Token != "t" || c.DataID == "" {
 		t.Errorf("not all examples were switched on: %+v", c)
 	}
 }

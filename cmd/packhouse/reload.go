@@ -76,6 +76,7 @@ func (sv *service) reload() {
 	setLevel(sv.level, c.LogLevel)
 	sv.server.components.set.Reconfigure()
 	sv.server.components.set.SetTotalQuota(c.TotalQuota)
+	sv.renewAlerts(&c)
 	for _, warning := range c.Warnings {
 		sv.log.Warn(warning)
 	}

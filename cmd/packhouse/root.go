@@ -50,7 +50,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 		return usage("%w; see %s --help", err, cmd.CommandPath())
 	})
 	root.CompletionOptions.HiddenDefaultCmd = true
-	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s),
+	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
 		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s))
 	argumentsAreUsage(root)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -173,6 +174,10 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err != nil {
 		return err
 	}
+	alerts, err := sv.alertOptions(claim)
+	if err != nil {
+		return err
+	}
 	audit, closeAudit, err := sv.openAudit()
 	if err != nil {
 		return err
@@ -183,7 +188,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	o := sv.options()
-	o.Claim, o.Auth, o.Proxies, o.Audit, o.Identity = claim, auth, &proxies, audit, id
+	o.Claim, o.Auth, o.Proxies, o.Audit, o.Identity, o.Alerts = claim, auth, &proxies, audit, id, alerts
 	if err := sv.open(ctx, o); err != nil {
 		return errors.Join(err, api.CloseAll(listeners))
 	}
@@ -194,16 +199,21 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err := sv.banner(s, listeners, token, where, newID); err != nil {
 		return errors.Join(err, api.CloseAll(listeners), sv.server.close(0))
 	}
+	sv.wrap(listeners, passed)
+	stopReloading := sv.reloadOnHangup()
+	defer stopReloading()
+	sv.notify(daemon.SdNotifyReady)
+	return sv.server.run(ctx, listeners, sv.c.Drain)
+}
+
+// wrap adds TLS to listeners, if there is a certificate, and says where the server listens.
+func (sv *service) wrap(listeners []net.Listener, passed bool) {
 	for i, l := range listeners {
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
 		if sv.cert != nil {
 			listeners[i] = sv.cert.Wrap(l, sv.clients)
 		}
 	}
-	stopReloading := sv.reloadOnHangup()
-	defer stopReloading()
-	sv.notify(daemon.SdNotifyReady)
-	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
 
 // claim takes the data directory for this process, and makes the repositories that are to be made of directories of another server. A claim of nil without an

@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"packhouse/api"
+	"packhouse/api/alert"
 	"packhouse/api/holder"
 	"packhouse/api/local"
 	"packhouse/api/restic"
@@ -58,6 +59,8 @@ type serverOptions struct {
 	Maintenance config.Maintenance
 	Maintain    bool
 	Tasks       []maintenance.Task
+	// Alerts tells receivers what is wrong; nil: this process does not.
+	Alerts *alert.Options
 	// Alone is for a command that holds the directory itself: no client of a server can have been seen.
 	Alone bool
 	// Stopping is called when the server begins to stop. nil: nobody wants to know.
@@ -146,6 +149,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	if o.Alone {
 		activity = nil
 	}
+	srv.countLogins(&answers)
 	var err error
 	if srv.components, err = openComponents(srv.o, busy, activity); err != nil {
 		return nil, err
@@ -189,6 +193,21 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	return srv, nil
+}
+
+// countLogins has alerts know how many logins have failed.
+func (srv *server) countLogins(answers *atomic.Pointer[api.Server]) {
+	if srv.o.Alerts == nil {
+		return
+	}
+	o := *srv.o.Alerts
+	o.FailedLogins = func() int64 {
+		if s := answers.Load(); s != nil {
+			return s.FailedLogins()
+		}
+		return 0
+	}
+	srv.o.Alerts = &o
 }
 
 // listen opens the socket. Maintenance is running by now: it may have found that the directory is not the one that was claimed.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/alert"
 	"packhouse/repo"
 	"packhouse/repo/policy"
 )
@@ -43,12 +44,15 @@ type Config struct {
 	UI                  bool          // the pages for people are served
 	ObjectLockTTL       time.Duration // 0: lock objects never expire; else vger.LockStale or more
 
-	Policy       // of repositories that have no [[repository]] of their own
+	Policy                    // of repositories that have no [[repository]] of their own
+	Backups      alert.Policy // of the same
 	Repositories []Repository
 	Users        []User
 	Maintenance  Maintenance
 	// Root is the name of the repository at "/" where no [[repository]] is mounted there. No file says it.
-	Root string
+	Root       string
+	Alerts     []Alert
+	Monitoring Monitoring
 
 	// Empty tells that there is a file, and no setting in it.
 	Empty bool
@@ -99,6 +103,7 @@ type Repository struct {
 	Name  string
 	Mount string // "/" or empty
 	Policy
+	Backups alert.Policy
 }
 
 // Maintenance is [maintenance]: what a server does by itself, and how. Its zero value is the default of
@@ -146,6 +151,8 @@ func Defaults() Config {
 		VerifyReads: "always",
 		TotalQuota:  -1,
 		UI:          true,
+		Monitoring:  defaultMonitoring(),
+		Backups:     alert.Policy{BackupWithin: alert.DefaultBackupWithin},
 		Policy: Policy{
 			Quota: -1, Reserve: repo.DefaultReserve, LockTTL: time.Hour, Grace: -1, Protect: repo.DefaultProtect,
 			CompactGrace: repo.DefaultCompactGrace, CompactYoung: repo.DefaultCompactYoung,
@@ -161,6 +168,16 @@ func (c *Config) PolicyOf(name string) Policy {
 		}
 	}
 	return c.Policy
+}
+
+// BackupsOf returns when somebody is told that there are no new backups of a repository.
+func (c *Config) BackupsOf(name string) alert.Policy {
+	for _, r := range c.Repositories {
+		if r.Name == name {
+			return r.Backups
+		}
+	}
+	return c.Backups
 }
 
 // Mounted returns the name of the repository at "/", or "".

@@ -102,7 +102,7 @@ func (p *parser) line(where string) int {
 }
 
 func (p *parser) document(document map[string]any, c *Config, overrides func(*Config)) {
-	known := []string{"server", "repository", "user", "maintenance"}
+	known := []string{"server", "repository", "user", "maintenance", "alert", "monitoring"}
 	server, _ := document["server"].(map[string]any)
 	if value, ok := document["server"]; ok && server == nil {
 		p.add("server", "server: %v", expected("a table, [server]", value))
@@ -118,7 +118,7 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 	}
 
 	for i, entry := range p.entries(document, "repository") {
-		r := Repository{Policy: c.Policy}
+		r := Repository{Policy: c.Policy, Backups: c.Backups}
 		where := fmt.Sprintf("repository[%d]", i)
 		apply(p, where, entry, repositoryKeys(), &r)
 		p.exclusive(where, entry)
@@ -143,6 +143,14 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 	}
 	apply(p, "maintenance", housekeeping, maintenanceKeys(), &c.Maintenance)
 
+	p.alerts(document, c)
+
+	p.unknown(document, known)
+	p.tls(c)
+}
+
+// unknown reports tables that there are none of.
+func (p *parser) unknown(document map[string]any, known []string) {
 	for key := range document {
 		if slices.Contains(known, key) {
 			continue
@@ -155,14 +163,13 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 		}
 		p.add(key, "unknown key %q%s", key, hint)
 	}
-	p.tls(c)
-	if c.ProxyUserHeader != "" && len(c.Proxies) == 1 && c.Proxies[0] == "none" {
-		p.add("server.proxy_user_header", "proxy_user_header has no effect without trusted_proxies, of which there are none")
-	}
 }
 
 // tls checks settings that need each other.
 func (p *parser) tls(c *Config) {
+	if c.ProxyUserHeader != "" && len(c.Proxies) == 1 && c.Proxies[0] == "none" {
+		p.add("server.proxy_user_header", "proxy_user_header has no effect without trusted_proxies, of which there are none")
+	}
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
@@ -197,7 +204,7 @@ func apply[T any](p *parser, where string, values map[string]any, keys table[T],
 
 // exclusive refuses two spellings of one setting: which one holds would be chance.
 func (p *parser) exclusive(where string, values map[string]any) {
-	for _, pair := range [][2]string{{"quota", "quota_bytes"}, {"lock_ttl", "lock_ttl_seconds"}, {"token", "token_file"}} {
+	for _, pair := range [][2]string{{"quota", "quota_bytes"}, {"lock_ttl", "lock_ttl_seconds"}, {"token", "token_file"}, {"password", "password_file"}} {
 		_, first := values[pair[0]]
 		_, second := values[pair[1]]
 		if first && second {

@@ -3,12 +3,14 @@ package config
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"sort"
 	"strings"
 	"time"
 
 	"packhouse/api"
+	"packhouse/api/alert"
 	"packhouse/api/vger"
 	"packhouse/compact/maintenance"
 	"packhouse/repo"
@@ -247,6 +249,7 @@ func policyKeys[T any](of func(*T) *Policy) table[T] {
 
 func serverKeys() table[Config] {
 	keys := policyKeys(func(c *Config) *Policy { return &c.Policy })
+	maps.Copy(keys, backupKeys(func(c *Config) *alert.Policy { return &c.Backups }))
 	keys["listen"] = texts(func(c *Config) *[]string { return &c.Listen }, CheckListen)
 	keys["data_dir"] = text(func(c *Config) *string { return &c.DataDir }, notEmpty)
 	keys["data_id"] = text(func(c *Config) *string { return &c.DataID }, datadir.CheckIdentity)
@@ -298,6 +301,7 @@ func serverKeys() table[Config] {
 
 func repositoryKeys() table[Repository] {
 	keys := policyKeys(func(r *Repository) *Policy { return &r.Policy })
+	maps.Copy(keys, backupKeys(func(r *Repository) *alert.Policy { return &r.Backups }))
 	keys["name"] = text(func(r *Repository) *string { return &r.Name }, checkRepositoryName)
 	keys["mount"] = text(func(r *Repository) *string { return &r.Mount }, func(s string) error {
 		if s != "/" {
@@ -434,5 +438,6 @@ func tables() []tableKeys {
 	return []tableKeys{
 		{"[server]", serverKeys().keys()}, {"[[repository]]", repositoryKeys().keys()},
 		{"[[user]]", userKeys().keys()}, {"[maintenance]", maintenanceKeys().keys()},
+		{"[[alert]]", alertKeys().keys()}, {"[monitoring]", monitoringKeys().keys()},
 	}
 }
