@@ -92,7 +92,11 @@ func (a *Access) Move(ctx context.Context, from, to string) error {
 	if copied(from) && copied(to) {
 		a = a.at(from)
 	}
-	return a.r.refuse(a.move(ctx, from, to))
+	if err := a.move(ctx, from, to); err != nil {
+		return a.r.refuse(err)
+	}
+	a.itemMoved(ctx, from, to)
+	return nil
 }
 
 // move is Move behind the checks of keys and permissions.

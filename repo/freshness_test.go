@@ -1,6 +1,7 @@
 package repo_test
 
 import (
+	"maps"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -76,6 +77,55 @@ func TestRewrittenSnapshotsAreNoBackups(t *testing.T) {
 					t.Errorf("the last backup is that of step %d, and of the principal of step %d, want %d and %d", all, minute(of), tt.want, tt.wantP)
 				}
 			})
+		})
+	}
+}
+
+// TestRewritesOfOneClient: what one machine removes takes nothing back that another has completed with the same token.
+func TestRewritesOfOneClient(t *testing.T) {
+	for dialect, removes := range map[string]func(a *repo.Access, key string) error{
+		"borgstore": func(a *repo.Access, key string) error { return a.Move(ctx, key, key+".del") },
+		"restic":    func(a *repo.Access, key string) error { return a.Delete(ctx, key) },
+	} {
+		t.Run(dialect, func(t *testing.T) {
+			clock := fixedClock(time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC))
+			s := newSet(t, func(o *datadir.Options) { o.Now = clock.Now })
+			r, err := s.Create(ctx, "r", dialect)
+			if err != nil {
+				t.Fatal(err)
+			}
+			dir := map[string]string{"borgstore": "archives/", "restic": "snapshots/"}[dialect]
+			one, two := r.As(repo.Principal{Name: "token", Address: "10.0.0.1"}), r.As(repo.Principal{Name: "token", Address: "10.0.0.2"})
+			backup := func(a *repo.Access, key string) {
+				t.Helper()
+				clock.Advance(time.Hour)
+				if _, err := a.Put(ctx, repo.PutRequest{Key: dir + key, Body: strings.NewReader(key), Size: -1, Backup: true}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			expect := func(what, want string) {
+				t.Helper()
+				writers, err := r.Writers()
+				got := make(map[string]string)
+				for _, w := range writers {
+					got[w.Writer] = w.At.Format(time.TimeOnly)
+				}
+				if err != nil || !maps.Equal(got, map[string]string{"token": want}) || r.Usage().LastBackup.Format(time.TimeOnly) != want {
+					t.Errorf("%s: got %v and %v, %v, want %s", what, got, r.Usage().LastBackup, err, want)
+				}
+			}
+			backup(one, "a")
+			mustPut(t, one, "locks/one", "{}")
+			backup(one, "b")
+			mustPut(t, two, "locks/two", "{}")
+			if err := removes(two, dir+"a"); err != nil {
+				t.Fatal(err)
+			}
+			expect("another machine removes", "05:04:05")
+			if err := removes(one, dir+"b"); err != nil {
+				t.Fatal(err)
+			}
+			expect("the same machine removes under the same lock", "04:04:05")
 		})
 	}
 }

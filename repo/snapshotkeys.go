@@ -20,7 +20,7 @@ type snapshotKeys struct {
 func snapshotsOf(dialect string) snapshotKeys {
 	switch dialect {
 	case "borgstore":
-		return snapshotKeys{dir: "archives", deleted: ".del"}
+		return snapshotKeys{dir: "archives", deleted: ".del", rewrites: true}
 	case "vger":
 		return snapshotKeys{dir: "snapshots"}
 	case "restic":

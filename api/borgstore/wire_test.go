@@ -353,6 +353,55 @@ func TestFreshness(t *testing.T) {
 	}
 }
 
+// TestRewrittenArchiveIsNoBackup: an archive that replaces another under the same lock, as after borg tag, rename or recreate, leaves what was known of
+// the last backup; so do archives that are removed and brought back.
+func TestRewrittenArchiveIsNoBackup(t *testing.T) {
+	f := start(t, options{})
+	c := client{t: t, url: "http://" + f.Addr}
+	c.want("POST", "/?cmd=create", "", 200, "")
+	r, err := f.Set.Get(t.Context(), "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	first := now
+	defer func() { now = first }()
+	locks := 0
+	// under runs a command under a lock of its own, a day later.
+	under := func(requests ...string) {
+		t.Helper()
+		now = now.Add(24 * time.Hour)
+		locks++
+		c.want("POST", fmt.Sprintf("/locks/%d", locks), "{}", 200, "")
+		for _, request := range requests {
+			method, path, _ := strings.Cut(request, " ")
+			c.want(method, path, "", 200, "")
+		}
+		c.want("DELETE", fmt.Sprintf("/locks/%d", locks), "", 200, "")
+	}
+	expect := func(what string, want time.Time) {
+		t.Helper()
+		if got := r.Usage().LastBackup; !got.Equal(want) {
+			t.Errorf("%s: got %v, want %v", what, got, want)
+		}
+	}
+	const remove = "POST /?cmd=move&current=archives/%s&new=archives/%[1]s.del"
+	under("POST /archives/a")
+	backup := now
+	expect("create", backup)
+	under("POST /archives/b", fmt.Sprintf(remove, "a"))
+	expect("tag", backup)
+	under("POST /archives/c", fmt.Sprintf(remove, "b"), "POST /archives/d", fmt.Sprintf(remove, "c"))
+	expect("recreate of two", backup)
+	under("POST /archives/e", "DELETE /archives/d")
+	expect("a rewrite by a client that removes for good", backup)
+	under("POST /archives/f")
+	backup = now
+	under(fmt.Sprintf(remove, "e"))
+	expect("create and prune", backup)
+	under("POST /?cmd=move&current=archives/e.del&new=archives/e", "DELETE /archives/a.del")
+	expect("undelete and compact", backup)
+}
+
 // A repository of another dialect is refused by name, and not created over.
 func TestOtherDialect(t *testing.T) {
 	f := start(t, options{many: true})

@@ -100,10 +100,12 @@ func TestStats(t *testing.T) {
 	}
 }
 
-// TestLastBackup walks contract 7.2, and that the time survives a restart.
+// TestLastBackup: what completes a backup, and that the time survives a restart. Contract 7.2 counts every manifest, also of a client that has only
+// removed snapshots.
 func TestLastBackup(t *testing.T) {
 	t.Parallel()
 	now := time.Date(2026, 7, 30, 2, 15, 7, 123e6, time.UTC)
+	counted := now // the last that does
 	dir := t.TempDir()
 	clock := func(c *setup) {
 		c.set.Dir = dir
@@ -117,7 +119,7 @@ func TestLastBackup(t *testing.T) {
 		}{
 			{"config", "x", false}, {"index", "x", false}, {"sessions/a.json", "x", false}, {"keys/repokey", "x", false},
 			{"snapshots/a", "", true}, {"snapshots/a", "x", true}, {"snapshots/a", "y", false}, {"snapshots/b", "x", true},
-			{"manifest", "x", true}, {"manifest", "x", true}, {"index", "y", false},
+			{"manifest", "x", false}, {"manifest", "x", false}, {"index", "y", false},
 		} {
 			before := s.lastBackup()
 			now = now.Add(time.Minute)
@@ -125,23 +127,53 @@ func TestLastBackup(t *testing.T) {
 			want := before
 			if step.counts {
 				want = now.Format(time.RFC3339Nano)
+				counted = now
 			}
 			if got := s.lastBackup(); got != want {
 				t.Errorf("PUT %s %q: got %q, want %q", step.key, step.body, got, want)
 			}
 		}
 	})
+	t.Run("format 1", func(t *testing.T) {
+		s := newServer(t, clock)
+		for _, step := range []struct {
+			method, key, body string
+			counts            bool
+		}{
+			{"PUT", "config", "\x91\x01", false}, {"PUT", "manifest", "none", false}, {"PUT", "index", "x", false}, // init
+			{"PUT", "snapshots/a", "x", false}, {"PUT", "index", "y", false}, {"PUT", "manifest", "a", true}, // backup
+			{"PUT", "snapshots/b", "x", false},                                                                  // one that breaks off
+			{"PUT", "snapshots/c", "x", false}, {"PUT", "manifest", "a, c", true}, {"PUT", "index", "z", false}, // backup
+			{"PUT", "manifest", "c", false}, {"PUT", "index", "x", false}, {"DELETE", "snapshots/a", "", false}, // prune
+			{"PUT", "manifest", "c ", false}, {"PUT", "index", "y", false}, // compact
+		} {
+			before := s.lastBackupOf("old")
+			now = now.Add(time.Minute)
+			if r := s.do(step.method, "/old/"+step.key, step.body); r.status >= 300 {
+				t.Fatalf("%s %s: got %d", step.method, step.key, r.status)
+			}
+			want := before
+			if step.counts {
+				want = now.Format(time.RFC3339Nano)
+			}
+			if got := s.lastBackupOf("old"); got != want {
+				t.Errorf("%s %s %q: got %q, want %q", step.method, step.key, step.body, got, want)
+			}
+		}
+	})
 	t.Run("restart", func(t *testing.T) {
 		s := newServer(t, clock)
-		if got, want := s.lastBackup(), now.Add(-time.Minute).Format(time.RFC3339Nano); got != want {
+		if got, want := s.lastBackup(), counted.Format(time.RFC3339Nano); got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
 }
 
-func (s *server) lastBackup() string {
+func (s *server) lastBackup() string { return s.lastBackupOf("r") }
+
+func (s *server) lastBackupOf(name string) string {
 	s.t.Helper()
-	r := s.do("GET", "/r?stats", "")
+	r := s.do("GET", "/"+name+"?stats", "")
 	if r.status == 404 {
 		return ""
 	}

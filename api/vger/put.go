@@ -71,14 +71,17 @@ func (x *request) heldAgainstFormat(a *repo.Access, hash hashName) (final bool, 
 	return false, nil
 }
 
-// completesBackup tells whether storing the object finishes a backup: a snapshot that is new (or was empty),
-// or any manifest (contract, 7.2).
+// completesBackup tells whether storing the object finishes a backup: a snapshot that is new (or was empty), or in format 1, whose clients see the snapshots
+// that the manifest lists, a manifest after one. The reference counts any manifest (contract, 7.2), also that of init, prune and compact.
 func (x *request) completesBackup(a *repo.Access) (bool, error) {
 	if x.key.text == "manifest" {
-		return true, nil
+		return a.NewSnapshot(x.r.Context())
 	}
 	if !a.Repository().IsSnapshot(x.key.text) {
 		return false, nil
+	}
+	if config, err := x.d.configs.of(x.r.Context(), a.Repository()); err != nil || config.format == 1 {
+		return false, err
 	}
 	entry, err := a.Repository().Entry(x.key.text)
 	if errors.Is(err, repo.ErrNotFound) {
