@@ -11,8 +11,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 )
@@ -74,6 +76,7 @@ func newMetrics(o Options, active, adopting func() int, failedLogins func() int6
 	build.Set(1)
 	registry := prometheus.NewRegistry()
 	all := append([]prometheus.Collector{
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		m.requests, m.duration, m.received, m.sent, running, adoptions, logins, build, &repositories{set: o.Set},
 	}, o.Collectors...)
 	for _, collector := range all {
@@ -131,11 +134,14 @@ func (s *Server) serveMetrics(w http.ResponseWriter, r *http.Request) {
 type repositories struct{ set *datadir.Set }
 
 var repositoryMetrics = struct {
-	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes, all, allLimit *prometheus.Desc
+	items, bytes, limit, trash, trashLimit, readOnly, backup, usable, missing, damaged, salvage, damagedIndex, free, freeWithKept, size, attached, inodes, allInodes, all, allLimit *prometheus.Desc
 
 	scrubbed, unverified, grace, lifted *prometheus.Desc
 
 	refusals *prometheus.Desc // by rule
+	writer   *prometheus.Desc // by writer
+
+	used, created, snapshots, logPendingBytes, checkpoint *prometheus.Desc
 
 	plans, open, returned, kept, keptBytes, log, logPending, logSegments, logItems, logLive *prometheus.Desc
 }{
@@ -160,6 +166,7 @@ var repositoryMetrics = struct {
 	inodes:       prometheus.NewDesc("packhouse_disk_free_inodes", "Inodes that are free in the data directory's file system, if it has a number of them.", nil, nil),
 	all:          prometheus.NewDesc("packhouse_used_bytes", "Bytes that count in the total quota, of all repositories that were opened.", nil, nil),
 	allLimit:     prometheus.NewDesc("packhouse_total_quota_bytes", "Quota of all repositories together; -1 for none.", nil, nil),
+	allInodes:    prometheus.NewDesc("packhouse_disk_size_inodes", "Inodes of the data directory's file system, if it has a number of them.", nil, nil),
 	attached:     prometheus.NewDesc("packhouse_data_directory_attached", "0 while the data directory is missing or not the one that was opened, and every request is refused.", nil, nil),
 
 	scrubbed:   describe("scrubbed_bytes", "Bytes that scrubs have read and compared, of those that are there."),
@@ -169,6 +176,16 @@ var repositoryMetrics = struct {
 	lifted: describe("guard_lifted", "1 while an administrator lets clients remove snapshots that the guard would keep."),
 	refusals: prometheus.NewDesc("packhouse_repository_guard_refusals_total", "Requests to remove snapshots that a rule of the guard has refused.",
 		[]string{"repository", "rule"}, nil),
+
+	writer: prometheus.NewDesc("packhouse_repository_writer_last_backup_seconds", "When a user or token last completed a backup, in seconds since 1970.",
+		[]string{"repository", "writer"}, nil),
+
+	used:      describe("quota_used_bytes", "Bytes that count against the quota."),
+	created:   describe("created_seconds", "When the repository was created, in seconds since 1970."),
+	snapshots: describe("snapshots", "Snapshots or archives, with those that a client can undelete; 0 if the protocol has none."),
+
+	logPendingBytes: describe("log_pending_bytes", "Bytes of the log that would be read if the repository was opened now."),
+	checkpoint:      describe("checkpoint_failed", "1 if the log could not be applied to the index when that was last tried: the log grows."),
 
 	plans:     describe("open_plans", "Compactions that wait for their client's index."),
 	open:      describe("open_bytes", "Bytes of the sources of open plans, which stay until the client's index arrives."),
@@ -189,8 +206,8 @@ func describe(name, help string) *prometheus.Desc {
 
 func (c *repositories) Describe(out chan<- *prometheus.Desc) {
 	m := repositoryMetrics
-	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes, m.all, m.allLimit,
-		m.scrubbed, m.unverified, m.grace, m.lifted, m.refusals, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
+	for _, desc := range []*prometheus.Desc{m.items, m.bytes, m.limit, m.trash, m.trashLimit, m.readOnly, m.backup, m.usable, m.missing, m.damaged, m.salvage, m.damagedIndex, m.free, m.freeWithKept, m.size, m.attached, m.inodes, m.allInodes, m.all, m.allLimit,
+		m.scrubbed, m.unverified, m.grace, m.lifted, m.refusals, m.writer, m.used, m.created, m.snapshots, m.logPendingBytes, m.checkpoint, m.plans, m.open, m.returned, m.kept, m.keptBytes, m.log, m.logPending, m.logSegments, m.logItems, m.logLive} {
 		out <- desc
 	}
 }
@@ -220,6 +237,7 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 	}
 	if free, total, err := c.set.Inodes(); err == nil && total > 0 {
 		out <- prometheus.MustNewConstMetric(m.inodes, prometheus.GaugeValue, float64(free))
+		out <- prometheus.MustNewConstMetric(m.allInodes, prometheus.GaugeValue, float64(total))
 	}
 	cannot := slices.AppendSeq(silent, maps.Keys(unusable))
 	slices.Sort(cannot)
@@ -229,6 +247,9 @@ func (c *repositories) Collect(out chan<- prometheus.Metric) {
 		}
 	}
 	for name, f := range figures {
+		for _, w := range f.writers {
+			out <- prometheus.MustNewConstMetric(m.writer, prometheus.GaugeValue, seconds(w.At), name, w.Writer)
+		}
 		for rule, n := range f.refusals {
 			out <- prometheus.MustNewConstMetric(m.refusals, prometheus.CounterValue, float64(n), name, rule)
 		}
@@ -243,6 +264,7 @@ type repositoryFigures struct {
 	state    repositoryState
 	samples  []repositorySample
 	refusals map[string]int64 // by rule of the guard
+	writers  []index.Freshness
 }
 
 type repositorySample struct {
@@ -253,25 +275,31 @@ type repositorySample struct {
 func figuresOf(name string, r *repo.Repository) repositoryFigures {
 	m := repositoryMetrics
 	state := stateOfRepository(name, r)
-	log, usage, backup := r.LogStatus(), r.Usage(), 0.0
-	if !usage.LastBackup.IsZero() {
-		backup = float64(usage.LastBackup.UnixMilli()) / 1000
-	}
-	scrubs, unverified := r.Coverage(), 0.0
-	if !scrubs.Oldest.IsZero() {
-		unverified = float64(scrubs.Oldest.UnixMilli()) / 1000
-	}
-	inLog, _ := r.LogUsage() // of an index that is damaged there are no figures, which its own metric says
-	return repositoryFigures{state: state, refusals: r.GuardRefusals(), samples: []repositorySample{
+	log, usage, scrubs := r.LogStatus(), r.Usage(), r.Coverage()
+	// Of an index that is damaged there are no figures, which its own metric says.
+	inLog, _ := r.LogUsage()
+	snapshots, _ := r.Snapshots()
+	writers, _ := r.Writers()
+	return repositoryFigures{state: state, refusals: r.GuardRefusals(), writers: writers, samples: []repositorySample{
 		{m.items, float64(usage.Items)}, {m.bytes, float64(usage.Bytes)}, {m.limit, float64(usage.Limit)},
-		{m.trash, float64(usage.TrashBytes)}, {m.trashLimit, float64(usage.TrashLimit)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, backup}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
+		{m.trash, float64(usage.TrashBytes)}, {m.trashLimit, float64(usage.TrashLimit)}, {m.readOnly, oneIf(state.ReadOnly)}, {m.backup, seconds(usage.LastBackup)}, {m.usable, 1}, {m.damagedIndex, oneIf(state.IndexDamaged)},
 		{m.plans, float64(usage.Plans)}, {m.open, float64(usage.OpenBytes)}, {m.returned, float64(usage.ReturnedBytes)},
 		{m.kept, float64(usage.KeptItems)}, {m.keptBytes, float64(usage.KeptBytes)},
 		{m.log, float64(log.Bytes)}, {m.logPending, float64(log.PendingRows)}, {m.logSegments, float64(log.Segments)},
 		{m.logItems, float64(inLog.Items)}, {m.logLive, float64(inLog.Live)},
+		{m.used, float64(usage.Used)}, {m.created, seconds(r.Created())}, {m.snapshots, float64(snapshots)},
+		{m.logPendingBytes, float64(log.Pending)}, {m.checkpoint, oneIf(log.Err != nil)},
 		{m.missing, float64(usage.MissingItems)}, {m.damaged, float64(usage.DamagedItems)}, {m.salvage, oneIf(r.Salvaging())},
-		{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, unverified}, {m.grace, r.Grace().Seconds()}, {m.lifted, oneIf(!r.GuardLifted().IsZero())},
+		{m.scrubbed, float64(scrubs.Bytes)}, {m.unverified, seconds(scrubs.Oldest)}, {m.grace, r.Grace().Seconds()}, {m.lifted, oneIf(!r.GuardLifted().IsZero())},
 	}}
+}
+
+// seconds are since 1970, with milliseconds; 0 for the zero time.
+func seconds(at time.Time) float64 {
+	if at.IsZero() {
+		return 0
+	}
+	return float64(at.UnixMilli()) / 1000
 }
 
 func oneIf(yes bool) float64 {

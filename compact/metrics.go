@@ -11,6 +11,7 @@ type metrics struct {
 	damaged  prometheus.Counter
 	vacuumed prometheus.Counter
 	queued   prometheus.GaugeFunc
+	ended    *prometheus.CounterVec // background jobs, by kind and result
 }
 
 // Results of plans.
@@ -22,10 +23,19 @@ const (
 )
 
 func newMetrics(queued func() float64) *metrics {
+	ended := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "packhouse_jobs_ended_total", Help: "Background jobs that ended, by kind (compaction, scrub, vacuum) and result (done, failed, cancelled, unknown).",
+	}, []string{"kind", "result"})
+	for _, kind := range []Kind{Compaction, Scrub, Vacuum} {
+		for _, result := range []State{Done, Failed, Cancelled, Unknown} {
+			ended.WithLabelValues(string(kind), string(result)) // which is there from the start: a rate needs a first value
+		}
+	}
 	counter := func(name, help string) prometheus.Counter {
 		return prometheus.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
 	return &metrics{
+		ended: ended,
 		plans: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "packhouse_compaction_plans_total", Help: "Plans that ended, by result: done, replayed (answered with the stored result of the same plan), failed, unknown (the disk failed in the commit).",
 		}, []string{"result"}),
@@ -44,7 +54,7 @@ func newMetrics(queued func() float64) *metrics {
 func (e *Engine) Collector() prometheus.Collector { return e.metrics }
 
 func (m *metrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.plans, m.read, m.written, m.freed, m.damaged, m.vacuumed, m.queued}
+	return []prometheus.Collector{m.plans, m.read, m.written, m.freed, m.damaged, m.vacuumed, m.queued, m.ended}
 }
 
 // Describe implements prometheus.Collector.

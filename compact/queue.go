@@ -352,6 +352,7 @@ func (e *Engine) perform(t *task) {
 			e.mu.Unlock()
 		}
 	}
+	e.metrics.ended.WithLabelValues(string(job.Kind), string(job.State)).Inc()
 	if e.o.Ended != nil && job.State != Cancelled {
 		e.o.Ended(t.repo, job)
 	}

@@ -15,6 +15,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"packhouse/blobstore/vfs"
 	"packhouse/compact"
 	"packhouse/index"
@@ -274,5 +276,53 @@ func TestEndsAreTold(t *testing.T) {
 	}
 	if len(ended) > 0 {
 		t.Errorf("one more: %q", <-ended)
+	}
+}
+
+// TestEndsAreCounted: background jobs that ended are counted by kind and result.
+func TestEndsAreCounted(t *testing.T) {
+	var bad sync.Map
+	ended := make(chan bool, 9)
+	p := newFixture(t, func(so *datadir.Options, o *compact.Options) {
+		so.FS = badSectors{vfs.OS(), &bad}
+		o.Ended = func(*repo.Repository, compact.Job) { ended <- true }
+	})
+	for i := range 150 {
+		p.put(fmt.Sprintf("k%03d", i), []byte("content"))
+	}
+	count := func(result string) float64 {
+		registry := prometheus.NewRegistry()
+		registry.MustRegister(p.engine.Collector())
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, family := range families {
+			for _, m := range family.GetMetric() {
+				if family.GetName() == "packhouse_jobs_ended_total" && m.GetLabel()[0].GetValue() == "scrub" && m.GetLabel()[1].GetValue() == result {
+					return m.GetCounter().GetValue()
+				}
+			}
+		}
+		t.Fatalf("there is no series of scrubs that are %s", result)
+		return 0
+	}
+	if done, failed := count("done"), count("failed"); done != 0 || failed != 0 {
+		t.Errorf("at the beginning: %v done and %v failed", done, failed)
+	}
+	p.scrub(1)
+	<-ended
+	err := filepath.WalkDir(filepath.Join(p.dir, "r", "blobs"), func(path string, _ fs.DirEntry, err error) error {
+		bad.Store(path, true)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.scrub(1)
+	<-ended
+	bad.Clear()
+	if done, failed := count("done"), count("failed"); done != 1 || failed != 1 {
+		t.Errorf("%v done and %v failed, want one of each", done, failed)
 	}
 }

@@ -428,18 +428,3 @@ func (m *Monitor) State() State {
 	}
 	return s
 }
-
-// Count is how many alerts last, and how many notices wait because they could not be delivered; for metrics.
-func (m *Monitor) Count() (alerts map[Level]int, waiting int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	alerts = map[Level]int{Warning: 0, Critical: 0}
-	for _, a := range m.active {
-		alerts[a.Level]++
-	}
-	now := m.o.Now()
-	for _, s := range m.senders {
-		waiting += s.stateLocked(now).Waiting
-	}
-	return alerts, waiting
-}

@@ -7,6 +7,8 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"packhouse/api"
 	"packhouse/api/admin"
 	"packhouse/api/alert"
@@ -95,6 +97,15 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 		r.alerts.Start(r.set)
 	}
 	return r, nil
+}
+
+// collectors have the metrics of what the server is made of.
+func (r *components) collectors() []prometheus.Collector {
+	all := []prometheus.Collector{r.engine.Collector()}
+	if r.alerts != nil {
+		all = append(all, r.alerts)
+	}
+	return all
 }
 
 // planLimits are those of our own API.

@@ -28,6 +28,7 @@ func TestDocumentedMonitoring(t *testing.T) {
 	s := startServer(t, dir, "--data-dir", filepath.Join(dir, "data"))
 	s.expect(t, http.StatusOK, "POST", "/laptop/?cmd=create", "")
 	s.expect(t, http.StatusOK, "POST", "/laptop/config/a", "hello")
+	s.expect(t, http.StatusOK, "POST", "/laptop/archives/a", "")
 	plan := filepath.Join(dir, "plan.json")
 	write(t, plan, `{"operations":[{"delete":["config/a"]}]}`)
 	if code, _, errs := runHere(t, "compact", "--repo", "laptop", "--plan", plan, "--wait", "-d", filepath.Join(dir, "data")); code != 0 {
@@ -71,7 +72,12 @@ func TestDocumentedMonitoring(t *testing.T) {
 
 	scrape := page("/metrics")
 	found := make(map[string]string) // name -> type and labels
+	library := 0                     // metrics of the client library
 	for _, m := range regexp.MustCompile(`(?m)^# TYPE (\w+) (\w+)$`).FindAllStringSubmatch(scrape, -1) {
+		if strings.HasPrefix(m[1], "go_") || strings.HasPrefix(m[1], "process_") {
+			library++
+			continue
+		}
 		suffix := ""
 		if m[2] == "histogram" {
 			suffix = "_count"
@@ -100,9 +106,18 @@ func TestDocumentedMonitoring(t *testing.T) {
 	if len(found) > 0 {
 		t.Errorf("docs/deployment.md lacks the metrics %v", found)
 	}
-	for _, name := range regexp.MustCompile(`packhouse_\w+`).FindAllString(metrics, -1) {
-		if !known[name] {
-			t.Errorf("an alert names %s, which is no metric", name)
+	if library < 30 {
+		t.Errorf("there are %d metrics of the client library, want those of Go and of the process", library)
+	}
+	for _, file := range []string{"alerts.yml", "grafana.json"} {
+		text, err := os.ReadFile(filepath.Join("..", "..", "deploy", file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, name := range regexp.MustCompile(`packhouse_\w+`).FindAllString(string(text), -1) {
+			if name = strings.TrimSuffix(strings.TrimSuffix(name, "_bucket"), "_count"); !known[name] {
+				t.Errorf("deploy/%s names %s, which is no metric", file, name)
+			}
 		}
 	}
 	if got := s.stop(t, syscall.SIGTERM); got != 0 {

@@ -11,8 +11,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"packhouse/api"
 	"packhouse/api/alert"
 	"packhouse/api/holder"
@@ -165,7 +163,7 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	options := api.Options{
 		Set: srv.components.set, Dialects: srv.components.dialects, Auth: o.Auth, Admin: srv.components.admin, UI: pages,
 		Local: local.NewHandler(srv.components.set, o.Yield, srv.components.engine.Background), Root: o.Root, Authorize: o.authorize, Limits: o.Limits, Proxies: o.Proxies, Metrics: o.Metrics,
-		Collectors: []prometheus.Collector{srv.components.engine.Collector()},
+		Collectors: srv.components.collectors(),
 		Logger:     o.Log, Audit: o.Audit, Version: version(),
 	}
 	if o.Front != nil {
