@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -128,9 +129,10 @@ func TestWebhookFaults(t *testing.T) {
 	})
 	s := httptest.NewServer(refuse)
 	defer s.Close()
-	secure := httptest.NewTLSServer(refuse)
+	secure := httptest.NewUnstartedServer(refuse)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer secure.Close()
-	secure.Config.ErrorLog = nil
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)

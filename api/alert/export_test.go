@@ -91,3 +91,9 @@ func (m *Monitor) Look(set *datadir.Set) (conditions []Condition, unseen []strin
 	}
 	return conditions, slices.Sorted(maps.Keys(s.unseen))
 }
+
+// StoredTold is of how many alerts a receiver was told, as a file has it.
+func StoredTold(path, name string) (int, error) {
+	f, err := decodeFile(path)
+	return len(f.Receivers[name].Told), err
+}

@@ -105,6 +105,7 @@ func (m *Monitor) look(set *datadir.Set, c *Config) *sight {
 		lookAtRepository(s, name, seen[name], c, now)
 	}
 	lookAtSpace(s, set, seen, c)
+	lookAtTotal(s, set.TotalUsage(), seen, c)
 	s.summary = summarize(seen, s.unseen)
 	return s
 }
@@ -261,6 +262,20 @@ func lookAtSpace(s *sight, set *datadir.Set, seen map[string]figures, c *Config)
 		case at.err == nil && at.all > 0 && float64(at.inodes) < c.InodesFree*float64(at.all):
 			s.add(Inodes, named[on], "", Warning, "less than %.0f %% of the inodes are free %s: prune and compact with the clients, or use a file system with more", 100*c.InodesFree, where)
 		}
+	}
+}
+
+// lookAtTotal sees what is left of the quota of all repositories together.
+func lookAtTotal(s *sight, u repo.TotalUsage, seen map[string]figures, c *Config) {
+	const help = "prune and compact with the clients, or raise total_quota"
+	for _, f := range seen {
+		if slices.ContainsFunc(f.short, func(short repo.Shortage) bool { return short.Of == repo.ShortTotal }) {
+			s.add(Quota, "", "", Critical, "clients are refused, as the quota of all repositories together is used: %s", help)
+			return
+		}
+	}
+	if c.QuotaUsed > 0 && u.Limit > 0 && float64(u.Used) >= c.QuotaUsed*float64(u.Limit) {
+		s.add(Quota, "", "", Warning, "more than %.0f %% of the quota of all repositories together is used: %s", 100*c.QuotaUsed, help)
 	}
 }
 

@@ -187,6 +187,21 @@ func TestTrash(t *testing.T) {
 	s.expect("trash a warning")
 }
 
+// TestTotalQuota: what all repositories together may use.
+func TestTotalQuota(t *testing.T) {
+	s := newScene(t, nil)
+	a := s.create("a").As(repo.Principal{Name: "w"})
+	s.set.SetTotalQuota(1000)
+	repotest.MustPut(t, a, "packs/1", strings.Repeat("x", 890))
+	s.expect()
+	repotest.MustPut(t, a, "packs/2", strings.Repeat("x", 20))
+	s.expect("quota / warning")
+	if _, err := repotest.Put(a, "packs/3", strings.Repeat("x", 500)); err == nil {
+		t.Fatal("the quota did not hold")
+	}
+	s.expect("quota / critical")
+}
+
 // TestOwnDisk: a repository on a disk of its own is named, once for each disk.
 func TestOwnDisk(t *testing.T) {
 	s := newScene(t, func(o *datadir.Options, _ *alert.Config) {

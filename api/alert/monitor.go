@@ -280,6 +280,7 @@ func (m *Monitor) note(s *sight) {
 	for _, c := range m.events {
 		changed = m.seenLocked(c, now) || changed
 	}
+	var over []Key
 	for key, a := range m.active {
 		switch {
 		case key.Repository != "" && (s.blind || s.unseen[key.Repository] && key.Kind != Unusable):
@@ -288,9 +289,13 @@ func (m *Monitor) note(s *sight) {
 			a.seen = now
 		case a.seen.Equal(now):
 		case now.Sub(a.seen) >= missed*m.config.Interval || now.Before(a.seen):
-			m.endLocked(key, now)
-			changed = true
+			over = append(over, key)
 		}
+	}
+	slices.SortFunc(over, compareKeys)
+	for _, key := range over {
+		m.endLocked(key, now)
+		changed = true
 	}
 	if !s.blind {
 		m.summary = s.summary

@@ -132,7 +132,7 @@ func (s *sender) loop() {
 // one delivers what is due, and tells whether it was accepted: then more may be due.
 func (s *sender) one() bool {
 	message, ok := s.due()
-	if !ok {
+	if !ok || s.m.ctx.Err() != nil {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(s.m.ctx, deliverIn)
