@@ -1,7 +1,6 @@
 package alert
 
 import (
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -312,5 +311,3 @@ func (l *loginCount) add(now time.Time, total int64) int64 {
 	}
 	return total - l.marks[0].total
 }
-
-var errNoServer = errors.New("this process sends no alerts")
