@@ -20,25 +20,40 @@ import (
 	"packhouse/repo/datadir"
 )
 
-// adminFlags say which data directory an administrative command is about.
+// adminFlags say which server an administrative command asks: the one of a data directory, or one elsewhere.
 type adminFlags struct {
 	config  string
 	dataDir string
 	json    bool
+
+	server    string // URL of a server elsewhere
+	tokenFile string
+	cert, key string
 }
 
 func (f *adminFlags) add(cmd *cobra.Command) {
 	flags := cmd.PersistentFlags()
 	flags.StringVarP(&f.dataDir, "data-dir", "d", config.Defaults().DataDir, "`directory` of the repositories, or of one")
-	flags.StringVarP(&f.config, "config", "c", "", "take the directory from this configuration `file`")
+	flags.StringVarP(&f.config, "config", "c", "", "take the directory from this configuration `file` (default: the variable "+configVariable+")")
 	flags.BoolVar(&f.json, "json", false, "print JSON, for scripts")
+	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory (default: the variable "+serverVariable+")")
+	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
+	flags.StringVar(&f.cert, "cert", "", "`file` of a client certificate (PEM) for --server, instead of a token")
+	flags.StringVar(&f.key, "key", "", "`file` of the key of --cert (PEM)")
 }
 
 // dir is the directory, absolute.
 func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
+	server, err := f.address(cmd)
+	if err != nil {
+		return "", err
+	}
+	if server != "" {
+		return "", usage("%s works with files on the server's machine: run it there, without --server", cmd.CommandPath())
+	}
 	dir, id := f.dataDir, ""
-	if f.config != "" && !cmd.Flags().Changed("data-dir") {
-		c, err := config.Load(f.config, nil)
+	if file := f.configFile(cmd); file != "" && !cmd.Flags().Changed("data-dir") {
+		c, err := config.Load(file, nil)
 		if err != nil {
 			return "", err
 		}
@@ -61,9 +76,20 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 // none, to this one, which then holds it for as long as the command runs.
 type adminClient struct{ *client.Session }
 
-// withAdminClient calls do with a client of the process that holds the directory, and calls it again if it got no answer because
-// that process was ending.
+// withAdminClient calls do with a client of the server elsewhere that the flags name, or of the process that holds the directory. It
+// calls it again if it got no answer because that process was ending.
 func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*adminClient) error) error {
+	server, err := f.address(cmd)
+	if err != nil {
+		return err
+	}
+	if server != "" {
+		c, err := f.remote(server)
+		if err != nil {
+			return err
+		}
+		return errors.Join(do(c), c.Close())
+	}
 	dir, err := f.dir(cmd)
 	if err != nil {
 		return err

@@ -82,7 +82,7 @@ func openPlan(s streams, file string) (io.ReadCloser, error) {
 
 // estimated prints what a plan would do.
 func (f *jobFlags) estimated(s streams, e compact.Estimate, text json.RawMessage) error {
-	if f.admin.json {
+	if f.json {
 		return terminal.JSON(s.out, text)
 	}
 	_, err := fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",

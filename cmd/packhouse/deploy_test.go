@@ -103,7 +103,7 @@ func TestDocumentedSettings(t *testing.T) {
 			missing = append(missing, flag)
 		}
 	}
-	for _, name := range append(tokenVariables, idleVariable) {
+	for _, name := range append(tokenVariables, idleVariable, configVariable, serverVariable) {
 		if !strings.Contains(string(text), "`"+name+"`") {
 			missing = append(missing, name)
 		}

@@ -16,18 +16,18 @@ import (
 
 // jobFlags say which repository a command is about, and who is asked.
 type jobFlags struct {
-	serverFlags
+	adminFlags
 	repo string
 }
 
 func (f *jobFlags) add(cmd *cobra.Command) {
-	f.serverFlags.add(cmd)
+	f.adminFlags.add(cmd)
 	cmd.PersistentFlags().StringVarP(&f.repo, "repo", "r", "", "`name` of the repository")
 }
 
 // with runs do with an admin client, for the repository.
 func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, name string) error) error {
-	return f.open(cmd, s, func(c *adminClient) error {
+	return withAdminClient(cmd, s, &f.adminFlags, func(c *adminClient) error {
 		if !c.Single && f.repo == "" {
 			return usage("--repo NAME is missing; packhouse repo list shows the repositories")
 		}
@@ -76,12 +76,12 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 		Short: "List the jobs of a repository, or of all, oldest first",
 		Args:  exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.open(cmd, s, func(c *adminClient) error {
+			return withAdminClient(cmd, s, &f.adminFlags, func(c *adminClient) error {
 				names, err := c.names(cmd, f.names())
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					return listJobsJSON(cmd.Context(), s, c, names)
 				}
 				t := terminal.NewTable(s.out, "ID", "KIND", "STATE", "WHEN", "CREATED", "PRINCIPAL", "OPERATIONS", "READ", "WRITTEN", "FREED", "REPOSITORY")
@@ -178,7 +178,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					return terminal.JSON(s.out, text)
 				}
 				_, err = fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
@@ -192,7 +192,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 // else would carry it out.
 func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name string, job compact.Job, text json.RawMessage, wait bool) error {
 	if !wait && (!c.Own || job.When != compact.WhenNow) {
-		if f.admin.json {
+		if f.json {
 			return terminal.JSON(s.out, text)
 		}
 		_, err := fmt.Fprintf(s.out, "%s %s\n", job.ID, job.State)
@@ -208,7 +208,7 @@ func (f *jobFlags) follow(cmd *cobra.Command, s streams, c *adminClient, name st
 // ended prints how a job ended; its error is the command's exit code.
 func (f *jobFlags) ended(s streams, job compact.Job) error {
 	var err error
-	if f.admin.json {
+	if f.json {
 		text, marshalErr := json.Marshal(job)
 		err = errors.Join(marshalErr, terminal.JSON(s.out, text))
 	} else {

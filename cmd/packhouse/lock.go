@@ -39,6 +39,9 @@ func (f *adminFlags) where(cmd *cobra.Command) (options []string) {
 	if cmd.Flags().Changed("data-dir") {
 		options = append(options, "-d", f.dataDir)
 	}
+	if f.server != "" {
+		options = append(options, "--server", f.server)
+	}
 	return options
 }
 

@@ -51,7 +51,7 @@ func cleanEnv() []string {
 	for _, v := range os.Environ() {
 		switch name, _, _ := strings.Cut(v, "="); name {
 		case "PACKHOUSE_TOKEN", "VYKAR_TOKEN", "VGER_TOKEN", "LISTEN_FDS", "LISTEN_PID", "NOTIFY_SOCKET", "JOURNAL_STREAM",
-			"SSH_ORIGINAL_COMMAND", "BORG_REPO_PERMISSIONS", idleVariable:
+			"SSH_ORIGINAL_COMMAND", "BORG_REPO_PERMISSIONS", idleVariable, configVariable, serverVariable:
 		default:
 			env = append(env, v)
 		}

@@ -1,8 +1,8 @@
 package main
 
 import (
+	"cmp"
 	"crypto/tls"
-	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -12,37 +12,36 @@ import (
 	"packhouse/api/client"
 )
 
-// serverFlags say which server a command asks: the one of a data directory, or one elsewhere.
-type serverFlags struct {
-	admin     adminFlags
-	server    string
-	tokenFile string
-	cert, key string
+// The variables that stand for flags, so that they need not be given with each command.
+const (
+	configVariable = "PACKHOUSE_CONFIG" // for --config
+	serverVariable = "PACKHOUSE_SERVER" // for --server, where no directory is named
+)
+
+// address is the URL of the server elsewhere that a command line is about; "": it is about a directory.
+func (f *adminFlags) address(cmd *cobra.Command) (string, error) {
+	for _, name := range []string{"data-dir", "config"} {
+		switch {
+		case !cmd.Flags().Changed(name):
+		case f.server != "":
+			return "", usage("--server and --%s exclude each other: one is a server elsewhere, the other a directory on this machine", name)
+		default:
+			return "", nil
+		}
+	}
+	return cmp.Or(f.server, os.Getenv(serverVariable)), nil
 }
 
-func (f *serverFlags) add(cmd *cobra.Command) {
-	f.admin.add(cmd)
-	flags := cmd.PersistentFlags()
-	flags.StringVar(&f.server, "server", "", "send requests to the server at this `URL` instead of the one that runs on the data directory")
-	flags.StringVar(&f.tokenFile, "token-file", "", "`file` with the token for --server (default: the variable PACKHOUSE_TOKEN)")
-	flags.StringVar(&f.cert, "cert", "", "`file` of a client certificate (PEM) for --server, instead of a token")
-	flags.StringVar(&f.key, "key", "", "`file` of the key of --cert (PEM)")
-}
-
-// open runs do with an admin client.
-func (f *serverFlags) open(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
-	if f.server == "" {
-		return withAdminClient(cmd, s, &f.admin, do)
+// configFile is the configuration that a command line names; "": none.
+func (f *adminFlags) configFile(cmd *cobra.Command) string {
+	if cmd.Flags().Changed("config") {
+		return f.config
 	}
-	c, err := f.remote()
-	if err != nil {
-		return err
-	}
-	return errors.Join(do(c), c.Close())
+	return os.Getenv(configVariable)
 }
 
 // remote is the client of a server elsewhere.
-func (f *serverFlags) remote() (*adminClient, error) {
+func (f *adminFlags) remote(address string) (*adminClient, error) {
 	token := os.Getenv("PACKHOUSE_TOKEN")
 	if f.tokenFile != "" {
 		text, err := os.ReadFile(f.tokenFile)
@@ -67,7 +66,7 @@ func (f *serverFlags) remote() (*adminClient, error) {
 	case token == "":
 		return nil, usage("--server needs a token, or a client certificate: set PACKHOUSE_TOKEN or --token-file, or --cert and --key")
 	}
-	c, err := client.Remote(f.server, token, certificate)
+	c, err := client.Remote(address, token, certificate)
 	if err != nil {
 		return nil, usage("--server: %w", err)
 	}

@@ -49,10 +49,11 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
 		return usage("%w; see %s --help", err, cmd.CommandPath())
 	})
-	root.CompletionOptions.HiddenDefaultCmd = true
 	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
 		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
-		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s))
+		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s),
+		completionCommand(s), manCommand(s))
+	complete(root)
 	argumentsAreUsage(root)
 	for _, cmd := range root.Commands() {
 		tellExitCodes(cmd, "Exit codes: 0 success, 1 failure, 2 wrong command line.")

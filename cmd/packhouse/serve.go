@@ -47,8 +47,8 @@ Listen on all addresses, with TLS, and allow each repository 500 GiB:
 
   packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
 
-Use a configuration file (docs/configuration.md lists its keys; flags override the
-environment, and the environment overrides the file):
+Use a configuration file, of --config or the variable PACKHOUSE_CONFIG (docs/configuration.md lists
+its keys; flags override the environment, and the environment overrides the file):
 
   packhouse serve --config /etc/packhouse.toml
 
@@ -92,6 +92,9 @@ func serve(cmd *cobra.Command, s streams, f *serveFlags) error {
 	overrides, err := f.overrides(cmd.Flags())
 	if err != nil {
 		return err
+	}
+	if !cmd.Flags().Changed("config") {
+		f.config = os.Getenv(configVariable)
 	}
 	c, err := config.Load(f.config, overrides)
 	if err != nil {

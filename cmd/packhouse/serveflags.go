@@ -54,7 +54,7 @@ var inert = []string{"max-blocking-threads", "worker-threads", "io-threads", "ne
 func (f *serveFlags) add(flags *pflag.FlagSet) {
 	d := config.Defaults()
 	flags.SortFlags = false
-	flags.StringVarP(&f.config, "config", "c", "", "configuration `file` (TOML)")
+	flags.StringVarP(&f.config, "config", "c", "", "configuration `file` (TOML; default: the variable "+configVariable+")")
 	flags.StringArrayVarP(&f.listen, "listen", "l", d.Listen, "`address` to listen on, host:port or unix:PATH; may be repeated")
 	flags.StringVarP(&f.dataDir, "data-dir", "d", d.DataDir, "`directory` of the repositories; created if missing")
 	addAdopt(flags, &f.adopt, "the directory")

@@ -15,7 +15,7 @@ import (
 )
 
 func tokenCommand(s streams) *cobra.Command {
-	f := &serverFlags{}
+	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "token",
 		Short: "Create, show and revoke tokens for clients",
@@ -35,8 +35,8 @@ the history say of who did what. Tokens are created and revoked while the server
 }
 
 // withTokens runs do with an admin client of a server that can have tokens.
-func (f *serverFlags) withTokens(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
-	return f.open(cmd, s, func(c *adminClient) error {
+func (f *adminFlags) withTokens(cmd *cobra.Command, s streams, do func(c *adminClient) error) error {
+	return withAdminClient(cmd, s, f, func(c *adminClient) error {
 		if c.Single && c.Only == "" {
 			return usage("the directory is a single repository, which has no tokens; give the data directory with --data-dir")
 		}
@@ -53,7 +53,7 @@ type tokenFlags struct {
 	expires      string
 }
 
-func tokenCreate(s streams, f *serverFlags) *cobra.Command {
+func tokenCreate(s streams, f *adminFlags) *cobra.Command {
 	n := &tokenFlags{}
 	cmd := &cobra.Command{
 		Use:   "create --repo NAME --role ROLE",
@@ -74,7 +74,7 @@ secret is shown only now: the server keeps a hash of it. The repository must exi
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					return terminal.JSON(s.out, text)
 				}
 				fmt.Fprintf(s.err, "token %s: role %s in %s, %s\n", made.Name, made.Role, repositoriesOf(made), expiryOf(made))
@@ -154,7 +154,7 @@ func useOf(t admin.Token, table *terminal.Table) string {
 	return "not since " + table.Time(t.UsesKnownSince)
 }
 
-func tokenList(s streams, f *serverFlags) *cobra.Command {
+func tokenList(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Show all tokens, without their secrets",
@@ -169,7 +169,7 @@ minutes before a crash of the server may be missing.
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					return terminal.JSON(s.out, text)
 				}
 				t := terminal.NewTable(s.out, "NAME", "ROLE", "REPOSITORIES", "CREATED", "BY", "EXPIRES", "LAST USED")
@@ -182,7 +182,7 @@ minutes before a crash of the server may be missing.
 	}
 }
 
-func tokenRevoke(s streams, f *serverFlags) *cobra.Command {
+func tokenRevoke(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "revoke NAME",
 		Short: "End a token at once",
