@@ -12,7 +12,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile screenshots fuzz crash trials changelog clean
+.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile screenshots fuzz crash trials changelog man packages clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -94,6 +94,12 @@ changelog: ## show what the next release will say; VERSION=1.0.0 writes it into 
 	@command -v towncrier >/dev/null || { echo "towncrier is missing: pip install towncrier" >&2; exit 1; }
 	@towncrier build $(if $(filter command line,$(origin VERSION)),--yes --version $(VERSION),--draft --version unreleased)
 
+man: build ## write the manual pages to ./bin/man
+	bin/packhouse man bin/man
+
+packages: ## build the release archives, deb and rpm of all architectures into ./dist; ARCHITECTURES=amd64 for one
+	@scripts/packages.sh dist
+
 clean: ## remove what the other targets made
-	rm -rf bin .venv
+	rm -rf bin dist .venv
 	go clean -testcache

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs the real clients, proxies and browser that the end-to-end tests drive. Safe to run again, quick when
+# Installs the real clients, proxies, browser and tools that the end-to-end tests drive. Safe to run again, quick when
 # everything is there. Exit status: 0 all there, 1 something is missing (each thing on a line of its own).
 #
 #   PACKHOUSE_VENV   where the Python clients live; default .venv beside this repository's Makefile
@@ -35,7 +35,7 @@ thrice() {
 # --- Debian packages: package, and the file or command that shows it is there
 packages=(
   gcc:gcc make:make perl:pod2man pkg-config:pkg-config strace:strace nginx:nginx caddy:caddy curl:curl stunnel4:stunnel
-  restic:/usr/bin/restic prometheus:promtool
+  restic:/usr/bin/restic prometheus:promtool rpm:rpm
   chromium:chromium fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
   libacl1-dev:/usr/include/sys/acl.h liblz4-dev:/usr/include/lz4.h libzstd-dev:/usr/include/zstd.h
   libxxhash-dev:/usr/include/xxhash.h libssl-dev:/usr/include/openssl/evp.h
