@@ -11,14 +11,14 @@ import (
 // metaSalvage is the name of the meta value that says until when damaged items are served as they lie; Unix ms, decimal.
 const metaSalvage = "salvage until"
 
-// maxSalvage is for how long damaged items are served at most: nobody is to forget it.
-const maxSalvage = 7 * 24 * time.Hour
+// MaxSalvage is for how long damaged items are served at most: nobody is to forget it.
+const MaxSalvage = 7 * 24 * time.Hour
 
 // Salvage makes damaged items be served and copied, with their wrong bytes, for a limited time, so that a client's own repair can keep
 // what is intact; 0 ends it. It survives a restart.
 func (r *Repository) Salvage(ctx context.Context, d time.Duration) (until time.Time, err error) {
-	if d < 0 || d > maxSalvage {
-		return until, Errorf(ErrInvalid, "damaged items can be served for at most %d hours", int(maxSalvage/time.Hour))
+	if d < 0 || d > MaxSalvage {
+		return until, Errorf(ErrInvalid, "damaged items can be served for at most %d hours", int(MaxSalvage/time.Hour))
 	}
 	r.settingsMu.Lock()
 	defer r.settingsMu.Unlock()

@@ -23,6 +23,10 @@ import (
 type Options struct {
 	Set    api.Repositories
 	Engine *compact.Engine
+	// Dialects are the protocols that a repository can be created for. nil: any.
+	Dialects []string
+	// Removals are repositories that were destroyed and can be restored. nil: there are no such paths.
+	Removals Removals
 	// Authorize gives what a principal may do in one repository. r is nil before it is opened: then by its name alone, and
 	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the
 	// principal may do anyway.
@@ -102,6 +106,9 @@ const administrator = policy.All
 var serverRoutes = []route{
 	{http.MethodGet, "repositories", "", "repositories", (*request).listRepositories},
 	{http.MethodGet, "self", "", "self", (*request).showSelf},
+	{http.MethodPost, "repositories", administrator, "create", (*request).createRepository},
+	{http.MethodGet, "removed", administrator, "removed", (*request).listRemoved},
+	{http.MethodPost, "removed/restore", administrator, "restore-repository", (*request).restoreRepository},
 	{http.MethodGet, "tokens", administrator, "tokens", (*request).listTokens},
 	{http.MethodPost, "tokens", administrator, "create-token", (*request).createToken},
 	{http.MethodDelete, "tokens/*", administrator, "revoke-token", (*request).revokeToken},
@@ -111,6 +118,9 @@ var serverRoutes = []route{
 
 var repositoryRoutes = []route{
 	{http.MethodGet, "", "l", "repository", (*request).showRepository},
+	{http.MethodDelete, "", administrator, "destroy", (*request).destroyRepository},
+	{http.MethodPut, "salvage", administrator, "salvage", (*request).salvage},
+	{http.MethodPost, "accept-loss", administrator, "accept-loss", (*request).acceptLoss},
 	{http.MethodGet, "plans", "l", "plans", (*request).listPlans},
 	{http.MethodGet, "kept", administrator, "kept", (*request).listKept},
 	{http.MethodDelete, "kept", administrator, "empty-kept", (*request).emptyKept},

@@ -9,13 +9,13 @@ import (
 
 // Guard is what limits the removal of snapshots in a repository, and how that stands.
 type Guard struct {
-	MinAge     string     `json:"min_age"`     // a duration; "0s": none
-	Guard      string     `json:"guard"`       // "keep" or "refuse"
-	KeepLast   int64      `json:"keep_last"`   // 0: none
-	MaxRemoved *int64     `json:"max_removed"` // snapshots within a day, also where a share of them is set; null: any number
-	Removed    int64      `json:"removed"`     // of them
-	Grace      string     `json:"grace"`       // for which removed items can be restored
-	Protect    string     `json:"protect"`     // for which none of them gives way to others
+	MinAge     int64      `json:"min_age_seconds"` // 0: none
+	Guard      string     `json:"guard"`           // "keep" or "refuse"
+	KeepLast   int64      `json:"keep_last"`       // 0: none
+	MaxRemoved *int64     `json:"max_removed"`     // snapshots within a day, also where a share of them is set; null: any number
+	Removed    int64      `json:"removed"`         // of them
+	Grace      int64      `json:"grace_seconds"`   // for which removed items can be restored
+	Protect    int64      `json:"protect_seconds"` // for which none of them gives way to others
 	Lifted     *time.Time `json:"lifted_until"`
 	// HeldSince is since when what was removed stays because of KeepLast, although its grace time may be over; null: nothing does.
 	HeldSince *time.Time       `json:"held_since"`
@@ -25,7 +25,7 @@ type Guard struct {
 func (q *request) showGuard(string) error {
 	rules := q.repo.Guard()
 	d := Guard{
-		MinAge: rules.MinAge.String(), Guard: "keep", KeepLast: rules.KeepLast, Grace: q.repo.Grace().String(), Protect: q.repo.Protected().String(),
+		MinAge: seconds(rules.MinAge), Guard: "keep", KeepLast: rules.KeepLast, Grace: seconds(q.repo.Grace()), Protect: seconds(q.repo.Protected()),
 		Refused: q.repo.GuardRefusals(),
 	}
 	if rules.Refuse {

@@ -26,8 +26,8 @@ type Repository struct {
 	Scrubs  Scrubs    `json:"scrubs"`
 	// History is the moment since which each change is recorded, and to which a rollback can go back; null: none is.
 	History *time.Time `json:"history_since"`
-	Grace   string     `json:"grace"`  // for which removed items can be restored; a duration
-	Rights  string     `json:"rights"` // letters that who asks has for all keys
+	Grace   int64      `json:"grace_seconds"` // for which removed items can be restored
+	Rights  string     `json:"rights"`        // letters that who asks has for all keys
 	// Writers are the principals that have completed backups, those with the latest first, at most writersShown of WritersTotal.
 	Writers      []Writer `json:"writers"`
 	WritersTotal int      `json:"writers_total"`
@@ -102,7 +102,7 @@ type Health struct {
 func describeRepository(name string, r *repo.Repository, a *repo.Access) Repository {
 	u, h, l := r.Usage(), r.Health(), r.LogStatus()
 	d := Repository{
-		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(), Grace: r.Grace().String(),
+		Name: name, ID: r.ID(), Dialect: r.Dialect(), Created: r.Created(), Grace: seconds(r.Grace()),
 		Usage: Usage{
 			Items: u.Items, Bytes: u.Bytes, Exempt: u.Exempt, TrashItems: u.TrashItems, TrashBytes: u.TrashBytes,
 			Counted: u.Used, Reserved: u.Reserved, Missing: h.Missing, Lost: u.MissingBytes, Damaged: h.Damaged,
@@ -144,6 +144,9 @@ func describeRepository(name string, r *repo.Repository, a *repo.Access) Reposit
 	}
 	return d
 }
+
+// seconds is how the API writes durations.
+func seconds(d time.Duration) int64 { return int64(d / time.Second) }
 
 func describeScrubs(c repo.Coverage) Scrubs {
 	s := Scrubs{Items: c.Items, Bytes: c.Bytes}

@@ -22,6 +22,7 @@ import (
 type Client struct {
 	HTTP     *http.Client
 	Dir      string // that another process holds; "": this one does, or the server is elsewhere
+	Far      bool   // the server is elsewhere: what needs its socket cannot be asked of it
 	ReadOnly bool   // its file system takes no writes: nothing that changes something is sent
 	Answered bool   // a request was taken
 }
@@ -42,6 +43,9 @@ func (c *Client) send(ctx context.Context, method, path string, body any) (*http
 	if c.ReadOnly && method != http.MethodGet && path != local.PathCheck {
 		// Of a lock that is broken here a running server would not hear.
 		return nil, &Refusal{http.StatusForbidden, "the file system is read-only, and nothing can be changed; a running server keeps the locks of its clients in its memory, until it is restarted"}
+	}
+	if c.Far && strings.HasPrefix(path, local.Prefix) {
+		return nil, &Refusal{http.StatusForbidden, "this can be done only on the server itself: run the command there, without --server"}
 	}
 	var reader io.Reader
 	if body != nil {

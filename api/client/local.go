@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"time"
 
+	"packhouse/api/admin"
 	"packhouse/api/local"
 	"packhouse/repo"
 	"packhouse/repo/backup"
@@ -18,12 +19,20 @@ import (
 
 // Create creates an empty repository for clients of dialect.
 func (c *Client) Create(ctx context.Context, name, dialect string) error {
+	if c.Far {
+		_, err := c.Request(ctx, http.MethodPost, Path("", "repositories"), admin.NewRepository{Name: name, Dialect: dialect}, nil)
+		return err
+	}
 	_, err := c.Request(ctx, http.MethodPost, local.PathCreate, local.Request{Name: name, Dialect: dialect}, nil)
 	return err
 }
 
 // Destroy removes a repository; now: without its grace time.
 func (c *Client) Destroy(ctx context.Context, name string, now bool) error {
+	if c.Far && !now {
+		_, err := c.Request(ctx, http.MethodDelete, Path(name, ""), nil, nil)
+		return err
+	}
 	_, err := c.Request(ctx, http.MethodPost, local.PathDestroy, local.Request{Name: name, Now: now}, nil)
 	return err
 }
@@ -31,12 +40,22 @@ func (c *Client) Destroy(ctx context.Context, name string, now bool) error {
 // Removed returns the repositories that were destroyed and can be restored.
 func (c *Client) Removed(ctx context.Context) ([]datadir.Removed, json.RawMessage, error) {
 	var answer local.RemovedList
-	text, err := c.Request(ctx, http.MethodPost, local.PathRemoved, local.Request{}, &answer)
+	var text json.RawMessage
+	var err error
+	if c.Far {
+		text, err = c.Request(ctx, http.MethodGet, Path("", "removed"), nil, &answer)
+	} else {
+		text, err = c.Request(ctx, http.MethodPost, local.PathRemoved, local.Request{}, &answer)
+	}
 	return answer.Removed, text, err
 }
 
 // RestoreRemoved restores a repository that was destroyed, by name or ID, under another name or, if that is empty, its own.
 func (c *Client) RestoreRemoved(ctx context.Context, name, as string) (r datadir.Removed, text json.RawMessage, err error) {
+	if c.Far {
+		text, err = c.Request(ctx, http.MethodPost, Path("", "removed/restore"), admin.RestoreRepository{Name: name, As: as}, &r)
+		return r, text, err
+	}
 	text, err = c.Request(ctx, http.MethodPost, local.PathRestore, local.Request{Name: name, As: as}, &r)
 	return r, text, err
 }
@@ -51,6 +70,10 @@ func (c *Client) PurgeRemoved(ctx context.Context, name string) (r datadir.Remov
 // which they are served; zero: they are not.
 func (c *Client) Salvage(ctx context.Context, name string, d time.Duration) (time.Time, json.RawMessage, error) {
 	var answer local.SalvageAnswer
+	if c.Far {
+		text, err := c.Request(ctx, http.MethodPut, Path(name, "salvage"), map[string]int64{"seconds": int64(d / time.Second)}, &answer)
+		return answer.Until, text, err
+	}
 	text, err := c.Request(ctx, http.MethodPost, local.PathSalvage, local.Request{Name: name, For: d.String()}, &answer)
 	return answer.Until, text, err
 }
@@ -66,6 +89,10 @@ func (c *Client) AcceptLoss(ctx context.Context, name string, forget bool) (repo
 }
 
 func (c *Client) loss(ctx context.Context, q local.Request) (r repo.LossReport, text json.RawMessage, err error) {
+	if c.Far {
+		text, err = c.Request(ctx, http.MethodPost, Path(q.Name, "accept-loss"), map[string]bool{"forget": q.Forget, "dry_run": q.Dry}, &r)
+		return r, text, err
+	}
 	text, err = c.Request(ctx, http.MethodPost, local.PathLoss, q, &r)
 	return r, text, err
 }

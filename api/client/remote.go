@@ -16,14 +16,14 @@ func Remote(address, token string, certificate *tls.Certificate) (*Client, error
 		return nil, fmt.Errorf("the server's address must be a URL such as https://backup.example:8484, not %q", address)
 	}
 	if certificate == nil {
-		return &Client{HTTP: &http.Client{Transport: elsewhere{base, token, http.DefaultTransport}}}, nil
+		return &Client{Far: true, HTTP: &http.Client{Transport: elsewhere{base, token, http.DefaultTransport}}}, nil
 	}
 	if base.Scheme != "https" {
 		return nil, fmt.Errorf("a certificate is only for https, not for %s", address)
 	}
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.TLSClientConfig = &tls.Config{Certificates: []tls.Certificate{*certificate}}
-	return &Client{HTTP: &http.Client{Transport: elsewhere{base, token, transport}}}, nil
+	return &Client{Far: true, HTTP: &http.Client{Transport: elsewhere{base, token, transport}}}, nil
 }
 
 // elsewhere is a transport that sends requests to a server, with its token.

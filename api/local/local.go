@@ -33,6 +33,9 @@ const (
 	PathCheck   = "/-/local/check"       // answers with CheckEvents, one a line; 409: there is such a repository, but it cannot be opened
 )
 
+// Prefix is that of all these paths.
+const Prefix = "/-/local/"
+
 // Request is the body of a request.
 type Request struct {
 	Name    string `json:"name"` // of the repository

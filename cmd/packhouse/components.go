@@ -82,7 +82,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName, Alerts: r.alerts,
+		Set: r.set, Removals: r.set, Dialects: dialectNames(nil), Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName, Alerts: r.alerts,
 		Limits: o.planLimits(), Authorize: authorize,
 	})
 	if o.Maintain {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"os"
 
 	"github.com/spf13/cobra"
 
@@ -21,15 +22,21 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	parent.AddCommand(&cobra.Command{
-		Use:   "check FILE",
+		Use:   "check [FILE]",
 		Short: "Check whether a configuration file is valid",
 		Long: `Reads a configuration file as serve does. Each error is printed on one line with the name of the file,
 the line number and what is expected. For users who may do everything it suggests a role. If the data directory exists, its identity is printed, for the key
 data_id; if the file has a data_id that differs, this is reported as an error.
 
   packhouse config check /etc/packhouse.toml`,
-		Args: exactly(1, "a FILE"),
-		RunE: func(_ *cobra.Command, args []string) error {
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			if file := os.Getenv(configVariable); len(args) == 0 && file != "" {
+				args = []string{file}
+			}
+			if len(args) == 0 {
+				return usage("%s needs a FILE, or the variable %s; see %s --help", cmd.CommandPath(), configVariable, cmd.CommandPath())
+			}
 			c, err := config.Load(args[0], nil)
 			if err != nil {
 				return err

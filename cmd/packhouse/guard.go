@@ -142,16 +142,14 @@ func printGuard(s streams, f *adminFlags, g admin.Guard, text json.RawMessage) e
 	return nil
 }
 
-// plainTime is a duration as people write it: "7d" for "168h0m0s".
-func plainTime(text string) string {
-	d, err := time.ParseDuration(text)
-	switch {
-	case err != nil:
-		return text
+// plainTime is a duration in seconds as people write it: "7d" for 604800.
+func plainTime(seconds int64) string {
+	switch d := time.Duration(seconds) * time.Second; {
 	case d == 0:
 		return "none"
 	case d%(24*time.Hour) == 0:
 		return fmt.Sprintf("%dd", d/(24*time.Hour))
+	default:
+		return d.String()
 	}
-	return d.String()
 }

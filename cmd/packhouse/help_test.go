@@ -28,3 +28,27 @@ func TestHelp(t *testing.T) {
 	}
 	look(rootCommand(streams{}), "")
 }
+
+// TestSuggestions: a command or flag that does not exist is a wrong command line, and the one that was probably meant is named.
+func TestSuggestions(t *testing.T) {
+	for _, test := range []struct {
+		args, want string
+	}{
+		{"serv", "did you mean serve?"},
+		{"serv --listen :80", "did you mean serve?"},
+		{"repo lsit", "did you mean packhouse repo list?"},
+		{"trash emtpy laptop", "did you mean packhouse trash empty?"},
+		{"token creat --repo x", "did you mean packhouse token create?"},
+		{"repo zebra", `unknown command "packhouse repo zebra"; packhouse repo --help lists them`},
+		{"serve --listn :80", "did you mean --listen?"},
+		{"repo list --remvoed", "did you mean --removed?"},
+		{"repo list --data_dir x", "did you mean --data-dir?"},
+		{"check --worker-thread 1", "unknown flag: --worker-thread; see packhouse check --help"},
+		{"repo list -x", "unknown shorthand flag: 'x' in -x; see packhouse repo list --help"},
+	} {
+		code, out, errs := runHere(t, strings.Fields(test.args)...)
+		if code != exitUsage || out != "" || !strings.Contains(errs, test.want) {
+			t.Errorf("%s: got %d, %s%s, want %q", test.args, code, out, errs, test.want)
+		}
+	}
+}

@@ -7,9 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"packhouse/api/client"
 	"packhouse/compact"
 	"packhouse/internal/terminal"
 )
@@ -39,6 +42,43 @@ func (f *jobFlags) with(cmd *cobra.Command, s streams, do func(c *adminClient, n
 	})
 }
 
+// withJob runs do with an admin client, for the repository that has a job. Without --repo it asks each repository for the job.
+func (f *jobFlags) withJob(cmd *cobra.Command, s streams, id string, do func(c *adminClient, name string) error) error {
+	return withAdminClient(cmd, s, &f.adminFlags, func(c *adminClient) error {
+		if c.Single || f.repo != "" {
+			name, err := c.name(f.names())
+			if err != nil {
+				return err
+			}
+			return do(c, name)
+		}
+		names, err := c.names(cmd, nil)
+		if err != nil {
+			return err
+		}
+		var found []string // an ID is unique in its repository
+		err = c.each(cmd.Context(), names, func(name string) error {
+			_, err := c.Job(cmd.Context(), name, id)
+			switch {
+			case err == nil:
+				found = append(found, name)
+			case client.Refused(err, http.StatusNotFound), client.Refused(err, http.StatusForbidden):
+				return nil
+			}
+			return err
+		})
+		switch {
+		case len(found) > 1:
+			return usage("%s have a job %s each: say which is meant with --repo", strings.Join(found, " and "), id)
+		case len(found) == 1:
+			return do(c, found[0])
+		case err != nil:
+			return fmt.Errorf("job %s was not found in the repositories that could be asked:\n%w", id, err)
+		}
+		return fmt.Errorf("no repository has a job %s; packhouse job list shows all", id)
+	})
+}
+
 // names are the repositories that the flags name.
 func (f *jobFlags) names() []string {
 	if f.repo == "" {
@@ -53,10 +93,10 @@ func jobCommand(s streams) *cobra.Command {
 		Use:   "job",
 		Short: "Show, wait for and cancel compactions and scrubs",
 		Long: `Jobs are compactions and scrubs that are queued, running, or ended within the last week, including
-those for which a client is waiting (borg compact, vykar compact).
+those for which a client is waiting (borg compact, vykar compact). --repo saves looking for a job in all repositories.
 
   packhouse job list
-  packhouse job show --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
+  packhouse job show 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
   packhouse job wait --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
   packhouse job cancel --repo laptop 5f0c2a81b1d4e6f70a9c3b2d1e0f4a5b
 
@@ -139,7 +179,7 @@ func jobShow(s streams, f *jobFlags) *cobra.Command {
 waits for its client's index, and how many source packs stay until then.`,
 		Args: exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(c *adminClient, name string) error {
+			return f.withJob(cmd, s, args[0], func(c *adminClient, name string) error {
 				text, err := c.Job(cmd.Context(), name, args[0])
 				if err != nil {
 					return err
@@ -156,7 +196,7 @@ func jobWait(s streams, f *jobFlags) *cobra.Command {
 		Short: "Wait until a job has ended",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(c *adminClient, name string) error {
+			return f.withJob(cmd, s, args[0], func(c *adminClient, name string) error {
 				job, err := c.await(cmd.Context(), s, name, args[0])
 				if err != nil {
 					return err
@@ -173,7 +213,7 @@ func jobCancel(s streams, f *jobFlags) *cobra.Command {
 		Short: "Cancel a job, unless its commit has already begun",
 		Args:  exactly(1, "the ID of a job"),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			return f.with(cmd, s, func(c *adminClient, name string) error {
+			return f.withJob(cmd, s, args[0], func(c *adminClient, name string) error {
 				job, text, err := c.Cancel(cmd.Context(), name, args[0])
 				if err != nil {
 					return err

@@ -6,6 +6,9 @@ import (
 	"strings"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"packhouse/cmd/packhouse/internal/config"
 )
 
 func rootCommand(s streams) *cobra.Command {
@@ -37,17 +40,15 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 			case len(args) == 0:
 				return cmd.Help()
 			}
-			hint := ""
-			if near := cmd.SuggestionsFor(args[0]); len(near) > 0 {
-				hint = fmt.Sprintf("; did you mean %s?", strings.Join(near, " or "))
-			}
-			return usage("unknown command %q%s; packhouse --help lists them", args[0], hint)
+			return knownSubcommand(cmd, args)
 		},
 	}
-	root.SuggestionsMinimumDistance = 2
 	root.Flags().BoolVarP(&showVersion, "version", "V", false, "print the version")
 	root.SetFlagErrorFunc(func(cmd *cobra.Command, err error) error {
-		return usage("%w; see %s --help", err, cmd.CommandPath())
+		if args := cmd.Flags().Args(); cmd.HasSubCommands() && len(args) > 0 {
+			return knownSubcommand(cmd, args) // whose flag is unknown because it is a flag of the command that was meant
+		}
+		return usage("%w%s; see %s --help", err, nearestFlag(cmd, err), cmd.CommandPath())
 	})
 	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
 		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
@@ -77,9 +78,50 @@ func tellExitCodes(cmd *cobra.Command, above string) {
 	}
 }
 
+// nearestFlag is a hint at the flag that was probably meant by one that a command does not have; "": none.
+func nearestFlag(cmd *cobra.Command, err error) string {
+	unknown, ok := errors.AsType[*pflag.NotExistError](err)
+	if !ok {
+		return ""
+	}
+	var names []string
+	cmd.Flags().VisitAll(func(flag *pflag.Flag) {
+		if !flag.Hidden {
+			names = append(names, flag.Name)
+		}
+	})
+	if near := config.Nearest(unknown.GetSpecifiedName(), names); near != "" {
+		return "; did you mean --" + near + "?"
+	}
+	return ""
+}
+
+// knownSubcommand refuses arguments of a command that has only others below it, with a hint at the one that was probably meant.
+func knownSubcommand(cmd *cobra.Command, args []string) error {
+	if len(args) == 0 {
+		return nil
+	}
+	var names []string
+	for _, sub := range cmd.Commands() {
+		if !sub.Hidden {
+			names = append(names, sub.Name())
+		}
+	}
+	hint, above := "", ""
+	if cmd.HasParent() {
+		above = cmd.CommandPath() + " "
+	}
+	if near := config.Nearest(args[0], names); near != "" {
+		hint = fmt.Sprintf("; did you mean %s%s?", above, near)
+	}
+	return usage("unknown command %q%s; %s --help lists them", above+args[0], hint, cmd.CommandPath())
+}
+
 // argumentsAreUsage makes wrong arguments of any command an error of usage.
 func argumentsAreUsage(cmd *cobra.Command) {
-	if check := cmd.Args; check != nil {
+	if cmd.HasParent() && cmd.HasSubCommands() {
+		cmd.Args = knownSubcommand
+	} else if check := cmd.Args; check != nil {
 		cmd.Args = func(cmd *cobra.Command, args []string) error {
 			err := check(cmd, args)
 			var exit *exitError

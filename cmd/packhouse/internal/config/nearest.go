@@ -2,9 +2,9 @@ package config
 
 import "strings"
 
-// nearest returns the candidate that text was probably meant to be, or "": at most
+// Nearest returns the candidate that text was probably meant to be, or "": at most
 // two slips of the finger away (one for short words), or the same but for '-', '_' and case.
-func nearest(text string, candidates []string) string {
+func Nearest(text string, candidates []string) string {
 	plain := func(s string) string {
 		return strings.ToLower(strings.NewReplacer("-", "", "_", "").Replace(s))
 	}

@@ -158,7 +158,7 @@ func (p *parser) unknown(document map[string]any, known []string) {
 		hint := ""
 		if tables := home(key); tables != "" {
 			hint = "; it belongs below " + tables
-		} else if near := nearest(key, known); near != "" {
+		} else if near := Nearest(key, known); near != "" {
 			hint = fmt.Sprintf("; did you mean [%s]?", near)
 		}
 		p.add(key, "unknown key %q%s", key, hint)
@@ -190,7 +190,7 @@ func apply[T any](p *parser, where string, values map[string]any, keys table[T],
 			hint := ""
 			if tables := home(key); tables != "" {
 				hint = "; it belongs below " + tables
-			} else if near := nearest(key, keys.keys()); near != "" {
+			} else if near := Nearest(key, keys.keys()); near != "" {
 				hint = fmt.Sprintf("; did you mean %q?", near)
 			}
 			p.add(where+"."+key, "unknown key %q%s", key, hint)

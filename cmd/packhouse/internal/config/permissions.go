@@ -53,7 +53,7 @@ func ParseRole(text string) (policy.Role, error) {
 
 // suggest adds to an error what the text was probably meant to be.
 func suggest(err error, text string, candidates []string) error {
-	if near := nearest(text, candidates); near != "" {
+	if near := Nearest(text, candidates); near != "" {
 		return fmt.Errorf("%w; did you mean %q?", err, near)
 	}
 	return err

@@ -1,0 +1,138 @@
+package admin
+
+import (
+	"context"
+	"net/http"
+	"slices"
+	"strings"
+	"time"
+
+	"packhouse/api"
+	"packhouse/repo"
+	"packhouse/repo/datadir"
+)
+
+// Removals are the repositories that were destroyed and can be restored.
+type Removals interface {
+	Removed() ([]datadir.Removed, error)
+	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
+}
+
+// NewRepository is the body of a request to create a repository.
+type NewRepository struct {
+	Name    string `json:"name"`
+	Dialect string `json:"dialect"`
+}
+
+// createRepository makes an empty repository. It is durable when the answer is sent.
+func (q *request) createRepository(string) error {
+	var body NewRepository
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	q.log.Repository = body.Name
+	if err := q.authorized(nil, body.Name).MayEnter(); err != nil {
+		return err
+	}
+	if known := q.h.o.Dialects; known != nil && !slices.Contains(known, body.Dialect) {
+		return invalid("dialect is one of %s, not %q", strings.Join(known, ", "), body.Dialect)
+	}
+	r, err := q.h.o.Set.Create(q.Context(), body.Name, body.Dialect)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusCreated, describeRepository(body.Name, r))
+}
+
+// destroyRepository removes a repository. It can be restored within its grace time: without that, it is removed on the server itself.
+func (q *request) destroyRepository(string) error {
+	if err := q.access.MayDestroy(q.Context()); err != nil {
+		return err
+	}
+	if err := q.h.o.Set.Destroy(q.Context(), q.name); err != nil {
+		return err
+	}
+	api.WriteText(q.w, q.Request, http.StatusNoContent, "")
+	return nil
+}
+
+// listRemoved shows the repositories that were destroyed and can be restored.
+func (q *request) listRemoved(string) error {
+	if q.h.o.Removals == nil {
+		return errNoPath
+	}
+	all, err := q.h.o.Removals.Removed()
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, map[string]any{"removed": append([]datadir.Removed{}, all...)})
+}
+
+// RestoreRepository is the body of a request to restore a repository.
+type RestoreRepository struct {
+	Name string `json:"name"`         // that it had, or its ID
+	As   string `json:"as,omitempty"` // the name that it gets; empty: the one that it had
+}
+
+// restoreRepository restores a repository that was destroyed.
+func (q *request) restoreRepository(string) error {
+	if q.h.o.Removals == nil {
+		return errNoPath
+	}
+	var body RestoreRepository
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	q.log.Repository = body.Name
+	r, err := q.h.o.Removals.RestoreRemoved(q.Context(), body.Name, body.As)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, r)
+}
+
+// salvage lets damaged items be served with their wrong bytes for so many seconds; 0 ends that.
+func (q *request) salvage(string) error {
+	var body struct {
+		Seconds *int64 `json:"seconds"`
+	}
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	if body.Seconds == nil || *body.Seconds < 0 || *body.Seconds > int64(repo.MaxSalvage/time.Second) {
+		return invalid("seconds is a number from 0 to %d", int64(repo.MaxSalvage/time.Second))
+	}
+	until, err := q.repo.Salvage(q.Context(), time.Duration(*body.Seconds)*time.Second)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, map[string]any{"until": until})
+}
+
+// Loss is what the acceptance of a loss has marked, or would mark.
+type Loss struct {
+	Items   int64    `json:"items"` // missing and not marked before
+	Bytes   int64    `json:"bytes"` // their sizes
+	Keys    []string `json:"keys"`  // the first hundred of them
+	Total   int64    `json:"total"` // items of the repository
+	Shards  []string `json:"shards"`
+	Marked  int64    `json:"marked"`  // items that were marked before
+	Removed int64    `json:"removed"` // items whose rows went to the trash
+}
+
+// acceptLoss marks items whose files are missing, however many they are.
+func (q *request) acceptLoss(string) error {
+	var body struct {
+		Forget bool `json:"forget"`
+		Dry    bool `json:"dry_run"`
+	}
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	q.log.Reads = body.Dry
+	r, err := q.repo.AcceptLoss(q.Context(), body.Forget, body.Dry)
+	if err != nil {
+		return err
+	}
+	return q.reply(http.StatusOK, Loss(r))
+}

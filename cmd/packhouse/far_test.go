@@ -1,0 +1,113 @@
+package main
+
+import (
+	"net/http"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// TestEveryCommandFromAfar: with --server, commands do over the network what they do on the server; what is for the server alone says so,
+// and what works with its files is a wrong command line.
+func TestEveryCommandFromAfar(t *testing.T) {
+	dir := tempDir(t)
+	s := startServer(t, dir, "--grace", "1d", "--trash-quota", "1G")
+	t.Setenv("PACKHOUSE_TOKEN", s.token)
+	t.Setenv(serverVariable, s.url)
+	call := func(code int, want string, args ...string) string {
+		t.Helper()
+		got, out, errs := runHere(t, args...)
+		if got != code || !strings.Contains(out+errs, want) {
+			t.Errorf("%q: got %d, %s%s, want %d with %q", args, got, out, errs, code, want)
+		}
+		return out
+	}
+	call(0, "created laptop", "repo", "create", "laptop", "--dialect", "borgstore")
+	call(1, "already exists", "repo", "create", "laptop", "--dialect", "borgstore")
+	s.expect(t, http.StatusOK, http.MethodPost, "/laptop/packs/one", "bytes")
+	call(0, "laptop\tborgstore\t1\t5\t", "repo", "list")
+	call(0, "grace        1d", "repo", "info", "laptop")
+	info := call(0, `"grace_seconds": 86400`, "repo", "info", "laptop", "--json")
+	since := regexp.MustCompile(`"history_since": "([^"]+)"`).FindStringSubmatch(info)
+	if since == nil {
+		t.Fatalf("no history: %s", info)
+	}
+	call(0, "store\tpacks/one", "repo", "history", "laptop")
+	call(0, "quota 1048576 bytes (1MiB)", "repo", "quota", "laptop", "1M")
+	call(0, "min_age      none", "guard", "show", "laptop")
+	call(0, "", "lock", "list", "laptop")
+	call(0, "", "repo", "plans", "laptop")
+	s.expect(t, http.StatusOK, http.MethodDelete, "/laptop/packs/one", "")
+	trash := call(0, "packs/one", "trash", "list", "laptop")
+	call(0, "restored packs/one", "trash", "restore", "laptop", strings.SplitN(trash, "\t", 2)[0])
+	call(0, "come back", "repo", "rollback", "laptop", "--to", since[1], "--dry-run")
+	call(0, "until", "repo", "salvage", "laptop", "--for", "1h")
+	call(0, "no longer served", "repo", "salvage", "laptop", "--off")
+	call(0, "0 of 1 items are missing", "repo", "accept-loss", "laptop", "--dry-run")
+
+	scrub := call(0, "done: 1 items", "scrub", "--repo", "laptop", "--wait")
+	id := strings.SplitN(scrub, " ", 2)[0]
+	call(0, `"id": "`+id+`"`, "job", "show", id)
+	call(0, id+" done", "job", "wait", id)
+	call(1, "the job has ended: done", "job", "cancel", id)
+	call(1, "no repository has a job "+strings.Repeat("0", 32), "job", "show", strings.Repeat("0", 32))
+
+	call(0, "destroyed laptop", "repo", "destroy", "laptop", "--yes")
+	removed := call(0, "laptop\tborgstore\t1\t5\t", "repo", "list", "--removed")
+	call(0, "restored laptop2", "repo", "restore", strings.SplitN(removed, "\t", 2)[0], "--as", "laptop2")
+	call(0, "laptop2\tborgstore\t1\t5\t", "repo", "list")
+
+	// Only on the server.
+	const only = "only on the server itself"
+	call(1, only, "repo", "destroy", "laptop2", "--yes", "--now")
+	call(1, only, "repo", "purge", "laptop", "--yes")
+	call(1, only, "trash", "empty", "laptop2", "--yes")
+	call(1, only, "guard", "lift", "laptop2", "--for", "1h")
+	call(1, only, "check", "laptop2")
+	const files = "works with files on the server's machine"
+	call(2, files, "repo", "rebuild", "laptop2")
+	call(2, files, "repo", "export", "laptop2", filepath.Join(dir, "out"), "--as", "borgstore")
+	call(2, files, "adopt", dir, "--as", "other")
+
+	// A directory on the command line is meant instead of the variable's server, and contradicts the flag.
+	data := filepath.Join(dir, "packhouse-data")
+	call(0, "laptop2: 1 items in the index, 0 problems", "check", "laptop2", "-d", data)
+	call(2, "--server and --data-dir exclude each other", "repo", "list", "-d", data, "--server", s.url)
+	call(2, "--server and --config exclude each other", "repo", "list", "-c", data, "--server", s.url)
+}
+
+// TestGuardFromAfar: what the guard refuses to clients, it refuses to who destroys a repository over the network.
+func TestGuardFromAfar(t *testing.T) {
+	s := startServer(t, tempDir(t), "--keep-last", "1")
+	t.Setenv("PACKHOUSE_TOKEN", s.token)
+	s.expect(t, http.StatusOK, http.MethodPost, "/laptop?cmd=create", "")
+	s.expect(t, http.StatusOK, http.MethodPost, "/laptop/archives/"+strings.Repeat("a", 64), "bytes")
+	if code, out, errs := runHere(t, "repo", "destroy", "laptop", "--yes", "--server", s.url); code != 1 || !strings.Contains(errs, "keep_last") {
+		t.Errorf("got %d, %s%s, want 1 because of keep_last", code, out, errs)
+	}
+}
+
+// TestConfigurationOfTheEnvironment: PACKHOUSE_CONFIG is what --config would be, for the server and for commands; a flag takes precedence.
+func TestConfigurationOfTheEnvironment(t *testing.T) {
+	dir := tempDir(t)
+	file := filepath.Join(dir, "packhouse.toml")
+	write(t, file, "[server]\ndata_dir = '"+filepath.Join(dir, "data")+"'\nquota = '3M'\n")
+	t.Setenv(configVariable, file)
+	cmd := program(t, dir, "packhouse", "serve", "--listen", "127.0.0.1:0")
+	cmd.Env = append(cmd.Env, configVariable+"="+file)
+	r := launch(t, cmd)
+	r.url = r.out.await(t, `serves .* at (https?://\S+)`)[1]
+	r.token = regexp.MustCompile(`token   ([0-9a-f]{64})`).FindStringSubmatch(r.out.String())[1]
+	for _, args := range [][]string{
+		{"repo", "create", "laptop", "--dialect", "borgstore"}, {"repo", "quota", "laptop"}, {"config", "check"},
+	} {
+		code, out, errs := runHere(t, args...)
+		if code != 0 || args[1] == "quota" && !strings.Contains(out, "(3MiB)") {
+			t.Errorf("%q: got %d, %s%s", args, code, out, errs)
+		}
+	}
+	if code, _, errs := runHere(t, "repo", "list", "-c", filepath.Join(dir, "none.toml")); code != 1 || !strings.Contains(errs, "none.toml") {
+		t.Errorf("with --config: got %d, %s", code, errs)
+	}
+}
