@@ -12,7 +12,7 @@ SKIPPED     := $(CURDIR)/bin/skipped.txt
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL: # the tests need what `clients` installs, and the machine to themselves
-.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile screenshots fuzz crash trials changelog man packages clean
+.PHONY: help build test skipped check unit exhaustive e2e clients peers bench profile screenshots fuzz crash trials changelog man packages image clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -56,7 +56,7 @@ exhaustive: ## unit tests, also those cases of which `make unit` takes a share; 
 # PACKHOUSE_STRICT=1 (set by .ci/run) makes each of them a failure.
 e2e: ## end-to-end tests with the real clients that are installed
 	@mkdir -p bin && : >$(SKIPPED)
-	PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 60m ./e2e/... -crash.rounds=$(CRASHROUNDS)
+	CGO_ENABLED=0 PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 60m ./e2e/... -crash.rounds=$(CRASHROUNDS)
 
 clients: ## install BorgBackup 2, borgstore, restic, nginx, Caddy and Chromium for the end-to-end tests
 	@scripts/install-clients.sh || [ -z "$$PACKHOUSE_STRICT" ]
@@ -99,6 +99,9 @@ man: build ## write the manual pages to ./bin/man
 
 packages: ## build the release archives, deb and rpm of all architectures into ./dist; ARCHITECTURES=amd64 for one
 	@scripts/packages.sh dist
+
+image: ## build the container image with buildah, or BUILDER=podman or docker
+	@scripts/image.sh
 
 clean: ## remove what the other targets made
 	rm -rf bin dist .venv

@@ -28,13 +28,13 @@ stage=$(mktemp -d)
 trap 'rm -rf "$stage"' EXIT
 
 # build ARCHITECTURE PROGRAM compiles the static program. Without information about the repository it does not depend on where it is
-# built, and in what state.
+# built, and in what state. It brings the time zones, for machines without them.
 build() {
   if [ -n "${PACKHOUSE_BINARY:-}" ]; then
     install -m 755 "$PACKHOUSE_BINARY" "$2"
   else
     CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOARM=7 GOAMD64=v1 GOFLAGS= \
-      go build -trimpath -buildvcs=false -ldflags "-s -w -X main.release=$version" -o "$2" ./cmd/packhouse
+      go build -trimpath -buildvcs=false -tags timetzdata -ldflags "-s -w -X main.release=$version" -o "$2" ./cmd/packhouse
   fi
 }
 

@@ -112,3 +112,35 @@ func TestDocumentedSettings(t *testing.T) {
 		t.Errorf("docs/configuration.md lacks %v", missing)
 	}
 }
+
+// TestDeployedCompose: what the files of the containers say of each other is so.
+func TestDeployedCompose(t *testing.T) {
+	read := func(parts ...string) string {
+		text, err := os.ReadFile(filepath.Join(append([]string{"..", "..", "deploy"}, parts...)...))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return string(text)
+	}
+	c, err := config.Parse("packhouse.toml", []byte(read("compose", "packhouse.toml")), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	image, compose, caddy := read("Dockerfile"), read("compose", "compose.yaml"), read("compose", "Caddyfile")
+	for _, test := range []struct{ file, text, want string }{
+		{"Dockerfile", image, "VOLUME " + c.DataDir + "\n"},
+		{"Dockerfile", image, `HEALTHCHECK --interval=30s --timeout=15s --start-period=60s CMD ["/packhouse", "health", "--data-dir", "` + c.DataDir + `"]`},
+		{"Dockerfile", image, "EXPOSE " + strings.TrimPrefix(c.Listen[0], ":") + "\n"},
+		{"compose.yaml", compose, "- data:" + c.DataDir + "\n"},
+		{"compose.yaml", compose, "- subnet: " + c.Proxies[0] + " "},
+		{"compose.yaml", compose, "condition: service_healthy"},
+		{"Caddyfile", caddy, "reverse_proxy packhouse" + c.Listen[0] + " {"},
+	} {
+		if !strings.Contains(test.text, test.want) {
+			t.Errorf("%s does not have %q", test.file, test.want)
+		}
+	}
+	if _, bare, _ := strings.Cut(read("Caddyfile"), "flush_interval"); !strings.HasSuffix(caddy, bare) {
+		t.Error("the two Caddyfiles differ in their settings")
+	}
+}

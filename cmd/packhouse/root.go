@@ -53,7 +53,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
 		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s),
-		completionCommand(s), manCommand(s))
+		completionCommand(s), manCommand(s), healthCommand(s))
 	complete(root)
 	argumentsAreUsage(root)
 	for _, cmd := range root.Commands() {
