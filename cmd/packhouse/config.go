@@ -1,8 +1,10 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -24,9 +26,13 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 	parent.AddCommand(&cobra.Command{
 		Use:   "check [FILE]",
 		Short: "Check whether a configuration file is valid",
-		Long: `Reads a configuration file as serve does. Each error is printed on one line with the name of the file,
-the line number and what is expected. For users who may do everything it suggests a role. If the data directory exists, its identity is printed, for the key
-data_id; if the file has a data_id that differs, this is reported as an error.
+		Long: `Reads a configuration file as serve does, and looks at what a server would open: certificates and keys, the
+data directory, the token, the directory of the audit log. It creates nothing and takes no lock, so the
+server may run. Each error is printed on one line with the name of the file, the line number and what is
+expected. Warnings are about what a server would accept although it is hardly meant: a token that can be
+guessed, plain HTTP on a public address, a certificate that ends soon, users of repositories that do not
+exist. Hints suggest roles and documented permissions. If the data directory exists, its identity is
+printed, for the key data_id; if the file has a data_id that differs, this is reported as an error.
 
   packhouse config check /etc/packhouse.toml`,
 		Args: cobra.MaximumNArgs(1),
@@ -37,35 +43,41 @@ data_id; if the file has a data_id that differs, this is reported as an error.
 			if len(args) == 0 {
 				return usage("%s needs a FILE, or the variable %s; see %s --help", cmd.CommandPath(), configVariable, cmd.CommandPath())
 			}
-			c, err := config.Load(args[0], nil)
-			if err != nil {
-				return err
-			}
-			for _, warning := range c.Warnings {
-				fmt.Fprintf(s.out, "%s: warning: %s\n", args[0], warning)
-			}
-			for _, hint := range c.Hints() {
-				fmt.Fprintf(s.out, "%s: hint: %s\n", args[0], hint)
-			}
-			lines, err := describeDataDir(&c)
-			for _, line := range lines {
-				fmt.Fprintf(s.out, "%s: %s\n", args[0], line)
-			}
-			if err == nil {
-				err = checkAuditOf(&c)
-			}
-			if err == nil {
-				lines, err = describePasswords(&c)
-			}
-			for _, line := range lines {
-				fmt.Fprintf(s.out, "%s: %s\n", args[0], line)
-			}
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			_, err = fmt.Fprintf(s.out, "%s: fine\n", args[0])
-			return err
+			return checkConfiguration(s, args[0])
 		},
 	})
 	return parent
+}
+
+// checkConfiguration prints what there is to say of a configuration. Its error is what keeps a server from starting with it.
+func checkConfiguration(s streams, file string) (faults error) {
+	c, err := config.Load(file, nil)
+	if err != nil {
+		return err
+	}
+	found := inspect(&c, file)
+	for _, warning := range slices.Concat(c.Warnings, found.warnings) {
+		fmt.Fprintf(s.out, "%s: warning: %s\n", file, warning)
+	}
+	for _, hint := range slices.Concat(c.Hints(), tableHints(&c)) {
+		fmt.Fprintf(s.out, "%s: hint: %s\n", file, hint)
+	}
+	lines, err := describeDataDir(&c)
+	for _, line := range lines {
+		fmt.Fprintf(s.out, "%s: %s\n", file, line)
+	}
+	passwords, passwordsErr := describePasswords(&c)
+	for _, line := range passwords {
+		fmt.Fprintf(s.out, "%s: %s\n", file, line)
+	}
+	for _, fault := range append(found.faults, err, passwordsErr) {
+		if fault != nil {
+			faults = errors.Join(faults, fmt.Errorf("%s: %w", file, fault))
+		}
+	}
+	if faults != nil {
+		return faults
+	}
+	_, err = fmt.Fprintf(s.out, "%s: fine\n", file)
+	return err
 }

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"slices"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -202,21 +203,11 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err := sv.banner(s, listeners, token, where, newID); err != nil {
 		return errors.Join(err, api.CloseAll(listeners), sv.server.close(0))
 	}
-	sv.wrap(listeners, passed)
+	sv.secure(listeners, passed)
 	stopReloading := sv.reloadOnHangup()
 	defer stopReloading()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
-}
-
-// wrap adds TLS to listeners, if there is a certificate, and says where the server listens.
-func (sv *service) wrap(listeners []net.Listener, passed bool) {
-	for i, l := range listeners {
-		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
-		if sv.cert != nil {
-			listeners[i] = sv.cert.Wrap(l, sv.clients)
-		}
-	}
 }
 
 // claim takes the data directory for this process, and makes the repositories that are to be made of directories of another server. A claim of nil without an
@@ -257,6 +248,19 @@ func (sv *service) open(ctx context.Context, o serverOptions) (err error) {
 		sv.server.components.set.SetTotalQuota(sv.c.TotalQuota)
 	}
 	return err
+}
+
+// secure adds TLS to the listeners, if there is a certificate, and logs each. passed: they come from the service manager.
+func (sv *service) secure(listeners []net.Listener, passed bool) {
+	for i, l := range listeners {
+		if sv.cert == nil && exposed(l.Addr().String()) && slices.Equal(sv.c.Proxies, api.DefaultProxies) {
+			sv.log.Warn(plainText(l.Addr().String()))
+		}
+		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
+		if sv.cert != nil {
+			listeners[i] = sv.cert.Wrap(l, sv.clients)
+		}
+	}
 }
 
 // options are those of the server that the configuration decides alone.

@@ -11,6 +11,9 @@ import (
 // shortNames are borg's own names of tables, without the prefix that they have in package policy.
 var shortNames = []string{"all", "no-delete", "write-only", "read-only"}
 
+// PermissionNames are the documented names of tables.
+func PermissionNames() []string { return slices.Clone(shortNames) }
+
 // ParsePermissions reads a table as policy.Parse does, and borg's own short names: all,
 // no-delete, write-only and read-only. The error for another name suggests what was meant.
 func ParsePermissions(text string) (*policy.Permissions, error) {
