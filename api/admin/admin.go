@@ -23,6 +23,8 @@ import (
 type Options struct {
 	Set    api.Repositories
 	Engine *compact.Engine
+	// Check checks a repository, and calls say with each line of the answer, of which none names a file of the server. nil: there is no such path.
+	Check func(ctx context.Context, r *repo.Repository, verify bool, say func(any) error) error
 	// Dialects are the protocols that a repository can be created for. nil: any.
 	Dialects []string
 	// Removals are repositories that were destroyed and can be restored. nil: there are no such paths.
@@ -119,6 +121,7 @@ var serverRoutes = []route{
 var repositoryRoutes = []route{
 	{http.MethodGet, "", "l", "repository", (*request).showRepository},
 	{http.MethodDelete, "", administrator, "destroy", (*request).destroyRepository},
+	{http.MethodPost, "check", administrator, "check", (*request).check},
 	{http.MethodPut, "salvage", administrator, "salvage", (*request).salvage},
 	{http.MethodPost, "accept-loss", administrator, "accept-loss", (*request).acceptLoss},
 	{http.MethodGet, "plans", "l", "plans", (*request).listPlans},

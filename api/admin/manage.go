@@ -91,6 +91,35 @@ func (q *request) restoreRepository(string) error {
 	return q.reply(http.StatusOK, r)
 }
 
+// check checks the repository, and with "verify" reads every byte. Lines are sent as they come; the last one is that of the end, or says
+// why there is none.
+func (q *request) check(string) error {
+	var body struct {
+		Verify bool `json:"verify"`
+	}
+	if q.h.o.Check == nil {
+		return errNoPath
+	}
+	if err := q.document(&body); err != nil {
+		return err
+	}
+	q.log.Reads = true // what is marked as damaged is so already
+	return q.lines(func(say func(any) error) error {
+		flushed := func(v any) error {
+			if err := say(v); err != nil {
+				return err
+			}
+			_ = http.NewResponseController(q.w).Flush() // the next write finds that nobody reads
+			return nil
+		}
+		err := q.h.o.Check(q.Context(), q.repo, body.Verify, flushed)
+		if err != nil && q.Context().Err() == nil {
+			_ = flushed(map[string]string{"broken": describe(err).Detail})
+		}
+		return err
+	})
+}
+
 // salvage lets damaged items be served with their wrong bytes for so many seconds; 0 ends that.
 func (q *request) salvage(string) error {
 	var body struct {

@@ -16,7 +16,7 @@ func TestManage(t *testing.T) {
 	})
 	for _, q := range []struct{ method, path, body string }{
 		{http.MethodPost, "/-/repositories", `{"name":"new","dialect":"silent"}`}, {http.MethodDelete, "/r/-/", ""}, {http.MethodGet, "/-/removed", ""},
-		{http.MethodPost, "/-/removed/restore", `{"name":"r"}`}, {http.MethodPut, "/r/-/salvage", `{"seconds":60}`}, {http.MethodPost, "/r/-/accept-loss", `{}`},
+		{http.MethodPost, "/-/removed/restore", `{"name":"r"}`}, {http.MethodPost, "/r/-/check", `{}`}, {http.MethodPut, "/r/-/salvage", `{"seconds":60}`}, {http.MethodPost, "/r/-/accept-loss", `{}`},
 	} {
 		for _, as := range []string{"writer", "reader"} {
 			if resp, text := w.call(as, q.method, q.path, q.body); resp.StatusCode != http.StatusForbidden {

@@ -101,7 +101,11 @@ func (c *Client) loss(ctx context.Context, q local.Request) (r repo.LossReport, 
 // the repository cannot be opened, the error has the status http.StatusConflict.
 func (c *Client) Check(ctx context.Context, name string, verify bool, each func(local.CheckEvent) error) error {
 	ended := false
-	err := c.Lines(ctx, http.MethodPost, local.PathCheck, local.Request{Name: name, Verify: verify}, func(line json.RawMessage) error {
+	path, body := local.PathCheck, any(local.Request{Name: name, Verify: verify})
+	if c.Far {
+		path, body = Path(name, "check"), map[string]bool{"verify": verify}
+	}
+	err := c.Lines(ctx, http.MethodPost, path, body, func(line json.RawMessage) error {
 		var event local.CheckEvent
 		if err := json.Unmarshal(line, &event); err != nil {
 			return err
@@ -112,6 +116,9 @@ func (c *Client) Check(ctx context.Context, name string, verify bool, each func(
 		ended = ended || event.Done
 		return each(event)
 	})
+	if c.Far && Refused(err, http.StatusUnprocessableEntity) { // it is damaged
+		err = &Refusal{http.StatusConflict, err.Error()}
+	}
 	if err == nil && !ended {
 		err = errors.New("the check was interrupted before it was finished; run it again")
 	}

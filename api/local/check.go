@@ -2,8 +2,8 @@ package local
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
+	"io/fs"
 
 	"packhouse/index"
 	"packhouse/repo"
@@ -12,9 +12,24 @@ import (
 // checker checks one repository and reports line by line what it finds.
 type checker struct {
 	r     *repo.Repository
-	out   *json.Encoder
-	flush func() error
+	far   bool // whoever asks is elsewhere, and is told no paths of the server
+	send  func(CheckEvent) error
 	event CheckEvent // running totals
+}
+
+// CheckFromAfar checks a repository for who asks over the network, and calls say with each CheckEvent: its texts name no file of the server. The
+// last one is that of the end; there is none if the check could not be finished.
+func CheckFromAfar(ctx context.Context, r *repo.Repository, verify bool, say func(any) error) error {
+	c := &checker{r: r, far: true, send: func(event CheckEvent) error { return say(event) }}
+	return c.run(ctx, verify)
+}
+
+// text is that of an error, for whoever asks.
+func (c *checker) text(err error) string {
+	if c.far && errors.As(err, new(*fs.PathError)) {
+		return "its file cannot be read; the server's log says why"
+	}
+	return err.Error()
 }
 
 // progressStep is how many bytes are read between two lines of progress.
@@ -35,7 +50,11 @@ func (c *checker) run(ctx context.Context, verify bool) error {
 		if report.Counted == (index.Counters{}) { // its rows were not walked over
 			c.event.Items, c.event.Total = report.Stored.Items, report.Stored.Bytes
 		}
-		if err := c.say(CheckEvent{Advice: c.r.Mend() + " builds a new index"}); err != nil {
+		advice := c.r.Mend() + " builds a new index"
+		if c.far {
+			advice = "packhouse repo rebuild --replace, on the server itself while it is stopped, builds a new index"
+		}
+		if err := c.say(CheckEvent{Advice: advice}); err != nil {
 			return err
 		}
 	}
@@ -56,7 +75,7 @@ func (c *checker) files(ctx context.Context, verify bool) error {
 	_, err := c.r.Sweep(ctx)
 	switch {
 	case errors.Is(err, repo.ErrLoss):
-		if err := c.problem(err.Error()); err != nil {
+		if err := c.problem(c.text(err)); err != nil {
 			return err
 		}
 	case err != nil:
@@ -110,7 +129,7 @@ func (c *checker) verify(ctx context.Context) error {
 			}
 		}
 		if damaged {
-			return c.problem("items after these cannot be found: " + damage.Err.Error())
+			return c.problem("items after these cannot be found: " + c.text(damage.Err))
 		}
 		if len(batch) < verifyBatch {
 			all = true
@@ -128,7 +147,7 @@ func (c *checker) item(ctx context.Context, round *repo.Round, entry index.Entry
 	case errors.Is(err, repo.ErrLoss), err != nil && entry.Item.Flags&index.FlagMissing != 0:
 		return nil // said already
 	case errors.Is(err, repo.ErrCorrupt):
-		return c.problem(entry.Key + ": " + err.Error())
+		return c.problem(entry.Key + ": " + c.text(err))
 	}
 	return err
 }
@@ -141,8 +160,5 @@ func (c *checker) problem(text string) error {
 // say writes a line with the totals so far.
 func (c *checker) say(event CheckEvent) error {
 	event.Items, event.Bytes, event.Total, event.Problems = c.event.Items, c.event.Bytes, c.event.Total, c.event.Problems
-	if err := c.out.Encode(event); err != nil {
-		return err
-	}
-	return c.flush()
+	return c.send(event)
 }

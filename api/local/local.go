@@ -264,7 +264,8 @@ func (h *handler) check(w http.ResponseWriter, r *http.Request) {
 		h.refuseCheck(w, r, err)
 		return
 	}
-	c := &checker{r: repository, out: json.NewEncoder(w), flush: http.NewResponseController(w).Flush}
+	out, flush := json.NewEncoder(w), http.NewResponseController(w).Flush
+	c := &checker{r: repository, send: func(event CheckEvent) error { return errors.Join(out.Encode(event), flush()) }}
 	w.Header().Set("Content-Type", "application/x-ndjson")
 	if err := c.run(r.Context(), q.Verify); err != nil {
 		_ = c.say(CheckEvent{Broken: err.Error()})

@@ -14,6 +14,7 @@ import (
 	"packhouse/api/alert"
 	"packhouse/api/borgstore"
 	"packhouse/api/holder"
+	"packhouse/api/local"
 	"packhouse/api/restic"
 	"packhouse/api/vger"
 	"packhouse/cmd/packhouse/internal/config"
@@ -82,7 +83,7 @@ func openComponents(o serverOptions, busy func() int, activity func(repository, 
 	r.set = datadir.Open(o.setOptions(r.engine))
 	r.dialects = o.dialects(r.engine, temporary)
 	r.admin = admin.New(admin.Options{
-		Set: r.set, Removals: r.set, Dialects: dialectNames(nil), Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName, Alerts: r.alerts,
+		Set: r.set, Removals: r.set, Check: local.CheckFromAfar, Dialects: dialectNames(nil), Engine: r.engine, Locks: inspectLocks, Break: endLock, Activity: activity, Tokens: o.Tokens, UserName: o.UserName, Alerts: r.alerts,
 		Limits: o.planLimits(), Authorize: authorize,
 	})
 	if o.Maintain {

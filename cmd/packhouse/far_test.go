@@ -47,11 +47,26 @@ func TestEveryCommandFromAfar(t *testing.T) {
 	call(0, "0 of 1 items are missing", "repo", "accept-loss", "laptop", "--dry-run")
 
 	scrub := call(0, "done: 1 items", "scrub", "--repo", "laptop", "--wait")
+	call(0, "laptop: 1 items in the index, 0 problems", "check")
+	call(0, "laptop: 1 items in the index, 5 bytes read, 0 problems", "check", "laptop", "--verify")
+	call(1, "no such repository", "check", "never")
 	id := strings.SplitN(scrub, " ", 2)[0]
 	call(0, `"id": "`+id+`"`, "job", "show", id)
 	call(0, id+" done", "job", "wait", id)
 	call(1, "the job has ended: done", "job", "cancel", id)
 	call(1, "no repository has a job "+strings.Repeat("0", 32), "job", "show", strings.Repeat("0", 32))
+
+	// Damage is found, and the answer names no file of the server.
+	call(0, "created broken", "repo", "create", "broken", "--dialect", "borgstore")
+	s.expect(t, http.StatusOK, http.MethodPost, "/broken/packs/large", strings.Repeat("x", 1<<20))
+	blobs, err := filepath.Glob(filepath.Join(dir, "packhouse-data", "broken", "blobs", "*", strings.Repeat("[0-9a-f]", 32)))
+	if err != nil || len(blobs) != 1 {
+		t.Fatalf("got %q, %v, want one blob", blobs, err)
+	}
+	write(t, blobs[0], strings.Repeat("x", 1<<19)+strings.Repeat("y", 1<<19))
+	if out := call(3, "broken: packs/large: ", "check", "broken", "--verify"); strings.Contains(out, dir) {
+		t.Errorf("a path of the server is printed: %s", out)
+	}
 
 	call(0, "destroyed laptop", "repo", "destroy", "laptop", "--yes")
 	removed := call(0, "laptop\tborgstore\t1\t5\t", "repo", "list", "--removed")
@@ -64,7 +79,6 @@ func TestEveryCommandFromAfar(t *testing.T) {
 	call(1, only, "repo", "purge", "laptop", "--yes")
 	call(1, only, "trash", "empty", "laptop2", "--yes")
 	call(1, only, "guard", "lift", "laptop2", "--for", "1h")
-	call(1, only, "check", "laptop2")
 	const files = "works with files on the server's machine"
 	call(2, files, "repo", "rebuild", "laptop2")
 	call(2, files, "repo", "export", "laptop2", filepath.Join(dir, "out"), "--as", "borgstore")
