@@ -51,7 +51,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 		return usage("%w%s; see %s --help", err, nearestFlag(cmd, err), cmd.CommandPath())
 	})
 	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
-		configCommand(s), tokenCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
+		configCommand(s), tokenCommand(s), userCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s),
 		completionCommand(s), manCommand(s), healthCommand(s))
 	complete(root)

@@ -1,0 +1,130 @@
+package main
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"golang.org/x/crypto/bcrypt"
+)
+
+// runWithInput is runHere with something on standard input.
+func runWithInput(t testing.TB, in string, args ...string) (code int, out, errs string) {
+	t.Helper()
+	var o, e buffer
+	code = run(t.Context(), append([]string{"packhouse"}, args...), strings.NewReader(in), &o, &e)
+	return code, o.String(), e.String()
+}
+
+// TestUserCommands: users of the password file are added, changed and removed while the server runs, which notices; what else is in the file
+// stays, and so do its mode and owner.
+func TestUserCommands(t *testing.T) {
+	dir := tempDir(t)
+	file, passwords := filepath.Join(dir, "f.toml"), filepath.Join(dir, "users")
+	write(t, file, "[server]\ntoken = 't'\nhtpasswd_file = '"+passwords+"'\ndata_dir = '"+filepath.Join(dir, "d")+"'\n[[user]]\nname = 'bob'\npassword_hash = '"+hashOf(t, "b")+"'\nrole = 'read'\nrepositories = ['laptop']\n")
+	write(t, passwords, "# of the administrator\nfirst:"+hashOf(t, "f")+":extra\nold:$apr1$x$y\nlast:"+hashOf(t, "l")) // without a line end
+	if err := os.Chmod(passwords, 0o640); err != nil {
+		t.Fatal(err)
+	}
+	if os.Geteuid() == 0 {
+		if err := os.Chown(passwords, 12, 34); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s := startServer(t, dir, "-c", file)
+	call := func(code int, want, in string, args ...string) string {
+		t.Helper()
+		got, out, errs := runWithInput(t, in, append([]string{"user"}, args...)...)
+		if got != code || !strings.Contains(out+errs, want) {
+			t.Errorf("%q: got %d, %s%s, want %d with %q", args, got, out, errs, code, want)
+		}
+		return out
+	}
+	call(0, "added alice", "one\nmore\n", "add", "alice", "-c", file)
+	await(t, "user alice", func() bool {
+		status, _ := s.as(t, "alice", "one", http.MethodGet, "/laptop?cmd=quota", "")
+		return status != http.StatusUnauthorized
+	}, s.errs)
+	call(0, "changed the password of alice", "two", "passwd", "alice", "-c", file)
+	await(t, "new password", func() bool {
+		status, _ := s.as(t, "alice", "two", http.MethodGet, "/laptop?cmd=quota", "")
+		return status != http.StatusUnauthorized
+	}, s.errs)
+	call(0, "changed the password of old", "three\r\n", "passwd", "old", "-f", passwords)
+	list := call(0, "alice\tfile\t-\tall\t-\n", "", "list", "-c", file)
+	if !strings.Contains(list, "bob\tconfiguration\tread\tlaptop\t-\n") || strings.Contains(list, "$2a$") {
+		t.Errorf("list: got %s", list)
+	}
+	call(0, `"source": "configuration"`, "", "list", "-c", file, "--json")
+
+	text, err := os.ReadFile(passwords)
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(string(text), "\n")
+	if len(lines) != 6 || lines[0] != "# of the administrator" || !strings.HasSuffix(lines[1], ":extra") || !strings.HasPrefix(lines[2], "old:$2") ||
+		!strings.HasPrefix(lines[3], "last:") || !strings.HasPrefix(lines[4], "alice:$2") || lines[5] != "" {
+		t.Errorf("the file is %s", text)
+	}
+	if cost, err := bcrypt.Cost([]byte(strings.TrimPrefix(lines[4], "alice:"))); err != nil || cost < bcrypt.DefaultCost {
+		t.Errorf("the hash: got cost %d, %v", cost, err)
+	}
+	got := strings.TrimSpace(statOf(t, passwords))
+	if want := map[bool]string{true: "640 12 34", false: fmt.Sprintf("640 %d %d", os.Geteuid(), os.Getegid())}[os.Geteuid() == 0]; got != want {
+		t.Errorf("mode and owner of the file: got %s, want %s", got, want)
+	}
+
+	call(1, "has a user alice already", "x", "add", "alice", "-c", file)
+	call(1, "has no user carol", "x", "passwd", "carol", "-c", file)
+	call(1, "has no user carol", "", "remove", "carol", "-c", file)
+	call(1, "the password is empty", "\n", "add", "carol", "-c", file)
+	call(1, "longer than 72 bytes", strings.Repeat("x", 73), "add", "carol", "-c", file)
+	call(1, "the configuration has a user of this name", "x", "add", "bob", "-c", file)
+	call(1, "reserved for the server's token", "x", "add", "token", "-c", file)
+	call(2, "cannot be a user's name", "x", "add", "a:b", "-c", file)
+	call(2, "set htpasswd_file", "x", "add", "carol")
+	call(0, "removed alice", "", "remove", "alice", "-c", file)
+	if after, err := os.ReadFile(passwords); err != nil || strings.Contains(string(after), "alice") || len(after) == 0 {
+		t.Errorf("after the removal: got %s, %v", after, err)
+	}
+	if entries, err := os.ReadDir(dir); err != nil || len(entries) != 3 {
+		t.Errorf("got %v, %v, want the configuration, the file and the data", entries, err)
+	}
+}
+
+func statOf(t *testing.T, path string) string {
+	t.Helper()
+	info, err := os.Stat(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	owner := info.Sys().(*syscall.Stat_t)
+	return fmt.Sprintf("%o %d %d", info.Mode().Perm(), owner.Uid, owner.Gid)
+}
+
+// TestUsersAtOnce: of several commands that change one file at once, each finds what the others have done; a new file is for its owner alone.
+func TestUsersAtOnce(t *testing.T) {
+	passwords := filepath.Join(tempDir(t), "users")
+	const users = 8
+	var group sync.WaitGroup
+	for i := range users {
+		group.Go(func() {
+			if code, _, errs := runWithInput(t, "secret\n", "user", "add", fmt.Sprint("user", i), "-f", passwords); code != 0 {
+				t.Errorf("user %d: got %d, %s", i, code, errs)
+			}
+		})
+	}
+	group.Wait()
+	_, out, errs := runHere(t, "user", "list", "-f", passwords)
+	if n := strings.Count(out, "\n"); n != users {
+		t.Errorf("got %d users, want %d: %s%s", n, users, out, errs)
+	}
+	if info, err := os.Stat(passwords); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("the file: got %v, %v, want mode 0600", info, err)
+	}
+}
