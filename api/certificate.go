@@ -1,10 +1,12 @@
 package api
 
 import (
+	"crypto/sha256"
 	"crypto/tls"
 	"crypto/x509"
 	"fmt"
 	"net"
+	"strings"
 	"sync"
 	"time"
 )
@@ -49,6 +51,23 @@ func (c *Certificate) Expires() (end time.Time) {
 		}
 	}
 	return end
+}
+
+// Leaf is the server's own certificate, in DER.
+func (c *Certificate) Leaf() []byte {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.cert.Certificate[0]
+}
+
+// Fingerprint is the SHA-256 of Leaf, as openssl x509 -fingerprint -sha256 prints it.
+func (c *Certificate) Fingerprint() string {
+	sum := sha256.Sum256(c.Leaf())
+	parts := make([]string, len(sum))
+	for i, b := range sum {
+		parts[i] = fmt.Sprintf("%02X", b)
+	}
+	return strings.Join(parts, ":")
 }
 
 // Wrap adds TLS to a TCP listener; Unix sockets are served without TLS. Clients are asked for a certificate of the authorities;

@@ -176,8 +176,8 @@ type Writer struct {
 	Last time.Time
 }
 
-// Writers returns the principals that have completed backups, at most n, those with the latest first, and how many there are.
-func (r *Repository) Writers(n int) (writers []Writer, total int, err error) {
+// LatestWriters returns the principals that have completed backups, at most n, those with the latest first, and how many there are.
+func (r *Repository) LatestWriters(n int) (writers []Writer, total int, err error) {
 	err = r.index.Writers(func(f index.Freshness) error {
 		total++
 		at, _ := slices.BinarySearchFunc(writers, f.At, func(w Writer, at time.Time) int { return at.Compare(w.Last) })

@@ -178,7 +178,7 @@ func TestWriters(t *testing.T) {
 		}
 	}
 	for n, want := range []string{"", "a", "a d", "a d b", "a d b c", "a d b c"} {
-		writers, total, err := r.Writers(n)
+		writers, total, err := r.LatestWriters(n)
 		var names []string
 		for _, w := range writers {
 			names = append(names, w.Name)

@@ -115,7 +115,7 @@ func describeRepository(name string, r *repo.Repository, a *repo.Access) Reposit
 	d.Scrubs = describeScrubs(r.Coverage())
 	d.Rights = rights(a.May)
 	d.Writers = []Writer{}
-	if writers, total, err := r.Writers(writersShown); err == nil { // else health says it
+	if writers, total, err := r.LatestWriters(writersShown); err == nil { // else health says it
 		for _, w := range writers {
 			d.Writers = append(d.Writers, Writer{w.Name, w.Last})
 		}

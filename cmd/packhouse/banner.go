@@ -58,6 +58,9 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 		}
 		fmt.Fprintf(&b, "  data_id %s\n          identity of the data directory; set it in the configuration so that the server\n          does not start with another directory, such as an empty mount point\n", newID)
 	}
+	if sv.certificateFile != "" {
+		fmt.Fprintf(&b, "  TLS     SHA-256 fingerprint of the server's own certificate:\n          %s\n          clients need %s as an authority\n", sv.cert.Fingerprint(), sv.certificateFile)
+	}
 	if sv.clients != nil && sv.c.TLSClientAuth == config.CertificateRequired {
 		fmt.Fprintf(&b, "  clients need a certificate of an authority in %s, in the name of a user\n", sv.c.TLSClientCA)
 		first = "" // with the token alone they are refused

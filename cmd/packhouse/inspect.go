@@ -51,7 +51,7 @@ func inspect(c *config.Config, file string) *inspection {
 	in.auditLog()
 	in.users()
 	for _, address := range c.Listen {
-		if c.TLSCert == "" && exposed(address) && slices.Equal(c.Proxies, api.DefaultProxies) {
+		if !c.TLS() && exposed(address) && slices.Equal(c.Proxies, api.DefaultProxies) {
 			in.warn("%s", plainText(address))
 		}
 	}
@@ -253,7 +253,7 @@ func exposed(address string) bool {
 
 // plainText is the warning of an address that is exposed without TLS.
 func plainText(address string) string {
-	return fmt.Sprintf("listen: %s is plain HTTP on an address that others may reach: tokens and passwords can be read on the way. Set tls_cert and tls_key, "+
+	return fmt.Sprintf("listen: %s is plain HTTP on an address that others may reach: tokens and passwords can be read on the way. Set tls_cert and tls_key, or tls_self_signed, "+
 		"or listen on 127.0.0.1 behind a proxy that has TLS; if a proxy on another machine or in a container has it, name it in trusted_proxies", address)
 }
 

@@ -97,6 +97,7 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"data_id", old.DataID, c.DataID, func() { c.DataID = old.DataID }},
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
+		{"tls_self_signed", old.TLSSelfSigned, c.TLSSelfSigned, func() { c.TLSSelfSigned = old.TLSSelfSigned }},
 		{"tls_client_ca", old.TLSClientCA, c.TLSClientCA, func() { c.TLSClientCA = old.TLSClientCA }},
 		{"tls_min_version", old.TLSMinVersion, c.TLSMinVersion, func() { c.TLSMinVersion = old.TLSMinVersion }},
 		{"tls_client_auth", old.TLSClientAuth, c.TLSClientAuth, func() { c.TLSClientAuth = old.TLSClientAuth }},

@@ -47,6 +47,7 @@ Without any configuration the data directory is ./packhouse-data, the address is
 Listen on all addresses, with TLS, and allow each repository 500 GiB:
 
   packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
+  packhouse serve -l :8484 --tls-self-signed
 
 Use a configuration file, of --config or the variable PACKHOUSE_CONFIG (docs/configuration.md lists
 its keys; flags override the environment, and the environment overrides the file):
@@ -143,6 +144,8 @@ type service struct {
 	clients   *api.ClientCAs                   // nil: clients are not asked for certificates
 	server    *server
 	tokens    *tokens.Store
+
+	certificateFile string // of a certificate that the server has made for itself, for clients; "": there is none
 
 	readOnly bool   // the data directory's file system was, at the start
 	unkept   string // the token of this run, which could not be kept; "": there is none
@@ -294,12 +297,9 @@ func (sv *service) examine() (dir string, err error) {
 		return "", err
 	}
 	if sv.c.TLSCert != "" {
-		if sv.cert, err = api.LoadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
+		if err = sv.loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
 			return "", err
 		}
-	}
-	if sv.cert != nil && sv.c.TLSMinVersion == "1.3" {
-		sv.cert.MinVersion = tls.VersionTLS13
 	}
 	if err := sv.loadPasswords(&sv.c); err != nil {
 		return "", sv.rest.explain(err)
@@ -315,12 +315,25 @@ func (sv *service) examine() (dir string, err error) {
 	return dir, err
 }
 
+// loadCertificate reads the server's certificate and key.
+func (sv *service) loadCertificate(cert, key string) (err error) {
+	if sv.cert, err = api.LoadCertificate(cert, key); err == nil && sv.c.TLSMinVersion == "1.3" {
+		sv.cert.MinVersion = tls.VersionTLS13
+	}
+	return err
+}
+
 // prepare creates the server's files in its data directory, if that is writable, and returns the directory's identity; "": it has
 // none. made: this start created the identity.
 func (sv *service) prepare(claim *holder.Claim) (id string, made bool, err error) {
 	sv.readOnly = claim.ReadOnly
 	if id, made, err = identify(claim, sv.c.DataID); err != nil {
 		return "", false, err
+	}
+	if sv.c.TLSSelfSigned {
+		if err := sv.selfSigned(claim.Dir); err != nil {
+			return "", false, err
+		}
 	}
 	if missing := missingRepositories(claim.Dir, &sv.c); len(missing) > 0 {
 		sv.log.Warn("repositories in the configuration do not exist in the data directory; check that it is the right one",

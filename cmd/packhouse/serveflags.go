@@ -23,6 +23,7 @@ type serveFlags struct {
 	logLevel   string
 	tlsCert    string
 	tlsKey     string
+	selfSigned bool
 	clientCA   string
 	clientAuth string
 	htpasswd   string
@@ -61,6 +62,7 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tokenFile, "token-file", "", "`file` that contains the token; created if missing (default DATA-DIR/.packhouse/token)")
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
+	flags.BoolVar(&f.selfSigned, "tls-self-signed", false, "TLS with a certificate that the server makes for itself; its fingerprint is printed")
 	flags.StringVar(&f.clientCA, "tls-client-ca", "", "`file` of the certificate authorities (PEM) whose certificates log clients in, as the user of the name in the certificate")
 	flags.StringVar(&f.clientAuth, "tls-client-auth", "", "optional (default), or required: whether each client must have such a certificate")
 	flags.StringVar(&f.htpasswd, "htpasswd-file", "", "`file` of further users, as htpasswd writes it; read again when it changes")
@@ -107,7 +109,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-client-ca", "tls-client-auth", "htpasswd-file", "total-quota", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-self-signed", "tls-client-ca", "tls-client-auth", "htpasswd-file", "total-quota", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -153,6 +155,7 @@ func (f *serveFlags) overrideAddresses(o *overrides) {
 	o.on("token-file", notEmpty(f.tokenFile), func(c *config.Config) { c.Token, c.TokenFile = "", f.tokenFile })
 	o.on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
 	o.on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
+	o.on("tls-self-signed", nil, func(c *config.Config) { c.TLSSelfSigned = f.selfSigned })
 	o.on("tls-client-ca", notEmpty(f.clientCA), func(c *config.Config) { c.TLSClientCA = f.clientCA })
 	o.on("tls-client-auth", func() error { return config.CheckClientAuth(f.clientAuth) }, func(c *config.Config) { c.TLSClientAuth = f.clientAuth })
 	o.on("htpasswd-file", notEmpty(f.htpasswd), func(c *config.Config) { c.HtpasswdFile = f.htpasswd })

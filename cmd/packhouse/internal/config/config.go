@@ -24,6 +24,7 @@ type Config struct {
 	NoToken       bool   // there is none, and its name is a user's like any other; no file can say so
 	TLSCert       string
 	TLSKey        string
+	TLSSelfSigned bool   // with a certificate that the server makes for itself, in place of TLSCert
 	TLSClientCA   string // file of the authorities of clients' certificates; empty: clients are not asked for one
 	TLSClientAuth string // CertificateOptional, also if empty, or CertificateRequired
 	TLSMinVersion string // "1.2", also if empty, or "1.3"
@@ -71,6 +72,9 @@ const (
 	CertificateOptional = "optional"
 	CertificateRequired = "required"
 )
+
+// TLS tells whether TCP addresses are served with TLS.
+func (c *Config) TLS() bool { return c.TLSCert != "" || c.TLSSelfSigned }
 
 // AuditFile is the path of the audit log's file; "": it has none.
 func (c *Config) AuditFile() string {

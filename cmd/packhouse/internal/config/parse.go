@@ -173,9 +173,11 @@ func (p *parser) tls(c *Config) {
 	switch {
 	case (c.TLSCert == "") != (c.TLSKey == ""):
 		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
-	case c.TLSClientCA != "" && c.TLSCert == "":
+	case c.TLSSelfSigned && c.TLSCert != "":
+		p.add("server.tls_self_signed", "tls_self_signed and tls_cert exclude each other: the server has one certificate")
+	case c.TLSClientCA != "" && !c.TLS():
 		p.add("server.tls_client_ca", "tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS")
-	case c.TLSMinVersion != "" && c.TLSCert == "":
+	case c.TLSMinVersion != "" && !c.TLS():
 		p.add("server.tls_min_version", "tls_min_version needs tls_cert and tls_key")
 	case c.TLSClientAuth != "" && c.TLSClientCA == "":
 		p.add("server.tls_client_auth", "tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted")

@@ -257,6 +257,7 @@ func serverKeys() table[Config] {
 	keys["token_file"] = text(func(c *Config) *string { return &c.TokenFile }, notEmpty)
 	keys["tls_cert"] = text(func(c *Config) *string { return &c.TLSCert }, notEmpty)
 	keys["tls_key"] = text(func(c *Config) *string { return &c.TLSKey }, notEmpty)
+	keys["tls_self_signed"] = truth(func(c *Config) *bool { return &c.TLSSelfSigned })
 	keys["tls_client_ca"] = text(func(c *Config) *string { return &c.TLSClientCA }, notEmpty)
 	keys["tls_client_auth"] = text(func(c *Config) *string { return &c.TLSClientAuth }, CheckClientAuth)
 	keys["tls_min_version"] = text(func(c *Config) *string { return &c.TLSMinVersion }, CheckTLSVersion)
