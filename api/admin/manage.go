@@ -41,7 +41,7 @@ func (q *request) createRepository(string) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusCreated, describeRepository(body.Name, r))
+	return q.reply(http.StatusCreated, describeRepository(body.Name, r, r.As(q.authorized(r, body.Name))))
 }
 
 // destroyRepository removes a repository. It can be restored within its grace time: without that, it is removed on the server itself.

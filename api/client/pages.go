@@ -58,23 +58,3 @@ func (c *Client) Self(ctx context.Context) (self admin.Self, err error) {
 	_, err = c.Request(ctx, http.MethodGet, "/-/self", nil, &self)
 	return self, err
 }
-
-// Health is what a server says of itself to anyone, as far as it is of use to people.
-type Health struct {
-	Status    string `json:"status"` // "ok" or "degraded"
-	Reason    string `json:"reason"` // of a degraded one
-	Version   string `json:"version"`
-	Free      int64  `json:"disk_free_bytes"`
-	Total     int64  `json:"disk_total_bytes"`
-	Repos     int    `json:"repos"`
-	ReadOnly  int    `json:"read_only_repos"`
-	Unusable  int    `json:"unusable_repos"`
-	Detached  bool   `json:"detached"`
-	UptimeSec int64  `json:"uptime_seconds"`
-}
-
-// Health asks a server how it is.
-func (c *Client) Health(ctx context.Context) (h Health, err error) {
-	_, err = c.Request(ctx, http.MethodGet, "/health", nil, &h)
-	return h, err
-}

@@ -103,7 +103,7 @@ func (v *visit) overview() error {
 		return err
 	}
 	p := overviewPage{Filter: v.r.FormValue("q"), Sort: v.r.FormValue("sort")}
-	if p.Health, err = v.Health(v.r.Context()); err != nil {
+	if p.Health, _, err = v.Health(v.r.Context()); err != nil {
 		return err
 	}
 	for i := range all {

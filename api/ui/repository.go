@@ -485,14 +485,10 @@ func (v *visit) plan() error {
 	return v.done(link("job", "name", v.name, "id", job.ID), "The compaction is %s.", job.State)
 }
 
-// graceOf is a duration of the API as people write it.
-func graceOf(text string) string {
-	d, err := time.ParseDuration(text)
-	if err != nil {
-		return text
-	}
-	if d == 0 {
+// graceOf is a grace time of the API, in seconds, as people write it.
+func graceOf(seconds int64) string {
+	if seconds == 0 {
 		return "none"
 	}
-	return span(d)
+	return span(time.Duration(seconds) * time.Second)
 }

@@ -12,7 +12,7 @@ import (
 )
 
 func alertCommand(s streams) *cobra.Command {
-	f := &serverFlags{}
+	f := &adminFlags{}
 	parent := &cobra.Command{
 		Use:   "alert",
 		Short: "Show what is wrong with the server, and test who is told of it",
@@ -29,7 +29,7 @@ backup for days, damage, a full disk, a failed job and more. It must be running.
 	return parent
 }
 
-func alertList(s streams, f *serverFlags) *cobra.Command {
+func alertList(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "Show what is wrong, and what each receiver has been told",
@@ -40,12 +40,12 @@ hours.
   packhouse alert list`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return f.open(cmd, s, func(c *adminClient) error {
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				state, text, err := c.Alerts(cmd.Context())
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					return terminal.JSON(s.out, text)
 				}
 				return showAlerts(s, state)
@@ -82,7 +82,7 @@ func showAlerts(s streams, state alert.State) error {
 	return t.End()
 }
 
-func alertTest(s streams, f *serverFlags) *cobra.Command {
+func alertTest(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "test [NAME]",
 		Short: "Send a test message to a receiver, or to all",
@@ -96,12 +96,12 @@ whether it was accepted, or why it was not. Exit code 1: one was not.
 			if len(args) > 0 {
 				name = args[0]
 			}
-			return f.open(cmd, s, func(c *adminClient) error {
+			return withAdminClient(cmd, s, f, func(c *adminClient) error {
 				results, text, err := c.TestAlerts(cmd.Context(), name)
 				if err != nil {
 					return err
 				}
-				if f.admin.json {
+				if f.json {
 					err = terminal.JSON(s.out, text)
 				}
 				failed := 0
@@ -111,7 +111,7 @@ whether it was accepted, or why it was not. Exit code 1: one was not.
 						failed++
 						said = "failed: " + terminal.Printable(r.Error)
 					}
-					if !f.admin.json && err == nil {
+					if !f.json && err == nil {
 						_, err = fmt.Fprintf(s.out, "%s (%s): %s\n", r.Name, r.Type, said)
 					}
 				}

@@ -176,21 +176,25 @@ func openServer(ctx context.Context, o serverOptions) (*server, error) {
 	if o.Tokens != nil {
 		o.Tokens.OnEnd(srv.endJobs)
 	}
-	var attached func() error
-	if o.Moved != nil {
-		attached = func() error {
-			err := o.Claim.Attached()
-			if err != nil {
-				o.Moved()
-			}
-			return err
-		}
-	}
-	srv.local = holder.NewServer(srv.api.Trusted(), attached)
+	srv.local = holder.NewServer(srv.api.Trusted(), srv.attached())
 	if err := srv.listen(); err != nil {
 		return nil, errors.Join(err, srv.components.close())
 	}
 	return srv, nil
+}
+
+// attached looks whether the claim is still on the directory, for a server that ends otherwise; nil: it goes on then.
+func (srv *server) attached() func() error {
+	if srv.o.Moved == nil {
+		return nil
+	}
+	return func() error {
+		err := srv.o.Claim.Attached()
+		if err != nil {
+			srv.o.Moved()
+		}
+		return err
+	}
 }
 
 // countLogins has alerts know how many logins have failed.
