@@ -4,7 +4,10 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"packhouse/api"
 	"packhouse/repo"
@@ -251,4 +254,45 @@ func TestAdminPaths(t *testing.T) {
 			t.Errorf("%q is of %q, %q", path, name, rest)
 		}
 	}
+}
+
+// namer is a dialect that counts how often it is asked for the repository of a request.
+type namer struct {
+	echo
+	asked *atomic.Int64
+}
+
+func (n namer) Locate(string) (name, rest string, ok bool) {
+	n.asked.Add(1)
+	return "", "", false
+}
+
+// TestWaitingLooksIntoNothing: a request that says nothing of its protocol looks into no repository before it is its turn.
+func TestWaitingLooksIntoNothing(t *testing.T) {
+	var asked atomic.Int64
+	arrived, end := make(chan struct{}), make(chan struct{})
+	serve := func(http.ResponseWriter, *http.Request, api.Target) bool {
+		arrived <- struct{}{}
+		<-end
+		return false
+	}
+	f := startEcho(t, api.Options{
+		Limits:   api.Limits{Requests: 1, Wait: 10 * time.Millisecond},
+		Dialects: []api.Dialect{namer{echo{name: "marked", marked: true}, &asked}, echo{name: "plain", serve: serve}},
+	})
+	var first sync.WaitGroup
+	first.Go(func() {
+		if response, body := get(t, f.Addr, "GET", "/r/x"); response.StatusCode != 200 {
+			t.Errorf("the first: got %d %s", response.StatusCode, body)
+		}
+	})
+	<-arrived
+	if response, body := get(t, f.Addr, "GET", "/r/x"); response.StatusCode != 503 {
+		t.Errorf("the second: got %d %s", response.StatusCode, body)
+	}
+	if n := asked.Load(); n != 1 {
+		t.Errorf("asked %d times, want once, for the first", n)
+	}
+	close(end)
+	first.Wait()
 }

@@ -316,11 +316,11 @@ func (s *Server) serveRepository(w http.ResponseWriter, r *http.Request) {
 	if !ok {
 		return
 	}
-	s.remembered(r, x)
 	if !s.enter(w, r, x) {
 		return
 	}
 	defer x.leave()
+	s.remembered(r, x) // which may open a repository
 	defer s.watch(r, x)()
 	x.dialect.Serve(w, r, Target{
 		Set: s.o.Set, Name: x.name, Path: x.rest, Query: x.query, Principal: s.authorized(r, x, x.name), Limits: s.o.Limits, Log: &x.log,
