@@ -32,7 +32,7 @@ var table = api.ErrorTable{
 	{Err: repo.ErrForeign, Status: http.StatusForbidden, Text: "the directory is not a Packhouse repository; see the server's log"},
 	{Err: repo.ErrDialect, Status: http.StatusForbidden},
 	{Err: repo.ErrNotFound, Status: http.StatusNotFound, Text: "not found"},
-	{Err: repo.ErrExists, Status: http.StatusForbidden, Text: "already exists"},
+	{Err: repo.ErrExists, Status: http.StatusForbidden, Text: "other bytes are stored under this name, which are not replaced"},
 	{Err: repo.ErrConflict, Status: http.StatusServiceUnavailable, Text: "the object was changed by another request; try again"},
 	{Err: repo.ErrQuota, Status: http.StatusInsufficientStorage},
 	{Err: repo.ErrDenied, Status: http.StatusForbidden},

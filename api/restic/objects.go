@@ -96,6 +96,9 @@ func (q *request) store() error {
 		put.Expect = []repo.Expectation{{Algorithm: sha256, Sum: sum}}
 	}
 	result, err := a.Put(q.Context(), put)
+	if denied := (*repo.DeniedError)(nil); errors.As(err, &denied) && denied.Exists {
+		return repo.ErrExists // it would not be replaced for anyone: no permission is missing
+	}
 	if err != nil {
 		return err
 	}

@@ -237,3 +237,18 @@ func TestRewrittenSnapshotIsNoBackup(t *testing.T) {
 		t.Errorf("with another client's backup: %v, want %v", got, backup)
 	}
 }
+
+// TestNothingIsReplaced: whoever stores other bytes under the name of config is told that it is there, not that a permission is missing.
+func TestNothingIsReplaced(t *testing.T) {
+	w := start(t, api.Options{}, datadir.Options{})
+	w.create("r")
+	w.want(200, "all", "POST", "/r/config", "config")
+	for _, user := range []string{"all", "backup"} {
+		if a := w.want(403, user, "POST", "/r/config", "another"); strings.Contains(a.body, "permission") || !strings.Contains(a.body, "not replaced") {
+			t.Errorf("%s: %q", user, a.body)
+		}
+	}
+	if a := w.want(200, "all", "GET", "/r/config", ""); a.body != "config" {
+		t.Errorf("it is %q now", a.body)
+	}
+}
