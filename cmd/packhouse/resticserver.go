@@ -305,7 +305,7 @@ func (rs *resticServer) examine(dir string) error {
 		return nil
 	}
 	const most = 5
-	first := cmp.Or(found[0], "NAME")
+	first := cmp.Or(found[0], resticRoot)
 	example := fmt.Sprintf("packhouse adopt %s --as %s -d NEW", shell.Word(filepath.Join(dir, found[0])), shell.Word(first))
 	shown, more := found, ""
 	if len(found) > most {

@@ -281,7 +281,7 @@ func TestResticServerRefuses(t *testing.T) {
 		{[]string{"--htpasswd-file", filepath.Join(top, "nobody")}, "has no user that can log in"},
 		{[]string{"--no-auth", "--tls"}, "TLS certificate: open " + filepath.Join(top, "d", "public_key")},
 		{[]string{"--no-auth", "--log", filepath.Join(top, "no", "log")}, "--log: open "},
-		{[]string{"--no-auth", "--path", foreign}, "--path: " + foreign + " has repositories of rest-server (one at its top, alice, alice/laptop, bob/x): make ours of them, without copying, in a new directory on the same file system, each as in packhouse adopt " + foreign + " --as NAME -d NEW"},
+		{[]string{"--no-auth", "--path", foreign}, "--path: " + foreign + " has repositories of rest-server (one at its top, alice, alice/laptop, bob/x): make ours of them, without copying, in a new directory on the same file system, each as in packhouse adopt " + foreign + " --as data -d NEW"},
 	} {
 		args := append([]string{resticServerName, "--path", filepath.Join(top, "d"), "--listen", "127.0.0.1:0"}, tt.args...)
 		code, out, errs := runHere(t, args...)
