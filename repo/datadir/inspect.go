@@ -136,6 +136,8 @@ func describe(found []string, layout string) string {
 	}
 	list := "found " + strings.Join(shown, ", ")
 	switch {
+	case layout == adopt.LayoutRestic:
+		return list + ": this looks like a repository of rest-server or of restic itself: packhouse adopt makes a repository of it without copying"
 	case layout == adopt.LayoutBorgStore, has["quota.hid"], has["config"] && has["keys"] && (has["packs"] || has["data"] || has["archives"]):
 		return list + ": this looks like a store of BorgStore's file backend: packhouse adopt makes a repository of it without copying"
 	case layout != "", has["config"] && has["snapshots"], has["config"] && has["index"]:

@@ -551,6 +551,7 @@ func TestForeignDirectoryIsRefused(t *testing.T) {
 		"a store of borg":     {[]string{"config/manifest", "packs/x"}, "packhouse adopt"},
 		"a python-made store": {[]string{"config/readme", "keys/x", "packs/x"}, "packhouse adopt"},
 		"vykar's":             {[]string{"config", "index", "snapshots/x"}, "vykar-server"},
+		"rest-server's":       {[]string{"config", "data/ab/x", "index/x", "keys/x", "locks/x", "snapshots/x"}, "a repository of rest-server"},
 		"anything":            {[]string{"thesis.tex"}, "thesis.tex"},
 	} {
 		t.Run(name, func(t *testing.T) {
