@@ -48,7 +48,10 @@ func Finish(ctx context.Context, o Options) (done Finished, err error) {
 	defer source.Close() // nothing of it needs to be durable
 	r := remover{visitor{layout: list.Layout, source: source}, &done}
 	defer r.leave()
-	dirs := make(map[string]bool) // below the source
+	dirs := make(map[string]bool)                  // below the source
+	for _, dir := range Directories(list.Layout) { // also those that never had a file
+		dirs[dir] = true
+	}
 	for n := int64(0); ; n++ {
 		a, err := list.Next()
 		if errors.Is(err, io.EOF) {
