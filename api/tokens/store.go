@@ -1,6 +1,7 @@
 package tokens
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -15,6 +16,7 @@ import (
 
 	"packhouse/blobstore/vfs"
 	"packhouse/repo"
+	"packhouse/repo/layout"
 )
 
 // Why a secret is not accepted.
@@ -240,7 +242,13 @@ func (s *Store) freeName(t Token) string {
 	if base == All {
 		base = "all"
 	}
-	base = fmt.Sprintf("%.40s-%s", base, t.Role)
+	base = strings.TrimLeft(strings.Map(func(c rune) rune {
+		if layout.DirName(string(c)) != string(c) {
+			return '-' // a slash, or a letter that would have to be escaped
+		}
+		return c
+	}, base), "-.")
+	base = fmt.Sprintf("%.40s-%s", cmp.Or(base, "repository"), t.Role)
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	name := base

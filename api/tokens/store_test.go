@@ -459,3 +459,22 @@ func FuzzFind(f *testing.F) {
 		}
 	})
 }
+
+// TestNameOfItself: a token without a name gets one that tokens can have, whatever the repository is called.
+func TestNameOfItself(t *testing.T) {
+	s := open(t, tokens.Options{Path: filepath.Join(t.TempDir(), "tokens.json")})
+	for _, tt := range []struct{ repository, want string }{
+		{"laptop", "laptop-backup"},
+		{"alice/laptop", "alice-laptop-backup"},
+		{"alice-laptop", "alice-laptop-backup-2"},
+		{"mein büro", "mein-b-ro-backup"},
+		{"bob@example.org/x", "bob-example.org-x-backup"},
+		{"オフィス", "repository-backup"},
+		{tokens.All, "all-backup"},
+	} {
+		made, _, err := s.Create(tokens.Token{Role: "backup", Repositories: []string{tt.repository}})
+		if err != nil || made.Name != tt.want {
+			t.Errorf("%q: got %q, %v, want %q", tt.repository, made.Name, err, tt.want)
+		}
+	}
+}
