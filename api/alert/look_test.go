@@ -397,7 +397,7 @@ func TestConfigureWhileDelivering(t *testing.T) {
 	s.create("a")
 	dir := t.TempDir()
 	began, goOn, log := filepath.Join(dir, "began"), filepath.Join(dir, "go-on"), filepath.Join(dir, "log")
-	c.Receivers = receiver("echo one >>" + log + "; touch " + began + "; while [ ! -e " + goOn + " ]; do sleep 0.01; done")
+	c.Receivers = receiver("echo one $PACKHOUSE_ALERT_TITLE >>" + log + "; touch " + began + "; while [ ! -e " + goOn + " ]; do sleep 0.01; done")
 	m := alert.New(alert.Options{Config: c, Server: "here", Now: s.clock.Now, Environ: os.Environ()})
 	m.Start(s.set)
 	defer m.Close()
@@ -406,15 +406,18 @@ func TestConfigureWhileDelivering(t *testing.T) {
 		return func() bool { _, err := os.Stat(path); return err == nil }
 	}
 	repotest.WaitFor(t, "delivery", there(began))
-	c.Receivers = receiver("echo two >>" + log)
+	c.Receivers = receiver("echo two $PACKHOUSE_ALERT_TITLE >>" + log)
 	m.Configure(c)
+	for range 50 { // time to do it wrong
+		time.Sleep(time.Millisecond)
+	}
 	if err := os.WriteFile(goOn, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	repotest.WaitFor(t, "delivered alert", func() bool { return m.State().Receivers[0].Waiting == 0 })
 	m.JobEnded("a", "vacuum", "disk error")
 	repotest.WaitFor(t, "second alert", func() bool { text, _ := os.ReadFile(log); return strings.Contains(string(text), "two") })
-	if text, err := os.ReadFile(log); err != nil || string(text) != "one\ntwo\n" {
+	if text, err := os.ReadFile(log); err != nil || string(text) != "one here: a: job (scrub)\ntwo here: a: job (vacuum)\n" {
 		t.Errorf("got %q, %v", text, err)
 	}
 }
