@@ -199,6 +199,8 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 	if err := sv.open(ctx, o); err != nil {
 		return errors.Join(err, api.CloseAll(listeners))
 	}
+	stopReloading := sv.reloadOnHangup() // before anybody is told that the server runs: the signal would end it
+	defer stopReloading()
 	newID := ""
 	if made {
 		newID = id
@@ -207,8 +209,6 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return errors.Join(err, api.CloseAll(listeners), sv.server.close(0))
 	}
 	sv.secure(listeners, passed)
-	stopReloading := sv.reloadOnHangup()
-	defer stopReloading()
 	sv.notify(daemon.SdNotifyReady)
 	return sv.server.run(ctx, listeners, sv.c.Drain)
 }
