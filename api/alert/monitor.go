@@ -354,17 +354,17 @@ func (m *Monitor) endLocked(key Key, now time.Time) {
 	}
 }
 
-// JobEnded is told how a background job of a repository ended, or a task of maintenance: what names its kind, and fault says in one line why it failed; "": it
-// did not.
-func (m *Monitor) JobEnded(repository, what, fault string) {
+// JobEnded is told how a background job of a repository ended, or a task of maintenance: what names its kind, and text says in one line that it failed, and
+// why; "": it did not.
+func (m *Monitor) JobEnded(repository, what, text string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	key := Key{Job, repository, what}
-	if fault == "" {
+	if text == "" {
 		delete(m.events, key)
 		return
 	}
-	c := condition{key, Warning, "the last " + what + " has failed: " + printable(shorten(fault, 300)) + "; packhouse job list and the server's log say more"}
+	c := condition{key, Warning, printable(shorten(text, 500))}
 	m.events[key] = c
 	if m.seenLocked(c, m.o.Now()) {
 		m.saveLocked()

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,8 @@ import (
 	"testing"
 
 	"packhouse/api/alert"
+	"packhouse/compact"
+	"packhouse/repo/datadir"
 )
 
 // hook is a webhook that keeps what it is told.
@@ -180,5 +183,37 @@ func TestAlertFiles(t *testing.T) {
 	s.errs.await(t, "reload: alerts are sent as before")
 	if code := s.stop(t, syscall.SIGTERM); code != 0 {
 		t.Errorf("got %d", code)
+	}
+}
+
+// TestJobsAreTold: the ends of jobs and of tasks of maintenance reach the alerts, with the name of the repository, and their next success does too.
+func TestJobsAreTold(t *testing.T) {
+	set := datadir.Open(datadir.Options{Dir: tempDir(t)})
+	defer set.Close()
+	repository, err := set.Create(t.Context(), "laptop", "borgstore")
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &components{set: set, alerts: alert.New(alert.Options{Config: alert.DefaultConfig()})}
+	defer r.alerts.Close()
+	job, task := r.jobEnded(), r.taskEnded()
+	job(repository, compact.Job{Kind: compact.Scrub, State: compact.Failed, Fault: &compact.Fault{Message: "disk error"}})
+	job(repository, compact.Job{Kind: compact.Compaction, State: compact.Unknown})
+	job(repository, compact.Job{Kind: compact.Vacuum, State: compact.Done})
+	task("laptop", "snapshot", errors.New("open /secret/path: no space"))
+	task("laptop", "expiry", nil)
+	got := ""
+	for _, a := range r.alerts.State().Alerts {
+		got += fmt.Sprintf("%s %s %s: %s\n", a.Kind, a.Repository, a.Subject, a.Text)
+	}
+	want := `job laptop compaction: the last compaction is unknown: packhouse job list shows it
+job laptop scrub: the last scrub has failed: disk error; packhouse job list shows it
+job laptop task snapshot: the last run of the maintenance task snapshot has failed: the server's log says why
+`
+	if got != want {
+		t.Errorf("got\n%swant\n%s", got, want)
+	}
+	if none := (&components{}); none.jobEnded() != nil || none.taskEnded() != nil {
+		t.Error("a process that sends no alerts wants to know of jobs")
 	}
 }

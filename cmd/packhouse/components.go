@@ -128,14 +128,15 @@ func (r *components) jobEnded() func(*repo.Repository, compact.Job) {
 		if err != nil {
 			return // it was taken away this moment
 		}
-		fault := ""
-		if job.State != compact.Done {
-			fault = "it is not known how it ended"
-			if job.Fault != nil {
-				fault = job.Fault.Message
-			}
+		text := ""
+		switch {
+		case job.State == compact.Done:
+		case job.Fault != nil:
+			text = fmt.Sprintf("the last %s has failed: %s; packhouse job list shows it", job.Kind, job.Fault.Message)
+		default:
+			text = fmt.Sprintf("the last %s is %s: packhouse job list shows it", job.Kind, job.State)
 		}
-		alerts.JobEnded(name, string(job.Kind), fault)
+		alerts.JobEnded(name, string(job.Kind), text)
 	}
 }
 
@@ -145,11 +146,11 @@ func (r *components) taskEnded() func(repository, task string, err error) {
 		return nil
 	}
 	return func(repository, task string, err error) {
-		fault := ""
+		text := ""
 		if err != nil {
-			fault = "the server's log says why"
+			text = fmt.Sprintf("the last run of the maintenance task %s has failed: the server's log says why", task)
 		}
-		r.alerts.JobEnded(repository, "task "+task, fault)
+		r.alerts.JobEnded(repository, "task "+task, text)
 	}
 }
 
