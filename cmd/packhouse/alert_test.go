@@ -217,3 +217,18 @@ job laptop task snapshot: the last run of the maintenance task snapshot has fail
 		t.Error("a process that sends no alerts wants to know of jobs")
 	}
 }
+
+// TestCertificateAlert: a server whose certificate ends within hours says so.
+func TestCertificateAlert(t *testing.T) {
+	dir := tempDir(t)
+	cert, key := selfSigned(t, dir) // for an hour
+	data := filepath.Join(dir, "d")
+	s := startServer(t, dir, "--data-dir", data, "--tls-cert", cert, "--tls-key", key)
+	await(t, "the alert", func() bool {
+		_, out, _ := runHere(t, "alert", "list", "-d", data)
+		return strings.Contains(out, "critical\tcertificate\t")
+	}, s.errs)
+	if code := s.stop(t, syscall.SIGTERM); code != 0 {
+		t.Errorf("got %d", code)
+	}
+}
