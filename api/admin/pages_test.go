@@ -2,11 +2,13 @@ package admin_test
 
 import (
 	"context"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"packhouse/api/admin"
 )
@@ -128,5 +130,33 @@ func TestDescription(t *testing.T) {
 	}
 	if resp, _ := w.call("writer", http.MethodGet, "/r/-/growth", ""); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("growth for who may not list: got %d, want 403", resp.StatusCode)
+	}
+}
+
+// TestGrown: growth is counted from the last day before the time that is asked for, or from the first that is recorded.
+func TestGrown(t *testing.T) {
+	w := newWorld(t, nil)
+	w.put("packs/0", "1234567890")
+	today := time.Now().UTC().Truncate(24 * time.Hour)
+	table, last := []byte{1}, time.Unix(0, 0)
+	for _, d := range []struct {
+		ago    int
+		change int64
+	}{{40, 1}, {30, 2}, {20, 4}, {7, 8}, {3, -6}, {1, 100}} {
+		day := today.AddDate(0, 0, -d.ago)
+		table = binary.AppendUvarint(table, uint64(day.Sub(last)/(24*time.Hour)))
+		table = binary.AppendVarint(table, d.change)
+		table = binary.AppendUvarint(table, 0)
+		last = day
+	}
+	if err := w.access().Repository().SetMeta(context.Background(), "growth", table); err != nil {
+		t.Fatal(err)
+	}
+	got := page[admin.Repository](w, "root", "/r/-/").Grown
+	if got == nil || *got != (admin.Grown{Day: 10 - 109, Week: 10 - 15, Month: 10 - 3}) {
+		t.Errorf("got %+v", got)
+	}
+	if got := page[admin.Repository](w, "root", "/s/-/").Grown; got != nil {
+		t.Errorf("of a new repository: got %+v", got)
 	}
 }

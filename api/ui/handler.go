@@ -90,10 +90,21 @@ func New(o Options) (*Handler, error) {
 	return h, nil
 }
 
-// Close ends what goes on in the background. A rollback that has begun is the repository's, and goes on.
-func (h *Handler) Close() {
+// Close ends what goes on in the background, and waits for it until ctx ends. A rollback that has begun is the repository's: what is left of it
+// when that closes is done at its next start.
+func (h *Handler) Close(ctx context.Context) error {
 	h.stop()
-	h.running.Wait()
+	ended := make(chan struct{})
+	go func() {
+		h.running.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("a rollback is still under way: %w", ctx.Err())
+	}
 }
 
 func (h *Handler) readAssets() error {

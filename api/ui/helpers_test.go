@@ -36,6 +36,7 @@ type world struct {
 	t      testing.TB
 	set    *datadir.Set
 	server *api.Server
+	pages  *ui.Handler
 	url    string
 	log    *apitest.Log
 	ahead  atomic.Int64 // of the clock of sessions
@@ -96,6 +97,7 @@ func newWorldOn(t testing.TB, dir string) *world {
 	if err != nil {
 		t.Fatal(err)
 	}
+	w.pages = pages
 	w.server, err = api.New(api.Options{
 		Set: w.set, Dialects: []api.Dialect{borgstore.New(borgstore.Options{Engine: w.engine})}, UI: pages, Auth: w.auth(api.Token{Name: "root", Secret: strong}),
 		Admin: admin.New(admin.Options{Set: w.set, Engine: w.engine, Locks: borgstore.InspectLocks, Break: borgstore.BreakLock}), Limits: api.Limits{Last: time.Millisecond},
@@ -108,7 +110,9 @@ func newWorldOn(t testing.TB, dir string) *world {
 	f := &apitest.Fixture{Server: w.server, Set: w.set, Log: w.log}
 	w.url = "http://" + f.Serve(t, w.server, false)
 	t.Cleanup(func() {
-		pages.Close()
+		if err := pages.Close(ctx); err != nil {
+			t.Error(err)
+		}
 		if err := w.engine.Close(); err != nil {
 			t.Error(err)
 		}

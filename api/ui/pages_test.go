@@ -1,6 +1,8 @@
 package ui_test
 
 import (
+	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -153,6 +155,51 @@ func TestRollback(t *testing.T) {
 	}
 	if status, text := w.loggedIn(strong).get("rollback/state", "name", "alice/laptop"); status != http.StatusBadRequest || !strings.Contains(readable(text), "has not begun a rollback") {
 		t.Errorf("of another session: got %d %s", status, readable(text))
+	}
+}
+
+// TestClose: a stop does not wait longer than it is told to for a rollback that goes on, and the page of that says how far it is.
+func TestClose(t *testing.T) {
+	begun, goOn := make(chan struct{}), make(chan struct{})
+	p := stub(t, func(path string) any {
+		if !strings.HasSuffix(path, "/rollback") {
+			return hostileAPI(path)
+		}
+		return func(w http.ResponseWriter, r *http.Request) {
+			var asked struct {
+				DryRun bool `json:"dry_run"`
+			}
+			if err := json.NewDecoder(r.Body).Decode(&asked); err != nil || asked.DryRun {
+				fmt.Fprint(w, `{"last":1,"changes":4}`)
+				return
+			}
+			fmt.Fprintln(w, `{"done":1,"total":4}`)
+			close(begun)
+			<-goOn
+			fmt.Fprintln(w, `{"plan":{"removes":{"items":4}}}`)
+		}
+	})
+	text := p.wants([]string{"Roll back 4 changes"}, "rollback", "name", "r", "to", "2026-01-01 00:00")
+	fields := p.fields(text, "rollback")
+	answered := make(chan string)
+	go func() {
+		_, text := p.post("rollback", fields...)
+		answered <- text
+	}()
+	<-begun
+	repotest.WaitFor(t, "the page says how far it is", func() bool {
+		_, text := p.get("rollback/state", "name", "r")
+		return strings.Contains(readable(text), "1 of 4 changes are made")
+	})
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if err := p.pages.Close(over); !errors.Is(err, context.Canceled) {
+		t.Errorf("while it goes on: got %v", err)
+	}
+	close(goOn)
+	<-answered
+	if err := p.pages.Close(ctx); err != nil {
+		t.Errorf("when it is over: got %v", err)
 	}
 }
 

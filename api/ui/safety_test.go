@@ -44,10 +44,10 @@ func stub(t *testing.T, answer func(path string) any) *person {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(h.Close)
+	t.Cleanup(func() { _ = h.Close(ctx) })
 	front := httptest.NewServer(h)
 	t.Cleanup(front.Close)
-	w.url = front.URL
+	w.url, w.pages = front.URL, h
 	p := w.person()
 	p.post("login", "user", "u", "secret", "s")
 	return p

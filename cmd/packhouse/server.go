@@ -355,7 +355,9 @@ func (srv *server) close(drain time.Duration) error {
 		srv.o.Log.Warn("stopping: some requests did not finish in time", "error", err)
 	}
 	if srv.ui != nil {
-		srv.ui.Close()
+		if err := srv.ui.Close(ctx); err != nil {
+			srv.o.Log.Warn("stopping", "error", err)
+		}
 	}
 	lines, stop := context.WithTimeout(context.Background(), lastLines)
 	defer stop()
