@@ -13,7 +13,6 @@ import (
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 
@@ -272,7 +271,7 @@ func (rs *resticServer) options(o *serverOptions) {
 	var metrics []prometheus.Collector
 	if rs.f.prometheus {
 		o.ResticMetrics = restic.NewMetrics(resticRoot, !rs.f.noAuth)
-		metrics = append(metrics, o.ResticMetrics, collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+		metrics = append(metrics, o.ResticMetrics)
 	}
 	o.Front = func(front *api.Options) {
 		front.NoMetrics, front.OpenMetrics = !rs.f.prometheus, rs.f.openPage
