@@ -56,7 +56,7 @@ func TestWorkloads(t *testing.T) {
 func checkServerRun(t *testing.T, r *bench.Run, w bench.WorkloadRun, s bench.ServerRun) {
 	t.Helper()
 	if s.Skipped != "" {
-		if w.Kind != "batchdelete" || s.Server != "packhouse" {
+		if w.Kind != "batchdelete" || s.Server == "packhouse-vger" || s.Server == "floor" { // only V'Ger's protocol has it, and the floor
 			t.Errorf("%s, %s: skipped: %s", w.Name, s.Server, s.Skipped)
 		}
 		return
