@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 )
 
 // unchanged is what an adoption and all that follows must leave of the files of a source: everything but the number of their names.
@@ -87,7 +89,7 @@ func adopted(t *testing.T, s *server, source, name, first, last string) {
 	}
 }
 
-// killAt starts a server that is killed at its first call of a kind about a path. killed: strace can do that here.
+// killAt starts a server that is killed at its first call of a kind about a path, or a directory that the call names. killed: strace can do that here.
 func killAt(t *testing.T, s *server, call, path string) (killed bool) {
 	t.Helper()
 	strace, err := exec.LookPath("strace")
@@ -95,9 +97,12 @@ func killAt(t *testing.T, s *server, call, path string) (killed bool) {
 		note(t, "strace cannot run: starts are not killed")
 		return false
 	}
-	cmd := exec.Command(strace, append([]string{"-f", "-o", "/dev/null", "-P", path, "-e", "trace=" + call, "-e", "inject=" + call + ":signal=KILL", s.program}, s.args...)...)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, strace, append([]string{"-f", "-o", "/dev/null", "-P", path, "-e", "trace=" + call, "-e", "inject=" + call + ":signal=KILL", s.program}, s.args...)...)
+	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) } // which strace passes on
 	cmd.Env = append(os.Environ(), s.env...)
-	if out, err := cmd.CombinedOutput(); err == nil {
+	if out, err := cmd.CombinedOutput(); err == nil || ctx.Err() != nil {
 		t.Errorf("the server was not killed at %s of %s: %s", call, path, out)
 	}
 	return true

@@ -28,7 +28,7 @@ func TestServeAdoptsBorg(t *testing.T) {
 
 	s.program, s.args = filepath.Join(programs, "borgstore-server-rest"), append(s.args, "--adopt")
 	beside := s.data + ".packhouse"
-	if killed := killAt(t, s, "linkat", filepath.Join(s.data, "config", "id")); killed {
+	if killed := killAt(t, s, "linkat", filepath.Join(s.data, "config")); killed {
 		if _, err := os.Stat(filepath.Join(beside, "index.db.adopting")); err != nil {
 			t.Errorf("after the first start: %v", err)
 		}
@@ -65,7 +65,7 @@ func TestServeAdoptsVykar(t *testing.T) {
 		t.Errorf("without --adopt: %s", err)
 	}
 	s.args = append(s.args, "--adopt")
-	if killed := killAt(t, s, "linkat", filepath.Join(s.data, "index")); killed {
+	if killed := killAt(t, s, "linkat", filepath.Join(s.data, "keys")); killed {
 		if _, err := os.Stat(filepath.Join(s.data+".packhouse", "data", "index.db.adopting")); err != nil {
 			t.Errorf("after the first start: %v", err)
 		}
