@@ -16,6 +16,7 @@ import (
 
 	"packhouse/api"
 	"packhouse/api/admin"
+	"packhouse/api/alert"
 	"packhouse/api/apitest"
 	"packhouse/api/borgstore"
 	"packhouse/api/ui"
@@ -42,6 +43,7 @@ type world struct {
 	ahead  atomic.Int64 // of the clock of sessions
 	posts  atomic.Int64 // requests to the API that may change something
 	engine *compact.Engine
+	alerts *alert.Monitor
 }
 
 // proxyHeader is the one in which a trusted proxy names the user.
@@ -81,6 +83,8 @@ func newWorldOn(t testing.TB, dir string) *world {
 			t.Fatal(err)
 		}
 	}
+	w.alerts = alert.New(alert.Options{Config: alert.DefaultConfig()})
+	t.Cleanup(w.alerts.Close)
 	var server atomic.Pointer[api.Server]
 	pages, err := ui.New(ui.Options{
 		Server: func() http.Handler {
@@ -100,7 +104,7 @@ func newWorldOn(t testing.TB, dir string) *world {
 	w.pages = pages
 	w.server, err = api.New(api.Options{
 		Set: w.set, Dialects: []api.Dialect{borgstore.New(borgstore.Options{Engine: w.engine})}, UI: pages, Auth: w.auth(api.Token{Name: "root", Secret: strong}),
-		Admin: admin.New(admin.Options{Set: w.set, Engine: w.engine, Locks: borgstore.InspectLocks, Break: borgstore.BreakLock}), Limits: api.Limits{Last: time.Millisecond},
+		Admin: admin.New(admin.Options{Set: w.set, Engine: w.engine, Locks: borgstore.InspectLocks, Break: borgstore.BreakLock, Alerts: w.alerts}), Limits: api.Limits{Last: time.Millisecond},
 		Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	if err != nil {

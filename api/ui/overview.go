@@ -2,11 +2,13 @@ package ui
 
 import (
 	"cmp"
+	"net/http"
 	"slices"
 	"strings"
 	"time"
 
 	"packhouse/api/admin"
+	"packhouse/api/alert"
 	"packhouse/api/client"
 )
 
@@ -23,7 +25,15 @@ type overviewPage struct {
 	Sort    string
 	Pager   pager
 	Failing int // of all: those that need someone
+	// Alerts are what is wrong, the worst first, at most alertsShown of AlertsTotal, for who may do everything.
+	Alerts      []alert.Alert
+	AlertsTotal int
+	// Unheard are the receivers of alerts that could not be told.
+	Unheard []alert.ReceiverState
 }
+
+// alertsShown is how many alerts the page shows.
+const alertsShown = 20
 
 // Used is what is not free of the disk, in bytes.
 func (p overviewPage) Used() int64 { return p.Health.Total - p.Health.Free }
@@ -106,6 +116,9 @@ func (v *visit) overview() error {
 	if p.Health, _, err = v.Health(v.r.Context()); err != nil {
 		return err
 	}
+	if err := p.addAlerts(v); err != nil {
+		return err
+	}
 	for i := range all {
 		r := &all[i]
 		if stateOf(r).rank > 0 {
@@ -138,6 +151,34 @@ func (v *visit) overview() error {
 		p.Rows = append(p.Rows, rowOf(r))
 	}
 	return v.page("overview", "Repositories", p)
+}
+
+// addAlerts asks what is wrong, if the user may know all of it. A server that sends no alerts has none.
+func (p *overviewPage) addAlerts(v *visit) error {
+	self, err := v.Self(v.r.Context())
+	if err != nil || !isAdmin(self.Rights) {
+		return err
+	}
+	state, _, err := v.Alerts(v.r.Context())
+	if client.Refused(err, http.StatusNotFound) || client.Refused(err, http.StatusForbidden) {
+		return nil // or one who is told of clients only
+	}
+	if err != nil {
+		return err
+	}
+	slices.SortStableFunc(state.Alerts, func(a, b alert.Alert) int {
+		if a.Level != b.Level {
+			return strings.Compare(string(a.Level), string(b.Level)) // critical before warning
+		}
+		return a.Since.Compare(b.Since)
+	})
+	p.AlertsTotal, p.Alerts = len(state.Alerts), state.Alerts[:min(alertsShown, len(state.Alerts))]
+	for _, r := range state.Receivers {
+		if r.Failed > 0 {
+			p.Unheard = append(p.Unheard, r)
+		}
+	}
+	return nil
 }
 
 // pages is the pager of a list of which rows can be skipped. skip is corrected to what there is.

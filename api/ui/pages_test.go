@@ -55,6 +55,27 @@ func TestRead(t *testing.T) {
 	}
 }
 
+// TestAlerts: what is wrong is on the first page, for who may do everything, and nothing of a hostile text is markup.
+func TestAlerts(t *testing.T) {
+	w := newWorld(t)
+	admin, reader := w.loggedIn(strong), w.loggedIn("r"+strong)
+	if _, text := admin.get(""); strings.Contains(readable(text), "Alerts") {
+		t.Errorf("nothing is wrong: %s", readable(text))
+	}
+	w.alerts.JobEnded("alice/laptop", "scrub", "it has failed: <b>disk</b>")
+	for _, p := range []*person{admin, reader} {
+		_, text := p.get("")
+		for _, want := range []string{"Alerts", "alice/laptop", "it has failed: <b>disk</b>"} {
+			if got := strings.Contains(readable(text), want); got != (p == admin) && want != "alice/laptop" {
+				t.Errorf("admin: %v, %q on the page: %v", p == admin, want, got)
+			}
+		}
+		if strings.Contains(text, "<b>disk") {
+			t.Error("the text of an alert is markup")
+		}
+	}
+}
+
 // TestRestore: the trash in pages, and items from it, after a page that names them.
 func TestRestore(t *testing.T) {
 	w := newWorld(t)
