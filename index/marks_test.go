@@ -145,3 +145,21 @@ func TestUpgradeCountsDamage(t *testing.T) {
 	equal(t, "mended", x.Counters().DamagedItems, int64(0))
 	checkWhole(t, x)
 }
+
+// TestReleasedAtOnce: what is kept after a compaction goes at once where nothing gives it a grace, although it was kept at a time that is ahead of the
+// clock: the times of changes run ahead by what happens within a millisecond.
+func TestReleasedAtOnce(t *testing.T) {
+	x := create(t)
+	ahead := clock.Add(3 * time.Millisecond)
+	apply(t, x, put("packs/s", 100))
+	apply(t, x, index.OpenPlan{Plan: index.Plan{At: ahead}, Sources: []string{"packs/s"}, Limit: -1})
+	apply(t, x, index.ProvePlan{ID: 1, Until: ahead.Add(time.Hour), Now: ahead})
+	if c := x.Counters(); c.KeptItems != 1 {
+		t.Fatalf("counters: %+v, want one item kept", c)
+	}
+	apply(t, x, index.ReleaseKept{Bytes: 1, Most: 1, Now: clock})
+	n := 0
+	if err := x.Trash(clock.Add(1), func(index.Removed) error { n++; return nil }); err != nil || n != 1 {
+		t.Errorf("%d items in the trash may go now, %v; want one", n, err)
+	}
+}

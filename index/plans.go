@@ -287,13 +287,18 @@ func (t *tx) unkeep(row []byte) (keptRecord, error) {
 	return record, t.countKept(&record.item, -1)
 }
 
-// release moves a kept row to the trash, until its item was removed so long ago. It returns the item's size.
+// release moves a kept row to the trash, until its item was removed so long ago: without a grace until now, also if the times of changes run
+// ahead of the clock. It returns the item's size.
 func (t *tx) release(row []byte, now time.Time, grace time.Duration) (int64, error) {
 	record, err := t.unkeep(row)
 	if err != nil {
 		return 0, err
 	}
-	_, err = t.bury(&record.trashRecord, later(now, record.at.Add(grace)))
+	until := now
+	if grace > 0 {
+		until = later(now, record.at.Add(grace))
+	}
+	_, err = t.bury(&record.trashRecord, until)
 	return record.item.Size, err
 }
 

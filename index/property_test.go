@@ -386,7 +386,11 @@ func (m *model) apply(mut index.Mutation, r index.Result) error {
 				break
 			}
 			bytes += k.Item.Size
-			m.release(key, latest(mut.Now, k.At.Add(mut.Grace)))
+			until := mut.Now
+			if mut.Grace > 0 {
+				until = latest(until, k.At.Add(mut.Grace))
+			}
+			m.release(key, until)
 		}
 	case index.Found:
 		item, ok := m.items[mut.Key]
