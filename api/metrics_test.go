@@ -10,13 +10,14 @@ import (
 	"packhouse/api"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/repotest"
 )
 
 // TestRepositoryGauges: what the index knows of a repository, by repository and by writer.
 func TestRepositoryGauges(t *testing.T) {
-	now := time.Unix(1_700_000_000, 0)
+	clock := repotest.FixedClock(time.Unix(1_700_000_000, 0))
 	set := datadir.Open(datadir.Options{
-		Dir: t.TempDir(), Environment: repo.Environment{Now: func() time.Time { return now }},
+		Dir: t.TempDir(), Environment: repo.Environment{Now: clock.Now},
 		Settings: func(string) repo.Settings { return repo.Settings{Quota: 1000, Grace: time.Hour} },
 	})
 	t.Cleanup(func() {
@@ -29,7 +30,7 @@ func TestRepositoryGauges(t *testing.T) {
 		t.Fatal(err)
 	}
 	for i, writer := range []string{"alice", "bob"} {
-		now = now.Add(time.Hour)
+		clock.Advance(time.Hour)
 		_, err := r.As(repo.Principal{Name: writer}).Put(context.Background(), repo.PutRequest{
 			Key: fmt.Sprint("archives/", i), Body: strings.NewReader("0123456789"), Size: 10, Backup: true,
 		})

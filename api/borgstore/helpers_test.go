@@ -30,6 +30,7 @@ type options struct {
 	auth   *api.AuthOptions
 	limits api.Limits
 	root   string
+	clock  func() time.Time // nil: it stands at now
 
 	unchecked bool // items are read without checks
 }
@@ -39,9 +40,12 @@ func start(t testing.TB, o options) *apitest.Fixture {
 	if o.quota == 0 {
 		o.quota = -1
 	}
+	if o.clock == nil {
+		o.clock = func() time.Time { return now }
+	}
 	set := datadir.Open(datadir.Options{
 		Dir: cmp.Or(o.dir, t.TempDir()), Single: !o.many,
-		Environment: repo.Environment{FS: o.fs, Now: func() time.Time { return now }, Unchecked: o.unchecked},
+		Environment: repo.Environment{FS: o.fs, Now: o.clock, Unchecked: o.unchecked},
 		Settings:    func(string) repo.Settings { return repo.Settings{Quota: o.quota} },
 	})
 	engine := compact.New(compact.Options{})

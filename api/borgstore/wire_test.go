@@ -356,20 +356,19 @@ func TestFreshness(t *testing.T) {
 // TestRewrittenArchiveIsNoBackup: an archive that replaces another under the same lock, as after borg tag, rename or recreate, leaves what was known of
 // the last backup; so do archives that are removed and brought back.
 func TestRewrittenArchiveIsNoBackup(t *testing.T) {
-	f := start(t, options{})
+	clock := repotest.FixedClock(now)
+	f := start(t, options{clock: clock.Now})
 	c := client{t: t, url: "http://" + f.Addr}
 	c.want("POST", "/?cmd=create", "", 200, "")
 	r, err := f.Set.Get(t.Context(), "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	first := now
-	defer func() { now = first }()
 	locks := 0
 	// under runs a command under a lock of its own, a day later.
 	under := func(requests ...string) {
 		t.Helper()
-		now = now.Add(24 * time.Hour)
+		clock.Advance(24 * time.Hour)
 		locks++
 		c.want("POST", fmt.Sprintf("/locks/%d", locks), "{}", 200, "")
 		for _, request := range requests {
@@ -386,7 +385,7 @@ func TestRewrittenArchiveIsNoBackup(t *testing.T) {
 	}
 	const remove = "POST /?cmd=move&current=archives/%s&new=archives/%[1]s.del"
 	under("POST /archives/a")
-	backup := now
+	backup := clock.Now()
 	expect("create", backup)
 	under("POST /archives/b", fmt.Sprintf(remove, "a"))
 	expect("tag", backup)
@@ -395,7 +394,7 @@ func TestRewrittenArchiveIsNoBackup(t *testing.T) {
 	under("POST /archives/e", "DELETE /archives/d")
 	expect("a rewrite by a client that removes for good", backup)
 	under("POST /archives/f")
-	backup = now
+	backup = clock.Now()
 	under(fmt.Sprintf(remove, "e"))
 	expect("create and prune", backup)
 	under("POST /?cmd=move&current=archives/e.del&new=archives/e", "DELETE /archives/a.del")
