@@ -44,7 +44,7 @@ func (q *request) createRepository(string) error {
 	return q.reply(http.StatusCreated, describeRepository(body.Name, r, r.As(q.authorized(r, body.Name))))
 }
 
-// destroyRepository removes a repository. It can be restored within its grace time: without that, it is removed on the server itself.
+// destroyRepository removes a repository. It can be restored within its grace time; without one it is gone for good, as when a client destroys it.
 func (q *request) destroyRepository(string) error {
 	if err := q.access.MayDestroy(q.Context()); err != nil {
 		return err
