@@ -2,14 +2,12 @@ package alert
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"sync/atomic"
 	"time"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/internal/jsonfile"
 )
 
 // The file is JSON: {"version": 1, "alerts": [ALERT …], "receivers": {NAME: STATE …}}. Nothing in it cannot be lost: without the file, or with a damaged one,
@@ -131,21 +129,8 @@ func (s *store) read() stateFile {
 }
 
 func decodeFile(path string) (f stateFile, err error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
-	if err == nil && info.Size() > maxFile {
-		err = fmt.Errorf("%s is too large", path)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &f)
-	}
-	if err == nil && f.Version != fileVersion {
+	found, err := jsonfile.Read(path, maxFile, &f)
+	if err == nil && found && f.Version != fileVersion {
 		err = fmt.Errorf("%s is of another version", path)
 	}
 	if err != nil {

@@ -2,15 +2,13 @@ package tokens
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
 	"packhouse/blobstore/vfs"
+	"packhouse/internal/jsonfile"
 )
 
 // The last use of each token is kept in memory, exact to usedWithin, and written by a timer, so that no request waits for a disk: at
@@ -192,21 +190,8 @@ func (s *Store) readUses() {
 
 // decodeUses reads a file; without one nothing is known.
 func decodeUses(path string) (f usesFile, err error) {
-	info, err := os.Stat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return f, nil
-	}
-	if err == nil && info.Size() > maxUses {
-		err = fmt.Errorf("%s is too large", path)
-	}
-	var data []byte
-	if err == nil {
-		data, err = os.ReadFile(path)
-	}
-	if err == nil {
-		err = json.Unmarshal(data, &f)
-	}
-	if err == nil && (f.Version != fileVersion || f.Since.IsZero()) {
+	found, err := jsonfile.Read(path, maxUses, &f)
+	if err == nil && found && (f.Version != fileVersion || f.Since.IsZero()) {
 		err = fmt.Errorf("%s is damaged, or of another version", path)
 	}
 	if err != nil {
