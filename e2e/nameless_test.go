@@ -14,16 +14,7 @@ func TestNamelessURL(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	hint := "the URL names no repository: it should look like http://" + s.addr + "/NAME"
-	told := func(t *testing.T, command string) {
-		t.Helper()
-		requests := s.requests()
-		if last := requests[len(requests)-1]; last.Status != 400 || last.Reason != hint {
-			t.Errorf("%s: the log ends with %s", command, last.raw)
-		}
-		if entries, err := os.ReadDir(s.data); err != nil || len(entries) > 1 {
-			t.Errorf("%s: the data directory has %v, %v", command, entries, err)
-		}
-	}
+	told := func(t *testing.T, command string) { t.Helper(); s.refusedWith(t, command, hint) }
 	t.Run("borg", func(t *testing.T) {
 		b := newBorg(t, strings.TrimSuffix(s.url(""), "/"))
 		for _, command := range []string{"repo-create --encryption aes256-ocb", "repo-list", "repo-delete", "create story ."} {
@@ -50,16 +41,7 @@ func TestNestedURL(t *testing.T) {
 	t.Parallel()
 	s := startServer(t)
 	hint := "a repository's URL has one name, without further slashes: it should look like http://" + s.addr + "/pc-home"
-	told := func(t *testing.T, command string) {
-		t.Helper()
-		requests := s.requests()
-		if last := requests[len(requests)-1]; last.Status != 400 || last.Reason != hint {
-			t.Errorf("%s: the log ends with %s", command, last.raw)
-		}
-		if entries, err := os.ReadDir(s.data); err != nil || len(entries) > 1 {
-			t.Errorf("%s: the data directory has %v, %v", command, entries, err)
-		}
-	}
+	told := func(t *testing.T, command string) { t.Helper(); s.refusedWith(t, command, hint) }
 	t.Run("borg", func(t *testing.T) {
 		out, code := newBorg(t, s.url("pc/home")).try("repo-create", "--encryption", "aes256-ocb")
 		if code == 0 || !strings.Contains(out, hint) {
@@ -92,4 +74,16 @@ func TestDeleteOfNothing(t *testing.T) {
 		t.Errorf("delete again: exit code %d\n%s", code, lastLines(out, 20))
 	}
 	v.run("init")
+}
+
+// refusedWith demands that the last request was a 400 for a reason, after a command, and that there is no repository.
+func (s *server) refusedWith(t *testing.T, command, reason string) {
+	t.Helper()
+	requests := s.requests()
+	if last := requests[len(requests)-1]; last.Status != 400 || last.Reason != reason {
+		t.Errorf("%s: the log ends with %s", command, last.raw)
+	}
+	if entries, err := os.ReadDir(s.data); err != nil || len(entries) > 1 {
+		t.Errorf("%s: the data directory has %v, %v", command, entries, err)
+	}
 }
