@@ -3,11 +3,13 @@ package api
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"strconv"
 	"sync"
+	"syscall"
 	"time"
 
 	"packhouse/repo"
@@ -99,6 +101,13 @@ func (b *body) received() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.n
+}
+
+// broken tells whether the client ended the connection before the body.
+func (b *body) broken() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return errors.Is(b.end, io.ErrUnexpectedEOF) || errors.Is(b.end, syscall.ECONNRESET) || errors.Is(b.end, syscall.EPIPE)
 }
 
 // leave limits what net/http reads of the rest of the body after the handler.
@@ -259,6 +268,20 @@ func recordCut(r *http.Request, err error) {
 	if x := stateOf(r); x != nil {
 		x.out.cut = fmt.Errorf("response cut short: %w", cmp.Or(err, io.ErrUnexpectedEOF))
 	}
+}
+
+// statusClientGone is the status that the log and the metrics have for a request whose client closed the connection before the answer, as nginx and
+// others have it. Without it such requests pass for faults of the server (503) or of the client (400), and alerts count them.
+const statusClientGone = 499
+
+// RecordGone notes for the log that err, with which a request of r is answered, has no other cause than that the client closed the connection.
+func RecordGone(r *http.Request, err error) {
+	x := stateOf(r)
+	if x == nil {
+		return
+	}
+	left := errors.Is(err, context.Canceled) && context.Cause(r.Context()) == context.Canceled // another cause is the end of a token
+	x.log.gone = left || errors.Is(err, repo.ErrIncomplete) && x.in != nil && x.in.broken()
 }
 
 // PrincipalFrom returns the sender of a request that reached the admin handler.

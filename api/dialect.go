@@ -89,6 +89,8 @@ type Record struct {
 	Replaced   bool   // an item was overwritten
 	// Keys are the items, if they are many; Key may have one of them.
 	Keys []string
+
+	gone bool // see RecordGone
 }
 
 var errNameless = fmt.Errorf("%w: the URL's path must begin with the name of a repository", repo.ErrInvalid)

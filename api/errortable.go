@@ -72,6 +72,7 @@ func (t ErrorTable) Has(err error) bool {
 func (t ErrorTable) WriteError(w http.ResponseWriter, r *http.Request, log *Record, err error) {
 	status, text := t.Find(err)
 	log.Reason = err.Error()
+	RecordGone(r, err)
 	var foreign *repo.ForeignError
 	if errors.As(err, &foreign) && IsTrusted(r.Context()) {
 		text = foreign.Error()

@@ -43,6 +43,9 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 	if status == 0 {
 		status = http.StatusOK
 	}
+	if x.log.gone {
+		status = statusClientGone
+	}
 	var received int64
 	if in != nil {
 		received = in.received()

@@ -176,6 +176,7 @@ type requestState struct {
 	address    string // of the client
 	secure     bool   // the client asked a trusted proxy by TLS
 	out        *response
+	in         *body // nil: there is none
 	trusted    bool
 	dialect    Dialect
 	name, rest string // the repository and what follows it in the path
@@ -200,7 +201,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, trusted bool) {
 	if last {
 		w.Header().Set("Connection", "close")
 	}
-	x := &requestState{id: s.ids.next(), out: out, trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
+	x := &requestState{id: s.ids.next(), out: out, in: in, trusted: trusted, dialect: s.dialect(r), stop: s.stop, streams: s.streams}
 	x.address, x.secure = s.proxies.Load().client(r)
 	path, query := splitTarget(r.RequestURI)
 	x.query = query
@@ -448,6 +449,7 @@ func (s *Server) enter(w http.ResponseWriter, r *http.Request, x *requestState) 
 	x.log.Reason = err.Error()
 	if !errors.Is(err, errNoSlot) {
 		x.log.Reason = "client left while waiting"
+		RecordGone(r, err)
 	}
 	w.Header().Set("Retry-After", "10")
 	WriteText(w, r, http.StatusServiceUnavailable, "too many requests at once; try again")

@@ -51,7 +51,7 @@ func TestResticQuota(t *testing.T) {
 	r.run("prune") // can repack now
 	r.sound(map[string]picture{kept: look(t, second.dir)})
 	r.run("ls", again)
-	s.onlyStatuses(200, 206, 400, 507) // 400: an upload that restic cut off when another one was refused
+	s.onlyStatuses(200, 206, 499, 507) // 499: an upload that restic cut off when another one was refused
 }
 
 // TestResticTrashQuota: what is pruned again and again is kept for a while, until a backup is refused, and the log says why. To forget and prune works

@@ -134,6 +134,7 @@ func namesFile(err error) bool {
 // problem answers with an error.
 func (q *request) problem(err error) {
 	p := describe(err)
+	api.RecordGone(q.Request, err)
 	var foreign *repo.ForeignError
 	var detached *repo.DetachedError
 	switch trusted := api.IsTrusted(q.Context()); { // whoever owns the disk may know what lies there
