@@ -114,6 +114,9 @@ func describeBackup(r backup.Report, dryRun bool) string {
 		done = "would be backed up to"
 	}
 	text := fmt.Sprintf("%s %s: %s, by hard links, %s, by copies, and %s, that were there", done, terminal.Printable(r.Dir), amount(r.Linked), amount(r.Copied), amount(r.Kept))
+	if r.Cloned.Items > 0 {
+		text += fmt.Sprintf(", and %s, by clones", amount(r.Cloned))
+	}
 	if r.Trash.Items > 0 {
 		text += fmt.Sprintf("; of these, %s, in the trash", amount(r.Trash))
 	}

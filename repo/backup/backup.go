@@ -21,13 +21,13 @@ import (
 type Options struct {
 	Repository *repo.Repository
 	Dir        string // absolute, and outside of the data directory: a backup of the same repository, nothing, or an empty directory
-	Copy       bool   // also what could be linked
+	Copy       bool   // also what could be linked or cloned
 	// Verify reads all files of the backup first. What is not what its name says is set aside, and transferred again.
 	Verify bool
 	// TakeOver makes the directory the backup of this repository, which was restored from it.
 	TakeOver bool
 
-	// Pace is called before each write of a copy with its bytes, and may wait. nil: nobody waits.
+	// Pace is called before each read, each write of a copy, and each new name (for transfer.PerName), with the bytes, and may wait. nil: nobody waits.
 	Pace func(ctx context.Context, n int64) error
 
 	FS       vfs.FS                  // of Dir; nil means the operating system's
@@ -42,6 +42,7 @@ type Report struct {
 
 	// Items of the state, with those in the trash, by where their bytes come from.
 	Linked transfer.Amount `json:"linked"`
+	Cloned transfer.Amount `json:"cloned"` // share the blocks of the repository's file until one of the two is written
 	Copied transfer.Amount `json:"copied"`
 	Kept   transfer.Amount `json:"kept"` // that the backup had
 
@@ -135,6 +136,7 @@ type run struct {
 	Options
 	pinned *repo.Pinned
 	links  bool // files can be linked, as far as is known
+	cloner transfer.Cloner
 	dry    bool // nothing is changed, nor read to find out what it is
 
 	hashes *hashes          // of items that are not known by the index
@@ -156,6 +158,9 @@ func newRun(o Options) *run {
 func (x *run) pin(ctx context.Context) (err error) {
 	if x.pinned, err = x.Repository.Pin(ctx); err != nil {
 		return err
+	}
+	if x.Pace != nil {
+		x.pinned.SetPace(func(n int64) error { return x.Pace(ctx, n) })
 	}
 	x.report.At = x.Repository.Now().UTC()
 	if err := x.pinned.ReadTrash(); err != nil {

@@ -64,7 +64,9 @@ type todo struct {
 	mu     sync.Mutex
 	table  *spill.Table    // guarded by mu
 	all    transfer.Amount // guarded by mu, as the next
-	copies transfer.Amount // of these, what cannot be linked, as far as is known
+	copies transfer.Amount // of these, what can be neither linked nor cloned, as far as is known
+	whole  transfer.Amount // of these, what cannot be linked, as far as is known, and may be cloned
+	first  index.Entry     // of whole: the largest
 }
 
 func (x *run) plan(e index.Entry, hash string) error {
@@ -77,8 +79,13 @@ func (x *run) plan(e index.Entry, hash string) error {
 	x.todo.mu.Lock()
 	defer x.todo.mu.Unlock()
 	x.todo.all.Add(e.Item.Size)
-	if !x.links || !repo.InFile(e.Item) {
+	switch {
+	case x.Copy || !repo.InFile(e.Item):
 		x.todo.copies.Add(e.Item.Size)
+	case !x.links:
+		if x.todo.whole.Add(e.Item.Size); e.Item.Size > x.todo.first.Item.Size {
+			x.todo.first = e
+		}
 	}
 	return x.todo.table.Put(e.Item.Ref, value)
 }
@@ -134,7 +141,24 @@ func (x *run) survey(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return transfer.Fits(x.FS, x.existing(), x.todo.copies)
+	return x.fits()
+}
+
+// fits wants space for the copies. What can be cloned takes none; a dry run does not try whether it can.
+func (x *run) fits() error {
+	copies, whole := x.todo.copies, x.todo.whole
+	if whole.Items > 0 && !x.dry {
+		cloned, err := x.cloner.Try(x.FS, x.pinned, x.todo.first, filepath.Join(x.Dir, newDir, "trial"))
+		if err != nil {
+			return err
+		}
+		if cloned {
+			whole = transfer.Amount{}
+		}
+	}
+	copies.Items += whole.Items
+	copies.Bytes += whole.Bytes
+	return transfer.Fits(x.FS, x.existing(), copies)
 }
 
 // lookTwice reads what the backup has of an item that is damaged in the repository: where it is linked, it is the same file. What is wrong is set aside.
@@ -143,9 +167,9 @@ func (x *run) lookTwice(ctx context.Context, e index.Entry, hash string) error {
 	if err != nil || !there {
 		return err
 	}
-	found, err := hashFile(ctx, x.FS, filePath(x.Dir, hash))
-	if ctx.Err() != nil || err == nil && found == hash {
-		return ctx.Err()
+	found, unread, err := hashFile(ctx, x.FS, filePath(x.Dir, hash), x.Pace)
+	if err != nil || unread == nil && found == hash {
+		return err
 	}
 	x.hashes.mu.Lock()
 	x.hashes.wrong[hash] = true

@@ -105,10 +105,10 @@ func (x *run) makeShard(hash string) error {
 	return transfer.Failed(layout.IgnoreExisting(x.FS.Mkdir(filepath.Dir(filePath(x.Dir, hash)))))
 }
 
-// item links an item, or copies it to newDir.
+// item links an item, or makes a clone or a copy in newDir.
 func (x *run) item(ctx context.Context, b *batch, e index.Entry, hash string) error {
-	linked, err := x.link(e, hash)
-	if err == nil && !linked {
+	linked, cloned, err := x.share(ctx, e, hash)
+	if err == nil && !linked && !cloned {
 		err = transfer.Copy(ctx, x.FS, x.pinned, e, filepath.Join(x.Dir, newDir, hash), transfer.CopyOptions{Pace: x.Pace})
 	}
 	switch {
@@ -131,17 +131,38 @@ func (x *run) item(ctx context.Context, b *batch, e index.Entry, hash string) er
 		return nil
 	}
 	b.copied = append(b.copied, hash)
-	x.count(&x.report.Copied, e)
+	if cloned {
+		x.count(&x.report.Cloned, e)
+	} else {
+		x.count(&x.report.Copied, e)
+	}
 	return nil
 }
 
-// link gives the blob of an item the name of its file in the backup. Not one that was found damaged there before: nobody reads what is linked.
+// share gives an item its file in the backup without reading it, by a link or else by a clone in newDir, where that is asked for and can be. Not one that
+// was found damaged there before: nobody reads what is shared.
+func (x *run) share(ctx context.Context, e index.Entry, hash string) (linked, cloned bool, err error) {
+	if x.Copy || !repo.InFile(e.Item) {
+		return false, false, nil
+	}
+	if _, err := x.FS.Stat(filepath.Join(x.Dir, damagedDir, hash)); !errors.Is(err, fs.ErrNotExist) {
+		return false, false, transfer.Failed(err)
+	}
+	if x.Pace != nil {
+		if err := x.Pace(ctx, transfer.PerName); err != nil {
+			return false, false, err
+		}
+	}
+	if linked, err = x.link(e, hash); err == nil && !linked {
+		cloned, err = x.cloner.Clone(x.FS, x.pinned, e, filepath.Join(x.Dir, newDir, hash))
+	}
+	return linked, cloned, err
+}
+
+// link gives the blob of an item the name of its file in the backup.
 func (x *run) link(e index.Entry, hash string) (linked bool, err error) {
 	if !x.links {
 		return false, nil
-	}
-	if _, err := x.FS.Stat(filepath.Join(x.Dir, damagedDir, hash)); !errors.Is(err, fs.ErrNotExist) {
-		return false, transfer.Failed(err)
 	}
 	path := filePath(x.Dir, hash)
 	linked, err = x.pinned.Link(e, path)

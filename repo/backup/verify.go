@@ -177,18 +177,21 @@ func readFile(ctx context.Context, fsys vfs.FS, path string, l line) error {
 	if err := statFile(ctx, fsys, path, l); err != nil {
 		return err
 	}
-	hash, err := hashFile(ctx, fsys, path)
-	if err == nil && hash != l.BLAKE3 {
-		err = errNotIt
+	hash, unread, err := hashFile(ctx, fsys, path, nil)
+	switch {
+	case err != nil:
+		return err
+	case unread == nil && hash != l.BLAKE3:
+		return errNotIt
 	}
-	return err
+	return unread
 }
 
-// hashFile reads a file.
-func hashFile(ctx context.Context, fsys vfs.FS, path string) (hash string, err error) {
+// hashFile reads a file. unread says why it cannot be read, and err, of pace or ctx, why it was given up. pace is that of Options.
+func hashFile(ctx context.Context, fsys vfs.FS, path string, pace func(ctx context.Context, n int64) error) (hash string, unread, err error) {
 	file, err := fsys.Open(path)
 	if err != nil {
-		return "", vfs.WithoutPath(err)
+		return "", vfs.WithoutPath(err), nil
 	}
 	defer file.Close() // it is only read
 	if adviser, ok := file.(vfs.Adviser); ok {
@@ -198,18 +201,18 @@ func hashFile(ctx context.Context, fsys vfs.FS, path string) (hash string, err e
 		}
 	}
 	hasher := blake3.New()
+	paced := transfer.Paced(ctx, hasher, pace)
 	buffer := make([]byte, 256<<10)
 	for {
-		if err := ctx.Err(); err != nil {
-			return "", err
-		}
 		n, err := file.Read(buffer)
-		hasher.Write(buffer[:n]) // never fails
+		if _, err := paced.Write(buffer[:n]); err != nil {
+			return "", nil, err
+		}
 		if err == io.EOF {
-			return hex.EncodeToString(hasher.Sum(nil)), nil
+			return hex.EncodeToString(hasher.Sum(nil)), nil, nil
 		}
 		if err != nil {
-			return "", fmt.Errorf("it cannot be read: %w", vfs.WithoutPath(err))
+			return "", fmt.Errorf("it cannot be read: %w", vfs.WithoutPath(err)), nil
 		}
 	}
 }
@@ -231,18 +234,18 @@ func (x *run) verify(ctx context.Context) error {
 	workers, ctx := x.workers(ctx)
 	err := x.eachFile(ctx, func(hash string, size int64) error {
 		workers.Go(func() error {
-			found, err := hashFile(ctx, x.FS, filePath(x.Dir, hash))
-			if err := ctx.Err(); err != nil {
+			found, unread, err := hashFile(ctx, x.FS, filePath(x.Dir, hash), x.Pace)
+			if err != nil {
 				return err
 			}
-			if err == nil && found == hash {
+			if unread == nil && found == hash {
 				x.meter.Pass(size, nil)
 				return nil
 			}
-			if err == nil {
-				err = errors.New("the file in the backup is not what was written")
+			if unread == nil {
+				unread = errors.New("the file in the backup is not what was written")
 			}
-			x.meter.Tell(filesDir+"/"+hash, size, err, func() { x.report.Damaged++ })
+			x.meter.Tell(filesDir+"/"+hash, size, unread, func() { x.report.Damaged++ })
 			return x.setAside(hash)
 		})
 		return ctx.Err()

@@ -11,7 +11,6 @@ import (
 	"strings"
 
 	"packhouse/index"
-	"packhouse/repo"
 	"packhouse/repo/transfer"
 )
 
@@ -53,7 +52,7 @@ const (
 // copy makes the file of an item that is not linked. What is damaged leaves no file.
 func (x *run) copy(ctx context.Context, e index.Entry, path string) (how made, err error) {
 	how = byClone
-	cloned, err := x.clone(e, path)
+	cloned, err := x.cloner.Clone(x.FS, x.pinned, e, path)
 	if err == nil && !cloned {
 		how, err = x.copyBytes(ctx, e, path)
 	}
@@ -61,25 +60,6 @@ func (x *run) copy(ctx context.Context, e index.Entry, path string) (how made, e
 		return how, err
 	}
 	return how, x.setAttributes(path, x.file, e.Item.Modified)
-}
-
-// clone makes the file path as a clone, where the file system can, and else no file.
-func (x *run) clone(e index.Entry, path string) (cloned bool, err error) {
-	if !repo.InFile(e.Item) || !x.clones.Load() {
-		return false, nil
-	}
-	file, err := x.FS.Create(path)
-	if err != nil {
-		return false, transfer.Failed(err)
-	}
-	cloned, err = x.pinned.Clone(e, file)
-	if err = errors.Join(err, transfer.Failed(file.Close())); err != nil || !cloned {
-		err = errors.Join(err, transfer.Failed(x.FS.Remove(path)))
-	}
-	if err == nil && !cloned {
-		x.clones.Store(false) // nor will it be the next time
-	}
-	return cloned && err == nil, err
 }
 
 // copyBytes makes the file path, checked while it is read, or as a second name of one that was made so.

@@ -123,9 +123,9 @@ type run struct {
 	Options
 	file, dir fs.FileMode
 	pinned    *repo.Pinned
-	links     bool            // files can be linked, as far as is known
-	near      bool            // Dir lies on the disk of the repository
-	clones    atomic.Bool     // files can be cloned, as far as is known
+	links     bool // files can be linked, as far as is known
+	near      bool // Dir lies on the disk of the repository
+	cloner    transfer.Cloner
 	dropped   atomic.Bool     // verify has removed a file
 	dirs      map[string]bool // that were made
 
@@ -137,7 +137,6 @@ type run struct {
 func newRun(o Options) *run {
 	x := &run{Options: o, report: Report{Layout: o.Layout, Dir: o.Dir}, dirs: make(map[string]bool)}
 	x.file, x.dir = modes(o.Layout)
-	x.clones.Store(true)
 	return x
 }
 
@@ -269,12 +268,9 @@ func (x *run) setAttributes(path string, mode fs.FileMode, modified time.Time) e
 	return transfer.Failed(setter.SetAttributes(path, mode, modified))
 }
 
-// perName is the bytes that a new name stands for where work in the background is paced: an export of links makes no more of them than such work reads.
-const perName = 4 << 10
-
 // item makes the file of one item, or tells why not.
 func (x *run) item(ctx context.Context, e index.Entry, path string) error {
-	if err := x.pace(ctx, perName); err != nil {
+	if err := x.pace(ctx, transfer.PerName); err != nil {
 		return err
 	}
 	if x.links {
@@ -284,7 +280,7 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 			x.done(&x.report.Linked, e)
 			return nil
 		case errors.Is(err, repo.ErrNotFound):
-			x.tell(e, errMissing)
+			x.tell(e, transfer.ErrMissing)
 			return nil
 		case err != nil:
 			return transfer.Failed(err)
@@ -293,7 +289,7 @@ func (x *run) item(ctx context.Context, e index.Entry, path string) error {
 	how, err := x.copy(ctx, e, path)
 	switch {
 	case errors.Is(err, repo.ErrNotFound):
-		x.tell(e, errMissing)
+		x.tell(e, transfer.ErrMissing)
 	case errors.Is(err, repo.ErrCorrupt):
 		x.tell(e, err)
 	case err != nil:

@@ -1,10 +1,8 @@
 package export
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
-	"io/fs"
 	"path/filepath"
 
 	"packhouse/index"
@@ -25,11 +23,6 @@ const (
 	problem // nothing, for a reason that is told
 )
 
-var (
-	errMissing = errors.New("its file is missing")
-	errDamaged = errors.New("its stored bytes are damaged")
-)
-
 // foresee says what an entry becomes, as far as the index knows.
 func (x *run) foresee(e index.Entry) (becomes, error) {
 	switch {
@@ -37,12 +30,8 @@ func (x *run) foresee(e index.Entry) (becomes, error) {
 		return directory, nil
 	case keys.Coordination(e.Key):
 		return leftOut, nil
-	case e.Item.Flags&index.FlagMissing != 0:
-		return problem, errMissing
-	case e.Item.Flags&index.FlagDamaged != 0:
-		return problem, errDamaged
 	}
-	if err := adopt.Unfit(x.Layout, e.Key); err != nil {
+	if err := cmp.Or(transfer.Unfit(e.Item), adopt.Unfit(x.Layout, e.Key)); err != nil {
 		return problem, err
 	}
 	if x.links && repo.InFile(e.Item) {
@@ -76,13 +65,10 @@ func Look(ctx context.Context, o Options) (Report, error) {
 		return nil
 	})
 	if err == nil {
-		err = x.copiesFit(x.report.Copied)
+		err = transfer.Fits(x.FS, filepath.Dir(x.Dir), x.report.Copied)
 	}
 	return x.report, err
 }
-
-// spareSpace is what an export leaves free, beside the names of its files.
-const spareSpace = 64 << 20
 
 // fits looks whether the copies fit before the first is made. What an earlier run has copied takes no more space, and what can be cloned takes none.
 func (x *run) fits() error {
@@ -105,36 +91,14 @@ func (x *run) fits() error {
 		return err
 	}
 	if whole.Items > 0 {
-		cloned, err := x.clone(first, filepath.Join(copies(x.Dir), "trial"+unfinished))
-		if err = errors.Join(err, ignoreMissing(x.FS.Remove(filepath.Join(copies(x.Dir), "trial"+unfinished)))); err != nil && !errors.Is(err, repo.ErrNotFound) {
-			return transfer.Failed(err)
+		cloned, err := x.cloner.Try(x.FS, x.pinned, first, filepath.Join(copies(x.Dir), "trial"+unfinished))
+		if err != nil {
+			return err
 		}
 		if !cloned {
 			needed.Items += whole.Items
 			needed.Bytes += whole.Bytes
 		}
 	}
-	return x.copiesFit(needed)
+	return transfer.Fits(x.FS, filepath.Dir(x.Dir), needed)
 }
-
-func ignoreMissing(err error) error {
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil
-	}
-	return err
-}
-
-// copiesFit wants space for copies.
-func (x *run) copiesFit(copies Amount) error {
-	free, _, err := x.FS.Space(filepath.Dir(x.Dir))
-	if err != nil {
-		return transfer.Failed(err)
-	}
-	if need := copies.Bytes + copies.Items*perCopy + spareSpace; copies.Items > 0 && free < need {
-		return fmt.Errorf("%w: copies of %d items need %d bytes, of which %d are free", repo.ErrNoSpace, copies.Items, need, free)
-	}
-	return nil
-}
-
-// perCopy is about what a file takes beside its bytes: half a block.
-const perCopy = 2 << 10

@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"sync/atomic"
 
 	"packhouse/blobstore/vfs"
 	"packhouse/index"
@@ -125,6 +126,45 @@ func (m *Meter) Tell(key string, bytes int64, why error, count func()) {
 	}
 	m.pass(bytes, count)
 }
+
+// Cloner makes clones of the files of items until the file system refuses one. The zero value works, for several goroutines.
+type Cloner struct{ refused atomic.Bool }
+
+// Clone makes the file path, which must not exist, as a clone of the file of an item; cloned false: it cannot be one, and there is no file. The bytes are
+// not read, and nothing is durable. Errors: those of Pinned.Clone; repo.ErrNoSpace, else I/O.
+func (c *Cloner) Clone(fsys vfs.FS, p *repo.Pinned, e index.Entry, path string) (cloned bool, err error) {
+	if !repo.InFile(e.Item) || c.refused.Load() {
+		return false, nil
+	}
+	file, err := fsys.Create(path)
+	if err != nil {
+		return false, Failed(err)
+	}
+	cloned, err = p.Clone(e, file)
+	if err = errors.Join(err, Failed(file.Close())); err != nil || !cloned {
+		err = errors.Join(err, Failed(fsys.Remove(path)))
+	}
+	if err == nil && !cloned {
+		c.refused.Store(true) // nor will it be the next time
+	}
+	return cloned && err == nil, err
+}
+
+// Try tells whether clones can be made: path is the name of a file that must not exist, and does not afterwards. Errors: as Clone; an item whose file is
+// missing is none.
+func (c *Cloner) Try(fsys vfs.FS, p *repo.Pinned, e index.Entry, path string) (bool, error) {
+	cloned, err := c.Clone(fsys, p, e, path)
+	if err == nil && cloned {
+		err = Failed(fsys.Remove(path))
+	}
+	if errors.Is(err, repo.ErrNotFound) {
+		err = nil
+	}
+	return cloned, err
+}
+
+// PerName is the bytes that a new name stands for where work in the background is paced: who makes links makes no more of them than such work reads.
+const PerName = 4 << 10
 
 // CopyOptions of Copy. The zero value works.
 type CopyOptions struct {
