@@ -35,7 +35,7 @@ thrice() {
 # --- Debian packages: package, and the file or command that shows it is there
 packages=(
   gcc:gcc make:make perl:pod2man pkg-config:pkg-config strace:strace nginx:nginx caddy:caddy curl:curl stunnel4:stunnel
-  restic:/usr/bin/restic prometheus:promtool rpm:rpm buildah:buildah
+  restic:/usr/bin/restic prometheus:promtool rpm:rpm buildah:buildah btrfs-progs:mkfs.btrfs
   chromium:chromium fonts-dejavu-core:/usr/share/fonts/truetype/dejavu/DejaVuSans.ttf
   libacl1-dev:/usr/include/sys/acl.h liblz4-dev:/usr/include/lz4.h libzstd-dev:/usr/include/zstd.h
   libxxhash-dev:/usr/include/xxhash.h libssl-dev:/usr/include/openssl/evp.h
