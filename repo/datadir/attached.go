@@ -40,7 +40,8 @@ type attachment struct {
 const reattachAfter = 250 * time.Millisecond
 
 // Attached checks that the data directory is the one that was opened, by device and inode. Otherwise the error is a
-// repo.ErrDetached, until Attach: every repository is closed, and every method of the set that reads or changes one fails.
+// repo.ErrDetached, until Attach: every repository is closed, and every method of the set that reads or changes one fails. Once the set is closed nothing
+// is detached any more, and the error is a repo.ErrBusy.
 func (s *Set) Attached() error { return s.look(false) }
 
 // look is Attached; thorough: it reads the identity too. A device's number and the inode of its root directory
@@ -55,6 +56,9 @@ func (s *Set) look(thorough bool) error {
 	err := s.examine(info, thorough)
 	if err == nil {
 		return nil
+	}
+	if s.isClosed() { // the process has given the directory up, or is about to
+		return errStopping
 	}
 	s.attached.mu.Lock()
 	first := s.attached.away == nil && s.attached.info == info

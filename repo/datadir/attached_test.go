@@ -370,6 +370,33 @@ func identified(t *testing.T, dir string) string {
 	return id
 }
 
+// TestClosedIsNotDetached: who looks at the data directory while the process ends, or after it has given the directory up, finds no directory missing:
+// that would be an error in the log, and a volume to look for.
+func TestClosedIsNotDetached(t *testing.T) {
+	var text syncedBuffer
+	given := false
+	s := newSet(t, func(o *datadir.Options) {
+		o.Logger = slog.New(slog.NewTextHandler(&text, nil))
+		o.InPlace = func() error {
+			if given {
+				return &repo.DetachedError{Path: o.Dir, Found: "it was given up"}
+			}
+			return nil
+		}
+	})
+	create(t, s, "r")
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	given = true
+	if err := s.Attached(); !errors.Is(err, repo.ErrBusy) || errors.Is(err, repo.ErrDetached) {
+		t.Errorf("got %v", err)
+	}
+	if strings.Contains(text.String(), "missing") {
+		t.Errorf("the log says: %s", text.String())
+	}
+}
+
 // While the data directory is not the one that was opened every request is refused, nothing is created or marked, and one line is
 // logged.
 func TestDetachedDataDirectory(t *testing.T) {

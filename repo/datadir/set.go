@@ -441,6 +441,12 @@ func (s *Set) Inodes() (free, total int64, err error) {
 	return s.o.FS.Inodes(s.o.Dir)
 }
 
+func (s *Set) isClosed() bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.closed
+}
+
 // Close closes all repositories; file systems do not wait for each other. Running requests fail with repo.ErrBusy. It does not wait longer
 // than Options.Patience: what was acknowledged is durable, and the next start does what is left. The removal of destroyed repositories may
 // continue for 10 s, and is continued at the next start.
