@@ -40,7 +40,7 @@ var layers = [][]string{
 	{"index", "blobstore"},
 	{"journal"},
 	{"blobstore/vfs"},
-	{"internal/platform", "internal/terminal", "internal/logwriter", "internal/shell", "internal/jsonfile"},
+	{"internal/platform", "internal/terminal", "internal/logwriter", "internal/shell", "internal/jsonfile", "internal/jsonstream"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.

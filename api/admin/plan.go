@@ -1,22 +1,21 @@
 package admin
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"slices"
 	"strconv"
 
 	"packhouse/compact"
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 	"packhouse/repo/digest"
 )
 
-// planReader reads {"operations": […]} token by token; see docs/api.md. Of the text it holds one token, and of the plan the
+// planReader reads {"operations": […]} value by value; see docs/api.md. Of the text it holds one string, and of the plan the
 // ranges and deletions of one operation.
 type planReader struct {
-	d       *json.Decoder
+	text    *jsonstream.Reader
 	plan    *compact.Plan
 	deletes bool              // false: deletions are read and left out
 	op      compact.Operation // being read; its slices are used again
@@ -24,10 +23,9 @@ type planReader struct {
 
 // readPlan reads a plan as a stream. Errors: a *compact.PlanError.
 func readPlan(body io.Reader, plan *compact.Plan, deletes bool) error {
-	p := &planReader{d: json.NewDecoder(body), plan: plan, deletes: deletes}
-	p.d.UseNumber()
+	p := &planReader{text: jsonstream.New(body), plan: plan, deletes: deletes}
 	found := false
-	err := p.object(func(name string) error {
+	err := p.object(jsonstream.Fields{Names: []string{"operations"}}, func(name string) error {
 		if name != "operations" {
 			return unknown(name)
 		}
@@ -38,7 +36,7 @@ func readPlan(body io.Reader, plan *compact.Plan, deletes bool) error {
 		err = errors.New("no operations")
 	}
 	if err == nil {
-		if _, end := p.d.Token(); end != io.EOF {
+		if err = p.text.End(); errors.As(err, new(*jsonstream.Error)) {
 			err = errors.New("text after the plan")
 		}
 	}
@@ -57,8 +55,11 @@ func (p *planReader) wrong(at int, err error) error {
 			kind = known
 		}
 	}
-	if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+	if errors.Is(err, io.ErrUnexpectedEOF) {
 		kind, err = repo.ErrIncomplete, errors.New("the plan ends early")
+	}
+	if twice, ok := errors.AsType[*jsonstream.Error](err); ok && twice.Problem == jsonstream.Duplicate {
+		err = fmt.Errorf("member %q occurs twice", twice.Member)
 	}
 	if errors.Is(err, kind) {
 		return &compact.PlanError{Operation: p.plan.Len(), Range: at, Err: err}
@@ -69,119 +70,102 @@ func (p *planReader) wrong(at int, err error) error {
 func unknown(name string) error { return fmt.Errorf("unknown member %q", shorten(name)) }
 
 // object reads an object; member reads the value that follows a name. null is an empty one.
-func (p *planReader) object(member func(name string) error) error {
-	token, err := p.d.Token()
-	if err != nil || token == nil {
+func (p *planReader) object(fields jsonstream.Fields, member func(name string) error) error {
+	if empty, err := p.begin(jsonstream.Object, "{"); empty || err != nil {
 		return err
 	}
-	if token != json.Delim('{') {
-		return fmt.Errorf("expected {, got %s", show(token))
-	}
-	var seen []string
-	for p.d.More() {
-		token, err := p.d.Token()
-		if err != nil {
-			return err
-		}
-		name, _ := token.(string) // the decoder takes nothing else for a name
-		if slices.Contains(seen, name) {
-			return fmt.Errorf("member %q occurs twice", shorten(name))
-		}
-		seen = append(seen, name)
-		if err := member(name); err != nil {
-			return err
-		}
-	}
-	return p.expect('}')
+	return p.text.Object(fields, member)
 }
 
 // list reads an array; entry reads entry i. null is an empty one.
 func (p *planReader) list(entry func(i int) error) error {
-	token, err := p.d.Token()
-	if err != nil || token == nil {
+	if empty, err := p.begin(jsonstream.Array, "["); empty || err != nil {
 		return err
 	}
-	if token != json.Delim('[') {
-		return fmt.Errorf("expected [, got %s", show(token))
-	}
-	for i := 0; p.d.More(); i++ {
-		if err := entry(i); err != nil {
-			return err
-		}
-	}
-	return p.expect(']')
+	return p.text.Array(entry)
 }
 
-func (p *planReader) expect(want json.Delim) error {
-	got, err := p.d.Token()
-	if err == nil && got != want {
-		err = fmt.Errorf("expected %v, got %s", want, show(got))
+// begin makes sure that a value of a kind follows. null is true if that follows instead; it is taken then.
+func (p *planReader) begin(kind jsonstream.Kind, what string) (null bool, err error) {
+	switch next, err := p.text.Kind(); {
+	case err != nil:
+		return false, err
+	case next == jsonstream.Null:
+		return p.text.Null()
+	case next != kind:
+		return false, p.unexpected(what)
 	}
+	return false, nil
+}
+
+// unexpected is the error of a value that follows in place of another.
+func (p *planReader) unexpected(want string) error {
+	got, err := p.text.Show()
+	if err != nil {
+		return err
+	}
+	return fmt.Errorf("expected %s, got %s", want, shorten(got))
+}
+
+// string reads a string; null is none.
+func (p *planReader) string(into *string) error {
+	null, err := p.begin(jsonstream.String, "a string")
+	if null || err != nil {
+		return err
+	}
+	*into, err = p.text.String()
 	return err
 }
 
-func show(token json.Token) string {
-	if token == nil {
-		return "null"
-	}
-	return shorten(fmt.Sprint(token))
-}
-
-// text reads a string; null is none.
-func (p *planReader) text(into *string) error {
-	token, err := p.d.Token()
-	if err != nil || token == nil {
-		return err
-	}
-	s, ok := token.(string)
-	if !ok {
-		return fmt.Errorf("expected a string, got %s", show(token))
-	}
-	*into = s
-	return nil
-}
-
 func (p *planReader) number() (int64, error) {
-	token, err := p.d.Token()
+	kind, err := p.text.Kind()
 	if err != nil {
 		return 0, err
 	}
-	text, ok := token.(json.Number)
-	if ok {
-		if n, err := strconv.ParseInt(string(text), 10, 64); err == nil {
-			return n, nil
-		}
+	if kind != jsonstream.Number {
+		return 0, p.unexpected(wholeNumber)
 	}
-	return 0, fmt.Errorf("expected a whole number of 64 bits, got %s", show(token))
+	text, err := p.text.Number()
+	if err != nil {
+		return 0, err
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		return 0, fmt.Errorf("expected %s, got %s", wholeNumber, shorten(string(text)))
+	}
+	return n, nil
 }
 
+const wholeNumber = "a whole number of 64 bits"
+
 func (p *planReader) yesNo(into *bool) error {
-	token, err := p.d.Token()
-	if err != nil || token == nil {
+	null, err := p.begin(jsonstream.Bool, "true or false")
+	if null || err != nil {
 		return err
 	}
-	yes, ok := token.(bool)
-	if !ok {
-		return fmt.Errorf("expected true or false, got %s", show(token))
-	}
-	*into = yes
-	return nil
+	*into, err = p.text.Bool()
+	return err
 }
+
+var (
+	operationFields = jsonstream.Fields{Names: []string{"ranges", "target", "name", "frame", "empty", "delete"}}
+	namingFields    = jsonstream.Fields{Names: []string{"algorithm", "prefix", "levels"}}
+)
 
 // operation reads one operation and adds it to the plan.
 func (p *planReader) operation() error {
 	p.op = compact.Operation{Ranges: p.op.Ranges[:0], Deletes: p.op.Deletes[:0]}
 	frame, algorithm := "", ""
-	err := p.object(func(name string) error {
+	err := p.object(operationFields, func(name string) error {
 		switch name {
 		case "ranges":
 			return p.list(p.byteRange)
 		case "target":
-			return p.text(&p.op.Target)
+			return p.string(&p.op.Target)
 		case "name":
 			return p.naming(&algorithm)
 		case "frame":
-			return p.text(&frame)
+			return p.string(&frame)
 		case "empty":
 			return p.yesNo(&p.op.Empty)
 		case "delete":
@@ -220,31 +204,49 @@ func (p *planReader) byteRange(i int) error {
 	if limit := p.plan.Limits().Ranges; i == limit {
 		return p.wrong(-1, fmt.Errorf("%w: more than %d ranges", repo.ErrTooLarge, limit))
 	}
-	var r compact.Range
-	err := p.expect('[')
-	if err == nil {
-		err = p.text(&r.Key)
-	}
-	if i > 0 && p.op.Ranges[i-1].Key == r.Key {
-		r.Key = p.op.Ranges[i-1].Key // one string for all ranges of an item
-	}
-	if err == nil {
-		r.Offset, err = p.number()
-	}
-	if err == nil {
-		r.Length, err = p.number()
-	}
-	if err == nil {
-		err = p.expect(']')
-	}
+	r, err := p.triple(i)
 	switch {
 	case err == nil:
 		p.op.Ranges = append(p.op.Ranges, r)
 		return nil
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, repo.ErrTooLarge), errors.Is(err, repo.ErrIncomplete):
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, repo.ErrTooLarge), errors.Is(err, repo.ErrIncomplete):
 		return p.wrong(i, err)
 	}
 	return p.wrong(i, fmt.Errorf("a range is [key, offset, length], a string and two whole numbers: %w", err))
+}
+
+// triple reads the three values of range i.
+func (p *planReader) triple(i int) (r compact.Range, err error) {
+	if kind, err := p.text.Kind(); err != nil {
+		return r, err
+	} else if kind != jsonstream.Array {
+		return r, p.unexpected("[")
+	}
+	read := 0
+	err = p.text.Array(func(at int) (err error) {
+		switch at {
+		case 0:
+			err = p.string(&r.Key)
+			if i > 0 && p.op.Ranges[i-1].Key == r.Key {
+				r.Key = p.op.Ranges[i-1].Key // one string for all ranges of an item
+			}
+		case 1:
+			r.Offset, err = p.number()
+		case 2:
+			r.Length, err = p.number()
+		default:
+			err = p.unexpected("]")
+		}
+		read++
+		return err
+	})
+	switch {
+	case err != nil || read == 3:
+		return r, err
+	case read == 0:
+		return r, errors.New("expected a string, got ]")
+	}
+	return r, fmt.Errorf("expected %s, got ]", wholeNumber)
 }
 
 func (p *planReader) deletion(i int) error {
@@ -252,7 +254,7 @@ func (p *planReader) deletion(i int) error {
 		return p.wrong(-1, fmt.Errorf("%w: more than %d keys to delete", repo.ErrTooLarge, limit))
 	}
 	key := ""
-	if err := p.text(&key); err != nil || !p.deletes {
+	if err := p.string(&key); err != nil || !p.deletes {
 		return err
 	}
 	p.op.Deletes = append(p.op.Deletes, key)
@@ -261,12 +263,12 @@ func (p *planReader) deletion(i int) error {
 
 func (p *planReader) naming(algorithm *string) error {
 	n := &p.op.Naming
-	return p.object(func(name string) error {
+	return p.object(namingFields, func(name string) error {
 		switch name {
 		case "algorithm":
-			return p.text(algorithm)
+			return p.string(algorithm)
 		case "prefix":
-			return p.text(&n.Prefix)
+			return p.string(&n.Prefix)
 		case "levels":
 			levels, err := p.number()
 			n.Levels = int(min(max(levels, 0), 1<<20)) // far beyond any digest; Add refuses it

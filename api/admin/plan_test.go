@@ -112,3 +112,49 @@ func FuzzReadPlan(f *testing.F) {
 		}
 	})
 }
+
+// What is wrong with a plan's text is said in words that name what was expected, and where it stands.
+func TestPlanErrors(t *testing.T) {
+	e := compact.New(compact.Options{})
+	defer e.Close()
+	for _, c := range []struct {
+		text, want string
+		err        error
+		op, rng    int
+	}{
+		{``, "the plan ends early", repo.ErrIncomplete, 0, -1},
+		{`{"operations":[{"delete":["a"]},{"target":"t`, "the plan ends early", repo.ErrIncomplete, 1, -1},
+		{`{"operations":[{"ranges":[["a",1`, "the plan ends early", repo.ErrIncomplete, 0, 0},
+		{`{}`, "no operations", repo.ErrInvalid, 0, -1},
+		{`null`, "no operations", repo.ErrInvalid, 0, -1},
+		{`[]`, "expected {, got [", repo.ErrInvalid, 0, -1},
+		{`"x"`, "expected {, got x", repo.ErrInvalid, 0, -1},
+		{`{"operations":{}}`, "expected [, got {", repo.ErrInvalid, 0, -1},
+		{`{"operations":[]} []`, "text after the plan", repo.ErrInvalid, 0, -1},
+		{`{"operations":[],"more":1}`, `unknown member "more"`, repo.ErrInvalid, 0, -1},
+		{`{"operations":[],"operations":[]}`, `member "operations" occurs twice`, repo.ErrInvalid, 0, -1},
+		{`{"operations":[{"delete":["a"]},{"empty":true,"empty":true}]}`, `member "empty" occurs twice`, repo.ErrInvalid, 1, -1},
+		{`{"operations":[{"empty":1}]}`, "expected true or false, got 1", repo.ErrInvalid, 0, -1},
+		{`{"operations":[{"target":false}]}`, "expected a string, got false", repo.ErrInvalid, 0, -1},
+		{`{"operations":[{"ranges":[["a",0,1],null]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected [, got null", repo.ErrInvalid, 0, 1},
+		{`{"operations":[{"ranges":[["a",0,1],[]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected a string, got ]", repo.ErrInvalid, 0, 1},
+		{`{"operations":[{"ranges":[["a",0]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected a whole number of 64 bits, got ]", repo.ErrInvalid, 0, 0},
+		{`{"operations":[{"ranges":[["a",0,1,2]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected ], got 2", repo.ErrInvalid, 0, 0},
+		{`{"operations":[{"ranges":[["a",1e3,1]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected a whole number of 64 bits, got 1e3", repo.ErrInvalid, 0, 0},
+		{`{"operations":[{"ranges":[["a",null,1]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected a whole number of 64 bits, got null", repo.ErrInvalid, 0, 0},
+		{`{"operations":[{"ranges":[["a",9223372036854775808,1]]}]}`, "a range is [key, offset, length], a string and two whole numbers: expected a whole number of 64 bits, got 9223372036854775808", repo.ErrInvalid, 0, 0},
+		{`{"operations":[{"ranges":oops}]}`, "expected a value at byte 25", repo.ErrInvalid, 0, -1},
+		{"{\"operations\":[{\"delete\":[\"\xff\"]}]}", "string is not UTF-8 at byte 29", repo.ErrInvalid, 0, -1}, // and not another key
+		{`{"operations":[{"frame":"zip"}]}`, `unknown frame "zip"`, repo.ErrInvalid, 0, -1},
+	} {
+		plan := e.NewPlan(compact.Limits{})
+		err := readPlan(strings.NewReader(c.text), plan, true)
+		where, ok := errors.AsType[*compact.PlanError](err)
+		if !ok || !errors.Is(err, c.err) || !strings.HasSuffix(err.Error(), c.want) || where.Operation != c.op || where.Range != c.rng {
+			t.Errorf("%s: got %v (%+v), want %s", c.text, err, where, c.want)
+		}
+		if err := plan.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}

@@ -1,13 +1,13 @@
 package borgstore
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"strconv"
 
 	"packhouse/compact"
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 )
 
@@ -19,10 +19,7 @@ const maxSources = 200_000
 // object, wherever the client put them. More than limit bytes are ErrTooLarge.
 func readSources(body io.Reader, limit int64) ([]compact.Range, error) {
 	bounded := &io.LimitedReader{R: body, N: limit + 1}
-	short := &shortTokens{r: bounded}
-	short.decoder = json.NewDecoder(short)
-	short.decoder.UseNumber()
-	p := &sourceParser{decoder: short.decoder}
+	p := &sourceParser{text: jsonstream.New(bounded)}
 	sources, err := p.parse()
 	switch {
 	case err == nil && bounded.N > 0:
@@ -33,80 +30,56 @@ func readSources(body io.Reader, limit int64) ([]compact.Range, error) {
 	return nil, err
 }
 
-// maxToken is how many bytes the decoder may have to look at before it finds the end of what it reads: a
-// name has a hundred characters, a number twenty. It keeps them all.
-const maxToken = 16 << 10
-
-// shortTokens is what a decoder reads from.
-type shortTokens struct {
-	r       io.Reader
-	n       int64 // bytes given to decoder
-	decoder *json.Decoder
+type sourceParser struct {
+	text    *jsonstream.Reader
+	sources []compact.Range
+	fault   error // of a source; others are of the text
 }
 
-func (s *shortTokens) Read(p []byte) (int, error) {
-	if s.n-s.decoder.InputOffset() > maxToken {
-		return 0, badRequest("the body is not a JSON array of [name, offset, size]: %d bytes without the end of a name or number", maxToken)
-	}
-	n, err := s.r.Read(p)
-	s.n += int64(n)
-	return n, err
-}
-
-type sourceParser struct{ decoder *json.Decoder }
+// What there is to read, for errors.
+const (
+	aList   = "a JSON array of [name, offset, size]"
+	aSource = "[name, offset, size]"
+)
 
 func (p *sourceParser) parse() ([]compact.Range, error) {
-	if err := p.delimiter('[', "a JSON array of [name, offset, size]"); err != nil {
-		return nil, err
+	err := p.follows(jsonstream.Array, "the body must be "+aList+": expected "+aList)
+	if err == nil {
+		err = p.text.Array(p.add)
 	}
-	var sources []compact.Range
-	for p.decoder.More() {
-		if len(sources) == maxSources {
-			return nil, &namedError{fmt.Sprintf("more than %d sources", maxSources), repo.ErrTooLarge}
-		}
-		source, err := p.source()
-		if err != nil {
-			var refused *statusError
-			if errors.As(err, &refused) {
-				refused.text = fmt.Sprintf("source %d: %s", len(sources)+1, refused.text)
-			}
-			return nil, err
-		}
-		sources = append(sources, source)
+	switch {
+	case p.fault != nil:
+		return nil, p.fault
+	case err != nil:
+		return nil, refuse(err)
 	}
-	if err := p.delimiter(']', "the end of the array"); err != nil {
-		return nil, err
-	}
-	if _, err := p.decoder.Token(); !errors.Is(err, io.EOF) {
+	if err := p.text.End(); errors.As(err, new(*jsonstream.Error)) {
 		return nil, badRequest("there is text after the array of sources")
+	} else if err != nil {
+		return nil, refuse(err)
 	}
-	return sources, nil
+	return p.sources, nil
 }
 
-// source reads one [name, offset, size].
+// add reads source i.
+func (p *sourceParser) add(i int) error {
+	if i == maxSources {
+		p.fault = &namedError{fmt.Sprintf("more than %d sources", maxSources), repo.ErrTooLarge}
+		return p.fault
+	}
+	source, err := p.source()
+	if refused, ok := errors.AsType[*statusError](err); ok {
+		refused.text = fmt.Sprintf("source %d: %s", i+1, refused.text)
+	}
+	p.sources, p.fault = append(p.sources, source), err
+	return err
+}
+
+// source reads one source.
 func (p *sourceParser) source() (source compact.Range, err error) {
-	if err := p.delimiter('[', "[name, offset, size]"); err != nil {
-		return source, err
-	}
-	token, err := p.token()
+	name, err := p.triple(&source)
 	if err != nil {
-		return source, err
-	}
-	name, ok := token.(string)
-	if !ok {
-		return source, badRequest("the name must be a string")
-	}
-	if source.Offset, err = p.integer("offset"); err != nil {
-		return source, err
-	}
-	if source.Length, err = p.integer("size"); err != nil {
-		return source, err
-	}
-	if source.Length < 0 {
-		return source, badRequest("the size must not be negative, but is %d", source.Length)
-	}
-	if err := p.delimiter(']', "[name, offset, size] and no more"); err != nil {
-		return source, err
+		return source, refuse(err)
 	}
 	if source.Key, err = cleanName(name); err != nil {
 		return source, err
@@ -120,46 +93,75 @@ func (p *sourceParser) source() (source compact.Range, err error) {
 	return source, nil
 }
 
-func (p *sourceParser) token() (json.Token, error) {
-	token, err := p.decoder.Token()
-	var syntax *json.SyntaxError
-	var refused *statusError
-	switch {
-	case err == nil:
-		return token, nil
-	case errors.As(err, &refused):
-		return nil, refused
-	case errors.As(err, &syntax):
-		return nil, badRequest("the body is not JSON: %s", printable(err.Error()))
-	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return nil, badRequest("the body is not a complete JSON array of [name, offset, size]")
+// triple reads [name, offset, size].
+func (p *sourceParser) triple(source *compact.Range) (name string, err error) {
+	if err := p.follows(jsonstream.Array, "the body must be "+aList+": expected "+aSource); err != nil {
+		return "", err
 	}
-	return nil, fmt.Errorf("%w: %w", repo.ErrIncomplete, err)
+	missing := [...]string{"the name must be a string", "the offset must be a whole number", "the size must be a whole number"}
+	read := 0
+	err = p.text.Array(func(i int) (err error) {
+		switch i {
+		case 0:
+			if err = p.follows(jsonstream.String, missing[i]); err == nil {
+				name, err = p.text.String()
+			}
+		case 1:
+			source.Offset, err = p.integer("offset", missing[i])
+		case 2:
+			source.Length, err = p.integer("size", missing[i])
+			if err == nil && source.Length < 0 {
+				err = badRequest("the size must not be negative, but is %d", source.Length)
+			}
+		default:
+			err = badRequest("the body must be %s: expected %s and no more", aList, aSource)
+		}
+		read++
+		return err
+	})
+	if err == nil && read < len(missing) {
+		err = badRequest("%s", missing[read])
+	}
+	return name, err
 }
 
-func (p *sourceParser) delimiter(want json.Delim, expected string) error {
-	token, err := p.token()
-	if err != nil {
+// follows makes sure that a value of a kind comes next. otherwise is the answer to another one.
+func (p *sourceParser) follows(want jsonstream.Kind, otherwise string) error {
+	kind, err := p.text.Kind()
+	if err != nil || kind == want {
 		return err
 	}
-	if token != want {
-		return badRequest("the body must be a JSON array of [name, offset, size]: expected %s", expected)
+	if _, err := p.text.Show(); err != nil { // it is none
+		return err
 	}
-	return nil
+	return badRequest("%s", otherwise)
 }
 
-func (p *sourceParser) integer(what string) (int64, error) {
-	token, err := p.token()
+func (p *sourceParser) integer(what, otherwise string) (int64, error) {
+	if err := p.follows(jsonstream.Number, otherwise); err != nil {
+		return 0, err
+	}
+	number, err := p.text.Number()
 	if err != nil {
 		return 0, err
 	}
-	number, ok := token.(json.Number)
-	if !ok {
-		return 0, badRequest("the %s must be a whole number", what)
-	}
-	n, err := strconv.ParseInt(number.String(), 10, 64)
+	n, err := strconv.ParseInt(string(number), 10, 64)
 	if err != nil {
-		return 0, badRequest("the %s must be a whole number of at most 63 bits, but is %s", what, printable(number.String()))
+		return 0, badRequest("the %s must be a whole number of at most 63 bits, but is %s", what, printable(string(number)))
 	}
 	return n, nil
+}
+
+// refuse makes an answer of an error of the text, or of reading it.
+func refuse(err error) error {
+	wrong, ok := errors.AsType[*jsonstream.Error](err)
+	switch {
+	case errors.As(err, new(*statusError)):
+		return err
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return badRequest("the body is not a complete JSON array of [name, offset, size]")
+	case ok:
+		return badRequest("the body is not JSON: %s", wrong)
+	}
+	return fmt.Errorf("%w: %w", repo.ErrIncomplete, err)
 }

@@ -58,15 +58,15 @@ func (x *request) readKeys() ([]string, error) {
 	}
 	var keys []string
 	count := 0
-	err = s.array(func() error {
-		name, err := s.string()
+	err = s.Array(func(int) error {
+		name, err := s.String()
 		if count++; count <= x.d.o.Limits.BatchKeys {
 			keys = append(keys, name)
 		}
 		return err
 	})
 	if err == nil {
-		err = s.end()
+		err = s.End()
 	}
 	if err == nil && count > x.d.o.Limits.BatchKeys {
 		err = badRequest("too many keys: %d (max %d)", count, x.d.o.Limits.BatchKeys)

@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"time"
 
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 )
 
@@ -17,7 +18,7 @@ var errBody = status(http.StatusRequestEntityTooLarge, "Failed to buffer the req
 
 // planBody is the body of an admin request as a JSON text, bounded. What is kept of a text is less than the text,
 // but many large ones at once would be more than memory: they wait for each other.
-func (x *request) planBody() (*jsonStream, error) {
+func (x *request) planBody() (*jsonstream.Reader, error) {
 	limit := x.d.o.Limits.AdminBody
 	if x.r.ContentLength > limit {
 		return nil, errBody
@@ -33,7 +34,7 @@ func (x *request) planBody() (*jsonStream, error) {
 		return nil, fmt.Errorf("too many large plans at once: %w", repo.ErrBusy)
 	}
 	x.text = size
-	return newJSONStream(&boundedReader{x.body, limit}), nil
+	return jsonstream.New(&boundedReader{x.body, limit}), nil
 }
 
 // forgetText frees memory for the texts of others when only kept bytes of this one are left.
@@ -63,7 +64,7 @@ func (b *boundedReader) Read(p []byte) (int, error) {
 
 // planError makes an answer of an error of the text: what names it in the contract's words, else as it is.
 func planError(what string, err error) error {
-	var syntax *syntaxError
+	var syntax *jsonstream.Error
 	var own *statusError
 	switch {
 	case err == nil:

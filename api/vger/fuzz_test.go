@@ -6,14 +6,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strings"
 	"testing"
-	"testing/iotest"
 	"unicode/utf8"
 
 	"packhouse/api"
+	"packhouse/internal/jsonstream"
 	"packhouse/repo/keys"
 )
 
@@ -79,36 +78,6 @@ func FuzzRange(f *testing.F) {
 	})
 }
 
-// FuzzJSONStream: passing over a value agrees with encoding/json about what is JSON.
-func FuzzJSONStream(f *testing.F) {
-	for _, seed := range []string{`{"a":[1,2.5e3,true,null,"x\u00e9"]}`, `[]`, `[1,]`, `{"a"}`, `"\ud800"`, `[01]`, `[-]`, "[1 2]", `{"":{}}`, "[\"\xff\"]"} {
-		f.Add([]byte(seed))
-	}
-	f.Fuzz(func(t *testing.T, text []byte) {
-		s := newJSONStream(bytes.NewReader(text))
-		err := s.array(s.skip)
-		if err == nil {
-			err = s.end()
-		}
-		slow := newJSONStream(iotest.OneByteReader(bytes.NewReader(text)))
-		slowErr := slow.array(slow.skip)
-		if slowErr == nil {
-			slowErr = slow.end()
-		}
-		if fmt.Sprint(slowErr) != fmt.Sprint(err) {
-			t.Fatalf("%q byte by byte: %v, else %v", text, slowErr, err)
-		}
-		trimmed := bytes.TrimLeft(text, " \t\r\n")
-		want := json.Valid(text) && len(trimmed) > 0 && trimmed[0] == '['
-		if err == nil && !want {
-			t.Fatalf("accepted %q", text)
-		}
-		if err != nil && want && utf8.Valid(text) && !strings.Contains(err.Error(), "too ") && len(text) < 1000 {
-			t.Fatalf("refused %q: %v", text, err)
-		}
-	})
-}
-
 // FuzzRepackPlan: a plan that is accepted means what encoding/json says it means, and reading it costs no more than its text.
 func FuzzRepackPlan(f *testing.F) {
 	key := "packs/12/12e32af13fe308ccb9d5ba91e72a2197a67990851c4c0d615c240314aa3a1887"
@@ -122,7 +91,7 @@ func FuzzRepackPlan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, text []byte) {
 		p := &repackPlan{limits: Limits{}.withDefaults()}
-		if err := p.read(newJSONStream(bytes.NewReader(text))); err != nil {
+		if err := p.read(jsonstream.New(bytes.NewReader(text))); err != nil {
 			return
 		}
 		if !json.Valid(text) {
@@ -167,7 +136,7 @@ func FuzzVerifyPlan(f *testing.F) {
 	f.Fuzz(func(t *testing.T, text []byte) {
 		l := Limits{VerifyPacks: 3}.withDefaults()
 		p := &verifyPlan{limits: l}
-		if err := p.read(newJSONStream(bytes.NewReader(text))); err != nil {
+		if err := p.read(jsonstream.New(bytes.NewReader(text))); err != nil {
 			return
 		}
 		if !json.Valid(text) || len(p.packs) > l.VerifyPacks {
@@ -265,17 +234,4 @@ func inspectPack(text []byte, expected blob) (header, whole, found bool) {
 		position += n
 	}
 	return true, position == len(text), found
-}
-
-// TestLongStrings: a text cannot make the reader keep more than one string of bounded length.
-func TestLongStrings(t *testing.T) {
-	endless := io.MultiReader(strings.NewReader(`["`), strings.NewReader(strings.Repeat("x", 1<<20)))
-	s := newJSONStream(endless)
-	if err := s.array(func() error { _, err := s.string(); return err }); err == nil || !strings.Contains(err.Error(), "too long") {
-		t.Errorf("got %v", err)
-	}
-	deep := newJSONStream(strings.NewReader(strings.Repeat("[", 1<<20)))
-	if err := deep.skip(); err == nil || !strings.Contains(err.Error(), "too deeply") {
-		t.Errorf("got %v", err)
-	}
 }

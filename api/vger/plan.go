@@ -4,9 +4,9 @@ import (
 	"errors"
 	"math"
 	"net/http"
-	"slices"
 	"strings"
 
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 	"packhouse/repo/digest"
 )
@@ -28,18 +28,18 @@ type planHead struct {
 }
 
 // member reads one member of the head; ok tells whether it was one.
-func (h *planHead) member(s *jsonStream, name string) (ok bool, err error) {
+func (h *planHead) member(s *jsonstream.Reader, name string) (ok bool, err error) {
 	switch name {
 	case "hash":
-		h.hash, err = s.string()
+		h.hash, err = s.String()
 		if _, known := hashNamed(h.hash); err == nil && !known {
-			err = s.fail("unknown variant `%.40s`, expected `blake2b` or `blake3`", h.hash)
+			err = s.Fail("unknown variant `%.40s`, expected `blake2b` or `blake3`", h.hash)
 		}
 		return true, err
 	case "protocol_version":
-		h.version, err = s.uint()
+		h.version, err = s.Uint()
 		if err == nil && h.version > math.MaxUint32 {
-			err = s.fail("protocol_version is too large")
+			err = s.Fail("protocol_version is too large")
 		}
 		return true, err
 	}
@@ -63,7 +63,7 @@ func (h *planHead) check() (hashName, error) {
 
 // plan is a request with a list of packs in its body.
 type plan interface {
-	read(s *jsonStream) error              // errors are of the text's shape alone
+	read(s *jsonstream.Reader) error       // errors are of the text's shape alone
 	kept() int64                           // bytes in memory after that
 	validate() (hashName, error)           // what needs no repository, in the contract's order
 	permit(principal repo.Principal) error // the last thing before the repository is looked at
@@ -108,65 +108,36 @@ func (x *request) algorithm(hash hashName, config repositoryConfig) (digest.Algo
 }
 
 // readList reads a whole plan: its head, and the list of that name by element.
-func (h *planHead) readList(s *jsonStream, list string, element func() error) error {
-	err := s.record(fields{names: []string{list, "hash", "protocol_version"}, required: 1}, func(name string) error {
+func (h *planHead) readList(s *jsonstream.Reader, list string, element func(i int) error) error {
+	err := s.Object(jsonstream.Fields{Names: []string{list, "hash", "protocol_version"}, Required: 1}, func(name string) error {
 		if ok, err := h.member(s, name); ok {
 			return err
 		}
 		if name != list {
-			return s.skip()
+			return s.Skip()
 		}
-		return s.array(element)
+		return s.Array(element)
 	})
 	if err != nil {
 		return err
 	}
-	return s.end()
+	return s.End()
 }
 
-// fields are the members of an object that mean something; the first few of them are required.
-type fields struct {
-	names    []string // at most 4
-	required int
-}
+var blobFields = jsonstream.Fields{Names: []string{"offset", "length"}, Required: 2}
 
-// record reads an object. A field that occurs twice is an error, because it is not clear which of the two is meant.
-func (s *jsonStream) record(f fields, member func(name string) error) error {
-	var seen [4]bool
-	err := s.object(func(name string) error {
-		if i := slices.Index(f.names, name); i >= 0 {
-			if seen[i] {
-				return s.fail("duplicate field `%s`", name)
-			}
-			seen[i] = true
-		}
-		return member(name)
-	})
-	if err != nil {
-		return err
-	}
-	for i, name := range f.names[:f.required] {
-		if !seen[i] {
-			return s.fail("missing field `%s`", name)
-		}
-	}
-	return nil
-}
-
-var blobFields = fields{names: []string{"offset", "length"}, required: 2}
-
-// blobs reads an array of {"offset", "length"}.
-func (s *jsonStream) blobs(each func(b blob)) error {
-	return s.array(func() error {
+// readBlobs reads an array of {"offset", "length"}.
+func readBlobs(s *jsonstream.Reader, each func(b blob)) error {
+	return s.Array(func(int) error {
 		var b blob
-		err := s.record(blobFields, func(name string) (err error) {
+		err := s.Object(blobFields, func(name string) (err error) {
 			switch name {
 			case "offset":
-				b.offset, err = s.uint()
+				b.offset, err = s.Uint()
 			case "length":
-				b.length, err = s.uint()
+				b.length, err = s.Uint()
 			default:
-				err = s.skip()
+				err = s.Skip()
 			}
 			return err
 		})

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"packhouse/internal/jsonstream"
 )
 
 // BenchmarkReadRepackPlan: the text of a plan as clients print it (2 spaces of indentation), into what is kept of it.
@@ -30,11 +32,35 @@ func BenchmarkReadRepackPlan(b *testing.B) {
 	kept := 0
 	for b.Loop() {
 		p := &repackPlan{limits: Limits{}.withDefaults()}
-		err := p.read(newJSONStream(strings.NewReader(text.String())))
+		err := p.read(jsonstream.New(strings.NewReader(text.String())))
 		if err != nil || p.count != 100 || p.wrong != nil {
 			b.Fatalf("%+v, %v", p, err)
 		}
 		kept = len(p.packed)
 	}
 	b.ReportMetric(float64(kept)/float64(text.Len()), "kept/text")
+}
+
+// BenchmarkReadManyOperations: a plan of 100,000 operations of one blob each, without indentation.
+func BenchmarkReadManyOperations(b *testing.B) {
+	const operations = 100_000
+	var text strings.Builder
+	text.WriteString(`{"operations":[`)
+	for i := range operations {
+		if i > 0 {
+			text.WriteByte(',')
+		}
+		name := fmt.Sprintf("%064x", i)
+		fmt.Fprintf(&text, `{"source_pack":"packs/%s/%s","keep_blobs":[{"offset":%d,"length":2500}],"delete_after":true}`, name[:2], name, 13+i)
+	}
+	text.WriteString(`],"hash":"blake3","protocol_version":2}`)
+	limits := Limits{Operations: operations}.withDefaults()
+	b.SetBytes(int64(text.Len()))
+	b.ReportAllocs()
+	for b.Loop() {
+		p := &repackPlan{limits: limits}
+		if err := p.read(jsonstream.New(strings.NewReader(text.String()))); err != nil || p.count != operations || p.wrong != nil {
+			b.Fatalf("%d operations, %v, %v", p.count, err, p.wrong)
+		}
+	}
 }

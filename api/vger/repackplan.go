@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"packhouse/compact"
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 )
 
@@ -39,8 +40,8 @@ type repackOperation struct {
 }
 
 // read implements plan.
-func (p *repackPlan) read(s *jsonStream) error {
-	err := p.readList(s, "operations", func() error { return p.readOperation(s) })
+func (p *repackPlan) read(s *jsonstream.Reader) error {
+	err := p.readList(s, "operations", func(int) error { return p.readOperation(s) })
 	p.blobs = nil
 	return err
 }
@@ -48,21 +49,21 @@ func (p *repackPlan) read(s *jsonStream) error {
 // kept implements plan.
 func (p *repackPlan) kept() int64 { return int64(cap(p.packed)) }
 
-var operationFields = fields{names: []string{"source_pack", "keep_blobs", "delete_after"}, required: 3}
+var operationFields = jsonstream.Fields{Names: []string{"source_pack", "keep_blobs", "delete_after"}, Required: 3}
 
-func (p *repackPlan) readOperation(s *jsonStream) error {
+func (p *repackPlan) readOperation(s *jsonstream.Reader) error {
 	o := repackOperation{}
 	p.blobs = p.blobs[:0]
-	err := s.record(operationFields, func(name string) (err error) {
+	err := s.Object(operationFields, func(name string) (err error) {
 		switch name {
 		case "source_pack":
-			o.source, err = s.string()
+			o.source, err = s.String()
 		case "keep_blobs":
-			err = s.blobs(func(b blob) { p.keep(&o, b) })
+			err = readBlobs(s, func(b blob) { p.keep(&o, b) })
 		case "delete_after":
-			o.delete, err = s.bool()
+			o.delete, err = s.Bool()
 		default:
-			err = s.skip()
+			err = s.Skip()
 		}
 		return err
 	})

@@ -3,6 +3,7 @@ package vger
 import (
 	"net/http"
 
+	"packhouse/internal/jsonstream"
 	"packhouse/repo"
 )
 
@@ -29,8 +30,8 @@ func (p verifyPack) canonical() string { key, _ := packKey(p.key); return key }
 func (p verifyPack) name() string { return parseKey(p.canonical()).packName() }
 
 // read implements plan.
-func (p *verifyPlan) read(s *jsonStream) error {
-	return p.readList(s, "packs", func() error { return p.readPack(s) })
+func (p *verifyPlan) read(s *jsonstream.Reader) error {
+	return p.readList(s, "packs", func(int) error { return p.readPack(s) })
 }
 
 // kept implements plan.
@@ -44,22 +45,22 @@ func (p *verifyPlan) kept() (n int64) {
 // permit implements plan: who may read the packs is asked for each.
 func (p *verifyPlan) permit(repo.Principal) error { return nil }
 
-var verifyFields = fields{names: []string{"pack_key", "expected_blobs", "expected_size"}, required: 2}
+var verifyFields = jsonstream.Fields{Names: []string{"pack_key", "expected_blobs", "expected_size"}, Required: 2}
 
-func (p *verifyPlan) readPack(s *jsonStream) error {
+func (p *verifyPlan) readPack(s *jsonstream.Reader) error {
 	var pack verifyPack
 	var size uint64
 	var wrong error
 	i, blobs := p.count, 0
 	p.count++
-	err := s.record(verifyFields, func(name string) (err error) {
+	err := s.Object(verifyFields, func(name string) (err error) {
 		switch name {
 		case "pack_key":
-			pack.key, err = s.string()
+			pack.key, err = s.String()
 		case "expected_size":
-			size, err = s.uint()
+			size, err = s.Uint()
 		case "expected_blobs":
-			err = s.blobs(func(b blob) {
+			err = readBlobs(s, func(b blob) {
 				j := blobs
 				blobs++
 				if wrong != nil || p.wrong != nil || p.count > p.limits.VerifyPacks {
@@ -72,7 +73,7 @@ func (p *verifyPlan) readPack(s *jsonStream) error {
 				pack.expected = append(pack.expected, b)
 			})
 		default:
-			err = s.skip()
+			err = s.Skip()
 		}
 		return err
 	})
