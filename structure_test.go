@@ -41,6 +41,7 @@ var layers = [][]string{
 	{"journal"},
 	{"blobstore/vfs"},
 	{"internal/platform", "internal/terminal", "internal/logwriter", "internal/shell", "internal/jsonfile", "internal/jsonstream"},
+	{"internal/bytesize"},
 }
 
 // forTests are packages that only tests import: the rule is not about them.

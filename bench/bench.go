@@ -9,6 +9,8 @@ import (
 	"runtime"
 	"slices"
 	"time"
+
+	"packhouse/internal/bytesize"
 )
 
 // Bench is the configuration of a run: which servers are measured with which workloads.
@@ -103,7 +105,7 @@ func (b *Bench) checkSpace() error {
 	case err != nil:
 		return err
 	case freeBytes < bytes:
-		return fmt.Errorf("%s has %.1f GB free, the run may need %.1f GB; --only takes less", b.Dir, float64(freeBytes)/1e9, float64(bytes)/1e9)
+		return fmt.Errorf("%s has %s free, the run may need %s; --only takes less", b.Dir, bytesize.Text(freeBytes), bytesize.Text(bytes))
 	case freeFiles >= 0 && freeFiles < files:
 		return fmt.Errorf("%s has space for %d files, the run may need %d; --only takes less", b.Dir, freeFiles, files)
 	}

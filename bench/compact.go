@@ -7,6 +7,7 @@ import (
 	"io"
 
 	"packhouse/bench/compaction"
+	"packhouse/internal/bytesize"
 	"packhouse/repo/digest"
 )
 
@@ -20,7 +21,7 @@ type Compactions struct {
 
 func (c Compactions) About() About {
 	return About{
-		Name: "compact", Kind: "compact", Store: "compact", Title: fmt.Sprintf("compaction of packs of %s, of which half is dead; figures are of live bytes", sizeText(c.PackBytes)),
+		Name: "compact", Kind: "compact", Store: "compact", Title: fmt.Sprintf("compaction of packs of %s, of which half is dead; figures are of live bytes", bytesize.Text(c.PackBytes)),
 		Size: c.PackBytes, Connections: 1, Measure: Throughput, Cache: cold, OwnOnly: c.OwnOnly,
 		Floor: "reads the live ranges and writes them to a new file, one after the other, with SHA-256, fdatasync and sync of the directory",
 		// The new packs, and the old ones, which Packhouse keeps for a time.

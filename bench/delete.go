@@ -1,6 +1,10 @@
 package bench
 
-import "context"
+import (
+	"context"
+
+	"packhouse/internal/bytesize"
+)
 
 // Deletes deletes items that were stored just before, one by one or many with one request.
 type Deletes struct {
@@ -13,7 +17,7 @@ type Deletes struct {
 
 func (c Deletes) About() About {
 	a := About{
-		Name: name("delete", c.Size, c.Connections, 0, "", false), Kind: "delete", Store: "delete-" + sizeName(c.Size), Title: "deletes of " + sizeText(c.Size),
+		Name: name("delete", c.Size, c.Connections, 0, "", false), Kind: "delete", Store: "delete-" + sizeName(c.Size), Title: "deletes of " + bytesize.Text(c.Size),
 		Size: c.Size, Connections: c.Connections, Measure: Rate, Cache: warm, OwnOnly: c.OwnOnly,
 		Floor:     "appends a record, one fdatasync for all that wait; the file is unlinked later",
 		DiskRound: int64(c.N) * (c.Size + perFile),

@@ -39,7 +39,7 @@ type FairnessSettings struct {
 }
 
 // FairnessVersion is the version of the JSON form of a FairnessRun, as RunVersion is of a Run.
-const FairnessVersion = 1
+const FairnessVersion = 2
 
 // FairnessRun has all results of one run.
 type FairnessRun struct {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"time"
+
+	"packhouse/internal/bytesize"
 )
 
 // Gets reads items of one size over several connections, whole or a part of each.
@@ -22,14 +24,14 @@ type Gets struct {
 
 func (c Gets) About() About {
 	a := About{
-		Name: name("get", c.Size, c.Connections, c.Items, c.Curve, c.TLS), Kind: "get", Store: storeName(c.Size, c.Items), Title: "gets of " + sizeText(c.Size),
+		Name: name("get", c.Size, c.Connections, c.Items, c.Curve, c.TLS), Kind: "get", Store: storeName(c.Size, c.Items), Title: "gets of " + bytesize.Text(c.Size),
 		Size: c.Size, Connections: c.Connections, Items: c.Items, TLS: c.TLS, Measure: rateMeasure(c.Size), Curve: c.Curve, Cache: warm,
 		Floor: "net/http's handler of files",
 		Disk:  int64(c.N) * (c.Size + perFile), OwnOnly: c.OwnOnly,
 	}
 	if c.Part > 0 {
 		a.Name, a.Kind = name("range", c.Size, c.Connections, c.Items, c.Curve, c.TLS), "range"
-		a.Title = fmt.Sprintf("gets of %s out of %s", sizeText(c.Part), sizeText(c.Size))
+		a.Title = fmt.Sprintf("gets of %s out of %s", bytesize.Text(c.Part), bytesize.Text(c.Size))
 		a.Measure = Rate
 	}
 	return a

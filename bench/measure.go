@@ -1,6 +1,9 @@
 package bench
 
-import "slices"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Measure is a kind of figure of a sample.
 type Measure string
@@ -8,7 +11,7 @@ type Measure string
 // The measures. A workload has those for which its samples have a value.
 const (
 	Rate         Measure = "rate"          // items a second; of single requests that is requests a second
-	Throughput   Measure = "throughput"    // 1e6 bytes of items a second
+	Throughput   Measure = "throughput"    // MiB of items a second
 	Seconds      Measure = "seconds"       // of the whole workload, such as one listing
 	P50          Measure = "p50"           // milliseconds
 	P99          Measure = "p99"           // milliseconds
@@ -32,7 +35,7 @@ func (m Measure) Unit() string {
 	case Rate:
 		return "/s"
 	case Throughput:
-		return "MB/s"
+		return "MiB/s"
 	case Seconds, LongestStall:
 		return "s"
 	case P50, P99, Slowest:
@@ -74,7 +77,7 @@ func (s *Sample) Value(m Measure) (float64, bool) {
 	case Rate:
 		return float64(all.Items) / s.Seconds, all.Items > 0
 	case Throughput:
-		return float64(all.Bytes) / 1e6 / s.Seconds, all.Bytes > 0
+		return float64(all.Bytes) / (1 << 20) / s.Seconds, all.Bytes > 0
 	case Seconds:
 		return s.Seconds, true
 	case P50:
@@ -98,12 +101,33 @@ func (s *Sample) Value(m Measure) (float64, bool) {
 // Total returns the sum of the sample's operations.
 func (s *Sample) Total() Operation { return merge("all", s.Operations) }
 
-// Summary summarizes one measure over several rounds.
+// Summary summarizes one measure over several rounds. Its figures have the measure's unit; in JSON they are in seconds and bytes.
 type Summary struct {
 	Measure Measure `json:"measure"`
 	Median  float64 `json:"median"`
 	Min     float64 `json:"min"`
 	Max     float64 `json:"max"`
+}
+
+// MarshalJSON implements json.Marshaler.
+func (s Summary) MarshalJSON() ([]byte, error) {
+	type plain Summary
+	unit := s.Measure.base()
+	return json.Marshal(plain{s.Measure, s.Median * unit, s.Min * unit, s.Max * unit})
+}
+
+// base is one of the measure's unit in seconds or bytes.
+func (m Measure) base() float64 {
+	switch m {
+	case Throughput, PeakMemory:
+		return 1 << 20
+	case P50, P99, Slowest:
+		return 1e-3
+	case ServerCPU, ServerUser, ServerSystem, GeneratorCPU:
+		return 1e-6
+	default:
+		return 1
+	}
 }
 
 // Spread returns the distance between the extremes relative to the median, 0 if the median is 0.

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"packhouse/internal/bytesize"
 )
 
 // Puts stores items of one size over several connections. It isolates the cost of durability: a single connection waits for every
@@ -35,7 +37,7 @@ func (c Puts) limit() int {
 
 func (c Puts) About() About {
 	a := About{
-		Name: name("put", c.Size, c.Connections, c.Items, c.Curve, c.TLS), Kind: "put", Store: storeName(c.Size, c.Items), Title: "durable puts of " + sizeText(c.Size),
+		Name: name("put", c.Size, c.Connections, c.Items, c.Curve, c.TLS), Kind: "put", Store: storeName(c.Size, c.Items), Title: "durable puts of " + bytesize.Text(c.Size),
 		Size: c.Size, Connections: c.Connections, Items: c.Items, TLS: c.TLS, Measure: rateMeasure(c.Size), Curve: c.Curve, Cache: warm,
 		Floor:     "appends to one file, one fdatasync for all that wait, SHA-256",
 		DiskRound: int64(c.limit()) * (c.Size + perFile), Stays: c.stay(), OwnOnly: c.OwnOnly,

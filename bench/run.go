@@ -8,8 +8,8 @@ import (
 )
 
 // RunVersion is the version of the JSON form of a Run. It is increased when a field changes its meaning or is removed; a new field
-// that may be missing does not change it.
-const RunVersion = 1
+// that may be missing does not change it. Version 2 has seconds and bytes in each summary, and names of times that say so.
+const RunVersion = 2
 
 // Run has all results of one run of the bench: a value that is printed, stored as JSON, shown as a report and compared with another.
 type Run struct {
@@ -123,8 +123,8 @@ type Operation struct {
 
 // CPU is processor time in seconds.
 type CPU struct {
-	User   float64 `json:"user"`
-	System float64 `json:"system"`
+	User   float64 `json:"user_seconds"`
+	System float64 `json:"system_seconds"`
 }
 
 // Total is user and system time together, in seconds.
@@ -137,26 +137,42 @@ type Timeline struct {
 	// Stalls are the spans of StallSeconds or more in which no request ended, in the order of time.
 	Stalls       []Span  `json:"stalls"`
 	StallSeconds float64 `json:"stall_seconds"`
-	LongestStall float64 `json:"longest_stall"` // seconds; also where it is shorter than StallSeconds
-	Beside       []Span  `json:"beside"`        // what ran beside the load: scrub, snapshot, deletes
+	LongestStall float64 `json:"longest_stall_seconds"` // also where it is shorter than StallSeconds
+	Beside       []Span  `json:"beside"`                // what ran beside the load: scrub, snapshot, deletes
 }
 
 // Span is a part of a Timeline, in seconds from its start.
 type Span struct {
 	Name    string  `json:"name,omitempty"`
-	At      float64 `json:"at"`
+	At      float64 `json:"at_seconds"`
 	Seconds float64 `json:"seconds"`
 	Error   string  `json:"error,omitempty"`
 }
 
-// ReadRun decodes a Run. A file of another version is an error.
+// ReadRun decodes a Run of this version or an earlier one. A file of a later version is an error. The summaries are made anew of the samples.
 func ReadRun(r io.Reader) (*Run, error) {
 	run := &Run{}
-	if err := json.NewDecoder(r).Decode(run); err != nil {
+	text, err := io.ReadAll(r)
+	if err == nil {
+		err = json.Unmarshal(text, &struct{ Version *int }{&run.Version})
+	}
+	if err == nil && run.Version == 1 {
+		text, err = renamed(text)
+	}
+	switch {
+	case err != nil:
+		return nil, fmt.Errorf("read a run of the bench: %w", err)
+	case run.Version < 1 || run.Version > RunVersion:
+		return nil, fmt.Errorf("read a run of the bench: it has version %d, this program knows %d", run.Version, RunVersion)
+	}
+	if err := json.Unmarshal(text, run); err != nil {
 		return nil, fmt.Errorf("read a run of the bench: %w", err)
 	}
-	if run.Version != RunVersion {
-		return nil, fmt.Errorf("read a run of the bench: it has version %d, this program knows %d", run.Version, RunVersion)
+	run.Version = RunVersion
+	for i := range run.Workloads {
+		for j := range run.Workloads[i].Servers {
+			run.Workloads[i].Servers[j].Summarize()
+		}
 	}
 	return run, nil
 }

@@ -18,7 +18,7 @@ import (
 // not in the latencies that an honest client of the same process would see.
 type Trouble struct {
 	Silent  int `json:"silent"`  // connections that never send anything
-	Uploads int `json:"uploads"` // of 8 MB, with one byte a second
+	Uploads int `json:"uploads"` // of 8 MiB, with one byte a second
 	Readers int `json:"readers"` // of a large item, at some 16 KiB a second
 	Logins  int `json:"logins"`  // wrong passwords, each of another name
 }
@@ -51,7 +51,7 @@ const (
 	greedyWord  = "a password of the greedy user"
 	largeItem   = "packs/00/large"
 	largeSize   = 32 << 20
-	slowUpload  = 8_000_000
+	slowUpload  = 8 << 20
 	slowRead    = 4 << 10 // bytes at a time
 	readPause   = 250 * time.Millisecond
 	loginPause  = 100 * time.Millisecond

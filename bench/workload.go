@@ -65,18 +65,6 @@ func sizeName(n int64) string {
 	}
 }
 
-// sizeText is a size for people.
-func sizeText(n int64) string {
-	switch {
-	case n >= 1<<20 && n%(1<<20) == 0:
-		return fmt.Sprintf("%d MiB", n>>20)
-	case n >= 1<<10 && n%(1<<10) == 0:
-		return fmt.Sprintf("%d KiB", n>>10)
-	default:
-		return fmt.Sprintf("%d B", n)
-	}
-}
-
 // countName is a number of items as in names of workloads: 1000, 100k, 1m.
 func countName(n int) string {
 	switch {

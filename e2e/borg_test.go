@@ -170,13 +170,13 @@ func alive(pid int) bool {
 }
 
 // TestBorgStory is a repository's life with a real client, over each way to reach the server, with a tree of more
-// than 300 MB in more than 5000 files.
+// than 286 MiB in more than 5000 files.
 func TestBorgStory(t *testing.T) {
 	t.Parallel()
 	large := func(t *testing.T, seed uint64) *tree {
 		tr := newTree(t, seed, 5200, 320<<20)
-		if p := look(t, tr.dir); len(p.digests) < 5000 || p.size < 300e6 {
-			t.Errorf("the tree has %d files of %d bytes, want at least 5000 of 300 MB", len(p.digests), p.size)
+		if p := look(t, tr.dir); len(p.digests) < 5000 || p.size < 286<<20 {
+			t.Errorf("the tree has %d files of %d bytes, want at least 5000 of 286 MiB", len(p.digests), p.size)
 		}
 		return tr
 	}

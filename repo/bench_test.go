@@ -129,7 +129,7 @@ func BenchmarkPlanRollback(b *testing.B) {
 						b.Fatalf("got %+v, %v", plan, err)
 					}
 				})
-				b.ReportMetric(float64(peak)/1e6, "peak-MB")
+				b.ReportMetric(float64(peak)/(1<<20), "peak-MiB")
 			}
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N*keys), "µs/key")
 		})

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"time"
 
-	units "github.com/docker/go-units"
+	"packhouse/internal/bytesize"
 )
 
 // summary is what is told of a server at intervals, also when nothing is wrong.
@@ -73,13 +73,13 @@ func summaryMessage(server string, s summary, alerts []Alert, about func(reposit
 		if !r.lastBackup.IsZero() {
 			last = "last backup " + r.lastBackup.UTC().Format(timeForm)
 		}
-		list = append(list, fmt.Sprintf("%s: %s, %s", r.name, last, units.BytesSize(float64(r.bytes))))
+		list = append(list, fmt.Sprintf("%s: %s, %s", r.name, last, bytesize.Text(r.bytes)))
 	}
 	repositories := fmt.Sprintf("%d repositories", shown)
 	if shown == 1 {
 		repositories = "1 repository"
 	}
-	lines = append(lines, fmt.Sprintf("%s, %s", repositories, units.BytesSize(float64(bytes))))
+	lines = append(lines, fmt.Sprintf("%s, %s", repositories, bytesize.Text(bytes)))
 	lines = append(lines, list...)
 	if more > 0 {
 		lines = append(lines, fmt.Sprintf("… and %d more: packhouse repo list", more))

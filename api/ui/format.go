@@ -9,8 +9,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"github.com/docker/go-units"
-
+	"packhouse/internal/bytesize"
 	"packhouse/repo/policy"
 )
 
@@ -41,8 +40,8 @@ func (h *Handler) functions() template.FuncMap {
 			return fmt.Sprint(n)
 		},
 		"link":    link,
-		"size":    size,
-		"sizeP":   func(n *int64) string { return size(*n) },
+		"size":    bytesize.Text,
+		"sizeP":   func(n *int64) string { return bytesize.Text(*n) },
 		"grown":   grownBy,
 		"items":   func(n int64) string { return plural(n, "item") },
 		"stamp":   stamp,
@@ -63,22 +62,13 @@ func (h *Handler) functions() template.FuncMap {
 	}
 }
 
-// size is a number of bytes, as the commands write it.
-func size(n int64) string {
-	if n < 0 {
-		return "-" + size(-n)
-	}
-	text := units.CustomSize("%.1f %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"})
-	return strings.Replace(text, ".0 ", " ", 1)
-}
-
 // grownBy is a change of a size.
 func grownBy(n int64) string {
 	switch {
 	case n > 0:
-		return "+" + size(n)
+		return "+" + bytesize.Text(n)
 	case n < 0:
-		return "−" + size(-n)
+		return "−" + bytesize.Text(-n)
 	}
 	return "0"
 }

@@ -304,7 +304,7 @@ func TestQuota(t *testing.T) {
 	p.post("quota", p.fields(text, "quota")...)
 	p.wants([]string{"Quota none"}, "repository", "name", "r")
 	p.wants([]string{"Then that of the configuration"}, "quota", "name", "r", "quota", "default")
-	for _, wrong := range []string{"much", "-1", ""} {
+	for _, wrong := range []string{"much", "-1", "", "1.5", "1e3"} {
 		if status, text := p.get("quota", "name", "r", "quota", wrong); status != http.StatusBadRequest {
 			t.Errorf("%q: got %d %s", wrong, status, readable(text))
 		}

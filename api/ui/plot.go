@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"packhouse/api/admin"
+	"packhouse/internal/bytesize"
 )
 
 // plot is the size and the added bytes of a repository by day, as the elements of two SVG pictures that have the days in common. They are
@@ -63,7 +64,7 @@ func plotOf(days []admin.GrowthDay, span int) *plot {
 	top = roundUp(top)
 	step := float64(plotWidth) / float64(len(points))
 	x := func(i int) float64 { return (float64(i) + 0.5) * step }
-	g := &plot{Most: size(most), From: points[0].at.Format(time.DateOnly), To: points[len(points)-1].at.Format(time.DateOnly)}
+	g := &plot{Most: bytesize.Text(most), From: points[0].at.Format(time.DateOnly), To: points[len(points)-1].at.Format(time.DateOnly)}
 	var line strings.Builder
 	for i, p := range points {
 		command := 'L'
@@ -77,13 +78,13 @@ func plotOf(days []admin.GrowthDay, span int) *plot {
 		}
 		g.Bars = append(g.Bars, bar{
 			X: coordinate(x(i) - step*0.4), Width: coordinate(step * 0.8), Y: coordinate(plotHeight - height), Height: coordinate(height),
-			Title: fmt.Sprintf("%s: %s, %s added", p.at.Format(time.DateOnly), size(p.bytes), size(p.added)),
+			Title: fmt.Sprintf("%s: %s, %s added", p.at.Format(time.DateOnly), bytesize.Text(p.bytes), bytesize.Text(p.added)),
 		})
 		g.Rows = append(g.Rows, plotRow{p.at.Format(time.DateOnly), p.bytes, p.added})
 	}
 	g.Line = line.String()
 	g.Area = fmt.Sprintf("%sL%.1f %dL%.1f %dZ", g.Line, x(len(points)-1), plotHeight, x(0), plotHeight)
-	g.Sizes = []string{size(top), size(top / 2), "0"}
+	g.Sizes = []string{bytesize.Text(top), bytesize.Text(top / 2), "0"}
 	labels := min(len(points), 5)
 	for i := range labels {
 		g.Days = append(g.Days, points[i*(len(points)-1)/(labels-1)].at.Format("2 Jan"))

@@ -10,12 +10,11 @@ import (
 	"sync"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"packhouse/api"
 	"packhouse/api/admin"
 	"packhouse/api/client"
 	"packhouse/compact"
+	"packhouse/internal/bytesize"
 )
 
 // repositoryView is what the page of that name shows.
@@ -188,11 +187,11 @@ func limitOf(text string) (value any, shown string, err error) {
 	case "default":
 		return "default", "that of the configuration", nil
 	}
-	n, err := units.RAMInBytes(text)
+	n, err := bytesize.Parse(text)
 	if err != nil || n <= 0 {
 		return nil, "", wrongInput(`%q is no size; write a number with K, M, G or T, such as 500G, or "none", or "default" for that of the configuration`, text)
 	}
-	return n, size(n), nil
+	return n, bytesize.Text(n), nil
 }
 
 func (v *visit) confirmQuota() error {
@@ -207,11 +206,11 @@ func (v *visit) confirmQuota() error {
 	}
 	before := "no limit"
 	if r.Usage.Quota != nil {
-		before = size(*r.Usage.Quota)
+		before = bytesize.Text(*r.Usage.Quota)
 	}
 	c := confirmation{
 		What:    "The quota of this repository will be changed. It overrides the configuration file.",
-		Details: []detail{{"Now", before}, {"Then", shown}, {"Used", size(r.Usage.Counted)}},
+		Details: []detail{{"Now", before}, {"Then", shown}, {"Used", bytesize.Text(r.Usage.Counted)}},
 		Action:  "quota", Button: "Change the quota", Fields: []field{{"quota", text}},
 	}
 	if n, ok := value.(int64); ok && n < r.Usage.Counted {
@@ -266,12 +265,12 @@ func viewOf(job compact.Job) jobView {
 	if p.OperationsTotal > 0 && !job.State.Ended() {
 		j.Amount += " of " + count(p.OperationsTotal)
 	}
-	j.Amount += " " + what + ", " + size(p.Read) + " read"
+	j.Amount += " " + what + ", " + bytesize.Text(p.Read) + " read"
 	if p.Written > 0 {
-		j.Amount += ", " + size(p.Written) + " written"
+		j.Amount += ", " + bytesize.Text(p.Written) + " written"
 	}
 	if p.Freed > 0 {
-		j.Amount += ", " + size(p.Freed) + " freed"
+		j.Amount += ", " + bytesize.Text(p.Freed) + " freed"
 	}
 	if job.Bad > 0 {
 		j.Amount += ", " + count(job.Bad) + " bad"
@@ -429,7 +428,7 @@ func (v *visit) confirmScrub() error {
 	return v.confirm("Check the bytes", confirmation{
 		What: "A scrub will read stored bytes and compare them with their checksums. It changes nothing but marks: items that are damaged or missing are not served any more, " +
 			"until a client has stored the same bytes again.",
-		Details: []detail{{"To read", fmt.Sprintf("about %s of %s", size(int64(share*float64(r.Usage.Bytes))), size(r.Usage.Bytes))}},
+		Details: []detail{{"To read", fmt.Sprintf("about %s of %s", bytesize.Text(int64(share*float64(r.Usage.Bytes))), bytesize.Text(r.Usage.Bytes))}},
 		Action:  "scrub", Button: "Begin", Fields: []field{{"share", text}}, Back: link("jobs", "name", v.name),
 	})
 }

@@ -9,6 +9,7 @@ import (
 
 	"packhouse/api/admin"
 	"packhouse/api/client"
+	"packhouse/internal/bytesize"
 )
 
 // trashPage is what the page "trash" shows.
@@ -110,7 +111,7 @@ func (v *visit) restore() error {
 	if err != nil {
 		return err
 	}
-	text := fmt.Sprintf("Restored: %s (%s).", plural(done.Items, "item"), size(done.Bytes))
+	text := fmt.Sprintf("Restored: %s (%s).", plural(done.Items, "item"), bytesize.Text(done.Bytes))
 	if done.Skipped > 0 {
 		text += fmt.Sprintf(" %s stayed in the trash, because something has the key now.", plural(done.Skipped, "item"))
 	}

@@ -84,7 +84,7 @@ func BenchmarkList(b *testing.B) {
 			for b.Loop() {
 				bytes = drain(b, s, "/r/packs/?list", encoding)
 			}
-			b.ReportMetric(float64(bytes)/1e6, "MB/list")
+			b.ReportMetric(float64(bytes)/(1<<20), "MiB/list")
 			b.ReportMetric(float64(n)*float64(b.N)/b.Elapsed().Seconds(), "keys/s")
 		})
 	}
@@ -135,7 +135,7 @@ func BenchmarkVerifyPacks(b *testing.B) {
 					}
 				}
 			}
-			b.ReportMetric(float64(size*count)*float64(b.N)/1e6/b.Elapsed().Seconds()/float64(runtime.GOMAXPROCS(0)), "MB/s/core")
+			b.ReportMetric(float64(size*count)*float64(b.N)/(1<<20)/b.Elapsed().Seconds()/float64(runtime.GOMAXPROCS(0)), "MiB/s/core")
 		})
 	}
 }

@@ -30,9 +30,9 @@ type Figures struct {
 	In      int64   `json:"in"`  // bytes of live blobs read
 	Out     int64   `json:"out"` // bytes of the new packs
 	Seconds float64 `json:"seconds"`
-	CPU     float64 `json:"cpu"`  // seconds, of the process
-	Idle    int64   `json:"idle"` // bytes of memory before
-	Peak    int64   `json:"peak"` // bytes of memory at most
+	CPU     float64 `json:"cpu_seconds"` // of the process
+	Idle    int64   `json:"idle"`        // bytes of memory before
+	Peak    int64   `json:"peak"`        // bytes of memory at most
 	Network int64   `json:"network"`
 }
 

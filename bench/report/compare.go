@@ -9,6 +9,7 @@ import (
 	"golang.org/x/perf/benchmath"
 
 	"packhouse/bench"
+	"packhouse/internal/bytesize"
 )
 
 // Comparison is the difference between two runs.
@@ -233,7 +234,7 @@ func differences(old, new *bench.Run) []string {
 	differ("kernel", a.Kernel, b.Kernel)
 	differ("processor", a.CPU, b.CPU)
 	differ("cores", a.Cores, b.Cores)
-	differ("memory", bytesText(a.Memory), bytesText(b.Memory))
+	differ("memory", bytesize.Text(a.Memory), bytesize.Text(b.Memory))
 	differ("file system", a.FileSystem, b.FileSystem)
 	differ("Go", a.GoVersion, b.GoVersion)
 	differ("mode", old.Settings.Mode, new.Settings.Mode)

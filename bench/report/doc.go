@@ -42,7 +42,7 @@
 // axes, ranges and SVG of its package chartdraw, and add our own series, because its chart types have no spread around a bar, no
 // logarithmic axis below 1 and no distributions. gonum.org/v1/plot has all of these, but it sets colours and fonts within
 // each shape, has had no release for more than a year, and includes writers of PDF, LaTeX and TIFF with their fonts: an
-// otherwise empty program grows by 9 MB with it, and by 3 MB with go-analyze/charts. go-echarts needs a script from another
+// otherwise empty program grows by 9 MiB with it, and by 3 MiB with go-analyze/charts. go-echarts needs a script from another
 // server.
 //
 // The comparison uses golang.org/x/perf/benchmath, as benchstat does.

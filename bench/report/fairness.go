@@ -7,6 +7,7 @@ import (
 	"text/tabwriter"
 
 	"packhouse/bench"
+	"packhouse/internal/bytesize"
 )
 
 // FairnessTable writes a fairness run as text: for each kind of trouble and each request of honest clients p50 and p99 without it and
@@ -15,7 +16,7 @@ func FairnessTable(w io.Writer, run *bench.FairnessRun) error {
 	var b strings.Builder
 	s, m := run.Settings, run.Machine
 	fmt.Fprintf(&b, "packhouse %s, fairness, %s in %s on %s\n", run.Program, counted(s.Rounds, "round"), took(run.Seconds), run.Started.UTC().Format("2 January 2006 15:04 MST"))
-	fmt.Fprintf(&b, "%s, %s, %s of memory, %s %s, %s\n", m.CPU, counted(m.Cores, "core"), bytesText(m.Memory), m.OS, m.Kernel, m.FileSystem)
+	fmt.Fprintf(&b, "%s, %s, %s of memory, %s %s, %s\n", m.CPU, counted(m.Cores, "core"), bytesize.Text(m.Memory), m.OS, m.Kernel, m.FileSystem)
 	fmt.Fprintf(&b, "%s of honest clients send %s together; each phase takes %s\n", counted(s.Connections, "connection"), counted(s.Rate, "request")+" a second", took(s.Seconds))
 	for i := range run.Troubles {
 		writeFairnessPart(&b, run, &run.Troubles[i])
@@ -79,7 +80,7 @@ func fairnessNotes(p *bench.FairnessPart) []string {
 		got += fmt.Sprintf("; %s wrong passwords, %s of them refused without a look", grouped(report.Tries), grouped(report.Refused))
 	}
 	if report.Read > 0 {
-		got += "; read " + bytesText(report.Read)
+		got += "; read " + bytesize.Text(report.Read)
 	}
 	notes := []string{got, fmt.Sprintf("processor time: server %s (alone %s), honest clients %s, trouble %s", took(server), took(aside), took(honest), took(trouble))}
 	if others >= 0.2 {

@@ -7,8 +7,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/docker/go-units"
-
 	"packhouse/bench"
 )
 
@@ -105,10 +103,6 @@ func took(seconds float64) string {
 	return strings.TrimSuffix(d.Round(time.Second).String(), "0s")
 }
 
-func bytesText(n int64) string {
-	return units.CustomSize("%.3g %s", float64(n), 1024, []string{"B", "KiB", "MiB", "GiB", "TiB", "PiB"})
-}
-
 // unitOf is how the figures of a measure are labelled in a workload.
 func unitOf(w *bench.WorkloadRun, m bench.Measure) string {
 	if m == bench.Rate && (w.Kind == "batchdelete" || w.Kind == "list") {
@@ -124,8 +118,8 @@ func unitInWords(w *bench.WorkloadRun, m bench.Measure) string {
 		return "requests a second"
 	case "items/s":
 		return "items a second"
-	case "MB/s":
-		return "MB a second"
+	case "MiB/s":
+		return "MiB a second"
 	case "s":
 		return "seconds: less is better"
 	default:

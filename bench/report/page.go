@@ -10,6 +10,7 @@ import (
 	"strings"
 
 	"packhouse/bench"
+	"packhouse/internal/bytesize"
 )
 
 //go:embed page.html
@@ -113,10 +114,10 @@ func factsOf(run *bench.Run) []fact {
 	m := run.Machine
 	return []fact{
 		{"Processor", fmt.Sprintf("%s, %s", m.CPU, counted(m.Cores, "core"))},
-		{"Memory", bytesText(m.Memory)},
+		{"Memory", bytesize.Text(m.Memory)},
 		{"System", fmt.Sprintf("%s %s, %s", m.OS, m.Kernel, m.Arch)},
 		{"File system", m.FileSystem},
-		{"Free before", bytesText(m.DiskFree)},
+		{"Free before", bytesize.Text(m.DiskFree)},
 		{"Go", m.GoVersion},
 		{"Packhouse", run.Program},
 		{"Run", fmt.Sprintf("%s, %s, %s", settings(run.Settings), counted(run.Settings.Rounds, "round"), took(run.Seconds))},

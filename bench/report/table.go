@@ -9,6 +9,7 @@ import (
 	"text/tabwriter"
 
 	"packhouse/bench"
+	"packhouse/internal/bytesize"
 )
 
 // Table writes a run as text: workloads as rows and servers as columns, with median, spread and ratio to the floor, followed by notes
@@ -50,7 +51,7 @@ func headLines(run *bench.Run) []string {
 	return []string{
 		fmt.Sprintf("packhouse %s, %s of %s in %s on %s", run.Program, settings(run.Settings), counted(run.Settings.Rounds, "round"), took(run.Seconds),
 			run.Started.UTC().Format("2 January 2006 15:04 MST")),
-		fmt.Sprintf("%s, %s, %s of memory, %s %s, %s", m.CPU, counted(m.Cores, "core"), bytesText(m.Memory), m.OS, m.Kernel, m.FileSystem),
+		fmt.Sprintf("%s, %s, %s of memory, %s %s, %s", m.CPU, counted(m.Cores, "core"), bytesize.Text(m.Memory), m.OS, m.Kernel, m.FileSystem),
 	}
 }
 

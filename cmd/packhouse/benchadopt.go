@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/bench/adoption"
-	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/bytesize"
 	"packhouse/internal/terminal"
 )
 
@@ -33,7 +33,7 @@ removed afterwards.
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) (err error) {
-			if w.Size, err = config.ParseSize(size); err != nil {
+			if w.Size, err = bytesize.Parse(size); err != nil {
 				return usage("--size: %w", err)
 			}
 			if w.Files < 1 || rounds < 1 {

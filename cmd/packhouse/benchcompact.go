@@ -12,7 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/bench/compaction"
-	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/bytesize"
 	"packhouse/internal/terminal"
 )
 
@@ -32,7 +32,7 @@ in free space; everything is removed afterwards.
 Exit codes: 0 measured, 1 failure, 2 wrong command line.`,
 		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			n, err := config.ParseSize(size)
+			n, err := bytesize.Parse(size)
 			if err != nil {
 				return usage("--size: %w", err)
 			}

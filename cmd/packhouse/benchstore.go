@@ -13,6 +13,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/bench"
+	"packhouse/internal/bytesize"
 	"packhouse/internal/terminal"
 )
 
@@ -79,7 +80,7 @@ func (o *storeBench) run(ctx context.Context, s streams) error {
 		return err
 	}
 	bytes, _ := b.Need()
-	fmt.Fprintf(s.err, "%d workloads on %d servers, in %s; takes up to %.1f GB of disk meanwhile\n", len(b.Workloads), len(b.Servers), o.dir, float64(bytes)/1e9)
+	fmt.Fprintf(s.err, "%d workloads on %d servers, in %s; takes up to %s of disk meanwhile\n", len(b.Workloads), len(b.Servers), o.dir, bytesize.Text(bytes))
 	steps := terminal.NewSteps(s.err)
 	b.Progress = func(p bench.Progress) { steps.Set(p.Done, p.Total, p.Step) }
 	run, err := b.Run(ctx)

@@ -31,7 +31,7 @@ func TestBenchStore(t *testing.T) {
 			t.Errorf("no %q in the output:\n%s", want, p.out)
 		}
 	}
-	if !strings.Contains(p.errs.String(), "GB of disk") || !strings.Contains(p.errs.String(), "step 1 of ") {
+	if !strings.Contains(p.errs.String(), "iB of disk") || !strings.Contains(p.errs.String(), "step 1 of ") {
 		t.Errorf("nothing said of disk and progress: %s", p.errs)
 	}
 	text, err := os.ReadFile(out)

@@ -34,7 +34,7 @@ func TestEveryCommandFromAfar(t *testing.T) {
 		t.Fatalf("no history: %s", info)
 	}
 	call(0, "store\tpacks/one", "repo", "history", "laptop")
-	call(0, "quota 1048576 bytes (1MiB)", "repo", "quota", "laptop", "1M")
+	call(0, "quota 1048576 bytes (1 MiB)", "repo", "quota", "laptop", "1M")
 	call(0, "min_age      none", "guard", "show", "laptop")
 	call(0, "", "lock", "list", "laptop")
 	call(0, "", "repo", "plans", "laptop")
@@ -117,7 +117,7 @@ func TestConfigurationOfTheEnvironment(t *testing.T) {
 		{"repo", "create", "laptop", "--dialect", "borgstore"}, {"repo", "quota", "laptop"}, {"config", "check"},
 	} {
 		code, out, errs := runHere(t, args...)
-		if code != 0 || args[1] == "quota" && !strings.Contains(out, "(3MiB)") {
+		if code != 0 || args[1] == "quota" && !strings.Contains(out, "(3 MiB)") {
 			t.Errorf("%q: got %d, %s%s", args, code, out, errs)
 		}
 	}

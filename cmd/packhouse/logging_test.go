@@ -38,7 +38,7 @@ func TestLogReader(t *testing.T) {
 			tt.reads(reader)
 			s.expect(t, http.StatusOK, "POST", "/r/?cmd=create", "")
 			key := strings.Repeat("k", 90)
-			for range 600 { // 160 KB of log; a pipe holds 64
+			for range 600 { // 160 KiB of log; a pipe holds 64
 				s.expect(t, http.StatusOK, "POST", "/r/config/"+key, "x")
 			}
 			began := time.Now()

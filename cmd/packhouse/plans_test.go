@@ -106,8 +106,8 @@ func TestCompactionCommands(t *testing.T) {
 		t.Fatal("no job is done")
 	}
 	const at = `\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S+`
-	ok(`(?m)^open plans +1, whose sources \(2042 bytes \(1.994KiB\)\) stay until their clients have stored their index\n`+
-		` +since `+at+` by token at 127.0.0.1: 2 packs, 2042 bytes \(1.994KiB\); lock locks/l.json since `+at+`; job `+id[1]+`\nstate`, "repo", "info", "laptop")
+	ok(`(?m)^open plans +1, whose sources \(2042 bytes \(2 KiB\)\) stay until their clients have stored their index\n`+
+		` +since `+at+` by token at 127.0.0.1: 2 packs, 2042 bytes \(2 KiB\); lock locks/l.json since `+at+`; job `+id[1]+`\nstate`, "repo", "info", "laptop")
 	ok(`^1\t`+at+`\ttoken\t127.0.0.1\t2\t2042\tlocks/l.json\t`+at+`\t`+id[1]+`\n$`, "repo", "plans", "laptop")
 	ok(`"detail": "waits for its client's index: 2 packs, 2042 bytes stay"`, "job", "show", "-r", "laptop", id[1])
 	for _, pack := range packs[2:] {

@@ -96,9 +96,9 @@ func TestAdministration(t *testing.T) {
 			}
 		}
 	}
-	ok(`quota 10485760 bytes \(10MiB\), used 10 bytes`, "repo", "quota", "laptop", "10M")
+	ok(`quota 10485760 bytes \(10 MiB\), used 10 bytes`, "repo", "quota", "laptop", "10M")
 	ok(`quota 10485760 bytes`, "repo", "quota", "laptop")
-	ok(`trash quota 10485760 bytes \(10MiB\), used`, "repo", "quota", "laptop")
+	ok(`trash quota 10485760 bytes \(10 MiB\), used`, "repo", "quota", "laptop")
 	ok(`(?s)^quota 10485760 bytes .*\ntrash quota 2097152 bytes`, "repo", "quota", "laptop", "--trash", "2M")
 	ok(`\t10485760\t\d+\t2097152\t`, "repo", "list")
 	ok(`trash +\d+ items, \d+ bytes.* of 2097152 bytes`, "repo", "info", "laptop")

@@ -20,6 +20,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/api/stdio"
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/bytesize"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
 	"packhouse/repo/datadir"
@@ -162,7 +163,7 @@ func (f *restFlags) parse() (parsed, error) {
 		p.permissions = policy.Intersect(p.permissions, policy.AppendOnly(borgstore.Name))
 	}
 	if f.quota != "" {
-		parse := config.ParseSize // 0 is a limit here: empty objects only
+		parse := bytesize.Parse // 0 is a limit here: empty objects only
 		if f.rest {
 			parse = config.ParseQuota // as for the rest of serve: 0 is none
 		}

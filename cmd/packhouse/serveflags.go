@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/pflag"
 
 	"packhouse/cmd/packhouse/internal/config"
+	"packhouse/internal/bytesize"
 	"packhouse/repo"
 	"packhouse/repo/policy"
 )
@@ -174,8 +175,8 @@ func (f *serveFlags) overridePolicy(o *overrides) {
 	o.size("quota", f.quota, config.ParseQuota, func(c *config.Config) *int64 { return &c.Quota })
 	o.size("total-quota", f.totalQuota, config.ParseQuota, func(c *config.Config) *int64 { return &c.TotalQuota })
 	o.size("trash-quota", f.trashQuota, config.ParseQuota, func(c *config.Config) *int64 { return &c.TrashQuota })
-	o.size("reserve", f.reserve, config.ParseSize, func(c *config.Config) *int64 { return &c.Reserve })
-	o.size("max-body", f.maxBody, config.ParseSize, func(c *config.Config) *int64 { return &c.MaxBody })
+	o.size("reserve", f.reserve, bytesize.Parse, func(c *config.Config) *int64 { return &c.Reserve })
+	o.size("max-body", f.maxBody, bytesize.Parse, func(c *config.Config) *int64 { return &c.MaxBody })
 	o.span("grace", f.grace, 0, func(c *config.Config) *time.Duration { return &c.Grace })
 	o.span("protect", f.protect, repo.DefaultProtect, func(c *config.Config) *time.Duration { return &c.Protect })
 	f.overrideGuard(o)

@@ -5,7 +5,8 @@ import (
 	"io"
 	"time"
 
-	"github.com/docker/go-units"
+	"packhouse/internal/bytesize"
+
 	"github.com/schollz/progressbar/v3"
 )
 
@@ -37,7 +38,7 @@ func (p *Progress) Set(n, total int64) {
 	if !Is(p.w) {
 		if now := time.Now(); now.Sub(p.said) >= lineEvery || p.title != p.under {
 			p.said, p.under = now, p.title
-			fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, units.BytesSize(float64(n)), units.BytesSize(float64(total)))
+			fmt.Fprintf(p.w, "%s: %s of %s\n", p.title, bytesize.Text(n), bytesize.Text(total))
 		}
 		return
 	}
@@ -45,11 +46,16 @@ func (p *Progress) Set(n, total int64) {
 		return
 	}
 	if p.bar == nil {
-		p.bar = progressbar.NewOptions64(total, progressbar.OptionSetWriter(p.w), progressbar.OptionSetDescription(p.title),
-			progressbar.OptionShowBytes(true), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
+		p.bar = newBar(p.w, p.title, total)
 	}
 	p.bar.ChangeMax64(max(total, n))
 	_ = p.bar.Set64(n) // a bar that cannot be drawn is no error
+}
+
+// newBar returns a bar of a number of bytes.
+func newBar(w io.Writer, title string, total int64) *progressbar.ProgressBar {
+	return progressbar.NewOptions64(total, progressbar.OptionSetWriter(w), progressbar.OptionSetDescription(title),
+		progressbar.OptionShowBytes(true), progressbar.OptionUseIECUnits(true), progressbar.OptionSetWidth(30), progressbar.OptionClearOnFinish())
 }
 
 // End removes the bar.

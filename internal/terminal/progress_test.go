@@ -17,7 +17,7 @@ func TestPlainProgress(t *testing.T) {
 			time.Sleep(time.Second)
 		}
 		p.End()
-		if got, want := out.String(), "laptop: 0B of 24MiB\nlaptop: 10MiB of 24MiB\nlaptop: 20MiB of 24MiB\n"; got != want {
+		if got, want := out.String(), "laptop: 0 B of 24 MiB\nlaptop: 10 MiB of 24 MiB\nlaptop: 20 MiB of 24 MiB\n"; got != want {
 			t.Errorf("got %q, want %q", got, want)
 		}
 	})
@@ -31,7 +31,19 @@ func TestProgressTellsItsTitle(t *testing.T) {
 	p.SetTitle("job running")
 	p.Set(0, 1024)
 	p.Set(512, 1024)
-	if want := "job queued: 0B of 1KiB\njob running: 0B of 1KiB\n"; out.String() != want {
+	if want := "job queued: 0 B of 1 KiB\njob running: 0 B of 1 KiB\n"; out.String() != want {
 		t.Errorf("got %q, want %q", out.String(), want)
+	}
+}
+
+// A bar has the units that everything else has.
+func TestBarHasBinaryUnits(t *testing.T) {
+	var out strings.Builder
+	bar := newBar(&out, "laptop", 24<<20)
+	if err := bar.Set64(12 << 20); err != nil {
+		t.Fatal(err)
+	}
+	if text := out.String(); !strings.Contains(text, "iB/s") {
+		t.Errorf("got %q", text)
 	}
 }

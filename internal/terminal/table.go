@@ -8,7 +8,7 @@ import (
 	"text/tabwriter"
 	"time"
 
-	"github.com/docker/go-units"
+	"packhouse/internal/bytesize"
 )
 
 // Table prints rows in columns: aligned on a terminal, otherwise separated by tabs. Rows are printed immediately; on a terminal
@@ -62,7 +62,7 @@ func (t *Table) Size(n int64) string {
 	if t.align == nil {
 		return fmt.Sprint(n)
 	}
-	return units.BytesSize(float64(n))
+	return bytesize.Text(n)
 }
 
 // Time formats a time: on a terminal in local time; "-": never.

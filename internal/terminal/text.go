@@ -8,7 +8,8 @@ import (
 	"os"
 	"strings"
 
-	"github.com/docker/go-units"
+	"packhouse/internal/bytesize"
+
 	"golang.org/x/term"
 )
 
@@ -33,7 +34,7 @@ func Bytes(n int64) string {
 	if n < 1024 {
 		return fmt.Sprintf("%d bytes", n)
 	}
-	return fmt.Sprintf("%d bytes (%s)", n, units.BytesSize(float64(n)))
+	return fmt.Sprintf("%d bytes (%s)", n, bytesize.Text(n))
 }
 
 // JSON prints the server's answer with indentation.

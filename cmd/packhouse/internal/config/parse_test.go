@@ -259,37 +259,6 @@ func TestCompactGrace(t *testing.T) {
 	}
 }
 
-func TestParseSize(t *testing.T) {
-	for _, test := range []struct {
-		text string
-		want int64 // -1: an error
-	}{
-		{"0", 0}, {"1", 1}, {"500M", 500 << 20}, {"10G", 10 << 30}, {"10g", 10 << 30}, {"1.5K", 1536}, {"2 GiB", 2 << 30},
-		{"1KB", 1024}, {"3T", 3 << 40}, {"1P", 1 << 50}, {"7B", 7},
-		{"", -1}, {"G", -1}, {"1.5", -1}, {"1.G", -1}, {".5G", -1}, {"-1", -1}, {"+1", -1}, {"1e3", -1}, {"10X", -1}, {"1 2", -1},
-		{"0x10", -1}, {"9999999999T", -1}, {"99999999999999999999", -1}, {"5i", -1},
-	} {
-		got, err := config.ParseSize(test.text)
-		if err != nil {
-			got = -1
-		}
-		if got != test.want {
-			t.Errorf("ParseSize(%q): got %d (%v), want %d", test.text, got, err, test.want)
-		}
-	}
-}
-
-func FuzzParseSize(f *testing.F) {
-	for _, seed := range []string{"500M", "1.5G", "9223372036854775807", "8191P", "1KiB"} {
-		f.Add(seed)
-	}
-	f.Fuzz(func(t *testing.T, text string) {
-		if n, err := config.ParseSize(text); err == nil && n < 0 {
-			t.Errorf("ParseSize(%q): got %d without error", text, n)
-		}
-	})
-}
-
 func FuzzParse(f *testing.F) {
 	f.Add(manual)
 	f.Add("[[repository]]\nname='x'\n[repository.permissions]\n''='l'\n")

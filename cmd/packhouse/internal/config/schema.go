@@ -13,6 +13,7 @@ import (
 	"packhouse/api/alert"
 	"packhouse/api/vger"
 	"packhouse/compact/maintenance"
+	"packhouse/internal/bytesize"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
 	"packhouse/repo/policy"
@@ -206,7 +207,7 @@ func policyKeys[T any](of func(*T) *Policy) table[T] {
 		"quota":            size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
 		"quota_bytes":      size(func(t *T) *int64 { return &of(t).Quota }, ParseQuota),
 		"trash_quota":      size(func(t *T) *int64 { return &of(t).TrashQuota }, ParseQuota),
-		"reserve":          size(func(t *T) *int64 { return &of(t).Reserve }, ParseSize),
+		"reserve":          size(func(t *T) *int64 { return &of(t).Reserve }, bytesize.Parse),
 		"append_only":      truth(func(t *T) *bool { return &of(t).AppendOnly }),
 		"lock_ttl":         duration(func(t *T) *time.Duration { return &of(t).LockTTL }, time.Second),
 		"lock_ttl_seconds": seconds(func(t *T) *time.Duration { return &of(t).LockTTL }),
@@ -269,8 +270,8 @@ func serverKeys() table[Config] {
 	keys["log_level"] = text(func(c *Config) *string { return &c.LogLevel }, CheckLogLevel)
 	keys["audit_log"] = text(func(c *Config) *string { return &c.AuditLog }, checkAuditLog)
 	keys["drain"] = duration(func(c *Config) *time.Duration { return &c.Drain }, 0)
-	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, ParseSize)
-	keys["min_rate"] = size(func(c *Config) *int64 { return &c.MinRate }, ParseSize)
+	keys["max_body"] = size(func(c *Config) *int64 { return &c.MaxBody }, bytesize.Parse)
+	keys["min_rate"] = size(func(c *Config) *int64 { return &c.MinRate }, bytesize.Parse)
 	keys["trusted_proxies"] = texts(func(c *Config) *[]string { return &c.Proxies }, func(s string) error {
 		_, err := api.ParseProxies([]string{s})
 		return err
@@ -339,14 +340,14 @@ func maintenanceKeys() table[Maintenance] {
 		"snapshots":      text(func(m *Maintenance) *string { return &m.Snapshots }, checkSchedule),
 		"snapshots_kept": count(func(m *Maintenance) *int64 { return &m.SnapshotsKept }, 1, 1000),
 		"vacuum":         text(func(m *Maintenance) *string { return &m.Vacuum }, checkSchedule),
-		"rate":           size(func(m *Maintenance) *int64 { return &m.Rate }, ParseSize),
+		"rate":           size(func(m *Maintenance) *int64 { return &m.Rate }, bytesize.Parse),
 		"workers":        count(func(m *Maintenance) *int64 { return &m.Workers }, 1, 1024),
 		"keep_results":   duration(func(m *Maintenance) *time.Duration { return &m.KeepResults }, time.Hour),
 
-		"plan_bytes":      size(func(m *Maintenance) *int64 { return &m.PlanBytes }, ParseSize),
+		"plan_bytes":      size(func(m *Maintenance) *int64 { return &m.PlanBytes }, bytesize.Parse),
 		"plan_operations": count(func(m *Maintenance) *int64 { return &m.PlanOperations }, 1, 1<<30),
 		"plan_ranges":     count(func(m *Maintenance) *int64 { return &m.PlanRanges }, 1, 1<<30),
-		"plan_output":     size(func(m *Maintenance) *int64 { return &m.PlanOutput }, ParseSize),
+		"plan_output":     size(func(m *Maintenance) *int64 { return &m.PlanOutput }, bytesize.Parse),
 	}
 }
 

@@ -12,50 +12,16 @@ import (
 
 	"golang.org/x/crypto/bcrypt"
 
+	"packhouse/internal/bytesize"
 	"packhouse/repo/datadir"
 )
-
-// ParseSize reads a number of bytes: digits, with a fraction and one of the suffixes K, M, G, T or
-// P (binary: 1K is 1024; "KB" and "KiB" mean the same) if wanted. "500M", "1.5G", "1048576".
-func ParseSize(text string) (int64, error) {
-	bad := fmt.Errorf("%q is not a size; write bytes or a number with K, M, G or T, such as 500M or 10G", text)
-	number := strings.ToUpper(strings.TrimSpace(text))
-	number = strings.TrimSuffix(strings.TrimSuffix(number, "B"), "I")
-	shift := 0
-	if number != "" {
-		if i := strings.IndexByte("KMGTP", number[len(number)-1]); i >= 0 {
-			shift, number = 10*(i+1), strings.TrimSpace(number[:len(number)-1])
-		} else if strings.HasSuffix(strings.ToUpper(text), "I") {
-			return 0, bad
-		}
-	}
-	whole, fraction, dotted := strings.Cut(number, ".")
-	if whole == "" || dotted && (fraction == "" || shift == 0) || strings.Trim(whole+fraction, "0123456789") != "" {
-		return 0, bad
-	}
-	n, err := strconv.ParseInt(whole, 10, 64)
-	if err != nil || n > math.MaxInt64>>shift {
-		return 0, fmt.Errorf("%q is too large a size", text)
-	}
-	n <<= shift
-	if dotted {
-		part, err := strconv.ParseFloat("0."+fraction, 64)
-		if err != nil {
-			return 0, bad
-		}
-		if extra := int64(part * float64(int64(1)<<shift)); n <= math.MaxInt64-extra {
-			n += extra
-		}
-	}
-	return n, nil
-}
 
 // ParseQuota reads a size where 0 and "none" mean no limit, which is -1 inside.
 func ParseQuota(text string) (int64, error) {
 	if text == "none" || text == "unlimited" {
 		return -1, nil
 	}
-	n, err := ParseSize(text)
+	n, err := bytesize.Parse(text)
 	if err == nil && n == 0 {
 		return -1, nil
 	}
