@@ -85,7 +85,7 @@ func (s *Server) record(r *http.Request, x *requestState, out *response, in *bod
 		slog.Int("status", status),
 		slog.Int64("in", received),
 		slog.Int64("out", out.n),
-		slog.Duration("duration", took),
+		slog.Float64("duration_seconds", took.Seconds()),
 		slog.String("remote", x.address),
 	)
 	if x.log.Reason != "" {

@@ -3,6 +3,7 @@ package api_test
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -51,6 +52,25 @@ func TestBlockedLogHoldsNoReply(t *testing.T) {
 	}
 	if got, want := strings.Join(keys, " "), "/0 /1 /2 /3 /4"; got != want {
 		t.Errorf("got lines of %s, want %s", got, want)
+	}
+}
+
+// TestDurationInSeconds: how long a request took is a number of seconds.
+func TestDurationInSeconds(t *testing.T) {
+	log := &heldWriter{release: make(chan struct{})}
+	close(log.release)
+	f := startEcho(t, api.Options{Logger: slog.New(slog.NewJSONHandler(log, nil))})
+	began := time.Now()
+	get(t, f.Addr, "GET", "/r/x")
+	took := time.Since(began).Seconds()
+	if err := f.Server.FlushLog(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	var line struct {
+		Seconds float64 `json:"duration_seconds"`
+	}
+	if err := json.Unmarshal(log.Bytes(), &line); err != nil || line.Seconds <= 0 || line.Seconds > took {
+		t.Errorf("got %v s of %v s, %v: %s", line.Seconds, took, err, log)
 	}
 }
 

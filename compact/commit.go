@@ -35,7 +35,7 @@ func (r *run) commit(s *survey, outputs []output, reservation *repo.PlanReservat
 			r.count(job.Progress)
 			r.e.o.Logger.Info("plan carried out", "repository", r.repo.Name(), "job", r.id, "principal", job.Principal, "operations", r.records.len(),
 				"read", job.Progress.Read, "written", job.Progress.Written, "freed", job.Progress.Freed,
-				"seconds", job.Finished.Sub(job.Started).Seconds())
+				"duration_seconds", job.Finished.Sub(job.Started).Seconds())
 			r.e.pruneSometimes(context.WithoutCancel(r.ctx), r.repo, job.Finished)
 			return kept, nil
 		}

@@ -129,7 +129,7 @@ func (p *Pinned) Release() {
 	p.timer()
 	if p.r.pinned.CompareAndSwap(p, nil) {
 		close(p.done)
-		p.r.env.Logger.Info("an export or a backup has ended: what has expired is removed again", "repository", p.r.Name(), "after", p.r.env.Now().Sub(p.began).Round(time.Second))
+		p.r.env.Logger.Info("an export or a backup has ended: what has expired is removed again", "repository", p.r.Name(), "duration_seconds", p.r.env.Now().Sub(p.began).Seconds())
 	}
 	_ = p.table.Close() // a file that has no name any more
 	if p.trash != nil {

@@ -322,7 +322,7 @@ func (r *Repository) sweepNoted(ctx context.Context) error {
 		r.env.Logger.Warn("files are missing or back: the index was updated", "repository", r.Name(), "items", report.Items,
 			"missing", report.Missing, "returned", report.Returned)
 	}
-	r.env.Logger.Debug("names of files compared with the index", "repository", r.Name(), "items", report.Items, "seconds", time.Since(began).Seconds())
+	r.env.Logger.Debug("names of files compared with the index", "repository", r.Name(), "items", report.Items, "duration_seconds", time.Since(began).Seconds())
 	select {
 	case <-r.sweeps.first:
 	default:
