@@ -10,6 +10,7 @@ require (
 	github.com/docker/go-units v0.5.0
 	github.com/emmansun/gmsm v0.15.5
 	github.com/go-analyze/charts v0.6.4
+	github.com/hbollon/go-edlib v1.7.0
 	github.com/julienschmidt/httprouter v1.3.0
 	github.com/klauspost/compress v1.20.3
 	github.com/lmittmann/tint v1.2.1
