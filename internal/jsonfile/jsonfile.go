@@ -17,6 +17,8 @@ func Read(path string, most int64, into any) (found bool, err error) {
 		return false, nil
 	case err != nil:
 		return false, err
+	case !info.Mode().IsRegular(): // opening it could wait forever
+		return false, fmt.Errorf("%s is not a regular file", path)
 	case info.Size() > most:
 		return false, fmt.Errorf("%s is too large", path)
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 
 	"packhouse/internal/jsonfile"
@@ -25,6 +26,15 @@ func TestRead(t *testing.T) {
 		found, err := jsonfile.Read(path, 100, &got)
 		if refused := err != nil && strings.Contains(err.Error(), tt.refused); found != (tt.refused == "") || tt.refused != "" && !refused || found && (err != nil || got.A != 5) {
 			t.Errorf("%.20q: got %v, %v, %+v", tt.text, found, err, got)
+		}
+	}
+	pipe := path + ".pipe"
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, other := range []string{pipe, t.TempDir()} {
+		if found, err := jsonfile.Read(other, 1<<20, &got); found || err == nil || !strings.Contains(err.Error(), "is not a regular file") {
+			t.Errorf("%s: got %v, %v", other, found, err)
 		}
 	}
 }
