@@ -31,7 +31,7 @@ func (c *command) deliver(ctx context.Context, m Message) error {
 	output := &limitedBuffer{}
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.Env = append(append([]string{}, c.environ...),
-		"PACKHOUSE_ALERT_EVENT="+m.Event, "PACKHOUSE_ALERT_LEVEL="+string(m.Level), "PACKHOUSE_ALERT_TITLE="+printable(m.Title), "PACKHOUSE_ALERT_TEXT="+shorten(m.Text, 64<<10))
+		"PACKHOUSE_ALERT_EVENT="+m.Event, "PACKHOUSE_ALERT_LEVEL="+string(m.Level), "PACKHOUSE_ALERT_TITLE="+printable(m.Title), "PACKHOUSE_ALERT_TEXT="+fit(printableLines(m.Text), 64<<10))
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = leftBehind

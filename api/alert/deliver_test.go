@@ -1,22 +1,22 @@
 package alert_test
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log"
+	"mime"
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/mail"
 	"os"
 	"path/filepath"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"packhouse/api/alert"
 )
@@ -54,11 +54,11 @@ func TestWebhooks(t *testing.T) {
 		},
 		{
 			name: "slack", r: alert.Receiver{Type: alert.Slack, URL: "/services/T/B/x"}, level: alert.Critical, method: "POST", path: "/services/T/B/x",
-			want: []string{`{"text":"here: ä problem\nCRITICAL a: damage: items \u0026lt;@here\u0026gt; \u0026amp; \"more\" are lost"}`},
+			want: []string{"\"text\":\"here: ä problem\\nCRITICAL a: damage: items \\u0026lt;@\u2060here\\u0026gt; \\u0026amp; \\\"more\\\" are lost\"", `"mrkdwn":false`, `"unfurl_links":false`},
 		},
 		{
 			name: "discord", r: alert.Receiver{Type: alert.Discord, URL: "/api/webhooks/1/x"}, level: alert.Critical, method: "POST", path: "/api/webhooks/1/x",
-			want: []string{`"allowed_mentions":{"parse":[]}`, `"content":"here: ä problem\nCRITICAL`},
+			want: []string{`"allowed_mentions":{"parse":[]}`, `"flags":4`, `"content":"here: ä problem\nCRITICAL a: damage: items \\\u003c@here\\\u003e`},
 		},
 		{
 			name: "ntfy", r: alert.Receiver{Type: alert.Ntfy, URL: "/topic", Token: "tk_1"}, level: alert.Critical, method: "POST", path: "/topic", want: []string{"CRITICAL a: damage: items <@here>"},
@@ -178,176 +178,123 @@ func TestLongTexts(t *testing.T) {
 	defer s.Close()
 	m := message()
 	m.Text = strings.Repeat("ä", 20_000)
-	for kind, most := range map[alert.Type]int{alert.Discord: 2000 + 5, alert.Ntfy: 4096, alert.Slack: 8000 + 5} {
+	for kind, most := range map[alert.Type]int{alert.Discord: 2000 + 5, alert.Ntfy: 4096, alert.Slack: 4000} {
 		if err := alert.DeliverMessage(t.Context(), alert.Receiver{Type: kind, URL: s.URL}, m); err != nil {
 			t.Error(err)
-		} else if n := <-sizes; n > most || n < most/2 {
+		} else if n := <-sizes; n > most || n < most/2-300 {
 			t.Errorf("%s: got %d bytes, want at most %d", kind, n, most)
 		}
 	}
 }
 
-// mailServer is a mail server that answers some commands otherwise than well.
-type mailServer struct {
-	address string
-	answers map[string]string // by the beginning of a command; "hang": none
-
-	mu       sync.Mutex
-	letters  []string
-	commands []string
+// TestSecretsInAnswers: many servers name the path that was asked for, or say what came: none of it is shown.
+func TestSecretsInAnswers(t *testing.T) {
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if len(body) > 0 && r.Header.Get("Content-Type") == "" {
+			t.Error("a body without its type")
+		}
+		user, password, _ := r.BasicAuth()
+		http.Error(w, fmt.Sprintf("Cannot POST %s %s %s %s %s %s %s", r.URL.RequestURI(), r.URL.Path, r.Header.Get("Authorization"), r.Header.Get("X-Gotify-Key"), r.Header.Get("X-Key"), user, password), http.StatusNotFound)
+	}))
+	defer s.Close()
+	withUser := strings.Replace(s.URL, "http://", "http://ops:secret-1@", 1)
+	for _, r := range []alert.Receiver{
+		{Type: alert.Slack, URL: s.URL + "/services/T0/B0/secret-1"},
+		{Type: alert.Discord, URL: s.URL + "/api/webhooks/1/secret%201"},
+		{Type: alert.Ntfy, URL: s.URL + "/secret-topic", Token: "tk_secret"},
+		{Type: alert.Ntfy, URL: withUser + "/topic"},
+		{Type: alert.Gotify, URL: s.URL, Token: "secret"},
+		{Type: alert.Webhook, URL: s.URL + "/x?key=secret-1&k=secret", Headers: map[string]string{"X-Key": "secret", "X-Kind": "4"}},
+		{Type: alert.Ping, URL: s.URL + "/secret"},
+	} {
+		err := alert.DeliverMessage(t.Context(), r, message())
+		if err == nil || !strings.Contains(err.Error(), "answered 404 Not Found: Cannot POST") || strings.Contains(err.Error(), "secret") || strings.Contains(err.Error(), "topic") {
+			t.Errorf("%s: got %v", r.Type, err)
+		}
+	}
 }
 
-func newMailServer(t *testing.T, answers map[string]string) *mailServer {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+// TestHostileNames: whatever the names of writers are, they make no header, no line, no markup and no mention of their own.
+func TestHostileNames(t *testing.T) {
+	const name = "x\r\nBcc: evil@test.example\r\n\r\n@everyone <!channel> <@1> **b** [l](http://evil.example) `c`\x00\x1b[31m\u202eab\u2028c\xff $(touch /x)"
+	at := time.Date(2026, 3, 4, 12, 0, 0, 0, time.UTC)
+	told := make(chan alert.Message, 1)
+	p := newPlace(t, alert.Receiver{Summary: "off"})
+	p.DeliverBy("ops", func(_ context.Context, m alert.Message) error {
+		told <- m
+		return nil
+	})
+	p.See([]alert.Condition{{Key: alert.Key{Kind: alert.Writer, Repository: "@all", Subject: name}, Level: alert.Warning, Text: name + " is late"}})
+	p.Deliver("ops")
+	m := <-told
+	m.Time = at
+	if strings.ContainsAny(m.Title+m.Text, "\r\n\x00\x1b\u202e\u2028") || !utf8.ValidString(m.Title+m.Text) {
+		t.Errorf("got %q", m.Title+m.Text)
+	}
+
+	requests := make(chan *http.Request, 1)
+	bodies := make(chan string, 1)
+	s := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		requests <- r
+		bodies <- string(body)
+	}))
+	defer s.Close()
+	send := func(kind alert.Type) (*http.Request, string) {
+		t.Helper()
+		if err := alert.DeliverMessage(t.Context(), alert.Receiver{Type: kind, URL: s.URL + "/x", Token: "t"}, m); err != nil {
+			t.Fatal(kind, err)
+		}
+		return <-requests, <-bodies
+	}
+	var fields struct {
+		Text, Content, Message string
+		AllowedMentions        struct{ Parse []string } `json:"allowed_mentions"`
+	}
+	_, body := send(alert.Slack)
+	if err := json.Unmarshal([]byte(body), &fields); err != nil || strings.ContainsAny(fields.Text, "<>") || strings.Contains(fields.Text, "@everyone") || strings.Contains(fields.Text, "@all") ||
+		!strings.Contains(fields.Text, "evil@test.example") {
+		t.Errorf("slack: got %q, %v", fields.Text, err)
+	}
+	_, body = send(alert.Discord)
+	if err := json.Unmarshal([]byte(body), &fields); err != nil || fields.AllowedMentions.Parse == nil || len(fields.AllowedMentions.Parse) > 0 ||
+		!strings.Contains(fields.Content, `\*\*b\*\* \[l\]\(http`) || !strings.Contains(fields.Content, "\\`c\\`") {
+		t.Errorf("discord: got %q, %v", fields.Content, err)
+	}
+	r, body := send(alert.Ntfy)
+	title, err := new(mime.WordDecoder).DecodeHeader(r.Header.Get("Title"))
+	if err != nil || !strings.HasPrefix(title, "here: @all: writer (x  Bcc: evil@test.example") || r.Header.Get("Bcc") != "" || strings.ContainsAny(body, "\r\n\x00") {
+		t.Errorf("ntfy: got %q, %v, %q", title, err, body)
+	}
+	if _, body := send(alert.Webhook); !strings.Contains(body, `"subject":"x\r\nBcc`) {
+		t.Errorf("webhook: got %s", body) // for programs it is what it is
+	}
+
+	mails := newMailServer(t, nil)
+	if err := alert.DeliverMessage(t.Context(), alert.Receiver{Type: alert.Mail, To: []string{"a@test.example"}, From: "p@test.example", SMTP: mails.address}, m); err != nil {
+		t.Fatal(err)
+	}
+	letter, err := mail.ReadMessage(strings.NewReader(mails.letters[0]))
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &mailServer{address: l.Addr().String(), answers: answers}
-	var conns sync.WaitGroup
-	conns.Go(func() {
-		for {
-			conn, err := l.Accept()
-			if err != nil {
-				return
-			}
-			conns.Go(func() {
-				defer conn.Close()
-				stop := context.AfterFunc(t.Context(), func() { conn.Close() })
-				defer stop()
-				s.serve(conn)
-			})
-		}
-	})
-	t.Cleanup(func() {
-		l.Close()
-		conns.Wait()
-	})
-	return s
-}
-
-func (s *mailServer) serve(conn net.Conn) {
-	in := bufio.NewScanner(conn)
-	say := func(command, otherwise string) bool {
-		for start, answer := range s.answers {
-			if strings.HasPrefix(command, start) {
-				otherwise = answer
-			}
-		}
-		if otherwise == "hang" {
-			in.Scan()
-			return false
-		}
-		_, err := fmt.Fprintf(conn, "%s\r\n", otherwise)
-		return err == nil && !strings.HasPrefix(otherwise, "421")
+	subject, err := new(mime.WordDecoder).DecodeHeader(letter.Header.Get("Subject"))
+	if err != nil || letter.Header.Get("Bcc") != "" || !strings.HasPrefix(subject, "[packhouse] here: @all: writer (x  Bcc: evil@test.example") || len(mails.commands) != 5 {
+		t.Errorf("mail: got %q, %v, %q", subject, err, mails.commands)
 	}
-	if !say("connect", "220 mail.test ESMTP") {
-		return
+	out := filepath.Join(t.TempDir(), "out")
+	if err := alert.DeliverMessage(t.Context(), alert.Receiver{Type: alert.Command, Command: []string{"/bin/sh", "-c", `env -0 >"$0"`, out}}, m); err != nil {
+		t.Fatal(err)
 	}
-	for in.Scan() {
-		command := in.Text()
-		s.mu.Lock()
-		s.commands = append(s.commands, command)
-		s.mu.Unlock()
-		switch {
-		case strings.HasPrefix(command, "EHLO"):
-			if !say("EHLO", "250-mail.test\r\n250 AUTH PLAIN") {
-				return
-			}
-		case command == "DATA":
-			if !say("DATA", "354 go on") {
-				return
-			}
-			var letter strings.Builder
-			for in.Scan() && in.Text() != "." {
-				letter.WriteString(in.Text() + "\n")
-			}
-			s.mu.Lock()
-			s.letters = append(s.letters, letter.String())
-			s.mu.Unlock()
-			if !say("end", "250 accepted") {
-				return
-			}
-		case strings.HasPrefix(command, "AUTH"):
-			if !say("AUTH", "235 welcome") {
-				return
-			}
-		case command == "QUIT":
-			say("QUIT", "221 bye")
-			return
-		default:
-			if !say(command, "250 fine") {
-				return
-			}
+	text, err := os.ReadFile(out)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, value := range strings.Split(string(text), "\x00") {
+		if strings.ContainsAny(value, "\r\n\x1b") {
+			t.Errorf("command: got %q", value)
 		}
-	}
-}
-
-// TestMail: what is sent, and what mail servers can do instead of accepting it.
-func TestMail(t *testing.T) {
-	for _, tc := range []struct {
-		name    string
-		answers map[string]string
-		to      []string
-		user    string
-		tls     string
-		want    string // in the error; "": it is accepted
-		letters int
-	}{
-		{name: "accepted", letters: 1},
-		{name: "accepted, with a password", user: "ops", letters: 1},
-		{name: "accepted, and the end of the connection fails", answers: map[string]string{"QUIT": "500 what?"}, letters: 1},
-		{name: "accepted, and the connection is cut", answers: map[string]string{"RSET": "421 gone", "QUIT": "421 gone"}, letters: 1},
-		{name: "busy", answers: map[string]string{"connect": "554 no service for you"}, want: "no service for you"},
-		{name: "no such recipient", answers: map[string]string{"RCPT TO:<b@": "550 no such user"}, to: []string{"a@test.example", "b@test.example"}, want: "no such user"},
-		{name: "wrong password", answers: map[string]string{"AUTH": "535 wrong password"}, user: "ops", want: "wrong password"},
-		{name: "the letter is refused", answers: map[string]string{"end": "554 smells like spam"}, want: "smells like spam", letters: 1},
-		{name: "no TLS", tls: alert.TLSStart, want: "STARTTLS"},
-		{name: "silence", answers: map[string]string{"MAIL": "hang"}, want: "did not answer in time"},
-	} {
-		t.Run(tc.name, func(t *testing.T) {
-			s := newMailServer(t, tc.answers)
-			r := alert.Receiver{Type: alert.Mail, To: tc.to, From: "packhouse@test.example", SMTP: s.address, TLS: tc.tls}
-			if r.To == nil {
-				r.To = []string{"Admin <admin@test.example>"}
-			}
-			if tc.user != "" {
-				r.User, r.Password = tc.user, "pass-word"
-			}
-			if err := r.Check(); err != nil {
-				t.Fatal(err)
-			}
-			ctx := t.Context()
-			if tc.name == "silence" {
-				var cancel context.CancelFunc
-				ctx, cancel = context.WithTimeout(ctx, 200*time.Millisecond)
-				defer cancel()
-			}
-			err := alert.DeliverMessage(ctx, r, message())
-			if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
-				t.Errorf("got %v, want %q", err, tc.want)
-			}
-			if err != nil && (strings.Contains(err.Error(), "pass-word") || !strings.Contains(err.Error(), s.address)) {
-				t.Errorf("got %v", err)
-			}
-			s.mu.Lock()
-			defer s.mu.Unlock()
-			if len(s.letters) != tc.letters {
-				t.Fatalf("got %d letters, want %d; commands %q", len(s.letters), tc.letters, s.commands)
-			}
-			if tc.want == "" {
-				for _, want := range []string{
-					"Subject: =?UTF-8?q?[packhouse]_here:_=C3=A4_problem?=", "CRITICAL a: damage: items <@here> & \"more\" are lost", "Auto-Submitted: auto-generated", "To: \"Admin\" <admin@test.example>", "Message-ID: <", "Date: ",
-				} {
-					if !strings.Contains(s.letters[0], want) && !strings.Contains(strings.ReplaceAll(s.letters[0], "=\n", ""), want) {
-						t.Errorf("no %q in\n%s", want, s.letters[0])
-					}
-				}
-				if tc.user != "" && !slices.ContainsFunc(s.commands, func(c string) bool { return strings.HasPrefix(c, "AUTH PLAIN") }) {
-					t.Errorf("no login in %q", s.commands)
-				}
-			}
-		})
 	}
 }
 
@@ -427,6 +374,8 @@ func TestCheckReceiver(t *testing.T) {
 		{"no host", alert.Receiver{Type: alert.Ping, URL: "https:///secret"}, "url must be complete"},
 		{"wrong port", alert.Receiver{Type: alert.Ping, URL: "https://secret.example:99999/"}, "port"},
 		{"gotify without token", alert.Receiver{Type: alert.Gotify, URL: "https://g.example"}, "needs token or token_file"},
+		{"ntfy without topic", alert.Receiver{Type: alert.Ntfy, URL: "https://n.example/"}, "url needs the topic"},
+		{"a password in smtp", alert.Receiver{Type: alert.Mail, To: []string{"a@b.example"}, From: "p@b.example", SMTP: "u:secret@mail.b.example:25"}, "the login is user and password"},
 		{"a token of two lines", alert.Receiver{Type: alert.Ntfy, URL: "https://n.example/t", Token: "secret\nx"}, "cannot have"},
 		{"a header", alert.Receiver{Type: alert.Webhook, URL: "https://n.example/t", Headers: map[string]string{"a b": "c"}}, "not valid in a header"},
 		{"mail", mail, ""},

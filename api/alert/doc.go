@@ -6,7 +6,11 @@
 // or fails delays no other, nothing waits in a queue that could grow, and what could not be delivered is delivered later as it is then.
 //
 // What was told survives a restart: it is in a file of the server, written behind the deliveries. A crash between the two has a message sent again. No
-// message is lost by a crash, as long as what it is about lasts.
+// message is lost by a crash, as long as what it is about lasts and is seen by a look. The failure of a job is known by the file only: one of the last moment
+// before a crash is not told.
+//
+// A message is delivered when the receiver has said so. If its answer is lost, the message is sent again: it may come twice, and is never lost. To people
+// messages are bounded: what happens at the same time is one, and after some within an hour the next one waits.
 //
 // A look can hang at a disk that does not answer. Deliveries and pings do not wait for it: when it has hung for some time, that is an alert itself.
 //

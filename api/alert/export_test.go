@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"crypto/x509"
 	"maps"
 	"slices"
 	"time"
@@ -36,7 +37,12 @@ func (m *Monitor) See(conditions []Condition, unseen ...string) {
 }
 
 // SeeNothing notes a look that could not see any repository.
-func (m *Monitor) SeeNothing() { m.note(&sight{blind: true}) }
+func (m *Monitor) SeeNothing() {
+	m.mu.Lock()
+	m.looking = m.o.Now()
+	m.mu.Unlock()
+	m.note(&sight{blind: true})
+}
 
 // Deliver delivers what is due for a receiver.
 func (m *Monitor) Deliver(name string) {
@@ -61,9 +67,29 @@ type by func(context.Context, Message) error
 
 func (f by) deliver(ctx context.Context, m Message) error { return f(ctx, m) }
 
-// DeliverMessage delivers one message to a receiver, as the monitor would.
-func DeliverMessage(ctx context.Context, r Receiver, m Message) error {
-	return New(Options{Server: "here", Version: "1", Environ: []string{"PATH=/usr/bin:/bin"}}).delivererOf(r).deliver(ctx, m)
+// DeliverMessage delivers one message to a receiver, as the monitor would. The error is as it is shown.
+func DeliverMessage(ctx context.Context, r Receiver, m Message, roots ...*x509.CertPool) error {
+	o := Options{Server: "here", Version: "1", Environ: []string{"PATH=/usr/bin:/bin"}}
+	if len(roots) > 0 {
+		o.RootCAs = roots[0]
+	}
+	if err := New(o).delivererOf(r).deliver(ctx, m); err != nil {
+		return shownError{r.faultText(err), err}
+	}
+	return nil
+}
+
+type shownError struct {
+	text string
+	error
+}
+
+func (e shownError) Error() string { return e.text }
+func (e shownError) Unwrap() error { return e.error }
+
+// AfterFailure is how long a receiver that has failed so often before is not tried again, after one more error.
+func AfterFailure(r Receiver, err error, before int) time.Duration {
+	return (&sender{r: r}).retryAfter(err, before)
 }
 
 // Hang makes a look that has begun at a time, and has not ended.
@@ -96,4 +122,24 @@ func (m *Monitor) Look(set *datadir.Set) (conditions []Condition, unseen []strin
 func StoredTold(path, name string) (int, error) {
 	f, err := decodeFile(path)
 	return len(f.Receivers[name].Told), err
+}
+
+// Figures are those of a repository in a summary.
+type Figures struct {
+	Name       string
+	Bytes      int64
+	LastBackup time.Time
+}
+
+// SeeFigures notes a look that sees repositories with these figures, in order, and nothing of some others.
+func (m *Monitor) SeeFigures(all []Figures, unseen ...string) {
+	s := &sight{there: map[string]bool{}}
+	for _, f := range all {
+		s.summary.repositories = append(s.summary.repositories, repositorySummary{f.Name, f.Bytes, 0, f.LastBackup})
+	}
+	s.summary.unseen = unseen
+	m.mu.Lock()
+	m.looking = m.o.Now()
+	m.mu.Unlock()
+	m.note(s)
 }

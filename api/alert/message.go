@@ -2,8 +2,10 @@ package alert
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"time"
+	"unicode"
 	"unicode/utf8"
 )
 
@@ -41,15 +43,16 @@ const (
 	eventTest    = "test"
 )
 
-// maxLines is how many alerts the text of a message names. The JSON form has maxNotices.
+// maxLines is how many alerts the text of a message names. A JSON form has maxNotices.
 const (
 	maxLines   = 20
 	maxNotices = 200
 )
 
-// alertMessage is a message of notices, which are not empty.
+// alertMessage is a message of notices, which are not empty. The text names what is critical first, and what is over last: it may be cut.
 func alertMessage(server string, notices []Notice, now time.Time) Message {
-	m := Message{Server: server, Event: eventAlert, Time: now.UTC().Truncate(time.Second), Notices: notices[:min(len(notices), maxNotices)]}
+	slices.SortStableFunc(notices, func(a, b Notice) int { return a.rank() - b.rank() })
+	m := Message{Server: server, Event: eventAlert, Time: now.UTC().Truncate(time.Second), Notices: notices}
 	problems, over := 0, 0
 	var lines []string
 	for _, n := range notices {
@@ -82,6 +85,17 @@ func alertMessage(server string, notices []Notice, now time.Time) Message {
 	return m
 }
 
+// rank is the place of a notice in a text.
+func (n Notice) rank() int {
+	switch {
+	case n.Status == Over:
+		return 2
+	case n.Level == Critical:
+		return 0
+	}
+	return 1
+}
+
 func count(n int, what string) string {
 	if n == 1 {
 		return "1 " + what
@@ -93,13 +107,16 @@ func count(n int, what string) string {
 func (a Alert) about() string {
 	what := string(a.Kind)
 	if a.Repository != "" {
-		what = a.Repository + ": " + what
+		what = printable(shorten(a.Repository, maxName)) + ": " + what
 	}
 	if a.Subject != "" {
-		what += " (" + printable(a.Subject) + ")"
+		what += " (" + printable(shorten(a.Subject, maxName)) + ")"
 	}
 	return what
 }
+
+// maxName is the most that is shown of a name that somebody else has chosen, in bytes.
+const maxName = 100
 
 func (n Notice) headline() string {
 	switch n.Status {
@@ -128,25 +145,59 @@ func (n Notice) line() string {
 // timeForm is how texts write a time: to the minute, UTC.
 const timeForm = "2006-01-02 15:04 UTC"
 
-// printable is text on one line, without characters that a terminal or a mail program would act on.
+// printable is text on one line, without characters that a terminal or a mail program would act on, or that cannot be seen.
 func printable(text string) string {
 	return strings.Map(func(c rune) rune {
-		if c < ' ' || c == 0x7f || c >= 0x80 && c < 0xa0 || c == utf8.RuneError || c >= 0x200b && c <= 0x200f || c >= 0x2028 && c <= 0x202e || c >= 0x2066 && c <= 0x2069 {
+		if c == utf8.RuneError || unicode.In(c, unicode.Cc, unicode.Cf, unicode.Zl, unicode.Zp) {
 			return ' '
 		}
 		return c
 	}, text)
 }
 
+// printableLines is text of which each line is printable.
+func printableLines(text string) string {
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = printable(line)
+	}
+	return strings.Join(lines, "\n")
+}
+
+const ellipsis = "…"
+
 // shorten cuts text to n bytes, at the end of a character.
 func shorten(text string, n int) string {
 	if len(text) <= n {
 		return text
 	}
-	const ellipsis = "…"
-	text = text[:n-len(ellipsis)]
-	for !utf8.ValidString(text) {
-		text = text[:len(text)-1]
+	end := max(0, n-len(ellipsis))
+	for end > 0 && !utf8.RuneStart(text[end]) {
+		end--
 	}
-	return text + ellipsis
+	return text[:end] + ellipsis
+}
+
+// fit is text of at most n bytes: whole lines, as many as fit, and one that says how many are left out.
+func fit(text string, n int) string {
+	if len(text) <= n {
+		return text
+	}
+	if !strings.Contains(text, "\n") {
+		return shorten(text, n)
+	}
+	lines := strings.Split(text, "\n")
+	for i, line := range lines {
+		lines[i] = shorten(line, n/2)
+	}
+	left := ""
+	for kept := len(lines); kept > 0; kept-- {
+		if kept < len(lines) {
+			left = fmt.Sprintf("\n… %s left out: packhouse alert list", count(len(lines)-kept, "line"))
+		}
+		if shown := strings.Join(lines[:kept], "\n"); len(shown)+len(left) <= n {
+			return shown + left
+		}
+	}
+	return lines[0] + left
 }

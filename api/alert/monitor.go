@@ -1,7 +1,9 @@
 package alert
 
 import (
+	"cmp"
 	"context"
+	"crypto/x509"
 	"log/slog"
 	"maps"
 	"slices"
@@ -20,6 +22,7 @@ type Policy struct {
 
 // Config is what can change while the server runs. Policy is required; DefaultConfig has the other defaults.
 type Config struct {
+	Name      string // of the server in messages; empty: Options.Server
 	Receivers []Receiver
 	Policy    func(repository string) Policy
 	Zone      *time.Location // of quiet hours and summaries; nil means the machine's
@@ -47,7 +50,7 @@ func DefaultConfig() Config {
 // Options of New. Config is required.
 type Options struct {
 	Config  Config
-	Server  string // its name in messages
+	Server  string // its name in messages, unless Config.Name is another
 	Version string // of the program
 	// Path is the file of what was told to whom; "": it is kept in memory alone. MayRecord tells whether it may be written now, and does
 	// not need to.
@@ -58,6 +61,7 @@ type Options struct {
 	FailedLogins func() int64
 	// Certificate is when that of the server ends; zero: it has none. nil: it has none.
 	Certificate func() time.Time
+	RootCAs     *x509.CertPool   // that certificates of receivers have to lead to; nil means the machine's
 	Environ     []string         // of commands, beside what they are told of the message
 	Now         func() time.Time // nil means time.Now
 	Logger      *slog.Logger     // nil means silence
@@ -66,9 +70,11 @@ type Options struct {
 // Monitor looks, and has its receivers told. Its methods are safe for concurrent use.
 type Monitor struct {
 	o        Options
-	store    *store // nil: in memory alone
-	ctx      context.Context
+	store    *store          // nil: in memory alone
+	ctx      context.Context // of looks: nothing is begun when it has ended
 	stop     context.CancelFunc
+	delivery context.Context // of deliveries, which may take a little longer
+	abort    context.CancelFunc
 	done     sync.WaitGroup // the loop, and the goroutines of receivers
 	started  sync.Once
 	wake     chan struct{} // the loop: the configuration is another
@@ -78,13 +84,14 @@ type Monitor struct {
 	// mu is held for a look at what follows, or a change of it; never over a look at a repository, a delivery or a write.
 	mu        sync.Mutex
 	config    Config
+	server    string // its name in messages
 	active    map[Key]*active
-	events    map[Key]condition // what is known by what happened, and not by looks
-	senders   []*sender         // of the configuration, in its order
-	known     map[string]*told  // what receivers were told, by name; also of the configuration's that are there
-	summary   summary           // of the last look
-	looked    time.Time         // when the last look began that has ended; zero: none has
-	looking   time.Time         // when the look under way began; zero: none is
+	events    map[Key]event    // what is known by what happened, and not by looks
+	senders   []*sender        // of the configuration, in its order
+	known     map[string]*told // what receivers were told, by key; also of the configuration's that are there
+	summary   summary          // of the last look
+	looked    time.Time        // when the last look began that has ended; zero: none has
+	looking   time.Time        // when the look under way began; zero: none is
 	overflown bool
 	running   bool // Start was called
 }
@@ -102,9 +109,10 @@ func New(o Options) *Monitor {
 	}
 	m := &Monitor{
 		o: o, wake: make(chan struct{}, 1), unopened: make(map[string]time.Time),
-		active: make(map[Key]*active), events: make(map[Key]condition), known: make(map[string]*told),
+		active: make(map[Key]*active), events: make(map[Key]event), known: make(map[string]*told),
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
+	m.delivery, m.abort = context.WithCancel(context.Background())
 	if o.Path != "" {
 		m.store = newStore(o)
 		m.restore(m.store.read())
@@ -120,8 +128,11 @@ func (m *Monitor) restore(f stateFile) {
 		if len(m.active) < maxAlerts {
 			m.active[a.Key] = &active{a, now}
 		}
-		if a.Kind == Job {
-			m.events[a.Key] = condition{a.Key, a.Level, a.Text}
+		switch a.Kind {
+		case Job:
+			m.events[a.Key] = event{condition: condition{a.Key, a.Level, a.Text}}
+		case Guard: // repositories do not remember refusals over a restart
+			m.events[a.Key] = event{condition{a.Key, a.Level, a.Text}, a.Since.Add(guardFor)}
 		}
 	}
 	for name, r := range f.Receivers {
@@ -145,11 +156,25 @@ func (m *Monitor) Start(set *datadir.Set) {
 	})
 }
 
-// Close ends looks and deliveries, and returns when they have ended: one that hangs at a disk is left, and so is a write of the file after a short time. What
-// could not be delivered is delivered after the next start.
+// closePatience is how long the end waits for deliveries under way, and then for those that it has interrupted.
+const closePatience = time.Second
+
+// Close ends looks and deliveries, and returns when they have ended. A delivery under way has a short time to end, as it would come a second time otherwise. A
+// look or a command that hangs at a disk is left, and so is a write of the file after a short time. What could not be delivered is delivered after the next start.
 func (m *Monitor) Close() {
 	m.stop()
-	m.done.Wait()
+	ended := make(chan bool)
+	go func() {
+		m.done.Wait()
+		close(ended)
+	}()
+	for range 2 {
+		select {
+		case <-ended:
+		case <-time.After(closePatience):
+		}
+		m.abort()
+	}
 	if m.store != nil {
 		m.store.close()
 	}
@@ -167,7 +192,7 @@ func (m *Monitor) Configure(c Config) {
 	for _, s := range earlier {
 		close(s.leave)
 		for _, now := range m.senders {
-			if now.r.Name == s.r.Name && m.running {
+			if now.r.key() == s.r.key() && m.running {
 				now.before = s.ended // what it is delivering is not delivered a second time
 			}
 		}
@@ -195,24 +220,39 @@ func (m *Monitor) configure(c Config) {
 	if c.Zone == nil {
 		c.Zone = time.Local
 	}
-	m.config = c
+	m.config, m.server = c, printable(cmp.Or(c.Name, m.o.Server))
 	m.senders = nil
-	now := m.o.Now()
-	for _, r := range c.Receivers {
-		t := m.known[r.Name]
-		if t == nil {
-			t = newTold(now)
-			m.known[r.Name] = t
+	now, first := m.o.Now(), false
+	for _, configured := range c.Receivers {
+		for _, r := range configured.each() {
+			t := m.known[r.key()]
+			if t == nil {
+				t = newTold(now)
+				m.known[r.key()], first = t, true
+			}
+			t.retry()
+			m.senders = append(m.senders, m.newSender(r, t))
 		}
-		m.senders = append(m.senders, m.newSender(r, t))
 	}
-	maps.DeleteFunc(m.known, func(name string, _ *told) bool {
-		return !slices.ContainsFunc(c.Receivers, func(r Receiver) bool { return r.Name == name })
+	maps.DeleteFunc(m.known, func(key string, _ *told) bool {
+		return !slices.ContainsFunc(m.senders, func(s *sender) bool { return s.r.key() == key })
 	})
+	if first {
+		m.saveLocked() // its first summary is counted from here, also after restarts
+	}
 }
 
 // run starts the goroutine of a receiver; mu is held.
 func (m *Monitor) run(s *sender) { m.done.Go(s.loop) }
+
+// event is what has happened, and is wrong until it is over: by another event, or at a time unless that is zero.
+type event struct {
+	condition
+	until time.Time
+}
+
+// guardFor is how long a refusal of the guard is told, see repo.Repository.GuardRefused.
+const guardFor = 24 * time.Hour
 
 // hangs is how long a look may take until that is an alert.
 const hangs = 2 * time.Minute
@@ -272,13 +312,17 @@ func (m *Monitor) note(s *sight) {
 	defer m.mu.Unlock()
 	now := m.o.Now()
 	m.looked, m.looking = m.looking, time.Time{}
-	maps.DeleteFunc(m.events, func(key Key, _ condition) bool { return s.there != nil && !s.there[key.Repository] })
+	maps.DeleteFunc(m.events, func(key Key, e event) bool {
+		return s.there != nil && !s.there[key.Repository] || !e.until.IsZero() && !e.until.After(now)
+	})
 	changed := false
 	for _, c := range s.conditions {
 		changed = m.seenLocked(c, now) || changed
 	}
-	for _, c := range m.events {
-		changed = m.seenLocked(c, now) || changed
+	for _, e := range m.events {
+		if a := m.active[e.Key]; a == nil || !a.seen.Equal(now) { // a look knows better
+			changed = m.seenLocked(e.condition, now) || changed
+		}
 	}
 	var over []Key
 	for key, a := range m.active {
@@ -299,6 +343,7 @@ func (m *Monitor) note(s *sight) {
 	}
 	if !s.blind {
 		m.summary = s.summary
+		m.summary.at = m.looked
 	}
 	if changed {
 		m.saveLocked()
@@ -365,7 +410,7 @@ func (m *Monitor) JobEnded(repository, what, text string) {
 		return
 	}
 	c := condition{key, Warning, printable(shorten(text, 500))}
-	m.events[key] = c
+	m.events[key] = event{condition: c}
 	if m.seenLocked(c, m.o.Now()) {
 		m.saveLocked()
 	}

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -319,6 +321,42 @@ func TestReconfigure(t *testing.T) {
 	p.expect("problem backup a") // it is another one of that name
 }
 
+// TestFirstSummary: a receiver that is told nothing gets its first summary, also of a server that is not running whenever one is due.
+func TestFirstSummary(t *testing.T) {
+	p := newPlace(t, alert.Receiver{})
+	for range 6 { // days, each with a few hours; Monday at 08:00 is not among them
+		p.Flush()
+		p.restart()
+		p.pass(3 * time.Hour)
+		if p.now.Weekday() != time.Monday {
+			p.expect()
+		}
+		p.now = p.now.Add(21 * time.Hour)
+	}
+	p.expect("summary")
+}
+
+// TestNameOfServer: messages have the name of the configuration, if it has one.
+func TestNameOfServer(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Summary: "off"})
+	for _, want := range []string{"here: ", "backup1: ", "here: "} {
+		c := p.o.Config
+		if want != "here: " {
+			c.Name = "backup1"
+		}
+		p.Configure(c)
+		title := ""
+		p.DeliverBy("ops", func(_ context.Context, m alert.Message) error {
+			title = m.Title
+			return nil
+		})
+		p.Test(t.Context(), "")
+		if !strings.HasPrefix(title, want) {
+			t.Errorf("got %q, want %q", title, want)
+		}
+	}
+}
+
 // TestSummary: once a week, also when nothing is wrong; after a restart that missed it, then.
 func TestSummary(t *testing.T) {
 	p := newPlace(t, alert.Receiver{})
@@ -390,5 +428,294 @@ func TestTooManyAlerts(t *testing.T) {
 	p.See(all)
 	if n := len(p.State().Alerts); n != 10_000 {
 		t.Errorf("got %d alerts, want 10,000", n)
+	}
+}
+
+// TestAtOnce: many repositories that fail at once are one message to people, which names what is critical first; programs get all of them.
+func TestAtOnce(t *testing.T) {
+	var all []alert.Condition
+	for i := range 1000 {
+		all = append(all, late(fmt.Sprintf("r%04d", i)))
+	}
+	damage := alert.Condition{Key: alert.Key{Kind: alert.Damage, Repository: "z"}, Level: alert.Critical, Text: "lost"}
+	all = append(all, damage)
+	for kind, want := range map[alert.Type]int{alert.Slack: 1, alert.Mail: 1, alert.Webhook: 6, alert.Command: 6} {
+		r := alert.Receiver{Type: kind, Summary: "off", URL: "http://127.0.0.1:1/", Command: []string{"x"}, To: []string{"a@b.example"}, SMTP: "127.0.0.1:1"}
+		p := newPlace(t, r)
+		var messages []alert.Message
+		p.DeliverBy("ops", func(_ context.Context, m alert.Message) error {
+			messages = append(messages, m)
+			return nil
+		})
+		p.See(all)
+		if n := p.State().Receivers[0].Waiting; n != 1001 {
+			t.Errorf("%s: %d wait, want 1,001", kind, n)
+		}
+		p.Deliver("ops")
+		if len(messages) != want {
+			t.Fatalf("%s: got %d messages, want %d", kind, len(messages), want)
+		}
+		if m := messages[0]; !strings.HasPrefix(m.Text, "CRITICAL z: damage: lost\n") || m.Level != alert.Critical || len(m.Text) > 4000 || len(m.Text) < 500 {
+			t.Errorf("%s: got %s %d bytes: %s", kind, m.Level, len(m.Text), m.Text)
+		}
+		told := 0
+		for _, m := range messages {
+			told += len(m.Notices)
+		}
+		if told != 1001 || p.State().Receivers[0].Waiting != 0 {
+			t.Errorf("%s: told of %d, and %d wait", kind, told, p.State().Receivers[0].Waiting)
+		}
+		p.pass(5*time.Minute, damage)
+		p.Deliver("ops") // that they are over is told at once, too
+		if len(messages) != 2*want-want/6 {
+			t.Errorf("%s: got %d messages after all are over", kind, len(messages))
+		}
+	}
+}
+
+// TestCrowd: what fails one after the other is told one by one at first, then together.
+func TestCrowd(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Type: alert.Slack, URL: "http://127.0.0.1:1/", Summary: "off"})
+	messages := 0
+	told := make(map[string]bool)
+	p.DeliverBy("ops", func(_ context.Context, m alert.Message) error {
+		messages++
+		for _, n := range m.Notices {
+			told[n.Repository] = true
+		}
+		return nil
+	})
+	var all []alert.Condition
+	for i := range 100 { // minutes
+		all = append(all, late(fmt.Sprintf("r%04d", i)))
+		p.pass(time.Minute, all...)
+		p.Deliver("ops")
+		if i == 9 && messages != 10 {
+			t.Errorf("got %d messages of the first ten", messages)
+		}
+	}
+	if messages < 15 || messages > 25 {
+		t.Errorf("got %d messages in 100 minutes", messages)
+	}
+	if s := p.State().Receivers[0]; s.Waiting > 0 && (s.Next.IsZero() || s.Next.Sub(p.now) > 10*time.Minute) {
+		t.Errorf("got %+v", s)
+	}
+	p.pass(11*time.Minute, all...)
+	p.Deliver("ops")
+	if len(told) != 100 {
+		t.Errorf("told of %d of 100", len(told))
+	}
+	// Reminders come together, however long one after the other the alerts began.
+	messages = 0
+	for range 3 * 24 * 60 {
+		p.pass(time.Minute, all...)
+		p.Deliver("ops")
+	}
+	if messages != 3 {
+		t.Errorf("got %d messages in three days in which nothing changes", messages)
+	}
+}
+
+// TestReminderInQuietHours: what is critical is told again in them, and not more often because of something else.
+func TestReminderInQuietHours(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Quiet: "22:00-07:00", Summary: "off"})
+	p.See([]alert.Condition{late("a")}) // Wednesday, 12:00
+	p.expect("problem backup a")
+	damage := alert.Condition{Key: alert.Key{Kind: alert.Damage, Repository: "a"}, Level: alert.Critical, Text: "lost"}
+	p.pass(11*time.Hour, late("a"), damage) // 23:00
+	p.expect("problem damage a")
+	p.pass(12*time.Hour+30*time.Minute, late("a"), damage) // 11:30
+	p.expect()
+	p.pass(30*time.Minute, late("a"), damage)
+	p.expect("reminder damage a", "reminder backup a")
+	p.pass(13*time.Hour, late("a"), damage) // 01:00
+	p.expect()
+	p.pass(11*time.Hour, late("a"), damage)
+	p.expect("reminder damage a", "reminder backup a")
+}
+
+// TestQuietHoursOfAZone: they are those of the zone, over midnight, and on the days when the clock is changed.
+func TestQuietHoursOfAZone(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Skip(err)
+	}
+	for _, tc := range []struct {
+		quiet string
+		at    time.Time
+		want  bool
+	}{
+		{"22:00-07:00", time.Date(2026, 3, 28, 21, 59, 59, 0, zone), false},
+		{"22:00-07:00", time.Date(2026, 3, 28, 22, 0, 0, 0, zone), true},
+		{"22:00-07:00", time.Date(2026, 3, 29, 0, 0, 0, 0, zone), true},
+		{"22:00-07:00", time.Date(2026, 3, 29, 4, 59, 0, 0, time.UTC), true}, // 06:59 in summer
+		{"22:00-07:00", time.Date(2026, 3, 29, 5, 0, 0, 0, time.UTC), false},
+		{"22:00-07:00", time.Date(2026, 10, 25, 5, 59, 0, 0, time.UTC), true}, // 06:59 in winter
+		{"22:00-07:00", time.Date(2026, 10, 25, 6, 0, 0, 0, time.UTC), false},
+		{"02:30-03:30", time.Date(2026, 10, 25, 0, 29, 0, 0, time.UTC), false}, // 02:29, for the first time
+		{"02:30-03:30", time.Date(2026, 10, 25, 2, 29, 0, 0, time.UTC), true},
+		{"02:30-03:30", time.Date(2026, 10, 25, 2, 30, 0, 0, time.UTC), false},
+		{"02:30-04:00", time.Date(2026, 3, 29, 1, 59, 0, 0, time.UTC), true}, // 03:59; there is no 02:30
+		{"02:30-04:00", time.Date(2026, 3, 29, 2, 0, 0, 0, time.UTC), false},
+	} {
+		p := newPlace(t, alert.Receiver{Quiet: tc.quiet, Summary: "off"})
+		c := p.o.Config
+		c.Zone = zone
+		p.Configure(c)
+		p.record()
+		p.now = tc.at
+		p.See([]alert.Condition{late("a")})
+		p.sent = nil
+		p.Deliver("ops")
+		if (len(p.sent) == 0) != tc.want {
+			t.Errorf("%s at %v: told %q", tc.quiet, tc.at.In(zone), p.sent)
+		}
+	}
+}
+
+// TestGuardOverRestart: repositories forget at a restart that their guard has refused something, and who is told does not: it is over a day after it began.
+func TestGuardOverRestart(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Summary: "off"})
+	refused := alert.Condition{Key: alert.Key{Kind: alert.Guard, Repository: "a"}, Level: alert.Critical, Text: "refused"}
+	p.See([]alert.Condition{refused, late("a")})
+	p.expect("problem guard a", "problem backup a")
+	p.Flush()
+	p.restart()
+	p.pass(20*time.Hour, late("a"))
+	p.expect()
+	p.pass(4*time.Hour+5*time.Minute, late("a"))
+	p.expect("reminder backup a", "over guard a")
+}
+
+// TestClockJumps: whatever the clock does, nothing is lost, and nothing is told more than once more.
+func TestClockJumps(t *testing.T) {
+	for _, jump := range []time.Duration{-400 * 24 * time.Hour, -time.Hour, time.Hour, 400 * 24 * time.Hour} {
+		p := newPlace(t, alert.Receiver{Repeat: -1, Summary: "off"})
+		p.See([]alert.Condition{late("a"), disk(alert.Warning)})
+		p.expect("problem backup a", "problem disk ")
+		p.now = p.now.Add(jump)
+		p.See([]alert.Condition{late("a"), disk(alert.Warning)})
+		p.pass(time.Hour, late("a"), disk(alert.Warning))
+		p.expect()
+		p.pass(10*time.Minute, late("a"))
+		p.expect("over disk ")
+		p.fail = errors.New("away")
+		p.pass(time.Minute, late("a"), late("b"))
+		p.expect()
+		p.now = p.now.Add(-2 * jump)
+		p.fail = nil
+		p.pass(3*time.Hour, late("a"), late("b"))
+		p.expect("problem backup b")
+	}
+}
+
+// TestRetryAfter: how long it takes until it is tried again, which a receiver can ask for.
+func TestRetryAfter(t *testing.T) {
+	status, after := http.StatusTooManyRequests, ""
+	s := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if after != "" {
+			w.Header().Set("Retry-After", after)
+		}
+		w.WriteHeader(status)
+	}))
+	defer s.Close()
+	slack := alert.Receiver{Type: alert.Slack, URL: s.URL}
+	ping := alert.Receiver{Type: alert.Ping, URL: s.URL, Every: time.Minute}
+	for _, tc := range []struct {
+		r      alert.Receiver
+		status int
+		after  string
+		before int
+		want   time.Duration
+	}{
+		{slack, 429, "", 0, 30 * time.Second},
+		{slack, 429, "", 3, 4 * time.Minute},
+		{slack, 429, "", 100, time.Hour},
+		{slack, 429, "5", 0, 30 * time.Second},
+		{slack, 429, "120", 0, 2 * time.Minute},
+		{slack, 429, "61.5", 0, 61500 * time.Millisecond},
+		{slack, 429, "1e300", 0, 24 * time.Hour},
+		{slack, 429, "-7", 0, 30 * time.Second},
+		{slack, 429, "NaN", 0, 30 * time.Second},
+		{slack, 429, "soon", 0, 30 * time.Second},
+		{slack, 503, "120", 0, 2 * time.Minute},
+		{slack, 404, "120", 0, 30 * time.Second},
+		{ping, 500, "", 5, time.Minute},
+		{ping, 429, "300", 5, 5 * time.Minute},
+	} {
+		status, after = tc.status, tc.after
+		err := alert.DeliverMessage(t.Context(), tc.r, message())
+		if got := alert.AfterFailure(tc.r, errors.Unwrap(err), tc.before); got != tc.want {
+			t.Errorf("%d with Retry-After %q after %d failures: got %v, want %v", tc.status, tc.after, tc.before, got, tc.want)
+		}
+	}
+	status, after = 429, time.Now().Add(2*time.Hour).UTC().Format(http.TimeFormat)
+	err := alert.DeliverMessage(t.Context(), slack, message())
+	if got := alert.AfterFailure(slack, errors.Unwrap(err), 0); got < 119*time.Minute || got > 2*time.Hour {
+		t.Errorf("with a date: got %v", got)
+	}
+}
+
+// TestTriedAtOnce: another configuration, and a test that is accepted, have what could not be delivered tried at once.
+func TestTriedAtOnce(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Summary: "off"})
+	p.fail = errors.New("away")
+	p.See([]alert.Condition{late("a")})
+	p.expect()
+	p.fail = nil
+	p.expect()
+	p.Configure(p.o.Config)
+	p.record()
+	p.expect("problem backup a")
+
+	p.fail = errors.New("away")
+	p.See([]alert.Condition{late("a"), late("b")})
+	p.expect()
+	if results := p.Test(t.Context(), "ops"); len(results) != 1 || results[0].Error != "away" {
+		t.Errorf("got %+v", results)
+	}
+	p.expect()
+	p.fail = nil
+	p.Test(t.Context(), "ops")
+	p.expect("problem backup b")
+}
+
+// TestSummaryText: the figures are those of the last look; that nothing newer is known is said, and so is what is not known at all.
+func TestSummaryText(t *testing.T) {
+	text := ""
+	p := newPlace(t, alert.Receiver{Summary: "@daily"})
+	p.DeliverBy("ops", func(_ context.Context, m alert.Message) error {
+		text = m.Title + "\n" + m.Text
+		return nil
+	})
+	step := func(want string) {
+		t.Helper()
+		text = ""
+		p.Deliver("ops")
+		if text != want {
+			t.Errorf("got\n%s\nwant\n%s", text, want)
+		}
+	}
+	p.now = p.now.Add(24 * time.Hour)
+	p.SeeNothing()
+	step("here: summary, nothing is wrong\nnothing is known of the repositories")
+	p.now = p.now.Add(24 * time.Hour)
+	p.SeeFigures([]alert.Figures{{Name: "a", Bytes: 3 << 30, LastBackup: p.now.Add(-time.Hour)}, {Name: "b"}, {Name: "c", Bytes: 1 << 30}}, "d")
+	step("here: summary, nothing is wrong\n4 repositories, 1 of which not known now, the others 4 GiB\nd: not known now\na: last backup 2026-03-06 11:00 UTC, 3 GiB\n" +
+		"b: no backup yet, 0 B\nc: no backup yet, 1 GiB")
+	p.now = p.now.Add(24 * time.Hour)
+	p.SeeNothing()
+	step("here: summary, nothing is wrong\n4 repositories, 1 of which not known now, the others 4 GiB, as of 2026-03-06 12:00 UTC: nothing newer is known\n" +
+		"d: not known now\na: last backup 2026-03-06 11:00 UTC, 3 GiB\nb: no backup yet, 0 B\nc: no backup yet, 1 GiB")
+	p.now = p.now.Add(24 * time.Hour)
+	var many []alert.Figures
+	for i := range 60 {
+		many = append(many, alert.Figures{Name: fmt.Sprintf("r%02d", i), Bytes: 1 << 20})
+	}
+	p.SeeFigures(many)
+	text = ""
+	p.Deliver("ops")
+	if lines := strings.Split(text, "\n"); len(lines) != 53 || lines[1] != "60 repositories, 60 MiB" || lines[52] != "… and 10 more: packhouse repo list" {
+		t.Errorf("got %d lines:\n%s", len(lines), text)
 	}
 }

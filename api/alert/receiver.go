@@ -3,6 +3,7 @@ package alert
 import (
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"net/mail"
 	"net/url"
@@ -73,6 +74,14 @@ const (
 
 func (t Type) byHTTP() bool { return t != Mail && t != Command }
 
+// most is how many alerts are in one message: programs get all of them, and people those that the text names.
+func (r Receiver) most() int {
+	if r.Type == Webhook || r.Type == Command {
+		return maxNotices
+	}
+	return math.MaxInt
+}
+
 // Check returns every fault of a receiver, joined. No error has a secret of it.
 func (r Receiver) Check() error {
 	var faults []error
@@ -81,7 +90,7 @@ func (r Receiver) Check() error {
 		if r.Type == "" {
 			add("it needs a type: one of %s", list(Types[:]))
 		} else {
-			add("type %q is none of %s", string(r.Type), list(Types[:]))
+			add("type %q is none of %s", shorten(string(r.Type), 20), list(Types[:]))
 		}
 		return errors.Join(faults...)
 	}
@@ -94,6 +103,10 @@ func (r Receiver) Check() error {
 	case Gotify:
 		if r.Token == "" {
 			add("a receiver of type gotify needs token or token_file: the token of an application of Gotify")
+		}
+	case Ntfy:
+		if u, err := url.Parse(r.URL); err == nil && u.Host != "" && strings.Trim(u.Path, "/") == "" {
+			add("url needs the topic, such as https://ntfy.sh/topic")
 		}
 	case Mail:
 		faults = append(faults, r.checkMail()...)
@@ -142,7 +155,11 @@ func (r Receiver) checkMail() (faults []error) {
 			faults = append(faults, fmt.Errorf("%q is not a mail address such as admin@example.org", address))
 		}
 	}
-	if host, port, err := net.SplitHostPort(r.SMTP); err != nil || host == "" || !isPort(port) {
+	host, port, err := net.SplitHostPort(r.SMTP)
+	switch {
+	case strings.Contains(r.SMTP, "@"): // perhaps with a password before it
+		faults = append(faults, errors.New(`smtp is the address of a mail server, such as "mail.example.org:587"; the login is user and password`))
+	case err != nil || host == "" || !isPort(port):
 		faults = append(faults, fmt.Errorf(`smtp: %q is not the address of a mail server, such as "mail.example.org:587"`, r.SMTP))
 	}
 	if (r.User == "") != (r.Password == "") {
@@ -234,6 +251,32 @@ func list[T ~string](all []T) string {
 		names[i] = string(one)
 	}
 	return strings.Join(names, ", ")
+}
+
+// each is the receiver as those that are told one by one: with several addresses, each is told by a mail of its own. A mail server that refuses one of them
+// keeps nothing from the others then, and what is told again is told to that one alone.
+func (r Receiver) each() (all []Receiver) {
+	if r.Type != Mail {
+		return []Receiver{r}
+	}
+	known := make(map[string]bool)
+	for _, address := range r.To {
+		if !known[address] {
+			one := r
+			one.To = []string{address}
+			all = append(all, one)
+		}
+		known[address] = true
+	}
+	return all
+}
+
+// key identifies one of each among all receivers, also after a restart. Names have no blanks.
+func (r Receiver) key() string {
+	if r.Type == Mail {
+		return r.Name + " " + strings.Join(r.To, " ")
+	}
+	return r.Name
 }
 
 // wants tells whether a receiver is told of an alert.

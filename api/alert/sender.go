@@ -2,6 +2,7 @@ package alert
 
 import (
 	"context"
+	"errors"
 	"maps"
 	"slices"
 	"time"
@@ -16,6 +17,7 @@ type told struct {
 	sent    time.Time         // when the last message was delivered
 	summary time.Time         // when the last summary was, or the receiver was first seen
 	dropped int64             // of ended, as there were too many
+	recent  []time.Time       // when the last messages of alerts were delivered that were not full, at most crowd
 
 	attempts int // that have failed since the last success
 	since    time.Time
@@ -40,6 +42,13 @@ func (r receiverState) told() *told {
 func (t *told) state() receiverState {
 	told := slices.SortedFunc(maps.Values(t.alerts), func(a, b toldAlert) int { return compareKeys(a.Key, b.Key) })
 	return receiverState{Told: told, Ended: slices.Clone(t.ended), Sent: t.sent, Summary: t.summary}
+}
+
+// retry has what could not be delivered tried at once.
+func (t *told) retry() {
+	if t.attempts > 0 {
+		t.next = time.Time{}
+	}
 }
 
 // end notes that an alert is over.
@@ -82,11 +91,11 @@ func (m *Monitor) newSender(r Receiver, t *told) *sender {
 func (m *Monitor) delivererOf(r Receiver) deliverer {
 	switch r.Type {
 	case Mail:
-		return &mailer{r, m.o.Server}
+		return &mailer{r, m.server, m.o.RootCAs}
 	case Command:
 		return &command{r.Command, m.o.Environ}
 	}
-	return newWebhook(r, m.o.Version)
+	return newWebhook(r, m.o.Version, m.o.RootCAs)
 }
 
 // hint has the receiver look whether there is something to tell.
@@ -100,11 +109,44 @@ func (s *sender) hint() {
 // deliverIn is how long one delivery may take.
 const deliverIn = time.Minute
 
-// After a failure it is tried again after firstRetry, and after twice the time with each failure that follows, up to lastRetry.
+// After a failure it is tried again after firstRetry, and after twice the time with each failure that follows, up to lastRetry. What was refused for good
+// is tried after lastRetry at once: mail servers lock out who comes with a wrong password too often. Who asks for more time gets it, up to longestRetry.
 const (
-	firstRetry = 30 * time.Second
-	lastRetry  = time.Hour
+	firstRetry   = 30 * time.Second
+	lastRetry    = time.Hour
+	longestRetry = 24 * time.Hour
 )
+
+// retryAfter is how long to wait when a delivery has failed after others.
+func (s *sender) retryAfter(err error, attempts int) time.Duration {
+	wait := min(firstRetry<<min(attempts, 10), lastRetry)
+	why, ok := errors.AsType[*fault](err)
+	if ok && why.refused {
+		wait = lastRetry
+	}
+	if s.r.Type == Ping {
+		wait = min(wait, s.every())
+	}
+	if ok {
+		wait = max(wait, min(why.after, longestRetry))
+	}
+	return wait
+}
+
+// Once a receiver was sent crowd messages within an hour, the next one waits for crowdPause: what happens in a row is told together.
+const (
+	crowd      = 10
+	crowdPause = 10 * time.Minute
+)
+
+// pauseLocked is until when no message of alerts is sent, as there were many; in the past: there were not.
+func (s *sender) pauseLocked(now time.Time) time.Time {
+	recent := s.told.recent
+	if len(recent) < crowd || now.Sub(recent[0]).Abs() >= time.Hour {
+		return time.Time{}
+	}
+	return recent[len(recent)-1].Add(crowdPause)
+}
 
 // loop delivers until the monitor is closed or has another configuration.
 func (s *sender) loop() {
@@ -135,10 +177,10 @@ func (s *sender) one() bool {
 	if !ok || s.m.ctx.Err() != nil {
 		return false
 	}
-	ctx, cancel := context.WithTimeout(s.m.ctx, deliverIn)
+	ctx, cancel := context.WithTimeout(s.m.delivery, deliverIn)
 	defer cancel()
 	err := s.deliver.deliver(ctx, message)
-	if err != nil && s.m.ctx.Err() != nil {
+	if err != nil && s.m.delivery.Err() != nil {
 		return false // it was not the receiver that failed
 	}
 	s.delivered(message, err)
@@ -150,14 +192,18 @@ func (s *sender) due() (Message, bool) {
 	s.m.mu.Lock()
 	defer s.m.mu.Unlock()
 	now := s.m.o.Now()
-	if now.Before(s.told.next) && s.told.next.Sub(now) <= max(lastRetry, s.every()) { // else the clock was set back
+	if now.Before(s.told.next) && s.told.next.Sub(now) <= max(longestRetry, s.every()) { // else the clock was set back
 		return Message{}, false
 	}
 	if s.r.Type == Ping {
 		return s.pingLocked(now)
 	}
-	if notices, _ := s.noticesLocked(now); len(notices) > 0 {
-		return alertMessage(s.m.o.Server, notices, now), true
+	notices, _ := s.noticesLocked(now)
+	if most := s.r.most(); len(notices) > most {
+		return alertMessage(s.m.server, notices[:most], now), true // the rest follows, and is not worth a pause
+	}
+	if len(notices) > 0 && !now.Before(s.pauseLocked(now)) {
+		return alertMessage(s.m.server, notices, now), true
 	}
 	if s.summaryDueLocked(now) {
 		var alerts []Alert
@@ -166,12 +212,13 @@ func (s *sender) due() (Message, bool) {
 				alerts = append(alerts, a)
 			}
 		}
-		return summaryMessage(s.m.o.Server, s.m.summary, alerts, s.r.about, now), true
+		return summaryMessage(s.m.server, s.m.summary, alerts, s.r.about, now), true
 	}
 	return Message{}, false
 }
 
-// noticesLocked are those that are due, and how many more there are when quiet hours end.
+// noticesLocked are those that are due, what is critical first, and how many more there are when quiet hours end. When one is due that tells of something
+// again, then so are others that would be soon: else each would be a message of its own every day.
 func (s *sender) noticesLocked(now time.Time) (notices []Notice, quiet int) {
 	hushed := s.r.quiet(now, s.m.config.Zone)
 	add := func(n Notice) {
@@ -181,22 +228,36 @@ func (s *sender) noticesLocked(now time.Time) (notices []Notice, quiet int) {
 		}
 		notices = append(notices, n)
 	}
+	repeat := s.r.repeat()
+	var soon []Notice
+	again := false
 	for _, a := range s.m.alertsLocked() {
 		if !s.r.wants(a.Key) {
 			continue
 		}
 		known, ok := s.told.alerts[a.Key]
+		since := now.Sub(known.At).Abs() // also when the clock was set back
 		switch {
 		case !ok, a.Level.above(known.Level):
 			add(Notice{Status: Problem, Alert: a})
-		case s.r.repeat() > 0 && now.Sub(known.At).Abs() >= s.r.repeat():
-			add(Notice{Status: Reminder, Alert: a, told: true})
+		case repeat <= 0 || since <= repeat/2:
+		case hushed && a.Level != Critical:
+			if since >= repeat {
+				quiet++
+			}
+		default:
+			soon = append(soon, Notice{Status: Reminder, Alert: a, told: true})
+			again = again || since >= repeat
 		}
+	}
+	if again {
+		notices = append(notices, soon...)
 	}
 	for _, e := range s.told.ended {
 		add(Notice{Status: Over, Alert: e.Alert, told: e.Told})
 	}
-	return notices[:min(len(notices), maxNotices)], quiet
+	slices.SortStableFunc(notices, func(a, b Notice) int { return a.rank() - b.rank() })
+	return notices, quiet
 }
 
 // summaryDueLocked tells whether it is time for a summary: not before a look has seen what there is, nor in quiet hours.
@@ -238,9 +299,9 @@ func (s *sender) pingLocked(now time.Time) (Message, bool) {
 		}
 	}
 	if len(notices) == 0 || !s.r.Fail {
-		return Message{Server: s.m.o.Server, Event: eventAlert, Title: s.m.o.Server + " looks after its repositories", Time: now}, true
+		return Message{Server: s.m.server, Event: eventAlert, Title: s.m.server + " looks after its repositories", Time: now}, true
 	}
-	return alertMessage(s.m.o.Server, notices, now), true
+	return alertMessage(s.m.server, notices, now), true
 }
 
 // delivered notes how a delivery ended.
@@ -249,20 +310,17 @@ func (s *sender) delivered(message Message, err error) {
 	defer s.m.mu.Unlock()
 	now, t := s.m.o.Now(), s.told
 	if err != nil {
+		wait, text := s.retryAfter(err, t.attempts), s.r.faultText(err)
 		if t.attempts == 0 {
 			t.since = now.UTC().Truncate(time.Second)
-			s.m.o.Logger.Error("an alert could not be delivered; it is tried again", "receiver", s.r.Name, "type", string(s.r.Type), "error", err)
+			s.m.o.Logger.Error("an alert could not be delivered; it is tried again", "receiver", s.r.Name, "type", string(s.r.Type), "to", s.r.to(), "after", wait, "error", text)
 		}
-		wait := firstRetry << min(t.attempts, 10)
 		t.attempts++
-		t.fault, t.next = printable(shorten(err.Error(), 500)), now.Add(min(wait, lastRetry))
-		if s.r.Type == Ping {
-			t.next = now.Add(min(wait, s.every()))
-		}
+		t.fault, t.next = text, now.Add(wait)
 		return
 	}
 	if t.attempts > 0 {
-		s.m.o.Logger.Info("alerts are delivered again", "receiver", s.r.Name, "failed_attempts", t.attempts)
+		s.m.o.Logger.Info("alerts are delivered again", "receiver", s.r.Name, "to", s.r.to(), "failed_attempts", t.attempts)
 	}
 	t.attempts, t.since, t.fault, t.next = 0, time.Time{}, "", time.Time{}
 	t.sent = now.UTC().Truncate(time.Second)
@@ -277,6 +335,9 @@ func (s *sender) delivered(message Message, err error) {
 			s.toldLocked(n, now)
 		}
 		t.dropped = 0
+		if len(message.Notices) < s.r.most() {
+			t.recent = append(t.recent[max(0, len(t.recent)+1-crowd):], now)
+		}
 	}
 	s.m.saveLocked()
 }
@@ -310,6 +371,9 @@ func (s *sender) stateLocked(now time.Time) ReceiverState {
 	if s.r.Type != Ping {
 		notices, quiet := s.noticesLocked(now)
 		state.Waiting, state.Quiet = len(notices), quiet
+		if pause := s.pauseLocked(now); len(notices) > 0 && pause.After(now) && t.attempts == 0 {
+			state.Next = pause.UTC().Truncate(time.Second)
+		}
 	}
 	return state
 }
@@ -322,8 +386,8 @@ type TestResult struct {
 	Error string `json:"error,omitempty"` // empty: it was accepted
 }
 
-// Test sends a test message to each receiver, or to that of a name, and returns how that ended; nil when there is no such receiver. It does not change
-// what is known of any.
+// Test sends a test message to each receiver, or to that of a name, and returns how that ended; nil when there is no such receiver. Where it is accepted,
+// what could not be delivered before is tried again at once.
 func (m *Monitor) Test(ctx context.Context, name string) []TestResult {
 	m.mu.Lock()
 	var senders []*sender
@@ -332,7 +396,7 @@ func (m *Monitor) Test(ctx context.Context, name string) []TestResult {
 			senders = append(senders, s)
 		}
 	}
-	now := m.o.Now()
+	now, server := m.o.Now(), m.server
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, deliverIn)
 	defer cancel()
@@ -342,10 +406,15 @@ func (m *Monitor) Test(ctx context.Context, name string) []TestResult {
 		go func() {
 			results[i] = TestResult{Name: s.r.Name, Type: s.r.Type, To: s.r.to()}
 			err := s.deliver.deliver(ctx, Message{
-				Server: m.o.Server, Event: eventTest, Title: m.o.Server + ": test", Text: "This is a test: packhouse can reach you.", Notices: []Notice{}, Time: now.UTC().Truncate(time.Second),
+				Server: server, Event: eventTest, Title: server + ": test", Text: "This is a test: packhouse can reach you.", Notices: []Notice{}, Time: now.UTC().Truncate(time.Second),
 			})
 			if err != nil {
-				results[i].Error = printable(shorten(err.Error(), 500))
+				results[i].Error = s.r.faultText(err)
+			} else {
+				m.mu.Lock()
+				s.told.retry()
+				m.mu.Unlock()
+				s.hint()
 			}
 			ended <- i
 		}()

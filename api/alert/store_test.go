@@ -107,6 +107,48 @@ func TestStoredLater(t *testing.T) {
 	}
 }
 
+// TestEndWaitsForDeliveries: a delivery under way has a short time to end, as it would come a second time otherwise. One that hangs, and does not even end when
+// it is told to, does not keep the server from ending.
+func TestEndWaitsForDeliveries(t *testing.T) {
+	s := newScene(t, nil)
+	s.create("a")
+	c := alert.DefaultConfig()
+	c.Interval = time.Millisecond
+	c.Receivers = []alert.Receiver{{Name: "ops", Type: alert.Webhook, URL: "http://127.0.0.1:1/", Summary: "off"}, {Name: "other", Type: alert.Webhook, URL: "http://127.0.0.1:1/", Summary: "off"}}
+	o := alert.Options{Config: c, Server: "here", Now: s.clock.Now, Path: s.dir + "/alerts.json"}
+	m := alert.New(o)
+	began, hang := make(chan bool), make(chan bool)
+	defer close(hang)
+	m.DeliverBy("ops", func(ctx context.Context, _ alert.Message) error {
+		began <- true
+		select {
+		case <-time.After(200 * time.Millisecond):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	})
+	m.DeliverBy("other", func(context.Context, alert.Message) error {
+		began <- true
+		<-hang
+		return nil
+	})
+	m.Start(s.set)
+	m.JobEnded("a", "scrub", "disk error")
+	<-began
+	<-began
+	start := time.Now()
+	m.Close()
+	if took := time.Since(start); took > 20*time.Second {
+		t.Errorf("the end took %v", took)
+	}
+	for name, want := range map[string]int{"ops": 1, "other": 0} {
+		if n, err := alert.StoredTold(o.Path, name); n != want || err != nil {
+			t.Errorf("%s was told of %d, %v; want %d", name, n, err, want)
+		}
+	}
+}
+
 // TestEndKeepsFailures: a delivery that the end of the server interrupts is no failure of its receiver, and is made after the next start.
 func TestEndKeepsFailures(t *testing.T) {
 	s := newScene(t, nil)

@@ -12,6 +12,7 @@ import (
 
 // summary is what is told of a server at intervals, also when nothing is wrong.
 type summary struct {
+	at           time.Time           // of the look that saw it; zero: none has
 	repositories []repositorySummary // by name
 	unseen       []string            // of which nothing is known
 }
@@ -43,6 +44,7 @@ func summaryMessage(server string, s summary, alerts []Alert, about func(reposit
 	if len(alerts) > 0 {
 		m.Title = fmt.Sprintf("%s: summary, %s", server, count(len(alerts), "problem"))
 	}
+	slices.SortStableFunc(alerts, func(a, b Alert) int { return Notice{Alert: a}.rank() - Notice{Alert: b}.rank() })
 	for _, a := range alerts {
 		if m.Level == "" || a.Level.above(m.Level) {
 			m.Level = a.Level
@@ -58,37 +60,52 @@ func summaryMessage(server string, s summary, alerts []Alert, about func(reposit
 	if more := len(alerts) - len(lines); more > 0 {
 		lines = append(lines, fmt.Sprintf("… and %d more problems: packhouse alert list", more))
 	}
-	shown, bytes, more := 0, int64(0), 0
+	m.Text = strings.Join(append(lines, s.lines(about, now)...), "\n")
+	return m
+}
+
+// stale is how old a look can be whose figures are told as those of now.
+const stale = 15 * time.Minute
+
+// lines are those of the repositories that a receiver is told of.
+func (s *summary) lines(about func(repository string) bool, now time.Time) []string {
+	if s.at.IsZero() {
+		return []string{"nothing is known of the repositories"}
+	}
+	all, bytes := 0, int64(0)
 	var list []string
 	for _, r := range s.repositories {
 		if !about(r.name) {
 			continue
 		}
+		all++
 		bytes += r.bytes
-		if shown++; shown > maxSummary {
-			more++
-			continue
-		}
 		last := "no backup yet"
 		if !r.lastBackup.IsZero() {
 			last = "last backup " + r.lastBackup.UTC().Format(timeForm)
 		}
-		list = append(list, fmt.Sprintf("%s: %s, %s", r.name, last, bytesize.Text(r.bytes)))
+		list = append(list, fmt.Sprintf("%s: %s, %s", printable(r.name), last, bytesize.Text(r.bytes)))
 	}
-	repositories := fmt.Sprintf("%d repositories", shown)
-	if shown == 1 {
-		repositories = "1 repository"
-	}
-	lines = append(lines, fmt.Sprintf("%s, %s", repositories, bytesize.Text(bytes)))
-	lines = append(lines, list...)
-	if more > 0 {
-		lines = append(lines, fmt.Sprintf("… and %d more: packhouse repo list", more))
-	}
+	unknown := 0
 	for _, name := range s.unseen {
 		if about(name) {
-			lines = append(lines, name+": not known now")
+			unknown++
+			list = append([]string{printable(name) + ": not known now"}, list...)
 		}
 	}
-	m.Text = strings.Join(lines, "\n")
-	return m
+	total := fmt.Sprintf("%d repositories, ", all+unknown)
+	if all+unknown == 1 {
+		total = "1 repository, "
+	}
+	if unknown > 0 {
+		total += fmt.Sprintf("%d of which not known now, the others ", unknown)
+	}
+	total += bytesize.Text(bytes)
+	if now.Sub(s.at) > stale {
+		total += ", as of " + s.at.UTC().Format(timeForm) + ": nothing newer is known"
+	}
+	if more := len(list) - maxSummary; more > 0 {
+		list = append(list[:maxSummary], fmt.Sprintf("… and %d more: packhouse repo list", more))
+	}
+	return append([]string{total}, list...)
 }

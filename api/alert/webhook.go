@@ -3,6 +3,8 @@ package alert
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -10,8 +12,10 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
+	"strconv"
 	"strings"
 	"time"
+	"unicode"
 )
 
 // webhook sends messages by HTTP, in the form that the service at its URL reads.
@@ -24,8 +28,9 @@ type webhook struct {
 // httpTimeout is how long one request may take.
 const httpTimeout = 30 * time.Second
 
-func newWebhook(r Receiver, version string) *webhook {
+func newWebhook(r Receiver, version string, roots *x509.CertPool) *webhook {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
+	transport.TLSClientConfig = &tls.Config{RootCAs: roots}
 	transport.DisableKeepAlives = true // requests are rare
 	return &webhook{r, "packhouse/" + version, &http.Client{
 		Timeout: httpTimeout, Transport: transport,
@@ -58,13 +63,30 @@ func (w *webhook) deliver(ctx context.Context, m Message) error {
 	case resp.StatusCode >= 300 && resp.StatusCode < 400:
 		return fmt.Errorf("%s answered with a redirection (%d): write the address that it leads to as url", req.URL.Host, resp.StatusCode)
 	}
-	return fmt.Errorf("%s answered %s: %s", req.URL.Host, resp.Status, strings.TrimSpace(printable(string(text))))
+	refused := &fault{error: fmt.Errorf("%s answered %s: %s", req.URL.Host, resp.Status, strings.TrimSpace(printable(string(text))))}
+	if resp.StatusCode == http.StatusTooManyRequests || resp.StatusCode == http.StatusServiceUnavailable {
+		refused.after = retryAfter(resp.Header.Get("Retry-After"), time.Now())
+	}
+	return refused
 }
 
-// The most that services take of a text, in bytes; Discord counts characters, of which there are no more.
+// retryAfter reads the header of that name: seconds, of which some services write a fraction, or a date. See RFC 9110, section 10.2.3.
+func retryAfter(text string, now time.Time) time.Duration {
+	if seconds, err := strconv.ParseFloat(text, 64); err == nil && seconds > 0 {
+		return time.Duration(min(seconds, longestRetry.Seconds()) * float64(time.Second))
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return max(0, at.Sub(now))
+	}
+	return 0
+}
+
+// The most that is sent of a text, in bytes. Discord refuses more than 2,000 characters, of which there are no more than bytes. ntfy makes an attachment of
+// what is longer than 4,096 bytes. Slack wants less than 4,000 characters and cuts at 40,000, Mattermost takes 16,383. Gotify has no limit.
 const (
 	discordText = 2000
 	ntfyText    = 4000
+	slackRaw    = 3500
 	otherText   = 8000
 )
 
@@ -75,26 +97,28 @@ func (w *webhook) request(ctx context.Context, m Message) (*http.Request, error)
 	var body any
 	switch w.r.Type {
 	case Slack:
-		body = map[string]string{"text": slackText(shorten(m.Title+"\n"+m.Text, otherText))}
+		body = map[string]any{"text": slackText(fit(m.Title+"\n"+m.Text, slackRaw)), "mrkdwn": false, "unfurl_links": false, "unfurl_media": false}
 	case Discord:
-		body = map[string]any{"content": shorten(m.Title+"\n"+m.Text, discordText), "allowed_mentions": map[string]any{"parse": []string{}}}
+		body = map[string]any{
+			"content": fit(discordEscapes.Replace(m.Title+"\n"+m.Text), discordText), "allowed_mentions": map[string]any{"parse": []string{}}, "flags": discordNoEmbeds,
+		}
 	case Gotify:
 		address = below(address, "message")
 		header.Set("X-Gotify-Key", w.r.Token)
-		body = map[string]any{"title": m.Title, "message": shorten(m.Text, otherText), "priority": priorityOf(m, 2, 5, 8)}
+		body = map[string]any{"title": m.Title, "message": fit(m.Text, otherText), "priority": priorityOf(m, 2, 5, 8)}
 	case Ntfy:
-		header.Set("Title", mime.QEncoding.Encode("utf-8", shorten(m.Title, 200)))
+		header.Set("Title", mime.QEncoding.Encode("utf-8", shorten(printable(m.Title), 200)))
 		header.Set("Priority", fmt.Sprint(priorityOf(m, 2, 3, 5)))
 		header.Set("Tags", tagOf(m))
 		header.Set("Content-Type", "text/plain; charset=utf-8")
 		w.authorize(header)
-		return newRequest(ctx, method, address, header, []byte(shorten(m.Text, ntfyText)))
+		return newRequest(ctx, method, address, header, []byte(fit(m.Text, ntfyText)))
 	case Ping:
 		if m.Level != Critical {
 			return newRequest(ctx, http.MethodGet, address, header, nil)
 		}
 		header.Set("Content-Type", "text/plain; charset=utf-8")
-		return newRequest(ctx, method, below(address, "fail"), header, []byte(shorten(m.Text, otherText)))
+		return newRequest(ctx, method, below(address, "fail"), header, []byte(fit(m.Text, otherText)))
 	default:
 		body = m
 		for name, value := range w.r.Headers {
@@ -156,7 +180,35 @@ func tagOf(m Message) string {
 	return "white_check_mark"
 }
 
-// slackText escapes what Slack reads as markup.
+// slackText escapes what Slack reads as markup. Mattermost and Rocket.Chat, which read the same form, tell everybody of a text with @all: so what looks like
+// a name there gets a character between that is not seen.
 func slackText(text string) string {
-	return strings.NewReplacer("&", "&amp;", "<", "&lt;", ">", "&gt;").Replace(text)
+	var escaped strings.Builder
+	inWord := false
+	for _, c := range text {
+		switch {
+		case c == '&':
+			escaped.WriteString("&amp;")
+		case c == '<':
+			escaped.WriteString("&lt;")
+		case c == '>':
+			escaped.WriteString("&gt;")
+		case c == '@' && !inWord:
+			escaped.WriteString("@" + wordJoiner)
+		default:
+			escaped.WriteRune(c)
+		}
+		inWord = unicode.IsLetter(c) || unicode.IsDigit(c)
+	}
+	return escaped.String()
 }
+
+const wordJoiner = "\u2060"
+
+// discordNoEmbeds has Discord show nothing of what a link leads to.
+const discordNoEmbeds = 1 << 2
+
+// discordEscapes is for what Discord reads as markup.
+var discordEscapes = strings.NewReplacer(
+	`\`, `\\`, "*", `\*`, "_", `\_`, "~", `\~`, "`", "\\`", "|", `\|`, ">", `\>`, "<", `\<`, "#", `\#`, "[", `\[`, "]", `\]`, "(", `\(`, ")", `\)`,
+)
