@@ -35,7 +35,7 @@ func alertList(s streams, f *adminFlags) *cobra.Command {
 		Short: "Show what is wrong, and what each receiver has been told",
 		Long: `Shows what is wrong with the server and its repositories, and for each receiver when it was last told something,
 how many alerts it is still to be told of, and why the last attempt failed. "quiet" are those that wait for the end of its quiet
-hours.
+hours. A mail with several addresses is a receiver for each of them.
 
   packhouse alert list`,
 		Args: exactly(0, ""),
@@ -86,8 +86,9 @@ func alertTest(s streams, f *adminFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "test [NAME]",
 		Short: "Send a test message to a receiver, or to all",
-		Long: `Has the server send a test message to the receiver NAME of its configuration, or to all, and prints for each
-whether it was accepted, or why it was not. Exit code 1: one was not.
+		Long: `Has the server send a test message to the receiver NAME of its configuration, or to all, and prints for each, and
+for each address of a mail, whether it was accepted, or why it was not. Where it was, what could not be delivered before is tried
+again at once. Exit code 1: one was not accepted.
 
   packhouse alert test phone`,
 		Args: cobra.MaximumNArgs(1),
@@ -106,13 +107,16 @@ whether it was accepted, or why it was not. Exit code 1: one was not.
 				}
 				failed := 0
 				for _, r := range results.Results {
-					said := "accepted"
+					said, to := "accepted", string(r.Type)
+					if r.Type == alert.Mail {
+						to += ", " + terminal.Printable(r.To)
+					}
 					if r.Error != "" {
 						failed++
 						said = "failed: " + terminal.Printable(r.Error)
 					}
 					if !f.json && err == nil {
-						_, err = fmt.Fprintf(s.out, "%s (%s): %s\n", r.Name, r.Type, said)
+						_, err = fmt.Fprintf(s.out, "%s (%s): %s\n", r.Name, to, said)
 					}
 				}
 				switch {

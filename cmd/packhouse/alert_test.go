@@ -86,6 +86,14 @@ summary = "off"
 name = "gone"
 type = "slack"
 url = "http://127.0.0.1:1/services/secret"
+[[alert]]
+name = "mail"
+type = "mail"
+smtp = "127.0.0.1:1"
+user = "ops"
+password = "secret"
+from = "p@test.example"
+to = ["a@test.example", "b@test.example"]
 `, data, quota, h.URL, filepath.Join(dir, "hook.token")))
 	}
 	configure(1000)
@@ -116,7 +124,7 @@ url = "http://127.0.0.1:1/services/secret"
 		want []string
 	}{
 		{[]string{"hook"}, 0, []string{"hook (webhook): accepted\n"}},
-		{nil, 1, []string{"hook (webhook): accepted\n", "gone (slack): failed: 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused\n", "1 of 2 test messages could not be delivered"}},
+		{nil, 1, []string{"hook (webhook): accepted\n", "gone (slack): failed: 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused\n", "mail (mail, b@test.example): failed: mail server 127.0.0.1:1: dial tcp 127.0.0.1:1: connect: connection refused\n", "3 of 4 test messages could not be delivered"}},
 		{[]string{"nobody"}, 1, []string{"has no such [[alert]]"}},
 		{[]string{"--json", "hook"}, 0, []string{`"name": "hook"`}},
 	} {

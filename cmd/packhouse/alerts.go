@@ -25,34 +25,43 @@ func (sv *service) alertConfig(c *config.Config) (alert.Config, error) {
 	}
 	m := c.Monitoring
 	ac := alert.Config{
-		Zone: zone, Interval: m.Interval, DiskFree: m.DiskFree, InodesFree: m.InodesFree, QuotaUsed: m.QuotaUsed, TrashUsed: m.TrashUsed,
+		Name: m.Name, Zone: zone, Interval: m.Interval, DiskFree: m.DiskFree, InodesFree: m.InodesFree, QuotaUsed: m.QuotaUsed, TrashUsed: m.TrashUsed,
 		FailedLogins: m.FailedLogins, Certificate: m.Certificate,
 		Policy: func(name string) alert.Policy { return sv.current.Load().BackupsOf(name) },
 	}
 	for _, a := range c.Alerts {
-		r := a.Receiver
-		for _, secret := range []struct {
-			key, file string
-			into      *string
-		}{{"token_file", a.TokenFile, &r.Token}, {"password_file", a.PasswordFile, &r.Password}} {
-			if secret.file == "" {
-				continue
-			}
-			text, err := os.ReadFile(secret.file)
-			if err == nil && strings.TrimSpace(string(text)) == "" {
-				err = fmt.Errorf("%s is empty", secret.file)
-			}
-			if err != nil {
-				return alert.Config{}, fmt.Errorf("alert %q: %s: %w", r.Name, secret.key, err)
-			}
-			*secret.into = strings.TrimSpace(string(text))
-		}
-		if err := r.Check(); err != nil {
-			return alert.Config{}, fmt.Errorf("alert %q: %w", r.Name, err)
+		r, err := receiverOf(a)
+		if err != nil {
+			return alert.Config{}, err
 		}
 		ac.Receivers = append(ac.Receivers, r)
 	}
 	return ac, nil
+}
+
+// receiverOf is a receiver with the secrets that are in files.
+func receiverOf(a config.Alert) (alert.Receiver, error) {
+	r := a.Receiver
+	for _, secret := range []struct {
+		key, file string
+		into      *string
+	}{{"token_file", a.TokenFile, &r.Token}, {"password_file", a.PasswordFile, &r.Password}} {
+		if secret.file == "" {
+			continue
+		}
+		text, err := os.ReadFile(secret.file)
+		if err == nil && strings.TrimSpace(string(text)) == "" {
+			err = fmt.Errorf("%s is empty", secret.file)
+		}
+		if err != nil {
+			return r, fmt.Errorf("alert %q: %s: %w", r.Name, secret.key, err)
+		}
+		*secret.into = strings.TrimSpace(string(text))
+	}
+	if err := r.Check(); err != nil {
+		return r, fmt.Errorf("alert %q: %w", r.Name, err)
+	}
+	return r, nil
 }
 
 // alertOptions are those of the server's alerts.

@@ -10,6 +10,7 @@ import (
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"packhouse/api"
+	"packhouse/api/alert"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo/datadir"
 	"packhouse/repo/policy"
@@ -50,6 +52,7 @@ func inspect(c *config.Config, file string) *inspection {
 	in.directory()
 	in.auditLog()
 	in.users()
+	in.alerts(file)
 	for _, address := range c.Listen {
 		if !c.TLS() && exposed(address) && slices.Equal(c.Proxies, api.DefaultProxies) {
 			in.warn("%s", plainText(address))
@@ -177,33 +180,74 @@ func (in *inspection) auditLog() {
 
 // users looks for repositories that users are for and that nobody has made. A client can make one, but not under a name that is misspelt.
 func (in *inspection) users() {
-	dir, err := datadir.ResolveDir(in.c.DataDir)
-	if err != nil {
+	known, ok := in.repositories()
+	if !ok {
 		return
 	}
-	var known []string
+	for _, u := range in.c.Users {
+		in.unknown(fmt.Sprintf("user %q", u.Name), u.Repositories, known)
+	}
+}
+
+// repositories are those that there are, or that the configuration names; false: that is not known.
+func (in *inspection) repositories() (known []string, ok bool) {
+	dir, err := datadir.ResolveDir(in.c.DataDir)
+	if err != nil {
+		return nil, false
+	}
 	for _, r := range in.c.Repositories {
 		known = append(known, r.Name)
 	}
-	if entries, err := os.ReadDir(dir); err == nil {
-		for _, entry := range entries {
-			if name, ok := datadir.NameOf(entry.Name()); ok && !slices.Contains(known, name) {
-				known = append(known, name)
+	entries, err := os.ReadDir(dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, false
+	}
+	for _, entry := range entries {
+		if name, ok := datadir.NameOf(entry.Name()); ok && !slices.Contains(known, name) {
+			known = append(known, name)
+		}
+	}
+	return known, true
+}
+
+// unknown warns of names of repositories that are not known.
+func (in *inspection) unknown(what string, names, known []string) {
+	for _, name := range names {
+		if slices.Contains(known, name) {
+			continue
+		}
+		hint := ""
+		if near := config.Nearest(name, known); near != "" {
+			hint = fmt.Sprintf("; did you mean %q?", near)
+		}
+		in.warn("%s is for the repository %q, which does not exist and has no [[repository]]%s", what, name, hint)
+	}
+}
+
+// alerts looks at the files and the programs that receivers of alerts need.
+func (in *inspection) alerts(file string) {
+	known, ok := in.repositories()
+	secrets := in.c.Token != "" // of which there was a warning
+	for _, a := range in.c.Alerts {
+		what := fmt.Sprintf("alert %q", a.Name)
+		switch r, err := receiverOf(a); {
+		case errors.Is(err, fs.ErrPermission):
+			in.warn("%v", err) // the server's user may
+		case err != nil:
+			in.fault(err)
+		case r.Type == alert.Command:
+			if _, err := exec.LookPath(r.Command[0]); err != nil {
+				in.warn("%s: command: %v", what, err)
 			}
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
-		return // whether there are any is not known
-	}
-	for _, u := range in.c.Users {
-		for _, name := range u.Repositories {
-			if slices.Contains(known, name) {
-				continue
-			}
-			hint := ""
-			if near := config.Nearest(name, known); near != "" {
-				hint = fmt.Sprintf("; did you mean %q?", near)
-			}
-			in.warn("user %q is for the repository %q, which does not exist and has no [[repository]]%s", u.Name, name, hint)
+		in.secret(what+": token_file", a.TokenFile)
+		in.secret(what+": password_file", a.PasswordFile)
+		if !secrets && a.URL+a.Token+a.Password != "" {
+			in.secret(what, file)
+			secrets = true
+		}
+		if ok {
+			in.unknown(what, a.Repositories, known)
 		}
 	}
 }

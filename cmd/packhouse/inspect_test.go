@@ -58,6 +58,14 @@ func TestConfigCheckLooks(t *testing.T) {
 	hash := hashOf(t, "x")
 	otherFile := filepath.Join(dir, "file")
 	write(t, otherFile, "bytes")
+	if err := os.Chmod(otherFile, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	tokenFile := filepath.Join(dir, "hook.token")
+	write(t, tokenFile, "tk_1")
+	if err := os.Chmod(tokenFile, 0o600); err != nil {
+		t.Fatal(err)
+	}
 	for _, test := range []struct {
 		name, text string
 		code       int
@@ -81,6 +89,12 @@ func TestConfigCheckLooks(t *testing.T) {
 		{"table", "[[user]]\nname = 'u'\npassword_hash = '" + hash + "'\npermissions = { '' = 'lr' }", 0,
 			[]string{`hint: user "u" has permissions of its own`, "all, no-delete, write-only, read-only"}},
 		{"preset", "[[user]]\nname = 'u'\npassword_hash = '" + hash + "'\npermissions = 'read-only'", 0, nil},
+		{"no password", "[[alert]]\nname = 'm'\ntype = 'mail'\nto = 'a@b.example'\nfrom = 'p@b.example'\nsmtp = 'mail.b.example:587'\nuser = 'u'\npassword_file = '/nowhere/p'", 1,
+			[]string{`alert "m": password_file: open /nowhere/p`}},
+		{"no program", "[[alert]]\nname = 'c'\ntype = 'command'\ncommand = ['/nowhere/notify']\nrepositories = ['labtop']", 0,
+			[]string{`warning: alert "c": command: `, "/nowhere/notify", `warning: alert "c" is for the repository "labtop", which does not exist and has no [[repository]]; did you mean "laptop"?`}},
+		{"receivers", "[[alert]]\nname = 'c'\ntype = 'command'\ncommand = ['/bin/sh']\nrepositories = ['laptop']\n[[alert]]\nname = 'n'\ntype = 'ntfy'\nurl = 'https://n.example/t'\ntoken_file = '" + tokenFile + "'", 0, nil},
+		{"a token that all can read", "[[alert]]\nname = 'n'\ntype = 'ntfy'\nurl = 'https://n.example/t'\ntoken_file = '" + otherFile + "'", 0, []string{`alert "n": token_file: every user of this machine can read ` + otherFile}},
 		{"wrong permissions", "permissions = 'readonly'", 1, []string{`did you mean "read-only"?`}},
 		{"a file", "data_dir = '" + otherFile + "'", 1, []string{"is not a directory"}},
 		{"none yet", "data_dir = '" + filepath.Join(dir, "none") + "'", 0, []string{"does not exist; serve creates it"}},

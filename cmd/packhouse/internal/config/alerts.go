@@ -4,7 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
+	"unicode"
 
 	"packhouse/api/alert"
 )
@@ -18,6 +20,7 @@ type Alert struct {
 
 // Monitoring is [monitoring]: what is wrong.
 type Monitoring struct {
+	Name         string // of the server in messages; empty: that of the machine
 	Interval     time.Duration
 	DiskFree     float64 // shares: of a disk, below which little is free
 	InodesFree   float64
@@ -29,7 +32,7 @@ type Monitoring struct {
 
 func defaultMonitoring() Monitoring {
 	d := alert.DefaultConfig()
-	return Monitoring{d.Interval, d.DiskFree, d.InodesFree, d.QuotaUsed, d.TrashUsed, d.FailedLogins, d.Certificate}
+	return Monitoring{"", d.Interval, d.DiskFree, d.InodesFree, d.QuotaUsed, d.TrashUsed, d.FailedLogins, d.Certificate}
 }
 
 func alertKeys() table[Alert] {
@@ -43,15 +46,15 @@ func alertKeys() table[Alert] {
 			a.Type = alert.Type(s)
 			return nil
 		},
-		"url":           text(func(a *Alert) *string { return &a.URL }, alert.CheckURL),
+		"url":           secretText(func(a *Alert) *string { return &a.URL }, alert.CheckURL),
 		"headers":       headers,
-		"token":         text(func(a *Alert) *string { return &a.Token }, notEmpty),
+		"token":         secret(func(a *Alert) *string { return &a.Token }),
 		"token_file":    text(func(a *Alert) *string { return &a.TokenFile }, notEmpty),
 		"to":            texts(func(a *Alert) *[]string { return &a.To }, notEmpty),
 		"from":          text(func(a *Alert) *string { return &a.From }, notEmpty),
 		"smtp":          text(func(a *Alert) *string { return &a.SMTP }, notEmpty),
 		"user":          text(func(a *Alert) *string { return &a.User }, notEmpty),
-		"password":      text(func(a *Alert) *string { return &a.Password }, notEmpty),
+		"password":      secret(func(a *Alert) *string { return &a.Password }),
 		"password_file": text(func(a *Alert) *string { return &a.PasswordFile }, notEmpty),
 		"tls":           text(func(a *Alert) *string { return &a.TLS }, alert.CheckTLS),
 		"command":       texts(func(a *Alert) *[]string { return &a.Command }, func(string) error { return nil }),
@@ -77,15 +80,31 @@ func alertKeys() table[Alert] {
 	}
 }
 
+// secret is text that is not empty, and not shown when it is wrong.
+func secret[T any](field func(*T) *string) setter[T] { return secretText(field, notEmpty) }
+
+// secretText is text that is not shown when it is no string; check does not show it either.
+func secretText[T any](field func(*T) *string, check func(string) error) setter[T] {
+	set := text(field, check)
+	return func(target *T, value any) error {
+		if _, ok := value.(string); !ok {
+			return expectedSecret("a string")
+		}
+		return set(target, value)
+	}
+}
+
+func expectedSecret(what string) error { return fmt.Errorf("expected %s, got something else", what) }
+
 func headers(a *Alert, value any) error {
 	values, ok := value.(map[string]any)
 	if !ok {
-		return expected(`a table such as { "X-Key" = "…" }`, value)
+		return expectedSecret(`a table such as { "X-Key" = "…" }`)
 	}
 	a.Headers = make(map[string]string, len(values))
 	for name, v := range values {
 		if a.Headers[name], ok = v.(string); !ok {
-			return expected(fmt.Sprintf("a string for %q", name), v)
+			return expectedSecret(fmt.Sprintf("a string for %q", name))
 		}
 	}
 	return nil
@@ -101,6 +120,7 @@ func backupKeys[T any](of func(*T) *alert.Policy) table[T] {
 
 func monitoringKeys() table[Monitoring] {
 	return table[Monitoring]{
+		"name":          text(func(m *Monitoring) *string { return &m.Name }, checkServerName),
 		"interval":      duration(func(m *Monitoring) *time.Duration { return &m.Interval }, time.Second),
 		"disk_free":     shareOrNone(func(m *Monitoring) *float64 { return &m.DiskFree }),
 		"inodes_free":   shareOrNone(func(m *Monitoring) *float64 { return &m.InodesFree }),
@@ -133,6 +153,13 @@ func checkAlertName(s string) error {
 		if c <= ' ' || c == 0x7f {
 			return fmt.Errorf("%q: the name of an alert has no blanks or control characters", s)
 		}
+	}
+	return nil
+}
+
+func checkServerName(s string) error {
+	if s == "" || len(s) > 64 || strings.ContainsFunc(s, unicode.IsControl) {
+		return errors.New("the name of the server has 1 to 64 characters, none of which is a control character")
 	}
 	return nil
 }

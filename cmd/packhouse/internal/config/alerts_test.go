@@ -22,6 +22,7 @@ backup_within = "0"
 name = "b"
 retired_writers = "older"
 [monitoring]
+name = "backup1"
 interval = "30s"
 disk_free = 0
 inodes_free = 0.2
@@ -68,7 +69,7 @@ token = "t"
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := (config.Monitoring{Interval: 30 * time.Second, InodesFree: 0.2, QuotaUsed: 1, TrashUsed: 0.5, FailedLogins: 20, Certificate: 30 * 24 * time.Hour}); c.Monitoring != want {
+	if want := (config.Monitoring{Name: "backup1", Interval: 30 * time.Second, InodesFree: 0.2, QuotaUsed: 1, TrashUsed: 0.5, FailedLogins: 20, Certificate: 30 * 24 * time.Hour}); c.Monitoring != want {
 		t.Errorf("monitoring: got %+v, want %+v", c.Monitoring, want)
 	}
 	for name, want := range map[string]alert.Policy{
@@ -115,9 +116,16 @@ func TestWrongAlerts(t *testing.T) {
 		{"quiet hours", "[[alert]]\nname = 'x'\ntype = 'slack'\nurl = 'https://s.example/secret'\nquiet = 'at night'", `quiet: "at night" is not two times of day, such as 22:00-07:00`},
 		{"a summary", "[[alert]]\nname = 'x'\ntype = 'slack'\nurl = 'https://s.example/secret'\nsummary = 'weekly'", "f.toml:5: summary: "},
 		{"a mail server", "[[alert]]\nname = 'x'\ntype = 'mail'\nto = 'a@b.example'\nfrom = 'p@b.example'\nsmtp = 'mail'", `alert "x": smtp: "mail" is not the address of a mail server, such as "mail.example.org:587"`},
+		{"a login before it", "[[alert]]\nname = 'x'\ntype = 'mail'\nto = 'a@b.example'\nfrom = 'p@b.example'\nsmtp = 'u:secret@mail:25'", `the login is user and password`},
+		{"a number as password", "[[alert]]\nname = 'x'\ntype = 'mail'\npassword = 5734723", `f.toml:4: password: expected a string, got something else`},
+		{"a number as token", "[[alert]]\nname = 'x'\ntype = 'ntfy'\ntoken = 5734723", `f.toml:4: token: expected a string, got something else`},
+		{"a list as URL", "[[alert]]\nname = 'x'\ntype = 'ntfy'\nurl = ['https://s.example/secret']", `f.toml:4: url: expected a string, got something else`},
+		{"headers", "[[alert]]\nname = 'x'\ntype = 'webhook'\nheaders = 'secret'", `f.toml:4: headers: expected a table such as { "X-Key" = "…" }, got something else`},
+		{"a header", "[[alert]]\nname = 'x'\ntype = 'webhook'\nheaders = { 'X-Key' = 5734723 }", `f.toml:4: headers: expected a string for "X-Key", got something else`},
 		{"tls", "[[alert]]\nname = 'x'\ntype = 'mail'\nto = 'a@b.example'\nfrom = 'p@b.example'\nsmtp = 'mail:25'\ntls = 'yes'", `f.toml:7: tls: "yes" is none of "starttls", "implicit" and "off"`},
 		{"two secrets", "[[alert]]\nname = 'x'\ntype = 'ntfy'\nurl = 'https://s.example/secret'\ntoken = 'a'\ntoken_file = 'b'", "f.toml:6: token and token_file are the same setting; keep one"},
 		{"a share", "[monitoring]\ndisk_free = 10", "f.toml:2: disk_free: expected a number from 0 (never) to 1, such as 0.1, got 10"},
+		{"a name", "[monitoring]\nname = ''", "f.toml:2: name: the name of the server has 1 to 64 characters"},
 		{"an interval", "[monitoring]\ninterval = '0'", "f.toml:2: interval: "},
 		{"no table", "monitoring = 1", "monitoring: expected a table, [monitoring]"},
 		{"too often", "[server]\nbackup_within = 'daily'", "f.toml:2: backup_within: "},

@@ -254,7 +254,7 @@ func serverKeys() table[Config] {
 	keys["listen"] = texts(func(c *Config) *[]string { return &c.Listen }, CheckListen)
 	keys["data_dir"] = text(func(c *Config) *string { return &c.DataDir }, notEmpty)
 	keys["data_id"] = text(func(c *Config) *string { return &c.DataID }, datadir.CheckIdentity)
-	keys["token"] = text(func(c *Config) *string { return &c.Token }, CheckToken)
+	keys["token"] = secretText(func(c *Config) *string { return &c.Token }, CheckToken)
 	keys["token_file"] = text(func(c *Config) *string { return &c.TokenFile }, notEmpty)
 	keys["tls_cert"] = text(func(c *Config) *string { return &c.TLSCert }, notEmpty)
 	keys["tls_key"] = text(func(c *Config) *string { return &c.TLSKey }, notEmpty)
