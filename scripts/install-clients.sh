@@ -139,6 +139,14 @@ if [ "$(cat "$stamp" 2>/dev/null)" != "$newest" ] || ! "$venv/newest/bin/borg" -
   fi
 fi
 
+# --- A mail server, for the tests of alerts
+mail=1.4.6 # of aiosmtpd, in $venv/mail
+stamp=$venv/mail/.packhouse-clients
+if [ "$(cat "$stamp" 2>/dev/null)" != "$mail" ] && [ -x "$venv/bin/python" ]; then
+  rm -rf "$venv/mail"
+  thrice "$venv/bin/python" -m pip install -q --target "$venv/mail" "aiosmtpd==$mail" && printf '%s' "$mail" >"$stamp" || lack "aiosmtpd $mail in $venv/mail"
+fi
+
 # --- restic: the newest, beside Debian's, which is older and repeats more of what is refused
 restic=0.19.1 # in $venv/bin
 if ! "$venv/bin/restic" version 2>/dev/null | grep -qF "restic $restic "; then
