@@ -333,7 +333,7 @@ func TestCommand(t *testing.T) {
 	if err := alert.DeliverMessage(t.Context(), alert.Receiver{Type: alert.Command, Command: []string{"/no/such/program"}}, message()); err == nil || !strings.Contains(err.Error(), "no such file") {
 		t.Errorf("got %v", err)
 	}
-	if err := run(t.Context(), "sleep 1000 & exit 0"); err != nil {
+	if err := run(t.Context(), "sleep 10 & exit 0"); err != nil {
 		t.Errorf("a command that leaves a process behind: got %v", err)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 100*time.Millisecond)

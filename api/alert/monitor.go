@@ -75,6 +75,8 @@ type Monitor struct {
 	stop     context.CancelFunc
 	delivery context.Context // of deliveries, which may take a little longer
 	abort    context.CancelFunc
+	tests    context.Context
+	endTests context.CancelFunc
 	done     sync.WaitGroup // the loop, and the goroutines of receivers
 	started  sync.Once
 	wake     chan struct{} // the loop: the configuration is another
@@ -113,6 +115,7 @@ func New(o Options) *Monitor {
 	}
 	m.ctx, m.stop = context.WithCancel(context.Background())
 	m.delivery, m.abort = context.WithCancel(context.Background())
+	m.tests, m.endTests = context.WithCancel(context.Background())
 	if o.Path != "" {
 		m.store = newStore(o)
 		m.restore(m.store.read())
@@ -163,6 +166,7 @@ const closePatience = time.Second
 // look or a command that hangs at a disk is left, and so is a write of the file after a short time. What could not be delivered is delivered after the next start.
 func (m *Monitor) Close() {
 	m.stop()
+	m.endTests()
 	ended := make(chan bool)
 	go func() {
 		m.done.Wait()
@@ -179,6 +183,9 @@ func (m *Monitor) Close() {
 		m.store.close()
 	}
 }
+
+// StopTests ends what Test is doing, and has it end at once from now on: nobody is to wait for a receiver that hangs.
+func (m *Monitor) StopTests() { m.endTests() }
 
 // Configure replaces the configuration. What receivers were told stays known by their names.
 func (m *Monitor) Configure(c Config) {

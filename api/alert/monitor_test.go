@@ -321,6 +321,29 @@ func TestReconfigure(t *testing.T) {
 	p.expect("problem backup a") // it is another one of that name
 }
 
+// TestStopTests: a test of a receiver that hangs does not keep the server from ending.
+func TestStopTests(t *testing.T) {
+	p := newPlace(t, alert.Receiver{Summary: "off"})
+	began := make(chan bool)
+	p.DeliverBy("ops", func(ctx context.Context, _ alert.Message) error {
+		close(began)
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	ended := make(chan []alert.TestResult)
+	go func() { ended <- p.Test(t.Context(), "ops") }()
+	<-began
+	p.StopTests()
+	select {
+	case results := <-ended:
+		if len(results) != 1 || results[0].Error != "the server is stopping" {
+			t.Errorf("got %+v", results)
+		}
+	case <-time.After(30 * time.Second):
+		t.Fatal("the test goes on")
+	}
+}
+
 // TestFirstSummary: a receiver that is told nothing gets its first summary, also of a server that is not running whenever one is due.
 func TestFirstSummary(t *testing.T) {
 	p := newPlace(t, alert.Receiver{})

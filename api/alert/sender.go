@@ -400,6 +400,7 @@ func (m *Monitor) Test(ctx context.Context, name string) []TestResult {
 	m.mu.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, deliverIn)
 	defer cancel()
+	defer context.AfterFunc(m.tests, cancel)()
 	results := make([]TestResult, len(senders))
 	ended := make(chan int, len(senders))
 	for i, s := range senders {
@@ -408,9 +409,12 @@ func (m *Monitor) Test(ctx context.Context, name string) []TestResult {
 			err := s.deliver.deliver(ctx, Message{
 				Server: server, Event: eventTest, Title: server + ": test", Text: "This is a test: packhouse can reach you.", Notices: []Notice{}, Time: now.UTC().Truncate(time.Second),
 			})
-			if err != nil {
+			switch {
+			case err != nil && m.tests.Err() != nil:
+				results[i].Error = "the server is stopping"
+			case err != nil:
 				results[i].Error = s.r.faultText(err)
-			} else {
+			default:
 				m.mu.Lock()
 				s.told.retry()
 				m.mu.Unlock()

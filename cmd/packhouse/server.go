@@ -349,6 +349,9 @@ func (srv *server) close(drain time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), drain)
 	defer cancel()
 	srv.components.engine.StopWatching()
+	if srv.components.alerts != nil {
+		srv.components.alerts.StopTests()
+	}
 	left := make(chan error, 1)
 	go func() { left <- srv.local.Leave(ctx) }()
 	if err := errors.Join(srv.api.Shutdown(ctx), <-left); err != nil {
