@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -110,13 +111,18 @@ func (p *Policy) UnmarshalJSON(b []byte) error {
 // policyFile is the name of the file that stores a data directory's policies.
 func policyFile(data string) string { return filepath.Join(layout.ServerDir(data), "policy.json") }
 
-// Keep writes the policies to a data directory that a server holds, durably and as a whole.
+// Keep writes the policies to a data directory that a server holds, durably and as a whole. If they are there, nothing is written: a server has to start
+// on a full disk, too, from which clients can read.
 func (p Policies) Keep(data string) error {
 	text, err := json.MarshalIndent(p, "", "  ")
 	if err != nil {
 		return err
 	}
-	return vfs.Replace(vfs.OS(), policyFile(data), append(text, '\n'))
+	text = append(text, '\n')
+	if there, err := os.ReadFile(policyFile(data)); err == nil && bytes.Equal(there, text) {
+		return nil
+	}
+	return vfs.Replace(vfs.OS(), policyFile(data), text)
 }
 
 // KeptPolicies reads what Keep wrote to a data directory; without such a file they are the defaults. A file that cannot be read is

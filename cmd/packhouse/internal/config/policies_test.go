@@ -20,14 +20,30 @@ func TestPoliciesAreKept(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got.Of("x"), config.DefaultPolicy()) {
 		t.Errorf("without a file: got %+v, %v", got, err)
 	}
-	c, err := config.Parse("f", []byte("[server]\ngrace = '7d'\n[[repository]]\nname = 'a'\nquota = '1G'\ntrash_quota = '2G'\nappend_only = true\npermissions = 'no-delete'\ncompact_grace = '9d'\ncompact_young = '2h'\n"), nil)
+	const text = "[server]\ngrace = '7d'\n[[repository]]\nname = 'a'\nquota = '1G'\ntrash_quota = '2G'\nappend_only = true\npermissions = 'no-delete'\ncompact_grace = '9d'\ncompact_young = '2h'\n"
+	c, err := config.Parse("f", []byte(text), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for range 2 { // anew, and over the one that is there
-		if err := c.Policies().Keep(data); err != nil {
+	keep := func(text string) os.FileInfo {
+		t.Helper()
+		c, err := config.Parse("f", []byte(text), nil)
+		if err == nil {
+			err = c.Policies().Keep(data)
+		}
+		if err != nil {
 			t.Fatal(err)
 		}
+		info, err := os.Stat(filepath.Join(own, "policy.json"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return info
+	}
+	other := keep("[server]\ngrace = '8d'\n")
+	first := keep(text)
+	if second := keep(text); os.SameFile(other, first) || !os.SameFile(first, second) { // which has to work on a full disk
+		t.Error("the file is not written when the policies are others, or written when they are the same")
 	}
 	if got, err = config.KeptPolicies(data); err != nil {
 		t.Fatal(err)
