@@ -37,9 +37,27 @@ type LockInfo struct {
 	Break       string     `json:"break,omitempty"`   // the command that breaks it
 }
 
+// LockWindow is the part of the locks of a repository that is wanted: those behind Skip, at most Limit, 0: all. There may be very many; what is
+// not wanted is counted, and not read. nil wants all.
+type LockWindow struct {
+	Skip, Limit int
+	Total       int // that were counted
+}
+
+// Next counts a lock, and tells whether it is wanted.
+func (w *LockWindow) Next() bool {
+	if w == nil {
+		return true
+	}
+	n := w.Total
+	w.Total++
+	return w.Limit == 0 || n >= w.Skip && n < w.Skip+w.Limit
+}
+
 // LockList is the answer of the administration API.
 type LockList struct {
 	Locks []LockInfo `json:"locks"`
+	Total int        `json:"total"` // also of those on other pages
 }
 
 // BreakCommand returns the command that breaks a lock of a repository ("" if there is only one), quoted for a shell. options are

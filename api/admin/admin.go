@@ -33,9 +33,9 @@ type Options struct {
 	// at least what any dialect would leave. trusted: the request came by the side that needs no credentials. nil: what the
 	// principal may do anyway.
 	Authorize func(r *repo.Repository, name string, p repo.Principal, trusted bool) repo.Principal
-	// Locks shows what clients hold in a repository, and Break ends one of those; both know the
+	// Locks shows what clients hold in a repository, as far as it is wanted, and Break ends one of those; both know the
 	// repository's dialect. nil: the lists are empty.
-	Locks func(ctx context.Context, a *repo.Access) ([]api.LockInfo, error)
+	Locks func(ctx context.Context, a *repo.Access, w *api.LockWindow) ([]api.LockInfo, error)
 	Break func(ctx context.Context, a *repo.Access, l api.LockInfo) error
 	// Tokens are those that are issued here. nil: there are no such paths.
 	Tokens *tokens.Store
@@ -131,6 +131,7 @@ var repositoryRoutes = []route{
 	{http.MethodGet, "guard", "l", "guard", (*request).showGuard},
 	{http.MethodPut, "guard/lift", administrator, "lift-guard", (*request).liftGuard},
 	{http.MethodGet, "growth", "l", "growth", (*request).showGrowth},
+	{http.MethodGet, "writers", "l", "writers", (*request).listWriters},
 	{http.MethodGet, "locks", "l", "locks", (*request).listLocks},
 	{http.MethodPost, "locks/break", administrator, "break-lock", (*request).breakLock},
 	{http.MethodGet, "history", administrator, "history", (*request).listHistory},

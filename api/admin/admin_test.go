@@ -599,7 +599,7 @@ func TestStrangersLearnNothing(t *testing.T) {
 // The log says who did what to which thing of which repository, and why not.
 func TestTrail(t *testing.T) {
 	w := newWorld(t, func(o *admin.Options) {
-		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+		o.Locks = func(context.Context, *repo.Access, *api.LockWindow) ([]api.LockInfo, error) {
 			return []api.LockInfo{{Kind: api.LockObject, ID: "locks/x"}}, nil
 		}
 		o.Break = func(context.Context, *repo.Access, api.LockInfo) error { return nil }
@@ -749,7 +749,7 @@ func TestLocksTellOfSilence(t *testing.T) {
 	ago := func(d time.Duration) time.Time { return time.Now().Add(-d).UTC().Truncate(time.Second) }
 	started, request, change := ago(5*time.Hour), ago(12*time.Minute+30*time.Second), ago(40*time.Minute+30*time.Second)
 	w := newWorld(t, func(o *admin.Options) {
-		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+		o.Locks = func(context.Context, *repo.Access, *api.LockWindow) ([]api.LockInfo, error) {
 			return []api.LockInfo{
 				{Kind: api.LockTTL, ID: "repo-lock", Principal: "alice", Address: "10.0.0.7"},
 				{Kind: api.LockTTL, ID: "silent", Principal: "bob", Address: "10.0.0.7"},
@@ -783,7 +783,7 @@ func TestLocksTellOfSilence(t *testing.T) {
 func TestLocks(t *testing.T) {
 	broken := ""
 	w := newWorld(t, func(o *admin.Options) {
-		o.Locks = func(context.Context, *repo.Access) ([]api.LockInfo, error) {
+		o.Locks = func(context.Context, *repo.Access, *api.LockWindow) ([]api.LockInfo, error) {
 			return []api.LockInfo{{Kind: api.LockObject, ID: "locks/x y"}}, nil
 		}
 		o.Break = func(_ context.Context, _ *repo.Access, l api.LockInfo) error {

@@ -2,7 +2,9 @@ package admin
 
 import (
 	"errors"
+	"math"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -111,19 +113,62 @@ func (q *request) pageOfHistory(values map[string]string) error {
 	return q.reply(http.StatusOK, page)
 }
 
-func (q *request) pageOfJobs(values map[string]string, want func(compact.Kind) bool) error {
-	limit, err := number(values, "limit", 1, maxPage, 0)
+// window reads the parameters of a page of a list of which rows can be skipped. limit 0: the whole list is asked for.
+func window(values map[string]string) (limit, skip int, err error) {
+	n, err := number(values, "limit", 1, maxPage, 0)
+	if err != nil {
+		return 0, 0, err
+	}
+	m, err := number(values, "skip", 0, 1<<30, 0)
+	if err == nil && n == 0 && len(values) > 0 {
+		err = invalid("what selects rows is for a page, and needs limit")
+	}
+	return int(n), int(m), err
+}
+
+// WritersPage is a page of the principals that have completed backups.
+type WritersPage struct {
+	Writers []Writer `json:"writers"`
+	Total   int      `json:"total"`
+}
+
+// listWriters shows a page of the principals that have completed backups: those with the latest backup first, or last with order=oldest.
+func (q *request) listWriters(string) error {
+	values, err := q.query("limit", "skip", "order")
 	if err != nil {
 		return err
 	}
-	skip, err := number(values, "skip", 0, 1<<30, 0)
+	limit, skip, err := window(values)
+	if err != nil {
+		return err
+	}
+	order := values["order"]
+	if limit == 0 || order != "" && order != "latest" && order != "oldest" {
+		return invalid("limit is needed, and order is latest or oldest")
+	}
+	all, total, err := q.repo.LatestWriters(math.MaxInt)
+	if err != nil {
+		return err
+	}
+	if order == "oldest" {
+		slices.Reverse(all)
+	}
+	page := WritersPage{Writers: []Writer{}, Total: total}
+	for _, w := range all[min(skip, total):min(skip+limit, total)] {
+		page.Writers = append(page.Writers, Writer{w.Name, w.Last})
+	}
+	return q.reply(http.StatusOK, page)
+}
+
+func (q *request) pageOfJobs(values map[string]string, want func(compact.Kind) bool) error {
+	limit, skip, err := window(values)
 	if err != nil {
 		return err
 	}
 	page := JobsPage{}
 	page.Jobs, page.Total, err = q.h.o.Engine.RecentJobs(q.Context(), q.repo, func(job compact.Job) bool {
 		return q.mine(job) && (want == nil || want(job.Kind))
-	}, int(skip), int(limit))
+	}, skip, limit)
 	if err != nil {
 		return err
 	}

@@ -10,7 +10,9 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/api"
 	"packhouse/api/admin"
+	"packhouse/repo"
 )
 
 // page asks for a page and decodes it.
@@ -116,8 +118,11 @@ func TestDescription(t *testing.T) {
 		if got := page[admin.Repository](w, as, "/r/-/").Rights; got != want {
 			t.Errorf("rights of %s: got %q, want %q", as, got, want)
 		}
-		if got := page[admin.Self](w, as, "/-/self"); got != (admin.Self{Name: as, Rights: want}) {
+		if got := page[admin.Self](w, as, "/-/self"); got != (admin.Self{Name: as, Rights: want, Administrates: as == "root"}) {
 			t.Errorf("%s is %+v", as, got)
+		}
+		if got := page[admin.Repository](w, as, "/r/-/").Administrates; got != (as == "root") {
+			t.Errorf("%s administrates: %v", as, got)
 		}
 		list := page[struct{ Repositories []admin.Repository }](w, as, "/-/repositories")
 		if got := list.Repositories[0].Rights; got != want {
@@ -130,6 +135,60 @@ func TestDescription(t *testing.T) {
 	}
 	if resp, _ := w.call("writer", http.MethodGet, "/r/-/growth", ""); resp.StatusCode != http.StatusForbidden {
 		t.Errorf("growth for who may not list: got %d, want 403", resp.StatusCode)
+	}
+}
+
+// TestLockPages: of many locks those that are wanted are asked for, and their number is that of all.
+func TestLockPages(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) {
+		o.Locks = func(_ context.Context, _ *repo.Access, window *api.LockWindow) (locks []api.LockInfo, err error) {
+			for i := range 7 {
+				if window.Next() {
+					locks = append(locks, api.LockInfo{ID: string(rune('a' + i))})
+				}
+			}
+			return locks, nil
+		}
+	})
+	for query, want := range map[string]string{"": "abcdefg", "?limit=3": "abc", "?limit=3&skip=3": "def", "?limit=3&skip=6": "g", "?limit=3&skip=9": ""} {
+		got := page[api.LockList](w, "reader", "/r/-/locks"+query)
+		ids := ""
+		for _, l := range got.Locks {
+			ids += l.ID
+		}
+		if ids != want || got.Total != 7 {
+			t.Errorf("%q: got %q of %d, want %q of 7", query, ids, got.Total, want)
+		}
+	}
+	for _, path := range []string{"locks?skip=3", "locks?limit=0", "locks?limit=1001", "locks?limit=3&skip=-1", "writers", "writers?limit=3&order=x", "writers?skip=3"} {
+		if resp, text := w.call("root", http.MethodGet, "/r/-/"+path, ""); resp.StatusCode != http.StatusBadRequest {
+			t.Errorf("%s: got %d %s, want 400", path, resp.StatusCode, text)
+		}
+	}
+}
+
+// TestWriterPages: the writers by their last backup, from either end.
+func TestWriterPages(t *testing.T) {
+	w := newWorld(t, nil)
+	for i := range 5 {
+		who := w.access().Repository().As(repo.Principal{Name: string(rune('a' + i))})
+		if _, err := who.Put(context.Background(), repo.PutRequest{Key: "archives/" + string(rune('a'+i)), Body: strings.NewReader("x"), Size: 1, Backup: true}); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(2 * time.Millisecond)
+	}
+	for query, want := range map[string]string{"?limit=2": "ed", "?limit=2&skip=4&order=latest": "a", "?limit=3&order=oldest": "abc", "?limit=3&skip=7": ""} {
+		got := page[admin.WritersPage](w, "reader", "/r/-/writers"+query)
+		names := ""
+		for _, w := range got.Writers {
+			names += w.Name
+		}
+		if names != want || got.Total != 5 {
+			t.Errorf("%q: got %q of %d, want %q of 5", query, names, got.Total, want)
+		}
+	}
+	if resp, _ := w.call("writer", http.MethodGet, "/r/-/writers?limit=1", ""); resp.StatusCode != http.StatusForbidden {
+		t.Errorf("for who may not list: got %d, want 403", resp.StatusCode)
 	}
 }
 

@@ -28,6 +28,8 @@ type Repository struct {
 	History *time.Time `json:"history_since"`
 	Grace   int64      `json:"grace_seconds"` // for which removed items can be restored
 	Rights  string     `json:"rights"`        // letters that who asks has for all keys
+	// Administrates tells whether who asks may do what needs all letters: these letters are not enough where the user is for clients only.
+	Administrates bool `json:"administrates"`
 	// Writers are the principals that have completed backups, those with the latest first, at most writersShown of WritersTotal.
 	Writers      []Writer `json:"writers"`
 	WritersTotal int      `json:"writers_total"`
@@ -114,6 +116,7 @@ func describeRepository(name string, r *repo.Repository, a *repo.Access) Reposit
 	}
 	d.Scrubs = describeScrubs(r.Coverage())
 	d.Rights = rights(a.May)
+	d.Administrates = d.Rights == administrator && !a.Principal().ClientOnly
 	d.Writers = []Writer{}
 	if writers, total, err := r.LatestWriters(writersShown); err == nil { // else health says it
 		for _, w := range writers {
@@ -173,10 +176,12 @@ func rights(may func(key, letters string) error) (letters string) {
 type Self struct {
 	Name   string `json:"name"`
 	Rights string `json:"rights"` // letters, in the server as a whole
+	// Administrates tells whether these, and who the user is, are enough for what needs all letters in the server.
+	Administrates bool `json:"administrates"`
 }
 
 func (q *request) showSelf(string) error {
-	return q.reply(http.StatusOK, Self{q.principal.Name, rights(q.whole.May)})
+	return q.reply(http.StatusOK, Self{q.principal.Name, rights(q.whole.May), q.mayAll()})
 }
 
 // unopened is a repository that is there and cannot be used now.
@@ -306,11 +311,19 @@ func (q *request) setQuota(string) error {
 	return q.showRepository("")
 }
 
-// listLocks shows what clients hold.
+// listLocks shows what clients hold, or a page of it.
 func (q *request) listLocks(string) error {
-	locks := []api.LockInfo{}
+	values, err := q.query("limit", "skip")
+	if err != nil {
+		return err
+	}
+	limit, skip, err := window(values)
+	if err != nil {
+		return err
+	}
+	locks, w := []api.LockInfo{}, &api.LockWindow{Skip: skip, Limit: limit}
 	if q.h.o.Locks != nil {
-		held, err := q.h.o.Locks(q.Context(), q.access)
+		held, err := q.h.o.Locks(q.Context(), q.access, w)
 		if err != nil {
 			return err
 		}
@@ -319,7 +332,7 @@ func (q *request) listLocks(string) error {
 	for i := range locks {
 		q.judge(&locks[i])
 	}
-	return q.reply(http.StatusOK, api.LockList{Locks: locks})
+	return q.reply(http.StatusOK, api.LockList{Locks: locks, Total: w.Total})
 }
 
 // judge adds to a lock what was seen of who took it, and how to break it.
@@ -356,7 +369,7 @@ func (q *request) breakLock(string) error {
 	if q.h.o.Locks == nil || q.h.o.Break == nil {
 		return errNoPath
 	}
-	held, err := q.h.o.Locks(q.Context(), q.access)
+	held, err := q.h.o.Locks(q.Context(), q.access, nil)
 	if err != nil {
 		return err
 	}

@@ -27,11 +27,14 @@ type lockDocument struct {
 	Time      string `json:"time"`
 }
 
-// InspectLocks lists the locks of a borg repository, and whether borg considers each one stale. An item that is not a lock
+// InspectLocks lists the locks of a borg repository that are wanted, and whether borg considers each one stale. An item that is not a lock
 // document is listed too, with the time when it was stored.
-func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+func InspectLocks(ctx context.Context, a *repo.Access, w *api.LockWindow) ([]api.LockInfo, error) {
 	var infos []api.LockInfo
 	err := a.Each(ctx, index.ListOptions{Dir: "locks", Recursive: true}, func(entry index.Entry) error {
+		if !w.Next() {
+			return nil
+		}
 		text, err := readLock(ctx, a, entry.Key)
 		if errors.Is(err, repo.ErrNotFound) {
 			return nil // released meanwhile

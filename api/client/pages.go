@@ -7,6 +7,7 @@ import (
 	"net/url"
 	"strconv"
 
+	"packhouse/api"
 	"packhouse/api/admin"
 )
 
@@ -57,4 +58,21 @@ func (c *Client) Growth(ctx context.Context, name string) ([]admin.GrowthDay, er
 func (c *Client) Self(ctx context.Context) (self admin.Self, err error) {
 	_, err = c.Request(ctx, http.MethodGet, "/-/self", nil, &self)
 	return self, err
+}
+
+// LocksPage returns at most limit of the locks of a repository, behind the first skip, and how many there are.
+func (c *Client) LocksPage(ctx context.Context, name string, skip, limit int) (page api.LockList, err error) {
+	_, err = c.Request(ctx, http.MethodGet, Path(name, fmt.Sprintf("locks?limit=%d&skip=%d", limit, skip)), nil, &page)
+	return page, err
+}
+
+// WritersPage returns at most limit of the principals that have completed backups, behind the first skip: those with the latest backup first,
+// or last with oldest.
+func (c *Client) WritersPage(ctx context.Context, name string, oldest bool, skip, limit int) (page admin.WritersPage, err error) {
+	order := "latest"
+	if oldest {
+		order = "oldest"
+	}
+	_, err = c.Request(ctx, http.MethodGet, Path(name, fmt.Sprintf("writers?limit=%d&skip=%d&order=%s", limit, skip, order)), nil, &page)
+	return page, err
 }

@@ -15,10 +15,13 @@ import (
 const staleAfter = 30 * time.Minute
 
 // InspectLocks lists the locks of a repository. Who holds one is encrypted, also whether it is exclusive; which principal stored it is known.
-func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+func InspectLocks(ctx context.Context, a *repo.Access, w *api.LockWindow) ([]api.LockInfo, error) {
 	var infos []api.LockInfo
 	now := a.Repository().Now()
 	err := a.Each(ctx, index.ListOptions{Dir: "locks"}, func(entry index.Entry) error {
+		if !w.Next() {
+			return nil
+		}
 		info := api.LockInfo{
 			Kind: api.LockObject, ID: entry.Key, Since: entry.Item.Created, Refreshed: entry.Item.Modified, Principal: entry.Item.Writer,
 		}

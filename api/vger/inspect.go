@@ -15,13 +15,16 @@ import (
 
 // InspectLocks lists the TTL locks, lock objects and sessions of a repository, and whether each is stale by the clients' own rule.
 // An object that cannot be decoded is listed too, with the time when it was stored.
-func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+func InspectLocks(ctx context.Context, a *repo.Access, w *api.LockWindow) ([]api.LockInfo, error) {
 	var infos []api.LockInfo
 	locks, err := a.Locks(ctx)
 	if err != nil {
 		return nil, err
 	}
 	for _, lock := range locks {
+		if !w.Next() {
+			continue
+		}
 		by := lockHolder(lock)
 		infos = append(infos, api.LockInfo{
 			Kind: api.LockTTL, ID: lock.ID, Host: by.Hostname, Process: by.PID, Exclusive: true,
@@ -29,7 +32,7 @@ func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 			Why: fmt.Sprintf("ends by itself %s after %s", lock.TTL, lock.Acquired.UTC().Format(time.RFC3339)),
 		})
 	}
-	err = inspectObjects(ctx, a, []string{"locks", "sessions"}, func(info api.LockInfo, _ string) error {
+	err = inspectObjects(ctx, a, []string{"locks", "sessions"}, w, func(info api.LockInfo, _ string) error {
 		infos = append(infos, info)
 		return nil
 	})
@@ -38,22 +41,22 @@ func InspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
 
 // inspectObjects calls fn for the ".json" objects of directories, with the reference of the bytes that say so.
 // Journals (".index") are no holders.
-func inspectObjects(ctx context.Context, a *repo.Access, dirs []string, fn func(info api.LockInfo, ref string) error) error {
+func inspectObjects(ctx context.Context, a *repo.Access, dirs []string, w *api.LockWindow, fn func(info api.LockInfo, ref string) error) error {
 	for _, dir := range dirs {
-		if err := inspectDirectory(ctx, a, dir, fn); err != nil && !errors.Is(err, repo.ErrNotFound) {
+		if err := inspectDirectory(ctx, a, dir, w, fn); err != nil && !errors.Is(err, repo.ErrNotFound) {
 			return err
 		}
 	}
 	return nil
 }
 
-func inspectDirectory(ctx context.Context, a *repo.Access, dir string, fn func(info api.LockInfo, ref string) error) error {
+func inspectDirectory(ctx context.Context, a *repo.Access, dir string, w *api.LockWindow, fn func(info api.LockInfo, ref string) error) error {
 	describe := describeLock
 	if dir == "sessions" {
 		describe = describeSession
 	}
 	return a.Each(ctx, index.ListOptions{Dir: dir, Recursive: true}, func(entry index.Entry) error {
-		if !strings.HasSuffix(entry.Key, ".json") {
+		if !strings.HasSuffix(entry.Key, ".json") || !w.Next() {
 			return nil
 		}
 		text, item, err := readDocument(ctx, a, entry.Key)
@@ -130,7 +133,7 @@ func BreakLock(ctx context.Context, a *repo.Access, info api.LockInfo) error {
 func RemoveStale(ctx context.Context, a *repo.Access, ttl time.Duration) ([]api.LockInfo, error) {
 	var removed []api.LockInfo
 	now := a.Repository().Now()
-	err := inspectObjects(ctx, a, []string{"locks", "sessions"}, func(info api.LockInfo, ref string) error {
+	err := inspectObjects(ctx, a, []string{"locks", "sessions"}, nil, func(info api.LockInfo, ref string) error {
 		if !info.Stale || now.Sub(info.Refreshed) <= ttl {
 			return nil
 		}

@@ -365,7 +365,7 @@ func TestInspectLocks(t *testing.T) {
 	if _, err := a.AcquireLock(t.Context(), "older", "4@old", []byte(holder("old", 4)), time.Hour); err != nil {
 		t.Fatal(err)
 	}
-	infos, err := vger.InspectLocks(t.Context(), a)
+	infos, err := vger.InspectLocks(t.Context(), a, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -408,7 +408,7 @@ func TestInspectLocks(t *testing.T) {
 			t.Errorf("break %s: %v", info.ID, err)
 		}
 	}
-	if left, err := vger.InspectLocks(t.Context(), a); err != nil || len(left) != 0 {
+	if left, err := vger.InspectLocks(t.Context(), a, nil); err != nil || len(left) != 0 {
 		t.Errorf("left: %+v, %v", left, err)
 	}
 	s.want(200, s.do("HEAD", "/r/sessions/"+strings.Repeat("a", 32)+".index", ""))

@@ -62,7 +62,7 @@ func (x *request) inspectStructure(a *repo.Access) (s structure, err error) {
 	}
 	s.Errors = append(s.Errors, problems...)
 	s.OK = len(s.Errors) == 0
-	err = inspectObjects(x.r.Context(), a, []string{"locks"}, func(info api.LockInfo, _ string) error {
+	err = inspectObjects(x.r.Context(), a, []string{"locks"}, nil, func(info api.LockInfo, _ string) error {
 		if info.Stale {
 			s.StaleLocks++
 		}

@@ -254,14 +254,14 @@ func (r components) close() error {
 }
 
 // inspectLocks shows what clients hold in a repository, by the rules of its dialect.
-func inspectLocks(ctx context.Context, a *repo.Access) ([]api.LockInfo, error) {
+func inspectLocks(ctx context.Context, a *repo.Access, w *api.LockWindow) ([]api.LockInfo, error) {
 	switch a.Repository().Dialect() {
 	case vger.Name:
-		return vger.InspectLocks(ctx, a)
+		return vger.InspectLocks(ctx, a, w)
 	case restic.Name:
-		return restic.InspectLocks(ctx, a)
+		return restic.InspectLocks(ctx, a, w)
 	}
-	return borgstore.InspectLocks(ctx, a)
+	return borgstore.InspectLocks(ctx, a, w)
 }
 
 // endLock breaks one of them.
