@@ -9,8 +9,8 @@ import (
 	"unicode"
 	"unicode/utf8"
 
+	"packhouse/api"
 	"packhouse/internal/bytesize"
-	"packhouse/repo/policy"
 )
 
 // link is the URL of a page below Root, with parameters: names and values in turn. Empty values are left out.
@@ -39,22 +39,25 @@ func (h *Handler) functions() template.FuncMap {
 			}
 			return fmt.Sprint(n)
 		},
-		"link":    link,
-		"size":    bytesize.Text,
-		"sizeP":   func(n *int64) string { return bytesize.Text(*n) },
-		"grown":   grownBy,
-		"items":   func(n int64) string { return plural(n, "item") },
-		"stamp":   stamp,
-		"iso":     func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
-		"ago":     func(t time.Time) string { return ago(h.o.Now(), t) },
-		"until":   func(t time.Time) string { return until(h.o.Now(), t) },
-		"short":   short,
-		"share":   share,
-		"asset":   func(name string) string { return link("assets/"+name, "v", h.assets[name].version) },
-		"deref":   func(t *time.Time) time.Time { return *t },
-		"state":   stateOf,
-		"tab":     func(v view, at string) map[string]any { return map[string]any{"View": v, "At": at} },
-		"jobrows": func(name string, jobs []jobView) map[string]any { return map[string]any{"Name": name, "Jobs": jobs} },
+		"link":     link,
+		"size":     bytesize.Text,
+		"sizeP":    func(n *int64) string { return bytesize.Text(*n) },
+		"grown":    grownBy,
+		"items":    func(n int64) string { return plural(n, "item") },
+		"stamp":    stamp,
+		"iso":      func(t time.Time) string { return t.UTC().Format(time.RFC3339) },
+		"ago":      func(t time.Time) string { return ago(h.o.Now(), t) },
+		"until":    func(t time.Time) string { return until(h.o.Now(), t) },
+		"short":    short,
+		"share":    share,
+		"asset":    func(name string) string { return link("assets/"+name, "v", h.assets[name].version) },
+		"deref":    func(t *time.Time) time.Time { return *t },
+		"state":    stateOf,
+		"tab":      func(v view, at string) map[string]any { return map[string]any{"View": v, "At": at} },
+		"lockrows": func(v view, locks []api.LockInfo) map[string]any { return map[string]any{"View": v, "Locks": locks} },
+		"since":    func(t time.Time) string { return span(h.o.Now().Sub(t)) },
+		"len64":    func(list []string) int64 { return int64(len(list)) },
+		"jobrows":  func(name string, jobs []jobView) map[string]any { return map[string]any{"Name": name, "Jobs": jobs} },
 		// before is the moment before a change, as the rollback form takes it.
 		"before": func(t time.Time) string { return t.UTC().Add(-time.Millisecond).Format(time.RFC3339Nano) },
 		"grace":  graceOf,
@@ -145,14 +148,4 @@ func sentence(text string) string {
 		text += "."
 	}
 	return text
-}
-
-// isAdmin tells whether letters are all that there are.
-func isAdmin(letters string) bool {
-	for _, letter := range policy.All {
-		if !strings.ContainsRune(letters, letter) {
-			return false
-		}
-	}
-	return true
 }

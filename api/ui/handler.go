@@ -31,7 +31,7 @@ var assetFiles embed.FS
 // Root is the path of the first page; all others begin with it.
 const Root = "/-/ui/"
 
-// cookieName is that of the session's cookie.
+// cookieName is that of the session's cookie, without its prefix.
 const cookieName = "packhouse_session"
 
 // Options of New. Server is required.
@@ -158,40 +158,80 @@ func (h *Handler) routes() *http.ServeMux {
 	mux.HandleFunc("GET "+Root+"assets/{name}", h.asset)
 	mux.HandleFunc("GET "+Root+"login", h.loginPage)
 	mux.HandleFunc("POST "+Root+"login", h.login)
-	for pattern, serve := range map[string]func(*visit) error{
-		"{$}":            (*visit).overview,
-		"repository":     (*visit).repositoryPage,
-		"jobs":           (*visit).jobs,
-		"job":            (*visit).job,
-		"job/events":     (*visit).jobEvents,
-		"jobs/cancel":    (*visit).confirmCancel,
-		"scrub":          (*visit).confirmScrub,
-		"plan":           (*visit).planPage,
-		"trash":          (*visit).trash,
-		"trash/restore":  (*visit).confirmRestore,
-		"history":        (*visit).history,
-		"rollback":       (*visit).rollbackPage,
-		"rollback/state": (*visit).rollbackState,
-		"lock":           (*visit).confirmLock,
-		"quota":          (*visit).confirmQuota,
-	} {
+	for pattern, serve := range shownPages() {
 		mux.HandleFunc("GET "+Root+pattern, h.visited(serve))
 	}
-	for pattern, serve := range map[string]func(*visit) error{
-		"logout":        (*visit).logout,
-		"jobs/cancel":   (*visit).cancel,
-		"scrub":         (*visit).scrub,
-		"plan/estimate": (*visit).estimate,
-		"plan":          (*visit).plan,
-		"trash/restore": (*visit).restore,
-		"rollback":      (*visit).rollback,
-		"lock":          (*visit).breakLock,
-		"quota":         (*visit).setQuota,
-	} {
+	for pattern, serve := range forms() {
 		mux.HandleFunc("POST "+Root+pattern, h.visited(serve))
 	}
 	mux.HandleFunc(Root, h.nothingHere)
 	return mux
+}
+
+// shownPages are the pages of sessions.
+func shownPages() map[string]func(*visit) error {
+	return map[string]func(*visit) error{
+		"{$}":             (*visit).overview,
+		"repository":      (*visit).repositoryPage,
+		"jobs":            (*visit).jobs,
+		"job":             (*visit).job,
+		"job/events":      (*visit).jobEvents,
+		"jobs/cancel":     (*visit).confirmCancel,
+		"scrub":           (*visit).confirmScrub,
+		"plan":            (*visit).planPage,
+		"trash":           (*visit).trash,
+		"trash/restore":   (*visit).confirmRestore,
+		"history":         (*visit).history,
+		"rollback":        (*visit).rollbackPage,
+		"rollback/state":  (*visit).rollbackState,
+		"lock":            (*visit).confirmLock,
+		"locks":           (*visit).locks,
+		"writers":         (*visit).writers,
+		"plans":           (*visit).plans,
+		"kept":            (*visit).kept,
+		"quota":           (*visit).confirmQuota,
+		"selection":       (*visit).confirmSelection,
+		"repair":          (*visit).repair,
+		"check":           (*visit).confirmCheck,
+		"check/state":     (*visit).checkState,
+		"salvage":         (*visit).confirmSalvage,
+		"loss":            (*visit).lossPage,
+		"destroy":         (*visit).confirmDestroy,
+		"new":             (*visit).newPage,
+		"removed":         (*visit).removed,
+		"removed/restore": (*visit).confirmRestoreRepository,
+		"tokens":          (*visit).tokens,
+		"tokens/new":      (*visit).newToken,
+		"tokens/revoke":   (*visit).confirmRevoke,
+		"alerts":          (*visit).alerts,
+		"alerts/test":     (*visit).confirmTestAlerts,
+	}
+}
+
+// forms are what the forms of pages are sent to. Each changes something.
+func forms() map[string]func(*visit) error {
+	return map[string]func(*visit) error{
+		"logout":          (*visit).logout,
+		"jobs/cancel":     (*visit).cancel,
+		"scrub":           (*visit).scrub,
+		"plan/estimate":   (*visit).estimate,
+		"plan":            (*visit).plan,
+		"trash/restore":   (*visit).restore,
+		"rollback":        (*visit).rollback,
+		"lock":            (*visit).breakLock,
+		"quota":           (*visit).setQuota,
+		"selection":       (*visit).restoreSelection,
+		"check":           (*visit).check,
+		"check/stop":      (*visit).stopCheck,
+		"salvage":         (*visit).salvage,
+		"loss":            (*visit).acceptLoss,
+		"destroy":         (*visit).destroy,
+		"new":             (*visit).create,
+		"removed/restore": (*visit).restoreRepository,
+		"tokens/new":      (*visit).createToken,
+		"tokens/revoke":   (*visit).revokeToken,
+		"alerts/test":     (*visit).testAlerts,
+	}
 }
 
 // contentPolicy lets a page use nothing but our style sheet, our script and our pages: no code or style in the text of a page counts, wherever it
@@ -261,6 +301,11 @@ func (h *Handler) visited(serve func(*visit) error) http.HandlerFunc {
 		s := h.sessionOf(r)
 		if s == nil {
 			h.loginFirst(w, r)
+			return
+		}
+		if s.authorization == "" && s.vouched != h.voucher(r) {
+			h.endSession(w, r)
+			h.showLogin(w, r, http.StatusUnauthorized, "The session has ended, as it is of another user than the certificate of the browser, or the proxy, names now. Nothing was changed.")
 			return
 		}
 		v := &visit{h: h, w: w, r: r, s: s, Client: h.client(h.senderOf(r, s.authorization))}
@@ -395,7 +440,25 @@ func (v view) Name() string { return v.visit.name }
 // Admin tells whether the user may do everything in the repository of the page.
 func (v view) Admin() bool { return v.visit != nil && v.visit.admin() }
 
-func (v *visit) admin() bool { return v.repo != nil && isAdmin(v.repo.Rights) }
+func (v *visit) admin() bool { return v.repo != nil && v.repo.Administrates }
+
+// Server tells whether the user may do everything in the server as a whole, as far as was last known.
+func (v view) Server() bool { return v.visit != nil && v.visit.s.server.Load() }
+
+// What those are told who may not administrate, instead of being asked for a confirmation. The API would refuse it as well.
+var (
+	errReadOnly  = &client.Refusal{Status: http.StatusForbidden, Text: "it is for who may do everything in the repository"}
+	errNotServer = &client.Refusal{Status: http.StatusForbidden, Text: "it is for who may do everything on the server"}
+)
+
+// administrated asks for the repository of the request, for a page that leads to a change.
+func (v *visit) administrated() (*client.Repository, error) {
+	r, err := v.repository()
+	if err == nil && !v.admin() {
+		err = errReadOnly
+	}
+	return r, err
+}
 
 // show renders a page, whole before its first byte is sent.
 func (h *Handler) show(w http.ResponseWriter, r *http.Request, v *visit, status int, name, title string, of any) {

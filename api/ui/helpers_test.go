@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"sync/atomic"
@@ -19,6 +20,8 @@ import (
 	"packhouse/api/alert"
 	"packhouse/api/apitest"
 	"packhouse/api/borgstore"
+	"packhouse/api/local"
+	"packhouse/api/tokens"
 	"packhouse/api/ui"
 	"packhouse/compact"
 	"packhouse/repo"
@@ -44,6 +47,8 @@ type world struct {
 	posts  atomic.Int64 // requests to the API that may change something
 	engine *compact.Engine
 	alerts *alert.Monitor
+	tokens *tokens.Store
+	dir    string
 }
 
 // proxyHeader is the one in which a trusted proxy names the user.
@@ -59,8 +64,8 @@ func (w *world) auth(tokens ...api.Token) *api.Auth {
 		w.t.Fatal(err)
 	}
 	auth, err := api.NewAuth(api.AuthOptions{
-		Tokens: append(tokens, api.Token{Name: "other", Secret: "o" + strong}, api.Token{Name: "reader", Secret: "r" + strong, Permissions: reads}),
-		Users:  []api.User{{Name: "alice", Password: "guessable"}}, ProxyHeader: proxyHeader,
+		Tokens: append(tokens, api.Token{Name: "other", Secret: "o" + strong}, api.Token{Name: "reader", Secret: "r" + strong, Permissions: reads}), Issued: w.tokens,
+		Users: []api.User{{Name: "alice", Password: "guessable"}, {Name: "bob", Password: "guessable"}, {Name: "limited", Password: "guessable"}}, ProxyHeader: proxyHeader,
 	})
 	if err != nil {
 		w.t.Fatal(err)
@@ -73,7 +78,7 @@ func newWorld(t testing.TB) *world { return newWorldOn(t, repotest.MemoryDir(t))
 // newWorldOn is newWorld in a directory that may have repositories already.
 func newWorldOn(t testing.TB, dir string) *world {
 	t.Helper()
-	w := &world{t: t, log: new(apitest.Log)}
+	w := &world{t: t, log: new(apitest.Log), dir: dir}
 	w.set = datadir.Open(datadir.Options{Dir: dir, Settings: func(string) repo.Settings {
 		return repo.Settings{Quota: 1 << 30, Grace: time.Hour}
 	}})
@@ -83,6 +88,12 @@ func newWorldOn(t testing.TB, dir string) *world {
 			t.Fatal(err)
 		}
 	}
+	issued, err := tokens.Open(tokens.Options{Path: filepath.Join(t.TempDir(), "tokens.json")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(issued.Close)
+	w.tokens = issued
 	w.alerts = alert.New(alert.Options{Config: alert.DefaultConfig()})
 	t.Cleanup(w.alerts.Close)
 	var server atomic.Pointer[api.Server]
@@ -104,8 +115,15 @@ func newWorldOn(t testing.TB, dir string) *world {
 	w.pages = pages
 	w.server, err = api.New(api.Options{
 		Set: w.set, Dialects: []api.Dialect{borgstore.New(borgstore.Options{Engine: w.engine})}, UI: pages, Auth: w.auth(api.Token{Name: "root", Secret: strong}),
-		Admin: admin.New(admin.Options{Set: w.set, Engine: w.engine, Locks: borgstore.InspectLocks, Break: borgstore.BreakLock, Alerts: w.alerts}), Limits: api.Limits{Last: time.Millisecond},
-		Logger: slog.New(slog.NewTextHandler(w.log, nil)),
+		Admin: admin.New(admin.Options{
+			Set: w.set, Engine: w.engine, Locks: borgstore.InspectLocks, Break: borgstore.BreakLock, Alerts: w.alerts, Tokens: w.tokens, Removals: w.set,
+			Check: local.CheckFromAfar,
+			Authorize: func(_ *repo.Repository, name string, p repo.Principal, _ bool) repo.Principal {
+				return w.authorize(name, p)
+			},
+		}),
+		Authorize: func(name string, _ api.Dialect, p repo.Principal, _ bool) repo.Principal { return w.authorize(name, p) },
+		Limits:    api.Limits{Last: time.Millisecond}, Logger: slog.New(slog.NewTextHandler(w.log, nil)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,6 +143,15 @@ func newWorldOn(t testing.TB, dir string) *world {
 		}
 	})
 	return w
+}
+
+// authorize gives the holder of an issued token what that grants; the user "limited" administrates nothing.
+func (w *world) authorize(name string, p repo.Principal) repo.Principal {
+	if token, ok := w.tokens.Named(p.Name); ok {
+		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(name, borgstore.Name))
+	}
+	p.ClientOnly = p.Name == "limited"
+	return p
 }
 
 func (w *world) access(name string) *repo.Access {
@@ -258,4 +285,9 @@ func (w *world) fields(text, action string) (pairs []string) {
 	}
 	w.t.Fatalf("there is no form for %s in\n%s", action, text)
 	return nil
+}
+
+// wanted is a token that may be issued.
+func wanted(name string) tokens.Token {
+	return tokens.Token{Name: name, Role: policy.Read, Repositories: []string{tokens.All}}
 }

@@ -1,7 +1,9 @@
 package ui
 
 import (
+	"crypto/sha256"
 	"encoding/base64"
+	"io"
 	"net/http"
 	"strings"
 
@@ -9,9 +11,20 @@ import (
 	"packhouse/api/client"
 )
 
+// cookieOf returns the name of the cookie of a session, and the path that it is for. By TLS it has the prefix with which browsers accept it only
+// by TLS, from this very host, and for all of its paths: so neither a page without TLS nor another host of the domain can give a browser a
+// session of its choice.
+func cookieOf(r *http.Request) (name, path string) {
+	if api.Secure(r) {
+		return "__Host-" + cookieName, "/"
+	}
+	return cookieName, Root
+}
+
 // sessionOf is that of the cookie of a request; nil: there is none.
 func (h *Handler) sessionOf(r *http.Request) *session {
-	cookie, err := r.Cookie(cookieName)
+	name, _ := cookieOf(r)
+	cookie, err := r.Cookie(name)
 	if err != nil {
 		return nil
 	}
@@ -20,7 +33,8 @@ func (h *Handler) sessionOf(r *http.Request) *session {
 
 // endSession ends that of a request, and removes its cookie.
 func (h *Handler) endSession(w http.ResponseWriter, r *http.Request) {
-	if cookie, err := r.Cookie(cookieName); err == nil {
+	name, _ := cookieOf(r)
+	if cookie, err := r.Cookie(name); err == nil {
 		h.sessions.end(cookie.Value)
 	}
 	h.setCookie(w, r, "", -1)
@@ -28,8 +42,9 @@ func (h *Handler) endSession(w http.ResponseWriter, r *http.Request) {
 
 // setCookie sends the cookie of a session, which ends with the browser. maxAge negative: it is removed.
 func (h *Handler) setCookie(w http.ResponseWriter, r *http.Request, value string, maxAge int) {
+	name, path := cookieOf(r)
 	http.SetCookie(w, &http.Cookie{
-		Name: cookieName, Value: value, Path: Root, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: api.Secure(r),
+		Name: name, Value: value, Path: path, MaxAge: maxAge, HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: api.Secure(r),
 	})
 }
 
@@ -57,6 +72,16 @@ func (h *Handler) showLogin(w http.ResponseWriter, r *http.Request, status int, 
 // whether that is so.
 func (h *Handler) vouched(r *http.Request) bool {
 	return r.TLS != nil && len(r.TLS.PeerCertificates) > 0 || r.Header.Get(h.o.ProxyHeader()) != ""
+}
+
+// voucher is by what a request says who sends it, if it does: a session that began so is for requests that say the same.
+func (h *Handler) voucher(r *http.Request) [sha256.Size]byte {
+	hash := sha256.New()
+	if r.TLS != nil && len(r.TLS.PeerCertificates) > 0 {
+		_, _ = hash.Write(r.TLS.PeerCertificates[0].Raw) // it never fails
+	}
+	_, _ = io.WriteString(hash, strings.Join(r.Header.Values(h.o.ProxyHeader()), "\n"))
+	return [sha256.Size]byte(hash.Sum(nil))
 }
 
 // nearby tells whether the browser and the server are on one machine, as far as the address that was entered says.
@@ -132,10 +157,13 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request) {
 		}
 		return
 	}
-	if cookie, err := r.Cookie(cookieName); err == nil {
+	name, _ := cookieOf(r)
+	if cookie, err := r.Cookie(name); err == nil {
 		h.sessions.end(cookie.Value) // the one before, so that no cookie of another login counts after this
 	}
-	h.setCookie(w, r, h.sessions.begin(&session{sender: sender, name: self.Name}), 0)
+	s := &session{sender: sender, name: self.Name, vouched: h.voucher(r)}
+	s.server.Store(self.Administrates)
+	h.setCookie(w, r, h.sessions.begin(s), 0)
 	http.Redirect(w, r, link("login", "check", "1", "next", localPage(r.PostFormValue("next"))), http.StatusSeeOther)
 }
 

@@ -75,6 +75,55 @@ func TestVouched(t *testing.T) {
 	}
 }
 
+// TestVouchedForAnother: a session that began without credentials is for the user whom the proxy named then.
+func TestVouchedForAnother(t *testing.T) {
+	w := newWorld(t)
+	p := w.person()
+	as := func(user, method, page string) (int, string) {
+		t.Helper()
+		r := p.request(method, "/-/ui/"+page, "")
+		r.Header.Set(proxyHeader, user)
+		p.client.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
+			r.Header.Set(proxyHeader, user)
+			return nil
+		}
+		return p.do(r)
+	}
+	as("alice", http.MethodPost, "login")
+	if status, text := as("alice", http.MethodGet, ""); status != http.StatusOK || !strings.Contains(text, "<span>alice</span>") {
+		t.Fatalf("got %d %s", status, readable(text))
+	}
+	if status, text := as("bob", http.MethodGet, ""); status != http.StatusUnauthorized || !strings.Contains(readable(text), "of another user") || strings.Contains(text, "alice/laptop") {
+		t.Errorf("as another one: got %d %s", status, readable(text))
+	}
+	if _, text := as("alice", http.MethodGet, ""); strings.Contains(text, "alice/laptop") {
+		t.Error("the session goes on")
+	}
+}
+
+// TestCookieKinds: a session that began by TLS is not for requests without it, and the other way round.
+func TestCookieKinds(t *testing.T) {
+	w := newWorld(t)
+	p := w.loggedIn(strong)
+	base, err := url.Parse(w.url + "/-/ui/")
+	if err != nil {
+		t.Fatal(err)
+	}
+	value := p.client.Jar.Cookies(base)[0].Value
+	w.forget(p)
+	for _, test := range []struct {
+		name, scheme string
+		there        bool
+	}{{"packhouse_session", "http", true}, {"packhouse_session", "https", false}, {"__Host-packhouse_session", "https", true}, {"__Host-packhouse_session", "http", false}} {
+		r := p.request(http.MethodGet, "/-/ui/", "")
+		r.Header.Set("Cookie", test.name+"="+value)
+		r.Header.Set("X-Forwarded-Proto", test.scheme)
+		if _, text := p.do(r); strings.Contains(text, "alice/laptop") != test.there {
+			t.Errorf("%s by %s: want a session %v", test.name, test.scheme, test.there)
+		}
+	}
+}
+
 // TestLoginIsLimited: who guesses at the form has the tries of every other client.
 func TestLoginIsLimited(t *testing.T) {
 	w := newWorld(t)
@@ -115,8 +164,8 @@ func TestCookie(t *testing.T) {
 	if other := cookie(); other.Value == c.Value {
 		t.Error("two sessions have one cookie")
 	}
-	if c := cookie("X-Forwarded-Proto", "https"); !c.Secure {
-		t.Errorf("behind TLS: got %+v", c)
+	if c := cookie("X-Forwarded-Proto", "https"); !c.Secure || c.Name != "__Host-packhouse_session" || c.Path != "/" || c.Domain != "" {
+		t.Errorf("behind TLS: got %+v", c) // the rules of the prefix: RFC 6265bis, 4.1.3.2
 	}
 	none, err := api.ParseProxies([]string{"none"})
 	if err != nil {

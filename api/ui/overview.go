@@ -156,22 +156,19 @@ func (v *visit) overview() error {
 // addAlerts asks what is wrong, if the user may know all of it. A server that sends no alerts has none.
 func (p *overviewPage) addAlerts(v *visit) error {
 	self, err := v.Self(v.r.Context())
-	if err != nil || !isAdmin(self.Rights) {
+	if err != nil {
 		return err
 	}
-	state, _, err := v.Alerts(v.r.Context())
-	if client.Refused(err, http.StatusNotFound) || client.Refused(err, http.StatusForbidden) {
-		return nil // or one who is told of clients only
+	if v.s.server.Store(self.Administrates); !self.Administrates {
+		return nil
+	}
+	state, err := v.alertState()
+	if client.Refused(err, http.StatusNotFound) {
+		return nil
 	}
 	if err != nil {
 		return err
 	}
-	slices.SortStableFunc(state.Alerts, func(a, b alert.Alert) int {
-		if a.Level != b.Level {
-			return strings.Compare(string(a.Level), string(b.Level)) // critical before warning
-		}
-		return a.Since.Compare(b.Since)
-	})
 	p.AlertsTotal, p.Alerts = len(state.Alerts), state.Alerts[:min(alertsShown, len(state.Alerts))]
 	for _, r := range state.Receivers {
 		if r.Failed > 0 {

@@ -1,10 +1,12 @@
 package ui
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
 	"maps"
+	"net/http"
 	"slices"
 	"strings"
 	"sync"
@@ -52,7 +54,7 @@ func (p repositoryView) Refused() string {
 // jobsBeside and locksBeside are how many there are on the page of a repository.
 const (
 	jobsBeside  = 5
-	locksBeside = 50
+	locksBeside = 20
 )
 
 // spans are how many days a plot can show.
@@ -71,12 +73,11 @@ func (v *visit) repositoryPage() error {
 	if p.Guard, _, err = v.Guard(ctx, v.name); err != nil {
 		return err
 	}
-	if p.Locks, err = v.Locks(ctx, v.name); err != nil {
+	locks, err := v.LocksPage(ctx, v.name, 0, locksBeside)
+	if err != nil {
 		return err
 	}
-	if n := len(p.Locks); n > locksBeside {
-		p.Locks, p.More = p.Locks[:locksBeside], n-locksBeside
-	}
+	p.Locks, p.More = locks.Locks, locks.Total-len(locks.Locks)
 	jobs, err := v.JobsPage(ctx, v.name, 0, jobsBeside)
 	if err != nil {
 		return err
@@ -99,7 +100,14 @@ type confirmation struct {
 	Button  string
 	Danger  bool
 	Fields  []field
+	Inputs  []input // what is still to be entered
 	Back    string
+}
+
+// input is a text field of a confirmation.
+type input struct {
+	Name, Label, Value string
+	Required           bool
 }
 
 type detail struct{ Name, Value string }
@@ -111,7 +119,9 @@ func (v *visit) confirm(title string, c confirmation) error {
 	if c.Back == "" {
 		c.Back = v.home()
 	}
-	c.Fields = append(c.Fields, field{"name", v.name})
+	if v.name != "" {
+		c.Fields = append(c.Fields, field{"name", v.name})
+	}
 	return v.page("confirm", title, c)
 }
 
@@ -130,7 +140,7 @@ func (v *visit) lock(id string) (api.LockInfo, error) {
 }
 
 func (v *visit) confirmLock() error {
-	if _, err := v.repository(); err != nil {
+	if _, err := v.administrated(); err != nil {
 		return err
 	}
 	l, err := v.lock(v.r.FormValue("id"))
@@ -194,40 +204,63 @@ func limitOf(text string) (value any, shown string, err error) {
 	return n, bytesize.Text(n), nil
 }
 
+// limits are those of a repository, as the API and the form name them.
+var limits = []struct{ name, text string }{{"quota", "quota"}, {"trash_quota", "quota of the trash"}}
+
 func (v *visit) confirmQuota() error {
-	r, err := v.repository()
+	r, err := v.administrated()
 	if err != nil {
 		return err
 	}
-	text := v.r.FormValue("quota")
-	value, shown, err := limitOf(text)
-	if err != nil {
-		return err
+	now := []*int64{r.Usage.Quota, r.Usage.TrashQuota}
+	used := []int64{r.Usage.Counted, r.Usage.TrashBytes}
+	c := confirmation{Action: "quota"}
+	for i, limit := range limits {
+		text := v.r.FormValue(limit.name)
+		if text == "" {
+			continue
+		}
+		value, shown, err := limitOf(text)
+		if err != nil {
+			return err
+		}
+		before := "no limit"
+		if now[i] != nil {
+			before = bytesize.Text(*now[i])
+		}
+		if c.Button != "" {
+			return wrongInput("one limit at a time")
+		}
+		c.What = "The " + limit.text + " of this repository will be changed. It overrides the configuration file."
+		c.Button = "Change the " + limit.text
+		c.Details = []detail{{"Now", before}, {"Then", shown}, {"Used", bytesize.Text(used[i])}}
+		c.Fields = []field{{limit.name, text}}
+		if n, ok := value.(int64); ok && n < used[i] {
+			c.Warning = "More than that is used. Clients can then only remove, until it fits again."
+		}
 	}
-	before := "no limit"
-	if r.Usage.Quota != nil {
-		before = bytesize.Text(*r.Usage.Quota)
+	if c.Button == "" {
+		return wrongInput("no limit is given")
 	}
-	c := confirmation{
-		What:    "The quota of this repository will be changed. It overrides the configuration file.",
-		Details: []detail{{"Now", before}, {"Then", shown}, {"Used", bytesize.Text(r.Usage.Counted)}},
-		Action:  "quota", Button: "Change the quota", Fields: []field{{"quota", text}},
-	}
-	if n, ok := value.(int64); ok && n < r.Usage.Counted {
-		c.Warning = "More than that is used. Clients can then only remove, until it fits again."
-	}
-	return v.confirm("Change the quota", c)
+	return v.confirm(c.Button, c)
 }
 
 func (v *visit) setQuota() error {
-	value, shown, err := limitOf(v.r.PostFormValue("quota"))
-	if err != nil {
-		return err
+	for _, limit := range limits {
+		text := v.r.PostFormValue(limit.name)
+		if text == "" {
+			continue
+		}
+		value, shown, err := limitOf(text)
+		if err != nil {
+			return err
+		}
+		if _, _, err := v.SetQuota(v.r.Context(), v.name, map[string]any{limit.name: value}); err != nil {
+			return err
+		}
+		return v.done(v.home(), "The %s is now %s.", limit.text, shown)
 	}
-	if _, _, err := v.SetQuota(v.r.Context(), v.name, map[string]any{"quota": value}); err != nil {
-		return err
-	}
-	return v.done(v.home(), "The quota is now %s.", shown)
+	return wrongInput("no limit is given")
 }
 
 // jobView is a job as pages show it.
@@ -358,6 +391,9 @@ func (v *visit) jobEvents() error {
 	api.Finish(v.w, v.r)
 	v.w.Header().Set("Content-Type", "text/event-stream")
 	v.w.Header().Set("X-Accel-Buffering", "no") // nginx would keep events back
+	if v.r.Method == http.MethodHead {
+		return nil
+	}
 	flusher, ok := v.w.(interface{ Flush() })
 	if !ok {
 		return fmt.Errorf("this connection takes no events")
@@ -415,8 +451,20 @@ func (v *visit) cancel() error {
 // scrubShares are what a scrub can read.
 var scrubShares = map[string]float64{"all": 1, "tenth": 0.1, "thirtieth": 1.0 / 30}
 
+// whens are when a job can begin.
+var whens = map[string]string{compact.WhenNow: "now", compact.WhenWindow: "in the next maintenance window; now, if the server has none"}
+
+// when reads when a job is to begin.
+func (v *visit) when() (string, error) {
+	text := cmp.Or(v.r.FormValue("when"), compact.WhenNow)
+	if whens[text] == "" {
+		return "", wrongInput("a job begins now, or in the window")
+	}
+	return text, nil
+}
+
 func (v *visit) confirmScrub() error {
-	r, err := v.repository()
+	r, err := v.administrated()
 	if err != nil {
 		return err
 	}
@@ -425,11 +473,15 @@ func (v *visit) confirmScrub() error {
 	if !ok {
 		return wrongInput("there is no such share")
 	}
+	when, err := v.when()
+	if err != nil {
+		return err
+	}
 	return v.confirm("Check the bytes", confirmation{
 		What: "A scrub will read stored bytes and compare them with their checksums. It changes nothing but marks: items that are damaged or missing are not served any more, " +
 			"until a client has stored the same bytes again.",
-		Details: []detail{{"To read", fmt.Sprintf("about %s of %s", bytesize.Text(int64(share*float64(r.Usage.Bytes))), bytesize.Text(r.Usage.Bytes))}},
-		Action:  "scrub", Button: "Begin", Fields: []field{{"share", text}}, Back: link("jobs", "name", v.name),
+		Details: []detail{{"To read", fmt.Sprintf("about %s of %s", bytesize.Text(int64(share*float64(r.Usage.Bytes))), bytesize.Text(r.Usage.Bytes))}, {"Begins", whens[when]}},
+		Action:  "scrub", Button: "Begin", Fields: []field{{"share", text}, {"when", when}}, Back: link("jobs", "name", v.name),
 	})
 }
 
@@ -438,7 +490,11 @@ func (v *visit) scrub() error {
 	if !ok {
 		return wrongInput("there is no such share")
 	}
-	job, _, err := v.Scrub(v.r.Context(), v.name, compact.WhenNow, share)
+	when, err := v.when()
+	if err != nil {
+		return err
+	}
+	job, _, err := v.Scrub(v.r.Context(), v.name, when, share)
 	if err != nil {
 		return err
 	}
@@ -449,6 +505,7 @@ func (v *visit) scrub() error {
 type planPage struct {
 	Plan     string
 	Delete   bool
+	When     string
 	Estimate *compact.Estimate // nil: not asked for yet
 }
 
@@ -456,19 +513,24 @@ func (v *visit) planPage() error {
 	if _, err := v.repository(); err != nil {
 		return err
 	}
-	return v.page("plan", "Run a compaction", planPage{Delete: true})
+	return v.page("plan", "Run a compaction", planPage{Delete: true, When: compact.WhenNow})
 }
 
-func (v *visit) planOptions() client.PlanOptions {
-	return client.PlanOptions{When: compact.WhenNow, Keep: v.r.PostFormValue("delete") == ""}
+func (v *visit) planOptions() (client.PlanOptions, error) {
+	when, err := v.when()
+	return client.PlanOptions{When: when, Keep: v.r.PostFormValue("delete") == ""}, err
 }
 
 func (v *visit) estimate() error {
 	if _, err := v.repository(); err != nil {
 		return err
 	}
-	p := planPage{Plan: v.r.PostFormValue("plan"), Delete: v.r.PostFormValue("delete") != ""}
-	e, _, err := v.Estimate(v.r.Context(), v.name, strings.NewReader(p.Plan), v.planOptions())
+	o, err := v.planOptions()
+	if err != nil {
+		return err
+	}
+	p := planPage{Plan: v.r.PostFormValue("plan"), Delete: !o.Keep, When: o.When}
+	e, _, err := v.Estimate(v.r.Context(), v.name, strings.NewReader(p.Plan), o)
 	if err != nil {
 		return err
 	}
@@ -477,7 +539,11 @@ func (v *visit) estimate() error {
 }
 
 func (v *visit) plan() error {
-	job, _, err := v.Compact(v.r.Context(), v.name, strings.NewReader(v.r.PostFormValue("plan")), v.planOptions())
+	o, err := v.planOptions()
+	if err != nil {
+		return err
+	}
+	job, _, err := v.Compact(v.r.Context(), v.name, strings.NewReader(v.r.PostFormValue("plan")), o)
 	if err != nil {
 		return err
 	}

@@ -56,7 +56,7 @@ func (v *visit) rollbackRequest() (req admin.RollbackRequest, err error) {
 
 // rollbackPage asks for a moment, and tells what going back to it would do.
 func (v *visit) rollbackPage() error {
-	r, err := v.repository()
+	r, err := v.administrated()
 	if err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package ui_test
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"math"
 	"net/http"
@@ -59,7 +60,7 @@ type object = map[string]any
 func hostileAPI(path string) any {
 	now := time.Now().UTC()
 	repository := object{
-		"name": hostile, "dialect": hostile, "created": now, "rights": "lrwWD", "grace": "1h", "history_since": now, "writers": []object{{"name": hostile, "last_backup": now}, {"name": hostile, "last_backup": now}},
+		"name": hostile, "dialect": hostile, "created": now, "rights": "lrwWD", "administrates": true, "grace": "1h", "history_since": now, "writers": []object{{"name": hostile, "last_backup": now}, {"name": hostile, "last_backup": now}},
 		"writers_total": 20, "usage": object{"items": 1, "bytes": 1, "quota": 10, "trash_quota": 10, "last_backup": now, "damaged_items": 1, "open_plans": 1, "kept_items": 1},
 		"health": object{"writable": false, "reason": hostile, "short": []object{{"of": hostile, "help": hostile}}}, "grown": object{"bytes_30d": -5},
 	}
@@ -71,17 +72,46 @@ func hostileAPI(path string) any {
 	rest := path[strings.Index(path, "/-/")+3:]
 	switch {
 	case path == "/-/self":
-		return object{"name": hostile, "rights": "lrwWD"}
+		return object{"name": hostile, "rights": "lrwWD", "administrates": true}
 	case path == "/health":
 		return object{"status": "degraded", "reason": hostile, "disk_total_bytes": 10, "disk_free_bytes": 1}
+	case path == "/-/tokens":
+		token := object{"id": hostile, "name": hostile, "role": hostile, "repositories": []string{hostile}, "created": now, "expires": now, "created_by": hostile, "secret": hostile}
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.Method == http.MethodPost {
+				_ = json.NewEncoder(w).Encode(token)
+				return
+			}
+			_ = json.NewEncoder(w).Encode(object{"tokens": []object{token}})
+		}
+	case path == "/-/alerts":
+		return object{
+			"alerts":    []object{{"kind": hostile, "repository": hostile, "level": hostile, "text": hostile, "since": now}},
+			"receivers": []object{{"name": hostile, "type": hostile, "to": hostile, "failed_attempts": 1, "error": hostile, "failing_since": now}}, "looked": now,
+		}
+	case path == "/-/removed":
+		return object{"removed": []object{{"id": "1", "name": hostile, "dialect": hostile, "removed": now, "expires": now}}}
 	case path == "/-/repositories":
 		return object{"repositories": []object{repository, {"name": hostile, "error": object{"detail": hostile}}}}
 	case rest == "":
 		return repository
 	case rest == "guard":
 		return object{"min_age": hostile, "guard": "keep", "refused": object{hostile: 1}, "max_removed": 3, "lifted_until": now, "held_since": now}
+	case rest == "writers":
+		return object{"writers": []object{{"name": hostile, "last_backup": now}}, "total": 1000}
+	case rest == "plans":
+		return object{"id": 1, "since": now, "principal": hostile, "address": hostile, "lock": hostile, "job": hostile}
+	case rest == "kept":
+		return object{"key": hostile, "removed": now, "expires": now, "why": hostile}
+	case rest == "accept-loss":
+		return object{"items": 1, "keys": []string{hostile}, "shards": []string{hostile}}
+	case rest == "check":
+		return func(w http.ResponseWriter, _ *http.Request) {
+			e := json.NewEncoder(w)
+			_ = errors.Join(e.Encode(object{"problem": hostile, "problems": 1}), e.Encode(object{"advice": hostile, "problems": 1}), e.Encode(object{"broken": hostile}))
+		}
 	case rest == "locks":
-		return object{"locks": []object{{"kind": hostile, "id": hostile, "host": hostile, "process": 1, "since": now, "refreshed": now, "why": hostile, "principal": hostile, "address": hostile, "silence": hostile}}}
+		return object{"total": 1000, "locks": []object{{"kind": hostile, "id": hostile, "host": hostile, "process": 1, "since": now, "refreshed": now, "why": hostile, "principal": hostile, "address": hostile, "silence": hostile}}}
 	case rest == "jobs":
 		return object{"jobs": []object{job}, "total": 1000}
 	case strings.HasPrefix(rest, "jobs/"):
@@ -89,7 +119,13 @@ func hostileAPI(path string) any {
 	case rest == "growth":
 		return object{"days": []object{{"day": "2026-01-01", "bytes": 1}, {"day": "2026-01-03", "bytes": 5, "added": 7}}}
 	case rest == "trash":
-		return object{"removed": []object{removed}, "next": hostile}
+		return func(w http.ResponseWriter, r *http.Request) {
+			if r.URL.Query().Has("limit") {
+				_ = json.NewEncoder(w).Encode(object{"removed": []object{removed}, "next": hostile})
+				return
+			}
+			_ = json.NewEncoder(w).Encode(removed)
+		}
 	case rest == "history":
 		return object{"changes": []object{{"id": 1, "time": now, "kind": hostile, "key": hostile, "from": hostile, "principal": hostile, "address": hostile, "job": hostile}}, "next": 7}
 	case rest == "rollback":
@@ -130,6 +166,9 @@ func TestHostileText(t *testing.T) {
 		"": {"q", "<img", "sort", hostile}, "repository": name, "jobs": name, "job": append(name, "id", hostile), "jobs/cancel": append(name, "id", hostile), "scrub": append(name, "share", "all"), "plan": name,
 		"trash": append(name, "prefix", hostile), "trash/restore": append(name, "prefix", hostile, "id", strings.Repeat("0", 32)), "history": append(name, "key", hostile, "principal", hostile),
 		"rollback": append(name, "to", "2026-01-01 00:00", "principal", hostile), "lock": append(name, "id", hostile), "quota": append(name, "quota", "5K"),
+		"locks": name, "writers": name, "plans": name, "kept": name, "repair": name, "check": name, "salvage": append(name, "hours", "1"), "loss": name, "destroy": name,
+		"selection": append(name, "prefix", hostile, "principal", hostile), "removed": nil, "removed/restore": {"id", "1"}, "tokens": {"q", hostile},
+		"tokens/new": {"role", "read", "token", hostile, "repositories", hostile}, "tokens/revoke": {"token", hostile}, "alerts": nil, "alerts/test": nil,
 	} {
 		status, text := p.get(page, parameters...)
 		if status != http.StatusOK {
@@ -140,6 +179,10 @@ func TestHostileText(t *testing.T) {
 	text := p.wants(nil, "plan", name...)
 	_, text = p.post("plan/estimate", append(p.fields(text, "plan/estimate"), "plan", hostile)...)
 	check("plan/estimate", text)
+	_, text = p.post("check", p.fields(p.wants(nil, "check", name...), "check")...)
+	check("check/state", text)
+	_, text = p.post("tokens/new", p.fields(p.wants(nil, "tokens/new", "role", "read", "repositories", "r"), "tokens/new")...)
+	check("tokens/new", text)
 	if status, text := p.get("quota", append(name, "quota", hostile)...); status != http.StatusBadRequest {
 		t.Errorf("got %d", status)
 	} else {

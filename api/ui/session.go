@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -21,16 +22,19 @@ const (
 
 // session is one login. It is in memory only: a restart of the server ends all.
 type session struct {
-	sender  // whose credentials are checked anew by each request
+	sender                    // whose credentials are checked anew by each request
+	vouched [sha256.Size]byte // of a session without credentials: by what its user was named; another one gets no session of this one
 	name    string
 	key     [32]byte // of the form tokens
 	created time.Time
+	server  atomic.Bool // the user may do everything in the server as a whole: what is shown goes by that, and what is done by the API
 
 	mu    sync.Mutex // held for a look at what follows
 	last  time.Time
 	sent  map[[nonceSize]byte]struct{} // form tokens that were used
 	flash string                       // what the next page says first
 	run   *rollbackRun                 // the last rollback that was begun; nil: none
+	check *checkRun                    // the last check that was begun; nil: none
 }
 
 // sessions are those of a server, by the SHA-256 of their cookies, so that the time of a look-up tells nothing of a cookie.
@@ -53,7 +57,7 @@ func (ss *sessions) begin(s *session) (cookie string) {
 	same, oldest, oldestSame := 0, [sha256.Size]byte{}, [sha256.Size]byte{}
 	for id, other := range ss.of {
 		if other.over(s.created) {
-			delete(ss.of, id)
+			ss.deleteLocked(id)
 			continue
 		}
 		if o, ok := ss.of[oldest]; !ok || other.used().Before(o.used()) {
@@ -68,9 +72,9 @@ func (ss *sessions) begin(s *session) (cookie string) {
 	}
 	switch {
 	case same >= eachSession:
-		delete(ss.of, oldestSame)
+		ss.deleteLocked(oldestSame)
 	case len(ss.of) >= maxSessions:
-		delete(ss.of, oldest)
+		ss.deleteLocked(oldest)
 	}
 	ss.of[sha256.Sum256([]byte(cookie))] = s
 	return cookie
@@ -87,7 +91,7 @@ func (ss *sessions) find(cookie string) *session {
 	}
 	now := ss.now()
 	if s.over(now) {
-		delete(ss.of, id)
+		ss.deleteLocked(id)
 		return nil
 	}
 	s.mu.Lock()
@@ -100,7 +104,21 @@ func (ss *sessions) find(cookie string) *session {
 func (ss *sessions) end(cookie string) {
 	ss.mu.Lock()
 	defer ss.mu.Unlock()
-	delete(ss.of, sha256.Sum256([]byte(cookie)))
+	ss.deleteLocked(sha256.Sum256([]byte(cookie)))
+}
+
+// deleteLocked ends a session, if there is one, and the check that it has begun.
+func (ss *sessions) deleteLocked(id [sha256.Size]byte) {
+	s := ss.of[id]
+	if s == nil {
+		return
+	}
+	delete(ss.of, id)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.check != nil {
+		s.check.stop()
+	}
 }
 
 func (s *session) used() time.Time {

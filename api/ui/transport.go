@@ -40,7 +40,7 @@ var _ http.RoundTripper = (*transport)(nil)
 
 // client is one of the API that is asked as the sender asks.
 func (h *Handler) client(s sender) *client.Client {
-	return &client.Client{HTTP: &http.Client{Transport: &transport{s, h.o.Server()}}}
+	return &client.Client{HTTP: &http.Client{Transport: &transport{s, h.o.Server()}}, Far: true} // with nothing that needs the server's own socket
 }
 
 // errCut is that the API ended an answer before its end. The log has the reason.

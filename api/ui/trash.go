@@ -1,6 +1,8 @@
 package ui
 
 import (
+	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"strconv"
@@ -107,21 +109,121 @@ func (v *visit) restore() error {
 		return wrongInput("no item is chosen")
 	}
 	back := link("trash", "name", v.name)
+	if key := v.r.PostFormValue("key"); key != "" {
+		if len(ids) != 1 {
+			return wrongInput("another key is for one item")
+		}
+		if _, _, err := v.Restore(v.r.Context(), v.name, ids[0], key); err != nil {
+			return err
+		}
+		return v.done(back, "Restored under the key %s.", short(200, key))
+	}
 	done, _, err := v.RestoreMany(v.r.Context(), v.name, admin.RestoreRequest{IDs: ids, Replace: v.r.PostFormValue("replace") != ""})
 	if err != nil {
 		return err
 	}
+	text := restoredText(done)
+	if gone := int64(len(ids)) - done.Items - done.Skipped - int64(len(done.Failed)); gone > 0 {
+		text += fmt.Sprintf(" %s could not be found in the trash any more.", plural(gone, "item"))
+	}
+	return v.done(back, "%s", text)
+}
+
+// restoredText says what was restored.
+func restoredText(done admin.RestoreResult) string {
 	text := fmt.Sprintf("Restored: %s (%s).", plural(done.Items, "item"), bytesize.Text(done.Bytes))
 	if done.Skipped > 0 {
 		text += fmt.Sprintf(" %s stayed in the trash, because something has the key now.", plural(done.Skipped, "item"))
 	}
-	if gone := int64(len(ids)) - done.Items - done.Skipped - int64(len(done.Failed)); gone > 0 {
-		text += fmt.Sprintf(" %s could not be found in the trash any more.", plural(gone, "item"))
-	}
 	if len(done.Failed) > 0 {
 		text += " Not restored: " + short(400, strings.Join(done.Failed, "; ")) + "."
 	}
-	return v.done(back, "%s", text)
+	return text
+}
+
+// selection reads which removed items the form means.
+func (v *visit) selection() (req admin.RestoreRequest, err error) {
+	req = admin.RestoreRequest{Prefix: v.r.FormValue("prefix"), Replace: v.r.FormValue("replace") != ""}
+	if text := v.r.FormValue("since"); text != "" {
+		if req.Since, err = moment(text); err != nil {
+			return req, err
+		}
+	}
+	if principal := v.r.FormValue("principal"); principal != "" {
+		req.Principal = &principal
+	}
+	if req.Prefix == "" && req.Since.IsZero() && req.Principal == nil {
+		return req, wrongInput("nothing is selected: give the beginning of the keys, a moment, or who stored them")
+	}
+	return req, nil
+}
+
+// countedRows is how many rows of the trash are looked at to tell how many items a selection has.
+const countedRows = 100_000
+
+// confirmSelection tells which items a selection means, and about how many there are.
+func (v *visit) confirmSelection() error {
+	if _, err := v.administrated(); err != nil {
+		return err
+	}
+	req, err := v.selection()
+	if err != nil {
+		return err
+	}
+	var items, bytes, looked int64
+	err = v.Trash(v.r.Context(), v.name, func(row admin.Removed, _ json.RawMessage) error {
+		if looked++; looked > countedRows {
+			return errPageFull
+		}
+		if strings.HasPrefix(row.Key, req.Prefix) && !row.Removed.Before(req.Since) {
+			items, bytes = items+1, bytes+row.Size
+		}
+		return nil
+	})
+	most := errors.Is(err, errPageFull)
+	if err != nil && !most {
+		return err
+	}
+	amount := plural(items, "version") + ", " + bytesize.Text(bytes)
+	switch {
+	case most:
+		amount = "not counted: the trash has more than " + count(int64(countedRows)) + " items"
+	case req.Principal != nil:
+		amount += ", and of these what this user stored"
+	}
+	c := confirmation{
+		What:    "All removed items that this selection has will be there again under the keys that they had: of several versions of a key the last.",
+		Details: []detail{{"Keys", "all"}, {"Removed", "at any time"}, {"Stored by", "anyone"}, {"In the trash", amount}},
+		Action:  "selection", Button: "Restore", Back: link("trash", "name", v.name, "prefix", req.Prefix),
+		Fields:  []field{{"prefix", req.Prefix}, {"since", v.r.FormValue("since")}, {"principal", v.r.FormValue("principal")}},
+		Warning: "Keys that something has now are left as they are.",
+	}
+	if req.Prefix != "" {
+		c.Details[0].Value = "those that begin with " + req.Prefix
+	}
+	if !req.Since.IsZero() {
+		c.Details[1].Value = "since " + stamp(req.Since)
+	}
+	if req.Principal != nil {
+		c.Details[2].Value = *req.Principal
+	}
+	if req.Replace {
+		c.Fields = append(c.Fields, field{"replace", "yes"})
+		c.Warning = "What has one of these keys now goes to the trash."
+	}
+	return v.confirm("Restore a selection", c)
+}
+
+func (v *visit) restoreSelection() error {
+	req, err := v.selection()
+	if err != nil {
+		return err
+	}
+	done, _, err := v.RestoreMany(v.r.Context(), v.name, req)
+	if err != nil {
+		return err
+	}
+	return v.done(link("trash", "name", v.name), "%s", restoredText(done))
 }
 
 func plural(n int64, what string) string {

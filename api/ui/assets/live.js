@@ -13,6 +13,22 @@ for (const place of document.querySelectorAll("[data-events]")) {
   };
   source.addEventListener("gone", () => source.close());
 }
+// The part of a page that changes is asked for again, until it says that it changes no more.
+const follow = async () => {
+  const place = document.querySelector("[data-poll]");
+  if (!place) return;
+  try {
+    const answer = await fetch(location.href, { cache: "no-store" });
+    const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").querySelector("[data-poll]");
+    if (!answer.ok || !fresh) return location.reload();
+    const status = place.querySelector("[role=status]"), said = fresh.querySelector("[role=status]");
+    if (status && said && status.textContent !== said.textContent) status.textContent = said.textContent;
+    const bar = place.querySelector("progress"), done = fresh.querySelector("progress");
+    if (bar && done) bar.value = done.value;
+  } catch {} // the server may be restarted at this moment
+  setTimeout(follow, 2000);
+};
+setTimeout(follow, 2000);
 for (const all of document.querySelectorAll("[data-all]")) {
   all.hidden = false;
   all.addEventListener("change", () => {
