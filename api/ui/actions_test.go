@@ -455,7 +455,7 @@ func TestHead(t *testing.T) {
 	repotest.MustPut(t, w.access("r"), "packs/a", strings.Repeat("x", 8<<20)) // at 1 MiB/s
 	p := w.loggedIn(strong)
 	_, text := p.confirmed("scrub", nil, "name", "r", "share", "all")
-	_, events, _ := strings.Cut(text, `data-events="/-/ui/`)
+	_, events, _ := strings.Cut(text, `data-events="`)
 	events, _, _ = strings.Cut(events, `"`)
 	for _, page := range []string{"", "repository?name=r", strings.ReplaceAll(events, "&amp;", "&")} {
 		conn, err := net.Dial("tcp", strings.TrimPrefix(w.url, "http://"))

@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"html/template"
+	"net/http"
 	"net/url"
 	"strings"
 	"time"
@@ -13,7 +14,8 @@ import (
 	"packhouse/internal/bytesize"
 )
 
-// link is the URL of a page below Root, with parameters: names and values in turn. Empty values are left out.
+// link is the URL of a page, with parameters: names and values in turn. Empty values are left out. It is relative to Root, wherever a proxy has
+// put that: pages have it as their base.
 func link(page string, parameters ...any) string {
 	query := url.Values{}
 	for i := 0; i+1 < len(parameters); i += 2 {
@@ -21,10 +23,28 @@ func link(page string, parameters ...any) string {
 			query.Add(fmt.Sprint(parameters[i]), value)
 		}
 	}
-	if len(query) == 0 {
-		return Root + page
+	if page == "" {
+		page = "./"
 	}
-	return Root + page + "?" + query.Encode()
+	if len(query) == 0 {
+		return page
+	}
+	return page + "?" + query.Encode()
+}
+
+// base is the URL of Root, relative to that of a request: it begins with a dot or with a part of a path, so that what is appended names no
+// other server.
+func base(r *http.Request) string {
+	path := r.URL.EscapedPath()
+	below, ok := strings.CutPrefix(path, Root)
+	switch depth := strings.Count(below, "/"); {
+	case !ok: // "/", or Root without its slash
+		return strings.TrimPrefix(Root, path[:strings.LastIndexByte(path, '/')+1])
+	case depth == 0:
+		return "./"
+	default:
+		return strings.Repeat("../", depth)
+	}
 }
 
 // functions are those of the templates.

@@ -154,7 +154,7 @@ func (h *Handler) readTemplates() error {
 func (h *Handler) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", h.front)
-	mux.HandleFunc("GET /-/ui", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, Root, http.StatusSeeOther) })
+	mux.HandleFunc("GET /-/ui", func(w http.ResponseWriter, r *http.Request) { redirect(w, r, link("")) })
 	mux.HandleFunc("GET "+Root+"assets/{name}", h.asset)
 	mux.HandleFunc("GET "+Root+"login", h.loginPage)
 	mux.HandleFunc("POST "+Root+"login", h.login)
@@ -236,7 +236,7 @@ func forms() map[string]func(*visit) error {
 
 // contentPolicy lets a page use nothing but our style sheet, our script and our pages: no code or style in the text of a page counts, wherever it
 // came from.
-const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+const contentPolicy = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; connect-src 'self'; form-action 'self'; base-uri 'self'; frame-ancestors 'none'"
 
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	header := w.Header()
@@ -362,7 +362,7 @@ func (v *visit) fail(err error) {
 // home is the page of the repository that a request is about.
 func (v *visit) home() string {
 	if v.name == "" {
-		return Root
+		return link("")
 	}
 	return link("repository", "name", v.name)
 }
@@ -397,14 +397,22 @@ func (v *visit) done(to, format string, args ...any) error {
 	return nil
 }
 
-func (v *visit) redirect(to string) { http.Redirect(v.w, v.r, to, http.StatusSeeOther) }
+func (v *visit) redirect(to string) { redirect(v.w, v.r, to) }
+
+// redirect answers with the URL of another page, as link makes it.
+func redirect(w http.ResponseWriter, r *http.Request, to string) {
+	w.Header().Set("Location", base(r)+strings.TrimPrefix(to, "./"))
+	w.WriteHeader(http.StatusSeeOther)
+}
 
 // view is what templates get.
 type view struct {
 	Title string
 	Page  any
 	Now   time.Time
-	visit *visit
+	// Base is the URL of Root, relative to that of the request, and Here that of the request, relative to Root.
+	Base, Here string
+	visit      *visit
 }
 
 // User is who has logged in; "": nobody.
@@ -463,12 +471,26 @@ func (v *visit) administrated() (*client.Repository, error) {
 // show renders a page, whole before its first byte is sent.
 func (h *Handler) show(w http.ResponseWriter, r *http.Request, v *visit, status int, name, title string, of any) {
 	var text bytes.Buffer
-	if err := h.pages[name].ExecuteTemplate(&text, "layout", view{Title: title, Page: of, Now: h.o.Now(), visit: v}); err != nil {
+	if err := h.pages[name].ExecuteTemplate(&text, "layout", view{
+		Title: title, Page: of, Now: h.o.Now(), Base: base(r), Here: here(r), visit: v,
+	}); err != nil {
 		h.o.Logger.Error("a page could not be made", "page", name, "error", err)
 		api.WriteText(w, r, http.StatusInternalServerError, "the page could not be made; the server's log says why")
 		return
 	}
 	api.WriteBytes(w, r, status, "text/html; charset=utf-8", text.Bytes())
+}
+
+// here is the URL of a request, relative to Root.
+func here(r *http.Request) string {
+	below, ok := strings.CutPrefix(r.URL.EscapedPath(), Root)
+	if !ok {
+		return "../../" // the front page, as Root without its slash is no page
+	}
+	if r.URL.RawQuery != "" {
+		below += "?" + r.URL.RawQuery
+	}
+	return "./" + below
 }
 
 // number reads a parameter that is a number from least on; otherwise if there is none.

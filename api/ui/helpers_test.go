@@ -259,7 +259,7 @@ func (p *person) wants(texts []string, page string, parameters ...string) string
 var (
 	tags   = regexp.MustCompile(`(?s)<[^>]*>`)
 	blanks = regexp.MustCompile(`\s+`)
-	form   = regexp.MustCompile(`(?s)<form method="post" action="/-/ui/([^"]*)">(.*?)</form>`)
+	form   = regexp.MustCompile(`(?s)<form method="post" action="([^"]*)">(.*?)</form>`)
 	hidden = regexp.MustCompile(`<input type="hidden" name="([^"]*)" value="([^"]*)">`)
 )
 

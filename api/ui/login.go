@@ -13,12 +13,12 @@ import (
 
 // cookieOf returns the name of the cookie of a session, and the path that it is for. By TLS it has the prefix with which browsers accept it only
 // by TLS, from this very host, and for all of its paths: so neither a page without TLS nor another host of the domain can give a browser a
-// session of its choice.
+// session of its choice. Without TLS it has no path, and so it is for those below Root, wherever a proxy has put that.
 func cookieOf(r *http.Request) (name, path string) {
 	if api.Secure(r) {
 		return "__Host-" + cookieName, "/"
 	}
-	return cookieName, Root
+	return cookieName, ""
 }
 
 // sessionOf is that of the cookie of a request; nil: there is none.
@@ -95,7 +95,7 @@ func nearby(r *http.Request) bool {
 
 // localPage is a path of ours, or the first page: nobody is to be sent elsewhere by a link to the login form.
 func localPage(path string) string {
-	if !strings.HasPrefix(path, Root) || strings.ContainsAny(path, "\\\r\n") || strings.HasPrefix(path, Root+"login") {
+	if page, _, _ := strings.Cut(path, "?"); strings.Contains(page, "//") || !strings.HasPrefix(path, Root) || strings.ContainsAny(path, "\\\r\n") || strings.HasPrefix(path, Root+"login") {
 		return Root
 	}
 	return path
@@ -119,7 +119,7 @@ func (h *Handler) loginPage(w http.ResponseWriter, r *http.Request) {
 	text := ""
 	if r.FormValue("check") != "" {
 		if h.sessionOf(r) != nil {
-			http.Redirect(w, r, next, http.StatusSeeOther)
+			redirect(w, r, strings.TrimPrefix(next, Root))
 			return
 		}
 		text = "The browser has not sent back the cookie of the session. Allow cookies for this site, and log in again."
@@ -164,7 +164,7 @@ func (h *Handler) login(w http.ResponseWriter, r *http.Request) {
 	s := &session{sender: sender, name: self.Name, vouched: h.voucher(r)}
 	s.server.Store(self.Administrates)
 	h.setCookie(w, r, h.sessions.begin(s), 0)
-	http.Redirect(w, r, link("login", "check", "1", "next", localPage(r.PostFormValue("next"))), http.StatusSeeOther)
+	redirect(w, r, link("login", "check", "1", "next", localPage(r.PostFormValue("next"))))
 }
 
 func (v *visit) logout() error {

@@ -158,7 +158,7 @@ func TestCookie(t *testing.T) {
 		return resp.Cookies()[0]
 	}
 	c := cookie()
-	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "/-/ui/" || c.Secure || len(c.Value) < 43 || c.MaxAge != 0 || !c.Expires.IsZero() {
+	if !c.HttpOnly || c.SameSite != http.SameSiteStrictMode || c.Path != "" || c.Secure || len(c.Value) < 43 || c.MaxAge != 0 || !c.Expires.IsZero() {
 		t.Errorf("got %+v", c)
 	}
 	if other := cookie(); other.Value == c.Value {
@@ -197,7 +197,7 @@ func TestNext(t *testing.T) {
 	if _, text := p.post("login", "secret", strong, "next", "/-/ui/trash?name=alice%2Flaptop"); !strings.Contains(readable(text), "nothing that can be restored") {
 		t.Errorf("got %s", readable(text))
 	}
-	for _, next := range []string{"https://evil.example/-/ui/", "//evil.example/-/ui/", `/-/ui/\evil`, "/-/ui/login?next=x", "/", "javascript:alert(1)"} {
+	for _, next := range []string{"https://evil.example/-/ui/", "//evil.example/-/ui/", "/-/ui///evil.example/", `/-/ui/\evil`, "/-/ui/login?next=x", "/", "javascript:alert(1)"} {
 		p := w.person()
 		p.client.CheckRedirect = func(r *http.Request, _ []*http.Request) error {
 			if !strings.HasPrefix(r.URL.String(), w.url+"/-/ui/") {

@@ -39,7 +39,7 @@ func (v *visit) newPage() error {
 	return v.confirm("Create a repository", confirmation{
 		What:    "An empty repository will be created. Its clients still have to initialize it.",
 		Details: []detail{{"Name", name}, {"For", protocols[i].Text}},
-		Action:  "new", Button: "Create", Fields: []field{{"new", name}, {"dialect", dialect}}, Back: Root,
+		Action:  "new", Button: "Create", Fields: []field{{"new", name}, {"dialect", dialect}}, Back: link(""),
 	})
 }
 
@@ -81,7 +81,7 @@ func (v *visit) destroy() error {
 	if err := v.Destroy(v.r.Context(), v.name, false); err != nil {
 		return err
 	}
-	return v.done(Root, "The repository %s is destroyed.", v.name)
+	return v.done(link(""), "The repository %s is destroyed.", v.name)
 }
 
 // removedPage is what the page of that name shows.

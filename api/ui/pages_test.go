@@ -234,7 +234,7 @@ func TestJobs(t *testing.T) {
 	if status != http.StatusOK || !strings.Contains(text, "data-events=") || !strings.Contains(readable(text), "The scrub is ") {
 		t.Fatalf("got %d %s", status, text)
 	}
-	_, events, _ := strings.Cut(text, `data-events="/-/ui/`)
+	_, events, _ := strings.Cut(text, `data-events="`)
 	events, _, _ = strings.Cut(events, `"`)
 	events = strings.ReplaceAll(events, "&amp;", "&")
 	_, id, _ := strings.Cut(events, "id=")
