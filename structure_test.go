@@ -341,3 +341,22 @@ func TestDialectsDecideNothing(t *testing.T) {
 		t.Errorf("only %d files were seen", seen)
 	}
 }
+
+// TestDashboardTellsOfAPI: docs/dashboard.md says of each request of the API where the pages have it, or why not.
+func TestDashboardTellsOfAPI(t *testing.T) {
+	requests := func(file string) (found []string) {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, row := range regexp.MustCompile("(?m)^\\| `((?:GET|POST|PUT|DELETE) /(?:-/|\\{r\\})[^` ]*)`").FindAllStringSubmatch(string(text), -1) {
+			found = append(found, row[1])
+		}
+		slices.Sort(found)
+		return found
+	}
+	api, pages := requests("docs/api.md"), requests("docs/dashboard.md")
+	if len(api) < 30 || !slices.Equal(api, pages) {
+		t.Errorf("the requests of docs/api.md are\n%q, those of docs/dashboard.md\n%q", api, pages)
+	}
+}

@@ -239,13 +239,24 @@ func deployed(t *testing.T, name string, pairs ...string) string {
 
 func startNginx(t *testing.T, socket, addr, certificate, key string) {
 	t.Helper()
-	program, dir := need(t, "nginx"), shortDir(t)
-	site := deployed(t, "nginx.conf",
+	runNginx(t, addr, nginxSite(t, socket, addr, certificate, key))
+}
+
+// nginxSite is the configuration of deploy/ for people, with the paths of a test.
+func nginxSite(t *testing.T, socket, addr, certificate, key string) string {
+	t.Helper()
+	return deployed(t, "nginx.conf",
 		"/run/packhouse/http.sock", socket,
 		"listen 443 ssl", "listen "+addr+" ssl",
 		"listen [::]:443 ssl;", "",
 		"/etc/ssl/certs/backup.example.org.pem", certificate,
 		"/etc/ssl/private/backup.example.org.key", key)
+}
+
+// runNginx runs nginx with a site.
+func runNginx(t *testing.T, addr, site string) {
+	t.Helper()
+	program, dir := need(t, "nginx"), shortDir(t)
 	writeFile(t, filepath.Join(dir, "site.conf"), site, 0o644)
 	user := ""
 	if os.Getuid() == 0 {

@@ -75,7 +75,6 @@ func (h *Handler) functions() template.FuncMap {
 		"state":    stateOf,
 		"tab":      func(v view, at string) map[string]any { return map[string]any{"View": v, "At": at} },
 		"lockrows": func(v view, locks []api.LockInfo) map[string]any { return map[string]any{"View": v, "Locks": locks} },
-		"since":    func(t time.Time) string { return span(h.o.Now().Sub(t)) },
 		"len64":    func(list []string) int64 { return int64(len(list)) },
 		"jobrows":  func(name string, jobs []jobView) map[string]any { return map[string]any{"Name": name, "Jobs": jobs} },
 		// before is the moment before a change, as the rollback form takes it.

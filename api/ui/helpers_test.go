@@ -145,10 +145,14 @@ func newWorldOn(t testing.TB, dir string) *world {
 	return w
 }
 
-// authorize gives the holder of an issued token what that grants; the user "limited" administrates nothing.
+// authorize gives the holder of an issued token what that grants; the user "limited" administrates nothing, and "bob" may enter what
+// is alice's only.
 func (w *world) authorize(name string, p repo.Principal) repo.Principal {
 	if token, ok := w.tokens.Named(p.Name); ok {
 		p.Permissions = policy.Intersect(p.Permissions, token.Permissions(name, borgstore.Name))
+	}
+	if p.Name == "bob" && !strings.HasPrefix(name, "alice/") {
+		p.Permissions = policy.Nothing()
 	}
 	p.ClientOnly = p.Name == "limited"
 	return p

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"packhouse/api/ui"
 	"packhouse/repo"
 	"packhouse/repo/repotest"
 )
@@ -49,6 +50,32 @@ func TestRead(t *testing.T) {
 	for _, page := range []string{"repository", "jobs", "trash", "rollback"} {
 		if status, text := admin.get(page, "name", "not there"); status != http.StatusNotFound || !strings.Contains(readable(text), "Not there") {
 			t.Errorf("%s of no repository: got %d %s", page, status, readable(text))
+		}
+	}
+}
+
+// TestPrivate: who may enter some repositories only sees nothing of others, and nothing of the server, in any page.
+func TestPrivate(t *testing.T) {
+	w := newWorld(t)
+	repotest.MustPut(t, w.access("r"), "packs/secret-of-r", strings.Repeat("x", 5000))
+	repotest.MustPut(t, w.access("alice/laptop"), "packs/a", "x")
+	if _, _, err := w.tokens.Create(wanted("secret-of-r")); err != nil {
+		t.Fatal(err)
+	}
+	w.alerts.JobEnded("r", "scrub", "secret-of-r")
+	p := w.person()
+	if status, text := p.post("login", "user", "bob", "secret", "guessable"); status != http.StatusOK || strings.Contains(text, ">Tokens<") {
+		t.Fatalf("got %d %s", status, text)
+	}
+	if text := readable(p.wants([]string{"alice/laptop", "Stored 1 B 1 item", "Repositories 1 you may list"}, "")); strings.Contains(text, "r borgstore") {
+		t.Errorf("got %s", text)
+	}
+	for _, page := range ui.Pages() {
+		for _, name := range []string{"r", "not there"} { // which look alike
+			status, text := p.get(strings.TrimPrefix(page, "{$}"), "name", name, "id", "x", "role", "read", "all", "yes", "token", "x")
+			if page != "{$}" && status != http.StatusForbidden || strings.Contains(text, "secret-of-r") {
+				t.Errorf("%s of %s: got %d %s", page, name, status, readable(text))
+			}
 		}
 	}
 }

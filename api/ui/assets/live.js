@@ -1,4 +1,4 @@
-// The pages work without this script. It shows the progress of a job without loading the page again, and ticks all boxes of a list.
+// The pages work without this script. It shows the progress of what goes on without loading the page again, and ticks all boxes of a list.
 "use strict";
 for (const place of document.querySelectorAll("[data-events]")) {
   const source = new EventSource(place.dataset.events);
@@ -29,6 +29,15 @@ const follow = async () => {
   setTimeout(follow, 2000);
 };
 setTimeout(follow, 2000);
+// What is shown once does not stay in the memory of the browser either, from which a page that one goes back to may come.
+addEventListener("pagehide", () => document.querySelectorAll(".secret").forEach((place) => place.remove()));
+// A second click would show the refusal of the second form in place of what the first one did.
+addEventListener("submit", (event) => {
+  if (event.target.method !== "post") return;
+  if (event.target.dataset.sent) event.preventDefault();
+  event.target.dataset.sent = "yes";
+});
+addEventListener("pageshow", () => document.querySelectorAll("[data-sent]").forEach((form) => delete form.dataset.sent));
 for (const all of document.querySelectorAll("[data-all]")) {
   all.hidden = false;
   all.addEventListener("change", () => {
