@@ -17,6 +17,7 @@ import (
 	"packhouse/blobstore/vfs"
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo/adopt"
+	"packhouse/repo/layout"
 )
 
 // borgDir makes a directory as borg leaves it, an hour ago, with n packs.
@@ -177,7 +178,58 @@ func TestServeOfAnotherServersDirectory(t *testing.T) {
 		t.Errorf("left: %v, %v", left, err)
 	}
 	var log bytes.Buffer
-	if err := checkDataDir(filepath.Dir(source), slog.New(slog.NewTextHandler(&log, nil)), (*resticServer)(nil).ignores); err != nil || !match(`packhouse adopt `+source+` --as NAME`, log.String()) {
-		t.Errorf("got %v, %s", err, log.String())
+	check := func() error {
+		log.Reset()
+		return checkDataDir(filepath.Dir(source), slog.New(slog.NewTextHandler(&log, nil)), (*resticServer)(nil).ignores)
+	}
+	if err := check(); err == nil || !match(`has repositories of BorgStore's file backend: `+filepath.Base(source)+`\. .*packhouse adopt `+source+` --as \S+ -d NEW\. Or .*--adopt`, err.Error()) {
+		t.Errorf("a directory of stores: %v", err)
+	}
+	ours := filepath.Join(filepath.Dir(source), "ours")
+	if err := errors.Join(os.Mkdir(ours, 0o700), os.WriteFile(filepath.Join(ours, layout.IndexFile), nil, 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if err := check(); err != nil || !match(`packhouse adopt `+source+` --as NAME`, log.String()) {
+		t.Errorf("beside a repository of ours: %v, %s", err, log.String())
+	}
+}
+
+// TestServeOfRestServersDirectory: a server that is pointed at the directory of rest-server names the repositories in it, and what to do; nothing is made there.
+// Where the repositories were adopted, it says where.
+func TestServeOfRestServersDirectory(t *testing.T) {
+	top, err := filepath.EvalSymlinks(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := filepath.Join(top, "restic")
+	for _, name := range []string{"alice", "bob/laptop", "c1", "c2", "c3", "c4"} {
+		resticDir(t, filepath.Join(dir, name))
+	}
+	if err := os.WriteFile(filepath.Join(dir, ".htpasswd"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	code, _, errs := runHere(t, "serve", "--listen", "127.0.0.1:0", "-d", dir)
+	if code != 1 || !match(`has repositories of rest-server or restic itself: alice, c1, c2, c3, c4, and 1 more\. .*packhouse adopt `+dir+`/alice --as alice -d NEW\. Or .* in `+dir+`\.packhouse`, errs) || strings.Count(errs, "packhouse: ") != 1 {
+		t.Errorf("got %d, %s", code, errs)
+	}
+
+	nested := filepath.Join(top, "nested")
+	resticDir(t, filepath.Join(nested, "bob", "laptop"))
+	if code, _, errs = runHere(t, "serve", "--listen", "127.0.0.1:0", "-d", nested); code != 1 || !match(`itself: bob/laptop\. .*packhouse adopt `+nested+`/bob/laptop --as bob/laptop -d NEW`, errs) {
+		t.Errorf("names of two parts: got %d, %s", code, errs)
+	}
+	if err := os.Mkdir(nested+".packhouse", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if code, _, errs := runHere(t, "adopt", nested+"/bob/laptop", "--as", "bob/laptop", "-d", nested+".packhouse"); code != 0 {
+		t.Fatal(errs)
+	}
+	if code, _, errs = runHere(t, "serve", "--listen", "127.0.0.1:0", "-d", nested); code != 1 || !match(`was adopted as `+nested+`\.packhouse/bob%2Flaptop: serve that`, errs) {
+		t.Errorf("adopted: got %d, %s", code, errs)
+	}
+	for dir, want := range map[string]int{dir: 7, nested: 1} {
+		if left, err := os.ReadDir(dir); err != nil || len(left) != want {
+			t.Errorf("left in %s: %v, %v", dir, left, err)
+		}
 	}
 }

@@ -70,11 +70,7 @@ func placeBeside(dir, mounted string) (placement, error) {
 		return there, nil
 	}
 	if adopt.Recognize(vfs.OS(), dir) == "" {
-		for _, entry := range strangers {
-			if name, ok := datadir.NameOf(entry); ok && otherServer(filepath.Join(dir, entry)) != "" {
-				there.sources = append(there.sources, source{filepath.Join(dir, entry), name})
-			}
-		}
+		there.sources = sourcesIn(dir, strangers)
 	}
 	nested, err := nestedRestic(dir)
 	switch {
@@ -93,6 +89,48 @@ func placeBeside(dir, mounted string) (placement, error) {
 	}
 	there.sources = []source{{dir, there.root}}
 	return there, nil
+}
+
+// sourcesIn are those of the strangers in a directory that are directories of other servers.
+func sourcesIn(dir string, strangers []string) (sources []source) {
+	for _, entry := range strangers {
+		if name, ok := datadir.NameOf(entry); ok && otherServer(filepath.Join(dir, entry)) != "" {
+			sources = append(sources, source{filepath.Join(dir, entry), name})
+		}
+	}
+	return sources
+}
+
+// holdsOthers is the error of a server, without --adopt, that is pointed at a directory in which those of other servers lie, as in that of rest-server;
+// nil: there are none, or it has been our data directory before.
+func holdsOthers(dir string, strangers []string) error {
+	if _, err := datadir.Identity(vfs.OS(), dir); !errors.Is(err, datadir.ErrNoIdentity) {
+		return nil
+	}
+	sources := sourcesIn(dir, strangers)
+	for _, name := range datadir.ResticIn(dir) {
+		if strings.Contains(name, "/") {
+			sources = append(sources, source{filepath.Join(dir, name), name})
+		}
+	}
+	if len(sources) == 0 {
+		return nil
+	}
+	const most = 5
+	var shown []string
+	for _, source := range sources[:min(len(sources), most)] {
+		shown = append(shown, source.name)
+	}
+	if len(sources) > most {
+		shown = append(shown, fmt.Sprintf("and %d more", len(sources)-most))
+	}
+	first, beside := sources[0], dir+besideSuffix
+	found := fmt.Sprintf("%s has repositories of %s: %s", dir, otherServer(first.dir), strings.Join(shown, ", "))
+	if made := filepath.Join(beside, layout.DirName(first.name)); layout.HasIndex(made) && adoptedFrom(made) == first.dir {
+		return fmt.Errorf("%s. The first was adopted as %s: serve that data directory, by its path or with --adopt", found, made)
+	}
+	return fmt.Errorf("%s. To make repositories of them without copying, in a data directory NEW on the same file system, for each: packhouse adopt %s --as %s -d NEW. "+
+		"Or start this server with --adopt, which makes all of them in %s and serves it", found, shell.Word(first.dir), shell.Word(first.name), beside)
 }
 
 // nestedRestic are the repositories of rest-server whose names have two parts.

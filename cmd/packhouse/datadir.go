@@ -30,6 +30,9 @@ func checkDataDir(dir string, log *slog.Logger, ignores func(name string) bool) 
 	if err != nil {
 		return fmt.Errorf("data directory: %w", err)
 	}
+	if err := holdsOthers(dir, strangers); err != nil && !datadir.AnyRepository(dir) {
+		return err
+	}
 	for _, name := range strangers {
 		if ignores(name) {
 			continue
