@@ -14,6 +14,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"packhouse/api/holder"
+	"packhouse/blobstore/vfs"
 	"packhouse/internal/shell"
 	"packhouse/internal/terminal"
 	"packhouse/repo"
@@ -162,6 +163,13 @@ func adoptionBar(s streams) (bar *terminal.Progress, show func(adopt.Progress)) 
 }
 
 func adoptInto(cmd *cobra.Command, s streams, f *adminFlags, o adopt.Options, dryRun, move bool) error {
+	dialect := o.Layout // they have the same names
+	if dialect == "" {
+		_, dialect, _ = adopt.Detect(vfs.OS(), o.Source) // who adopts says what is wrong
+	}
+	if dialect != "" {
+		warnUnreachable(s, o.Name, dialect)
+	}
 	bar, show := adoptionBar(s)
 	defer bar.End()
 	o.Progress = show

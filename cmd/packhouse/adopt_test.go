@@ -233,3 +233,29 @@ func TestServeOfRestServersDirectory(t *testing.T) {
 		}
 	}
 }
+
+// TestUnreachableNames: whoever gives a repository a name that its clients cannot have in a URL is told so, in one line.
+func TestUnreachableNames(t *testing.T) {
+	for _, tt := range []struct{ name, dialect, want string }{
+		{"alice/laptop", "borgstore", "one part"}, {"alice/laptop", "vger", "one part"}, {"alice/laptop", "restic", ""},
+		{"mein büro", "borgstore", "escape"}, {"büro", "vger", "escape"}, {"mein büro", "restic", ""},
+		{"a@b+c=d,e~f.g_h-i", "borgstore", ""}, {"a@b+c=d,e~f.g_h-i", "vger", ""},
+		{"data", "restic", "a word"}, {"alice/locks", "restic", "a word"}, {"data", "borgstore", ""},
+	} {
+		if got := unreachable(tt.name, tt.dialect); (got == "") != (tt.want == "") || !strings.Contains(got, tt.want) {
+			t.Errorf("%s for %s: %q, want %q", tt.name, tt.dialect, got, tt.want)
+		}
+	}
+	data, source := t.TempDir(), borgDir(t, 1)
+	for _, args := range [][]string{
+		{"repo", "create", "alice/laptop", "--dialect", "borgstore"}, {"adopt", source, "--as", "alice/tower", "--dry-run"}, {"adopt", source, "--as", "alice/tower"},
+		{"adopt", source, "--as", "alice/tower2", "--layout", "borgstore"},
+	} {
+		if code, _, errs := runHere(t, append(args, "-d", data)...); code != 0 || !match(`^warning: no client can reach alice/\S+ over the network: .*one part[^\n]*\n`, errs) || strings.Count(errs, "warning") != 1 {
+			t.Errorf("%v: %d, %q", args, code, errs)
+		}
+	}
+	if code, _, errs := runHere(t, "repo", "create", "plain", "--dialect", "borgstore", "-d", data); code != 0 || errs != "" {
+		t.Errorf("%d, %q", code, errs)
+	}
+}

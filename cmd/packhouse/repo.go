@@ -261,6 +261,7 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
 				if err := c.Create(cmd.Context(), args[0], dialect); err != nil {
 					return err
 				}
+				warnUnreachable(s, args[0], dialect)
 				_, err := fmt.Fprintf(s.out, "created %s\n", args[0])
 				return err
 			})

@@ -10,7 +10,7 @@ import (
 // BeginAdoption says durably that the repository of that name is being made from source, the directory of another server or a backup: from now on
 // requests for it are ErrAdopting, and nobody can create it, until whoever adopts has completed it. It may be repeated for the same
 // source. Errors: repo.ErrExists if there is one, repo.ErrForeign if the directory contains something else, repo.ErrCorrupt if it has blobs
-// whose index is lost, repo.ErrInvalid in a set of one.
+// whose index is lost, repo.ErrInvalid in a set of one, and if there is one of the same name in another form of Unicode.
 func (s *Set) BeginAdoption(name, source string) error {
 	if s.o.Single {
 		return repo.Errorf(repo.ErrInvalid, "the directory is a single repository; give the data directory")
@@ -19,6 +19,7 @@ func (s *Set) BeginAdoption(name, source string) error {
 	if err != nil {
 		return err
 	}
+	defer s.lockAlike(name)()
 	defer s.names.lock(name)()
 	if _, err := s.opened(name); err != nil {
 		return err
@@ -26,7 +27,7 @@ func (s *Set) BeginAdoption(name, source string) error {
 	if err := s.look(true); err != nil {
 		return err
 	}
-	if err := s.volumeOf(name, dir); err != nil {
+	if err := errors.Join(s.volumeOf(name, dir), s.alike(name)); err != nil {
 		return err
 	}
 	switch err := s.inspect(dir); {

@@ -347,7 +347,11 @@ func (s *Set) RestoreRemoved(ctx context.Context, name, as string) (Removed, err
 	own := s.nameIn(dir)
 	s.finishRemoval(own)
 	if as == "" || as == own {
+		defer s.lockAlike(own)()
 		defer s.names.lock(own)()
+		if err := s.alike(own); err != nil {
+			return removed, err
+		}
 		return removed, s.putBack(own, dir, removed)
 	}
 	if s.o.Single {
@@ -357,8 +361,12 @@ func (s *Set) RestoreRemoved(ctx context.Context, name, as string) (Removed, err
 	if err != nil {
 		return removed, err
 	}
+	defer s.lockAlike(as)()
 	defer s.names.lock(min(own, as))()
 	defer s.names.lock(max(own, as))()
+	if err := s.alike(as); err != nil {
+		return removed, err
+	}
 	if removed.Name, err = as, s.moveRemoved(dir, to, removed); err == nil {
 		s.removeEmptyLater(own, dir)
 	}

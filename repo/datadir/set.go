@@ -62,6 +62,7 @@ type Options struct {
 type Set struct {
 	o     Options
 	names keyedMutex // a name is held over the opening, creating and destroying of its repository
+	forms keyedMutex // see lockAlike; before names
 	disk  repo.Disk
 
 	unusable unusable
@@ -264,13 +265,15 @@ func (s *Set) openLocked(ctx context.Context, name, dir string) (*repo.Repositor
 	return r, err
 }
 
-// Create creates a repository for clients of dialect, durably, and returns it. repo.ErrExists if there is one, repo.ErrForeign if the
+// Create creates a repository for clients of dialect, durably, and returns it. repo.ErrExists if there is one, repo.ErrInvalid if there is one of the same
+// name in another form of Unicode, repo.ErrForeign if the
 // directory contains something else, repo.ErrCorrupt if it has blobs whose index is lost.
 func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repository, error) {
 	dir, err := s.path(name)
 	if err != nil {
 		return nil, err
 	}
+	defer s.lockAlike(name)()
 	defer s.names.lock(name)()
 	if _, err := s.opened(name); err != nil {
 		return nil, err
@@ -278,7 +281,7 @@ func (s *Set) Create(ctx context.Context, name, dialect string) (*repo.Repositor
 	if err := s.look(true); err != nil {
 		return nil, err
 	}
-	if err := s.volumeOf(name, dir); err != nil {
+	if err := errors.Join(s.volumeOf(name, dir), s.alike(name)); err != nil {
 		return nil, err
 	}
 	if err := s.vacate(name, dir, s.inspect(dir)); err != nil {
