@@ -144,7 +144,7 @@ func TestResticLostSnapshot(t *testing.T) {
 	}
 }
 
-// TestResticVanished: a repository whose directory is taken away while the server runs is no empty one for its clients: what they ask fails, and
+// TestResticVanished: a repository whose directory is taken away is no empty one for its clients, also after a restart of the server: what they ask fails, and
 // nothing is deleted. It goes on when the directory is back.
 func TestResticVanished(t *testing.T) {
 	t.Parallel()
@@ -161,11 +161,16 @@ func TestResticVanished(t *testing.T) {
 	if err := os.Rename(home, away); err != nil {
 		t.Fatal(err)
 	}
-	for _, kind := range []string{"snapshots", "index", "locks", "keys", "data"} {
-		list, err := raw.list(kind)
-		status, ok := err.(*statusError)
-		if !ok || status.status < 500 {
-			t.Errorf("listing of %s of a repository that vanished: %v, %v, want a 5xx", kind, list, err)
+	for _, kill := range []func(){func() {}, s.kill, s.stop} {
+		if kill(); s.cmd == nil {
+			s.start()
+		}
+		for _, kind := range []string{"snapshots", "index", "locks", "keys", "data"} {
+			list, err := raw.list(kind)
+			status, ok := err.(*statusError)
+			if !ok || status.status < 500 {
+				t.Errorf("listing of %s of a repository that vanished: %v, %v, want a 5xx", kind, list, err)
+			}
 		}
 	}
 	// It repeats what is answered with 5xx for a quarter of an hour.

@@ -44,7 +44,10 @@ var (
 	ErrDetached           = errors.New("directory is missing or not the one that was opened, retry later") // its volume or directory was taken away; see DetachedError
 )
 
-// All lists the errors above. A test checks that a dialect's table has a row for each.
+// ErrVanished is an ErrNoRepository: there was one, and nobody has destroyed it.
+var ErrVanished = fmt.Errorf("%w any more: it was here and is missing. Bring its directory back, or mount its volume. If it is gone for good, packhouse repo destroy has the server forget it", ErrNoRepository)
+
+// All lists the errors above but ErrVanished. A test checks that a dialect's table has a row for each.
 var All = []error{
 	ErrNoRepository, ErrNotFound, ErrExists, ErrIsDir, ErrNotDir, ErrNotEmpty, ErrConflict, ErrLocked,
 	ErrQuota, ErrDenied, ErrDigest, ErrIncomplete, ErrInvalid, ErrTooLarge, ErrRange, ErrAlgorithm,

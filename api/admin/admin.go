@@ -153,6 +153,9 @@ var repositoryRoutes = []route{
 	{http.MethodGet, "jobs/*/events", "", "events", (*request).streamJob},
 }
 
+// vanishedRoutes are of a repository that is missing.
+var vanishedRoutes = []route{{http.MethodDelete, "", administrator, "destroy", (*request).forgetVanished}}
+
 func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	q := &request{Request: r, w: w, h: h, log: api.RecordFrom(r.Context())}
 	if err := q.route(); err != nil {
@@ -187,6 +190,10 @@ func (q *request) route() error {
 		}
 	}
 	r, err := q.h.o.Set.Get(q.Context(), name)
+	if errors.Is(err, repo.ErrVanished) && q.h.o.Removals != nil && q.Method == http.MethodDelete && rest == "" {
+		q.name, q.whole = name, q.authorized(nil, name)
+		return q.try(vanishedRoutes, rest)
+	}
 	if err != nil {
 		return err
 	}

@@ -16,6 +16,8 @@ import (
 type Removals interface {
 	Removed() ([]datadir.Removed, error)
 	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
+	Vanished(there []string) []string
+	Forget(name string) error
 }
 
 // NewRepository is the body of a request to create a repository.
@@ -50,6 +52,15 @@ func (q *request) destroyRepository(string) error {
 		return err
 	}
 	if err := q.h.o.Set.Destroy(q.Context(), q.name); err != nil {
+		return err
+	}
+	api.WriteText(q.w, q.Request, http.StatusNoContent, "")
+	return nil
+}
+
+// forgetVanished has a repository that is missing be one that never was.
+func (q *request) forgetVanished(string) error {
+	if err := q.h.o.Removals.Forget(q.name); err != nil {
 		return err
 	}
 	api.WriteText(q.w, q.Request, http.StatusNoContent, "")

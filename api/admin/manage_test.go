@@ -2,6 +2,8 @@ package admin_test
 
 import (
 	"net/http"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -58,5 +60,40 @@ func TestManage(t *testing.T) {
 	}
 	if loss := w.document("root", http.MethodPost, "/r/-/accept-loss", `{"dry_run":true}`, http.StatusOK); loss["total"] != 1.0 || loss["items"] != 0.0 {
 		t.Errorf("accept-loss: got %v", loss)
+	}
+}
+
+// TestVanished: a repository that is missing is 410, and listed with that. Whoever may do everything has it forgotten, and nobody else does.
+func TestVanished(t *testing.T) {
+	w := newWorld(t, func(o *admin.Options) { o.Removals = o.Set.(*datadir.Set) })
+	if err := os.Rename(filepath.Join(w.dir, "r"), filepath.Join(t.TempDir(), "away")); err != nil {
+		t.Fatal(err)
+	}
+	kind := func(document map[string]any) string {
+		text, _ := document["type"].(string)
+		return text[strings.LastIndexByte(text, ':')+1:]
+	}
+	if got := kind(w.document("root", http.MethodGet, "/r/-/", "", http.StatusGone)); got != "vanished" {
+		t.Errorf("got the type %q", got)
+	}
+	list := w.document("reader", http.MethodGet, "/-/repositories", "", http.StatusOK)["repositories"].([]any)
+	if first := list[0].(map[string]any); len(list) != 2 || first["name"] != "r" || kind(first["error"].(map[string]any)) != "vanished" {
+		t.Errorf("list: %v", list)
+	}
+	for as, status := range map[string]int{"writer": http.StatusForbidden, "reader": http.StatusForbidden} {
+		if resp, text := w.call(as, http.MethodDelete, "/r/-/", ""); resp.StatusCode != status {
+			t.Errorf("delete as %s: got %d %s, want %d", as, resp.StatusCode, text, status)
+		}
+	}
+	if resp, _ := w.call("root", http.MethodDelete, "/r/-/jobs/1", ""); resp.StatusCode != http.StatusGone {
+		t.Errorf("delete of something in it: got %d, want 410", resp.StatusCode)
+	}
+	for _, status := range []int{http.StatusNoContent, http.StatusNotFound} {
+		if resp, text := w.call("root", http.MethodDelete, "/r/-/", ""); resp.StatusCode != status {
+			t.Errorf("delete: got %d %s, want %d", resp.StatusCode, text, status)
+		}
+	}
+	if list := w.document("root", http.MethodGet, "/-/repositories", "", http.StatusOK)["repositories"].([]any); len(list) != 1 {
+		t.Errorf("list after that: %v", list)
 	}
 }

@@ -35,6 +35,7 @@ var kinds = []struct {
 	kind   string
 }{
 	{repo.ErrDetached, http.StatusServiceUnavailable, "detached"},
+	{repo.ErrVanished, http.StatusGone, "vanished"},
 	{repo.ErrNoRepository, http.StatusNotFound, "no-repository"},
 	{repo.ErrNotFound, http.StatusNotFound, "not-found"},
 	{repo.ErrExists, http.StatusConflict, "exists"},

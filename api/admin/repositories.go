@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"packhouse/api"
@@ -196,6 +197,10 @@ func (q *request) listRepositories(string) error {
 	if err != nil {
 		return err
 	}
+	if q.h.o.Removals != nil {
+		names = append(names, q.h.o.Removals.Vanished(names)...)
+		slices.Sort(names)
+	}
 	var listed []string
 	for _, name := range names {
 		if q.authorized(nil, name).Permissions.Allows("", "l") {
@@ -223,7 +228,7 @@ func (q *request) listRepositories(string) error {
 func (q *request) listed(name string) any {
 	r, err := q.h.o.Set.Get(q.Context(), name)
 	switch {
-	case errors.Is(err, repo.ErrNoRepository): // gone this moment
+	case errors.Is(err, repo.ErrNoRepository) && !errors.Is(err, repo.ErrVanished): // gone this moment
 		return nil
 	case err != nil:
 		return unopened{name, describe(err)}

@@ -97,6 +97,7 @@ type Repositories interface {
 	Removed() ([]datadir.Removed, error)
 	RestoreRemoved(ctx context.Context, name, as string) (datadir.Removed, error)
 	PurgeRemoved(name string) (datadir.Removed, error)
+	Forget(name string) error
 	BeginAdoption(name, source string) error
 	EndAdoption(name string) error
 	// Attached returns a repo.ErrDetached if the data directory is missing or not the one that was opened.
@@ -143,10 +144,15 @@ func (h *handler) create(ctx context.Context, q Request) (any, error) {
 }
 
 func (h *handler) destroy(ctx context.Context, q Request) (any, error) {
+	destroy := h.set.Destroy
 	if q.Now {
-		return nil, h.set.DestroyNow(ctx, q.Name)
+		destroy = h.set.DestroyNow
 	}
-	return nil, h.set.Destroy(ctx, q.Name)
+	err := destroy(ctx, q.Name)
+	if errors.Is(err, repo.ErrVanished) {
+		err = h.set.Forget(q.Name)
+	}
+	return nil, err
 }
 
 func (h *handler) removed(context.Context, Request) (any, error) {

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"net/http"
 	"strings"
-	"sync"
 
 	"packhouse/api"
 	"packhouse/repo"
@@ -28,8 +27,7 @@ type Options struct {
 
 // Dialect serves restic and rustic. It is safe for concurrent use.
 type Dialect struct {
-	o      Options
-	served sync.Map // names of the repositories that were there: what answers 404 now may be back
+	o Options
 }
 
 var (
@@ -74,9 +72,6 @@ func (d *Dialect) Locate(path string) (name, rest string, ok bool) {
 	shape := parse(rest).shape
 	return name, rest, ok && shape != invalid && shape != repository
 }
-
-// Forget is told that a repository was destroyed on purpose: from now on it is missing like one that never was.
-func (d *Dialect) Forget(repository string) { d.served.Delete(repository) }
 
 // request is one request.
 type request struct {
@@ -140,25 +135,16 @@ func notAllowed(methods string) func(*request) error {
 	}
 }
 
-// access opens the repository. One that this process has served and that is not there any more is errVanished: for a client it would be an empty
-// one.
+// access opens the repository.
 func (q *request) access() (*repo.Access, error) {
 	if q.nameless() {
 		return nil, q.namelessError()
 	}
 	r, err := api.OpenRepository(q.Context(), q.t, Name)
-	switch {
-	case err == nil:
-		if _, known := q.d.served.Load(q.t.Name); !known {
-			q.d.served.Store(q.t.Name, nil)
-		}
-		return r.As(q.t.Principal), nil
-	case errors.Is(err, repo.ErrNoRepository):
-		if _, served := q.d.served.Load(q.t.Name); served {
-			return nil, errVanished
-		}
+	if err != nil {
+		return nil, err
 	}
-	return nil, err
+	return r.As(q.t.Principal), nil
 }
 
 // nameless tells whether the URL of the client names no repository, and none is at the root.
@@ -179,7 +165,7 @@ func (q *request) create() error {
 		return &statusError{http.StatusBadRequest, "a POST here creates a repository, with ?create=true"}
 	}
 	_, err := q.access()
-	if errors.Is(err, repo.ErrNoRepository) || errors.Is(err, errVanished) {
+	if errors.Is(err, repo.ErrNoRepository) {
 		_, err = api.CreateRepository(q.Context(), q.t, Name, "")
 		if errors.Is(err, repo.ErrExists) { // another client has created it this moment
 			_, err = q.access()
@@ -188,7 +174,6 @@ func (q *request) create() error {
 	if err != nil {
 		return err
 	}
-	q.d.served.Store(q.t.Name, nil)
 	return q.done()
 }
 

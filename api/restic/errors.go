@@ -1,7 +1,6 @@
 package restic
 
 import (
-	"errors"
 	"net/http"
 
 	"packhouse/api"
@@ -16,17 +15,14 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-var (
-	errPath = &statusError{http.StatusNotFound, "there is nothing of restic's protocol at this path"}
-	// errVanished is for a repository that this process has served.
-	errVanished = errors.New("the repository was here and is not any more")
-)
+var errPath = &statusError{http.StatusNotFound, "there is nothing of restic's protocol at this path"}
 
 // table is this dialect's contract for errors. Clients repeat a request for a quarter of an hour, unless it is 401, 403, 404 or 507. After 404 of
 // an object they call it missing, after 404 of a listing empty. They show the status and its reason phrase alone; the text is for people with
 // curl, and for the log. Source: restic-rest 1.4, 4.6.
 var table = api.ErrorTable{
-	{Err: errVanished, Status: http.StatusInternalServerError, Text: "the repository is not there any more; tell the server's administrator"},
+	// For a client it would be an empty one.
+	{Err: repo.ErrVanished, Status: http.StatusInternalServerError, Text: "the repository is not there any more; tell the server's administrator"},
 	{Err: repo.ErrDetached, Status: http.StatusServiceUnavailable, Text: "the server's data directory is missing or not the one that was opened; try again later"},
 	{Err: repo.ErrNoRepository, Status: http.StatusNotFound, Text: "there is no such repository; restic init creates it"},
 	{Err: repo.ErrForeign, Status: http.StatusForbidden, Text: "the directory is not a Packhouse repository; see the server's log"},

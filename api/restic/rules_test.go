@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,6 +15,7 @@ import (
 	"packhouse/api"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 )
 
 // files are those of blobs that contain a text.
@@ -94,30 +96,99 @@ func TestDamagedObject(t *testing.T) {
 	}
 }
 
-// TestVanishedRepository: one that was served and is not there now is no empty repository, until it was destroyed on purpose or is created again.
+// TestVanishedRepository: one that was there and is missing is no empty repository, also after a restart, until it is back, or created again, or an
+// administrator has destroyed it.
 func TestVanishedRepository(t *testing.T) {
 	dir := t.TempDir()
-	w := start(t, api.Options{}, datadir.Options{Dir: dir})
-	w.create("r")
-	w.store("all", "r", "snapshots", "one")
-	if err := os.Rename(filepath.Join(dir, "r"), filepath.Join(t.TempDir(), "away")); err != nil {
+	if err := os.Mkdir(filepath.Join(dir, layout.OwnDir), 0o700); err != nil { // as a server has it
 		t.Fatal(err)
 	}
-	for _, path := range []string{"/r/snapshots/", "/r/locks/", "/r/data/"} {
-		if a := w.call("all", "GET", path, ""); a.StatusCode < 500 {
-			t.Errorf("%s: %s %q", path, a.Status, a.body)
+	place, away := filepath.Join(dir, "alice%2Fr"), filepath.Join(t.TempDir(), "away")
+	move := func(from, to string) {
+		t.Helper()
+		if err := os.Rename(from, to); err != nil {
+			t.Fatal(err)
 		}
 	}
+	lists := func(w *world, status int) {
+		t.Helper()
+		for _, path := range []string{"snapshots/", "locks/", "data/", "config"} {
+			w.want(status, "all", "GET", "/alice/r/"+path, "")
+		}
+	}
+	// restarted runs fn with a server that was started anew.
+	restarted := func(name string, fn func(w *world)) {
+		t.Run(name, func(t *testing.T) { fn(start(t, api.Options{}, datadir.Options{Dir: dir})) })
+	}
+	restarted("while it is served", func(w *world) {
+		lists(w, 404)
+		w.create("alice/r")
+		w.store("all", "alice/r", "snapshots", "one")
+		w.want(200, "all", "POST", "/alice/r/config", "config")
+		move(place, away)
+		lists(w, 500)
+		w.want(404, "all", "GET", "/alice/other/snapshots/", "")
+	})
+	restarted("after a restart", func(w *world) {
+		lists(w, 500)
+		if err := os.Mkdir(place, 0o700); err != nil { // the directory on which its volume was mounted
+			t.Fatal(err)
+		}
+		lists(w, 500)
+		if err := os.Remove(place); err != nil {
+			t.Fatal(err)
+		}
+		move(away, place)
+		lists(w, 200)
+		move(place, away)
+	})
+	restarted("created again", func(w *world) {
+		w.create("alice/r")
+		w.want(200, "all", "GET", "/alice/r/snapshots/", "")
+		if err := w.Set.Destroy(context.Background(), "alice/r"); err != nil {
+			t.Fatal(err)
+		}
+		lists(w, 404)
+	})
+	restarted("destroyed", func(w *world) { lists(w, 404) })
+}
+
+// slowSet has something happen before the repository that was asked for is handed on.
+type slowSet struct {
+	*datadir.Set
+	meanwhile func()
+}
+
+func (s *slowSet) Get(ctx context.Context, name string) (*repo.Repository, error) {
+	r, err := s.Set.Get(ctx, name)
+	if s.meanwhile != nil {
+		s.meanwhile()
+	}
+	return r, err
+}
+
+// TestDestroyedWhileListed: a repository that is destroyed is not one that is missing, also for a request that has opened it before.
+func TestDestroyedWhileListed(t *testing.T) {
+	w := start(t, api.Options{}, datadir.Options{})
 	w.create("r")
-	w.want(200, "all", "GET", "/r/snapshots/", "")
-	if err := w.Set.Destroy(context.Background(), "r"); err != nil {
-		t.Fatal(err)
+	set := &slowSet{Set: w.Set}
+	get := func() int {
+		answer := httptest.NewRecorder()
+		r := httptest.NewRequest("GET", "/r/locks/", nil)
+		w.dialect.Serve(answer, r, api.Target{Set: set, Name: "r", Path: "/locks/", Log: new(api.Record)})
+		return answer.Code
 	}
-	if a := w.call("all", "GET", "/r/snapshots/", ""); a.StatusCode < 500 {
-		t.Errorf("the dialect does not know why it is not there: %s", a.Status)
+	set.meanwhile = func() {
+		if err := w.Set.Destroy(context.Background(), "r"); err != nil {
+			t.Error(err)
+		}
 	}
-	w.dialect.Forget("r")
-	w.want(404, "all", "GET", "/r/snapshots/", "")
+	get()
+	set.meanwhile = nil
+	if status := get(); status != 404 {
+		t.Errorf("a destroyed repository: %d", status)
+	}
+
 }
 
 // TestRolesOfClients: what each role may do, by its table.

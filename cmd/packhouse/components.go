@@ -161,7 +161,6 @@ func (o *serverOptions) setOptions(engine *compact.Engine) datadir.Options {
 		Identity: o.Identity, InPlace: o.Claim.Attached, Detached: o.detached, Reattach: o.reattach,
 		Destroyed: func(repository *repo.Repository) {
 			engine.Abandon(repository)
-			o.restic.Forget(repository.Name())
 			if o.Destroyed != nil {
 				o.Destroyed()
 			}

@@ -55,6 +55,17 @@ func missingRepositories(dir string, c *config.Config) (names []string) {
 	return datadir.Absent(dir, names)
 }
 
+// warnOfVanished warns of repositories that were in the data directory and are missing.
+func (sv *service) warnOfVanished(dir string) {
+	const most = 10
+	names := datadir.Vanished(dir)
+	if len(names) == 0 {
+		return
+	}
+	sv.log.Warn("repositories are missing that were in the data directory: mount their volumes, or bring their directories back; packhouse repo destroy NAME has the server forget one that is gone for good",
+		"path", dir, "number", len(names), "repositories", strings.Join(names[:min(len(names), most)], ", "))
+}
+
 // describeDataDir is what `config check` says of the data directory that a file names, as far as it is there: lines, and
 // what is wrong.
 func describeDataDir(c *config.Config) (lines []string, err error) {

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"strings"
 	"time"
@@ -280,6 +281,9 @@ func repoDestroy(s streams, f *adminFlags) *cobra.Command {
 and can be restored (packhouse repo restore); otherwise, or with --now, nothing of it can be. Its name is
 free immediately. Asks for the repository's name as confirmation, unless --yes is given.
 
+Of a repository that is missing, because its directory was moved or removed, the server forgets that it was
+there: until then it answers restic's clients with an error, which would take it for an empty one.
+
   packhouse repo destroy old-laptop`,
 		Args: cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -289,6 +293,9 @@ free immediately. Asks for the repository's name as confirmation, unless --yes i
 					return err
 				}
 				r, _, err := c.Repository(cmd.Context(), name)
+				if client.Refused(err, http.StatusGone) {
+					return forgetVanished(cmd, s, c, name, yes)
+				}
 				if err != nil {
 					return err
 				}
@@ -309,6 +316,21 @@ free immediately. Asks for the repository's name as confirmation, unless --yes i
 	cmd.Flags().BoolVar(&yes, "yes", false, "do not ask for confirmation")
 	cmd.Flags().BoolVar(&now, "now", false, "without grace time: nothing can be restored, and the disk space is free soon")
 	return cmd
+}
+
+// forgetVanished has the server forget a repository that is missing.
+func forgetVanished(cmd *cobra.Command, s streams, c *adminClient, name string, yes bool) error {
+	if !yes {
+		what := fmt.Sprintf("%s was here and is missing. If it is on a volume that is not mounted, mount that. This has the server forget it: for restic's clients there is no repository then.", name)
+		if err := confirm(s, what, name, "--yes forgets without asking"); err != nil {
+			return err
+		}
+	}
+	if err := c.Destroy(cmd.Context(), name, false); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintf(s.out, "forgot %s, which is missing\n", name)
+	return err
 }
 
 func shownName(name string) string {

@@ -18,6 +18,46 @@ import (
 	"packhouse/repo/layout"
 )
 
+// TestForgetVanished: a repository that is missing is listed as such, also after a restart, until it is destroyed, by a server that runs and by a command alone.
+func TestForgetVanished(t *testing.T) {
+	top := tempDir(t)
+	data := filepath.Join(top, "data")
+	if err := os.Mkdir(data, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"one", "two"} {
+		if code, _, errs := runHere(t, "repo", "create", name, "--dialect", "restic", "-d", data); code != 0 {
+			t.Fatal(errs)
+		}
+		if err := os.RemoveAll(filepath.Join(data, name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	command := func(want int, text string, args ...string) {
+		t.Helper()
+		if code, out, errs := runHere(t, append(args, "-d", data)...); code != want || !match(text, out+errs) {
+			t.Errorf("%v: got %d, %q %q, want %q", args, code, out, errs, text)
+		}
+	}
+	forget := func(name string) {
+		t.Helper()
+		command(0, `(?m)^`+name+`\t.*it was here and is missing`, "repo", "list")
+		command(1, `it was here and is missing.*packhouse repo destroy`, "repo", "info", name)
+		command(2, `nobody can confirm`, "repo", "destroy", name)
+		command(0, `^forgot `+name, "repo", "destroy", name, "--yes")
+		command(1, `no such repository\n$`, "repo", "info", name)
+		command(1, `no such repository\n$`, "repo", "destroy", name, "--yes")
+	}
+	forget("one")
+	s := startServer(t, top, "--data-dir", data)
+	if !match(`repositories are missing that were in the data directory.*repositories=two`, s.errs.String()) {
+		t.Errorf("the start does not warn: %s", s.errs)
+	}
+	forget("two")
+	s.stop(t, syscall.SIGTERM)
+	command(0, `^$`, "repo", "list")
+}
+
 // TestAdministration runs the administrator's commands against a server, and then against its directory.
 func TestAdministration(t *testing.T) {
 	top := tempDir(t)

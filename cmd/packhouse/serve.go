@@ -339,6 +339,7 @@ func (sv *service) prepare(claim *holder.Claim) (id string, made bool, err error
 		sv.log.Warn("repositories in the configuration do not exist in the data directory; check that it is the right one",
 			"path", claim.Dir, "repositories", strings.Join(missing, ", "))
 	}
+	sv.warnOfVanished(claim.Dir)
 	if claim.ReadOnly {
 		sv.log.Warn("the file system of the data directory is read-only: clients can only read, and their locks are kept in memory", "path", claim.Dir)
 		return id, made, nil

@@ -55,6 +55,10 @@ func (s *Set) destroy(ctx context.Context, name string, graceOf func(*repo.Repos
 	if err := s.noteRemoval(name, dir, r, grace); err != nil {
 		return fmt.Errorf("destroy repository: %w", err)
 	}
+	if err := s.forget(name, dir); err != nil {
+		s.know(name) // it stays
+		return fmt.Errorf("destroy repository: %w", err)
+	}
 	s.mu.Lock()
 	delete(s.open, name)
 	s.mu.Unlock()

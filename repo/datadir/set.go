@@ -71,12 +71,14 @@ type Set struct {
 	naming, refreshing, displacing, asking, opening, telling, missing, removing, counting looks                           // one for each kind of look at several repositories
 	silent                                                                                atomic.Pointer[map[string]bool] // file systems that do not answer; nil: all do
 
-	mu      sync.RWMutex                       // held for a look at the maps only
-	open    map[string]*repo.Repository        // guarded by mu
-	closed  bool                               // guarded by mu
-	leaving map[*repo.Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
-	devices map[string]uint64                  // of repositories that were given up and had a volume of their own. Guarded by mu
-	failed  map[string]bool                    // repositories whose disk failed before its file system became read-only. Guarded by mu
+	mu       sync.RWMutex                       // held for a look at the maps only
+	open     map[string]*repo.Repository        // guarded by mu
+	closed   bool                               // guarded by mu
+	leaving  map[*repo.Repository]chan struct{} // being given up; closed when they are closed. Guarded by mu
+	devices  map[string]uint64                  // of repositories that were given up and had a volume of their own. Guarded by mu
+	failed   map[string]bool                    // repositories whose disk failed before its file system became read-only. Guarded by mu
+	recorded atomic.Bool                        // what files there are of known repositories is durable
+	known    map[string]bool                    // repositories that were opened, and not destroyed since; see know. Guarded by mu
 
 	leavings sync.WaitGroup // the goroutines of leaving
 	counts   sync.WaitGroup // those that count what all repositories use
@@ -99,7 +101,7 @@ func Open(o Options) *Set {
 	}
 	s := &Set{
 		o: o, open: make(map[string]*repo.Repository), sweeping: make(map[string]*atomic.Bool), stopping: make(chan struct{}), ending: make(chan struct{}),
-		leaving: make(map[*repo.Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool),
+		leaving: make(map[*repo.Repository]chan struct{}), devices: make(map[string]uint64), failed: make(map[string]bool), known: make(map[string]bool),
 	}
 	if info, err := o.FS.Stat(o.Dir); err == nil {
 		s.bind(info)
@@ -156,7 +158,7 @@ func (s *Set) opened(name string) (*repo.Repository, error) {
 	return s.stillOpen(name, r)
 }
 
-// Get returns the repository of that name: repo.ErrNoRepository if it does not exist, repo.ErrForeign if its directory contains
+// Get returns the repository of that name: repo.ErrNoRepository if it does not exist (repo.ErrVanished: any more), repo.ErrForeign if its directory contains
 // something else, repo.ErrCorrupt if its index is lost or damaged, repo.ErrDetached if the data directory, or the repository's own
 // volume, is missing or not the one that was opened, repo.ErrBusy while it is rolled back.
 func (s *Set) Get(ctx context.Context, name string) (*repo.Repository, error) {
@@ -195,8 +197,9 @@ func (s *Set) getLocked(ctx context.Context, name, dir string) (*repo.Repository
 	}
 	s.unusable.note(name, err)
 	if err != nil {
-		return nil, err
+		return nil, s.vanished(name, err)
 	}
+	s.know(name)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {

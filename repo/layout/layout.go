@@ -27,6 +27,7 @@ const (
 	AdoptedDir    = "adopted"           // which files of another server's directory became which blobs
 	AdoptingFile  = "index.db.adopting" // there while a repository is being made from a directory of another server
 	OwnDir        = ".packhouse"        // lock, socket, token and identity of a server; not part of a repository
+	KnownDir      = "known"             // in OwnDir: an empty file for each repository that there is, of the name of its directory
 	JobsDir       = "jobs"              // plans of queued jobs
 
 	LostSuffix = ".lost" // of the second name of a damaged file of the log, from which an index was rebuilt
