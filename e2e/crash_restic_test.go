@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -50,6 +51,7 @@ var resticTypes = []string{"data", "index", "keys", "locks", "snapshots"}
 
 func (c *crashRestic) step(w *crashWorker) (map[string][]byte, error) {
 	names := w.names()
+	locked := slices.ContainsFunc(names, func(key string) bool { return strings.HasPrefix(key, "locks/") })
 	action := w.random.IntN(100)
 	switch {
 	case len(names) < 4 || action < 60 && len(names) < 120:
@@ -66,6 +68,9 @@ func (c *crashRestic) step(w *crashWorker) (map[string][]byte, error) {
 		return map[string][]byte{key: w.items[key]}, err
 	case action < 68:
 		if _, there := w.items["config"]; there {
+			if !locked { // it is deleted under a lock only
+				return nil, nil
+			}
 			_, err := c.do("DELETE", "/config", nil)
 			return map[string][]byte{"config": nil}, err
 		}
@@ -77,6 +82,9 @@ func (c *crashRestic) step(w *crashWorker) (map[string][]byte, error) {
 		return nil, err
 	default:
 		key := names[w.random.IntN(len(names))]
+		if key == "config" && !locked {
+			return nil, nil
+		}
 		_, err := c.do("DELETE", "/"+key, nil)
 		return map[string][]byte{key: nil}, err
 	}

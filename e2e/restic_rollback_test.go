@@ -34,11 +34,16 @@ func TestResticRollback(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := raw.do("DELETE", "/config", nil); err != nil {
-		t.Error(err)
-	}
-	if _, err := raw.do("POST", "/config", []byte("mine")); err != nil {
-		t.Error(err)
+	lock := []byte("mine")
+	for _, step := range []struct {
+		method, target string
+		body           []byte
+	}{
+		{"POST", "/locks/" + sha256Name(lock), lock}, {"DELETE", "/config", nil}, {"POST", "/config", []byte("mine")}, {"DELETE", "/locks/" + sha256Name(lock), nil},
+	} {
+		if _, err := raw.do(step.method, step.target, step.body); err != nil {
+			t.Error(err)
+		}
 	}
 	if out, code := r.try("snapshots"); code == 0 {
 		t.Fatalf("the client does not notice the attack:\n%s", out)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"net/http"
 	"strings"
+	"time"
 
 	"packhouse/api"
 	"packhouse/repo"
@@ -23,11 +24,14 @@ const (
 type Options struct {
 	Metrics *Metrics // of rest-server; nil: they are not kept
 	Object  int64    // bytes of an object; 0: 8 GiB, as clients have packs of up to 4 GiB
+	// Initialize is how long a client has to store the config of a repository that it has created, while others wait; 0: 30 s.
+	Initialize time.Duration
 }
 
 // Dialect serves restic and rustic. It is safe for concurrent use.
 type Dialect struct {
-	o Options
+	o          Options
+	beginnings beginnings
 }
 
 var (
@@ -41,7 +45,10 @@ func New(o Options) *Dialect {
 	if o.Object == 0 {
 		o.Object = 8 << 30
 	}
-	return &Dialect{o: o}
+	if o.Initialize == 0 {
+		o.Initialize = 30 * time.Second
+	}
+	return &Dialect{o: o, beginnings: beginnings{time: o.Initialize}}
 }
 
 // Name implements api.Dialect.
@@ -164,21 +171,55 @@ func (q *request) create() error {
 	if !creates(q.t.Query) {
 		return &statusError{http.StatusBadRequest, "a POST here creates a repository, with ?create=true"}
 	}
-	_, err := q.access()
-	if errors.Is(err, repo.ErrNoRepository) {
-		_, err = api.CreateRepository(q.Context(), q.t, Name, "")
-		if errors.Is(err, repo.ErrExists) { // another client has created it this moment
-			_, err = q.access()
-		}
+	if q.t.Principal.May("config", "wW") != nil { // it initializes nothing
+		return q.done(q.make())
 	}
+	begun, err := q.d.beginnings.wait(q.Context(), q.t.Name, q.progress)
 	if err != nil {
 		return err
 	}
-	return q.done()
+	err = q.make()
+	switch {
+	case begun && err != nil:
+		q.d.beginnings.end(q.t.Name)
+	case begun:
+		q.d.beginnings.created(q.t.Name)
+	}
+	return q.done(err)
 }
 
-// done answers 200 with no body.
-func (q *request) done() error {
+// progress looks how far the repository is initialized.
+func (q *request) progress() (progress, error) {
+	a, err := q.access()
+	if err == nil {
+		_, err = a.Repository().Entry("config")
+	}
+	switch {
+	case errors.Is(err, repo.ErrNoRepository):
+		return missing, nil
+	case errors.Is(err, repo.ErrNotFound):
+		return created, nil
+	}
+	return initialized, err
+}
+
+// make creates the repository, unless it is there.
+func (q *request) make() error {
+	_, err := q.access()
+	if errors.Is(err, repo.ErrNoRepository) {
+		_, err = api.CreateRepository(q.Context(), q.t, Name, "")
+		if errors.Is(err, repo.ErrExists) { // another has created it this moment
+			_, err = q.access()
+		}
+	}
+	return err
+}
+
+// done answers 200 with no body, unless there is an error.
+func (q *request) done(err error) error {
+	if err != nil {
+		return err
+	}
 	api.WriteText(q.w, q.Request, http.StatusOK, "")
 	return nil
 }

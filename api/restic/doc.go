@@ -9,6 +9,8 @@
 //   - Each upload is checked against its name, and nothing of it is visible before it is durable. Config is stored whole or not at all.
 //   - A quota or a disk that is full is 507 at whatever moment, a damaged object 403: clients do not repeat either for a quarter of an hour.
 //     Locks, and indexes within a reserve, can be stored all the same, so that a client can prune.
+//   - Of two clients that initialize a repository at once, the second waits for the first, and config is deleted under a lock only: else the second
+//     would delete the config of the first.
 //   - A repository begins with its creation, and not with any upload: a mistyped path is 404.
 //   - Somebody else's repository is 403, not 401.
 //   - "//" in a path counts as one slash, instead of being redirected.

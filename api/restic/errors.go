@@ -15,7 +15,11 @@ type statusError struct {
 
 func (e *statusError) Error() string { return e.text }
 
-var errPath = &statusError{http.StatusNotFound, "there is nothing of restic's protocol at this path"}
+var (
+	errPath = &statusError{http.StatusNotFound, "there is nothing of restic's protocol at this path"}
+	// errConfig is for a client that could not store its config, and deletes what lies there.
+	errConfig = &statusError{http.StatusForbidden, "config is deleted under a lock only, as by restic migrate: another client may have just stored it"}
+)
 
 // table is this dialect's contract for errors. Clients repeat a request for a quarter of an hour, unless it is 401, 403, 404 or 507. After 404 of
 // an object they call it missing, after 404 of a listing empty. They show the status and its reason phrase alone; the text is for people with

@@ -27,7 +27,12 @@ type world struct {
 
 func start(t *testing.T, o api.Options, set datadir.Options) *world {
 	t.Helper()
-	w := &world{t: t, dialect: restic.New(restic.Options{Object: 1 << 20})}
+	return startDialect(t, restic.Options{Object: 1 << 20}, o, set)
+}
+
+func startDialect(t *testing.T, dialect restic.Options, o api.Options, set datadir.Options) *world {
+	t.Helper()
+	w := &world{t: t, dialect: restic.New(dialect)}
 	users := []api.User{}
 	for _, name := range []string{"all", "write-only", "read", "backup", "maintain", "none"} {
 		users = append(users, api.User{Name: name, Password: "secret"})

@@ -7,6 +7,7 @@ import (
 	"net/http"
 
 	"packhouse/api"
+	"packhouse/index"
 	"packhouse/repo"
 	"packhouse/repo/digest"
 )
@@ -102,10 +103,13 @@ func (q *request) store() error {
 	if err != nil {
 		return err
 	}
+	if q.shape == config {
+		q.d.beginnings.end(q.t.Name)
+	}
 	if result.Created {
 		q.d.o.Metrics.count(stored, &q.t, q.resource, result.Item.Size)
 	}
-	return q.done()
+	return q.done(nil)
 }
 
 // remove answers DELETE of an object. One that is not there has been deleted: the first answer may have been lost.
@@ -113,6 +117,11 @@ func (q *request) remove() error {
 	a, err := q.access()
 	if err != nil {
 		return err
+	}
+	if q.shape == config {
+		if err := q.underLock(a); err != nil {
+			return err
+		}
 	}
 	var size int64
 	if q.d.o.Metrics != nil {
@@ -127,5 +136,25 @@ func (q *request) remove() error {
 	default:
 		q.d.o.Metrics.count(removed, &q.t, q.resource, size)
 	}
-	return q.done()
+	return q.done(nil)
+}
+
+// underLock wants the sender to have a lock, if there is a config: who deletes it to store another holds one, and who could not store its own has none,
+// as it has no repository yet. See initialize.go.
+func (q *request) underLock(a *repo.Access) error {
+	if _, err := a.Repository().Entry(q.key); errors.Is(err, repo.ErrNotFound) {
+		return nil
+	}
+	if err := a.May(q.key, "D"); err != nil {
+		return err
+	}
+	locked := false
+	err := a.Each(q.Context(), index.ListOptions{Dir: "locks"}, func(entry index.Entry) error {
+		locked = locked || entry.Item.Writer == q.t.Principal.Name
+		return nil
+	})
+	if err == nil && locked || err != nil && !errors.Is(err, repo.ErrNotFound) {
+		return err
+	}
+	return errConfig
 }

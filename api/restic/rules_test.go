@@ -188,7 +188,7 @@ func TestDestroyedWhileListed(t *testing.T) {
 	if status := get(); status != 404 {
 		t.Errorf("a destroyed repository: %d", status)
 	}
-
+	w.create("r") // at once, though its first client has not initialized it
 }
 
 // TestRolesOfClients: what each role may do, by its table.
