@@ -68,7 +68,7 @@ func TestUnmountedDataDirectory(t *testing.T) {
 		t.Errorf("something was made below the mount point: %v", left)
 	}
 	// Nothing of it stays open: it can be unmounted without force, to be checked or taken away.
-	waitFor(t, "the volume to be let go of", func() bool { return unix.Unmount(volume, 0) == nil })
+	waitFor(t, "the volume to be let go of", func() bool { return s.TotalUsage().Used == 0 && unix.Unmount(volume, 0) == nil })
 }
 
 // A repository can have a volume of its own. Its mount point, empty without it, is no place for a new one.
