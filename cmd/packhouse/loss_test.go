@@ -87,7 +87,7 @@ func TestLossCommands(t *testing.T) {
 		t.Errorf("what is left: %s", text)
 	}
 	call(3, `packs/\d+: its file is missing.*30 problems`, `damage was found`, "check")
-	call(0, `lost +30 items missing, \d{7} bytes \(3\.\d+MiB\); 0 damaged\nstate +degraded: `, `^$`, "repo", "info", "laptop")
+	call(0, `lost +30 items missing, \d{7} bytes \(3\.\d+ MiB\); 0 damaged\nstate +degraded: `, `^$`, "repo", "info", "laptop")
 	health("degraded", 30, 0, "30 missing")
 	metric(`packhouse_repository_missing_items{repository="laptop"} 30`)
 	call(0, `0 items marked as missing, 30 rows removed`, `^$`, "repo", "accept-loss", "laptop", "--forget", "--yes")
