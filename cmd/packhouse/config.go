@@ -27,7 +27,7 @@ Exit codes: 0 the file can be used, 1 something is wrong with it, 2 wrong comman
 		Use:   "check [FILE]",
 		Short: "Check whether a configuration file is valid",
 		Long: `Reads a configuration file as serve does, and looks at what a server would open: certificates and keys, the
-data directory, the token, the directory of the audit log. It creates nothing and takes no lock, so the
+data directory, the token, the directory of the audit log, what alerts need. It creates nothing and takes no lock, so the
 server may run. Each error is printed on one line with the name of the file, the line number and what is
 expected. Warnings are about what a server would accept although it is hardly meant: a token that can be
 guessed, plain HTTP on a public address, a certificate that ends soon, users of repositories that do not

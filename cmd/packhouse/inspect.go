@@ -53,7 +53,13 @@ func inspect(c *config.Config, file string) *inspection {
 	in.auditLog()
 	in.users()
 	in.alerts(file)
+	in.proxies()
 	for _, address := range c.Listen {
+		if path, ok := strings.CutPrefix(address, "unix:"); ok {
+			if _, err := os.Stat(filepath.Dir(path)); errors.Is(err, fs.ErrNotExist) {
+				in.warn("listen: there is no directory %s for the socket; without a socket from systemd, serve ends with an error", filepath.Dir(path))
+			}
+		}
 		if !c.TLS() && exposed(address) && slices.Equal(c.Proxies, api.DefaultProxies) {
 			in.warn("%s", plainText(address))
 		}
@@ -248,6 +254,18 @@ func (in *inspection) alerts(file string) {
 		}
 		if ok {
 			in.unknown(what, a.Repositories, known)
+		}
+	}
+}
+
+// proxies warns of a header that everybody may send.
+func (in *inspection) proxies() {
+	if in.c.ProxyUserHeader == "" {
+		return
+	}
+	for _, proxy := range in.c.Proxies {
+		if network, err := netip.ParsePrefix(proxy); err == nil && network.Bits() == 0 {
+			in.warn("trusted_proxies: whoever can connect from %s, which is everybody, may be any user by sending %s; give the address of the proxy alone", proxy, in.c.ProxyUserHeader)
 		}
 	}
 }

@@ -182,7 +182,7 @@ func TestParseErrors(t *testing.T) {
 		{"mount", "[[repository]]\nname = 'x'\nmount = '/x'", []string{`f:3: mount: "/x" cannot be a mount; the only possible one is "/" (every repository is at /NAME anyway)`}},
 		{"two mounts", "[[repository]]\nname='x'\nmount='/'\n[[repository]]\nname='y'\nmount='/'", []string{`f:6: "x" is mounted at / already; there can be one`}},
 		{"permission letter", "[[repository]]\nname='x'\npermissions={ packs = 'lx' }", []string{`f:3: permissions: permissions for "packs": unknown letter "x"; known are l, r, w, W, D`}},
-		{"preset", "[server]\npermissions='no-delet'", []string{`f:2: permissions: permissions "no-delet": expected a JSON object such as {"": "lr", "locks": "lrwD"} or one of borgbackup-all, borgbackup-no-delete, borgbackup-read-only, borgbackup-write-only; did you mean "no-delete"?`}},
+		{"preset", "[server]\npermissions='no-delet'", []string{`f:2: permissions: permissions "no-delet": expected a JSON object such as {"": "lr", "locks": "lrwD"} or one of all, no-delete, write-only, read-only; did you mean "no-delete"?`}},
 		{"role as permissions", "[server]\npermissions='backup'", []string{`f:2: permissions: permissions "backup": expected a JSON object such as {"": "lr", "locks": "lrwD"} or one of borgbackup-all, borgbackup-no-delete, borgbackup-read-only, borgbackup-write-only; "backup" is a role, which is another setting`}},
 		{"role", "[[user]]\nname='u'\npassword_hash='$2y$05$bvIG6Nmid91Mu9RcmmWZfO5HJIMCT8riNW0hEp8f6/FuA2/mHZFpe'\nrole='bakup'",
 			[]string{`f:4: role: role "bakup": expected one of write-only, read, backup, maintain, admin; did you mean "backup"?`}},

@@ -30,6 +30,10 @@ func ParsePermissions(text string) (*policy.Permissions, error) {
 	if strings.HasPrefix(text, "{") {
 		return nil, err
 	}
+	err = fmt.Errorf("permissions %q: expected a JSON object such as {\"\": \"lr\", \"locks\": \"lrwD\"} or one of %s", text, strings.Join(shortNames, ", "))
+	if strings.Contains(strings.ToLower(text), "append") {
+		return nil, fmt.Errorf("%w; append_only is a setting of its own", err)
+	}
 	return nil, suggest(err, text, slices.Concat(shortNames, policy.Names()))
 }
 
