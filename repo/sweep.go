@@ -154,13 +154,13 @@ func (r *Repository) resume(ctx context.Context) error {
 
 // LossReport is what AcceptLoss has marked or, in a dry run, would mark.
 type LossReport struct {
-	Items   int64    // missing and not marked before
-	Bytes   int64    // their sizes
-	Keys    []string // the first hundred of them
-	Total   int64    // items of the repository
-	Shards  []string // directories of blobs that are missing, and are made anew
-	Marked  int64    // items that were marked before
-	Removed int64    // items whose rows went to the trash
+	Items   int64    `json:"items"`   // missing and not marked before
+	Bytes   int64    `json:"bytes"`   // their sizes
+	Keys    []string `json:"keys"`    // the first hundred of them
+	Total   int64    `json:"total"`   // items of the repository
+	Shards  []string `json:"shards"`  // directories of blobs that are missing, and are made anew
+	Marked  int64    `json:"marked"`  // items that were marked before
+	Removed int64    `json:"removed"` // items whose rows went to the trash
 }
 
 // AcceptLoss marks all items whose files are missing, however many they are, and creates missing directories of blobs again. The rest is
@@ -172,9 +172,12 @@ func (r *Repository) AcceptLoss(ctx context.Context, forget, dry bool) (report L
 	if err := r.inPlace(); err != nil {
 		return report, err
 	}
-	if report.Shards, err = r.blobs.MissingShards(); err != nil {
+	report.Keys, report.Shards = []string{}, []string{} // lists in JSON, also when they are empty
+	shards, err := r.blobs.MissingShards()
+	if err != nil {
 		return report, r.translate(err)
 	}
+	report.Shards = append(report.Shards, shards...)
 	report.Marked = r.index.Counters().MissingItems
 	for again := true; again; {
 		found, err := r.compareNames(ctx, nil)

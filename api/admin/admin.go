@@ -224,10 +224,8 @@ func (q *request) try(routes []route, rest string) error {
 		if route.right == administrator && q.sender().ClientOnly {
 			return errClientOnly
 		}
-		for _, letter := range route.right {
-			if err := q.may(string(letter)); err != nil {
-				return err
-			}
+		if err := q.mayUse(route); err != nil {
+			return err
 		}
 		if err := onServer[route.name]; err != nil && !api.IsTrusted(q.Context()) {
 			return err
@@ -239,6 +237,23 @@ func (q *request) try(routes []route, rest string) error {
 		return errNoMethod
 	}
 	return errNoPath
+}
+
+// mayUse tells whether the principal has the rights that a route needs.
+func (q *request) mayUse(route route) error {
+	for _, letter := range route.right {
+		err := q.may(string(letter))
+		switch {
+		case err == nil:
+		case route.right != administrator:
+			return err
+		case q.access == nil:
+			return repo.Errorf(repo.ErrDenied, "this needs all rights in the server, as the server's own token has them, or one with the role admin for all repositories")
+		default:
+			return repo.Errorf(repo.ErrDenied, "this needs all rights in the repository, as a token with the role admin has them")
+		}
+	}
+	return nil
 }
 
 // may tells whether the principal has a right in the repository, or in the server as a whole.

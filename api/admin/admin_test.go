@@ -627,7 +627,7 @@ func TestTrail(t *testing.T) {
 	w.document("root", "GET", "/missing/-/", "", 404)
 	for _, want := range []string{
 		`principal=root repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=200`,
-		`principal=reader repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=403 .* reason="One of permissions .*"`,
+		`principal=reader repository=r dialect=server operation=restore method=POST key=` + row.ID + ` status=403 .* reason="this needs all rights in the repository.*"`,
 		`principal=local repository=r dialect=server operation=set-quota method=PUT key="" status=200`,
 		`principal=root repository=r dialect=server operation=break-lock method=POST key=locks/x status=204`,
 		`operation=break-lock method=POST key=locks/y status=404 .* reason="lock locks/y: not found"`,

@@ -174,7 +174,7 @@ func (q *request) cancelJob(id string) error {
 		return err
 	}
 	if job.Principal != q.principal.Name && !q.mayAll() {
-		return &repo.DeniedError{Letters: administrator, Key: ""}
+		return repo.Errorf(repo.ErrDenied, "to cancel the job of somebody else needs all rights in the repository, as a token with the role admin has them")
 	}
 	if job.State.Ended() {
 		return &statusError{http.StatusConflict, "the job has ended: " + string(job.State)}

@@ -146,18 +146,9 @@ func (q *request) salvage(string) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, map[string]any{"until": until})
-}
-
-// Loss is what the acceptance of a loss has marked, or would mark.
-type Loss struct {
-	Items   int64    `json:"items"` // missing and not marked before
-	Bytes   int64    `json:"bytes"` // their sizes
-	Keys    []string `json:"keys"`  // the first hundred of them
-	Total   int64    `json:"total"` // items of the repository
-	Shards  []string `json:"shards"`
-	Marked  int64    `json:"marked"`  // items that were marked before
-	Removed int64    `json:"removed"` // items whose rows went to the trash
+	return q.reply(http.StatusOK, struct {
+		Until time.Time `json:"until,omitzero"` // absent: they are not served
+	}{until})
 }
 
 // acceptLoss marks items whose files are missing, however many they are.
@@ -174,5 +165,5 @@ func (q *request) acceptLoss(string) error {
 	if err != nil {
 		return err
 	}
-	return q.reply(http.StatusOK, Loss(r))
+	return q.reply(http.StatusOK, r)
 }

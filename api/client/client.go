@@ -3,12 +3,14 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/tls"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"strings"
 
 	"packhouse/api"
@@ -23,6 +25,7 @@ type Client struct {
 	HTTP     *http.Client
 	Dir      string // that another process holds; "": this one does, or the server is elsewhere
 	Far      bool   // the server is elsewhere: what needs its socket cannot be asked of it
+	Address  string // URL of the server elsewhere
 	ReadOnly bool   // its file system takes no writes: nothing that changes something is sent
 	Answered bool   // a request was taken
 }
@@ -72,7 +75,7 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return nil, &SilentError{holder.HeldBy(c.Dir)}
 	}
 	if err != nil {
-		return nil, fmt.Errorf("request to the server: %w", err)
+		return nil, c.unreached(err)
 	}
 	c.Answered = true
 	if resp.StatusCode < 300 {
@@ -81,7 +84,10 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 	defer resp.Body.Close()
 	text, err := io.ReadAll(io.LimitReader(resp.Body, 64<<10))
 	if err != nil {
-		return nil, fmt.Errorf("request to the server: %w", err)
+		return nil, c.unreached(err)
+	}
+	if to := resp.Header.Get("Location"); c.Far && resp.StatusCode < 400 && to != "" {
+		return nil, &Refusal{resp.StatusCode, fmt.Sprintf("%s sends requests on to %s: give the URL that answers itself", c.Address, strings.TrimSuffix(to, req.URL.RequestURI()))}
 	}
 	if resp.StatusCode == http.StatusUnauthorized && string(text) == api.Unauthorized {
 		return nil, &Refusal{resp.StatusCode, "the server does not know this token"}
@@ -97,6 +103,21 @@ func (c *Client) do(req *http.Request) (*http.Response, error) {
 		return nil, &Refusal{resp.StatusCode, "the server answers " + resp.Status}
 	}
 	return nil, &Refusal{resp.StatusCode, strings.TrimSpace(string(text))}
+}
+
+// unreached is the error of a request without an answer, with the server's own address.
+func (c *Client) unreached(err error) error {
+	if sent, ok := errors.AsType[*url.Error](err); ok {
+		err = sent.Err // without the URL, of which the transport replaces the host
+	}
+	if !c.Far {
+		return fmt.Errorf("request to the server: %w", err)
+	}
+	hint := ""
+	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+		hint = "; for a certificate that no known authority has signed, name the file of one that has: SSL_CERT_FILE=tls-certificate.pem"
+	}
+	return fmt.Errorf("request to %s: %w%s", c.Address, err, hint)
 }
 
 // Refusal is an error status with the server's text.

@@ -62,7 +62,7 @@ type OriginAnswer struct {
 
 // SalvageAnswer says until when damaged items are served.
 type SalvageAnswer struct {
-	Until time.Time `json:"until"` // zero: they are not
+	Until time.Time `json:"until,omitzero"` // zero, and absent: they are not
 }
 
 // RemovedList has the repositories that were destroyed and can be restored.

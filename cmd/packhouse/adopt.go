@@ -31,7 +31,7 @@ func adoptCommand(s streams) *cobra.Command {
 		Use:   "adopt DIR --as NAME | --finish NAME | --abandon NAME",
 		Short: "Make a repository of the directory of another server, without copying it",
 		Long: `Makes the repository NAME of a directory of BorgStore's file backend (borg with a file: or ssh: URL,
-borgstore-server-rest) or of vger-server or vykar-server. Each file gets a second name in the new repository
+borgstore-server-rest), of rest-server or restic itself, or of vger-server or vykar-server. Each file gets a second name in the new repository
 (a hard link), so nothing is copied and no space is needed; from another file system files are copied. The
 directory itself stays as it is, and can be removed once the repository has been read by a scrub.
 With --dry-run it looks at all files, tries what the kernel could refuse (a file of each owner and mount gets a name
@@ -86,6 +86,9 @@ repo info counts these.`,
 
 // adoptDir makes the repository o.Name of a directory, or looks at it.
 func adoptDir(cmd *cobra.Command, s streams, f *adminFlags, dir string, o adopt.Options, dryRun, move bool) (err error) {
+	if o.Name == "" {
+		return usage("--as NAME is missing: the name of the new repository")
+	}
 	if err := datadir.CheckName(o.Name); err != nil {
 		return usage("--as: %w", err)
 	}

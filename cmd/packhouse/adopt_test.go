@@ -50,7 +50,7 @@ func TestAdopt(t *testing.T) {
 		}
 	}
 	call(2, `needs a DIR`, "adopt", "--as", "r", "-d", data)
-	call(2, `--as: a repository name`, "adopt", source, "-d", data)
+	call(2, `--as NAME is missing`, "adopt", source, "-d", data)
 	call(1, `there is no directory`, "adopt", source+"x", "--as", "r", "-d", data)
 	call(2, `in the directory to adopt`, "adopt", filepath.Dir(data), "--as", "r", "-d", data)
 	call(1, `is empty`, "adopt", t.TempDir(), "--as", "r", "-d", data)

@@ -85,7 +85,11 @@ func (f *jobFlags) estimated(s streams, e compact.Estimate, text json.RawMessage
 	if f.json {
 		return terminal.JSON(s.out, text)
 	}
-	_, err := fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository shrinks by %s\n",
-		e.Operations, e.Outputs, terminal.Bytes(e.Read), terminal.Bytes(e.Written), terminal.Bytes(e.Freed), terminal.Bytes(e.Saved))
+	change, by := "shrinks", e.Saved
+	if by < 0 {
+		change, by = "grows", -by
+	}
+	_, err := fmt.Fprintf(s.out, "%d operations make %d items: %s read, %s written, %s freed; the repository %s by %s\n",
+		e.Operations, e.Outputs, terminal.Bytes(e.Read), terminal.Bytes(e.Written), terminal.Bytes(e.Freed), change, terminal.Bytes(by))
 	return err
 }

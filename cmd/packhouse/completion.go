@@ -81,7 +81,8 @@ func complete(cmd *cobra.Command) {
 		if form == "" {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
-	case cmd.Name() == "create", strings.HasPrefix(form, "NAME|"): // the name is of one that is not there
+	case cmd.Name() == "create", cmd.Name() == "revoke", cmd.CommandPath() == "packhouse alert test", strings.HasPrefix(form, "NAME|"):
+		// The name is of one that is not there, or of something else.
 		if !strings.Contains(form, "DIR") {
 			cmd.ValidArgsFunction = cobra.NoFileCompletions
 		}
@@ -101,6 +102,12 @@ func complete(cmd *cobra.Command) {
 		_ = cmd.RegisterFlagCompletionFunc(name, func(cmd *cobra.Command, _ []string, _ string) ([]string, cobra.ShellCompDirective) {
 			return values(cmd), cobra.ShellCompDirectiveNoFileComp
 		})
+	}
+	if cmd.Name() == "export" {
+		_ = cmd.RegisterFlagCompletionFunc("as", cobra.FixedCompletions([]string{"borgstore", "restic", "vykar"}, cobra.ShellCompDirectiveNoFileComp))
+	}
+	if cmd.LocalFlags().Lookup("layout") != nil {
+		_ = cmd.RegisterFlagCompletionFunc("layout", cobra.FixedCompletions(dialectNames(cmd), cobra.ShellCompDirectiveNoFileComp))
 	}
 }
 

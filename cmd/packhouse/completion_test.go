@@ -71,6 +71,11 @@ func TestCompletionOfRepositories(t *testing.T) {
 		{"shell", nil, []string{"completion", ""}, []string{"bash", "fish", "zsh"}, false},
 		{"new repository", nil, []string{"repo", "create", "-d", dir, ""}, nil, false},
 		{"removed repository", nil, []string{"repo", "purge", "-d", dir, ""}, nil, false},
+		{"name of a token", nil, []string{"token", "revoke", "-d", dir, ""}, nil, false},
+		{"name of a receiver", nil, []string{"alert", "test", "-d", dir, ""}, nil, false},
+		{"layout of an export", nil, []string{"repo", "export", "-d", dir, "laptop", "x", "--as", ""}, []string{"borgstore", "restic", "vykar"}, false},
+		{"layout to adopt", nil, []string{"adopt", "x", "--layout", ""}, []string{"borgstore", "restic", "vger"}, false},
+		{"help", nil, []string{"help", "config", ""}, []string{"check"}, false},
 		{"nothing", nil, []string{"repo", "list", ""}, nil, false},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"net/http"
+	"net/http/httptest"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -25,6 +26,9 @@ func TestEveryCommandFromAfar(t *testing.T) {
 	}
 	call(0, "created laptop", "repo", "create", "laptop", "--dialect", "borgstore")
 	call(1, "already exists", "repo", "create", "laptop", "--dialect", "borgstore")
+	call(0, "created alice/laptop", "repo", "create", "alice/laptop", "--dialect", "restic")
+	call(0, "destroyed alice/laptop", "repo", "destroy", "alice/laptop", "--yes")
+	call(0, "purged alice/laptop", "repo", "purge", "alice/laptop", "--yes", "-d", filepath.Join(dir, "packhouse-data"))
 	s.expect(t, http.StatusOK, http.MethodPost, "/laptop/packs/one", "bytes")
 	call(0, "laptop\tborgstore\t1\t5\t", "repo", "list")
 	call(0, "grace        1d", "repo", "info", "laptop")
@@ -89,6 +93,62 @@ func TestEveryCommandFromAfar(t *testing.T) {
 	call(0, "laptop2: 1 items in the index, 0 problems", "check", "laptop2", "-d", data)
 	call(2, "--server and --data-dir exclude each other", "repo", "list", "-d", data, "--server", s.url)
 	call(2, "--server and --config exclude each other", "repo", "list", "-c", data, "--server", s.url)
+}
+
+// TestAddressFromAfar: errors name the server's address, and what is wrong with it.
+func TestAddressFromAfar(t *testing.T) {
+	t.Setenv("PACKHOUSE_TOKEN", "secret")
+	sent := ""
+	var other *httptest.Server
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		http.Redirect(w, r, other.URL+r.URL.RequestURI(), http.StatusPermanentRedirect)
+	}))
+	defer server.Close()
+	other = httptest.NewTLSServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { sent = r.Header.Get("Authorization") }))
+	defer other.Close()
+	for _, test := range []struct {
+		name, url string
+		code      int
+		want      string
+	}{
+		{"nobody there", "http://127.0.0.1:1", 1, "request to http://127.0.0.1:1: dial tcp 127.0.0.1:1: "},
+		{"redirect", server.URL, 1, server.URL + " sends requests on to " + other.URL + ": give the URL"},
+		{"unknown authority", other.URL, 1, "request to " + other.URL + ": tls: failed to verify certificate: x509: certificate signed by unknown authority; for a certificate"},
+		{"user", "https://u:hidden@127.0.0.1", 2, "has a user or a password in it"},
+		{"query", server.URL + "?x", 2, "must be a URL such as"},
+	} {
+		code, out, errs := runHere(t, "repo", "list", "--server", test.url)
+		if code != test.code || !strings.Contains(errs, test.want) || strings.Contains(errs, "http://packhouse") || strings.Contains(errs, "hidden") {
+			t.Errorf("%s: got %d, %s%s, want %d with %q", test.name, code, out, errs, test.code, test.want)
+		}
+	}
+	if sent != "" {
+		t.Errorf("the token was sent on to another server")
+	}
+}
+
+// TestRightsFromAfar: who may not administrate is told which token may.
+func TestRightsFromAfar(t *testing.T) {
+	s := startServer(t, tempDir(t))
+	t.Setenv("PACKHOUSE_TOKEN", s.token)
+	t.Setenv(serverVariable, s.url)
+	if code, _, errs := runHere(t, "repo", "create", "laptop", "--dialect", "borgstore"); code != 0 {
+		t.Fatal(errs)
+	}
+	code, reader, errs := runHere(t, "token", "create", "--repo", "laptop", "--role", "maintain")
+	if code != 0 {
+		t.Fatal(errs)
+	}
+	t.Setenv("PACKHOUSE_TOKEN", strings.TrimSpace(reader))
+	for want, args := range map[string][]string{
+		"all rights in the server, as the server's own token has them, or one with the role admin for all repositories": {"token", "list"},
+		"all rights in the repository, as a token with the role admin has them":                                         {"trash", "list", "laptop"},
+		"One of permissions 'lrwWD' required for ''":                                                                    {"trash", "list", "other"},
+	} {
+		if code, out, errs := runHere(t, args...); code != 1 || !strings.Contains(errs, want) {
+			t.Errorf("%q: got %d, %s%s, want 1 with %q", args, code, out, errs, want)
+		}
+	}
 }
 
 // TestGuardFromAfar: what the guard refuses to clients, it refuses to who destroys a repository over the network.

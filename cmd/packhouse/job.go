@@ -114,7 +114,9 @@ func jobList(s streams, f *jobFlags) *cobra.Command {
 	return &cobra.Command{
 		Use:   "list",
 		Short: "List the jobs of a repository, or of all, oldest first",
-		Args:  exactly(0, ""),
+		Long: `Lists the jobs of a repository, or of all, oldest first. With --json it prints a document for each
+repository: {"repository": NAME, "jobs": […]}.`,
+		Args: exactly(0, ""),
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			return withAdminClient(cmd, s, &f.adminFlags, func(c *adminClient) error {
 				names, err := c.names(cmd, f.names())
@@ -149,11 +151,19 @@ func (c *adminClient) listJobs(ctx context.Context, t *terminal.Table, name stri
 	})
 }
 
-// listJobsJSON prints {"jobs": […]} for each repository: one document, or one a repository. A document whose jobs could
-// not all be listed has no end.
+// listJobsJSON prints {"repository": NAME, "jobs": […]} for each repository: one document, or one a repository. A document whose jobs
+// could not all be listed has no end.
 func listJobsJSON(ctx context.Context, s streams, c *adminClient, names []string) error {
 	return c.each(ctx, names, func(name string) error {
-		before, between, after := "{\n  \"jobs\": [\n    ", ",\n    ", "{\n  \"jobs\": []\n}\n"
+		of := ""
+		if name != "" {
+			text, err := json.Marshal(name)
+			if err != nil {
+				return err
+			}
+			of = "\n  \"repository\": " + string(text) + ","
+		}
+		before, between, after := "{"+of+"\n  \"jobs\": [\n    ", ",\n    ", "{"+of+"\n  \"jobs\": []\n}\n"
 		err := c.Jobs(ctx, name, func(text json.RawMessage) error {
 			b := bytes.NewBufferString(before)
 			before, after = between, "\n  ]\n}\n"

@@ -119,6 +119,7 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						args = append(args, l.ID)
 					}
 				}
+				broken := []string{}
 				for _, id := range args {
 					if !known[id] {
 						err = errors.Join(err, fmt.Errorf("there is no lock %s", id))
@@ -128,7 +129,13 @@ func lockBreak(s streams, f *adminFlags) *cobra.Command {
 						err = errors.Join(err, fmt.Errorf("break %s: %w", id, breakErr))
 						continue
 					}
-					fmt.Fprintf(s.out, "broke %s\n", terminal.Printable(id))
+					broken = append(broken, id)
+					if !f.json {
+						fmt.Fprintf(s.out, "broke %s\n", terminal.Printable(id))
+					}
+				}
+				if f.json {
+					err = errors.Join(err, printJSON(s, map[string]any{"broken": broken}))
 				}
 				return err
 			})

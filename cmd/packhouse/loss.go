@@ -80,15 +80,15 @@ health degraded; they are in the trash for the grace time.
 				if err != nil {
 					return err
 				}
-				if dry && f.json {
-					return terminal.JSON(s.out, text)
-				}
 				if !f.json {
 					if err := showLoss(s, name, found); err != nil {
 						return err
 					}
 				}
 				if dry || found.Items == 0 && len(found.Shards) == 0 && (!forget || found.Marked == 0) {
+					if f.json {
+						return terminal.JSON(s.out, text)
+					}
 					return nil
 				}
 				if !yes {

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"cmp"
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -84,7 +85,7 @@ dialect, items, bytes, when they were destroyed and when they go for good.`,
 				if removed {
 					return listRemoved(cmd.Context(), s, f, c)
 				}
-				repositories, text, err := c.Repositories(cmd.Context())
+				repositories, text, err := c.listed(cmd.Context())
 				if err != nil {
 					return err
 				}
@@ -112,6 +113,20 @@ dialect, items, bytes, when they were destroyed and when they go for good.`,
 	}
 	cmd.Flags().BoolVar(&removed, "removed", false, "list the repositories that were destroyed and can be restored")
 	return cmd
+}
+
+// listed are the repositories that a command line is about: all, or the one in its directory where the server of the directory above has
+// more.
+func (c *adminClient) listed(ctx context.Context) ([]client.Repository, json.RawMessage, error) {
+	if !c.Single || c.Only == "" {
+		return c.Repositories(ctx)
+	}
+	r, text, err := c.Repository(ctx, c.Only)
+	if err != nil {
+		return nil, nil, err
+	}
+	text, err = json.Marshal(map[string]any{"repositories": []json.RawMessage{text}})
+	return []client.Repository{r}, text, err
 }
 
 func repoInfo(s streams, f *adminFlags) *cobra.Command {
@@ -149,12 +164,9 @@ packs that were brought back because a client requested them.`,
 }
 
 func showRepository(s streams, r *client.Repository, origin *layout.Origin) error {
-	quota, backup := limitText(r.Usage.Quota), "never"
+	quota := limitText(r.Usage.Quota)
 	if r.Usage.Quota != nil {
 		quota += fmt.Sprintf(" (%s counted)", terminal.Bytes(r.Usage.Counted))
-	}
-	if r.Usage.LastBackup != nil {
-		backup = r.Usage.LastBackup.Local().Format(time.RFC3339)
 	}
 	lost := ""
 	if r.Usage.Missing > 0 || r.Usage.Damaged > 0 {
@@ -170,7 +182,7 @@ func showRepository(s streams, r *client.Repository, origin *layout.Origin) erro
 		{"shared with", sharedWith(origin)},
 		{"unverified", unverified(r)},
 		{"scrubbed", scrubbed(r)},
-		{"last backup", backup},
+		{"last backup", lastBackup(r)},
 		{"log", fmt.Sprintf("%d segments, %s; %d items in it, %s; %d rows not in the index file yet",
 			r.Log.Segments, terminal.Bytes(r.Log.Bytes), r.Log.Items, terminal.Bytes(r.Log.Live), r.Log.PendingRows)},
 	}
@@ -186,6 +198,13 @@ func showRepository(s streams, r *client.Repository, origin *layout.Origin) erro
 		}
 	}
 	return nil
+}
+
+func lastBackup(r *client.Repository) string {
+	if r.Usage.LastBackup == nil {
+		return "never"
+	}
+	return r.Usage.LastBackup.Local().Format(time.RFC3339)
 }
 
 // changes says how many changes are recorded.
@@ -263,8 +282,7 @@ repositories themselves (borg repo-create, vykar init); this command is for clie
 					return err
 				}
 				warnUnreachable(s, args[0], dialect)
-				_, err := fmt.Fprintf(s.out, "created %s\n", args[0])
-				return err
+				return doneTo(s, f.json, "created", args[0])
 			})
 		},
 	}
@@ -294,13 +312,13 @@ there: until then it answers restic's clients with an error, which would take it
 				}
 				r, _, err := c.Repository(cmd.Context(), name)
 				if client.Refused(err, http.StatusGone) {
-					return forgetVanished(cmd, s, c, name, yes)
+					return forgetVanished(cmd, s, f, c, name, yes)
 				}
 				if err != nil {
 					return err
 				}
 				if !yes {
-					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %v.", r.Usage.Items, terminal.Bytes(r.Usage.Bytes), r.Usage.LastBackup)
+					what := fmt.Sprintf("This destroys %d items, %s. Last backup: %s.", r.Usage.Items, terminal.Bytes(r.Usage.Bytes), lastBackup(&r))
 					if err := confirm(s, what, cmp.Or(r.Name, r.ID), "--yes destroys without asking"); err != nil {
 						return err
 					}
@@ -308,8 +326,7 @@ there: until then it answers restic's clients with an error, which would take it
 				if err := c.Destroy(cmd.Context(), name, now); err != nil {
 					return err
 				}
-				_, err = fmt.Fprintf(s.out, "destroyed %s\n", shownName(name))
-				return err
+				return doneTo(s, f.json, "destroyed", shownName(name))
 			})
 		},
 	}
@@ -319,7 +336,7 @@ there: until then it answers restic's clients with an error, which would take it
 }
 
 // forgetVanished has the server forget a repository that is missing.
-func forgetVanished(cmd *cobra.Command, s streams, c *adminClient, name string, yes bool) error {
+func forgetVanished(cmd *cobra.Command, s streams, f *adminFlags, c *adminClient, name string, yes bool) error {
 	if !yes {
 		what := fmt.Sprintf("%s was here and is missing. If it is on a volume that is not mounted, mount that. This has the server forget it: for restic's clients there is no repository then.", name)
 		if err := confirm(s, what, name, "--yes forgets without asking"); err != nil {
@@ -329,7 +346,19 @@ func forgetVanished(cmd *cobra.Command, s streams, c *adminClient, name string, 
 	if err := c.Destroy(cmd.Context(), name, false); err != nil {
 		return err
 	}
+	if f.json {
+		return doneTo(s, true, "forgot", name)
+	}
 	_, err := fmt.Fprintf(s.out, "forgot %s, which is missing\n", name)
+	return err
+}
+
+// doneTo says what a command without another answer has done, and to what. As JSON that is {"created": NAME} and the like.
+func doneTo(s streams, asJSON bool, what, name string) error {
+	if asJSON {
+		return printJSON(s, map[string]string{what: name})
+	}
+	_, err := fmt.Fprintf(s.out, "%s %s\n", what, name)
 	return err
 }
 

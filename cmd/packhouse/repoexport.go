@@ -18,12 +18,12 @@ import (
 func repoExport(s streams, f *adminFlags) *cobra.Command {
 	var o client.ExportOptions
 	cmd := &cobra.Command{
-		Use:   "export NAME DIR --as borgstore|vykar",
+		Use:   "export NAME DIR --as borgstore|restic|vykar",
 		Short: "Write a repository into a directory that another server can serve",
 		Long: `Writes all items of a repository, but locks and sessions, into the directory DIR: in the layout of BorgStore's
-file backend (borg with a file: or ssh: URL, borgstore-server-rest), or of vykar-server. Items that are files of
-their own get a second name there (a hard link), if DIR is on the same file system; others are cloned where the
-file system can, or copied and checked. Clients may go on meanwhile: what is written is one state, that of the
+file backend (borg with a file: or ssh: URL, borgstore-server-rest), of rest-server and restic itself, or of
+vykar-server. Items that are files of their own get a second name there (a hard link), if DIR is on the same file
+system; others are cloned where the file system can, or copied and checked. Clients may go on meanwhile: what is written is one state, that of the
 beginning, and it is written as slowly as jobs in the background work while clients are served.
 
 DIR must not exist, or be empty. It appears when all of it is written and synced; until then the files are in

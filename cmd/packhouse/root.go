@@ -50,6 +50,7 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 		}
 		return usage("%w%s; see %s --help", err, nearestFlag(cmd, err), cmd.CommandPath())
 	})
+	root.SetHelpCommand(helpCommand())
 	root.AddCommand(serveCommand(s), restCommand(s), resticServerCommand(s), repoCommand(s), lockCommand(s), trashCommand(s), guardCommand(s), checkCommand(s), alertCommand(s),
 		configCommand(s), tokenCommand(s), userCommand(s), roleCommand(s), versionCommand(s), holdCommand(s),
 		compactCommand(s), jobCommand(s), scrubCommand(s), adoptCommand(s), benchCommand(s),
@@ -60,6 +61,36 @@ repo rebuild), 83 serve --rest: access to this repository is not allowed.`,
 		tellExitCodes(cmd, "Exit codes: 0 success, 1 failure, 2 wrong command line.")
 	}
 	return root
+}
+
+// helpCommand shows the help of a command, and knows which there are.
+func helpCommand() *cobra.Command {
+	return &cobra.Command{
+		Use:   "help [COMMAND…]",
+		Short: "Show the help of a command",
+		Args:  cobra.ArbitraryArgs,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			about, rest, err := cmd.Root().Find(args)
+			if err == nil {
+				err = knownSubcommand(about, rest)
+			}
+			if err != nil {
+				return err
+			}
+			about.InitDefaultHelpFlag()
+			return about.Help()
+		},
+		ValidArgsFunction: func(cmd *cobra.Command, args []string, _ string) (names []string, _ cobra.ShellCompDirective) {
+			if about, rest, err := cmd.Root().Find(args); err == nil && len(rest) == 0 {
+				for _, sub := range about.Commands() {
+					if sub.IsAvailableCommand() {
+						names = append(names, cobra.CompletionWithDesc(sub.Name(), sub.Short))
+					}
+				}
+			}
+			return names, cobra.ShellCompDirectiveNoFileComp
+		},
+	}
 }
 
 // tellExitCodes gives the help of a command, and of those below it, the exit codes of the command above where its own

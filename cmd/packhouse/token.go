@@ -196,8 +196,7 @@ client has queued or started are cancelled.
 				if err := c.RevokeToken(cmd.Context(), args[0]); err != nil {
 					return err
 				}
-				_, err := fmt.Fprintf(s.out, "revoked %s\n", args[0])
-				return err
+				return doneTo(s, f.json, "revoked", args[0])
 			})
 		},
 	}

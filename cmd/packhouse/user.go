@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -58,13 +59,17 @@ The password is asked for twice on a terminal; otherwise it is the first line of
 	return parent
 }
 
+// configFile is the configuration that a command line names; "": none.
+func (f *userFlags) configFile(cmd *cobra.Command) string {
+	if cmd.Flags().Changed("config") {
+		return f.config
+	}
+	return os.Getenv(configVariable)
+}
+
 // load returns the configuration, if there is one, and the path of the password file; "": there is none.
 func (f *userFlags) load(cmd *cobra.Command) (c config.Config, file string, err error) {
-	path := f.config
-	if !cmd.Flags().Changed("config") {
-		path = os.Getenv(configVariable)
-	}
-	if c, err = config.Load(path, nil); err != nil {
+	if c, err = config.Load(f.configFile(cmd), nil); err != nil {
 		return c, "", err
 	}
 	return c, cmp.Or(f.file, c.HtpasswdFile), nil
@@ -80,7 +85,7 @@ func (f *userFlags) passwordFile(cmd *cobra.Command, name string) (file string, 
 		return "", err
 	}
 	if file == "" {
-		return "", usage("there is no password file: set htpasswd_file in the configuration and give it with -c, or give the file with -f")
+		return "", usage("there is no password file (it is on the server's machine): set htpasswd_file in the configuration and give it with -c, or give the file with -f")
 	}
 	if why := notOfFile(&c, name); why != "" {
 		return "", fmt.Errorf("user %q: %s, so a line in %s would have no effect", name, why, file)
@@ -114,12 +119,12 @@ func userPasswd(s streams, f *userFlags) *cobra.Command {
 }
 
 // change sets the password of a user that must be there, or that must not if it is to be added.
-func (f *userFlags) change(cmd *cobra.Command, s streams, name, done string) error {
+func (f *userFlags) change(cmd *cobra.Command, s streams, name, what string) error {
 	file, err := f.passwordFile(cmd, name)
 	if err != nil {
 		return err
 	}
-	add := done == "added"
+	add := what == "added"
 	check := func(there bool) error {
 		switch {
 		case add && there:
@@ -148,7 +153,10 @@ func (f *userFlags) change(cmd *cobra.Command, s streams, name, done string) err
 		return withUser(data, name, string(hash)), check(hasUser(data, name))
 	})
 	if err == nil {
-		_, err = fmt.Fprintf(s.out, "%s %s\n", done, name)
+		if f.json && !add {
+			what = "changed"
+		}
+		return doneTo(s, f.json, what, name)
 	}
 	return err
 }
@@ -170,7 +178,7 @@ func userRemove(s streams, f *userFlags) *cobra.Command {
 				return withUser(data, args[0], ""), nil
 			})
 			if err == nil {
-				_, err = fmt.Fprintf(s.out, "removed %s\n", args[0])
+				return doneTo(s, f.json, "removed", args[0])
 			}
 			return err
 		},
@@ -195,6 +203,9 @@ func userList(s streams, f *userFlags) *cobra.Command {
 			c, path, err := f.load(cmd)
 			if err != nil {
 				return err
+			}
+			if path == "" && f.configFile(cmd) == "" {
+				return usage("%s needs a configuration or a password file, on the server's machine: give one with -c or -f", cmd.CommandPath())
 			}
 			rows := []listedUser{}
 			for _, u := range c.Users {
@@ -243,7 +254,7 @@ func askPassword(s streams) ([]byte, error) {
 	ask := func(what string) ([]byte, error) {
 		fmt.Fprint(s.err, what)
 		defer fmt.Fprintln(s.err)
-		return term.ReadPassword(int(file.Fd()))
+		return readHidden(int(file.Fd()))
 	}
 	first, err := ask("Password: ")
 	if err == nil {
@@ -257,6 +268,30 @@ func askPassword(s streams) ([]byte, error) {
 		err = errors.New("the two passwords differ; nothing was changed")
 	}
 	return first, err
+}
+
+// readHidden reads a line from a terminal, which does not show it. A signal that ends the process meanwhile does not leave the terminal so.
+func readHidden(fd int) ([]byte, error) {
+	shown, err := term.GetState(fd)
+	if err != nil {
+		return nil, err
+	}
+	signals, read := make(chan os.Signal, 1), make(chan struct{})
+	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
+	defer signal.Stop(signals)
+	defer close(read)
+	go func() {
+		select {
+		case <-read:
+		case got := <-signals:
+			_ = term.Restore(fd, shown)
+			signal.Reset(got)
+			if number, ok := got.(syscall.Signal); ok {
+				_ = syscall.Kill(os.Getpid(), number) // once more, without us
+			}
+		}
+	}()
+	return term.ReadPassword(fd)
 }
 
 // longestPassword is what bcrypt looks at.

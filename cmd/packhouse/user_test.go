@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"golang.org/x/crypto/bcrypt"
+	"golang.org/x/sys/unix"
 )
 
 // runWithInput is runHere with something on standard input.
@@ -105,6 +106,68 @@ func statOf(t *testing.T, path string) string {
 	}
 	owner := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%o %d %d", info.Mode().Perm(), owner.Uid, owner.Gid)
+}
+
+// TestHiddenPassword: what ends a command that asks for a password on a terminal leaves the terminal as it was.
+func TestHiddenPassword(t *testing.T) {
+	dir := tempDir(t)
+	keyboard, terminal := pseudoTerminal(t)
+	cmd := program(t, dir, "packhouse", "user", "add", "alice", "-f", "users")
+	var errs buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &errs, &errs
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = cmd.Process.Kill() })
+	shows := func() bool {
+		state, err := unix.IoctlGetTermios(int(terminal.Fd()), unix.TCGETS)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return state.Lflag&unix.ECHO != 0
+	}
+	await(t, "hidden password", func() bool { return !shows() }, &errs)
+	if _, err := keyboard.Write([]byte{3}); err != nil { // Ctrl-C
+		t.Fatal(err)
+	}
+	_ = cmd.Wait()
+	if status, ok := cmd.ProcessState.Sys().(syscall.WaitStatus); !ok || status.Signal() != syscall.SIGINT {
+		t.Errorf("got %v, want the end by SIGINT: %s", cmd.ProcessState, errs.String())
+	}
+	if !shows() {
+		t.Error("the terminal shows nothing any more")
+	}
+}
+
+// pseudoTerminal makes a terminal, and the other end of it.
+func pseudoTerminal(t *testing.T) (keyboard, terminal *os.File) {
+	t.Helper()
+	keyboard, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	if err != nil {
+		t.Skipf("there are no terminals: %v", err)
+	}
+	t.Cleanup(func() { _ = keyboard.Close() })
+	number, err := unix.IoctlGetInt(int(keyboard.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(keyboard.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		terminal, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = terminal.Close() })
+	return keyboard, terminal
+}
+
+// TestUserListOfNothing: without a file and a configuration there is nothing to list, which is not the same as no users.
+func TestUserListOfNothing(t *testing.T) {
+	t.Setenv(configVariable, "")
+	if code, out, errs := runHere(t, "user", "list"); code != 2 || !strings.Contains(errs, "-c or -f") {
+		t.Errorf("got %d, %s%s, want 2 and what is missing", code, out, errs)
+	}
 }
 
 // TestUsersAtOnce: of several commands that change one file at once, each finds what the others have done; a new file is for its owner alone.
