@@ -66,6 +66,9 @@ func TestImage(t *testing.T) {
 	if names := namesIn(t, root); !slices.Equal(names, []string{"data", "packhouse"}) {
 		t.Errorf("got the files %q, want the program and the directory of the data", names)
 	}
+	if got := strings.TrimSpace(string(mustRun(t, "stat", "-c", "%a %u %g", filepath.Join(root, "data")))); got != "700 65532 65532" {
+		t.Errorf("mode, user and group of the directory of the data: got %s, want 700 65532 65532", got)
+	}
 	inside := func(command []string) *exec.Cmd {
 		cmd := exec.Command(command[0], command[1:]...)
 		cmd.Dir, cmd.Env = "/", []string{}

@@ -112,7 +112,8 @@ func packageLife(t *testing.T, root string, manager lifecycle) {
 	}
 	for _, file := range []string{
 		"usr/lib/systemd/system/packhouse.socket", "usr/share/man/man1/packhouse-serve.1.gz", "usr/share/bash-completion/completions/packhouse",
-		"usr/share/fish/vendor_completions.d/packhouse.fish", "usr/share/doc/packhouse/configuration.md", "usr/share/doc/packhouse/examples/nginx.conf",
+		"usr/share/fish/vendor_completions.d/packhouse.fish", "usr/share/doc/packhouse/README.md", "usr/share/doc/packhouse/docs/configuration.md", "usr/share/doc/packhouse/docs/dashboard.png",
+		"usr/share/doc/packhouse/deploy/nginx.conf", "usr/share/doc/packhouse/deploy/compose/compose.yaml",
 	} {
 		if info, err := os.Stat(filepath.Join(root, file)); err != nil || info.Size() == 0 {
 			t.Errorf("%s: got %v, %v", file, info, err)
@@ -154,6 +155,19 @@ func packageLife(t *testing.T, root string, manager lifecycle) {
 	systemctl(1)
 	manager.install(t)
 	manager.upgrade(t)
+	manager.remove(t)
+
+	// A configuration with which the new version would not start.
+	systemctl(0)
+	if err := os.WriteFile(config, []byte("[server]\nremoved_key = 1\n"), 0o640); err != nil {
+		t.Fatal(err)
+	}
+	manager.install(t)
+	writeBelow(t, root, "calls", "")
+	manager.upgrade(t)
+	if got := string(mustRead(t, calls)); !strings.Contains(got, "daemon-reload\n") || strings.Contains(got, "restart") {
+		t.Errorf("an upgrade beside a wrong configuration calls systemctl with\n%swant no restart", got)
+	}
 	manager.remove(t)
 }
 

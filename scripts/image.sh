@@ -18,10 +18,10 @@ trap 'rm -rf "$context"' EXIT
 if [ -n "${PACKHOUSE_BINARY:-}" ]; then
   install -m 755 "$PACKHOUSE_BINARY" "$context/packhouse"
 else
-  CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -tags timetzdata -ldflags "-s -w -X main.release=$version" -o "$context/packhouse" ./cmd/packhouse
+  CGO_ENABLED=0 GOFLAGS= go build -trimpath -buildvcs=false -tags timetzdata,fallbackroots -ldflags "-s -w -X main.release=$version" -o "$context/packhouse" ./cmd/packhouse
 fi
-mkdir "$context/data"
-chmod 700 "$context/data"
+mkdir -p -m 755 "$context/volume"
+mkdir -m 700 "$context/volume/data"
 
 # The format of OCI has no health checks; docker's has.
 options=()

@@ -33,8 +33,8 @@ build() {
   if [ -n "${PACKHOUSE_BINARY:-}" ]; then
     install -m 755 "$PACKHOUSE_BINARY" "$2"
   else
-    CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOARM=7 GOAMD64=v1 GOFLAGS= \
-      go build -trimpath -buildvcs=false -tags timetzdata -ldflags "-s -w -X main.release=$version" -o "$2" ./cmd/packhouse
+    CGO_ENABLED=0 GOOS=linux GOARCH=$1 GOARM=7 GOAMD64=v1 GOARM64=v8.0 GOEXPERIMENT= GOFLAGS= \
+      go build -trimpath -buildvcs=false -tags timetzdata,fallbackroots -ldflags "-s -w -X main.release=$version" -o "$2" ./cmd/packhouse
   fi
 }
 
@@ -49,7 +49,7 @@ archive() {
   tar --sort=name --format=gnu --owner=0 --group=0 --numeric-owner --mtime="@$SOURCE_DATE_EPOCH" -C "$1" -c "$2" | gzip -n -9 >"$out/$2.tar.gz"
 }
 
-mkdir -p "$out" "$stage"/{systemd,completion,doc/examples,plainman,bin}
+mkdir -p "$out" "$stage"/{systemd,completion,doc,plainman,bin}
 host=$(go env GOHOSTARCH)
 build "$host" "$stage/bin/$host"
 "$stage/bin/$host" man "$stage/plainman"
@@ -57,8 +57,8 @@ mkdir "$stage/man"
 for page in "$stage"/plainman/*; do gzip -n -9 <"$page" >"$stage/man/${page##*/}.gz"; done
 for shell in bash fish zsh; do "$stage/bin/$host" completion $shell >"$stage/completion/packhouse.$shell"; done
 for unit in packhouse.service packhouse.socket; do sed 's,/usr/local/bin/,/usr/bin/,' "deploy/$unit" >"$stage/systemd/$unit"; done
-cp README.md CHANGELOG.md docs/*.md "$stage/doc/"
-cp deploy/nginx.conf deploy/Caddyfile deploy/stunnel.conf "$stage/doc/examples/"
+cp -r README.md CHANGELOG.md docs deploy "$stage/doc/" # as in the repository: they refer to each other
+rm -rf "$stage/doc/deploy/packages"
 
 made=()
 for arch in ${ARCHITECTURES:-amd64 arm64 arm}; do
@@ -67,9 +67,8 @@ for arch in ${ARCHITECTURES:-amd64 arm64 arm}; do
   install -m 755 "$stage/bin/$arch" "$stage/packhouse"
   name=packhouse-$packaged-linux-${arch/%arm/armv7}
   mkdir "$stage/$name"
-  cp -r "$stage/packhouse" "$stage/completion" README.md CHANGELOG.md deploy docs "$stage/$name/"
+  cp -r "$stage/packhouse" "$stage/completion" "$stage"/doc/* "$stage/$name/"
   cp -r "$stage/plainman" "$stage/$name/man"
-  rm -rf "$stage/$name/deploy/packages"
   same "$stage"
   archive "$stage" "$name"
   made+=("$name.tar.gz")

@@ -3,7 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -114,7 +114,7 @@ func (c *Client) unreached(err error) error {
 		return fmt.Errorf("request to the server: %w", err)
 	}
 	hint := ""
-	if _, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
+	if _, ok := errors.AsType[x509.UnknownAuthorityError](err); ok {
 		hint = "; for a certificate that no known authority has signed, name the file of one that has: SSL_CERT_FILE=tls-certificate.pem"
 	}
 	return fmt.Errorf("request to %s: %w%s", c.Address, err, hint)

@@ -24,6 +24,14 @@ if [ -z "$upgrade" ]; then
 	# Not started: the data directory may be on a volume that the configuration does not name yet.
 	echo 'Packhouse is installed. Look at /etc/packhouse.toml, then start it: systemctl enable --now packhouse.socket packhouse.service'
 elif [ -n "$running" ]; then
-	# The socket stays open meanwhile, and running backups go on. A server that was stopped stays so.
-	systemctl try-restart packhouse.service || true
+	# A server that would not start with its configuration goes on as it is: the older program serves until that was mended.
+	code=0
+	[ ! -e "$config" ] || report=$(packhouse config check "$config" 2>&1) || code=$?
+	if [ "$code" = 1 ]; then
+		echo "$report"
+		echo 'Packhouse was not restarted: the new version would not start with this configuration. Mend it, then: systemctl restart packhouse'
+	else
+		# The socket stays open meanwhile, and running backups go on. A server that was stopped stays so.
+		systemctl try-restart packhouse.service || true
+	fi
 fi
