@@ -48,8 +48,11 @@ func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if server != "" {
+	switch {
+	case f.server != "":
 		return "", usage("%s works with files on the server's machine: run it there, without --server", cmd.CommandPath())
+	case server != "":
+		return "", usage("%s works with files on the server's machine: run it there, with --config or --data-dir, which count instead of the variable %s", cmd.CommandPath(), serverVariable)
 	}
 	dir, id := f.dataDir, ""
 	if file := f.configFile(cmd); file != "" && !cmd.Flags().Changed("data-dir") {

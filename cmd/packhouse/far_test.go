@@ -87,6 +87,8 @@ func TestEveryCommandFromAfar(t *testing.T) {
 	call(2, files, "repo", "rebuild", "laptop2")
 	call(2, files, "repo", "export", "laptop2", filepath.Join(dir, "out"), "--as", "borgstore")
 	call(2, files, "adopt", dir, "--as", "other")
+	call(2, "instead of the variable "+serverVariable, "repo", "backup", "laptop2", filepath.Join(dir, "out"))
+	call(2, "without --server", "repo", "backup", "laptop2", filepath.Join(dir, "out"), "--server", s.url)
 
 	// A directory on the command line is meant instead of the variable's server, and contradicts the flag.
 	data := filepath.Join(dir, "packhouse-data")

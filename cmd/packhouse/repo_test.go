@@ -58,6 +58,43 @@ func TestForgetVanished(t *testing.T) {
 	command(0, `^$`, "repo", "list")
 }
 
+// TestListOfOne: the directory of one repository is that alone, also beside a server that has more.
+func TestListOfOne(t *testing.T) {
+	dir := tempDir(t)
+	s := startServer(t, dir)
+	s.expect(t, http.StatusOK, http.MethodPost, "/laptop/?cmd=create", "")
+	s.expect(t, http.StatusOK, http.MethodPost, "/phone/?cmd=create", "")
+	one := filepath.Join(dir, "packhouse-data", "laptop")
+	if code, out, errs := runHere(t, "repo", "list", "-d", one); code != 0 || !strings.HasPrefix(out, "laptop\t") || strings.Contains(out, "phone") {
+		t.Errorf("got %d, %s%s, want the one", code, out, errs)
+	}
+	code, out, errs := runHere(t, "repo", "list", "-d", one, "--json")
+	var list struct{ Repositories []struct{ Name string } }
+	if err := json.Unmarshal([]byte(out), &list); err != nil || code != 0 || len(list.Repositories) != 1 || list.Repositories[0].Name != "laptop" {
+		t.Errorf("as JSON: got %d, %v, %s%s, want the one", code, err, out, errs)
+	}
+}
+
+// TestQuestionBeforeDestroying: what a person is asked before a repository is destroyed says what would be lost.
+func TestQuestionBeforeDestroying(t *testing.T) {
+	dir := tempDir(t)
+	s := startServer(t, dir)
+	s.expect(t, http.StatusOK, http.MethodPost, "/laptop/?cmd=create", "")
+	keyboard, terminal := pseudoTerminal(t)
+	cmd := program(t, dir, "packhouse", "repo", "destroy", "laptop")
+	var errs buffer
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = terminal, &errs, &errs
+	if _, err := keyboard.Write([]byte("no\n")); err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Run(); err == nil {
+		t.Error("it was destroyed")
+	}
+	if want := "This destroys 0 items, 0 bytes. Last backup: never.\nType laptop to continue: "; !strings.Contains(errs.String(), want) {
+		t.Errorf("got %s, want %q", errs.String(), want)
+	}
+}
+
 // TestAdministration runs the administrator's commands against a server, and then against its directory.
 func TestAdministration(t *testing.T) {
 	top := tempDir(t)
