@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"net"
 	"os"
@@ -42,8 +43,21 @@ func (f *adminFlags) add(cmd *cobra.Command) {
 	flags.StringVar(&f.key, "key", "", "`file` of the key of --cert (PEM)")
 }
 
+// asServer adds to the error of a file that the user may not read, who may.
+func asServer(err error) error {
+	if errors.Is(err, fs.ErrPermission) && os.Geteuid() != 0 {
+		return fmt.Errorf("%w; run this as the user of the server, as in sudo -u packhouse packhouse", err)
+	}
+	return err
+}
+
 // dir is the directory, absolute.
 func (f *adminFlags) dir(cmd *cobra.Command) (string, error) {
+	dir, err := f.namedDir(cmd)
+	return dir, asServer(err)
+}
+
+func (f *adminFlags) namedDir(cmd *cobra.Command) (string, error) {
 	server, err := f.address(cmd)
 	if err != nil {
 		return "", err
@@ -102,7 +116,7 @@ func withAdminClient(cmd *cobra.Command, s streams, f *adminFlags, do func(*admi
 	hold := func(claim *holder.Claim, single bool) (*client.Session, error) {
 		return holdDirectory(cmd.Context(), s, claim, single)
 	}
-	return client.Reach(ctx, dir, hold, func(session *client.Session) error { return do(&adminClient{session}) })
+	return asServer(client.Reach(ctx, dir, hold, func(session *client.Session) error { return do(&adminClient{session}) }))
 }
 
 // holdDirectory holds the directory for as long as the command runs. Other processes may use it meanwhile.

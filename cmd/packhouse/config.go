@@ -53,7 +53,7 @@ printed, for the key data_id; if the file has a data_id that differs, this is re
 func checkConfiguration(s streams, file string) (faults error) {
 	c, err := config.Load(file, nil)
 	if err != nil {
-		return err
+		return asServer(err)
 	}
 	found := inspect(&c, file)
 	for _, warning := range slices.Concat(c.Warnings, found.warnings) {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,6 +13,7 @@ import (
 	"packhouse/api/client"
 	"packhouse/api/holder"
 	"packhouse/internal/terminal"
+	"packhouse/repo/layout"
 )
 
 // The exit codes of the command health, besides 0.
@@ -92,6 +95,9 @@ func (f *adminFlags) healthClient(cmd *cobra.Command) (*client.Client, error) {
 	dir, err := f.dir(cmd)
 	if err != nil {
 		return nil, err
+	}
+	if _, err := os.ReadDir(layout.ServerDir(dir)); errors.Is(err, fs.ErrPermission) {
+		return nil, asServer(err)
 	}
 	if !holder.Held(dir) {
 		return nil, fmt.Errorf("no server runs on %s", dir)

@@ -70,7 +70,7 @@ func (f *userFlags) configFile(cmd *cobra.Command) string {
 // load returns the configuration, if there is one, and the path of the password file; "": there is none.
 func (f *userFlags) load(cmd *cobra.Command) (c config.Config, file string, err error) {
 	if c, err = config.Load(f.configFile(cmd), nil); err != nil {
-		return c, "", err
+		return c, "", asServer(err)
 	}
 	return c, cmp.Or(f.file, c.HtpasswdFile), nil
 }
@@ -215,7 +215,7 @@ func userList(s streams, f *userFlags) *cobra.Command {
 			if path != "" {
 				passwords, err := api.LoadPasswordFile(path)
 				if err != nil {
-					return err
+					return asServer(err)
 				}
 				for _, u := range passwords.Users() {
 					rows = append(rows, listedUser{Name: u.Name, Source: "file", Repositories: []string{}, Note: notOfFile(&c, u.Name)})

@@ -162,6 +162,40 @@ func pseudoTerminal(t *testing.T) (keyboard, terminal *os.File) {
 	return keyboard, terminal
 }
 
+// TestOfAnotherUser: who may not read the files of the server is told who may.
+func TestOfAnotherUser(t *testing.T) {
+	dir := tempDir(t)
+	if os.Geteuid() != 0 {
+		t.Skip("to be another user needs root")
+	}
+	for _, name := range []string{"data", "packhouse.toml"} {
+		if err := os.MkdirAll(filepath.Join(dir, name), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	for _, args := range [][]string{
+		{"repo", "list", "-d", filepath.Join(dir, "data")}, {"health", "-d", filepath.Join(dir, "data")},
+		{"repo", "list", "-c", filepath.Join(dir, "packhouse.toml", "x")}, {"user", "list", "-f", filepath.Join(dir, "data", "x")},
+		{"user", "list", "-c", filepath.Join(dir, "packhouse.toml", "x")}, {"config", "check", filepath.Join(dir, "packhouse.toml", "x")},
+	} {
+		cmd := program(t, "/", append([]string{"packhouse"}, args...)...)
+		self, err := os.Open(cmd.Path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		cmd.Path, cmd.ExtraFiles = "/proc/self/fd/3", []*os.File{self} // the directory that it lies in is ours alone
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 65534, Gid: 65534}}
+		out, err := cmd.CombinedOutput()
+		_ = self.Close()
+		if want := "permission denied; run this as the user of the server, as in sudo -u packhouse packhouse\n"; err == nil || !strings.HasSuffix(string(out), want) {
+			t.Errorf("%q: got %v, %s, want %q", args, err, out, want)
+		}
+	}
+}
+
 // TestUserListOfNothing: without a file and a configuration there is nothing to list, which is not the same as no users.
 func TestUserListOfNothing(t *testing.T) {
 	t.Setenv(configVariable, "")

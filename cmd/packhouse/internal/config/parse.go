@@ -34,7 +34,7 @@ const maxFile = 1 << 20
 
 // Load returns the defaults with what the file says (an empty name: no file) and, over both,
 // what overrides sets from flags and environment (nil: nothing). Repositories take what they do
-// not set from the result. The error is a *Problem for each thing that is wrong, joined.
+// not set from the result. The error is a *Problem for each thing that is wrong, joined; or that of reading the file.
 func Load(file string, overrides func(*Config)) (Config, error) {
 	if file == "" {
 		return Parse("", nil, overrides)
@@ -49,7 +49,7 @@ func Load(file string, overrides func(*Config)) (Config, error) {
 		if errors.As(err, &path) {
 			err = path.Err
 		}
-		return Config{}, &Problem{File: file, Text: err.Error()}
+		return Config{}, fmt.Errorf("%s: %w", file, err)
 	}
 	return Parse(file, data, overrides)
 }
