@@ -135,8 +135,9 @@ func (f *userFlags) change(cmd *cobra.Command, s streams, name, what string) err
 		return nil
 	}
 	data, err := os.ReadFile(file)
-	if err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
+	isNew := errors.Is(err, os.ErrNotExist)
+	if err != nil && !isNew {
+		return asServer(err)
 	}
 	if err := check(hasUser(data, name)); err != nil {
 		return err // before a password is asked for
@@ -152,12 +153,33 @@ func (f *userFlags) change(cmd *cobra.Command, s streams, name, what string) err
 	err = editPasswords(file, func(data []byte) ([]byte, error) {
 		return withUser(data, name, string(hash)), check(hasUser(data, name))
 	})
+	if err == nil && isNew {
+		err = f.share(cmd, s, file)
+	}
 	if err == nil {
 		if f.json && !add {
 			what = "changed"
 		}
 		return doneTo(s, f.json, what, name)
 	}
+	return err
+}
+
+// share lets the server read a new password file: the group that may read the configuration may read it, too.
+func (f *userFlags) share(cmd *cobra.Command, s streams, file string) error {
+	if os.Geteuid() != 0 {
+		return nil // this is the server's user
+	}
+	if path := f.configFile(cmd); path != "" {
+		info, err := os.Stat(path)
+		if err != nil {
+			return err
+		}
+		if owner, ok := info.Sys().(*syscall.Stat_t); ok && owner.Gid != 0 && info.Mode().Perm()&0o040 != 0 {
+			return errors.Join(os.Chown(file, -1, int(owner.Gid)), os.Chmod(file, 0o640))
+		}
+	}
+	_, err := fmt.Fprintf(s.err, "%s is new, and only root can read it: give it to the user of the server\n", file)
 	return err
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"os"
@@ -106,6 +107,41 @@ func statOf(t *testing.T, path string) string {
 	}
 	owner := info.Sys().(*syscall.Stat_t)
 	return fmt.Sprintf("%o %d %d", info.Mode().Perm(), owner.Uid, owner.Gid)
+}
+
+// TestNewPasswordFile: a password file that root makes can be read by the server, whose group the configuration has.
+func TestNewPasswordFile(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("to give files to others needs root")
+	}
+	dir := tempDir(t)
+	file, passwords, other := filepath.Join(dir, "f.toml"), filepath.Join(dir, "users"), filepath.Join(dir, "others")
+	write(t, file, "[server]\nhtpasswd_file = '"+passwords+"'\n")
+	if err := errors.Join(os.Chown(file, 0, 34), os.Chmod(file, 0o640)); err != nil {
+		t.Fatal(err)
+	}
+	for _, test := range []struct {
+		args []string
+		path string
+		mode os.FileMode
+		gid  uint32
+		note bool
+	}{
+		{[]string{"-c", file}, passwords, 0o640, 34, false},
+		{[]string{"-f", other}, other, 0o600, 0, true},
+	} {
+		code, out, errs := runWithInput(t, "x", append([]string{"user", "add", "alice"}, test.args...)...)
+		if code != 0 || strings.Contains(errs, "only root can read it") != test.note {
+			t.Errorf("%q: got %d, %s%s", test.args, code, out, errs)
+		}
+		info, err := os.Stat(test.path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if owner := info.Sys().(*syscall.Stat_t); info.Mode().Perm() != test.mode || owner.Gid != test.gid && test.mode == 0o640 {
+			t.Errorf("%q: got mode %o and group %d, want %o and %d", test.args, info.Mode().Perm(), owner.Gid, test.mode, test.gid)
+		}
+	}
 }
 
 // TestHiddenPassword: what ends a command that asks for a password on a terminal leaves the terminal as it was.
