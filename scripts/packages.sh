@@ -16,11 +16,11 @@ export SOURCE_DATE_EPOCH=${SOURCE_DATE_EPOCH:-$(git log -1 --format=%ct)}
 export TZ=UTC LC_ALL=C
 umask 022
 
-# Versions of packages begin with a digit, and one of a commit without a tag is older than each release.
+# Versions of packages begin with a digit, and one of a commit without a tag is older than each release, and than those of later commits.
 case $version in
 v[0-9]*) packaged=${version#v} ;;
 [0-9]*.*) packaged=$version ;;
-*) packaged=0.0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d).$version ;;
+*) packaged=0.0.0~git$(date -u -d "@$SOURCE_DATE_EPOCH" +%Y%m%d.%H%M%S).$version ;;
 esac
 packaged=$(sed -E 's/-(alpha|beta|rc)/~\1/; s/-/+/g' <<<"$packaged") # 1.0-rc1 is older than 1.0, and 1.0-5-g0a1b2c3 is not
 
