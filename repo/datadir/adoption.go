@@ -44,6 +44,19 @@ func (s *Set) BeginAdoption(name, source string) error {
 // EndAdoption ends an adoption that was begun under that name and given up, of which nothing but the mark is left: the name is free then, durably.
 // Errors: repo.ErrExists if the repository is complete, repo.ErrNoRepository if nothing is being adopted, or in a set of one.
 func (s *Set) EndAdoption(name string) error {
+	return s.whileLocked(name, func(dir string, found error) error {
+		switch {
+		case found == nil:
+			return repo.ErrExists
+		case !errors.Is(found, ErrAdopting):
+			return found
+		}
+		return adopt.Unmark(s.o.FS, dir)
+	})
+}
+
+// whileLocked calls fn with the directory of a name, and with what an inspection of it has found, while nobody else changes what has that name.
+func (s *Set) whileLocked(name string, fn func(dir string, found error) error) error {
 	dir, err := s.path(name)
 	if err != nil {
 		return err
@@ -55,11 +68,5 @@ func (s *Set) EndAdoption(name string) error {
 	if err := s.look(true); err != nil {
 		return err
 	}
-	switch err := s.inspect(dir); {
-	case err == nil:
-		return repo.ErrExists
-	case !errors.Is(err, ErrAdopting):
-		return err
-	}
-	return adopt.Unmark(s.o.FS, dir)
+	return fn(dir, s.inspect(dir))
 }

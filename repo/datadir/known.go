@@ -124,29 +124,20 @@ func (s *Set) vanished(name string, err error) error {
 // Forget has a repository that is not there any more be one that never was, durably. Errors: repo.ErrExists if it is there,
 // repo.ErrNoRepository if there was none.
 func (s *Set) Forget(name string) error {
-	dir, err := s.path(name)
-	if err != nil {
-		return err
-	}
-	defer s.names.lock(name)()
-	if _, err := s.opened(name); err != nil {
-		return err
-	}
-	if err := s.look(true); err != nil {
-		return err
-	}
-	switch err := s.inspect(dir); {
-	case err == nil:
-		return repo.ErrExists
-	case !errors.Is(err, repo.ErrNoRepository):
-		return err
-	case !s.isKnown(name):
-		return repo.ErrNoRepository
-	}
-	if err := s.forget(name, dir); err != nil {
-		return fmt.Errorf("forget repository: %w", err)
-	}
-	return nil
+	return s.whileLocked(name, func(dir string, found error) error {
+		switch {
+		case found == nil:
+			return repo.ErrExists
+		case !errors.Is(found, repo.ErrNoRepository):
+			return found
+		case !s.isKnown(name):
+			return repo.ErrNoRepository
+		}
+		if err := s.forget(name, dir); err != nil {
+			return fmt.Errorf("forget repository: %w", err)
+		}
+		return nil
+	})
 }
 
 // Vanished lists the repositories that are not there any more, though nobody has destroyed them, sorted. there are those of Names.
