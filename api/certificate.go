@@ -11,12 +11,9 @@ import (
 	"time"
 )
 
-// Certificate is a TLS certificate that can be reloaded.
+// Certificate is a TLS certificate in files, which can be reloaded.
 type Certificate struct {
 	certFile, keyFile string
-
-	// MinVersion is the least version of TLS that clients may speak; 0: TLS 1.2. It is set before Wrap.
-	MinVersion uint16
 
 	mu   sync.RWMutex // held for a look only
 	cert *tls.Certificate
@@ -70,23 +67,42 @@ func (c *Certificate) Fingerprint() string {
 	return strings.Join(parts, ":")
 }
 
-// Wrap adds TLS to a TCP listener; Unix sockets are served without TLS. Clients are asked for a certificate of the authorities;
-// nil: they are not.
-func (c *Certificate) Wrap(l net.Listener, clients *ClientCAs) net.Listener {
+// Get is the certificate, whatever name the client asks for.
+func (c *Certificate) Get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.cert, nil
+}
+
+// TLS is how connections over TCP are encrypted. Certificate is required. Nothing of it may change after Wrap.
+type TLS struct {
+	// Certificate is the one for a client. An error ends the connection with an alert, which tells the client nothing.
+	Certificate func(*tls.ClientHelloInfo) (*tls.Certificate, error)
+	MinVersion  uint16     // that clients may speak; 0: TLS 1.2
+	Clients     *ClientCAs // clients are asked for a certificate of these authorities; nil: they are not
+	// Challenge is asked first: it returns the configuration of a connection with which the authority of the server's certificate makes sure whose
+	// name it is, and nil for all others. Such a connection needs no certificate of a client, so Challenge must have it negotiate a
+	// protocol that is not HTTP: the server closes it after the handshake. An error ends the connection. nil: there are none.
+	Challenge func(*tls.ClientHelloInfo) (*tls.Config, error)
+}
+
+// Wrap adds TLS to a TCP listener; Unix sockets are served without TLS.
+func (t TLS) Wrap(l net.Listener) net.Listener {
 	if l.Addr().Network() == "unix" {
 		return l
 	}
-	config := &tls.Config{
-		MinVersion: max(c.MinVersion, tls.VersionTLS12),
-		NextProtos: []string{"http/1.1"},
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			c.mu.RLock()
-			defer c.mu.RUnlock()
-			return c.cert, nil
-		},
+	config := &tls.Config{MinVersion: max(t.MinVersion, tls.VersionTLS12), NextProtos: []string{"http/1.1"}, GetCertificate: t.Certificate}
+	if t.Clients != nil {
+		t.Clients.ask(config)
 	}
-	if clients != nil {
-		clients.ask(config)
+	if t.Challenge != nil {
+		others := config.GetConfigForClient
+		config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+			if challenge, err := t.Challenge(hello); challenge != nil || err != nil || others == nil {
+				return challenge, err
+			}
+			return others(hello)
+		}
 	}
 	return tls.NewListener(l, config)
 }

@@ -53,7 +53,9 @@ func startMutual(t *testing.T, required bool) *mutual {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m.addr = m.ServeOn(t, m.Server, false, func(l net.Listener) net.Listener { return certificate.Wrap(l, m.clients) })
+	m.addr = m.ServeOn(t, m.Server, false, func(l net.Listener) net.Listener {
+		return api.TLS{Certificate: certificate.Get, Clients: m.clients}.Wrap(l)
+	})
 	return m
 }
 

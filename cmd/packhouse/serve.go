@@ -261,7 +261,7 @@ func (sv *service) secure(listeners []net.Listener, passed bool) {
 		}
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
 		if sv.cert != nil {
-			listeners[i] = sv.cert.Wrap(l, sv.clients)
+			listeners[i] = sv.tls().Wrap(l)
 		}
 	}
 }
@@ -317,10 +317,17 @@ func (sv *service) examine() (dir string, err error) {
 
 // loadCertificate reads the server's certificate and key.
 func (sv *service) loadCertificate(cert, key string) (err error) {
-	if sv.cert, err = api.LoadCertificate(cert, key); err == nil && sv.c.TLSMinVersion == "1.3" {
-		sv.cert.MinVersion = tls.VersionTLS13
-	}
+	sv.cert, err = api.LoadCertificate(cert, key)
 	return err
+}
+
+// tls is how connections are encrypted.
+func (sv *service) tls() api.TLS {
+	t := api.TLS{Clients: sv.clients, Certificate: sv.cert.Get}
+	if sv.c.TLSMinVersion == "1.3" {
+		t.MinVersion = tls.VersionTLS13
+	}
+	return t
 }
 
 // prepare creates the server's files in its data directory, if that is writable, and returns the directory's identity; "": it has
