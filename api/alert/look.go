@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"packhouse/index"
@@ -137,17 +138,31 @@ func (m *Monitor) lookAtServer(s *sight, c *Config, now time.Time) {
 	if m.o.Certificate == nil {
 		return
 	}
-	end := m.o.Certificate()
-	switch left := end.Sub(now); {
-	case end.IsZero() || c.Certificate <= 0 || left > c.Certificate:
+	s.lookAtCertificate(m.o.Certificate(), c.Certificate, now)
+}
+
+// lookAtCertificate tells of a certificate that is missing, or that ends within a time.
+func (s *sight) lookAtCertificate(k ServerCertificate, within time.Duration, now time.Time) {
+	if len(k.Failed) > 0 {
+		s.add(Certificate, "", "", Critical, "the server has obtained no certificate for %s: its log says why. It goes on trying; clients that use the name cannot connect",
+			strings.Join(k.Failed, ", "))
+		return
+	}
+	advice := "renew it, and reload the server"
+	if k.Lifetime > 0 {
+		within = min(within, k.Lifetime/4)
+		advice = "the server has not been able to renew it, and its log says why"
+	}
+	switch left := k.End.Sub(now); {
+	case k.End.IsZero() || within <= 0 || left > within:
 	case left <= 0:
-		s.add(Certificate, "", "", Critical, "the server's certificate has ended, at %s: renew it, and reload the server", end.UTC().Format(timeForm))
+		s.add(Certificate, "", "", Critical, "the server's certificate has ended, at %s: %s", k.End.UTC().Format(timeForm), advice)
 	default:
 		level := Warning
 		if left < 48*time.Hour {
 			level = Critical
 		}
-		s.add(Certificate, "", "", level, "the server's certificate ends at %s: renew it, and reload the server", end.UTC().Format(timeForm))
+		s.add(Certificate, "", "", level, "the server's certificate ends at %s: %s", k.End.UTC().Format(timeForm), advice)
 	}
 }
 

@@ -46,7 +46,7 @@ type scene struct {
 	clock  *repotest.SettableClock
 	m      *alert.Monitor
 	logins atomic.Int64
-	ends   time.Time // of the certificate
+	ends   alert.ServerCertificate
 }
 
 func newScene(t *testing.T, change func(*datadir.Options, *alert.Config)) *scene {
@@ -64,7 +64,7 @@ func newScene(t *testing.T, change func(*datadir.Options, *alert.Config)) *scene
 		}
 	})
 	s.m = alert.New(alert.Options{
-		Config: c, Server: "here", Now: s.clock.Now, FailedLogins: s.logins.Load, Certificate: func() time.Time { return s.ends },
+		Config: c, Server: "here", Now: s.clock.Now, FailedLogins: s.logins.Load, Certificate: func() alert.ServerCertificate { return s.ends },
 	})
 	return s
 }
@@ -305,7 +305,7 @@ func TestServer(t *testing.T) {
 	s.clock.Advance(2 * time.Hour)
 	s.expect()
 
-	s.ends = s.clock.Now().Add(15 * day)
+	s.ends.End = s.clock.Now().Add(15 * day)
 	s.expect()
 	s.clock.Advance(day + time.Second)
 	s.expect("certificate / warning")
@@ -313,7 +313,21 @@ func TestServer(t *testing.T) {
 	s.expect("certificate / critical")
 	s.clock.Advance(day)
 	s.expect("certificate / critical")
-	s.ends = s.clock.Now().Add(90 * day)
+	s.ends.End = s.clock.Now().Add(90 * day)
+	s.expect()
+
+	// One that the server renews is no news before it is late, however soon it ends.
+	s.ends = alert.ServerCertificate{End: s.clock.Now().Add(6 * day), Lifetime: 6 * day}
+	s.expect()
+	s.clock.Advance(4*day + 12*time.Hour + time.Second)
+	s.expect("certificate / critical")
+	s.ends = alert.ServerCertificate{End: s.clock.Now().Add(15 * day), Lifetime: 90 * day, Missing: []string{"a.example.org"}}
+	s.expect() // it has only been asked for
+	s.clock.Advance(day + time.Second)
+	s.expect("certificate / warning")
+	s.ends.Failed = s.ends.Missing
+	s.expect("certificate / critical")
+	s.ends = alert.ServerCertificate{}
 	s.expect()
 }
 

@@ -6,13 +6,14 @@ var (
 	alertsDesc  = prometheus.NewDesc("packhouse_alerts", "Alerts that last, by level.", []string{"level"}, nil)
 	waitingDesc = prometheus.NewDesc("packhouse_alerts_undelivered", "Alerts of which receivers are still to be told, because they could not be delivered.", nil, nil)
 	certDesc    = prometheus.NewDesc("packhouse_certificate_end_seconds", "When the certificate of the server ends, in seconds since 1970; 0 if it has none.", nil, nil)
+	missingDesc = prometheus.NewDesc("packhouse_certificates_missing", "Names for which the server is to obtain a certificate, and has none.", nil, nil)
 )
 
 var _ prometheus.Collector = (*Monitor)(nil)
 
 // Describe implements prometheus.Collector.
 func (m *Monitor) Describe(out chan<- *prometheus.Desc) {
-	for _, desc := range []*prometheus.Desc{alertsDesc, waitingDesc, certDesc} {
+	for _, desc := range []*prometheus.Desc{alertsDesc, waitingDesc, certDesc, missingDesc} {
 		out <- desc
 	}
 }
@@ -24,13 +25,16 @@ func (m *Monitor) Collect(out chan<- prometheus.Metric) {
 		out <- prometheus.MustNewConstMetric(alertsDesc, prometheus.GaugeValue, float64(levels[level]), string(level))
 	}
 	out <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(undelivered))
-	end := 0.0
+	end, missing := 0.0, 0
 	if m.o.Certificate != nil {
-		if at := m.o.Certificate(); !at.IsZero() {
-			end = float64(at.Unix())
+		k := m.o.Certificate()
+		if !k.End.IsZero() {
+			end = float64(k.End.Unix())
 		}
+		missing = len(k.Missing)
 	}
 	out <- prometheus.MustNewConstMetric(certDesc, prometheus.GaugeValue, end)
+	out <- prometheus.MustNewConstMetric(missingDesc, prometheus.GaugeValue, float64(missing))
 }
 
 // count is how many alerts last, and of how many receivers are still to be told after an attempt that failed.

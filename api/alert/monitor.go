@@ -59,12 +59,22 @@ type Options struct {
 	FS        vfs.FS // nil means the operating system's
 	// FailedLogins is how many have failed since the start; nil: not known.
 	FailedLogins func() int64
-	// Certificate is when that of the server ends; zero: it has none. nil: it has none.
-	Certificate func() time.Time
+	// Certificate is what is known now of that of the server. nil: it has none.
+	Certificate func() ServerCertificate
 	RootCAs     *x509.CertPool   // that certificates of receivers have to lead to; nil means the machine's
 	Environ     []string         // of commands, beside what they are told of the message
 	Now         func() time.Time // nil means time.Now
 	Logger      *slog.Logger     // nil means silence
+}
+
+// ServerCertificate is what is known of the certificate that the server shows to its clients, or of several for different names.
+type ServerCertificate struct {
+	End time.Time // when it ends; of several the first; zero: there is none
+	// Lifetime is that of one that the server renews by itself, as a whole. Its end is told only when less than a quarter of it is left: until then it
+	// is not even late. 0: others renew it.
+	Lifetime time.Duration
+	Missing  []string // names for which the server is to obtain one, and has none
+	Failed   []string // of these, those of which an attempt has failed
 }
 
 // Monitor looks, and has its receivers told. Its methods are safe for concurrent use.

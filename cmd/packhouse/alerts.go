@@ -81,7 +81,7 @@ func (sv *service) alertOptions(claim *holder.Claim) (*alert.Options, error) {
 		o.Path, o.MayRecord = filepath.Join(layout.ServerDir(claim.Dir), "alerts.json"), claim.Attached
 	}
 	if sv.cert != nil {
-		o.Certificate = sv.cert.Expires
+		o.Certificate = func() alert.ServerCertificate { return alert.ServerCertificate{End: sv.cert.Expires()} }
 	}
 	return o, nil
 }
