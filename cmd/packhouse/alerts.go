@@ -80,8 +80,8 @@ func (sv *service) alertOptions(claim *holder.Claim) (*alert.Options, error) {
 	if !claim.ReadOnly {
 		o.Path, o.MayRecord = filepath.Join(layout.ServerDir(claim.Dir), "alerts.json"), claim.Attached
 	}
-	if sv.cert != nil {
-		o.Certificate = func() alert.ServerCertificate { return alert.ServerCertificate{End: sv.cert.Expires()} }
+	if sv.c.TLS() {
+		o.Certificate = sv.certificateState
 	}
 	return o, nil
 }

@@ -8,7 +8,6 @@ import (
 	"os"
 	"strings"
 
-	"packhouse/api"
 	"packhouse/api/ui"
 	"packhouse/cmd/packhouse/internal/config"
 )
@@ -29,7 +28,7 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 	urls := make([]string, 0, len(listeners))
 	first := ""
 	for _, l := range listeners {
-		u := api.URL(l, sv.cert != nil)
+		u := sv.clientURL(l)
 		urls = append(urls, u)
 		if first == "" && strings.HasPrefix(u, "http") {
 			first = u
@@ -66,7 +65,7 @@ func printBanner(w io.Writer, sv *service, listeners []net.Listener, token strin
 		first = "" // with the token alone they are refused
 	}
 	if first != "" {
-		if err := printClients(&b, first, shown, sv.cert != nil); err != nil {
+		if err := printClients(&b, first, shown, sv.c.TLS()); err != nil {
 			return err
 		}
 	}

@@ -48,6 +48,7 @@ func (in *inspection) fault(err error) {
 func inspect(c *config.Config, file string) *inspection {
 	in := &inspection{c: c, now: time.Now()}
 	in.tls()
+	in.acme()
 	in.token(file)
 	in.directory()
 	in.auditLog()
@@ -315,7 +316,7 @@ func exposed(address string) bool {
 
 // plainText is the warning of an address that is exposed without TLS.
 func plainText(address string) string {
-	return fmt.Sprintf("listen: %s is plain HTTP on an address that others may reach: tokens and passwords can be read on the way. Set tls_cert and tls_key, or tls_self_signed, "+
+	return fmt.Sprintf("listen: %s is plain HTTP on an address that others may reach: tokens and passwords can be read on the way. Set acme_domains, tls_cert and tls_key, or tls_self_signed, "+
 		"or listen on 127.0.0.1 behind a proxy that has TLS; if a proxy on another machine or in a container has it, name it in trusted_proxies", address)
 }
 

@@ -60,6 +60,9 @@ func (sv *service) reload() {
 			sv.log.Error("reload: could not read the certificate; the old one is still used", "error", err)
 		}
 	}
+	if sv.acme != nil {
+		sv.acme.Retry()
+	}
 	if sv.clients != nil {
 		if err := sv.clients.Reload(); err != nil {
 			sv.log.Error("reload: could not read the certificate authorities of clients; the old ones still count", "error", err)
@@ -98,6 +101,12 @@ func (sv *service) keepFixed(c *config.Config) {
 		{"tls_cert", old.TLSCert, c.TLSCert, func() { c.TLSCert = old.TLSCert }},
 		{"tls_key", old.TLSKey, c.TLSKey, func() { c.TLSKey = old.TLSKey }},
 		{"tls_self_signed", old.TLSSelfSigned, c.TLSSelfSigned, func() { c.TLSSelfSigned = old.TLSSelfSigned }},
+		{"acme_domains", old.ACME.Domains, c.ACME.Domains, func() { c.ACME.Domains = old.ACME.Domains }},
+		{"acme_email", old.ACME.Email, c.ACME.Email, func() { c.ACME.Email = old.ACME.Email }},
+		{"acme_agree", old.ACME.Agree, c.ACME.Agree, func() { c.ACME.Agree = old.ACME.Agree }},
+		{"acme_directory", old.ACME.Directory, c.ACME.Directory, func() { c.ACME.Directory = old.ACME.Directory }},
+		{"acme_root", old.ACME.Root, c.ACME.Root, func() { c.ACME.Root = old.ACME.Root }},
+		{"acme_http_listen", old.ACME.HTTPListen, c.ACME.HTTPListen, func() { c.ACME.HTTPListen = old.ACME.HTTPListen }},
 		{"tls_client_ca", old.TLSClientCA, c.TLSClientCA, func() { c.TLSClientCA = old.TLSClientCA }},
 		{"tls_min_version", old.TLSMinVersion, c.TLSMinVersion, func() { c.TLSMinVersion = old.TLSMinVersion }},
 		{"tls_client_auth", old.TLSClientAuth, c.TLSClientAuth, func() { c.TLSClientAuth = old.TLSClientAuth }},

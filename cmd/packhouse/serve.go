@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -22,6 +21,7 @@ import (
 	"packhouse/api/holder"
 	"packhouse/api/tokens"
 	"packhouse/bench/profile"
+	"packhouse/cmd/packhouse/internal/acme"
 	"packhouse/cmd/packhouse/internal/config"
 	"packhouse/repo"
 	"packhouse/repo/adopt"
@@ -48,6 +48,10 @@ Listen on all addresses, with TLS, and allow each repository 500 GiB:
 
   packhouse serve -l :8484 --tls-cert cert.pem --tls-key key.pem --quota 500G
   packhouse serve -l :8484 --tls-self-signed
+
+The same with a certificate of Let's Encrypt, to whose terms you agree:
+
+  packhouse serve -l :443 --acme-domain backup.example.org --acme-agree
 
 Use a configuration file, of --config or the variable PACKHOUSE_CONFIG (docs/configuration.md lists
 its keys; flags override the environment, and the environment overrides the file):
@@ -140,10 +144,13 @@ type service struct {
 
 	current   atomic.Pointer[config.Config]    // replaced by a reload, never modified
 	passwords atomic.Pointer[api.PasswordFile] // nil: there is none
-	cert      *api.Certificate                 // nil: no TLS
+	cert      *api.Certificate                 // in files; nil: there is none
+	acme      *acme.Manager                    // nil: the certificate is in files, or there is no TLS
 	clients   *api.ClientCAs                   // nil: clients are not asked for certificates
 	server    *server
 	tokens    *tokens.Store
+
+	challenges net.Listener // to which the authority of ACME connects: of clients, or one of its own; nil: there is none yet
 
 	certificateFile string // of a certificate that the server has made for itself, for clients; "": there is none
 
@@ -164,6 +171,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, claim.Release()) }()
+	defer sv.closeTLS()
 	id, made, err := sv.prepare(claim)
 	if err != nil {
 		return err
@@ -190,7 +198,7 @@ func (sv *service) run(ctx context.Context, s streams) (err error) {
 		return err
 	}
 	defer closeAudit()
-	listeners, passed, err := api.OpenListeners(ctx, sv.c.Listen)
+	listeners, passed, err := sv.listen(ctx)
 	if err != nil {
 		return err
 	}
@@ -253,17 +261,18 @@ func (sv *service) open(ctx context.Context, o serverOptions) (err error) {
 	return err
 }
 
-// secure adds TLS to the listeners, if there is a certificate, and logs each. passed: they come from the service manager.
+// secure adds TLS to the listeners, if it is configured, logs each, and begins to obtain certificates. passed: they come from the service manager.
 func (sv *service) secure(listeners []net.Listener, passed bool) {
 	for i, l := range listeners {
-		if sv.cert == nil && exposed(l.Addr().String()) && slices.Equal(sv.c.Proxies, api.DefaultProxies) {
+		if !sv.c.TLS() && exposed(l.Addr().String()) && slices.Equal(sv.c.Proxies, api.DefaultProxies) {
 			sv.log.Warn(plainText(l.Addr().String()))
 		}
 		sv.log.Info("packhouse listening on "+l.Addr().String(), "version", version(), "passed", passed)
-		if sv.cert != nil {
+		if sv.c.TLS() {
 			listeners[i] = sv.tls().Wrap(l)
 		}
 	}
+	sv.startACME()
 }
 
 // options are those of the server that the configuration decides alone.
@@ -296,38 +305,16 @@ func (sv *service) examine() (dir string, err error) {
 	if err := checkAuditFile(sv.c.AuditFile(), dir); err != nil {
 		return "", err
 	}
-	if sv.c.TLSCert != "" {
-		if err = sv.loadCertificate(sv.c.TLSCert, sv.c.TLSKey); err != nil {
-			return "", err
-		}
+	if err := sv.examineTLS(); err != nil {
+		return "", err
 	}
 	if err := sv.loadPasswords(&sv.c); err != nil {
 		return "", sv.rest.explain(err)
-	}
-	if sv.c.TLSClientCA != "" {
-		if sv.clients, err = api.LoadClientCAs(sv.c.TLSClientCA, sv.c.TLSClientAuth == config.CertificateRequired); err != nil {
-			return "", err
-		}
 	}
 	if sv.c.Token == "" && sv.c.TokenFile != "" {
 		err = checkTokenFile(sv.c.TokenFile)
 	}
 	return dir, err
-}
-
-// loadCertificate reads the server's certificate and key.
-func (sv *service) loadCertificate(cert, key string) (err error) {
-	sv.cert, err = api.LoadCertificate(cert, key)
-	return err
-}
-
-// tls is how connections are encrypted.
-func (sv *service) tls() api.TLS {
-	t := api.TLS{Clients: sv.clients, Certificate: sv.cert.Get}
-	if sv.c.TLSMinVersion == "1.3" {
-		t.MinVersion = tls.VersionTLS13
-	}
-	return t
 }
 
 // prepare creates the server's files in its data directory, if that is writable, and returns the directory's identity; "": it has
@@ -337,10 +324,8 @@ func (sv *service) prepare(claim *holder.Claim) (id string, made bool, err error
 	if id, made, err = identify(claim, sv.c.DataID); err != nil {
 		return "", false, err
 	}
-	if sv.c.TLSSelfSigned {
-		if err := sv.selfSigned(claim.Dir); err != nil {
-			return "", false, err
-		}
+	if err := sv.prepareTLS(claim); err != nil {
+		return "", false, err
 	}
 	if missing := missingRepositories(claim.Dir, &sv.c); len(missing) > 0 {
 		sv.log.Warn("repositories in the configuration do not exist in the data directory; check that it is the right one",

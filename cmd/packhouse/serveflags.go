@@ -25,6 +25,7 @@ type serveFlags struct {
 	tlsCert    string
 	tlsKey     string
 	selfSigned bool
+	acme       config.ACME
 	clientCA   string
 	clientAuth string
 	htpasswd   string
@@ -64,6 +65,12 @@ func (f *serveFlags) add(flags *pflag.FlagSet) {
 	flags.StringVar(&f.tlsCert, "tls-cert", "", "`file` of the TLS certificate chain (PEM)")
 	flags.StringVar(&f.tlsKey, "tls-key", "", "`file` of the TLS key (PEM)")
 	flags.BoolVar(&f.selfSigned, "tls-self-signed", false, "TLS with a certificate that the server makes for itself; its fingerprint is printed")
+	flags.StringArrayVar(&f.acme.Domains, "acme-domain", nil, "`name` for which the server obtains a certificate by ACME; may be repeated. Port 443 of the name must lead to the server")
+	flags.BoolVar(&f.acme.Agree, "acme-agree", false, "you agree to the terms of the certificate authority; --acme-domain needs it")
+	flags.StringVar(&f.acme.Email, "acme-email", "", "e-mail `address` for messages of the certificate authority")
+	flags.StringVar(&f.acme.Directory, "acme-directory", "", "`URL` of the certificate authority's ACME directory (default Let's Encrypt)")
+	flags.StringVar(&f.acme.Root, "acme-root", "", "`file` of the certificate authorities (PEM) that are trusted in connections to it (default: the system's)")
+	flags.StringVar(&f.acme.HTTPListen, "acme-http-listen", "", "`address` to listen on for HTTP-01, to which port 80 of the names must lead, instead of TLS-ALPN-01 on port 443")
 	flags.StringVar(&f.clientCA, "tls-client-ca", "", "`file` of the certificate authorities (PEM) whose certificates log clients in, as the user of the name in the certificate")
 	flags.StringVar(&f.clientAuth, "tls-client-auth", "", "optional (default), or required: whether each client must have such a certificate")
 	flags.StringVar(&f.htpasswd, "htpasswd-file", "", "`file` of further users, as htpasswd writes it; read again when it changes")
@@ -110,7 +117,7 @@ func (f *serveFlags) warnings(flags *pflag.FlagSet) []string {
 // believe that they hold.
 func (f *serveFlags) refuseWithRest(flags *pflag.FlagSet) error {
 	for _, name := range []string{
-		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-self-signed", "tls-client-ca", "tls-client-auth", "htpasswd-file", "total-quota", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
+		"config", "listen", "data-dir", "adopt", "token-file", "tls-cert", "tls-key", "tls-self-signed", "acme-domain", "acme-agree", "acme-email", "acme-directory", "acme-root", "acme-http-listen", "tls-client-ca", "tls-client-auth", "htpasswd-file", "total-quota", "trash-quota", "reserve", "grace", "protect", "min-age", "guard", "keep-last", "max-removed", "compact-grace", "compact-young", "lock-ttl-seconds", "max-body", "drain", "log-format",
 	} {
 		if flags.Changed(name) {
 			return usage("--%s cannot be used with --rest, which serves one client on stdin and stdout", name)
@@ -157,9 +164,27 @@ func (f *serveFlags) overrideAddresses(o *overrides) {
 	o.on("tls-cert", notEmpty(f.tlsCert), func(c *config.Config) { c.TLSCert = f.tlsCert })
 	o.on("tls-key", notEmpty(f.tlsKey), func(c *config.Config) { c.TLSKey = f.tlsKey })
 	o.on("tls-self-signed", nil, func(c *config.Config) { c.TLSSelfSigned = f.selfSigned })
+	f.overrideACME(o)
 	o.on("tls-client-ca", notEmpty(f.clientCA), func(c *config.Config) { c.TLSClientCA = f.clientCA })
 	o.on("tls-client-auth", func() error { return config.CheckClientAuth(f.clientAuth) }, func(c *config.Config) { c.TLSClientAuth = f.clientAuth })
 	o.on("htpasswd-file", notEmpty(f.htpasswd), func(c *config.Config) { c.HtpasswdFile = f.htpasswd })
+}
+
+// overrideACME is about where the server has its certificates from.
+func (f *serveFlags) overrideACME(o *overrides) {
+	o.on("acme-domain", func() error {
+		for _, name := range f.acme.Domains {
+			if err := config.CheckDomain(name); err != nil {
+				return err
+			}
+		}
+		return nil
+	}, func(c *config.Config) { c.ACME.Domains = f.acme.Domains })
+	o.on("acme-agree", nil, func(c *config.Config) { c.ACME.Agree = f.acme.Agree })
+	o.on("acme-email", func() error { return config.CheckEmail(f.acme.Email) }, func(c *config.Config) { c.ACME.Email = f.acme.Email })
+	o.on("acme-directory", func() error { return config.CheckDirectoryURL(f.acme.Directory) }, func(c *config.Config) { c.ACME.Directory = f.acme.Directory })
+	o.on("acme-root", notEmpty(f.acme.Root), func(c *config.Config) { c.ACME.Root = f.acme.Root })
+	o.on("acme-http-listen", func() error { return config.CheckTCPListen(f.acme.HTTPListen) }, func(c *config.Config) { c.ACME.HTTPListen = f.acme.HTTPListen })
 }
 
 // overridePolicy is about what clients may do and store.

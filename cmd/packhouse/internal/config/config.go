@@ -25,6 +25,7 @@ type Config struct {
 	TLSCert       string
 	TLSKey        string
 	TLSSelfSigned bool   // with a certificate that the server makes for itself, in place of TLSCert
+	ACME          ACME   // in place of both: certificates of an authority
 	TLSClientCA   string // file of the authorities of clients' certificates; empty: clients are not asked for one
 	TLSClientAuth string // CertificateOptional, also if empty, or CertificateRequired
 	TLSMinVersion string // "1.2", also if empty, or "1.3"
@@ -67,6 +68,19 @@ const (
 	AuditOff   = "off"
 )
 
+// ACME is how the server obtains certificates from an authority by itself.
+type ACME struct {
+	Domains    []string // in lower case; empty: it does not
+	Email      string
+	Agree      bool   // to the authority's terms
+	Directory  string // URL of the authority; empty: Let's Encrypt
+	Root       string // file of the authorities that are trusted in connections to it; empty: the system's
+	HTTPListen string // host:port for challenges of the kind HTTP-01; empty: TLS-ALPN-01 on the addresses of clients
+}
+
+// Wanted tells whether the server is to obtain certificates.
+func (a *ACME) Wanted() bool { return len(a.Domains) > 0 }
+
 // What tls_client_auth can be.
 const (
 	CertificateOptional = "optional"
@@ -74,7 +88,7 @@ const (
 )
 
 // TLS tells whether TCP addresses are served with TLS.
-func (c *Config) TLS() bool { return c.TLSCert != "" || c.TLSSelfSigned }
+func (c *Config) TLS() bool { return c.TLSCert != "" || c.TLSSelfSigned || c.ACME.Wanted() }
 
 // AuditFile is the path of the audit log's file; "": it has none.
 func (c *Config) AuditFile() string {

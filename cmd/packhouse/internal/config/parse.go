@@ -147,6 +147,7 @@ func (p *parser) document(document map[string]any, c *Config, overrides func(*Co
 
 	p.unknown(document, known)
 	p.tls(c)
+	p.acme(c)
 }
 
 // unknown reports tables that there are none of.
@@ -175,14 +176,45 @@ func (p *parser) tls(c *Config) {
 		p.add("server", "tls_cert and tls_key belong together; one of them is missing")
 	case c.TLSSelfSigned && c.TLSCert != "":
 		p.add("server.tls_self_signed", "tls_self_signed and tls_cert exclude each other: the server has one certificate")
+	case c.ACME.Wanted() && (c.TLSCert != "" || c.TLSSelfSigned):
+		p.add("server.acme_domains", "acme_domains excludes tls_cert and tls_self_signed: the server has its certificate from one place")
 	case c.TLSClientCA != "" && !c.TLS():
-		p.add("server.tls_client_ca", "tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS")
+		p.add("server.tls_client_ca", "tls_client_ca needs tls_cert and tls_key, tls_self_signed or acme_domains: clients show certificates only over TLS")
 	case c.TLSMinVersion != "" && !c.TLS():
-		p.add("server.tls_min_version", "tls_min_version needs tls_cert and tls_key")
+		p.add("server.tls_min_version", "tls_min_version needs tls_cert and tls_key, tls_self_signed or acme_domains")
 	case c.TLSClientAuth != "" && c.TLSClientCA == "":
 		p.add("server.tls_client_auth", "tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted")
 	}
 }
+
+// acme checks the settings of ACME, which need each other as well.
+func (p *parser) acme(c *Config) {
+	a := &c.ACME
+	if !a.Wanted() {
+		for _, setting := range []struct {
+			name string
+			set  bool
+		}{{"acme_email", a.Email != ""}, {"acme_agree", a.Agree}, {"acme_directory", a.Directory != ""}, {"acme_root", a.Root != ""}, {"acme_http_listen", a.HTTPListen != ""}} {
+			if set := "server." + setting.name; setting.set {
+				p.add(set, "%s has no effect without acme_domains, the names for which certificates are to be obtained", setting.name)
+			}
+		}
+		return
+	}
+	sorted := slices.Sorted(slices.Values(a.Domains))
+	if len(slices.Compact(sorted)) < len(a.Domains) {
+		p.add("server.acme_domains", "acme_domains has a name twice")
+	}
+	if len(a.Domains) > MaxDomains {
+		p.add("server.acme_domains", "acme_domains has %d names; the maximum is %d", len(a.Domains), MaxDomains)
+	}
+	if !a.Agree {
+		p.add("server.acme_domains", "acme_domains needs acme_agree = true (--acme-agree): it says that you have read the terms of the certificate authority, and agree to them")
+	}
+}
+
+// MaxDomains is how many names a server obtains certificates for: it is one server, not a host of many sites.
+const MaxDomains = 20
 
 // apply stores what a table of the file says.
 func apply[T any](p *parser, where string, values map[string]any, keys table[T], target *T) {

@@ -171,7 +171,7 @@ func TestParseErrors(t *testing.T) {
 		{"verify reads", "[server]\nverify_reads = 'nevr'", []string{`f:2: verify_reads: "nevr" is not one of always, never; did you mean "never"?`}},
 		{"empty token", "[server]\ntoken = ''", []string{`f:2: token: the token must not be empty`}},
 		{"half TLS", "[server]\ntls_cert = 'c'", []string{`f:1: tls_cert and tls_key belong together; one of them is missing`}},
-		{"authorities without TLS", "[server]\ntls_client_ca = 'a'", []string{`f:2: tls_client_ca needs tls_cert and tls_key: clients show certificates only over TLS`}},
+		{"authorities without TLS", "[server]\ntls_client_ca = 'a'", []string{`f:2: tls_client_ca needs tls_cert and tls_key, tls_self_signed or acme_domains: clients show certificates only over TLS`}},
 		{"certificates of nobody", "[server]\ntls_cert = 'c'\ntls_key = 'k'\ntls_client_auth = 'required'",
 			[]string{`f:4: tls_client_auth needs tls_client_ca, the file of the authorities whose certificates are accepted`}},
 		{"kind of certificates", "[server]\ntls_cert = 'c'\ntls_key = 'k'\ntls_client_ca = 'a'\ntls_client_auth = 'require'",

@@ -6,6 +6,8 @@ import (
 	"math"
 	"net"
 	"net/http"
+	"net/mail"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -77,6 +79,47 @@ func CheckListen(address string) error {
 	}
 	if err != nil || port == "" {
 		return fmt.Errorf("%q is not an address; write host:port or unix:PATH, such as 127.0.0.1:8484", address)
+	}
+	return nil
+}
+
+// CheckTCPListen is CheckListen without sockets.
+func CheckTCPListen(address string) error {
+	if strings.HasPrefix(address, "unix:") {
+		return fmt.Errorf("%q is a socket; write host:port, such as :80", address)
+	}
+	return CheckListen(address)
+}
+
+// CheckDomain tells whether an authority can issue a certificate for a name by the challenges that the server knows.
+func CheckDomain(name string) error {
+	if strings.HasPrefix(name, "*.") {
+		return fmt.Errorf("%q stands for many names, for which authorities want an entry of the DNS; name each one that clients use", name)
+	}
+	bad := fmt.Errorf("%q is not a domain name; write one as in backup.example.org, in lower case (xn--… for letters beyond ASCII)", name)
+	if name == "" || len(name) > 253 || net.ParseIP(name) != nil {
+		return bad
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		if label == "" || len(label) > 63 || label[0] == '-' || label[len(label)-1] == '-' || strings.Trim(label, "abcdefghijklmnopqrstuvwxyz0123456789-") != "" {
+			return bad
+		}
+	}
+	return nil
+}
+
+// CheckEmail tells whether text can be an e-mail address, and nothing more.
+func CheckEmail(text string) error {
+	if a, err := mail.ParseAddress(text); err != nil || a.Address != text {
+		return fmt.Errorf("%q is not an e-mail address, such as admin@example.org", text)
+	}
+	return nil
+}
+
+// CheckDirectoryURL tells whether text can be the URL of an ACME directory.
+func CheckDirectoryURL(text string) error {
+	if u, err := url.Parse(text); err != nil || u.Scheme != "https" || u.Host == "" || u.User != nil {
+		return fmt.Errorf("%q is not the URL of an ACME directory, such as https://ca.example.org/acme/acme/directory", text)
 	}
 	return nil
 }
