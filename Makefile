@@ -58,7 +58,7 @@ e2e: ## end-to-end tests with the real clients that are installed
 	@mkdir -p bin && : >$(SKIPPED)
 	CGO_ENABLED=0 PACKHOUSE_SKIPPED=$(SKIPPED) go test -tags e2e -count=1 -timeout 60m ./e2e/... -crash.rounds=$(CRASHROUNDS)
 
-clients: ## install BorgBackup 2, borgstore, restic, nginx, Caddy, Chromium, rpm and buildah for the end-to-end tests
+clients: ## install BorgBackup 2, borgstore, restic, Pebble, nginx, Caddy, Chromium, rpm and buildah for the end-to-end tests
 	@scripts/install-clients.sh || [ -z "$$PACKHOUSE_STRICT" ]
 
 peers: ## build the servers of others that `make bench` measures beside ours

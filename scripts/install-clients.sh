@@ -155,6 +155,14 @@ if ! "$venv/bin/restic" version 2>/dev/null | grep -qF "restic $restic "; then
     mv -f "$scratch/bin/restic" "$venv/bin/restic" || lack "restic $restic in $venv"
 fi
 
+# --- Pebble: a small ACME authority for tests
+pebble=2.10.3 # in $venv/bin
+if ! go version -m "$venv/bin/pebble" 2>/dev/null | grep -qF "github.com/letsencrypt/pebble/v2	v$pebble	"; then
+  echo "compiling Pebble $pebble"
+  (cd "$scratch" && GOBIN=$scratch/bin CGO_ENABLED=0 thrice go install "github.com/letsencrypt/pebble/v2/cmd/pebble@v$pebble") &&
+    mv -f "$scratch/bin/pebble" "$venv/bin/pebble" || lack "Pebble $pebble in $venv"
+fi
+
 [ $missing = 1 ] || for program in "$venv/bin/restic" /usr/bin/restic; do echo "client: $("$program" version)"; done
 [ $missing = 1 ] || for program in "$venv/bin/borg" "$venv/newest/bin/borg"; do
   [ ! -x "$program" ] || echo "client: $("$program" --version), borgstore $("${program%borg}python" -c 'import borgstore; print(borgstore.__version__)')"
