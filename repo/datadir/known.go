@@ -32,13 +32,16 @@ func (s *Set) know(name string) {
 		return
 	}
 	s.mu.Lock()
-	known := s.known[name]
-	s.known[name] = true
+	recorded := s.known[name]
+	s.known[name] = recorded
 	s.mu.Unlock()
-	if known {
+	if own := filepath.Join(s.o.Dir, layout.OwnDir); recorded || s.onReadOnlyDisk(own) { // it is recorded when it is opened again, for writes
 		return
 	}
 	err := s.record(s.dir(name))
+	s.mu.Lock()
+	s.known[name] = true // also if it could not be recorded: that is told once
+	s.mu.Unlock()
 	switch {
 	case err == nil, errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.EROFS): // no server has a directory of its own here; or nothing can be kept
 	default:
@@ -100,7 +103,7 @@ func (s *Set) isKnown(name string) bool {
 		return false
 	}
 	s.mu.RLock()
-	known := s.known[name]
+	_, known := s.known[name]
 	s.mu.RUnlock()
 	if known {
 		return true
