@@ -90,7 +90,15 @@ func (m *Monitor) look(set *datadir.Set, c *Config) *sight {
 		s.there[name] = true
 	}
 	seen, silent := datadir.AskOpened(set, figuresOf)
+	for _, name := range set.Vanished(names) {
+		delete(seen, name) // what is open of it is not there any more
+		s.there[name], s.unseen[name] = true, true
+		s.add(Unusable, name, "", Critical, "it was here and is missing: mount its volume, or bring its directory back; if it is gone for good, packhouse repo destroy has the server forget it")
+	}
 	for _, name := range silent {
+		if s.unseen[name] {
+			continue
+		}
 		s.unseen[name] = true
 		s.add(Unusable, name, "", Critical, "its disk does not answer: check it")
 	}

@@ -3,6 +3,7 @@ package alert_test
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -17,6 +18,7 @@ import (
 	"packhouse/blobstore/vfs/vfstest"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
 	"packhouse/repo/repotest"
 )
 
@@ -276,6 +278,55 @@ func TestUnusable(t *testing.T) {
 		t.Fatal("it was opened")
 	}
 	s.expect("unusable broken critical")
+}
+
+// TestMissing: a repository that is missing, whether the server has had it open or not, is told of until it is back or forgotten, and what else was wrong with it
+// is not over.
+func TestMissing(t *testing.T) {
+	s := newScene(t, nil)
+	if err := os.Mkdir(filepath.Join(s.dir, layout.OwnDir), 0o700); err != nil { // as a server has it
+		t.Fatal(err)
+	}
+	s.create("a")
+	s.create("b")
+	s.clock.Advance(4 * day)
+	s.expect("backup a warning", "backup b warning")
+	place, away := filepath.Join(s.dir, "a"), filepath.Join(t.TempDir(), "a")
+	if err := os.Rename(place, away); err != nil {
+		t.Fatal(err)
+	}
+	missing := []string{"unusable a critical", "backup b warning"}
+	s.expect(missing...)
+	if _, unseen := s.m.Look(s.set); !slices.Equal(unseen, []string{"a"}) {
+		t.Errorf("not known: got %q", unseen)
+	}
+	if _, err := s.set.Get(t.Context(), "a"); !errors.Is(err, repo.ErrVanished) {
+		t.Fatalf("got %v", err)
+	}
+	s.expect(missing...)
+	if err := s.set.Close(); err != nil {
+		t.Fatal(err)
+	}
+	s.set = datadir.Open(datadir.Options{Dir: s.dir, Environment: repo.Environment{FS: s.disk, Now: s.clock.Now}})
+	if _, err := s.set.Get(t.Context(), "b"); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(missing...)
+	if err := os.Rename(away, place); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.set.Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	s.expect("backup a warning", "backup b warning")
+	if err := os.RemoveAll(place); err != nil {
+		t.Fatal(err)
+	}
+	s.expect(missing...)
+	if err := s.set.Forget("a"); err != nil {
+		t.Fatal(err)
+	}
+	s.expect("backup b warning")
 }
 
 // TestVolume: a data directory that is gone.

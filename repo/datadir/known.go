@@ -161,7 +161,8 @@ func (s *Set) Vanished(there []string) (names []string) {
 		delete(known, name)
 	}
 	for name := range known {
-		if !layout.HasIndex(s.dir(name)) { // else it was made this moment
+		// Else it was made this moment, or destroyed: which forgets it first.
+		if !layout.HasIndex(s.dir(name)) && s.isKnown(name) {
 			names = append(names, name)
 		}
 	}
