@@ -26,13 +26,12 @@ func Text(n int64) string {
 // The parser of go-units takes more than what can be meant (1.5 bytes, 1e3, 0x1p3K), and too large a number becomes a negative one.
 func Parse(text string) (int64, error) {
 	bad := fmt.Errorf("%q is not a size; write bytes or a number with K, M, G or T, such as 500M or 10G", text)
-	number := strings.ToUpper(strings.TrimSpace(text))
-	number = strings.TrimSuffix(strings.TrimSuffix(number, "B"), "I")
+	number, binary := strings.CutSuffix(strings.TrimSuffix(strings.ToUpper(strings.TrimSpace(text)), "B"), "I")
 	shift := 0
 	if number != "" {
 		if i := strings.IndexByte("KMGTP", number[len(number)-1]); i >= 0 {
 			shift, number = 10*(i+1), strings.TrimSpace(number[:len(number)-1])
-		} else if strings.HasSuffix(strings.ToUpper(text), "I") {
+		} else if binary {
 			return 0, bad
 		}
 	}
