@@ -1,9 +1,11 @@
 package alert_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -131,7 +133,10 @@ func TestFlapping(t *testing.T) {
 
 // TestFailedDelivery: what could not be delivered is tried again, after longer and longer times, as it is then; and shown.
 func TestFailedDelivery(t *testing.T) {
+	var log bytes.Buffer
 	p := newPlace(t, alert.Receiver{Summary: "off"})
+	p.o.Logger = slog.New(slog.NewJSONHandler(&log, nil))
+	p.restart()
 	p.fail = errors.New("connection refused")
 	tries := 0
 	p.DeliverBy("ops", func(context.Context, alert.Message) error { tries++; return p.fail })
@@ -140,6 +145,9 @@ func TestFailedDelivery(t *testing.T) {
 	p.expect() // too early
 	if tries != 1 {
 		t.Fatalf("got %d attempts, want 1", tries)
+	}
+	if want := `"to":"127.0.0.1:1","retrying_in_seconds":30,"error":"connection refused"`; !strings.Contains(log.String(), want) {
+		t.Errorf("log: got %s, want %s", log.String(), want)
 	}
 	s := p.State().Receivers[0]
 	if s.Waiting != 2 || s.Failed != 1 || s.Error != "connection refused" || !s.Next.Equal(p.now.Add(30*time.Second)) || !s.Since.Equal(p.now) {

@@ -313,7 +313,7 @@ func (s *sender) delivered(message Message, err error) {
 		wait, text := s.retryAfter(err, t.attempts), s.r.faultText(err)
 		if t.attempts == 0 {
 			t.since = now.UTC().Truncate(time.Second)
-			s.m.o.Logger.Error("an alert could not be delivered; it is tried again", "receiver", s.r.Name, "type", string(s.r.Type), "to", s.r.to(), "after", wait, "error", text)
+			s.m.o.Logger.Error("an alert could not be delivered; it is tried again", "receiver", s.r.Name, "type", string(s.r.Type), "to", s.r.to(), "retrying_in_seconds", wait.Seconds(), "error", text)
 		}
 		t.attempts++
 		t.fault, t.next = text, now.Add(wait)

@@ -99,7 +99,7 @@ func TestACMEAway(t *testing.T) {
 		t.Errorf("over TLS: got %v", err)
 	}
 	s.errs.await(t, `ACME: there is no certificate yet; .* domains=\[localhost\] directory=`+nowhere)
-	s.errs.await(t, `ERR ACME: will retry error=.*connection refused.* retrying_in=1m0s`)
+	s.errs.await(t, `ERR ACME: will retry error=.*connection refused.* retrying_in_seconds=60`)
 	await(t, "the alert", func() bool {
 		_, out, _ := runHere(t, "alert", "list", "-d", data)
 		return strings.Contains(out, "critical\tcertificate\t") && strings.Contains(out, "no certificate for localhost")

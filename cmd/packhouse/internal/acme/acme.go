@@ -243,7 +243,7 @@ func (m *Manager) obtain(domain string) {
 			continue
 		}
 		m.failed(domain, err)
-		m.o.Logger.Error("ACME: no certificate could be obtained", "domain", domain, "retrying_in", giveUpPause, "error", err)
+		m.o.Logger.Error("ACME: no certificate could be obtained", "domain", domain, "retrying_in_seconds", giveUpPause.Seconds(), "error", err)
 		select {
 		case <-m.ctx.Done():
 		case <-retried:

@@ -231,7 +231,7 @@ func TestRetry(t *testing.T) {
 	}
 	defer m.Close()
 	m.Start(l)
-	const given = `level=ERROR msg="ACME: no certificate could be obtained" domain=localhost retrying_in=1h0m0s error="failed storage check: not now`
+	const given = `level=ERROR msg="ACME: no certificate could be obtained" domain=localhost retrying_in_seconds=3600 error="failed storage check: not now`
 	log.Await(t, 0, given)
 	if s := m.State(); !slices.Equal(s.Failed, o.Domains) {
 		t.Errorf("got %+v", s)
@@ -341,7 +341,7 @@ func TestLog(t *testing.T) {
 	logger.Info("i", zap.Duration("wait", time.Minute))
 	want := `level=WARN msg="ACME: w" domain=a names="[x y]"
 level=ERROR msg="ACME: e" domain=a error="one\ntwo" problem.detail=why problem.type=t
-level=DEBUG msg="ACME: i" domain=a wait=1m0s
+level=DEBUG msg="ACME: i" domain=a wait_seconds=60
 `
 	if got := log.String(); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"maps"
 	"slices"
+	"time"
 
 	"go.uber.org/zap/zapcore"
 )
@@ -69,10 +70,13 @@ func attributes(fields []zapcore.Field) []any {
 	return attrs
 }
 
-// attribute makes a group of an object, such as the authority's description of what is wrong.
+// attribute makes a group of an object, such as the authority's description of what is wrong, and seconds of a duration.
 func attribute(key string, value any) slog.Attr {
-	if object, ok := value.(map[string]any); ok {
-		return slog.Group(key, members(object)...)
+	switch value := value.(type) {
+	case map[string]any:
+		return slog.Group(key, members(value)...)
+	case time.Duration:
+		return slog.Float64(key+"_seconds", value.Seconds())
 	}
 	return slog.Any(key, value)
 }
