@@ -174,7 +174,7 @@ func (q *request) create() error {
 	if q.t.Principal.May("config", "wW") != nil { // it initializes nothing
 		return q.done(q.make())
 	}
-	begun, err := q.d.beginnings.wait(q.Context(), q.t.Name, q.progress)
+	begun, err := q.d.beginnings.wait(q.Context(), q.t.Name, q.t.Limits.Requests, q.progress)
 	if err != nil {
 		return err
 	}

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"packhouse/api"
 	"packhouse/repo"
 )
 
@@ -17,8 +18,9 @@ import (
 type beginnings struct {
 	time time.Duration // that a client has, from its request to create the repository to its config
 
-	mu sync.Mutex            // held for a look at the map only
-	of map[string]*beginning // by the name of the repository; guarded by mu
+	mu      sync.Mutex            // held for a look at what follows
+	of      map[string]*beginning // by the name of the repository; guarded by mu
+	waiting int                   // requests, of all repositories; guarded by mu
 }
 
 // beginning is one of them.
@@ -38,18 +40,20 @@ const (
 	initialized                 // it has a config
 )
 
-// maxWaiting is how many requests may wait for one repository.
-const maxWaiting = 8
+// maxWaiting is how many requests may wait for one repository, and waitingShare the part of the requests answered at once that may wait for any: who waits
+// has a slot among those.
+const maxWaiting, waitingShare = 8, 8
 
 // wait returns when the sender of a request is the one that initializes a repository (begun; created must follow, or end), or when look reports that
-// the repository has its config. Errors: repo.ErrBusy, ctx.Err, and those of look.
-func (b *beginnings) wait(ctx context.Context, name string, look func() (progress, error)) (begun bool, err error) {
+// the repository has its config. requests are those that the server answers at once. Errors: repo.ErrBusy, also when the server is told to stop, which waits
+// for its requests; ctx.Err, and those of look.
+func (b *beginnings) wait(ctx context.Context, name string, requests int, look func() (progress, error)) (begun bool, err error) {
 	for {
 		at, err := look()
 		if at == initialized || err != nil {
 			return false, err
 		}
-		other, err := b.begin(name, at)
+		other, err := b.begin(name, at, max(1, requests/waitingShare))
 		if other == nil || err != nil {
 			return err == nil, err
 		}
@@ -58,29 +62,35 @@ func (b *beginnings) wait(ctx context.Context, name string, look func() (progres
 		case <-other.over:
 		case <-timer.C:
 		case <-ctx.Done():
+			err = ctx.Err()
+		case <-api.Stopping(ctx):
+			err = repo.ErrBusy
 		}
 		timer.Stop()
 		b.mu.Lock()
 		other.waiting--
+		b.waiting--
 		b.mu.Unlock()
-		if ctx.Err() != nil {
-			return false, ctx.Err()
+		if err != nil {
+			return false, err
 		}
 	}
 }
 
-// begin has the repository initialized by the caller, who has seen how far it is, or returns who does that now, for whom the caller is counted to wait.
-func (b *beginnings) begin(name string, at progress) (other *beginning, err error) {
+// begin has the repository initialized by the caller, who has seen how far it is, or returns who does that now, for whom the caller is counted to wait,
+// unless most requests wait already.
+func (b *beginnings) begin(name string, at progress, most int) (other *beginning, err error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	now := time.Now()
 	other = b.of[name]
 	destroyed := other != nil && other.created && at == missing
 	if other != nil && now.Before(other.ends) && !destroyed {
-		if other.waiting >= maxWaiting {
+		if other.waiting >= maxWaiting || b.waiting >= most {
 			return nil, repo.ErrBusy
 		}
 		other.waiting++
+		b.waiting++
 		return other, nil
 	}
 	for name, old := range b.of {

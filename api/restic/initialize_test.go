@@ -1,6 +1,7 @@
 package restic_test
 
 import (
+	"context"
 	"testing"
 	"time"
 
@@ -91,6 +92,38 @@ func TestInitializationAbandoned(t *testing.T) {
 		break
 	}
 	w.want(200, "all", "POST", "/r/config", "config") // lets them go
+}
+
+// TestWaitersAreBounded: those who wait for several repositories leave slots for other requests, and a server that is told to stop does not wait for them.
+func TestWaitersAreBounded(t *testing.T) {
+	t.Parallel()
+	w := startDialect(t, restic.Options{Initialize: time.Hour}, api.Options{Limits: api.Limits{Requests: 16}}, datadir.Options{})
+	answers := make(chan int, 3)
+	for _, name := range []string{"a", "b", "c"} {
+		w.create(name)
+		go func() { answers <- w.call("all", "POST", "/"+name+"/?create=true", "").StatusCode }()
+	}
+	answered := func(what string) {
+		t.Helper()
+		select {
+		case status := <-answers:
+			if status != 503 {
+				t.Errorf("%s is answered with %d", what, status)
+			}
+		case <-time.After(10 * time.Second):
+			t.Fatalf("no answer to %s", what)
+		}
+	}
+	answered("one too many") // two may wait, of 16
+	w.want(200, "all", "GET", "/a/keys/", "")
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+	defer cancel()
+	if err := w.Server.Shutdown(ctx); err != nil {
+		t.Errorf("stop: %v", err)
+	}
+	for range 2 {
+		answered("who waits when the server stops")
+	}
 }
 
 // TestConfigIsDeletedUnderALock: a client that could not store its config deletes the one of another that lies there. Who replaces it has a lock.
