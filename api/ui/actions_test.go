@@ -308,6 +308,10 @@ func TestChecksEnd(t *testing.T) {
 		t.Errorf("a second one: got %d %s", status, readable(text))
 	}
 	fields := p.fields(p.wants(nil, "check/state", name...), "check/stop")
+	if status, text := p.post("check/stop", fields...); status != http.StatusOK || !strings.Contains(readable(text), "1 MiB of 4 MiB read") {
+		t.Errorf("stopped, and its disk does not answer: got %d %s", status, readable(text))
+	}
+	fields = p.fields(p.wants(nil, "check/state", name...), "check/stop")
 	go func() { <-ended }()
 	if status, text := p.post("check/stop", fields...); status != http.StatusOK || !strings.Contains(readable(text), "The check was stopped before its end.") {
 		t.Errorf("stopped: got %d %s", status, readable(text))

@@ -120,6 +120,12 @@ func (v *visit) check() error {
 			run.err = errors.New("the check was stopped before its end")
 		}
 	})
+	v.awaitCheck(run)
+	return nil
+}
+
+// awaitCheck answers with the page of a check, at its end unless that takes longer: its disk may not answer.
+func (v *visit) awaitCheck(run *checkRun) {
 	patience := time.NewTimer(rollbackPatience)
 	defer patience.Stop()
 	select {
@@ -128,7 +134,6 @@ func (v *visit) check() error {
 	case <-v.r.Context().Done():
 	}
 	v.redirect(link("check/state", "name", v.name))
-	return nil
 }
 
 // checkView is a check as pages show it.
@@ -164,11 +169,12 @@ func (v *visit) checkState() error {
 }
 
 func (v *visit) stopCheck() error {
-	if run := v.lastCheck(); run != nil && run.Name == v.name {
-		run.stop()
-		<-run.done
+	run := v.lastCheck()
+	if run == nil || run.Name != v.name {
+		return wrongInput("this session has not checked this repository")
 	}
-	v.redirect(link("check/state", "name", v.name))
+	run.stop()
+	v.awaitCheck(run)
 	return nil
 }
 
