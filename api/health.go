@@ -14,7 +14,7 @@ import (
 // health is what anyone may ask. It names no repository, no path and no client. Source of
 // protocol_version and hashes: vger-rest 7.5; clients from 0.20 refuse to init without them.
 type health struct {
-	Status         string `json:"status"` // "ok", or "degraded" when a repository takes no writes, the disk has no space for them, it has lost something or cannot be opened, or none is served
+	Status         string `json:"status"` // "ok", or "degraded" when a repository takes no writes, the disk has no space for them, it has lost something, cannot be opened or is missing, or none is served
 	Version        string `json:"version"`
 	UptimeSeconds  int64  `json:"uptime_seconds"`
 	DiskFreeBytes  int64  `json:"disk_free_bytes"`
@@ -25,6 +25,7 @@ type health struct {
 	DiskFreeInodes   *int64   `json:"disk_free_inodes"` // null: the file system has no number of them
 	Repos            int      `json:"repos"`
 	AdoptingRepos    int      `json:"adopting_repos"` // of these: not complete yet
+	MissingRepos     int      `json:"missing_repos"`  // that were here, and nobody has destroyed
 	ProtocolVersion  int      `json:"protocol_version"`
 	Hashes           []string `json:"hashes"`
 	ReadOnlyRepos    int      `json:"read_only_repos"`
@@ -45,9 +46,7 @@ const healthFresh = 10 * time.Second
 type healthCache struct {
 	mu    sync.Mutex // held over one count
 	at    time.Time
-	repos int
-	// adopting is how many of them are being made from directories of other servers.
-	adopting int
+	repos datadir.Counts
 }
 
 // serveHealth answers for the server, also under the prefix of a repository, whether it exists or not. The status
@@ -59,11 +58,12 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		Status: "ok", Version: s.o.Version, UptimeSeconds: int64(s.o.Now().Sub(s.started) / time.Second),
 		Short: []string{}, ProtocolVersion: 2, Hashes: []string{"blake2b", "blake3"},
 	}
-	h.Repos, h.AdoptingRepos = s.countRepositories()
+	repos := s.countRepositories()
 	if err := s.o.Set.Attached(); err != nil {
-		h.Status, h.Detached, h.Repos, h.AdoptingRepos = "degraded", true, 0, 0
+		h.Status, h.Detached, repos = "degraded", true, datadir.Counts{}
 		h.Reason = "the data directory is missing or not the one that was opened: mount its volume again, and the server continues without a restart; its log says what it found"
 	}
+	h.Repos, h.AdoptingRepos, h.MissingRepos = repos.There, repos.Adopting, repos.Missing
 	kept, own := int64(0), s.o.Set.FileSystem("")
 	states, silent := datadir.AskOpened(s.o.Set, stateOfRepository)
 	for _, state := range states {
@@ -102,6 +102,12 @@ func (s *Server) serveHealth(w http.ResponseWriter, r *http.Request) {
 		h.Status = "degraded"
 		if h.Reason == "" {
 			h.Reason = "a repository cannot be opened: packhouse check says which, why, and what to do, and so does the server's log"
+		}
+	}
+	if h.MissingRepos > 0 {
+		h.Status = "degraded"
+		if h.Reason == "" {
+			h.Reason = "a repository that was here is missing: packhouse repo list says which; mount its volume, or bring its directory back"
 		}
 	}
 	for _, state := range states { // last: anything else is the better reason
@@ -147,17 +153,17 @@ func (h *health) addShort(short []repo.Shortage) {
 	}
 }
 
-// countRepositories is how many repositories there are, and how many of them are being adopted; 0 when the data directory is not there.
-func (s *Server) countRepositories() (all, adopting int) {
+// countRepositories is how many repositories there are; zero when the data directory is not there.
+func (s *Server) countRepositories() datadir.Counts {
 	s.health.mu.Lock()
 	defer s.health.mu.Unlock()
 	now := s.o.Now()
 	if s.health.at.IsZero() || now.Sub(s.health.at) >= healthFresh {
-		all, adopting, err := s.o.Set.Adopting()
+		counts, err := s.o.Set.Count()
 		if err != nil {
-			return 0, 0 // and the next to ask looks again
+			return datadir.Counts{} // and the next to ask looks again
 		}
-		s.health.at, s.health.repos, s.health.adopting = now, all, adopting
+		s.health.at, s.health.repos = now, counts
 	}
-	return s.health.repos, s.health.adopting
+	return s.health.repos
 }

@@ -21,6 +21,8 @@ import (
 	"packhouse/api/apitest"
 	"packhouse/repo"
 	"packhouse/repo/datadir"
+	"packhouse/repo/layout"
+	"packhouse/repo/repotest"
 )
 
 func TestNewRefuses(t *testing.T) {
@@ -189,6 +191,46 @@ func TestUnusableRepository(t *testing.T) {
 	}
 	ask()
 	expect("ok", "0", `packhouse_repository_usable{repository="broken"} 1`)
+}
+
+// TestMissingRepository: one that is missing is seen by whoever watches, without its name, until it is forgotten.
+func TestMissingRepository(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.Mkdir(filepath.Join(dir, layout.OwnDir), 0o700); err != nil { // as a server has it
+		t.Fatal(err)
+	}
+	set := datadir.Open(datadir.Options{Dir: dir})
+	t.Cleanup(func() { set.Close() })
+	for _, name := range []string{"stays", "goes"} {
+		if _, err := set.Create(t.Context(), name, "plain"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	clock := repotest.FixedClock(time.Now())
+	f := startEcho(t, api.Options{Set: set, Now: clock.Now})
+	expect := func(status string, there, missing int) {
+		t.Helper()
+		clock.Advance(time.Minute) // the numbers are kept for some seconds
+		_, body := get(t, f.Addr, "GET", "/health")
+		for _, want := range []string{`"status":"` + status + `"`, fmt.Sprintf(`"repos":%d,"adopting_repos":0,"missing_repos":%d,`, there, missing)} {
+			if !strings.Contains(body, want) || strings.Contains(body, "goes") || (status == "ok") == strings.Contains(body, "reason") {
+				t.Errorf("health: got %s, want %s", body, want)
+			}
+		}
+	}
+	expect("ok", 2, 0)
+	if err := os.RemoveAll(filepath.Join(dir, "goes")); err != nil {
+		t.Fatal(err)
+	}
+	expect("degraded", 1, 1)
+	if _, err := set.Get(t.Context(), "goes"); !errors.Is(err, repo.ErrVanished) {
+		t.Fatalf("got %v", err)
+	}
+	expect("degraded", 1, 1)
+	if err := set.Forget("goes"); err != nil {
+		t.Fatal(err)
+	}
+	expect("ok", 1, 0)
 }
 
 func TestMetricsAndLog(t *testing.T) {

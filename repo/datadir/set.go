@@ -343,11 +343,20 @@ func (s *Set) Names() ([]string, error) {
 	return names, err
 }
 
-// Adopting is how many repositories there are, and how many of them are being made from directories of other servers, or wait for that to be
-// continued. Errors: as of Names.
-func (s *Set) Adopting() (all, adopting int, err error) {
+// Counts are numbers of repositories.
+type Counts struct {
+	There    int // those of Names
+	Adopting int // of them: being made from directories of other servers, or waiting for that to be continued
+	Missing  int // those of Vanished
+}
+
+// Count counts the repositories. Errors: as of Names.
+func (s *Set) Count() (Counts, error) {
 	names, adopting, err := s.list()
-	return len(names), adopting, err
+	if err != nil {
+		return Counts{}, err
+	}
+	return Counts{len(names), adopting, len(s.Vanished(names))}, nil
 }
 
 // list is Names, and how many of them are being adopted.
