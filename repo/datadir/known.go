@@ -50,35 +50,38 @@ func (s *Set) know(name string) {
 	}
 }
 
-// record makes the file of the repository in dir. One that is there may have been made by a process that was killed before its sync: so the first to be
-// found is synced, and those beside it with it.
+// record makes the file of the repository in dir. What is there may have been made by a process that was killed before its sync: so the first time the
+// directory is synced with all that is in it, and its own name.
 func (s *Set) record(dir string) error {
 	path := knownPath(dir)
-	own := filepath.Dir(path)
-	if _, err := s.o.FS.Stat(path); err == nil {
-		if s.recorded.Load() {
-			return nil
+	own, synced := filepath.Dir(path), s.recorded.Load()
+	if _, err := s.o.FS.Stat(path); err != nil {
+		switch err := s.o.FS.Mkdir(own); {
+		case err == nil:
+			synced = false
+		case !errors.Is(err, fs.ErrExist):
+			return err
 		}
-		err := s.o.FS.SyncDir(own)
-		s.recorded.Store(err == nil)
-		return err
+		f, err := s.o.FS.Create(path)
+		if err == nil {
+			err = errors.Join(f.Sync(), f.Close())
+		}
+		if err = layout.IgnoreExisting(err); err != nil {
+			return err
+		}
+	} else if synced {
+		return nil
 	}
-	switch err := s.o.FS.Mkdir(own); {
-	case err == nil:
+	if !synced {
 		if err := s.o.FS.SyncDir(filepath.Dir(own)); err != nil {
 			return err
 		}
-	case !errors.Is(err, fs.ErrExist):
-		return err
 	}
-	f, err := s.o.FS.Create(path)
+	err := s.o.FS.SyncDir(own)
 	if err == nil {
-		err = errors.Join(f.Sync(), f.Close())
+		s.recorded.Store(true)
 	}
-	if err = layout.IgnoreExisting(err); err != nil {
-		return err
-	}
-	return s.o.FS.SyncDir(own)
+	return err
 }
 
 // forget undoes know, durably. The name of the repository in dir is held.

@@ -144,6 +144,45 @@ func TestVanishedAfterPowerLoss(t *testing.T) {
 	wantGet(t, s, "b", repo.ErrNoRepository)
 }
 
+// TestVanishedAfterKillAndPowerLoss: a process that is killed while it creates a repository leaves nothing half-recorded to the next one: what that one has
+// opened is known after a power loss, too.
+func TestVanishedAfterKillAndPowerLoss(t *testing.T) {
+	t.Parallel()
+	opened := 0
+	for n, hit := 1, true; hit; n++ {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			dir, there := serverDir(t), false
+			t.Run("served", func(t *testing.T) {
+				lossy := vfstest.NewLossy(t, dir)
+				failing := vfstest.NewFailing(lossy)
+				s, end := openSet(t, dir, failing, nil)
+				failing.StopAt(n, vfstest.Before, syscall.EIO)
+				_, _ = s.Create(ctx, "r", "borgstore")
+				hit = failing.Hit()
+				end()
+				s, _ = openSet(t, dir, lossy, nil)
+				_, err := s.Get(ctx, "r")
+				there = err == nil
+				if err := lossy.Crash(nil); err != nil {
+					t.Fatal(err)
+				}
+			})
+			if !there {
+				return
+			}
+			opened++
+			if err := os.RemoveAll(filepath.Join(dir, "r")); err != nil {
+				t.Fatal(err)
+			}
+			s, _ := openSet(t, dir, nil, nil)
+			wantGet(t, s, "r", repo.ErrVanished)
+		})
+	}
+	if opened == 0 {
+		t.Error("the repository was never there")
+	}
+}
+
 // TestDestroyedIsNotVanished: each call of the file system by which a repository is destroyed is the last before the process ends, once. After that the
 // repository is there, or destroyed; and it is never missing.
 func TestDestroyedIsNotVanished(t *testing.T) {
