@@ -146,7 +146,8 @@ func (s *Set) Forget(name string) error {
 	})
 }
 
-// Vanished lists the repositories that are not there any more, though nobody has destroyed them, sorted. there are those of Names.
+// Vanished lists the repositories that are not there any more, though nobody has destroyed them, sorted. there are those of Names. None is listed when the
+// data directory itself is missing or another one.
 func (s *Set) Vanished(there []string) (names []string) {
 	if s.o.Single {
 		return nil
@@ -168,6 +169,9 @@ func (s *Set) Vanished(there []string) (names []string) {
 		if !layout.HasIndex(s.dir(name)) && s.isKnown(name) {
 			names = append(names, name)
 		}
+	}
+	if len(names) > 0 && s.look(false) != nil { // since there was listed
+		return nil
 	}
 	sort.Strings(names)
 	return names

@@ -213,6 +213,23 @@ func TestDestroyedIsNotVanished(t *testing.T) {
 	}
 }
 
+// TestNoneVanishedWithoutDataDirectory: a data directory that goes while one looks does not make all its repositories missing.
+func TestNoneVanishedWithoutDataDirectory(t *testing.T) {
+	dir := serverDir(t)
+	s, _ := openSet(t, dir, nil, nil)
+	mustCreate(t, s, "a")
+	away := filepath.Join(t.TempDir(), "away")
+	if err := os.Rename(dir, away); err != nil {
+		t.Fatal(err)
+	}
+	if got := s.Vanished(nil); len(got) > 0 {
+		t.Errorf("got %q, want none", got)
+	}
+	if err := os.Rename(away, dir); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestKnownIsNotWrittenAgain: that a repository is known costs nothing but when it is first opened.
 func TestKnownIsNotWrittenAgain(t *testing.T) {
 	dir := serverDir(t)
