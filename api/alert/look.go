@@ -93,7 +93,7 @@ func (m *Monitor) look(set *datadir.Set, c *Config) *sight {
 	for _, name := range set.Vanished(names) {
 		delete(seen, name) // what is open of it is not there any more
 		s.there[name], s.unseen[name] = true, true
-		s.add(Unusable, name, "", Critical, "it was here and is missing: mount its volume, or bring its directory back; if it is gone for good, packhouse repo destroy has the server forget it")
+		s.add(Unusable, name, "", Critical, "it was here and is missing: mount its volume, or bring its directory back; if it is gone for good or has another name now, packhouse repo destroy has the server forget it")
 	}
 	for _, name := range silent {
 		if s.unseen[name] {
