@@ -198,6 +198,7 @@ func Vanished(data string) (names []string) {
 	if len(known) == 0 {
 		return nil
 	}
+	slices.Sort(known)
 	entries, err := os.ReadDir(data)
 	if err != nil {
 		return nil
@@ -205,7 +206,8 @@ func Vanished(data string) (names []string) {
 	there := make(map[string]bool, len(entries))
 	var dirs []string
 	for _, entry := range entries {
-		if name, ok := NameOf(entry.Name()); ok && slices.Contains(known, name) {
+		name, _ := NameOf(entry.Name())
+		if _, ok := slices.BinarySearch(known, name); ok {
 			dirs, there[name] = append(dirs, entry.Name()), true
 		}
 	}
@@ -217,6 +219,5 @@ func Vanished(data string) (names []string) {
 			names = append(names, name)
 		}
 	}
-	sort.Strings(names)
 	return names
 }
