@@ -42,9 +42,9 @@ type answerSeries struct {
 	duration                 prometheus.Observer
 }
 
-// newMetrics makes the metrics of a server: active is how many requests are being answered, adopting how many repositories are being adopted, and
+// newMetrics makes the metrics of a server: active is how many requests are being answered, count how many repositories there are, and
 // failedLogins how many logins have failed.
-func newMetrics(o Options, active, adopting func() int, failedLogins func() int64) (*metrics, error) {
+func newMetrics(o Options, active func() int, count func() datadir.Counts, failedLogins func() int64) (*metrics, error) {
 	m := &metrics{
 		requests: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "packhouse_requests_total", Help: "Requests answered.",
@@ -65,7 +65,10 @@ func newMetrics(o Options, active, adopting func() int, failedLogins func() int6
 	}, func() float64 { return float64(active()) })
 	adoptions := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "packhouse_repositories_adopting", Help: "Repositories that are being made from directories of other servers, or wait for that to be continued.",
-	}, func() float64 { return float64(adopting()) })
+	}, func() float64 { return float64(count().Adopting) })
+	missing := prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "packhouse_repositories_missing", Help: "Repositories that were here, and that nobody has destroyed.",
+	}, func() float64 { return float64(count().Missing) })
 	logins := prometheus.NewCounterFunc(prometheus.CounterOpts{
 		Name: "packhouse_failed_logins_total", Help: "Logins that failed, with wrong or expired credentials, or after too many attempts. The log has the names.",
 	}, func() float64 { return float64(failedLogins()) })
@@ -77,7 +80,7 @@ func newMetrics(o Options, active, adopting func() int, failedLogins func() int6
 	registry := prometheus.NewRegistry()
 	all := append([]prometheus.Collector{
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
-		m.requests, m.duration, m.received, m.sent, running, adoptions, logins, build, &repositories{set: o.Set},
+		m.requests, m.duration, m.received, m.sent, running, adoptions, missing, logins, build, &repositories{set: o.Set},
 	}, o.Collectors...)
 	for _, collector := range all {
 		if err := registry.Register(collector); err != nil {

@@ -139,7 +139,7 @@ func New(o Options) (*Server, error) {
 	}
 	s.SetProxies(*s.o.Proxies)
 	s.lastActive.Store(s.started.UnixNano())
-	if s.metrics, err = newMetrics(s.o, s.Active, func() int { return s.countRepositories().Adopting }, s.FailedLogins); err != nil {
+	if s.metrics, err = newMetrics(s.o, s.Active, s.countRepositories, s.FailedLogins); err != nil {
 		return nil, err
 	}
 	s.router = s.routes()

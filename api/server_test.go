@@ -207,7 +207,7 @@ func TestMissingRepository(t *testing.T) {
 		}
 	}
 	clock := repotest.FixedClock(time.Now())
-	f := startEcho(t, api.Options{Set: set, Now: clock.Now})
+	f := startEcho(t, api.Options{Set: set, OpenMetrics: true, Now: clock.Now})
 	expect := func(status string, there, missing int) {
 		t.Helper()
 		clock.Advance(time.Minute) // the numbers are kept for some seconds
@@ -216,6 +216,9 @@ func TestMissingRepository(t *testing.T) {
 			if !strings.Contains(body, want) || strings.Contains(body, "goes") || (status == "ok") == strings.Contains(body, "reason") {
 				t.Errorf("health: got %s, want %s", body, want)
 			}
+		}
+		if _, body := get(t, f.Addr, "GET", "/metrics"); !strings.Contains(body, fmt.Sprintf("packhouse_repositories_missing %d\n", missing)) {
+			t.Errorf("metrics: got %s, want %d that are missing", body, missing)
 		}
 	}
 	expect("ok", 2, 0)
