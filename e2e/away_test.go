@@ -391,6 +391,9 @@ func TestDirectoryTakenAwayOverHTTP(t *testing.T) {
 			if c.name == "replaced" && !now["data/old"] {
 				t.Error("what lies under the name is not the replacement")
 			}
+			if c.name == "replaced" { // the older one has another name now
+				run(t, nil, packhouse(), "repo", "destroy", "laptop.older", "--yes", "--data-dir", s.data)
+			}
 			// All is as if it had always lain there, also to a server that starts.
 			run(t, nil, packhouse(), "check", "--verify", "--data-dir", s.data)
 			s.stop()

@@ -282,6 +282,8 @@ func (h *handler) check(w http.ResponseWriter, r *http.Request) {
 func (h *handler) refuseCheck(w http.ResponseWriter, r *http.Request, err error) {
 	status := http.StatusConflict
 	switch {
+	case errors.Is(err, repo.ErrVanished):
+		status = http.StatusGone
 	case errors.Is(err, repo.ErrNoRepository):
 		status = http.StatusNotFound
 	case errors.Is(err, repo.ErrInvalid):

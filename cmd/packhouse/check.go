@@ -23,7 +23,7 @@ func checkCommand(s streams) *cobra.Command {
 		Short: "Check the indexes of repositories, and with --verify every stored byte",
 		Long: `Checks the index of the named repositories (default: all): every page of its file, then records,
 directories, counters and references; and whether every item has its file. It names the items that are
-missing or known to be damaged. With --verify it also reads every item and compares it with the BLAKE3
+missing or known to be damaged, and repositories that were here and are missing. With --verify it also reads every item and compares it with the BLAKE3
 checksum from when it was stored. Missing and damaged items are marked, and not served until they are
 repaired; nothing else is changed, and clients can continue to work. For a damaged index it prints the
 command that repairs it. docs/trouble.md says what to do.
@@ -50,8 +50,11 @@ Exit codes: 0 no problem found, 1 the check could not be finished, 2 wrong comma
 				}
 				err = c.each(cmd.Context(), names, func(name string) error {
 					bad, err := c.check(cmd, s, f, name, verify)
-					if client.Refused(err, http.StatusConflict) {
+					switch {
+					case client.Refused(err, http.StatusConflict):
 						bad, err = true, showProblem(s, f, name, local.CheckEvent{Problem: "unusable: " + err.Error(), Problems: 1})
+					case client.Refused(err, http.StatusGone):
+						bad, err = true, showProblem(s, f, name, local.CheckEvent{Problem: err.Error(), Problems: 1})
 					}
 					damaged = damaged || bad
 					return err
@@ -104,7 +107,7 @@ func (c *adminClient) names(cmd *cobra.Command, args []string) ([]string, error)
 }
 
 // check has one repository checked; it tells whether damage was found. One that cannot be opened is refused with
-// http.StatusConflict.
+// http.StatusConflict, and one that is missing with http.StatusGone.
 func (c *adminClient) check(cmd *cobra.Command, s streams, f *adminFlags, name string, verify bool) (damaged bool, err error) {
 	bar := terminal.NewProgress(s.err, shownName(name))
 	defer bar.End()

@@ -43,6 +43,7 @@ func TestForgetVanished(t *testing.T) {
 		t.Helper()
 		command(0, `(?m)^`+name+`\t.*it was here and is missing`, "repo", "list")
 		command(1, `it was here and is missing.*packhouse repo destroy`, "repo", "info", name)
+		command(3, `(?m)^`+name+`: .*it was here and is missing(?s:.*)damage was found`, "check")
 		command(2, `nobody can confirm`, "repo", "destroy", name)
 		command(0, `^forgot `+name, "repo", "destroy", name, "--yes")
 		command(1, `no such repository\n$`, "repo", "info", name)
