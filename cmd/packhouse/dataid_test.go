@@ -269,7 +269,14 @@ var takenAway = []struct {
 	moved bool // it lies at dir.away, whole
 }{
 	{"renamed", func(dir string) error { return os.Rename(dir, dir+".away") }, true},
-	{"removed", os.RemoveAll, false},
+	{"removed", func(dir string) (err error) {
+		for range 1000 { // the server may make a file in it meanwhile
+			if err = os.RemoveAll(dir); err == nil {
+				break
+			}
+		}
+		return err
+	}, false},
 	{"emptied", func(dir string) error {
 		entries, err := os.ReadDir(dir)
 		for _, entry := range entries {
