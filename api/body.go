@@ -274,11 +274,17 @@ func recordCut(r *http.Request, err error) {
 // others have it. Without it such requests pass for faults of the server (503) or of the client (400), and alerts count them.
 const statusClientGone = 499
 
-// RecordGone notes for the log that err, with which a request of r is answered, has no other cause than that the client closed the connection.
+// RecordGone notes for the log that err, with which a request of r is answered, has no other cause than that the client closed the connection. A server
+// that stops closes connections itself in the end.
 func RecordGone(r *http.Request, err error) {
 	x := stateOf(r)
 	if x == nil {
 		return
+	}
+	select {
+	case <-x.stop:
+		return
+	default:
 	}
 	left := errors.Is(err, context.Canceled) && context.Cause(r.Context()) == context.Canceled // another cause is the end of a token
 	x.log.gone = left || errors.Is(err, repo.ErrIncomplete) && x.in != nil && x.in.broken()

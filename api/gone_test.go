@@ -1,17 +1,19 @@
 package api_test
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"net/http"
 	"testing"
+	"time"
 
 	"packhouse/api"
 	"packhouse/repo"
 )
 
 // TestClientGone: a request whose client closes the connection has status 499 in the log, whether it was sending or waiting. A body that is too short
-// for other reasons, and work that the server itself has cancelled, keep their status.
+// for other reasons, and a request that the server itself has cut off because it stops, keep their status.
 func TestClientGone(t *testing.T) {
 	table := api.ErrorTable{{Err: repo.ErrIncomplete, Status: http.StatusBadRequest}, {Err: repo.ErrNoSpace, Status: http.StatusInsufficientStorage}}
 	began := make(chan struct{})
@@ -22,7 +24,7 @@ func TestClientGone(t *testing.T) {
 		case "/reads":
 			_, err = io.Copy(io.Discard, r.Body)
 			err = fmt.Errorf("%w: %w", repo.ErrIncomplete, err)
-		case "/waits":
+		case "/waits", "/stopped":
 			<-r.Context().Done()
 			err = r.Context().Err()
 		case "/refuses":
@@ -43,12 +45,21 @@ func TestClientGone(t *testing.T) {
 		{"/waits", "", 0, 499},
 		{"/refuses", "", 0, http.StatusInsufficientStorage},
 		{"/short", "all", 3, http.StatusBadRequest},
+		{"/stopped", "", 0, http.StatusServiceUnavailable},
 	} {
 		f := startEcho(t, api.Options{Dialects: []api.Dialect{echo{name: "plain", serve: refuse}}})
 		conn := f.Dial(t)
 		fmt.Fprintf(conn, "PUT /r%s HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", test.path, test.length, test.body)
 		<-began
-		if test.path != "/short" {
+		switch test.path {
+		case "/short":
+		case "/stopped":
+			ended, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+			if err := f.Server.Shutdown(ended); err == nil {
+				t.Error("the request was not aborted")
+			}
+			cancel()
+		default:
 			_ = conn.Close()
 		}
 		f.Log.Await(t, 0, fmt.Sprintf("key=%s status=%d ", test.path, test.status))
