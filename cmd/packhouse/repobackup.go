@@ -64,7 +64,7 @@ The process that has the data directory writes DEST, so a running server needs t
 		},
 	}
 	cmd.Flags().BoolVar(&o.DryRun, "dry-run", false, "only say what would be done")
-	cmd.Flags().BoolVar(&o.Copy, "copy", false, "copy everything, so that the two have no files in common")
+	cmd.Flags().BoolVar(&o.Copy, "copy", false, "copy everything, with neither links nor clones, so that the two have nothing in common on the disk")
 	cmd.Flags().BoolVar(&o.Verify, "verify", false, "read all files in DEST first, and transfer those that are damaged again")
 	cmd.Flags().BoolVar(&o.TakeOver, "take-over", false, "go on with a backup of the repository from which this one was restored")
 	return cmd

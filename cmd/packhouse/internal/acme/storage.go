@@ -24,8 +24,8 @@ import (
 //	certificates/<authority>/<domain>/              <domain>.crt, <domain>.key, and <domain>.json: where it came from
 //
 // Files have mode 0600, directories 0700. A file is replaced as a whole, and durable when Store returns nil. The files of a certificate, and
-// those of an account, are stored one after the other: a crash between them can leave a key of another certificate, see pair, or half an account, see List. Locks are in memory, because the process has
-// the data directory for itself, so that a crash leaves none behind.
+// those of an account, are stored one after the other: a crash between them can leave a key of another certificate, see pair, or half an
+// account, see List. Locks are in memory, because the process has the data directory for itself, so that a crash leaves none behind.
 type storage struct {
 	dir      string
 	mayWrite func() error // nil: always
